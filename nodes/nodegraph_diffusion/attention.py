@@ -1,0 +1,118 @@
+"""Attention and the spatial transformer of the denoising network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A prompt as the network's cross-attentions see it: keys and values, each (B, heads, L, d), in the order of use."""
+
+    layers: tuple[KeysValues, ...]
+
+    def expand(self, batch: int) -> Context:
+        """The same context for `batch` pictures; copies nothing. Its own batch must be 1 or `batch`."""
+        return Context(tuple((k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.layers))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, L, heads * d) -> (B, heads, L, d), a view."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of split heads, joined again: (B, L, heads * d)."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `channels` over a context of `context_dim`; over itself where the two are one tensor."""
+
+    def __init__(self, channels: int, context_dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(context_dim, channels, bias=False)
+        self.to_v = nn.Linear(context_dim, channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+
+    def project(self, context: Tensor) -> KeysValues:
+        """Keys and values of `context` (B, L, context_dim), each (B, heads, L, d)."""
+        return split_heads(self.to_k(context), self.heads), split_heads(self.to_v(context), self.heads)
+
+    def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
+        """(B, N, channels) -> (B, N, channels)."""
+        out: Tensor = self.to_out(attend(split_heads(self.to_q(x), self.heads), *keys_values))
+        return out
+
+
+class GEGLU(nn.Module):
+    """A linear layer gated by GELU of another (Shazeer 2020, "GLU Variants Improve Transformer", eq. 6)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, hidden * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """The transformer's per-token network, four times as wide inside; `net.1` is the published model's unused dropout."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each normalised first and added to its input."""
+
+    def __init__(self, channels: int, context_dim: int, heads: int) -> None:
+        super().__init__()
+        self.attn1 = Attention(channels, channels, heads)
+        self.attn2 = Attention(channels, context_dim, heads)
+        self.ff = FeedForward(channels)
+        self.norm1 = nn.LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, context: KeysValues) -> Tensor:
+        """(B, N, channels) -> (B, N, channels)."""
+        normed = self.norm1(x)
+        x = x + self.attn1(normed, self.attn1.project(normed))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Transformer blocks over the pixels of a feature map (Rombach et al. 2022, appendix E.2.1)."""
+
+    def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList(TransformerBlock(channels, context_dim, heads) for _ in range(depth))
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.proj_out.weight)
+
+    def forward(self, x: Tensor, context: Iterator[KeysValues]) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
+        height, width = x.shape[-2:]
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # (B, h * w, C)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, next(context))
+        out: Tensor = self.proj_out(tokens.transpose(1, 2).unflatten(2, (height, width)))
+        return x + out

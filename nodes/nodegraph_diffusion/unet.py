@@ -1,0 +1,189 @@
+"""The denoising network: a UNet with cross-attention to the prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nodegraph_diffusion.attention import Context, KeysValues, SpatialTransformer
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a UNet; the defaults are Stable Diffusion 1.x's. `attention` says which levels have a transformer."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    model_channels: int = 320
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    attention: tuple[bool, ...] = (True, True, True, False)
+    num_heads: int = 8
+    context_dim: int = 768
+    transformer_depth: int = 1
+    norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        if len(self.attention) != len(self.channel_mult):
+            raise ValueError(f"attention names {len(self.attention)} levels, channel_mult {len(self.channel_mult)}")
+
+
+def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
+    """Sinusoids of `timesteps` (B,), cosines first: (B, channels) float32 (Ho et al. 2020, appendix B)."""
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with the timestep added between them; `out_layers.2` is the published model's unused dropout."""
+
+    def __init__(self, channels: int, out_channels: int, embedding: int, norm_groups: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(norm_groups, channels, eps=1e-5), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(norm_groups, out_channels, eps=1e-5),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+        )
+        self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+        nn.init.zeros_(self.out_layers[-1].weight)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C, h, w), (B, E) -> (B, C', h, w)."""
+        hidden = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+        out: Tensor = self.skip_connection(x) + self.out_layers(hidden)
+        return out
+
+
+class Downsample(nn.Module):
+    """A convolution of stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, ceil(h / 2), ceil(w / 2))."""
+        out: Tensor = self.op(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, C, h, w) -> (B, C, *size)."""
+        out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return out
+
+
+class Block(nn.ModuleList):
+    """One entry of the UNet's block lists: layers that differ in what they take besides the feature map."""
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, context: Iterator[KeysValues], size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w'). `size` is where an Upsample leads; it must be given to a block with one."""
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context)
+            elif isinstance(layer, Upsample):
+                x = layer(x, size)
+            else:
+                x = layer(x)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts noise (or velocity) from a noisy latent, its timestep and a prompt (Rombach et al. 2022, sec. 3.3)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.model_channels
+        embedding = channels * 4
+        self.time_embed = nn.Sequential(nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+
+        def res_block(channels: int, out_channels: int) -> ResBlock:
+            return ResBlock(channels, out_channels, embedding, config.norm_groups)
+
+        def transformer(channels: int) -> SpatialTransformer:
+            depth, groups = config.transformer_depth, config.norm_groups
+            return SpatialTransformer(channels, config.context_dim, config.num_heads, depth, groups)
+
+        levels = list(zip(config.channel_mult, config.attention, strict=True))
+        self.input_blocks = nn.ModuleList([Block([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
+        skips = [channels]
+        for level, (mult, attention) in enumerate(levels):
+            for _ in range(config.num_res_blocks):
+                block = Block([res_block(channels, mult * config.model_channels)])
+                channels = mult * config.model_channels
+                if attention:
+                    block.append(transformer(channels))
+                self.input_blocks.append(block)
+                skips.append(channels)
+            if level < len(levels) - 1:
+                self.input_blocks.append(Block([Downsample(channels)]))
+                skips.append(channels)
+
+        self.middle_block = Block([res_block(channels, channels), transformer(channels), res_block(channels, channels)])
+
+        self.output_blocks = nn.ModuleList()
+        for level, (mult, attention) in reversed(list(enumerate(levels))):
+            for i in range(config.num_res_blocks + 1):
+                block = Block([res_block(channels + skips.pop(), mult * config.model_channels)])
+                channels = mult * config.model_channels
+                if attention:
+                    block.append(transformer(channels))
+                if level > 0 and i == config.num_res_blocks:
+                    block.append(Upsample(channels))
+                self.output_blocks.append(block)
+
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, channels, eps=1e-5),
+            nn.SiLU(),
+            nn.Conv2d(channels, config.out_channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.out[-1].weight)
+
+    def project_context(self, context: Tensor) -> Context:
+        """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
+        transformers = (module for module in self.modules() if isinstance(module, SpatialTransformer))
+        return Context(tuple(block.attn2.project(context) for t in transformers for block in t.transformer_blocks))
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | Context) -> Tensor:
+        """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
+
+        Timesteps may lie between the trained ones. Sides that the downsampling does not divide are rounded up on the
+        way down and restored on the way up, as in the published model.
+        """
+        layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
+        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
+        skips: list[Tensor] = []
+        for block in self.input_blocks:
+            x = block(x, embedding, layers)
+            skips.append(x)
+        x = self.middle_block(x, embedding, layers)
+        for block in self.output_blocks:
+            x = torch.cat([x, skips.pop()], dim=1)
+            size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last
+            x = block(x, embedding, layers, size)
+        out: Tensor = self.out(x)
+        return out
