@@ -1,0 +1,1 @@
+"""A node-graph engine for latent diffusion."""
