@@ -13,7 +13,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Context:
-    """A prompt as the network's cross-attentions see it: keys and values, each (B, heads, L, d), in the order of use."""
+    """A prompt as the cross-attentions see it: keys and values, each (B, heads, L, d), in the order of use."""
 
     layers: tuple[KeysValues, ...]
 
@@ -24,7 +24,7 @@ class Context:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, L, heads * d) -> (B, heads, L, d), a view."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
@@ -62,11 +62,12 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        out: Tensor = value * F.gelu(gate)
+        return out
 
 
 class FeedForward(nn.Module):
-    """The transformer's per-token network, four times as wide inside; `net.1` is the published model's unused dropout."""
+    """The transformer's per-token network, four times as wide inside; `net.1` is the published model's dropout."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,7 +95,8 @@ class TransformerBlock(nn.Module):
         normed = self.norm1(x)
         x = x + self.attn1(normed, self.attn1.project(normed))
         x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
+        out: Tensor = x + self.ff(self.norm3(x))
+        return out
 
 
 class SpatialTransformer(nn.Module):
@@ -110,9 +112,8 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Iterator[KeysValues]) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
-        height, width = x.shape[-2:]
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # (B, h * w, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, next(context))
-        out: Tensor = self.proj_out(tokens.transpose(1, 2).unflatten(2, (height, width)))
-        return x + out
+        out: Tensor = x + self.proj_out(tokens.transpose(1, 2).reshape(x.shape))
+        return out

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nodegraph_diffusion.attention import attend, split_heads
-
-
-@dataclass(frozen=True)
-class CLIPTextConfig:
-    """Sizes of a text encoder; the defaults are CLIP ViT-L/14's, which Stable Diffusion 1.x uses."""
-
-    vocab_size: int = 49408
-    width: int = 768
-    layers: int = 12
-    heads: int = 12
-    max_length: int = 77
-    mlp_width: int = 3072
-    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+from nodegraph_diffusion.config import CLIPTextConfig as CLIPTextConfig
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -126,7 +112,9 @@ class CLIPTextModel(nn.Module):
         `clip_skip` 1 reads the last layer, 2 the last but one, and so on. Raises ValueError where it names no layer.
         """
         if not 1 <= clip_skip <= self.config.layers:
-            raise ValueError(f"clip_skip must be between 1 and {self.config.layers} (the layers there are), got {clip_skip}")
+            raise ValueError(
+                f"clip_skip must be between 1 and {self.config.layers} (the layers there are), got {clip_skip}"
+            )
         if tokens.shape[1] > self.config.max_length:
             raise ValueError(f"at most {self.config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
         out: Tensor = self.final_layer_norm(self.encoder(self.embeddings(tokens), skip=clip_skip - 1))

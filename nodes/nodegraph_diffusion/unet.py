@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nodegraph_diffusion.attention import Context, KeysValues, SpatialTransformer
-
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """Sizes of a UNet; the defaults are Stable Diffusion 1.x's. `attention` says which levels have a transformer."""
-
-    in_channels: int = 4
-    out_channels: int = 4
-    model_channels: int = 320
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    attention: tuple[bool, ...] = (True, True, True, False)
-    num_heads: int = 8
-    context_dim: int = 768
-    transformer_depth: int = 1
-    norm_groups: int = 32
-
-    def __post_init__(self) -> None:
-        if len(self.attention) != len(self.channel_mult):
-            raise ValueError(f"attention names {len(self.attention)} levels, channel_mult {len(self.channel_mult)}")
+from nodegraph_diffusion.attention import Context, KeysValues, SpatialTransformer, TransformerBlock
+from nodegraph_diffusion.config import UNetConfig as UNetConfig
 
 
 def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
@@ -50,14 +30,12 @@ class ResBlock(nn.Module):
             nn.GroupNorm(norm_groups, channels, eps=1e-5), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
+        last = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(norm_groups, out_channels, eps=1e-5),
-            nn.SiLU(),
-            nn.Identity(),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            nn.GroupNorm(norm_groups, out_channels, eps=1e-5), nn.SiLU(), nn.Identity(), last
         )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
-        nn.init.zeros_(self.out_layers[-1].weight)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, C, h, w), (B, E) -> (B, C', h, w)."""
@@ -156,17 +134,14 @@ class UNet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-        self.out = nn.Sequential(
-            nn.GroupNorm(config.norm_groups, channels, eps=1e-5),
-            nn.SiLU(),
-            nn.Conv2d(channels, config.out_channels, 3, padding=1),
-        )
-        nn.init.zeros_(self.out[-1].weight)
+        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
 
     def project_context(self, context: Tensor) -> Context:
         """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
-        transformers = (module for module in self.modules() if isinstance(module, SpatialTransformer))
-        return Context(tuple(block.attn2.project(context) for t in transformers for block in t.transformer_blocks))
+        blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
+        return Context(tuple(block.attn2.project(context) for block in blocks))
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | Context) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).

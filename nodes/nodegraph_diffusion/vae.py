@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nodegraph_diffusion.attention import attend
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """Sizes of an autoencoder; the defaults are Stable Diffusion 1.x's."""
-
-    channels: int = 128
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    latent_channels: int = 4
-    norm_groups: int = 32
-    mid_attention: bool = True
-    scaling_factor: float = 0.18215
-
-    @property
-    def factor(self) -> int:
-        """Pixels per latent cell along a side."""
-        return 2 ** (len(self.channel_mult) - 1)
+from nodegraph_diffusion.config import VAEConfig as VAEConfig
 
 
 class ResnetBlock(nn.Module):
@@ -63,8 +46,8 @@ class AttnBlock(nn.Module):
         """(B, C, h, w) -> (B, C, h, w)."""
         normed = self.norm(x)
         q, k, v = (f(normed).flatten(2).transpose(1, 2)[:, None] for f in (self.q, self.k, self.v))  # (B, 1, h * w, C)
-        out: Tensor = self.proj_out(attend(q, k, v).transpose(1, 2).unflatten(2, x.shape[-2:]))
-        return x + out
+        out: Tensor = x + self.proj_out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
+        return out
 
 
 class Middle(nn.Module):
@@ -133,7 +116,7 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList()
         for i, mult in enumerate(config.channel_mult):
             widths = [channels, *[mult * config.channels] * config.num_res_blocks]
-            level = Level([ResnetBlock(a, b, groups) for a, b in zip(widths, widths[1:], strict=False)])
+            level = Level([ResnetBlock(a, b, groups) for a, b in pairwise(widths)])
             channels = widths[-1]
             if i < len(config.channel_mult) - 1:
                 level.downsample = Downsample(channels)
@@ -162,7 +145,7 @@ class Decoder(nn.Module):
         levels = []
         for i, mult in reversed(list(enumerate(config.channel_mult))):
             widths = [channels, *[mult * config.channels] * (config.num_res_blocks + 1)]
-            level = Level([ResnetBlock(a, b, groups) for a, b in zip(widths, widths[1:], strict=False)])
+            level = Level([ResnetBlock(a, b, groups) for a, b in pairwise(widths)])
             channels = widths[-1]
             if i > 0:
                 level.upsample = Upsample(channels)
