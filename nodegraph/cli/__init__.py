@@ -1,0 +1,29 @@
+"""The command line: a file for each command or group of commands. What is heavy is imported inside the functions."""
+
+from __future__ import annotations
+
+import click
+
+from nodegraph.cli.cache import cache
+from nodegraph.cli.check import check
+from nodegraph.cli.group import Commands
+from nodegraph.cli.nodes import nodes
+from nodegraph.cli.plugins import plugins
+from nodegraph.cli.run import run
+from nodegraph.cli.show import show
+
+__all__ = ["main"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nodegraph")
+def main() -> None:
+    """Run node graphs: only what changed since the last time is computed again.
+
+    Exit status: 0 done, 1 a node failed or an output could not be written, 2 the workflow or the call is wrong,
+    130 interrupted.
+    """
+
+
+for _command in (run, check, show, nodes, plugins, cache):
+    main.add_command(_command)

@@ -1,0 +1,87 @@
+"""`nodegraph nodes`: the node types there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.options import plugin_dir_option
+from nodegraph.cli.tables import first_line, print_table
+from nodegraph.literals import type_name
+
+if TYPE_CHECKING:
+    from nodegraph.registry import Entry
+    from nodegraph.spec import NodeSpec, Port
+
+
+@click.command()
+@click.argument("name", required=False)
+@plugin_dir_option
+def nodes(name: str | None, plugin_dirs: Sequence[Path]) -> None:
+    """List the node types, or describe the one called NAME."""
+    from nodegraph.cli.registries import lookup
+    from nodegraph.plugins import load_plugins
+
+    plugins = load_plugins(plugin_dirs)
+    warn_of_broken(plugins)
+    if name is None:
+        rows = [(entry.name, first_line(entry.value.doc), entry.origin.plugin) for entry in plugins.nodes.entries()]
+        print_table(("node", "what it does", "plugin"), rows)
+    else:
+        _describe(lookup(plugins.nodes, name))
+
+
+def _describe(entry: Entry[NodeSpec]) -> None:
+    spec = entry.value
+    click.echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
+    if spec.doc:
+        click.echo(f"\n{spec.doc}")
+    if spec.inputs:
+        click.echo("\ninputs:")
+        _print_ports([(port.name, _type(port), _facts(port)) for port in spec.inputs])
+    click.echo("\noutputs:")
+    _print_ports([(port.name, _type(port), port.help) for port in spec.outputs])
+    click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
+
+
+def _print_ports(rows: Sequence[tuple[str, str, str]]) -> None:
+    names, kinds = (max(len(row[k]) for row in rows) for k in (0, 1))
+    for name, kind, facts in rows:
+        click.echo(f"  {name.ljust(names)}  {kind.ljust(kinds)}  {facts}".rstrip())
+
+
+def _facts(port: Port) -> str:
+    """What is to know about an input beside its type: default, range, choices, help."""
+    facts = ["required" if port.required else f"default {_literal(port.default)}"]
+    if port.range:
+        low, high = port.range.low, port.range.high
+        if low is not None and high is not None:
+            facts.append(f"{low:g} to {high:g}" if max(abs(low), abs(high)) < 1e6 else f"from {low:g}")
+        elif low is not None:
+            facts.append(f"at least {low:g}")
+        elif high is not None:
+            facts.append(f"at most {high:g}")
+    if port.choice:
+        facts.append(f"one of 'nodegraph {port.choice.registry}'")
+    if port.help:
+        facts.append(port.help)
+    return "; ".join(facts)
+
+
+def _literal(value: Any) -> str:
+    """A default as YAML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else str(value) or '""'
+
+
+def _type(port: Port) -> str:
+    if port.seed:
+        return "seed"
+    if port.reads:
+        return "path"
+    return type_name(port.type)

@@ -1,0 +1,189 @@
+"""What a person sees while a run goes on, on stderr: one line for each node.
+
+`progress()` chooses: a live display on a terminal, plain lines elsewhere, nothing when quiet. Each takes an event, and
+is given to the engine as `on_event`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from nodegraph import events
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from nodegraph.plan import Plan
+
+_PLAIN_STEP_SECONDS = 10.0  # between two lines about one node's steps, where lines stay
+_KEY_DIGITS = 16
+
+
+class PlainProgress:
+    """Lines that stay: what was cached, what ran and for how long, and a step now and then in a long node."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self.plan: Plan | None = None
+        self.width = 0
+        self._clocks: dict[str, _Clock] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __call__(self, event: events.Event) -> None:
+        if self.quiet:
+            return
+        match event:
+            case events.RunStarted():
+                self.plan = event.plan
+                self.width = max(
+                    (len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0
+                )
+            case events.NodeStarted():
+                self._clocks[event.node] = _Clock()
+                self.started(event.node)
+            case events.NodeProgress():
+                clock = self._clocks.setdefault(event.node, _Clock())
+                clock.step(event.step)
+                self.stepped(event.node, event.step, event.steps, clock)
+            case events.NodeFinished():
+                rate = self._clocks.pop(event.node, _Clock()).rate
+                speed = f" ({_speed(rate)})" if rate else ""
+                self.settled(event.node, f"done in {event.seconds:.2f} s{speed}")
+            case events.NodeCached():
+                self.settled(event.node, "cached")
+            case events.NodeFailed():
+                self.settled(event.node, "failed")
+            case events.Notice():
+                self.line(
+                    f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"note: {event.message}"
+                )
+            case events.RunFinished():
+                self.finished(event)
+
+    def started(self, node: str) -> None:
+        """A node begins to run."""
+
+    def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
+        """A node has done `step` of `steps`."""
+        if step < steps and clock.is_due(_PLAIN_STEP_SECONDS):
+            self.line(f"{node.ljust(self.width)}  step {step} of {steps}, {_speed(clock.rate)}")
+
+    def settled(self, node: str, state: str) -> None:
+        """Nothing more will happen to a node."""
+        key = f"  {self.plan.keys[node][:_KEY_DIGITS]}" if self.verbose and self.plan and node in self.plan.keys else ""
+        self.line(f"{node.ljust(self.width)}  {state}{key}")
+
+    def finished(self, event: events.RunFinished) -> None:
+        """The run is over, one way or another."""
+        self.close()
+        if self.verbose and self.plan:
+            pruned = [node for node, action in self.plan.actions.items() if action == "pruned"]
+            if pruned:
+                self.line(f"not needed: {', '.join(pruned)}")
+        self.line(f"{event.status} in {event.seconds:.2f} s")
+
+    def line(self, text: str) -> None:
+        """Write a line that stays."""
+        click.echo(text, err=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LiveProgress(PlainProgress):
+    """Lines that stay above, and below them one for each running node; rich is imported when a node runs."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        super().__init__(verbose=verbose)
+        self._display: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def started(self, node: str) -> None:
+        if self._display is None:
+            self._display = _live_display()
+            self._display.start()
+        self._tasks[node] = self._display.add_task(node.ljust(self.width), total=None, state="running")
+
+    def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
+        if self._display is not None and node in self._tasks:
+            rate = f", {_speed(clock.rate)}" if clock.rate else ""
+            self._display.update(self._tasks[node], completed=step, total=steps, state=f"step {step} of {steps}{rate}")
+
+    def settled(self, node: str, state: str) -> None:
+        task = self._tasks.pop(node, None)
+        if task is not None and self._display is not None:
+            self._display.remove_task(task)
+        super().settled(node, state)
+
+    def line(self, text: str) -> None:
+        if self._display is None:
+            super().line(text)
+        else:
+            self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._display is not None:
+            self._display.stop()
+            self._display = None
+
+
+def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
+    """The display that suits stderr."""
+    if quiet or not sys.stderr.isatty():
+        return PlainProgress(quiet=quiet, verbose=verbose)
+    return LiveProgress(verbose=verbose)
+
+
+class _Clock:
+    """How fast a node's steps come: from its first step on, so that loading does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._said = time.monotonic()
+        self.rate = 0.0  # steps per second
+
+    def step(self, step: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (step, now)
+        elif now > self._first[1]:
+            self.rate = (step - self._first[0]) / (now - self._first[1])
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether `seconds` have gone by since this was last true."""
+        now = time.monotonic()
+        if now - self._said < seconds:
+            return False
+        self._said = now
+        return True
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:.2f} it/s" if rate >= 1 or not rate else f"{1 / rate:.2f} s/it"
+
+
+def _live_display() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -1,0 +1,69 @@
+"""One listing for each registry that a pack adds (`samplers`, `schedules`, ...), whatever is in it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.options import plugin_dir_option
+from nodegraph.cli.tables import first_line, print_table
+from nodegraph.registry import Entry, Registry, did_you_mean
+
+
+def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
+    """The command `nodegraph <kind> [NAME]` for a registry."""
+
+    @click.command(kind, help=f"List the {kind}, or describe the one called NAME.")
+    @click.argument("name", required=False)
+    @plugin_dir_option
+    def command(name: str | None, plugin_dirs: Sequence[Path]) -> None:
+        from nodegraph.plugins import load_plugins
+
+        plugins = load_plugins(plugin_dirs)
+        warn_of_broken(plugins)
+        found = plugins.registries.get(kind, registry)
+        if name is None:
+            rows = [
+                (entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()
+            ]
+            print_table(("name", "what it is", "plugin"), rows)
+        else:
+            _describe(lookup(found, name))
+
+    return command
+
+
+def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
+    """The entry called `name`; an unknown name is a wrong call."""
+    if name not in registry:
+        hint = did_you_mean(name, registry.names()) or f"'nodegraph {registry.kind}' lists them."
+        raise click.UsageError(f"There is no '{name}' among the {registry.kind}. {hint}")
+    return registry.get(name)
+
+
+def _describe(entry: Entry[Any]) -> None:
+    click.echo(entry.name)
+    doc = inspect.getdoc(entry.value)
+    if doc:
+        click.echo(f"\n{doc}")
+    options = _options(entry.value)
+    if options:
+        click.echo("\noptions:")
+        for option in options:
+            click.echo(f"  {option}")
+    for key, value in entry.meta.items():
+        click.echo(f"\n{key}: {value}")
+    click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
+
+
+def _options(value: Any) -> list[str]:
+    """The keyword parameters that have a default: what a workflow may set."""
+    if not callable(value):
+        return []
+    parameters = inspect.signature(value).parameters.values()
+    return [f"{p.name} = {p.default!r}" for p in parameters if p.default is not p.empty]

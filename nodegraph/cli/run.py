@@ -1,0 +1,148 @@
+"""`nodegraph run`: run a workflow and say where each output went."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodegraph.cli.failures import verbose_option, warn_of_broken
+from nodegraph.cli.options import cache_dir_option, file_argument, overrides, plugin_dir_option, set_option
+
+if TYPE_CHECKING:
+    from nodegraph.cli.progress import PlainProgress
+    from nodegraph.engine import Engine, Result
+
+
+@click.command()
+@file_argument
+@set_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="out",
+    show_default=True,
+    metavar="DIR",
+    help="Where outputs are written.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NODE",
+    help="Compute this node (or node.port) instead of the workflow's outputs; may be repeated.",
+)
+@click.option(
+    "--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated."
+)
+@cache_dir_option
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
+@click.option(
+    "--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps."
+)
+@click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
+@plugin_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@verbose_option("Add keys, and tracebacks of failures.")
+def run(
+    file: Path,
+    settings: Sequence[tuple[str, str]],
+    out: Path,
+    targets: Sequence[str],
+    force: Sequence[str],
+    cache_dir: Path | None,
+    no_cache: bool,
+    device: str,
+    dtype: str,
+    plugin_dirs: Sequence[Path],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Run the workflow FILE; print where its outputs went.
+
+    What was computed before, with the same inputs, is taken from the cache. Ctrl-C stops at the next step and keeps
+    what is finished; a second one stops at once.
+    """
+    from nodegraph.cli.progress import progress
+    from nodegraph.engine import Engine
+    from nodegraph.workflow import Workflow
+
+    where: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+    if no_cache:
+        where = {"cache_dir": None}
+    with progress(quiet=quiet, verbose=verbose) as shown:
+        engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=shown, **where)
+        warn_of_broken(engine.plugins)
+        workflow = Workflow.load(file)
+        with _stoppable(engine, shown):
+            result = engine.run(
+                workflow,
+                overrides=overrides(settings),
+                targets=targets or None,
+                force=force,
+                out=out,
+                raise_errors=False,
+            )
+    if as_json:
+        click.echo(json.dumps(_summary(result)))
+    else:
+        _print_paths(result)
+    if result.error is not None:
+        raise result.error
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "run": result.run,
+        "status": result.status,
+        "seconds": round(result.seconds, 4),
+        "outputs": {name: [str(path) for path in paths] for name, paths in result.outputs.items()},
+        "nodes": {
+            name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
+            for name, report in result.nodes.items()
+        },
+    }
+
+
+def _print_paths(result: Result) -> None:
+    """One path a line; where there are several outputs, after the output's name and a tab."""
+    for name, paths in result.outputs.items():
+        for path in paths:
+            click.echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
+
+
+@contextmanager
+def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[None]:
+    """Ctrl-C stops the run at its next step, and a second one at once; everything on disk is whole either way."""
+    asked = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            shown.close()
+            os._exit(130)  # threads inside a long operation would be waited for otherwise
+        asked = True
+        engine.cancel()
+        if not shown.quiet:
+            shown.line("stopping at the next step; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.flush()

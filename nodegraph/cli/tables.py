@@ -1,0 +1,38 @@
+"""Rows for people: a table on a terminal, columns of plain text elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write `rows` to stdout: with a header and wrapped on a terminal, elsewhere one row a line in aligned columns."""
+    if sys.stdout.isatty():
+        _print_rich(columns, rows)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def first_line(doc: str | None) -> str:
+    """The sentence that a docstring opens with."""
+    lines = (doc or "").strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for k, column in enumerate(columns):
+        table.add_column(column, no_wrap=k == 0, style="bold" if k == 0 else "")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
