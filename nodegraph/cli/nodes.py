@@ -10,7 +10,7 @@ import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.options import plugin_dir_option
-from nodegraph.cli.tables import first_line, print_table
+from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.literals import type_name
 
 if TYPE_CHECKING:
@@ -42,16 +42,15 @@ def _describe(entry: Entry[NodeSpec]) -> None:
         click.echo(f"\n{spec.doc}")
     if spec.inputs:
         click.echo("\ninputs:")
-        _print_ports([(port.name, _type(port), _facts(port)) for port in spec.inputs])
+        _print([(port.name, _type(port), _facts(port)) for port in spec.inputs])
     click.echo("\noutputs:")
-    _print_ports([(port.name, _type(port), port.help) for port in spec.outputs])
+    _print([(port.name, _type(port), port.help) for port in spec.outputs])
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 
-def _print_ports(rows: Sequence[tuple[str, str, str]]) -> None:
-    names, kinds = (max(len(row[k]) for row in rows) for k in (0, 1))
-    for name, kind, facts in rows:
-        click.echo(f"  {name.ljust(names)}  {kind.ljust(kinds)}  {facts}".rstrip())
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    for line in aligned(rows):
+        click.echo(f"  {line}")
 
 
 def _facts(port: Port) -> str:

@@ -11,10 +11,11 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.tables import aligned
 
 if TYPE_CHECKING:
-    from nodegraph.graph import Graph, GraphNode, Wire
-    from nodegraph.workflow import Workflow
+    from nodegraph.graph import Graph
+    from nodegraph.workflow import Link, NodeDef
 
 _LONGEST = 60  # characters of a literal that a line of text shows
 
@@ -44,33 +45,22 @@ def show(
 
     engine = Engine(cache_dir=None, plugin_dirs=plugin_dirs)
     warn_of_broken(engine.plugins)
-    workflow = Workflow.load(file)
-    graph = engine.check(workflow, overrides=overrides(settings))
-    for line in as_mermaid(graph) if form == "mermaid" else as_text(workflow, graph):
+    graph = engine.check(Workflow.load(file), overrides=overrides(settings))
+    for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
         click.echo(line)
 
 
-def as_text(workflow: Workflow, graph: Graph) -> Iterator[str]:
-    """One line for each param, node and output; a node's links are written as in YAML."""
-    yield f"{workflow.name}: {workflow.description}" if workflow.description else workflow.name
-    if graph.params:
-        yield "\nparams"
-        width = max(map(len, graph.params))
-        for name, value in graph.params.items():
-            yield f"  {name.ljust(width)}  {_short(value)}"
-    yield "\nnodes"
-    width = max(map(len, graph.nodes), default=0)
-    kinds = max((len(node.spec.name) for node in graph.nodes.values()), default=0)
-    for name, node in graph.nodes.items():
-        inputs = ", ".join(
-            f"{port}: {_written(given)}" for port, given in node.inputs.items() if _is_said(node, port, given)
-        )
-        yield f"  {name.ljust(width)}  {node.spec.name.ljust(kinds)}  {inputs}".rstrip()
-    yield "\noutputs"
-    width = max(map(len, graph.outputs), default=0)
-    for name, output in graph.outputs.items():
-        saved = f"  -> {output.save}" if output.save else ""
-        yield f"  {name.ljust(width)}  {_link(graph, output.wire)}{saved}"
+def as_text(graph: Graph) -> Iterator[str]:
+    """One line for each param, node and output; a node's inputs stand as the workflow says them."""
+    said = graph.resolved
+    yield f"{said.name}: {said.description}" if said.description else said.name
+    yield from _section("params", [(name, _short(value)) for name, value in graph.params.items()])
+    nodes = [(name, graph.nodes[name].spec.name, _inputs(said.nodes[name])) for name in graph.nodes]
+    yield from _section("nodes", nodes)
+    outputs = [
+        (o.name, str(said.outputs[o.name].link), f"-> {o.save}" if o.save else "") for o in graph.outputs.values()
+    ]
+    yield from _section("outputs", outputs)
 
 
 def as_mermaid(graph: Graph) -> Iterator[str]:
@@ -79,48 +69,48 @@ def as_mermaid(graph: Graph) -> Iterator[str]:
     yield "flowchart TD"
     for name, node in graph.nodes.items():
         yield f'    {ids[name]}["{_escaped(name)}<br/><i>{_escaped(node.spec.name)}</i>"]'
-    for name, node in graph.nodes.items():
-        for port, given in node.inputs.items():
-            for wire in _wires(given):
-                yield f'    {ids[wire.node]} -- "{_escaped(port)}" --> {ids[name]}'
+    for name in graph.nodes:
+        for port, value in graph.resolved.nodes[name].inputs.items():
+            for link in _links(value):
+                yield f'    {ids[link.node]} -- "{_escaped(port)}" --> {ids[name]}'
     for k, (name, output) in enumerate(graph.outputs.items()):
         yield f'    {ids[output.wire.node]} --> o{k}(["{_escaped(name)}"])'
 
 
-def _wires(given: Any) -> Iterator[Wire]:
-    from nodegraph.graph import Many, Wire
-
-    if isinstance(given, Wire):
-        yield given
-    elif isinstance(given, Many):
-        for item in given.items:
-            yield from _wires(item)
+def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A title and aligned rows below it; nothing where there are none."""
+    if rows:
+        yield f"\n{title}"
+        yield from (f"  {line}" for line in aligned(rows))
 
 
-def _is_said(node: GraphNode, port: str, given: Any) -> bool:
-    """Whether an input is worth showing: a link, or a literal that is not the default."""
-    from nodegraph.graph import Value
-
-    spec = node.spec.input(port)
-    return not (isinstance(given, Value) and spec is not None and not spec.required and given.value == spec.default)
+def _inputs(node: NodeDef) -> str:
+    return ", ".join(f"{name}: {_written(value)}" for name, value in node.inputs.items())
 
 
-def _written(given: Any) -> str:
-    from nodegraph.graph import Many, Wire
+def _links(value: Any) -> Iterator[Link]:
+    from nodegraph.workflow import Link
 
-    if isinstance(given, Wire):
-        return f"${given.node}" if given.port == "output" else f"${given.node}.{given.port}"
-    if isinstance(given, Many):
-        return f"[{', '.join(map(_written, given.items))}]"
-    return _short(given.value)
+    if isinstance(value, Link):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _links(item)
 
 
-def _link(graph: Graph, wire: Wire) -> str:
-    return f"${wire.node}" if len(graph.nodes[wire.node].spec.outputs) == 1 else f"${wire.node}.{wire.port}"
+def _written(value: Any) -> str:
+    """A link or a literal, about as YAML has it."""
+    from nodegraph.workflow import Link, ParamRef
+
+    if isinstance(value, Link | ParamRef):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    return _short(value)
 
 
 def _short(value: Any) -> str:
-    text = value.as_posix() if isinstance(value, Path) else json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
