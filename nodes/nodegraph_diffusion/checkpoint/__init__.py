@@ -1,0 +1,32 @@
+"""Checkpoints on disk: what lies at a path (`detect`, without torch), its networks, and writing a model as a folder."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nodegraph_diffusion.checkpoint.detect import detect
+from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.model import Checkpoint
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.checkpoint.load import load_text_encoder, load_unet, load_vae, verify
+    from nodegraph_diffusion.checkpoint.save import save_diffusers
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "detect",
+    "load_text_encoder",
+    "load_unet",
+    "load_vae",
+    "save_diffusers",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'save' if name == 'save_diffusers' else 'load'}"), name)
