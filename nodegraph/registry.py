@@ -1,0 +1,89 @@
+"""Names of things: unique, with where each came from, and a suggestion for a name that is close."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from nodegraph.errors import PluginError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a thing came from: the plugin, and which state of its code.
+
+    `digest` is the SHA-256 of the plugin's files for a plain file or an editable install, whose version says
+    nothing about its code; None for an installed distribution.
+    """
+
+    plugin: str
+    version: str
+    digest: str | None = None
+    place: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What stands for the code in a key: name and version, or name and digest."""
+        return f"{self.plugin} {self.digest or self.version}"
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A registered thing: its name, itself, where it came from, and what its plugin says about it."""
+
+    name: str
+    value: T
+    origin: Origin
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Registry(Generic[T]):
+    """Things of one kind ("nodes", "samplers", ...) by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def add(self, entry: Entry[T]) -> None:
+        """Add `entry`. Raises PluginError if its name is taken, naming both plugins."""
+        taken = self._entries.get(entry.name)
+        if taken:
+            raise PluginError(
+                f"[E301] two plugins register '{entry.name}' among the {self.kind}: '{taken.origin.plugin}' "
+                f"({taken.origin.place}) and '{entry.origin.plugin}' ({entry.origin.place}). Rename or remove one"
+            )
+        self._entries[entry.name] = entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, name: str) -> Entry[T]:
+        """The entry called `name`. Raises KeyError, with a suggestion, if there is none."""
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise KeyError(f"there is no '{name}' among the {self.kind}. {self.suggest(name)}".strip()) from None
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def entries(self) -> Iterator[Entry[T]]:
+        return (self._entries[name] for name in self.names())
+
+    def suggest(self, name: str) -> str:
+        """A sentence that leads on from an unknown name."""
+        return did_you_mean(name, self._entries) or f"'nodegraph {self.kind}' lists them."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "Did you mean 'x'?" for the name that is closest, or "" where none is close."""
+    by_folded = {k.casefold(): k for k in known}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return f"Did you mean '{by_folded[close[0]]}'?" if close else ""
