@@ -24,7 +24,7 @@ _MAX_CONFIG_BYTES = 10_000_000
 
 
 def detect_folder(path: Path) -> Checkpoint:
-    """The checkpoint in the diffusers folder at `path`. Raises CheckpointError unless it is whole and of a known kind."""
+    """The checkpoint in the diffusers folder at `path`. CheckpointError unless it is whole and of a known kind."""
     index_file = path / "model_index.json"
     if not index_file.is_file():
         part = path / "config.json"

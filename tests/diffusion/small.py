@@ -1,0 +1,96 @@
+"""Small networks of the references' classes and of ours, with the same made-up values."""
+
+from __future__ import annotations
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.unet import UNet, UNetConfig
+from nodegraph_diffusion.vae import AutoencoderKL, VAEConfig
+from tests import synthetic
+
+UNET = UNetConfig(
+    model_channels=32, channel_mult=(1, 2, 3), attention=(True, True, False), context_dim=128, norm_groups=8
+)
+VAE = VAEConfig(channels=16, channel_mult=(1, 2, 3), norm_groups=8)
+TEXT = CLIPTextConfig(vocab_size=100, width=128, layers=3, heads=2, max_length=16, mlp_width=96)
+
+TOLERANCE = 1e-4  # of the reference's standard deviation, in float32
+
+
+def difference(ours: Tensor, reference: Tensor) -> float:
+    """The largest difference, in standard deviations of the reference."""
+    return ((ours.float() - reference).abs().max() / reference.std()).item()
+
+
+def our_unet(config: UNetConfig = UNET) -> UNet:
+    unet = UNet(config).eval().requires_grad_(False)
+    synthetic.fill(unet)
+    return unet
+
+
+def our_vae(config: VAEConfig = VAE) -> AutoencoderKL:
+    vae = AutoencoderKL(config).eval().requires_grad_(False)
+    synthetic.fill(vae)
+    return vae
+
+
+def our_text_encoder(config: CLIPTextConfig = TEXT) -> CLIPTextModel:
+    model = CLIPTextModel(config).eval().requires_grad_(False)
+    synthetic.fill(model)
+    return model
+
+
+def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
+    unet = diffusers.UNet2DConditionModel(
+        in_channels=config.in_channels,
+        out_channels=config.out_channels,
+        block_out_channels=[mult * config.model_channels for mult in config.channel_mult],
+        down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in config.attention],
+        up_block_types=["CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(config.attention)],
+        layers_per_block=config.num_res_blocks,
+        cross_attention_dim=config.context_dim,
+        attention_head_dim=config.num_heads,
+        norm_num_groups=config.norm_groups,
+    )
+    synthetic.fill(unet)
+    return unet.eval().requires_grad_(False)
+
+
+def reference_vae(config: VAEConfig = VAE) -> diffusers.AutoencoderKL:
+    levels = len(config.channel_mult)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=[mult * config.channels for mult in config.channel_mult],
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        layers_per_block=config.num_res_blocks,
+        norm_num_groups=config.norm_groups,
+        mid_block_add_attention=config.mid_attention,
+    )
+    synthetic.fill(vae)
+    return vae.eval().requires_grad_(False)
+
+
+def reference_text_encoder(config: CLIPTextConfig = TEXT) -> transformers.CLIPTextModel:
+    reference = transformers.CLIPTextConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.mlp_width,
+        max_position_embeddings=config.max_length,
+        hidden_act=config.activation,
+        bos_token_id=98,
+        eos_token_id=99,
+        pad_token_id=99,
+    )
+    model = transformers.CLIPTextModel(reference)
+    synthetic.fill(model)
+    return model.eval().requires_grad_(False)
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(7))

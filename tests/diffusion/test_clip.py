@@ -1,0 +1,70 @@
+"""The text encoder computes what transformers' does, in every dtype, and can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
+from tests.diffusion import small
+from tests.synthetic import read_layout
+
+TOKENS = torch.randint(0, 98, (2, 16), generator=torch.Generator().manual_seed(7))
+
+
+def test_default_has_the_published_names_and_shapes():
+    with torch.device("meta"):
+        model = CLIPTextModel(CLIPTextConfig())
+    ours = {f"cond_stage_model.transformer.text_model.{k}": list(v.shape) for k, v in model.state_dict().items()}
+    published = {key: shape for key, shape in read_layout("sd15-ldm").items() if key.startswith("cond_stage")}
+    del published["cond_stage_model.transformer.text_model.embeddings.position_ids"]
+    assert ours == published
+
+
+@pytest.mark.parametrize("changes", [{}, {"activation": "gelu"}, {"heads": 4, "layers": 2}])
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_parity_with_transformers(changes, clip_skip):
+    config = dataclasses.replace(small.TEXT, **changes)
+    reference, model = small.reference_text_encoder(config), CLIPTextModel(config)
+    model.load_state_dict({key.removeprefix("text_model."): value for key, value in reference.state_dict().items()})
+
+    hidden = reference(TOKENS, output_hidden_states=True).hidden_states[-clip_skip]
+    norm = reference.get_submodule("final_layer_norm" if hasattr(reference, "final_layer_norm") else "text_model.final_layer_norm")
+    assert small.difference(model(TOKENS, clip_skip), norm(hidden)) <= small.TOLERANCE
+
+
+def test_a_token_sees_only_what_is_before_it():
+    model, changed = small.our_text_encoder(), TOKENS.clone()
+    changed[:, 9] += 1
+    before, after = model(TOKENS), model(changed)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert (before[:, 9:] != after[:, 9:]).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close(dtype):
+    model = small.our_text_encoder()
+    expected = model(TOKENS)
+    half = model.to(dtype)(TOKENS)
+    assert half.dtype == dtype
+    assert small.difference(half, expected) < (0.2 if dtype == torch.bfloat16 else 0.02)
+
+
+def test_gradients_reach_every_parameter():
+    model = small.our_text_encoder().requires_grad_(True)
+    model(TOKENS).pow(3).mean().backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("clip_skip", [0, 4])
+def test_clip_skip_must_name_a_layer(clip_skip):
+    with pytest.raises(ValueError, match=f"between 1 and 3 .* got {clip_skip}"):
+        small.our_text_encoder()(TOKENS, clip_skip)
+
+
+def test_too_many_tokens_are_refused():
+    with pytest.raises(ValueError, match="at most 16 tokens fit the text encoder, got 17"):
+        small.our_text_encoder()(torch.zeros(1, 17, dtype=torch.int64))

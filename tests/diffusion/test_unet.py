@@ -1,0 +1,83 @@
+"""The UNet computes what diffusers' does, in every dtype, and can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from nodegraph_diffusion.checkpoint.names import rename, unet_modules
+from nodegraph_diffusion.unet import UNet, UNetConfig
+from tests.diffusion import small
+from tests.synthetic import read_layout
+
+TIMESTEPS = torch.tensor([3.0, 871.5])
+CONTEXT = small.noise(2, 16, small.UNET.context_dim)
+
+
+def test_default_has_the_published_names_and_shapes():
+    with torch.device("meta"):
+        unet = UNet(UNetConfig())
+    ours = {f"model.diffusion_model.{key}": list(value.shape) for key, value in unet.state_dict().items()}
+    assert ours == {key: shape for key, shape in read_layout("sd15-ldm").items() if key in ours or "diffusion" in key}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": (False, True, True)},
+        {"num_res_blocks": 1, "num_heads": 4},
+        {"channel_mult": (1, 2), "attention": (True, True)},
+        {"channel_mult": (1,), "attention": (True,)},
+    ],
+)
+@pytest.mark.parametrize("size", [(16, 16), (13, 10)])
+def test_parity_with_diffusers(changes, size):
+    config = dataclasses.replace(small.UNET, **changes)
+    reference, unet = small.reference_unet(config), UNet(config)
+    weights, table = reference.state_dict(), unet_modules(config)
+    unet.load_state_dict({key: weights.pop(rename(key, table)) for key in unet.state_dict()})
+    assert not weights
+
+    x = small.noise(2, 4, *size)
+    expected = reference(x, TIMESTEPS, CONTEXT).sample
+    assert small.difference(unet(x, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
+
+
+def test_a_projected_context_serves_for_any_batch():
+    unet, x = small.our_unet(), small.noise(2, 4, 8, 8)
+    context = unet.project_context(CONTEXT)
+    assert torch.equal(unet(x, TIMESTEPS, context), unet(x, TIMESTEPS, CONTEXT))
+
+    one = unet.project_context(CONTEXT[:1]).expand(2)
+    expected = unet(x, TIMESTEPS, CONTEXT[:1].expand(2, -1, -1))
+    assert small.difference(unet(x, TIMESTEPS, one), expected) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close(dtype):
+    unet, x = small.our_unet(), small.noise(2, 4, 8, 8)
+    expected = unet(x, TIMESTEPS, CONTEXT)
+    half = unet.to(dtype)(x.to(dtype), TIMESTEPS, CONTEXT.to(dtype))
+    assert half.dtype == dtype
+    assert small.difference(half, expected) < (0.2 if dtype == torch.bfloat16 else 0.02)
+
+
+def test_gradients_reach_every_parameter():
+    unet = small.our_unet().requires_grad_(True)
+    unet(small.noise(2, 4, 8, 8), TIMESTEPS, CONTEXT).square().mean().backward()
+    without = [name for name, parameter in unet.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert without == []
+
+
+def test_a_new_network_begins_with_zero():
+    unet = UNet(small.UNET)
+    assert not (unet(small.noise(2, 4, 8, 8), TIMESTEPS, CONTEXT) - unet.out[-1].bias[:, None, None]).any()
+
+
+@pytest.mark.parametrize("changes", [{"num_heads": 5}, {"norm_groups": 7}, {"attention": (True,)}, {"context_dim": 0}])
+def test_sizes_that_cannot_be_built_are_named(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        dataclasses.replace(small.UNET, **changes)
