@@ -1,0 +1,67 @@
+"""The samplers of the variance-preserving papers: DDPM and DDIM.
+
+They are written as the papers write them, over z = sqrt(alpha) * clean + sqrt(1 - alpha) * noise, where `alpha` is the
+cumulative signal level that the papers call alpha-bar (DDPM) and alpha (DDIM); x = z / sqrt(alpha) is the latent of
+everything else here, and sigma = sqrt((1 - alpha) / alpha).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+    """Ancestral sampling (Ho et al. 2020, Alg. 2), the steps being those of `sigmas` and not all the trained ones.
+
+    Draws from q(z_next | z, denoised), Eq. 6 and 7, whose variance is the paper's beta-tilde. The same steps as those of
+    `euler_ancestral` at eta 1, but for rounding.
+    """
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        alpha, alpha_next = _signal(sigma), _signal(sigma_next)
+        alpha_step = alpha / alpha_next
+        z = x * math.sqrt(alpha)
+        toward_clean = math.sqrt(alpha_next) * (1 - alpha_step) / (1 - alpha)
+        toward_z = math.sqrt(alpha_step) * (1 - alpha_next) / (1 - alpha)
+        z = denoised * toward_clean + z * toward_z
+        if sigma_next > 0:
+            variance = (1 - alpha_next) / (1 - alpha) * (1 - alpha_step)
+            z = z + noise(sigma, sigma_next) * math.sqrt(variance)
+        x = z / math.sqrt(alpha_next)
+        on_step(i, x, denoised)
+    return x
+
+
+def sample_ddim(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0
+) -> Tensor:
+    """Denoising diffusion implicit models (Song et al. 2021, Eq. 12 and 16).
+
+    `eta` 0 draws no noise, and its steps are Euler's; 1 is DDPM. Raises ValueError unless it lies between them.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"sampler ddim: expected eta between 0 and 1, found {eta}; 0 is deterministic, 1 is DDPM")
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        alpha, alpha_next = _signal(sigma), _signal(sigma_next)
+        predicted_noise = (x - denoised) / sigma
+        deviation = eta * math.sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
+        direction = math.sqrt(max(0.0, 1 - alpha_next - deviation**2))
+        z = denoised * math.sqrt(alpha_next) + predicted_noise * direction
+        if deviation > 0:
+            z = z + noise(sigma, sigma_next) * deviation
+        x = z / math.sqrt(alpha_next)
+        on_step(i, x, denoised)
+    return x
+
+
+def _signal(sigma: float) -> float:
+    """The cumulative signal level at a noise level: 1 where there is no noise."""
+    return 1 / (1 + sigma**2)

@@ -1,0 +1,63 @@
+"""Euler's method, and its ancestral variant that puts fresh noise in for some of what it takes out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2 without churn): first order."""
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        slope = (x - denoised) / sigma
+        x = x + slope * (sigma_next - sigma)
+        on_step(i, x, denoised)
+    return x
+
+
+def sample_euler_ancestral(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: OnStep,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+) -> Tensor:
+    """An Euler step to below the next noise level, then noise back up to it (k-diffusion's `euler_ancestral`).
+
+    `eta` is the share of the posterior's noise that is put in: 0 is `euler`, 1 samples the posterior of a denoiser that
+    is sure of itself, which makes the step that of `ddpm`. `s_noise` scales the noise itself, 1 being the right amount.
+    Raises ValueError where either is negative.
+    """
+    if eta < 0 or s_noise < 0:
+        raise ValueError(
+            f"sampler euler_ancestral: expected eta and s_noise of at least 0, found eta {eta} and s_noise {s_noise}; "
+            "both are 1 by default"
+        )
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        slope = (x - denoised) / sigma
+        x = x + slope * (sigma_down - sigma)
+        if sigma_up > 0:
+            x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
+        on_step(i, x, denoised)
+    return x
+
+
+def ancestral_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+    """Where to step down to, and how much noise leads from there up to `sigma_next`: `down^2 + up^2 = sigma_next^2`.
+
+    At `eta` 1, `up` is the standard deviation of x(sigma_next) given x(sigma) and the clean latent (Ho et al. 2020,
+    Eq. 7, in the variance-exploding convention).
+    """
+    sigma_up = min(sigma_next, eta * sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5)
+    return (sigma_next**2 - sigma_up**2) ** 0.5, sigma_up

@@ -1,0 +1,73 @@
+"""Where noise comes from: always the CPU, so that a seed gives the same picture on every device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nodegraph_diffusion.sampling.interface import NoiseSource
+
+Draw = Literal["per_picture", "sequential"]
+StepNoise = Literal["fresh", "comfyui"]
+
+
+def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> Tensor:
+    """Unit noise to start from, `shape` (B, C, h, w), float32 on the CPU.
+
+    `per_picture` gives picture k a generator of its own, seeded with seed + k, so that it is the same in a batch as
+    alone; `sequential` draws the whole batch from one, as ComfyUI does. Raises ValueError for a seed outside
+    [0, 2^64) or another `draw`.
+    """
+    import torch
+
+    _require_seed(seed)
+    if draw == "sequential":
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+    if draw != "per_picture":
+        raise ValueError(f"noise: expected draw 'per_picture' or 'sequential', found {draw!r}")
+    return _draw_each(shape, [torch.Generator().manual_seed(_picture_seed(seed, k)) for k in range(shape[0])])
+
+
+def step_noise_source(kind: StepNoise, x: Tensor, seed: int) -> NoiseSource:
+    """The source of the noise that stochastic samplers put in, shaped and placed like `x` (B, C, h, w).
+
+    `fresh` gives each picture a generator of its own, derived from its seed and apart from the one that drew its start
+    noise. `comfyui` draws the whole batch from one generator that starts from `seed` again, as ComfyUI 0.3.64 does: its
+    first draw is the start noise of a `sequential` draw once more. Raises ValueError for a seed outside [0, 2^64) or
+    another `kind`.
+    """
+    import torch
+
+    _require_seed(seed)
+    if kind == "comfyui":
+        generator = torch.Generator().manual_seed(seed)
+        return lambda sigma_from, sigma_to: torch.randn(x.shape, generator=generator).to(x.device)
+    if kind != "fresh":
+        raise ValueError(f"step noise: expected 'fresh' or 'comfyui', found {kind!r}")
+    generators = [torch.Generator().manual_seed(_step_seed(_picture_seed(seed, k))) for k in range(x.shape[0])]
+    return lambda sigma_from, sigma_to: _draw_each(x.shape, generators).to(x.device)
+
+
+def _draw_each(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    import torch
+
+    return torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
+
+
+def _picture_seed(seed: int, k: int) -> int:
+    return (seed + k) % 2**64
+
+
+def _step_seed(seed: int) -> int:
+    """A seed far from those that people type and count up from."""
+    return int.from_bytes(hashlib.sha256(f"step noise {seed}".encode()).digest()[:8], "little")
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"noise: expected a seed between 0 and 2^64 - 1, found {seed}")

@@ -1,0 +1,133 @@
+"""One sampling run: which noise levels, from which start, by which sampler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nodegraph_diffusion.sampling.noise import StepNoise, step_noise_source
+from nodegraph_diffusion.sampling.options import check_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nodegraph_diffusion.guidance import Denoiser
+    from nodegraph_diffusion.sampling.interface import OnStep, Sampler
+    from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+
+FULL_STRENGTH = 0.9999  # from here on, a strength is 1
+MAX_STEPS = 1_000_000
+
+
+def sigmas_for(
+    schedule: Schedule,
+    noise_schedule: NoiseSchedule,
+    steps: int,
+    strength: float = 1.0,
+    start_step: int = 0,
+    end_step: int | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Tensor:
+    """The noise levels of a run, (n + 1,) float32 on the CPU, decreasing, for n steps of a model's `noise_schedule`.
+
+    A `strength` s below 1 keeps something of the latent that the run starts from: the last `steps` steps of a schedule
+    of int(steps / s) steps; 0 is no step at all. `start_step` and `end_step` cut a run of `steps` steps in parts that
+    other runs complete. `options` go to the schedule. Raises ValueError where these are out of range or do not go together.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: expected at least 1, found {steps}; 20 to 30 are usual")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength: expected a number between 0 and 1, found {strength}; 1 forgets what was there")
+    if strength < FULL_STRENGTH and start_step:
+        raise ValueError(
+            f"start_step: expected 0 beside a strength below 1, found start_step {start_step} and strength {strength}; "
+            "both say where to start: leave one out"
+        )
+    end = steps if end_step is None else min(end_step, steps)
+    if not 0 <= start_step <= end:
+        raise ValueError(
+            f"start_step: expected at least 0 and at most end_step, {end} of {steps} steps, found {start_step}; "
+            "count steps from 0"
+        )
+    if strength == 0:
+        start_step, total = steps, steps
+    else:
+        total = steps if strength >= FULL_STRENGTH else int(steps / strength)
+    if total > MAX_STEPS:
+        raise ValueError(
+            f"strength: expected 0 or at least {steps / MAX_STEPS:g} for {steps} steps, found {strength}; "
+            "0 keeps the latent as it is"
+        )
+    sigmas = _checked_sigmas(schedule, noise_schedule, total, options or {})
+    return sigmas[-(steps + 1) :][start_step : end + 1]
+
+
+def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) -> Tensor:
+    """`latent` with noise of level `sigma` on it, (B, C, h, w).
+
+    From a model's largest level on, the noise has the whole variance that the model saw there, 1 + sigma^2: the latent's
+    own share of it is what the run is to invent.
+    """
+    full = sigma > sigma_max or math.isclose(sigma, sigma_max, rel_tol=1e-5)
+    return latent + noise * (math.sqrt(1 + sigma**2) if full else sigma)
+
+
+def sample(
+    denoiser: Denoiser,
+    latent: Tensor,
+    noise: Tensor,
+    sampler: Sampler,
+    sigmas: Tensor,
+    *,
+    mask: Tensor | None = None,
+    step_noise: StepNoise = "fresh",
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Tensor:
+    """Denoise `latent` with `noise` on it along `sigmas` (see `sigmas_for`): (B, C, h, w) float32 -> the same.
+
+    `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise` is
+    unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where there
+    is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes. `seed` is that of the noise of
+    stochastic samplers, `step_noise` how it is drawn; `options` go to the sampler.
+    Raises ValueError for shapes that do not fit and for options that the sampler does not have.
+    """
+    import torch
+
+    from nodegraph_diffusion.guidance import MaskedDenoiser
+
+    if latent.ndim != 4 or noise.shape != latent.shape:
+        raise ValueError(
+            f"sample: expected latent and noise of one shape (B, C, h, w), found {tuple(latent.shape)} and "
+            f"{tuple(noise.shape)}; draw the noise for this latent"
+        )
+    options = dict(options or {})
+    check_options("sampler", sampler, options)
+    if len(sigmas) < 2:
+        return latent
+    with torch.no_grad():
+        x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
+        return sampler(
+            denoiser if mask is None else MaskedDenoiser(denoiser, latent, noise, mask),
+            x,
+            sigmas,
+            noise=step_noise_source(step_noise, x, seed),
+            on_step=on_step or (lambda i, x, denoised: None),
+            **options,
+        )
+
+
+def _checked_sigmas(
+    schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]
+) -> Tensor:
+    """What `schedule` gives, after a look at what a stranger's function may get wrong."""
+    check_options("schedule", schedule, options)
+    sigmas = schedule(noise_schedule, steps, **options)
+    if sigmas.shape != (steps + 1,) or sigmas[-1] != 0 or not bool((sigmas.diff() < 0).all()):
+        raise ValueError(
+            f"schedule {getattr(schedule, '__name__', schedule)}: expected {steps + 1} noise levels for {steps} steps, "
+            f"strictly decreasing to 0, found {sigmas.tolist()}"
+        )
+    return sigmas.float().cpu()
