@@ -1,0 +1,179 @@
+"""Bad input: one clear message with the next step, the right exit status, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import pytest
+
+HEAD = "nodegraph: 1\n"
+
+
+def workflow(nodes: str, outputs: str = "{o: {from: $a}}") -> str:
+    return f"{HEAD}nodes:\n{nodes}\noutputs: {outputs}\n"
+
+
+FILES = {
+    "not YAML": ("nodegraph: [1\n", "bad.yaml:"),
+    "empty": ("", "bad.yaml"),
+    "a list": ("- 1\n", "bad.yaml"),
+    "no version": ("nodes: {a: {use: Text}}\noutputs: {o: {from: $a}}\n", "nodegraph"),
+    "unknown section": (HEAD + "ndoes: {a: {use: Text}}\noutputs: {o: {from: $a}}\n", "nodes"),
+    "unknown node type": (workflow("  a: {use: Txet}"), "Did you mean 'Text'?"),
+    "unknown input": (workflow("  a: {use: Text, valeu: x}"), "Did you mean 'value'?"),
+    "missing input": (workflow("  a: {use: Repeat}"), "'text'"),
+    "wrong type": (workflow("  a: {use: Text}\n  b: {use: Repeat, text: $a, times: many}"), "'times'"),
+    "out of range": (workflow("  a: {use: Text}\n  b: {use: Repeat, text: $a, times: 10}"), "9"),
+    "link to nothing": (workflow("  a: {use: Repeat, text: $b}"), "'b'"),
+    "unknown port": (workflow("  s: {use: Split, text: x}\n  a: {use: Repeat, text: $s.lfet}"), "left"),
+    "port left out": (workflow("  s: {use: Split, text: x}\n  a: {use: Repeat, text: $s}"), "left"),
+    "mismatch": (workflow("  s: {use: Draw, seed: 1}\n  a: {use: Repeat, text: $s}"), "Repeat"),
+    "unknown param": (workflow("  a: {use: Text, value: $params.word}"), "'word'"),
+    "duplicate key": (workflow("  a: {use: Text}\n  a: {use: Text}"), "twice"),
+    "a circle": (workflow("  a: {use: Repeat, text: $b}\n  b: {use: Repeat, text: $a}"), "feed each other"),
+    "unknown choice": (workflow("  a: {use: Shape, widget: geer}"), "Did you mean 'gear'?"),
+    "missing file": (workflow("  a: {use: Read, path: nowhere.txt}"), "nowhere.txt"),
+    "unknown output node": (workflow("  a: {use: Text}", "{o: {from: $b}}"), "'b'"),
+}
+
+
+def assert_refused(cli, ran, *said, status=2):
+    assert ran.exit_code == status, ran.stderr
+    for part in said:
+        assert part in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "unexpected" not in ran.stderr
+    assert ran.stdout == ""
+    assert not (cli.folder / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run", "show"])
+@pytest.mark.parametrize(("text", "said"), FILES.values(), ids=FILES)
+def test_a_wrong_file(cli, command, text, said):
+    assert_refused(cli, cli(command, cli.write(text, "bad.yaml")), said)
+
+
+def test_every_problem_is_named_at_once_with_its_place(cli):
+    path = cli.write(workflow("  a: {use: Txet}\n  b: {use: Repeat, txet: x}"), "bad.yaml")
+    ran = cli("check", path.name)
+    lines = ran.stderr.splitlines()
+    assert len(lines) >= 3
+    assert lines[0].startswith("bad.yaml:3:")
+    assert all(line.startswith("bad.yaml:4:") for line in lines[1:])
+    assert all("[E" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["check", "run", "show"])
+def test_no_such_file(cli, command):
+    assert_refused(cli, cli(command, "absent.yaml"), "absent.yaml")
+
+
+def test_a_picture_in_place_of_a_workflow(cli):
+    path = cli.folder / "picture.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff\xff")
+    assert_refused(cli, cli("run", path), "picture.png")
+
+
+def test_a_folder_in_place_of_a_workflow(cli):
+    assert_refused(cli, cli("run", "."), ".")
+
+
+@pytest.mark.parametrize("setting", ["seed", "=3", " =3"])
+def test_malformed_set(cli, greeting, setting):
+    assert_refused(cli, cli("run", greeting, "--set", setting), "expected name=value")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("wrod=x", "Did you mean 'word'?"), ("twice.tmies=3", "times"), ("nobody.text=3", "nobody.text"), ("twice.times=x", "times")],
+)
+def test_set_of_what_does_not_exist(cli, greeting, setting, said):
+    assert_refused(cli, cli("run", greeting, "--set", setting), said)
+
+
+@pytest.mark.parametrize("option", ["--target", "--force"])
+def test_unknown_node_on_the_command_line(cli, greeting, option):
+    assert_refused(cli, cli("run", greeting, option, "twcie"), "twcie")
+
+
+def test_unknown_command(cli):
+    assert_refused(cli, cli("chek"), "Did you mean 'check'?")
+
+
+def test_unknown_option(cli, greeting):
+    assert_refused(cli, cli("run", greeting, "--outt", "x"), "--out")
+
+
+@pytest.mark.parametrize("listing", ["nodes", "widgets"])
+def test_unknown_name_in_a_listing(cli, listing):
+    assert_refused(cli, cli(listing, "Txet" if listing == "nodes" else "geer"), "Did you mean")
+
+
+def test_an_output_folder_that_cannot_be_written(cli, greeting):
+    (cli.folder / "taken").write_text("a file")
+    ran = cli("run", greeting, "--out", "taken")
+    assert ran.exit_code in (1, 2)
+    assert "taken" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "unexpected" not in ran.stderr
+    assert (cli.folder / "taken").read_text() == "a file"
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_the_cache_only(cli, greeting):
+    (cli.folder / "taken").write_text("a file")
+    ran = cli("run", greeting, "--cache-dir", "taken")
+    assert ran.exit_code == 0, ran.stderr
+    assert "taken" in ran.stderr
+
+
+def test_a_plugin_folder_that_is_not_there(cli, greeting):
+    assert_refused(cli, cli("run", greeting, "--plugin-dir", "nowhere"), "nowhere")
+
+
+def test_a_plugin_that_cannot_be_imported_is_named_and_the_rest_works(cli, greeting):
+    folder = cli.folder / "plugins"
+    folder.mkdir()
+    (folder / "broken.py").write_text("import module_that_is_not_there\n")
+    ran = cli("run", greeting, "--plugin-dir", folder)
+    assert ran.exit_code == 0, ran.stderr
+    assert "broken" in ran.stderr
+    assert "module_that_is_not_there" in ran.stderr
+    listed = cli("plugins", "--plugin-dir", folder)
+    assert listed.exit_code == 0
+    assert "module_that_is_not_there" in listed.stderr
+
+
+def test_a_misspelt_hook_is_refused(cli, greeting):
+    folder = cli.folder / "plugins"
+    folder.mkdir()
+    (folder / "typo.py").write_text("from nodegraph import hookimpl\n\n@hookimpl\ndef register_noodles(register):\n    pass\n")
+    assert_refused(cli, cli("run", greeting, "--plugin-dir", folder), "register_noodles", "Did you mean")
+
+
+def test_two_plugins_that_claim_one_name(cli, greeting):
+    folder = cli.folder / "plugins"
+    folder.mkdir()
+    (folder / "twin.py").write_text(
+        "from nodegraph import hookimpl, node\n\n@node('Text')\ndef text() -> str:\n    return ''\n\n"
+        "@hookimpl\ndef register_nodes(register):\n    register(text)\n"
+    )
+    assert_refused(cli, cli("run", greeting, "--plugin-dir", folder), "'stub'", "'twin'", "'Text'")
+
+
+def test_a_mistake_of_the_program_is_one_line(cli, greeting, monkeypatch):
+    def broken(path):
+        raise RuntimeError("the impossible")
+
+    monkeypatch.setattr("nodegraph.workflow.Workflow.load", broken)
+    ran = cli("run", greeting)
+    assert ran.exit_code == 1
+    assert "RuntimeError: the impossible" in ran.stderr
+    assert "report" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "Traceback" in cli("run", greeting, "-v").stderr
+
+
+def test_clear_leaves_a_folder_that_is_no_cache(cli):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "tmp").mkdir()
+    (cli.folder / "mine" / "tmp" / "letter.txt").write_text("dear")
+    assert_refused(cli, cli("cache", "clear", "--cache-dir", "mine"), "not a cache")
+    assert (cli.folder / "mine" / "tmp" / "letter.txt").exists()

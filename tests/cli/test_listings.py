@@ -1,0 +1,129 @@
+"""What there is: nodes, registries, plugins, the graph of a file, the cache."""
+
+from __future__ import annotations
+
+import json
+
+SHAPES = """
+nodegraph: 1
+description: All sorts
+params: {word: 'a "quoted" <word>'}
+nodes:
+  end: {use: Text, value: $params.word}
+  halves: {use: Split, text: $end}
+  again: {use: Repeat, text: $halves.left, times: 3}
+outputs:
+  again: {from: $again, save: "{word}.json"}
+  right: {from: $halves.right}
+"""
+
+
+def test_help_lists_our_commands_those_of_plugins_and_the_registries(cli):
+    lines = cli("--help").stdout.splitlines()
+    commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
+    assert commands[:6] == ["run", "check", "show", "nodes", "plugins", "cache"]
+    assert {"loaded", "widgets"} <= set(commands)
+
+
+def test_a_plugin_cannot_take_the_name_of_a_command(cli):
+    ran = cli("--help")
+    assert "adds a command 'run', which 'nodegraph' has" in ran.stderr
+
+
+def test_nodes_lists_types_with_their_plugin(cli):
+    rows = [line.split() for line in cli("nodes").stdout.splitlines()]
+    assert ["Repeat", "A", "text", "several", "times.", "stub"] in rows
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+
+
+def test_a_node_is_described_with_inputs_and_outputs(cli):
+    text = cli("nodes", "Repeat").stdout
+    assert "Repeat, version 1" in text
+    assert "A text several times." in text
+    assert any(line.split() == ["text", "text", "required"] for line in text.splitlines())
+    assert "default 2; 0 to 9" in text
+    assert "stub" in text
+
+
+def test_a_node_with_marks_and_several_outputs_is_described(cli):
+    assert "default hello; what it says" in cli("nodes", "Text").stdout
+    assert "one of 'nodegraph widgets'" in cli("nodes", "Shape").stdout
+    assert [line.split()[0] for line in cli("nodes", "Split").stdout.splitlines() if line.startswith("  ")] == [
+        "text",
+        "at",
+        "left",
+        "right",
+    ]
+
+
+def test_a_registry_has_a_listing_of_its_own(cli):
+    assert cli("widgets").stdout.split() == ["gear", "A", "wheel", "with", "teeth.", "stub"]
+    described = cli("widgets", "gear").stdout
+    assert "A wheel with teeth." in described
+    assert "teeth = 12" in described
+
+
+def test_plugins_say_where_they_come_from(cli):
+    row = next(line for line in cli("plugins").stdout.splitlines() if line.startswith("stub"))
+    assert row.endswith("stub.py")
+    assert " ms " in row
+
+
+def test_check_says_that_all_is_well(cli, greeting):
+    ran = cli("check", greeting)
+    assert ran.exit_code == 0
+    assert ran.stdout == f"{greeting}: 2 nodes, 1 output, no mistake\n"
+    assert not (cli.folder / "out").exists()
+
+
+def test_check_takes_settings(cli, greeting):
+    assert "  word = ho\n" in cli("check", greeting, "--set", "word=ho", "-v").stdout
+
+
+def test_show_as_text(cli):
+    assert cli("show", cli.write(SHAPES, "shapes.yaml")).stdout == (
+        "shapes: All sorts\n"
+        "\nparams\n"
+        '  word  "a \\"quoted\\" <word>"\n'
+        "\nnodes\n"
+        "  end     Text    value: $params.word\n"
+        "  halves  Split   text: $end\n"
+        "  again   Repeat  text: $halves.left, times: 3\n"
+        "\noutputs\n"
+        "  again  $again         -> {word}.json\n"
+        "  right  $halves.right\n"
+    )
+
+
+def test_show_as_mermaid(cli):
+    assert cli("show", cli.write(SHAPES), "--format", "mermaid").stdout.splitlines() == [
+        "flowchart TD",
+        '    n0["end<br/><i>Text</i>"]',
+        '    n1["halves<br/><i>Split</i>"]',
+        '    n2["again<br/><i>Repeat</i>"]',
+        '    n0 -- "text" --> n1',
+        '    n1 -- "text" --> n2',
+        '    n2 --> o0(["again"])',
+        '    n1 --> o1(["right"])',
+    ]
+
+
+def test_the_cache_is_listed_described_and_cleared(cli, greeting):
+    empty = json.loads(cli("cache", "info", "--json").stdout)
+    assert empty == {"directory": str(cli.folder / "cache"), "results": 0, "files": 0, "bytes": 0}
+    keys = {node["key"] for node in cli("run", greeting, "--json").json["nodes"].values()}
+    listed = json.loads(cli("cache", "ls", "--json").stdout)
+    assert {entry["key"] for entry in listed} == keys
+    assert {(entry["type"], entry["workflow"], entry["node"]) for entry in listed} == {
+        ("Text", "greeting", "word"),
+        ("Repeat", "greeting", "twice"),
+    }
+    assert all(key[:16] in cli("cache", "ls").stdout for key in keys)
+    info = json.loads(cli("cache", "info", "--json").stdout)
+    assert info["results"] == 2
+    assert info["bytes"] > 0
+    assert "results    2" in cli("cache", "info").stdout
+    assert json.loads(cli("cache", "clear", "--json").stdout)["results"] == 2
+    assert json.loads(cli("cache", "info", "--json").stdout)["results"] == 0
+    ran = cli("run", greeting, "--json")
+    assert all(node["status"] == "ran" for node in ran.json["nodes"].values())

@@ -1,0 +1,132 @@
+"""The command line as a process of its own: what it imports, how it is stopped, whom it talks to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers")
+
+PATIENT = """
+nodegraph: 1
+nodes:
+  first: {use: Text, value: kept}
+  long: {use: Slow, text: $first, steps: 600, pause: 0.05}
+  last: {use: Repeat, text: $long}
+outputs: {last: {from: $last}}
+"""
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals and terminals of POSIX")
+
+
+def imported_by(cli, *args):
+    """Which heavy modules a command leaves in sys.modules."""
+    code = (
+        "import sys\nfrom nodegraph.cli import main\n"
+        f"try:\n    main({[str(a) for a in args]!r}, prog_name='nodegraph')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print('IMPORTED', *(name for name in {HEAVY!r} if name in sys.modules))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **cli.env},
+        cwd=cli.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return set(ran.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["run", "--help"], ["cache", "info"]])
+def test_help_imports_nothing_heavy(cli, args):
+    assert imported_by(cli, *args) == set()
+
+
+@pytest.mark.parametrize("args", [["nodes"], ["nodes", "Text"], ["widgets"], ["plugins"]])
+def test_listings_import_nothing_heavy(cli, args):
+    assert imported_by(cli, *args) == set()
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_graph_needs_networkx_only(cli, greeting, command):
+    assert imported_by(cli, command, greeting) <= {"networkx"}
+
+
+def test_a_cached_run_imports_neither_tensors_nor_a_display(cli, greeting):
+    cli("run", greeting)
+    assert imported_by(cli, "run", greeting) <= {"networkx"}
+
+
+def test_the_module_is_the_command(cli):
+    ran = cli.elsewhere("--help")
+    assert ran.exit_code == 0
+    assert ran.stdout.startswith("Usage: nodegraph ")
+
+
+@posix
+def test_a_reader_that_goes_away_is_no_failure_to_speak_of(cli):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with cli.process("nodes", stdout=writing) as process:
+        os.close(writing)
+        _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    assert "Exception" not in stderr
+    assert "Broken" not in stderr
+
+
+def started(cli, *args, until, **options):
+    """A process that has written `until` to stderr, and what it wrote so far."""
+    process = cli.process("run", cli.write(PATIENT, "patient.yaml"), *args, **options)
+    said = ""
+    for line in process.stderr:
+        said += line
+        if until in line:
+            return process, said
+    raise AssertionError(said)
+
+
+@posix
+def test_ctrl_c_stops_at_the_next_step_and_keeps_what_is_finished(cli):
+    process, _ = started(cli, until="first")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "stopping at the next step" in stderr
+    assert "Traceback" not in stderr
+    assert stdout == ""
+    assert not list(cli.folder.glob("out/*"))
+    assert "Text" in cli("cache", "ls").stdout
+
+
+@posix
+def test_ctrl_c_with_json_says_what_was_done(cli, nodes_of):
+    process, _ = started(cli, "--json", until="first")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert '"status": "cancelled"' in stdout
+    assert '"first": {"status": "ran"' in stdout
+
+
+@posix
+def test_a_second_ctrl_c_stops_at_once(cli):
+    process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr

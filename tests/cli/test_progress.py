@@ -1,0 +1,87 @@
+"""What stderr shows while a run goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pytest
+
+from nodegraph import events
+from nodegraph.cli.progress import LiveProgress, PlainProgress, progress
+
+REMARKS = """
+nodegraph: 1
+nodes:
+  word: {use: Remark, text: hey}
+  loud: {use: Slow, text: $word, steps: 4, pause: 0.01}
+outputs: {loud: {from: $loud}}
+"""
+
+
+def test_a_line_for_each_node_a_notice_and_the_end(cli):
+    lines = cli("run", cli.write(REMARKS)).stderr.splitlines()
+    assert lines[0] == "word  note: hey is short"
+    assert re.fullmatch(r"word  done in \d+\.\d\d s", lines[1])
+    assert re.fullmatch(r"loud  done in \d+\.\d\d s \(\d+\.\d\d it/s\)", lines[2])
+    assert re.fullmatch(r"done in \d+\.\d\d s", lines[3])
+
+
+def test_what_is_cached_and_what_is_not_needed(cli):
+    workflow = cli.write(REMARKS)
+    cli("run", workflow)
+    again = cli("run", workflow).stderr.splitlines()
+    assert again[0] == "loud  cached"
+    assert len(again) == 2
+    assert "not needed: word" in cli("run", workflow, "-v").stderr
+
+
+def test_a_notice_is_told_again_when_its_result_comes_from_the_cache(cli):
+    workflow = cli.write(REMARKS)
+    cli("run", workflow)
+    assert "word  note: hey is short" in cli("run", workflow, "--set", "loud.steps=2").stderr
+
+
+def test_steps_of_a_long_node_are_told_now_and_then(capsys, monkeypatch):
+    clock = iter(float(k) for k in range(1000))
+    monkeypatch.setattr("nodegraph.cli.progress.time.monotonic", lambda: next(clock))
+    shown = PlainProgress()
+    shown(events.NodeStarted("sampled"))
+    for step in range(1, 41):
+        shown(events.NodeProgress("sampled", step, 40))
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 <= len(lines) <= 10
+    assert all(re.fullmatch(r"sampled  step \d+ of 40, \d+\.\d\d (it/s|s/it)", line) for line in lines)
+
+
+def test_the_display_suits_stderr(monkeypatch):
+    assert type(progress(quiet=False, verbose=False)) is PlainProgress
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert type(progress(quiet=False, verbose=False)) is LiveProgress
+    assert type(progress(quiet=True, verbose=False)) is PlainProgress
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of POSIX")
+def test_on_a_terminal_a_running_node_has_a_line_that_counts(cli):
+    import pty
+
+    workflow = cli.write(REMARKS)
+    master, slave = pty.openpty()
+    with cli.process("run", workflow, "--set", "loud.pause=0.2", stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # Linux says so that the other side is closed
+                break
+            if not data:
+                break
+            shown += data
+        assert process.wait(timeout=60) == 0
+    os.close(master)
+    text = shown.decode()
+    assert re.search(r"step \d of 4, \d+\.\d\d it/s", text)
+    assert re.search(r"loud  done in \d+\.\d\d s", text)
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # the cursor is shown again

@@ -1,0 +1,202 @@
+"""`nodegraph run`: what is printed, what is written, what is cached, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+SEVERAL = """
+nodegraph: 1
+nodes:
+  word: {use: Text, value: abcdef}
+  halves: {use: Split, text: $word}
+  twice: {use: Repeat, text: $halves.left}
+outputs:
+  left: {from: $twice, save: "left-{workflow}.json"}
+  right: {from: $halves.right}
+"""
+
+BROKEN = """
+nodegraph: 1
+nodes:
+  word: {use: Text, value: abc}
+  twice: {use: Repeat, text: $word}
+  bad: {use: Fail, text: $twice}
+outputs:
+  bad: {from: $bad}
+"""
+
+
+def test_prints_the_path_of_the_only_output(cli, greeting):
+    ran = cli("run", greeting)
+    assert ran.exit_code == 0, ran.stderr
+    (path,) = ran.stdout.splitlines()
+    assert (cli.folder / path).read_text(encoding="utf-8") == '"heyhey"\n'
+    assert path.replace("\\", "/") == "out/greeting-said.json"
+
+
+def test_prints_names_where_there_are_several_outputs(cli):
+    ran = cli("run", cli.write(SEVERAL, "several.yaml"), "--out", "there")
+    assert ran.exit_code == 0, ran.stderr
+    written = dict(line.split("\t") for line in ran.stdout.splitlines())
+    assert {name: path.replace("\\", "/") for name, path in written.items()} == {
+        "left": "there/left-several.json",
+        "right": "there/several-right.json",
+    }
+    assert json.loads((cli.folder / written["left"]).read_text()) == "abcabc"
+    assert json.loads((cli.folder / written["right"]).read_text()) == "def"
+
+
+def test_json_is_one_object_of_the_documented_form(cli, greeting):
+    ran = cli("run", greeting, "--json")
+    assert set(ran.json) == {"run", "status", "seconds", "outputs", "nodes"}
+    assert ran.json["status"] == "done"
+    (path,) = ran.json["outputs"]["said"]
+    assert (cli.folder / path).exists()
+    assert set(ran.json["nodes"]) == {"word", "twice"}
+    for node in ran.json["nodes"].values():
+        assert set(node) == {"status", "seconds", "key"}
+        assert node["status"] == "ran"
+        assert re.fullmatch("[0-9a-f]{64}", node["key"])
+
+
+def test_the_second_time_nothing_runs_and_the_output_is_the_same(cli, greeting, nodes_of):
+    first = cli("run", greeting, "--json", "--out", "one")
+    second = cli.elsewhere("run", greeting, "--json", "--out", "two")
+    assert nodes_of(second) == {"word": "pruned", "twice": "cached"}
+    assert {n["key"] for n in first.json["nodes"].values()} == {n["key"] for n in second.json["nodes"].values()}
+    one, two = (cli.folder / ran.json["outputs"]["said"][0] for ran in (first, second))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_set_changes_a_param_and_only_what_hangs_on_it_runs(cli, nodes_of):
+    workflow = cli.write(
+        """
+nodegraph: 1
+params: {word: hey}
+nodes:
+  other: {use: Slow, text: still}
+  word: {use: Text, value: $params.word}
+  twice: {use: Repeat, text: $word}
+outputs: {said: {from: $twice}, other: {from: $other}}
+"""
+    )
+    cli("run", workflow)
+    changed = cli("run", workflow, "--set", "word=ho", "--json")
+    assert nodes_of(changed) == {"other": "cached", "word": "ran", "twice": "ran"}
+    input_changed = cli("run", workflow, "--set", "twice.times=3", "--json")
+    assert nodes_of(input_changed) == {"other": "cached", "word": "cached", "twice": "ran"}
+    (path,) = input_changed.json["outputs"]["said"]
+    assert json.loads((cli.folder / path).read_text()) == "heyheyhey"
+
+
+def test_set_takes_text_as_it_is_typed(cli, greeting):
+    (path,) = cli("run", greeting, "--set", "word=a=b: 1e3, no", "--json").json["outputs"]["said"]
+    assert json.loads((cli.folder / path).read_text()) == "a=b: 1e3, noa=b: 1e3, no"
+
+
+def test_target_computes_one_node_instead_of_the_outputs(cli, nodes_of):
+    ran = cli("run", cli.write(SEVERAL), "--target", "halves.right", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert nodes_of(ran)["twice"] == "pruned"
+    assert nodes_of(ran)["halves"] == "ran"
+    assert list(ran.json["outputs"]) == ["halves.right"]
+
+
+def test_force_runs_a_node_again(cli, greeting, nodes_of):
+    cli("run", greeting)
+    assert nodes_of(cli("run", greeting, "--force", "twice", "--json")) == {"word": "cached", "twice": "ran"}
+
+
+def test_no_cache_leaves_the_cache_alone(cli, greeting, nodes_of):
+    for _ in range(2):
+        ran = cli("run", greeting, "--no-cache", "--json")
+        assert nodes_of(ran) == {"word": "ran", "twice": "ran"}
+    assert not (cli.folder / "cache").exists()
+
+
+def test_cache_dir_wins_over_the_environment(cli, greeting):
+    assert cli("run", greeting, "--cache-dir", "mine").exit_code == 0
+    assert (cli.folder / "mine").is_dir()
+    assert not (cli.folder / "cache").exists()
+
+
+def test_a_failed_node_ends_with_1_and_keeps_what_was_finished(cli, nodes_of):
+    workflow = cli.write(BROKEN)
+    ran = cli("run", workflow, "--json")
+    assert ran.exit_code == 1
+    assert ran.json["status"] == "failed"
+    assert nodes_of(ran)["bad"] == "failed"
+    assert "node 'bad'" in ran.stderr
+    assert "no good: abcabc" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.json["outputs"] == {} or not ran.json["outputs"]["bad"]
+    again = cli("run", workflow, "--json")
+    assert nodes_of(again) == {"word": "pruned", "twice": "cached", "bad": "failed"}
+
+
+def test_verbose_adds_the_traceback_and_the_keys(cli):
+    ran = cli("run", cli.write(BROKEN), "-v")
+    assert ran.exit_code == 1
+    assert "Traceback" in ran.stderr
+    assert "stub.py" in ran.stderr
+    assert re.search(r"twice +done in \d+\.\d\d s +[0-9a-f]{16}", ran.stderr)
+
+
+def test_quiet_says_nothing(cli, greeting):
+    ran = cli("run", greeting, "-q")
+    assert ran.stderr == ""
+    assert ran.stdout
+
+
+def test_a_random_seed_is_drawn_anew_and_can_be_read_back(cli):
+    workflow = cli.write("nodegraph: 1\nnodes: {n: {use: Draw, seed: random}}\noutputs: {n: {from: $n}}\n")
+    keys = {cli("run", workflow, "--json").json["nodes"]["n"]["key"] for _ in range(2)}
+    assert len(keys) == 2
+
+
+def test_paths_in_set_start_from_the_current_directory(cli):
+    (cli.folder / "flows").mkdir()
+    (cli.folder / "here.txt").write_text("near")
+    (cli.folder / "flows" / "here.txt").write_text("beside the workflow")
+    workflow = cli.write("nodegraph: 1\nnodes: {r: {use: Read, path: here.txt}}\noutputs: {r: {from: $r}}\n", "flows/read.yaml")
+
+    def said(*args):
+        ran = cli("run", workflow, "--json", *args)
+        assert ran.exit_code == 0, ran.stderr
+        return json.loads((cli.folder / ran.json["outputs"]["r"][0]).read_text())
+
+    assert said() == "beside the workflow"
+    assert said("--set", "r.path=here.txt") == "near"
+
+
+def test_a_file_counts_by_its_content(cli, nodes_of):
+    note = cli.folder / "note.txt"
+    note.write_text("one")
+    workflow = cli.write("nodegraph: 1\nnodes: {r: {use: Read, path: note.txt}}\noutputs: {r: {from: $r}}\n")
+    cli("run", workflow)
+    note.rename(cli.folder / "moved.txt")
+    assert nodes_of(cli("run", workflow, "--set", "r.path=moved.txt", "--json")) == {"r": "cached"}
+    note.write_text("two")
+    assert nodes_of(cli("run", workflow, "--json")) == {"r": "ran"}
+
+
+def test_editing_a_plugin_is_a_miss(cli, greeting, nodes_of):
+    folder = cli.folder / "plugins"
+    folder.mkdir()
+    plugin = folder / "mine.py"
+    code = "from nodegraph import hookimpl, node\n\n@node('Mine')\ndef mine() -> str:\n    return 'one'\n\n"
+    plugin.write_text(code + "@hookimpl\ndef register_nodes(register):\n    register(mine)\n")
+    workflow = cli.write("nodegraph: 1\nnodes: {m: {use: Mine}}\noutputs: {m: {from: $m}}\n")
+    run = ("run", workflow, "--plugin-dir", folder, "--json")
+    assert nodes_of(cli(*run)) == {"m": "ran"}
+    assert nodes_of(cli(*run)) == {"m": "cached"}
+    plugin.write_text(plugin.read_text().replace("'one'", "'two'"))
+    assert nodes_of(cli.elsewhere(*run)) == {"m": "ran"}
+
+
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["run", "--help"]])
+def test_help_and_version_end_with_0(cli, args):
+    assert cli(*args).exit_code == 0

@@ -1,0 +1,127 @@
+"""Imports only go down: the engine knows no tensors, the diffusion library knows no engine, and each layer only those below."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "transformers", "diffusers"}
+
+LAYERS = (
+    {"errors"},
+    {"spec", "registry"},
+    {"workflow", "document", "codecs", "hookspecs"},
+    {"plugins", "graph", "fingerprint"},
+    {"checking", "keys", "store"},
+    {"cache", "events"},
+    {"plan", "executor", "record", "outputs"},
+    {"engine"},
+    {"cli", "__main__"},
+)
+"""Modules of `nodegraph`, lowest first; one may lead, by way of others, to those of its own layer and below."""
+
+
+def modules(package: Path) -> list[Path]:
+    return sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def name_of(path: Path, package: Path) -> str:
+    return ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(path: Path, level: int) -> str:
+    """The package that `level` dots mean in the file at `path`."""
+    parts = [path.parents[k].name for k in range(level - 1, len(path.parents)) if (path.parents[k] / "__init__.py").exists()]
+    return ".".join(reversed(parts))
+
+
+def imports(path: Path, *, at_import_only: bool) -> Iterator[str]:
+    """The absolute names that a file imports; with `at_import_only`, those that importing the file imports."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, (package_of(path, node.level) if node.level else "", node.module)))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif at_import_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending.extend(node.orelse)
+            continue
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def roots(path: Path, *, at_import_only: bool = False) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path, at_import_only=at_import_only)}
+
+
+@pytest.mark.parametrize("path", modules(ROOT / "nodegraph"), ids=lambda p: name_of(p, ROOT / "nodegraph"))
+def test_the_engine_knows_no_tensors_and_no_pictures(path):
+    assert not roots(path) & (HEAVY | {"nodegraph_nodes", "nodegraph_diffusion"})
+
+
+@pytest.mark.parametrize(
+    "path", modules(ROOT / "nodes/nodegraph_diffusion"), ids=lambda p: name_of(p, ROOT / "nodes/nodegraph_diffusion")
+)
+def test_the_diffusion_library_knows_no_engine(path):
+    assert not roots(path) & {"nodegraph", "nodegraph_nodes"}
+
+
+@pytest.mark.parametrize("path", modules(ROOT / "nodes/nodegraph_nodes"), ids=lambda p: name_of(p, ROOT / "nodes/nodegraph_nodes"))
+def test_the_node_pack_imports_nothing_heavy_until_a_node_runs(path):
+    assert not roots(path, at_import_only=True) & HEAVY
+
+
+@pytest.mark.parametrize("name", ["schedule", "sampling"])
+def test_samplers_and_schedules_can_be_listed_without_torch(name):
+    place = ROOT / "nodes/nodegraph_diffusion" / name
+    for path in modules(place) if place.is_dir() else [place.with_suffix(".py")]:
+        assert not roots(path, at_import_only=True) & HEAVY, path
+
+
+def test_the_layers_of_the_engine_go_down():
+    package = ROOT / "nodegraph"
+    names = {path.relative_to(package).with_suffix("").parts[0] for path in modules(package)} - {"__init__"}
+    below: dict[str, set[str]] = {name: set() for name in names}
+    for path in modules(package):
+        name = path.relative_to(package).with_suffix("").parts[0]
+        for imported in imports(path, at_import_only=False):
+            module = imported.removeprefix("nodegraph.").partition(".")[0]
+            if name in names and imported.startswith("nodegraph.") and module in names - {name}:
+                below[name].add(module)
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    assert set(level) <= names
+    for name in level:
+        reached, pending = set(), [name]
+        while pending:
+            new = below[pending.pop()] - reached
+            reached |= new
+            pending.extend(new)
+        above = {other for other in reached if level.get(other, 0) > level[name]}
+        assert not above, f"nodegraph.{name} leads up to {above}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import nodegraph", HEAVY | {"networkx", "click", "rich"}),
+        ("from nodegraph import Engine, Workflow", HEAVY | {"click", "rich"}),
+        ("import nodegraph_nodes.plugin", HEAVY),
+        ("import nodegraph_nodes.types", HEAVY),
+        ("import nodegraph_diffusion", HEAVY),
+        ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedule", HEAVY),
+    ],
+)
+def test_what_an_import_brings(statement, absent):
+    code = f"import sys; {statement}; print(*sorted(set(sys.modules) & {absent!r}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == []
