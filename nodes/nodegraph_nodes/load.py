@@ -1,0 +1,60 @@
+"""Nodes that read a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+from nodegraph import Help, Reads, Resource, node
+from nodegraph_diffusion.checkpoint import Checkpoint, CheckpointError, detect
+from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
+
+BUILTIN: Final = "builtin:"
+
+
+def builtin_models() -> dict[str, Path]:
+    """The models that are shipped, by what comes behind `builtin:`."""
+    import nodegraph_diffusion
+
+    return {"tiny": Path(nodegraph_diffusion.__file__).parent / "tiny"}
+
+
+def find_model(text: str, base: Path) -> Resource:
+    """The checkpoint that `text` names: `builtin:NAME`, a file, or a folder. Reads headers only.
+
+    Raises ValueError, with what was found, for anything that is no whole model of a known kind.
+    """
+    if text.startswith(BUILTIN):
+        name, models = text.removeprefix(BUILTIN), builtin_models()
+        if name not in models:
+            raise ValueError(f"there is no built-in model '{name}'; there is {', '.join(BUILTIN + known for known in models)}")
+        path = models[name]
+    else:
+        path = base / Path(text).expanduser()
+    try:
+        checkpoint = detect(path)
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    single = len(checkpoint.files) == 1
+    return Resource(checkpoint, {"model" if single else os.path.relpath(f, root): f for f in checkpoint.files})
+
+
+class Model(NamedTuple):
+    """The parts of a model."""
+
+    unet: UNetModel
+    vae: VAE
+    text_encoder: TextEncoder
+
+
+@node("LoadModel")
+def load_model(
+    model: Annotated[Checkpoint, Reads(find_model), Help("builtin:tiny, a .safetensors file, or a diffusers folder")],
+) -> Model:
+    """Open a model: its denoising network, its autoencoder and its text encoder.
+
+    Each part is read from disk when a node needs it. The key holds the content of the files, not where they lie.
+    """
+    return Model(UNetModel(model), VAE(model), TextEncoder(model))

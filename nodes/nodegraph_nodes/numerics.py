@@ -1,0 +1,88 @@
+"""What `auto` means on this machine, and which differences between machines may change a result."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def fingerprint() -> str:
+    """What the meaning of `auto` hangs on, told without importing torch."""
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = "none"
+    driver = Path("/proc/driver/nvidia/version")
+    parts = {
+        "torch": torch,
+        "python": f"{sys.executable} {platform.python_version()}",
+        "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
+        "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "all"),
+    }
+    return repr(parts)
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets that the processor names; none where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(flags.split())
+
+
+def resolve(device: str, dtype: str) -> Mapping[str, str]:
+    """The device and dtype that `auto` and the like come to, and the class that goes into keys. Imports torch.
+
+    Raises ValueError for a device that is not there or a dtype that is not known.
+    """
+    import torch
+
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"--dtype: expected auto, {', '.join(DTYPES)}; found '{dtype}'")
+    found = _accelerator() if device == "auto" else device
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device: '{device}' cannot be used here ({reason}). Expected cpu, cuda, cuda:N or mps") from error
+    kind = torch.device(found).type
+    if dtype == "auto":
+        dtype = {"cpu": "bfloat16" if "amx_bf16" in cpu_flags() else "float32", "cuda": _cuda_dtype()}.get(kind, "float16")
+    minor = ".".join(torch.__version__.split(".")[:2])
+    return {"device": found, "dtype": dtype, "class": f"{kind} {_architecture(found, kind)} {dtype} torch {minor}"}
+
+
+def _accelerator() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _cuda_dtype() -> str:
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) else "float16"
+
+
+def _architecture(device: str, kind: str) -> str:
+    import torch
+
+    if kind == "cuda":
+        return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    if kind == "cpu":
+        amx = " amx" if "amx_bf16" in cpu_flags() else ""
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
+    return platform.machine()

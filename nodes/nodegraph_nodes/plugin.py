@@ -1,0 +1,97 @@
+"""Every hook implementation of the pack: the index to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nodegraph import hookimpl
+from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_nodes import hookspecs, image, latent, load, mask, numerics, sampling, text
+from nodegraph_nodes.codecs import CODECS
+
+if TYPE_CHECKING:
+    import click
+    import pluggy
+
+    from nodegraph.codecs import Codec
+
+__nodegraph_includes__ = ("nodegraph_diffusion",)
+
+NODES = (
+    load.load_model,
+    image.load_image,
+    text.text_encode,
+    latent.vae_encode,
+    latent.vae_decode,
+    latent.empty_latent,
+    latent.noise,
+    mask.mask,
+    sampling.unet_denoise,
+    sampling.sampler,
+    image.composite,
+)
+
+
+@hookimpl
+def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@hookimpl
+def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
+    for function in NODES:
+        register(function)
+
+
+@hookimpl
+def register_codecs(register: Callable[[type, Codec], None]) -> None:
+    for kind, codec in CODECS.items():
+        register(kind, codec)
+
+
+@hookimpl
+def register_samplers(register: Callable[..., None]) -> None:
+    for name, sampler in SAMPLERS.items():
+        register(name, sampler)
+
+
+@hookimpl
+def register_schedules(register: Callable[..., None]) -> None:
+    for name, schedule in SCHEDULES.items():
+        register(name, schedule)
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from nodegraph_nodes.commands import models
+
+    cli.add_command(models)
+
+
+@hookimpl
+def numerics_fingerprint() -> str:
+    return numerics.fingerprint()
+
+
+@hookimpl
+def resolve_numerics(device: str, dtype: str) -> Mapping[str, str]:
+    return numerics.resolve(device, dtype)
+
+
+@hookimpl
+def is_out_of_memory(error: BaseException) -> bool | None:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return True if isinstance(error, RuntimeError) and "can't allocate memory" in str(error) else None
+
+
+@hookimpl
+def free_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

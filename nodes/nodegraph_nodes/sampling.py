@@ -1,0 +1,96 @@
+"""Nodes that denoise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from nodegraph import Choice, Help, Range, Run, node
+from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
+
+
+@node("UNetDenoise", numeric=True)
+def unet_denoise(
+    unet: UNetModel,
+    positive: Conditioning,
+    negative: Conditioning,
+    cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
+    run: Run = Run(),  # noqa: B008 - has no state
+) -> Denoiser:
+    """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022)."""
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+
+    network, schedule = unet.load(run), unet.checkpoint.schedule
+    width = unet.checkpoint.unet.context_dim
+    for name, prompt in (("positive", positive), ("negative", negative)):
+        if prompt.embedding.shape[-1] != width:
+            raise ValueError(
+                f"{name}: expected a prompt of width {width}, which this UNet attends to, found {prompt.embedding.shape[-1]}; "
+                f"encode it with the text encoder of the same model"
+            )
+    toward, away = (UNetDenoiser(network, schedule, prompt.embedding.to(run.device)) for prompt in (positive, negative))
+    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+
+
+def _steps_fit(**given: Any) -> Iterable[str]:
+    steps, start, end, strength = (given.get(name) for name in ("steps", "start_step", "end_step", "strength"))
+    if start and strength is not None and strength < 1:
+        yield f"start_step {start} and strength {strength} both say where to start; leave one out"
+    last = end if end is not None else steps
+    if start is not None and last is not None and start > last:
+        yield f"start_step {start} lies behind the last step, {last}"
+
+
+def _sampler_fits(**given: Any) -> Iterable[str]:
+    from nodegraph_diffusion.sampling import check_options
+
+    yield from _steps_fit(**given)
+    if callable(given.get("sampler")) and isinstance(given.get("options"), dict):
+        try:
+            check_options("sampler", given["sampler"], given["options"])
+        except ValueError as error:
+            yield str(error)
+
+
+@node("Sampler", numeric=True, check=_sampler_fits)
+def sampler(
+    denoiser: Denoiser,
+    latent: Latent,
+    noise: Noise,
+    mask: Annotated[Mask | None, Help("white is repainted, the rest kept at every step")] = None,
+    sampler: Annotated[Any, Choice("samplers")] = "dpmpp_2m",
+    schedule: Annotated[Any, Choice("schedules")] = "karras",
+    steps: Annotated[int, Range(1, 10_000)] = 20,
+    start_step: Annotated[int, Range(0, 10_000), Help("skip the steps before it")] = 0,
+    end_step: Annotated[int | None, Range(0, 10_000), Help("stop there, leaving noise for another sampler")] = None,
+    strength: Annotated[float, Range(0, 1), Help("1 forgets what the latent shows, 0 keeps it")] = 1.0,
+    step_noise: Annotated[Literal["fresh", "comfyui"], Help("comfyui: draw as ComfyUI 0.3.64 does")] = "fresh",
+    options: Annotated[dict[str, Any], Help("of the sampler: 'nodegraph samplers NAME' lists them")] = {},  # noqa: B006 - not changed
+    run: Run = Run(),  # noqa: B008 - has no state
+) -> Latent:
+    """Denoise a latent: it is noised to the first noise level of the schedule, and walked down it by the sampler.
+
+    `strength` s below 1 takes the last steps of a schedule of int(steps / s) steps. With a mask, what is black keeps
+    the latent given, noised to each level, so that what is white is painted to fit.
+    """
+    from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
+    from nodegraph_diffusion.schedule import SCHEDULES
+
+    function = denoiser.function
+    walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+    spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+    sigmas = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step)
+    total = len(sigmas) - 1
+    samples = sample(
+        function,
+        latent.samples.to(run.device),
+        noise.values.to(run.device),
+        walk,
+        sigmas,
+        mask=None if mask is None else mask.values.to(run.device),
+        step_noise=step_noise,
+        seed=noise.seed,
+        on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
+        options=options,
+    )
+    return Latent(samples.float().cpu(), latent.size)
