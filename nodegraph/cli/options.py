@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from nodegraph.checking import Override
+    from nodegraph.givens import Override
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -60,6 +60,6 @@ set_option: Option = click.option(
 
 def overrides(settings: Sequence[tuple[str, str]]) -> list[Override]:
     """What `--set` said, as the engine takes it: text, typed by its port; paths start from the current directory."""
-    from nodegraph.checking import Override
+    from nodegraph.givens import Override
 
     return [Override(name=name, value=value, text=True, base=Path.cwd()) for name, value in settings]
