@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import diffusers
 import torch
 import transformers
@@ -12,11 +15,10 @@ from nodegraph_diffusion.unet import UNet, UNetConfig
 from nodegraph_diffusion.vae import AutoencoderKL, VAEConfig
 from tests import synthetic
 
-UNET = UNetConfig(
-    model_channels=32, channel_mult=(1, 2, 3), attention=(True, True, False), context_dim=128, norm_groups=8
-)
-VAE = VAEConfig(channels=16, channel_mult=(1, 2, 3), norm_groups=8)
-TEXT = CLIPTextConfig(vocab_size=100, width=128, layers=3, heads=2, max_length=16, mlp_width=96)
+# An LDM file does not say how many groups and heads there are, so these have Stable Diffusion 1.x's: 32, 8, and 64 wide.
+UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), attention=(True, True, False), context_dim=128)
+VAE = VAEConfig(channels=32, channel_mult=(1, 2, 2))
+TEXT = CLIPTextConfig(vocab_size=514, width=128, layers=3, heads=2, max_length=16, mlp_width=96)
 
 TOLERANCE = 1e-4  # of the reference's standard deviation, in float32
 
@@ -83,13 +85,29 @@ def reference_text_encoder(config: CLIPTextConfig = TEXT) -> transformers.CLIPTe
         intermediate_size=config.mlp_width,
         max_position_embeddings=config.max_length,
         hidden_act=config.activation,
-        bos_token_id=98,
-        eos_token_id=99,
-        pad_token_id=99,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
     )
     model = transformers.CLIPTextModel(reference)
     synthetic.fill(model)
     return model.eval().requires_grad_(False)
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """A tokenizer in CLIP's format that knows every byte and nothing else; returns its folder."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    tokens = [*letters, *(letter + "</w>" for letter in letters), start, end]
+    special = {"bos_token": start, "eos_token": end, "pad_token": end, "unk_token": end}
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": TEXT.max_length, **special}
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
 
 
 def noise(*shape: int) -> Tensor:

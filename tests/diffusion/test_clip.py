@@ -31,8 +31,7 @@ def test_parity_with_transformers(changes, clip_skip):
     model.load_state_dict({key.removeprefix("text_model."): value for key, value in reference.state_dict().items()})
 
     hidden = reference(TOKENS, output_hidden_states=True).hidden_states[-clip_skip]
-    norm = reference.get_submodule("final_layer_norm" if hasattr(reference, "final_layer_norm") else "text_model.final_layer_norm")
-    assert small.difference(model(TOKENS, clip_skip), norm(hidden)) <= small.TOLERANCE
+    assert small.difference(model(TOKENS, clip_skip), model.final_layer_norm(hidden)) <= small.TOLERANCE
 
 
 def test_a_token_sees_only_what_is_before_it():

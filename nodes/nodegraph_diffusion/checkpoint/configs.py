@@ -189,7 +189,7 @@ def write_scheduler(schedule: NoiseSchedule) -> Json:
         "interpolation_type": "linear",
         "num_train_timesteps": schedule.steps,
         "prediction_type": _PREDICTIONS[schedule.prediction],
-        "steps_offset": 0,
+        "steps_offset": 1,
         "timestep_spacing": "linspace",
         "use_karras_sigmas": False,
         **SCHEDULER_FIXED,

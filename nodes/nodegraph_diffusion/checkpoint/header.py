@@ -85,9 +85,7 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> tuple[int, int, str, TensorI
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in _ITEM_SIZES:
         raise ValueError(f"unknown dtype {dtype!r} of {name!r}")
-    if not all(
-        isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers) for numbers in (shape, offsets)
-    ):
+    if not all(isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers) for numbers in (shape, offsets)):
         raise ValueError(f"shape or data_offsets of {name!r} are no lists of sizes")
     start, end = offsets
     if end - start != math.prod(shape) * _ITEM_SIZES[dtype]:

@@ -65,9 +65,7 @@ def _empty_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
         return CLIPTextModel(checkpoint.text)
 
 
-def _load(
-    checkpoint: Checkpoint, part: Part, network: Network, device: torch.device | str, dtype: torch.dtype
-) -> Network:
+def _load(checkpoint: Checkpoint, part: Part, network: Network, device: torch.device | str, dtype: torch.dtype) -> Network:
     sources = _sources(checkpoint, part, network)
     state = {}
     with safe_open(checkpoint.weights[part], framework="pt") as file:
@@ -97,11 +95,7 @@ def _sources(checkpoint: Checkpoint, part: Part, network: Network) -> dict[str, 
         sources[key] = source
     missing = [key for key in wanted if key not in sources]
     if missing or unknown:
-        found = [
-            f"{len(names)} {what} ({names[0]}, ...)"
-            for what, names in (("missing", missing), ("unknown", unknown))
-            if names
-        ]
+        found = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unknown", unknown)) if names]
         raise CheckpointError(
             path,
             expected=f"the {len(wanted)} tensors of its {part}",

@@ -1,0 +1,236 @@
+"""diffusers' folders: ours open there and theirs here, exactly; incomplete and foreign ones are refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from nodegraph_diffusion.checkpoint import (
+    CheckpointError,
+    detect,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    save_diffusers,
+    verify,
+)
+from nodegraph_diffusion.schedule import NoiseSchedule
+from tests.diffusion import small
+
+SCHEDULE = NoiseSchedule(beta_end=0.013, prediction="v")
+TOKENS = torch.arange(16)[None]
+TIMESTEPS = torch.tensor([321.0])
+
+
+def load_all(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any, Any]:
+    checkpoint = detect(folder)
+    verify(checkpoint)
+    return tuple(load(checkpoint, "cpu", dtype) for load in (load_unet, load_vae, load_text_encoder))
+
+
+def edit_json(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that we wrote."""
+    folder = tmp_path_factory.mktemp("ours")
+    networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
+    tokenizer = small.write_tokenizer(folder / "vocabulary")
+    save_diffusers(folder / "model", *networks, SCHEDULE, tokenizer, sample_size=32, dtype=torch.float32)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that diffusers wrote, with the half-precision variant's names for one part."""
+    folder = tmp_path_factory.mktemp("theirs")
+    pipeline = diffusers.StableDiffusionPipeline(
+        unet=small.reference_unet(),
+        vae=small.reference_vae(),
+        text_encoder=small.reference_text_encoder(),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(small.write_tokenizer(folder / "vocabulary")),
+        scheduler=diffusers.PNDMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, skip_prk_steps=True
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder / "model")
+    weights = folder / "model" / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".fp16.safetensors"))
+    return folder / "model"
+
+
+@pytest.fixture
+def copy(ours: Path, tmp_path: Path) -> Path:
+    """A folder that we wrote, to be damaged."""
+    return shutil.copytree(ours, tmp_path / "copy")
+
+
+def test_round_trip_is_exact(ours):
+    checkpoint = detect(ours)
+    assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("diffusers", "sd1", 32)
+    assert (checkpoint.unet, checkpoint.vae, checkpoint.text) == (small.UNET, small.VAE, small.TEXT)
+    assert checkpoint.schedule == SCHEDULE
+    assert checkpoint.tokenizer == ours / "tokenizer"
+    assert set(checkpoint.files) == {file for file in ours.rglob("*") if file.is_file()}
+    for loaded, saved in zip(load_all(ours), (small.our_unet(), small.our_vae(), small.our_text_encoder()), strict=True):
+        weights = saved.state_dict()
+        assert loaded.state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
+
+
+def test_half_precision_is_the_default(tmp_path):
+    networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
+    save_diffusers(tmp_path / "model", *networks, SCHEDULE, small.write_tokenizer(tmp_path / "vocabulary"), 32)
+    for loaded, saved in zip(load_all(tmp_path / "model"), networks, strict=True):
+        weights = saved.half().float().state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
+def test_diffusers_opens_ours_and_computes_the_same(ours):
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(ours)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.safety_checker is None
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    unet, vae, text_encoder = load_all(ours)
+
+    context = text_encoder(TOKENS)
+    latent, pixels = small.noise(1, 4, 8, 8), small.noise(1, 3, 32, 32)
+    pairs = (
+        (context, pipeline.text_encoder(TOKENS).last_hidden_state),
+        (unet(latent, TIMESTEPS, context), pipeline.unet(latent, TIMESTEPS, context).sample),
+        (vae.encode(pixels)[0], pipeline.vae.encode(pixels).latent_dist.mean),
+        (vae.decode(latent), pipeline.vae.decode(latent).sample),
+    )
+    for result, expected in pairs:
+        assert small.difference(result, expected.detach()) <= small.TOLERANCE
+    image = pipeline("a red house", num_inference_steps=2, output_type="np").images[0]
+    assert image.shape == (32, 32, 3)
+
+
+def test_theirs_opens_here_and_computes_the_same(theirs):
+    checkpoint = detect(theirs)
+    assert checkpoint.schedule == NoiseSchedule()
+    assert checkpoint.weights["vae"].name == "diffusion_pytorch_model.fp16.safetensors"
+    assert set(checkpoint.files) == {file for file in theirs.rglob("*") if file.is_file()}
+    unet, vae, text_encoder = load_all(theirs)
+    latent, pixels, context = small.noise(1, 4, 8, 8), small.noise(1, 3, 32, 32), small.noise(1, 16, 128)
+    reference_vae = small.reference_vae()
+    pairs = (
+        (text_encoder(TOKENS), small.reference_text_encoder()(TOKENS).last_hidden_state),
+        (unet(latent, TIMESTEPS, context), small.reference_unet()(latent, TIMESTEPS, context).sample),
+        (vae.encode(pixels)[0], reference_vae.encode(pixels).latent_dist.mean),
+        (vae.decode(latent), reference_vae.decode(latent).sample),
+    )
+    for result, expected in pairs:
+        assert small.difference(result, expected) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_text_encoder_with_and_without_its_prefix(copy, prefix):
+    weights = copy / "text_encoder" / "model.safetensors"
+    state = {key.removeprefix("text_model."): value for key, value in load_file(weights).items()}
+    state["embeddings.position_ids"] = torch.arange(16)[None]
+    save_file({f"text_model.{key}" if prefix else key: value for key, value in state.items()}, weights)
+    expected = small.our_text_encoder().state_dict()
+    loaded = load_all(copy)[2].state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
+
+
+def test_vae_attention_under_its_old_names_and_as_convolutions(copy):
+    weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    state = {}
+    for key, value in load_file(weights).items():
+        for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        state[key] = value[:, :, None, None] if "decoder.mid_block.attentions" in key and value.dim() == 2 else value
+    assert any("query" in key for key in state)
+    save_file({key: value.contiguous() for key, value in state.items()}, weights)
+    expected = small.our_vae().state_dict()
+    loaded = load_all(copy)[1].state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("missing", "found"),
+    [
+        ("model_index.json", "none"),
+        ("unet/config.json", "no file"),
+        ("scheduler/scheduler_config.json", "no file"),
+        ("vae/diffusion_pytorch_model.safetensors", "no weights"),
+        ("text_encoder", "no weights"),
+        ("tokenizer", "none"),
+    ],
+)
+def test_folder_without_a_part(copy, missing, found):
+    path = copy / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(CheckpointError) as caught:
+        detect(copy)
+    assert caught.value.found == found
+
+
+def test_a_part_alone_is_named(copy):
+    with pytest.raises(CheckpointError, match="a single part \\(UNet2DConditionModel\\)"):
+        detect(copy / "unet")
+
+
+def test_pickled_weights_are_refused(copy):
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match=r"found diffusion_pytorch_model\.bin\. Pickles"):
+        detect(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "found"),
+    [
+        ("model_index.json", {"unet": ["diffusers", "UNet1DModel"]}, "UNet1DModel in a StableDiffusionPipeline"),
+        ("model_index.json", {"unet": None, "_class_name": "FluxPipeline"}, "none in a FluxPipeline"),
+        ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "two text encoders"),
+        ("unet/config.json", {"use_linear_projection": True}, "use_linear_projection is True, not False"),
+        ("unet/config.json", {"attention_head_dim": [5, 10, 20]}, "attention_head_dim is [5, 10, 20]"),
+        ("unet/config.json", {"block_out_channels": [32, 48]}, "[32, 48] are no multiples of the first"),
+        ("unet/config.json", {"block_out_channels": None}, "NoneType"),
+        ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is none of"),
+        ("unet/config.json", {"in_channels": 9}, "an inpainting model"),
+        ("unet/config.json", {"cross_attention_dim": 64}, "one of width 128"),
+        ("vae/config.json", {"shift_factor": 0.1}, "shift_factor is 0.1, not None"),
+        ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("text_encoder/config.json", {"num_attention_heads": 3}, "heads 3 does not divide the width 128"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "beta_schedule is 'linear'"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "'sample' is none of"),
+    ],
+)
+def test_other_configs_are_named(copy, file, changes, found):
+    edit_json(copy / file, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        detect(copy)
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_damaged_configs_are_named(copy, content):
+    (copy / "vae" / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json: expected a JSON"):
+        detect(copy)
+
+
+def test_truncated_weights_are_named(copy):
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="the file is truncated"):
+        detect(copy)

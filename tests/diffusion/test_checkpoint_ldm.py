@@ -1,0 +1,240 @@
+"""Single files: detected from their header, loaded exactly, and refused with a reason where they are something else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import (
+    CheckpointError,
+    detect,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    verify,
+)
+from tests import synthetic
+from tests.diffusion import small
+
+State = dict[str, Tensor]
+
+
+def whole() -> State:
+    """A small model's tensors under the published names, with what published files have besides."""
+    text = {f"cond_stage_model.transformer.text_model.{k}": v for k, v in small.our_text_encoder().state_dict().items()}
+    unet = {f"model.diffusion_model.{key}": value for key, value in small.our_unet().state_dict().items()}
+    vae = {f"first_stage_model.{key}": value for key, value in small.our_vae().state_dict().items()}
+    unused = {
+        "alphas_cumprod": torch.ones(1000),
+        "betas": torch.ones(1000),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(16)[None],
+        "first_stage_model.loss.logvar": torch.zeros(()),
+        "model_ema.diffusion_modeltime_embed0weight": torch.ones(4),
+        "sqrt_recip_alphas_cumprod": torch.ones(1000),
+    }
+    return unet | vae | text | unused
+
+
+def save(folder: Path, state: State, name: str = "model.safetensors") -> Path:
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / name)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("ldm"), whole())
+
+
+def test_sizes_are_read_from_shapes(file):
+    checkpoint = detect(str(file))
+    assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("ldm", "sd1", 512)
+    assert (checkpoint.unet, checkpoint.vae, checkpoint.text) == (small.UNET, small.VAE, small.TEXT)
+    assert checkpoint.files == (file,)
+    assert checkpoint.tokenizer is None
+    verify(checkpoint)
+
+
+def test_published_layout_has_the_default_sizes(tmp_path):
+    layout, offset, header = synthetic.read_layout("sd15-ldm"), 0, {}
+    for key, shape in layout.items():
+        header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset := offset + 2 * torch.Size(shape).numel()]}
+    text = json.dumps(header).encode()
+    with (tmp_path / "sparse.safetensors").open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + offset)
+    checkpoint = detect(tmp_path / "sparse.safetensors")
+    assert (checkpoint.unet, checkpoint.vae) == (type(checkpoint.unet)(), type(checkpoint.vae)())
+    assert checkpoint.text == type(checkpoint.text)()
+    verify(checkpoint)
+
+
+def test_networks_are_loaded_exactly(file):
+    checkpoint = detect(file)
+    pairs = (
+        (load_unet(checkpoint, "cpu", torch.float32), small.our_unet()),
+        (load_vae(checkpoint, "cpu", torch.float32), small.our_vae()),
+        (load_text_encoder(checkpoint, "cpu", torch.float32), small.our_text_encoder()),
+    )
+    for loaded, expected in pairs:
+        assert not loaded.training
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        weights = expected.state_dict()
+        assert loaded.state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_are_loaded_in_another_dtype(file, dtype):
+    vae = load_vae(detect(file), "cpu", dtype)
+    expected = small.our_vae().to(dtype).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in vae.state_dict().items())
+
+
+def test_text_encoder_may_lack_its_prefix(tmp_path):
+    state = {key.replace(".text_model.", "."): value for key, value in whole().items()}
+    model = load_text_encoder(detect(save(tmp_path, state)), "cpu", torch.float32)
+    expected = small.our_text_encoder().state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_detection_imports_no_torch(file):
+    code = (
+        f"import sys; from nodegraph_diffusion.checkpoint import detect; print(detect({str(file)!r}).kind, 'torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["sd1", "False"]
+
+
+def _only(prefix: str) -> Callable[[State], State]:
+    return lambda state: {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _with(**tensors: Tensor) -> Callable[[State], State]:
+    return lambda state: state | {key.replace("__", "."): value for key, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda _: {"lora_unet_mid_block.lora_up.weight": torch.ones(2, 2)}, "a LoRA"),
+        (lambda _: {"control_model.input_hint_block.0.weight": torch.ones(2, 2)}, "a ControlNet"),
+        (lambda _: {"emb_params": torch.ones(2, 2)}, "a textual inversion embedding"),
+        (lambda _: {"down_blocks.0.resnets.0.conv1.weight": torch.ones(2, 2)}, "the UNet of a diffusers folder"),
+        (lambda _: {"weight": torch.ones(2, 2)}, "none ('weight', ...)"),
+        (lambda _: {}, "none (no tensor, ...)"),
+        (_only("first_stage_model."), "an autoencoder (VAE) alone"),
+        (_only("cond_stage_model.transformer."), "a text encoder alone"),
+        (_with(cond_stage_model__model__ln_final__weight=torch.ones(2)), "a Stable Diffusion 2.x model"),
+        (_with(conditioner__embedders__1__model__ln_final__weight=torch.ones(2)), "a Stable Diffusion XL model"),
+        (_with(surprise=torch.ones(2)), "1 unknown, such as 'surprise'"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 9, 3, 3)), "an inpainting model"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 8, 3, 3)), "InstructPix2Pix"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "no multiple of 30"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 4)), "one of shape [32, 4]"),
+    ],
+)
+def test_other_files_are_named(tmp_path, change, found):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: expected .*") as caught:
+        detect(save(tmp_path, change(whole())))
+    assert found in caught.value.found
+    assert caught.value.hint.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("change", "load", "found"),
+    [
+        (_with(model__diffusion_model__out__0__bias=torch.ones(7)), load_unet, "shape [7] in F32"),
+        (_with(model__diffusion_model__out__0__bias=torch.ones(32).int()), load_unet, "shape [32] in I32"),
+        (_with(model__diffusion_model__out__9__bias=torch.ones(7)), load_unet, "1 unknown (model.diffusion_model.out.9.bias, ...)"),
+        (
+            lambda state: {key: value for key, value in state.items() if "decoder.mid" not in key},
+            load_vae,
+            "26 missing (decoder.mid.block_1.norm1.weight, ...)",
+        ),
+    ],
+)
+def test_every_tensor_is_accounted_for(tmp_path, change, load, found):
+    checkpoint = detect(save(tmp_path, change(whole())))
+    for check in (verify, lambda checkpoint: load(checkpoint, "cpu", torch.float32)):
+        with pytest.raises(CheckpointError) as caught:
+            check(checkpoint)
+        assert found == caught.value.found
+
+
+def test_missing_path_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: expected .* found nothing"):
+        detect(tmp_path / "nowhere.safetensors")
+
+
+def test_pickle_is_refused_under_any_name(tmp_path):
+    zipped, plain = tmp_path / "zipped.safetensors", tmp_path / "plain.safetensors"
+    torch.save({"weight": torch.ones(2)}, zipped)
+    plain.write_bytes(pickle.dumps({"weight": 1}))
+    for path in (zipped, plain):
+        with pytest.raises(CheckpointError, match="PyTorch pickle"):
+            detect(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\x89PNG\r\n\x1a\n" + bytes(100), b"<!DOCTYPE html>" * 9, bytes(99)])
+def test_no_checkpoint_at_all(tmp_path, content):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        detect(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(("kept", "found"), [(-1, "the file is truncated"), (5000, "truncated one")])
+def test_truncated_file(file, tmp_path, kept, found):
+    (tmp_path / "model.safetensors").write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=found):
+        detect(tmp_path / "model.safetensors")
+
+
+def test_appended_bytes(file, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match="something was appended"):
+        detect(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [10**30], "data_offsets": [0, 4 * 10**30]},
+        {"dtype": "F3", "shape": [1], "data_offsets": [0, 4]},
+        {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0]},
+        {"dtype": "F32", "shape": 1, "data_offsets": [0, 4]},
+        {"shape": [1], "data_offsets": [0, 4]},
+        "weight",
+    ],
+)
+def test_header_that_lies(tmp_path, entry):
+    text = json.dumps({"weight": entry}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(CheckpointError):
+        detect(tmp_path / "model.safetensors")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 60_000), byte=st.integers(0, 255))
+def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
+    content = bytearray(file.read_bytes())
+    content[at] = byte
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with contextlib.suppress(CheckpointError):
+        verify(detect(tmp_path / "model.safetensors"))
