@@ -1,0 +1,205 @@
+"""From keys to results: a tier in memory over the store on disk.
+
+A value that can be stored lives on disk and is read when it is wanted. What has no codec (a loaded model), and everything where
+there is no cache directory, is held in memory for the life of the engine, within bounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from nodegraph.codecs import Codec, Codecs
+from nodegraph.store import Lost, Record, Store, Stored, StoreInfo
+
+T = TypeVar("T")
+
+MEMORY_BYTES: Final = 1 << 30
+"""How much of storable values is held in memory where they cannot be stored; the least recently used go first."""
+
+KEPT_WITHOUT_CODEC: Final = 8
+"""How many nodes' results that cannot be stored, and whose size nobody knows, are held."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a result: node type, workflow, node, how long it took, and what it had to say."""
+
+    type: str
+    workflow: str
+    node: str
+    seconds: float
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Held:
+    values: Mapping[str, Any]
+    made: Made
+
+
+class Cache:
+    """The results there are, by key and port."""
+
+    def __init__(self, codecs: Codecs, store: Store | None, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.store = store
+        self.codecs = codecs
+        self._json = codecs.by_name("json")
+        self._sized: _Recent[_Held] = _Recent(memory_bytes)
+        self._codeless: _Recent[_Held] = _Recent(KEPT_WITHOUT_CODEC)
+        self._unreadable: set[str] = set()
+
+    def lookup(self, key: str, ports: Collection[str]) -> Made | None:
+        """What made the result of `key`, if all of `ports` can be loaded; else None."""
+        held = self._in_memory(key)
+        wanted = [port for port in ports if held is None or port not in held.values]
+        if held is not None and not wanted:
+            return held.made
+        record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
+        if record is None or not all(self._loadable(record, port) for port in wanted):
+            return None
+        return Made(record.type, record.workflow, record.node, record.seconds, record.notices)
+
+    def load(self, key: str, port: str) -> Any:
+        """The value of a port. Raises Lost if it is gone since `lookup` or cannot be read; `lookup` then finds it no more."""
+        held = self._in_memory(key)
+        if held is not None and port in held.values:
+            return held.values[port]
+        try:
+            stored = self.stored(key, port)
+            codec = self.codec_of(stored) if stored is not None else None
+            if stored is None or codec is None or self.store is None:
+                raise Lost(f"there is no stored '{port}' under {key}")
+            return codec.load(self.store.blob(stored.blob))
+        except Exception as error:
+            self._unreadable.add(key)
+            raise Lost(str(error)) from error
+
+    def stored(self, key: str, port: str) -> Stored | None:
+        """How the value of a port is stored, or None where it is not."""
+        record = self.store.record(key) if self.store is not None else None
+        return record.outputs.get(port) if record is not None else None
+
+    def put(self, key: str, values: Mapping[str, Any], made: Made) -> list[str]:
+        """Keep a node's result, by port. Says what could not be stored."""
+        stored: dict[str, Stored] = {}
+        held: dict[str, Any] = {}
+        said: list[str] = []
+        size, codeless = 0, False
+        for port, value in values.items():
+            codec = self.codec(value)
+            entry = None
+            if codec is None:
+                codeless = True
+            else:
+                try:
+                    entry = self._store(codec, value)
+                except Exception as error:
+                    said.append(f"'{port}' could not be stored by codec '{codec.name}': {type(error).__name__}: {error}")
+            if entry is not None:
+                stored[port] = entry
+            else:
+                held[port] = value
+                size += codec.size(value) if codec is not None else 0
+        self._unreadable.discard(key)
+        if stored and self.store is not None:
+            self.store.put_record(Record(key, made.type, made.workflow, made.node, time.time(), made.seconds, stored, made.notices))
+        if held:
+            tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
+            tier.put(key, _Held(held, made), cost)
+        return said
+
+    def codec(self, value: Any) -> Codec | None:
+        """The codec for `value`, or None; a list or mapping has one where everything in it is as plain as itself."""
+        codec = self.codecs.for_type(type(value)) if value is not None else self._json
+        return None if codec is self._json and not _plain(value) else codec
+
+    def codec_of(self, stored: Stored) -> Codec | None:
+        """The codec that a value is stored by, if it is still there."""
+        return self.codecs.by_name(stored.codec)
+
+    def exported(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
+        """The files that a value is exported to, without decoding it where they are kept; `digest` None: it is not stored."""
+        if self.store is None or digest is None or codec.extension == codec.suffix:
+            return codec.export(value())
+        files = self.store.exported(digest, codec.extension)
+        if files is None:
+            files = codec.export(value())
+            self.store.put_exported(digest, codec.extension, files)
+        return files
+
+    # --- the whole
+
+    def entries(self) -> Iterator[Record]:
+        """The records of the store, in no order."""
+        return self.store.records() if self.store is not None else iter(())
+
+    def info(self) -> StoreInfo | None:
+        """How much is stored; None without a cache directory."""
+        return self.store.info() if self.store is not None else None
+
+    def clear(self) -> StoreInfo | None:
+        """Remove every result, from memory and disk. Says what was removed from disk."""
+        self.free()
+        return self.store.clear() if self.store is not None else None
+
+    def free(self) -> None:
+        """Let go of what is held in memory."""
+        self._sized.clear()
+        self._codeless.clear()
+
+    def _loadable(self, record: Record, port: str) -> bool:
+        stored = record.outputs.get(port)
+        return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
+
+    def _store(self, codec: Codec, value: Any) -> Stored | None:
+        if self.store is None:
+            return None
+        put = self.store.put_file(lambda path: codec.save(value, path), codec.suffix)
+        return Stored(codec.digest(value), put[0], codec.name, put[1]) if put is not None else None
+
+    def _in_memory(self, key: str) -> _Held | None:
+        return self._codeless.get(key) or self._sized.get(key)
+
+
+class _Recent(Generic[T]):
+    """What was used last, as much of it as `limit` allows."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = 0
+        self._entries: OrderedDict[str, tuple[T, int]] = OrderedDict()
+
+    def get(self, key: str) -> T | None:
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key][0]
+
+    def put(self, key: str, value: T, cost: int) -> None:
+        self._total += cost - self._entries.pop(key, (None, 0))[1]
+        self._entries[key] = (value, cost)
+        while self._total > self._limit:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._total -= freed
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._total = 0
+
+
+def _plain(value: Any) -> bool:
+    """Whether `value` is what JSON holds, through and through."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif not isinstance(item, bool | int | float | str | None):
+            return False
+    return True

@@ -1,0 +1,173 @@
+"""The engine: workflows in, results out."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.cache import Cache
+from nodegraph.checking import build_graph
+from nodegraph.events import Event, Notice
+from nodegraph.executor import Surroundings
+from nodegraph.fingerprint import Fingerprints
+from nodegraph.givens import Override
+from nodegraph.graph import Graph
+from nodegraph.keys import KeyMaker, Keys
+from nodegraph.numerics import AUTO, Numerics, resolve
+from nodegraph.outputs import file_names
+from nodegraph.plan import Plan, make_plan
+from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.residents import Residents
+from nodegraph.result import Result
+from nodegraph.session import Session
+from nodegraph.store import Store, default_directory
+from nodegraph.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+
+__all__ = ["DEFAULT", "Engine", "Result"]
+
+
+class _Default:
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Final = _Default()
+"""Stands for the user's own cache directory."""
+
+
+class Engine:
+    """Runs workflows, and keeps what they compute.
+
+    `cache_dir` is where results outlive the process; None keeps them in memory only. `device` and `dtype` say where and in what
+    tensors are computed; "auto" takes what is there. Plugins are found by entry points, in `plugin_dirs` and in
+    NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run (see `nodegraph.events`).
+    """
+
+    def __init__(
+        self,
+        cache_dir: Path | str | _Default | None = DEFAULT,
+        device: str = AUTO,
+        dtype: str = AUTO,
+        plugin_dirs: Sequence[Path | str] = (),
+        on_event: Callable[[Event], None] | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
+        place = default_directory() if isinstance(cache_dir, _Default) else cache_dir
+        self.cache_dir = None if place is None else Path(place)
+        self.device, self.dtype = device, dtype
+        self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
+        store = None if self.cache_dir is None else Store(self.cache_dir, warn=self._warn)
+        self.cache = Cache(self.plugins.codecs, store)
+        self._on_event = on_event
+        self._files = Fingerprints(self._within("files.jsonl"))
+        self._residents = Residents()
+        self._cancelled = threading.Event()
+        self._numerics: Numerics | None = None
+        self._session: Session | None = None
+
+    def check(self, workflow: Workflow, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
+        """The checked graph of `workflow`. Raises WorkflowError with every mistake; runs nothing and reads no weights."""
+        return self._checked(workflow, params, overrides, None)
+
+    def plan(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None = None,
+        overrides: Sequence[Override] = (),
+        targets: Iterable[Handle | str] | None = None,
+        force: Sequence[str] = (),
+    ) -> Plan:
+        """What `run` would do, without doing it. Raises WorkflowError."""
+        graph = self._checked(workflow, params, overrides, targets)
+        return make_plan(graph, self._keys(graph), self.cache, force)
+
+    def run(
+        self,
+        workflow: Workflow,
+        *,
+        params: Mapping[str, Any] | None = None,
+        overrides: Sequence[Override] = (),
+        targets: Iterable[Handle | str] | None = None,
+        force: Sequence[str] = (),
+        out: Path | str | None = None,
+        raise_errors: bool = True,
+    ) -> Result:
+        """Compute the outputs of `workflow`, or `targets` ("node", "node.port", an output's name, or handles) in their place.
+
+        `params` gives params ("seed") and node inputs ("sampled.steps") other values. Nodes in `force`, and those below them, run
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written.
+
+        Raises WorkflowError before anything runs, then NodeError, OutputError, or Cancelled; with `raise_errors=False` what went
+        wrong during the run is in the result's `error` instead.
+        """
+        self._cancelled.clear()
+        graph = self._checked(workflow, params, overrides, targets)
+        self._session = Session(graph, force, None if out is None else Path(out), self._surroundings(), self._within("runs"))
+        try:
+            result = self._session.execute(self._keys)
+        finally:
+            self._session = None
+        if raise_errors and result.error is not None:
+            raise result.error
+        return result
+
+    def cancel(self) -> None:
+        """Stop the run that goes on, from another thread or a signal handler: at its next step or node."""
+        self._cancelled.set()
+
+    def _checked(
+        self,
+        workflow: Workflow,
+        params: Mapping[str, Any] | None,
+        overrides: Sequence[Override],
+        targets: Iterable[Handle | str] | None,
+    ) -> Graph:
+        self.plugins.require_sound()
+        given = [Override(name, value) for name, value in (params or {}).items()]
+        graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
+        file_names(graph, self.plugins.codecs)
+        return graph
+
+    def _keys(self, graph: Graph) -> Keys:
+        return KeyMaker(self._files.sha256, lambda: self._resolve().name).static(graph)
+
+    def _resolve(self) -> Numerics:
+        """What device and dtype mean, asked when first needed."""
+        if self._numerics is None:
+            memo = self._within("numerics.json")
+            self._numerics = resolve(self.plugins.manager.hook, self.device, self.dtype, memo)
+        return self._numerics
+
+    def _surroundings(self) -> Surroundings:
+        hook = self.plugins.manager.hook
+        return Surroundings(self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled)
+
+    def _within(self, name: str) -> Path | None:
+        return None if self.cache_dir is None else self.cache_dir / name
+
+    def _emit(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        elif isinstance(event, Notice) and event.node is None:
+            warnings.warn(event.message, RuntimeWarning, stacklevel=2)  # trouble with the cache, and nobody listens
+        try:
+            self.plugins.manager.hook.on_event(event=event)
+        except Exception as error:
+            warnings.warn(f"a plugin's on_event failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+
+    def _warn(self, message: str) -> None:
+        """Something is wrong with the cache directory."""
+        if self._session is not None:
+            self._session.emit(Notice(None, message))
+        else:
+            self._emit(Notice(None, message))
+
+
+def _target(target: Handle | str) -> str:
+    if isinstance(target, NodeHandle | PortHandle):
+        link = link_of(target)
+        return f"{link.node}.{link.port}" if link.port is not None else link.node
+    return target

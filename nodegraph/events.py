@@ -1,0 +1,79 @@
+"""What happens while a run goes on, as it is told to the engine's `on_event` and to the hook of that name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from nodegraph.errors import NodegraphError
+    from nodegraph.plan import Plan
+
+Status = Literal["done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """A run begins; `plan` says for each node whether it will run."""
+
+    run: str
+    workflow: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class NodeStarted:
+    node: str
+
+
+@dataclass(frozen=True)
+class NodeProgress:
+    """Step `step` of `steps` (from 1) of a running node is done; `preview` is what the node offers to look at, or None."""
+
+    node: str
+    step: int
+    steps: int
+    preview: Any = None
+
+
+@dataclass(frozen=True)
+class NodeFinished:
+    node: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NodeCached:
+    """A node's result was found, and used in place of running it."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class NodeFailed:
+    node: str
+    error: NodegraphError
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something worth knowing; `node` is None where it is about the run as a whole."""
+
+    node: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class OutputWritten:
+    output: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    status: Status
+    seconds: float
+
+
+Event = RunStarted | NodeStarted | NodeProgress | NodeFinished | NodeCached | NodeFailed | Notice | OutputWritten | RunFinished

@@ -1,0 +1,137 @@
+"""The SHA-256 of files, remembered: a large file is read once, and again only if it may have changed.
+
+What is remembered hangs on (device, inode, size, mtime, ctime). A file that changed within the granularity of its
+timestamps could change again without showing it, so its digest is given but not remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from nodegraph.files import write_whole
+
+GRANULARITY_NS = 2_000_000_000
+"""How coarse timestamps may be: FAT counts in steps of two seconds."""
+
+KEPT = 4096
+"""How many files are remembered; the memo is cut to the latest half of these when it is read and holds more."""
+
+_CHUNK = 1 << 20
+
+
+class Stamp(NamedTuple):
+    """What tells one state of a file from another without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Raises OSError."""
+        stat = path.stat()
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    def settled(self, granularity_ns: int) -> bool:
+        """Whether a change from now on is bound to show in timestamps that are this coarse."""
+        return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns
+
+
+class Fingerprints:
+    """Digests of files, remembered in the lines of `memo`; None: for the life of this object.
+
+    A memo that cannot be read or written costs time, never correctness: files are then hashed again. `granularity_ns` is how
+    coarse timestamps are taken to be: 0 for files that nobody changes, whose digest is a check against damage.
+    """
+
+    def __init__(self, memo: Path | None, granularity_ns: int = GRANULARITY_NS) -> None:
+        self._memo = memo
+        self._granularity_ns = granularity_ns
+        self._known: dict[tuple[int, int], tuple[Stamp, str]] | None = None
+        self._lock = threading.Lock()
+
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of the file's content, in hex. Raises OSError if it cannot be read."""
+        stamp = Stamp.of(path)
+        with self._lock:
+            known = self._load().get(stamp[:2])
+        if known and known[0] == stamp:
+            return known[1]
+        digest = hash_file(path)
+        if Stamp.of(path) == stamp and stamp.settled(self._granularity_ns):
+            self._remember(stamp, digest)
+        return digest
+
+    def unchanged(self, path: Path, digest: str) -> bool:
+        """Whether the file still has the content `digest`; one that is gone or cannot be read has not."""
+        try:
+            return self.sha256(path) == digest
+        except OSError:
+            return False
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+        with self._lock:
+            self._known = {}
+            if self._memo is not None:
+                self._memo.unlink(missing_ok=True)
+
+    def _remember(self, stamp: Stamp, digest: str) -> None:
+        with self._lock:
+            known = self._load()
+            known.pop(stamp[:2], None)  # what is latest stands last
+            known[stamp[:2]] = (stamp, digest)
+            if self._memo is None:
+                return
+            try:
+                self._memo.parent.mkdir(parents=True, exist_ok=True)
+                with self._memo.open("a", encoding="ascii") as file:
+                    file.write(_line(stamp, digest))
+            except OSError:
+                self._memo = None
+
+    def _load(self) -> dict[tuple[int, int], tuple[Stamp, str]]:
+        if self._known is None:
+            self._known = {}
+            try:
+                lines = self._memo.read_bytes().splitlines() if self._memo is not None else []
+            except OSError:
+                lines = []
+            for line in lines:
+                try:
+                    *stamp, digest = json.loads(line)
+                    self._known[stamp[0], stamp[1]] = (Stamp(*stamp), str(digest))
+                except (ValueError, TypeError, IndexError):
+                    continue  # a line that another process was writing, or that was cut
+            if self._memo is not None and len(lines) > KEPT:
+                _shorten(self._memo, list(self._known.values())[-KEPT // 2 :])
+        return self._known
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex, read in pieces. Raises OSError."""
+    total = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            total.update(buffer[:count])
+    return total.hexdigest()
+
+
+def _shorten(memo: Path, latest: Iterable[tuple[Stamp, str]]) -> None:
+    """Write the memo anew with what is latest. A line that another process adds meanwhile is lost, which costs it one read."""
+    with contextlib.suppress(OSError):
+        write_whole(memo, "".join(_line(*entry) for entry in latest).encode())
+
+
+def _line(stamp: Stamp, digest: str) -> str:
+    return json.dumps([*stamp, digest], separators=(",", ":")) + "\n"

@@ -1,0 +1,87 @@
+"""What is left of a run: one JSON file in the cache directory, `runs/<id>.json`, and what is written into each output."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.events import Status
+from nodegraph.executor import NodeReport
+from nodegraph.files import write_whole
+from nodegraph.graph import Graph
+from nodegraph.numerics import Numerics
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
+
+    run: str
+    graph: Graph
+    document: str
+    status: Status
+    error: BaseException | None
+    started: float
+    seconds: float
+    numerics: Numerics | None
+    reports: Mapping[str, NodeReport]
+    outputs: Mapping[str, list[Path]]
+
+    def write(self, folder: Path) -> None:
+        """Write `<run>.json`. Best effort: that a cache directory takes nothing has been told when it was given results."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "run": self.run,
+            "workflow": self.graph.workflow,
+            "document": self.document,
+            "params": dict(self.graph.params),
+            "status": self.status,
+            "error": str(self.error) if self.error is not None else None,
+            "started": self.started,
+            "seconds": self.seconds,
+            "numerics": asdict(self.numerics) if self.numerics is not None else None,
+            "versions": versions(self.graph),
+            "platform": platform.platform(),
+            "outputs": {name: [str(path.absolute()) for path in paths] for name, paths in self.outputs.items()},
+            "nodes": {name: {"type": self.graph.nodes[name].spec.name, **vars(report)} for name, report in self.reports.items()},
+        }
+        with contextlib.suppress(OSError):
+            write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+
+
+def new_run_id() -> str:
+    """A name for a run; later runs sort behind earlier ones."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+
+
+def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """What is written into an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
+    told = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
+    return {"nodegraph": document, "nodegraph_run": json.dumps(told)}
+
+
+def versions(graph: Graph) -> dict[str, str]:
+    """The versions of nodegraph, of Python, and of the plugins whose nodes the graph uses (or of their code's state)."""
+    plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
+    told = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
+    return {"nodegraph": engine_version(), "python": platform.python_version(), **told}
+
+
+@functools.cache
+def engine_version() -> str:
+    """The installed version of nodegraph, or "0" where it runs from a bare folder."""
+    try:
+        return importlib.metadata.version("nodegraph")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
