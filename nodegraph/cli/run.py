@@ -102,7 +102,7 @@ def run(
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    """What `--json` prints."""
+    """What `--json` prints; nodes whose turn never came are left out."""
     return {
         "run": result.run,
         "status": result.status,
@@ -111,6 +111,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "nodes": {
             name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
             for name, report in result.nodes.items()
+            if report.status != "skipped"
         },
     }
 
