@@ -177,7 +177,8 @@ class _Builder:
             try:
                 resource = port.reads.resolve(text, given.base)
             except (OSError, ValueError) as error:
-                raise Unfit(str(error), "Check the path.") from error
+                hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
+                raise Unfit(str(error).rstrip("."), hint) from error
             return Value(resource.value, files=resource.files)
         codec = self.plugins.codecs.for_type(type(value))
         if codec is not None and codec.name != "json" and literals.accepts(kind, type(value)):
