@@ -110,6 +110,4 @@ def _size(count: int) -> str:
 
 
 def _age(seconds: float) -> str:
-    return next(
-        (f"{seconds // unit:.0f} {name}" for unit, name in _AGES if seconds >= unit), f"{max(seconds, 0):.0f} s"
-    )
+    return next((f"{seconds // unit:.0f} {name}" for unit, name in _AGES if seconds >= unit), f"{max(seconds, 0):.0f} s")

@@ -79,6 +79,8 @@ def _literal(value: Any) -> str:
 
 
 def _type(port: Port) -> str:
+    if port.choice:
+        return "name"
     if port.seed:
         return "seed"
     if port.reads:

@@ -36,9 +36,7 @@ class PlainProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def __call__(self, event: events.Event) -> None:
@@ -47,9 +45,7 @@ class PlainProgress:
         match event:
             case events.RunStarted():
                 self.plan = event.plan
-                self.width = max(
-                    (len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0
-                )
+                self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
             case events.NodeStarted():
                 self._clocks[event.node] = _Clock()
                 self.started(event.node)
@@ -66,9 +62,7 @@ class PlainProgress:
             case events.NodeFailed():
                 self.settled(event.node, "failed")
             case events.Notice():
-                self.line(
-                    f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"note: {event.message}"
-                )
+                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"note: {event.message}")
             case events.RunFinished():
                 self.finished(event)
 

@@ -28,9 +28,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
         warn_of_broken(plugins)
         found = plugins.registries.get(kind, registry)
         if name is None:
-            rows = [
-                (entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()
-            ]
+            rows = [(entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()]
             print_table(("name", "what it is", "plugin"), rows)
         else:
             _describe(lookup(found, name))

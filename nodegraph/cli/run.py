@@ -40,14 +40,10 @@ if TYPE_CHECKING:
     metavar="NODE",
     help="Compute this node (or node.port) instead of the workflow's outputs; may be repeated.",
 )
-@click.option(
-    "--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated."
-)
+@click.option("--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated.")
 @cache_dir_option
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
-@click.option(
-    "--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps."
-)
+@click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
 @click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
 @plugin_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")

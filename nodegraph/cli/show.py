@@ -33,9 +33,7 @@ _LONGEST = 60  # characters of a literal that a line of text shows
 @set_option
 @plugin_dir_option
 @verbose_option("With an unexpected failure, show where it came from.")
-def show(
-    file: Path, form: str, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], verbose: bool
-) -> None:
+def show(file: Path, form: str, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], verbose: bool) -> None:
     """Show the graph of the workflow FILE.
 
     Its nodes stand in the order in which they run, each with the links and literals that it is given.
@@ -57,9 +55,7 @@ def as_text(graph: Graph) -> Iterator[str]:
     yield from _section("params", [(name, _short(value)) for name, value in graph.params.items()])
     nodes = [(name, graph.nodes[name].spec.name, _inputs(said.nodes[name])) for name in graph.nodes]
     yield from _section("nodes", nodes)
-    outputs = [
-        (o.name, str(said.outputs[o.name].link), f"-> {o.save}" if o.save else "") for o in graph.outputs.values()
-    ]
+    outputs = [(o.name, str(said.outputs[o.name].link), f"-> {o.save}" if o.save else "") for o in graph.outputs.values()]
     yield from _section("outputs", outputs)
 
 

@@ -1,0 +1,106 @@
+"""What the README and the docs show works: their Python runs, their YAML is checked, their commands end well."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodegraph import Workflow
+from nodegraph.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SAVED = re.compile(r"\s*Saved as `([^`]+)`")
+_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, and the file that the sentence after it says it is saved as."""
+
+    language: str
+    text: str
+    saved: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in _BLOCK.finditer(text):
+        saved = _SAVED.match(text, match.end())
+        found.append(Block(match[1], match[2], saved[1] if saved else None))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all pages: they show the same pictures."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/workflows.md", ROOT / "docs/plugins.md"], ids=lambda p: p.name)
+def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, cache):
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODEGRAPH_CACHE_DIR", str(cache))
+    monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        if block.saved:
+            place = tmp_path / block.saved
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            exec(compile(block.text, str(page), "exec"), names)
+        elif block.language == "yaml":
+            (tmp_path / "workflows" / "shown.yaml").write_text(block.text, encoding="utf-8")
+            run("check", "workflows/shown.yaml")
+        elif block.language == "console":
+            for line in block.text.splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                if words[0] == "nodegraph" and not any(word.endswith("some-sd15.safetensors") for word in words):
+                    run(*words[1:])
+
+
+def run(*args: str) -> None:
+    result = CliRunner().invoke(main, args, prog_name="nodegraph")
+    assert result.exit_code == 0, f"nodegraph {shlex.join(args)}\n{result.output}"
+
+
+def test_the_readme_shows_the_workflow_of_the_main_job():
+    shown = next(block.text for block in blocks(ROOT / "README.md") if block.language == "yaml")
+    kept = (ROOT / "workflows/inpaint.yaml").read_text(encoding="utf-8")
+    assert Workflow.parse(shown).dump() == Workflow.parse(kept).dump()
+
+
+def test_the_readme_shows_the_message_of_a_mistake(tmp_path, monkeypatch):
+    shown = next(block.text for block in blocks(ROOT / "README.md") if "[E104]" in block.text)
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "workflows" / "inpaint.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("positive: $positive", "postive: $positive"), encoding="utf-8")
+    result = CliRunner().invoke(main, ["check", "workflows/inpaint.yaml"], prog_name="nodegraph")
+    assert result.exit_code == 2
+    assert shown.strip() in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "pyproject.toml", ROOT / ".ci/run"], ids=lambda p: p.name)
+def test_lines_are_text_for_everybody(page):
+    """No path of somebody's machine, no tab, no space at the end of a line."""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        assert line == line.rstrip(), f"{page.name}:{number}: space at the end"
+        assert not re.search(r"(?<![\w.])/(home|Users|root|opt|work)/", line), f"{page.name}:{number}: a path of a machine"
