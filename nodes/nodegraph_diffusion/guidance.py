@@ -107,8 +107,8 @@ class MaskedDenoiser:
     """Changes only what a mask shows white: elsewhere the latent is known, and so is what noise would make of it.
 
     With the mask m, each call sees x * m + (latent + sigma * noise) * (1 - m), and its result becomes
-    denoised * m + latent * (1 - m) (the blending of RePaint, Lugmayr et al. 2022, Eq. 8, with one fixed noise). `latent`
-    and `noise` are (B, C, h, w), `mask` is (B or 1, H, W) or (B or 1, 1, H, W) in [0, 1], resized bilinearly to them.
+    denoised * m + latent * (1 - m) (the blending of RePaint, Lugmayr et al. 2022, Eq. 8, with one fixed noise).
+    `latent` and `noise` are (B, C, h, w); `mask` is (B or 1, H, W) or (B or 1, 1, H, W) in [0, 1], resized bilinearly.
     """
 
     def __init__(self, denoiser: Denoiser, latent: Tensor, noise: Tensor, mask: Tensor) -> None:

@@ -1,8 +1,8 @@
 """Noise schedules: the one a model was trained with, and the ones it is sampled with.
 
-`NoiseSchedule` is data about a model. A sampling schedule is a function of it and a number of steps that gives the noise
-levels to visit; `SCHEDULES` names them. Noise levels are sigmas in the variance-exploding convention of Karras et al. 2022:
-x = latent + sigma * noise.
+`NoiseSchedule` is data about a model. A sampling schedule is a function of it and a number of steps that gives the
+noise levels to visit; `SCHEDULES` names them. Noise levels are sigmas in the variance-exploding convention of Karras et
+al. 2022: x = latent + sigma * noise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class NoiseSchedule:
 
     `steps` levels from betas that are linear in their square root between `beta_start` and `beta_end` (Rombach et al.
     2022, the released configuration). `prediction` is what the network gives: the noise ("eps", Ho et al. 2020) or the
-    velocity ("v", Salimans & Ho 2022). Raises ValueError unless 0 < beta_start < beta_end < 1 and there are 2 steps.
+    velocity ("v", Salimans & Ho 2022). Raises ValueError unless 0 < beta_start < beta_end < 1 and steps >= 2.
     """
 
     steps: int = 1000
@@ -31,9 +31,7 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         if self.steps < 2:
-            raise ValueError(
-                f"NoiseSchedule: expected steps of at least 2, found {self.steps}; Stable Diffusion has 1000"
-            )
+            raise ValueError(f"NoiseSchedule: expected steps of at least 2, found {self.steps}; Stable Diffusion has 1000")
         if not 0 < self.beta_start < self.beta_end < 1:
             raise ValueError(
                 f"NoiseSchedule: expected 0 < beta_start < beta_end < 1, found {self.beta_start} and {self.beta_end}; "
@@ -77,7 +75,7 @@ class NoiseSchedule:
         return (low + fraction).clamp(0, self.steps - 1).float()
 
     def sigma(self, timestep: float | Tensor) -> Tensor:
-        """The noise level of a training step, whole or not: float32, shaped like `timestep`; the inverse of `timestep`."""
+        """The noise level of a training step, whole or not: float32, shaped like `timestep`. Inverts `timestep`."""
         import torch
 
         table = _log_sigmas(self)
@@ -136,7 +134,7 @@ def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
     _require_steps(steps)
     if steps > schedule.steps:
         raise ValueError(
-            f"schedule simple: expected at most {schedule.steps} steps, one for each trained noise level, found {steps}; "
+            f"schedule simple: expected at most {schedule.steps} steps, one a trained noise level, found {steps}; "
             "take fewer steps, a strength nearer to 1, or the schedule normal"
         )
     stride = schedule.steps / steps

@@ -1,7 +1,8 @@
 """CLIP's tokenizer: byte-level byte-pair encoding over lower-cased words (Radford et al. 2021, sec. 2.4).
 
-The vocabulary is a checkpoint's own folder, or the standard one that lies in `clip_vocabulary/`. Everything of CLIP's kind
-goes through `tokenizers` directly, since importing transformers takes a second; only a folder of another kind needs it.
+The vocabulary is a checkpoint's own folder, or the standard one that lies in `clip_vocabulary/`. Everything of CLIP's
+kind goes through `tokenizers` directly, since importing transformers takes a second; only a folder of another kind
+needs it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to token ids. `bos`, `eos` and `pad` begin, end and fill a chunk of `max_length` tokens, themselves counted."""
+    """Text to token ids. `bos`, `eos` and `pad` begin, end and fill a chunk of `max_length` tokens, these included."""
 
     backend: Backend = field(repr=False)
     bos: int
@@ -64,7 +65,7 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path | None = None) -> Tokenizer:
-    """The tokenizer in a checkpoint's `folder` (vocab.json and merges.txt, or tokenizer.json), or the standard one of CLIP.
+    """The tokenizer in a checkpoint's `folder` (vocab.json and merges.txt, or tokenizer.json), or CLIP's standard one.
 
     Raises ValueError where the folder holds none, or one that cannot be read.
     """
@@ -99,18 +100,19 @@ def _standard() -> Tokenizer:
 
 
 def byte_alphabet() -> list[str]:
-    """The character that stands for each byte in a vocabulary, in CLIP's order of ids: the printable bytes as themselves,
-    then the others as the characters from U+0100 on (the byte-level encoding of Radford et al. 2019, sec. 2.2)."""
+    """The character that stands for each byte in a vocabulary, in CLIP's order of ids.
+
+    The printable bytes stand for themselves; the others, which come last, are the characters from U+0100 on (the
+    byte-level encoding of Radford et al. 2019, sec. 2.2).
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
 
 
 def _clip_backend(model: BPE) -> Backend:
-    """CLIP's way to words (its reference implementation, and transformers' CLIPTokenizer), before `model` splits them."""
+    """CLIP's way to words, as in its reference implementation and in transformers' CLIPTokenizer, then `model`."""
     backend = Backend(model)
-    backend.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(PATTERN), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -123,9 +125,7 @@ def _add_special(backend: Backend, *tokens: str) -> None:
 
 def _from_vocabulary(folder: Path) -> Backend:
     try:
-        model = BPE.from_file(
-            str(folder / "vocab.json"), str(folder / "merges.txt"), end_of_word_suffix=WORD_END, unk_token=END
-        )
+        model = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"), end_of_word_suffix=WORD_END, unk_token=END)
     except Exception as error:  # the bindings raise bare Exceptions
         raise ValueError(f"{folder}: vocab.json and merges.txt do not hold a byte-pair vocabulary ({error})") from error
     return _clip_backend(model)
@@ -143,9 +143,7 @@ def _of_another_kind(folder: Path) -> Backend:
 
     backend: Backend | None = getattr(AutoTokenizer.from_pretrained(folder), "backend_tokenizer", None)
     if backend is None:
-        raise ValueError(
-            f"{folder}: expected a tokenizer that the `tokenizers` library computes; save it as a fast one"
-        )
+        raise ValueError(f"{folder}: expected a tokenizer that the `tokenizers` library computes; save it as a fast one")
     return backend
 
 
@@ -157,14 +155,13 @@ def _with_specials(folder: Path, backend: Backend, config: dict[str, Any]) -> To
         token = named["content"] if isinstance(named, dict) else named
         found = backend.token_to_id(token)
         if found is None:
-            raise ValueError(
-                f"{folder}: expected its {role} {token!r} in the vocabulary, found none; name one that is there"
-            )
+            raise ValueError(f"{folder}: expected its {role} {token!r} in the vocabulary, found none; name one that is there")
         ids.append(found)
         _add_special(backend, token)
     length = config.get("model_max_length", MAX_LENGTH)
     length = int(length) if length <= 100_000 else MAX_LENGTH  # an unset length is written as 1e30
-    return Tokenizer(backend, *ids, max_length=length)
+    bos, eos, pad = ids
+    return Tokenizer(backend, bos, eos, pad, length)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

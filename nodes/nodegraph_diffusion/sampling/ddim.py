@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, Alg. 2), the steps being those of `sigmas` and not all the trained ones.
 
-    Draws from q(z_next | z, denoised), Eq. 6 and 7, whose variance is the paper's beta-tilde. The same steps as those of
-    `euler_ancestral` at eta 1, but for rounding.
+    Draws from q(z_next | z, denoised), Eq. 6 and 7, whose variance is the paper's beta-tilde. But for rounding, these
+    are the steps of `euler_ancestral` at eta 1.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
@@ -39,9 +39,7 @@ def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
     return x
 
 
-def sample_ddim(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0
-) -> Tensor:
+def sample_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0) -> Tensor:
     """Denoising diffusion implicit models (Song et al. 2021, Eq. 12 and 16).
 
     `eta` 0 draws no noise, and its steps are Euler's; 1 is DDPM. Raises ValueError unless it lies between them.

@@ -36,6 +36,4 @@ class Sampler(Protocol):
     one. `x` is left as it was. Options are keyword-only with types and defaults.
     """
 
-    def __call__(
-        self, denoise: Denoise, x: Tensor, sigmas: Tensor, /, *, noise: NoiseSource, on_step: OnStep
-    ) -> Tensor: ...
+    def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor, /, *, noise: NoiseSource, on_step: OnStep) -> Tensor: ...

@@ -31,6 +31,4 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
         is_bool = isinstance(value, bool) and not isinstance(default, bool)
         if default is not None and (is_bool or not isinstance(value, expected)):
             wanted = "a number" if isinstance(default, float) else f"a value like {default!r}"
-            raise ValueError(
-                f"{kind} {name}: option {option!r} expected {wanted}, found {value!r}; {default!r} is the default"
-            )
+            raise ValueError(f"{kind} {name}: option {option!r} expected {wanted}, found {value!r}; {default!r} is the default")

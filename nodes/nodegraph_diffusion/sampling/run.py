@@ -33,7 +33,8 @@ def sigmas_for(
 
     A `strength` s below 1 keeps something of the latent that the run starts from: the last `steps` steps of a schedule
     of int(steps / s) steps; 0 is no step at all. `start_step` and `end_step` cut a run of `steps` steps in parts that
-    other runs complete. `options` go to the schedule. Raises ValueError where these are out of range or do not go together.
+    other runs complete. `options` go to the schedule. Raises ValueError where these are out of range or exclude each
+    other.
     """
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, found {steps}; 20 to 30 are usual")
@@ -47,8 +48,7 @@ def sigmas_for(
     end = steps if end_step is None else min(end_step, steps)
     if not 0 <= start_step <= end:
         raise ValueError(
-            f"start_step: expected at least 0 and at most end_step, {end} of {steps} steps, found {start_step}; "
-            "count steps from 0"
+            f"start_step: expected at least 0 and at most end_step, {end} of {steps} steps, found {start_step}; count steps from 0"
         )
     if strength == 0:
         start_step, total = steps, steps
@@ -66,8 +66,8 @@ def sigmas_for(
 def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) -> Tensor:
     """`latent` with noise of level `sigma` on it, (B, C, h, w).
 
-    From a model's largest level on, the noise has the whole variance that the model saw there, 1 + sigma^2: the latent's
-    own share of it is what the run is to invent.
+    From a model's largest level on, the noise has the whole variance that the model saw there, 1 + sigma^2: the
+    latent's own share of it is what the run is to invent.
     """
     full = sigma > sigma_max or math.isclose(sigma, sigma_max, rel_tol=1e-5)
     return latent + noise * (math.sqrt(1 + sigma**2) if full else sigma)
@@ -88,10 +88,10 @@ def sample(
 ) -> Tensor:
     """Denoise `latent` with `noise` on it along `sigmas` (see `sigmas_for`): (B, C, h, w) float32 -> the same.
 
-    `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise` is
-    unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where there
-    is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes. `seed` is that of the noise of
-    stochastic samplers, `step_noise` how it is drawn; `options` go to the sampler.
+    `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise`
+    is unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where
+    there is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes. `seed` is that of the
+    noise of stochastic samplers, `step_noise` how it is drawn; `options` go to the sampler.
     Raises ValueError for shapes that do not fit and for options that the sampler does not have.
     """
     import torch
@@ -119,9 +119,7 @@ def sample(
         )
 
 
-def _checked_sigmas(
-    schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]
-) -> Tensor:
+def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]) -> Tensor:
     """What `schedule` gives, after a look at what a stranger's function may get wrong."""
     check_options("schedule", schedule, options)
     sigmas = schedule(noise_schedule, steps, **options)

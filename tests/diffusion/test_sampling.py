@@ -1,0 +1,211 @@
+"""Each sampler converges as fast as its paper says, takes a reference's steps, and behaves."""
+
+from __future__ import annotations
+
+import math
+
+import diffusers
+import pytest
+import torch
+
+from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.schedule import schedule_karras, schedule_normal
+from tests.diffusion.toys import (
+    SCHEDULE,
+    GaussianDenoiser,
+    TwistedDenoiser,
+    generator_noise,
+    ignore_step,
+    no_noise,
+)
+
+# diffusers hands tensors to numpy in a way that numpy is about to drop
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PUBLISHED = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+}
+DETERMINISTIC = ["ddim", "dpmpp_2m", "euler", "heun"]
+START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
+
+
+def run(name, denoise, x, sigmas, noise=no_noise, **options):
+    return SAMPLERS[name](denoise, x, sigmas, noise=noise, on_step=ignore_step, **options)
+
+
+def error(name, steps):
+    """The distance from the exact solution after `steps` steps, even in log sigma, from level 10 to 0.1."""
+    denoise = GaussianDenoiser()
+    x = START.double() * 10
+    sigmas = torch.logspace(1, -1, steps + 1, dtype=torch.float64)
+    return (run(name, denoise, x, sigmas) - denoise.solution(x, 10.0, 0.1)).abs().max().item()
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_order_of_convergence(name, order):
+    coarse, fine = error(name, 64), error(name, 128)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+    assert fine < 0.05**order
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ddpm", {}), ("euler_ancestral", {}), ("euler_ancestral", {"eta": 0.5}), ("ddim", {"eta": 1.0})],
+)
+def test_stochastic_samplers_reach_the_data(name, options):
+    denoise = GaussianDenoiser(mean=0.7, deviation=0.5)
+    unit = torch.randn(1, 1, 150, 150, generator=torch.Generator().manual_seed(1))
+    x = 0.7 + unit * math.hypot(0.5, SCHEDULE.sigma_max)
+    sampled = run(name, denoise, x, schedule_karras(SCHEDULE, 400), generator_noise(x), **options)
+    assert sampled.mean().item() == pytest.approx(0.7, abs=0.01)
+    assert sampled.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("ddim", {}), ("euler", {})),
+        (("ddim", {"eta": 0.6}), ("euler_ancestral", {"eta": 0.6})),
+        (("ddpm", {}), ("euler_ancestral", {})),
+        (("ddpm", {}), ("ddim", {"eta": 1.0})),
+        (("euler", {}), ("euler_ancestral", {"eta": 0.0})),
+    ],
+)
+def test_samplers_that_are_the_same_in_other_words(one, other):
+    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 9)
+    first, second = (run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options) for name, options in (one, other))
+    torch.testing.assert_close(first, second)
+
+
+def reference_steps(scheduler, sigmas, to_x, **step_options):
+    """x after each step of one of diffusers' schedulers, whose own sample is x / `to_x`(sigma)."""
+    denoise = TwistedDenoiser()
+    sample = START.double() * sigmas[0] / to_x(sigmas[0])
+    calls, steps = [], []
+    for i, timestep in enumerate(scheduler.timesteps):
+        sigma = sigmas[i].item()
+        x = sample * to_x(sigmas[i])
+        predicted = (x - denoise(x, sigma)) / sigma
+        sample = scheduler.step(predicted, timestep, sample, **step_options).prev_sample
+        calls.append(sigma)
+        steps.append(sample * to_x(sigmas[i + 1]))
+    return steps
+
+
+def our_steps(name, sigmas, noise=no_noise, **options):
+    steps = []
+    x = START.double() * sigmas[0]
+    result = SAMPLERS[name](TwistedDenoiser(), x, sigmas, noise=noise, on_step=lambda i, x, denoised: steps.append(x), **options)
+    assert result is steps[-1]
+    return steps
+
+
+def same(x):
+    return 1.0
+
+
+def preserving(sigma):
+    """x over the sample of the variance-preserving schedulers."""
+    return (1 + sigma.double() ** 2).sqrt()
+
+
+def assert_same_steps(ours, reference):
+    assert len(ours) == len(reference)
+    for mine, theirs in zip(ours, reference, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=3e-5, atol=3e-5)
+
+
+@pytest.mark.parametrize("karras", [False, True])
+def test_euler_takes_diffusers_steps(karras):
+    scheduler = diffusers.EulerDiscreteScheduler(**PUBLISHED, use_karras_sigmas=karras, timestep_spacing="linspace")
+    scheduler.set_timesteps(10)  # 999 / 9 is whole, so that both interpolate nothing
+    sigmas = (schedule_karras if karras else schedule_normal)(SCHEDULE, 10)
+    assert_same_steps(our_steps("euler", sigmas), reference_steps(scheduler, sigmas, same))
+
+
+def test_euler_ancestral_takes_diffusers_steps():
+    scheduler = diffusers.EulerAncestralDiscreteScheduler(**PUBLISHED, timestep_spacing="linspace")
+    scheduler.set_timesteps(10)
+    sigmas = schedule_normal(SCHEDULE, 10)
+    reference = reference_steps(scheduler, sigmas, same, generator=torch.Generator().manual_seed(3))
+    assert_same_steps(our_steps("euler_ancestral", sigmas, generator_noise(START.double())), reference)
+
+
+def test_heun_takes_diffusers_steps():
+    scheduler = diffusers.HeunDiscreteScheduler(**PUBLISHED, use_karras_sigmas=True, timestep_spacing="linspace")
+    scheduler.set_timesteps(8)
+    sigmas = schedule_karras(SCHEDULE, 8)
+    twice = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])  # a level a call of theirs
+    reference = reference_steps(scheduler, twice, same)
+    assert_same_steps(our_steps("heun", sigmas), reference[1::2] + reference[-1:])
+
+
+def test_dpmpp_2m_takes_diffusers_steps():
+    scheduler = diffusers.DPMSolverMultistepScheduler(**PUBLISHED, use_karras_sigmas=True, timestep_spacing="linspace")
+    scheduler.set_timesteps(9)
+    sigmas = schedule_karras(SCHEDULE, 9)
+    assert_same_steps(our_steps("dpmpp_2m", sigmas), reference_steps(scheduler, sigmas, preserving))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7, 1.0])
+def test_ddim_takes_diffusers_steps(eta):
+    scheduler = diffusers.DDIMScheduler(**PUBLISHED, clip_sample=False)
+    scheduler.set_timesteps(10)
+    sigmas = torch.cat([SCHEDULE.sigmas()[scheduler.timesteps], torch.zeros(1)])
+    reference = reference_steps(scheduler, sigmas, preserving, eta=eta, generator=torch.Generator().manual_seed(3))
+    ours = our_steps("ddim", sigmas, generator_noise(START.double()) if eta else no_noise, eta=eta)
+    assert_same_steps(ours[:-1], reference[:-1])
+    torch.testing.assert_close(ours[-1], reference[-1], rtol=3e-5, atol=3e-5)
+
+
+def test_ddpm_takes_diffusers_steps():
+    scheduler = diffusers.DDPMScheduler(**PUBLISHED, clip_sample=False)
+    scheduler.set_timesteps(10)
+    sigmas = torch.cat([SCHEDULE.sigmas()[scheduler.timesteps], torch.zeros(1)])
+    reference = reference_steps(scheduler, sigmas, preserving, generator=torch.Generator().manual_seed(3))
+    assert_same_steps(our_steps("ddpm", sigmas, generator_noise(START.double())), reference)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_behaves(name):
+    x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
+    kept_x, kept_sigmas = x.clone(), sigmas.clone()
+    denoise, reports = GaussianDenoiser(), []
+    noise = no_noise if name in DETERMINISTIC else generator_noise(x)
+    sampled = SAMPLERS[name](denoise, x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
+
+    assert torch.equal(x, kept_x)
+    assert torch.equal(sigmas, kept_sigmas)
+    assert [i for i, _, _ in reports] == list(range(6))
+    assert torch.equal(reports[-1][1], sampled)
+    assert all(denoised.shape == x.shape for _, _, denoised in reports)
+    assert len(denoise.levels) == (2 * 6 - 1 if name == "heun" else 6)
+    assert sampled.dtype == torch.float32
+    torch.testing.assert_close(sampled, reports[-1][2], rtol=0, atol=1e-5)  # the last step ends at its estimate
+    again = run(name, GaussianDenoiser(), x, sigmas, no_noise if name in DETERMINISTIC else generator_noise(x))
+    assert torch.equal(sampled, again)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpmpp_2m"}))  # which has no last step to go on from
+def test_a_run_in_two_parts_is_the_same(name):
+    x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
+    noise = generator_noise(x)
+    whole = run(name, TwistedDenoiser(), x, sigmas, noise)
+    noise = generator_noise(x)
+    half = run(name, TwistedDenoiser(), x, sigmas[:4], noise)
+    assert torch.equal(run(name, TwistedDenoiser(), half, sigmas[3:], noise), whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ddim", {"eta": 1.5}, "eta between 0 and 1, found 1.5"),
+        ("euler_ancestral", {"eta": -0.1}, "at least 0, found eta -0.1"),
+        ("euler_ancestral", {"s_noise": -1.0}, "s_noise -1.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(name, TwistedDenoiser(), START, schedule_karras(SCHEDULE, 2), **options)

@@ -1,0 +1,108 @@
+"""Noise schedules have the published values, are each other's inverse, and are sampled as they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import diffusers
+import pytest
+import torch
+
+from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule, schedule_karras, schedule_normal, schedule_simple
+
+SD1 = NoiseSchedule()
+# diffusers hands tensors to numpy in a way that numpy is about to drop
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PUBLISHED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def test_import_leaves_torch_out():
+    code = "import sys; import nodegraph_diffusion.schedule, nodegraph_diffusion.sampling; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_signal_levels_are_diffusers():
+    reference = diffusers.DDPMScheduler(**PUBLISHED).alphas_cumprod
+    torch.testing.assert_close(SD1.alphas_cumprod().float(), reference, rtol=1e-5, atol=0)
+
+
+def test_sigmas_are_the_published_ones():
+    sigmas = SD1.sigmas()
+    assert sigmas.shape == (1000,)
+    assert sigmas.dtype == torch.float32
+    assert (sigmas.diff() > 0).all()
+    assert sigmas[0].item() == pytest.approx(0.029167, rel=2e-5)
+    assert sigmas[-1].item() == pytest.approx(14.614642, rel=2e-5)
+    assert (SD1.sigma_min, SD1.sigma_max) == (sigmas[0].item(), sigmas[-1].item())
+
+
+def test_sigmas_are_a_copy():
+    SD1.sigmas().zero_()
+    assert SD1.sigmas()[0] > 0
+
+
+def test_timestep_and_sigma_are_inverse():
+    steps = torch.linspace(0, 999, 4321)
+    torch.testing.assert_close(SD1.timestep(SD1.sigma(steps)), steps, rtol=0, atol=1e-2)
+    whole = torch.arange(1000)
+    assert torch.equal(SD1.timestep(SD1.sigmas()).round(), whole.float())
+    torch.testing.assert_close(SD1.sigma(whole), SD1.sigmas())
+
+
+@pytest.mark.parametrize(("sigma", "timestep"), [(1e-6, 0.0), (0.0, 0.0), (1e6, 999.0)])
+def test_timestep_of_levels_outside_is_the_nearest(sigma, timestep):
+    assert SD1.timestep(sigma).item() == timestep
+
+
+def test_shapes_follow_the_argument():
+    assert SD1.timestep(2.0).shape == ()
+    assert SD1.timestep(torch.ones(2, 3)).shape == (2, 3)
+    assert SD1.sigma(torch.ones(2, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 7, 20, 1000])
+def test_schedules_fall_from_the_largest_level_to_zero(name, steps):
+    sigmas = SCHEDULES[name](SD1, steps)
+    assert sigmas.shape == (steps + 1,)
+    assert sigmas.dtype == torch.float32
+    assert (sigmas.diff() < 0).all()
+    assert sigmas[0].item() == pytest.approx(SD1.sigma_max, rel=1e-6)
+    assert sigmas[-1] == 0
+
+
+def test_normal_visits_evenly_spaced_timesteps():
+    torch.testing.assert_close(schedule_normal(SD1, 5)[:-1], SD1.sigma(torch.tensor([999, 749.25, 499.5, 249.75, 0])))
+
+
+def test_karras_is_diffusers():
+    reference = diffusers.EulerDiscreteScheduler(**PUBLISHED, use_karras_sigmas=True, timestep_spacing="linspace")
+    reference.set_timesteps(12)
+    torch.testing.assert_close(schedule_karras(SD1, 12), reference.sigmas, rtol=3e-5, atol=0)
+
+
+def test_karras_rho_moves_steps_to_little_noise():
+    assert (schedule_karras(SD1, 9, rho=7.0)[1:-2] < schedule_karras(SD1, 9, rho=3.0)[1:-2]).all()
+
+
+def test_simple_picks_trained_levels():
+    torch.testing.assert_close(schedule_simple(SD1, 4)[:-1], SD1.sigmas()[[999, 749, 499, 249]])
+    torch.testing.assert_close(schedule_simple(SD1, 3)[:-1], SD1.sigmas()[[999, 666, 333]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: schedule_normal(SD1, 0), "at least 1 step, found 0"),
+        (lambda: schedule_karras(SD1, 5, rho=0.0), "rho above 0, found 0.0"),
+        (lambda: schedule_simple(SD1, 1001), "at most 1000 steps"),
+        (lambda: NoiseSchedule(beta_start=0.02), "0 < beta_start < beta_end < 1, found 0.02"),
+        (lambda: NoiseSchedule(steps=1), "at least 2, found 1"),
+        (lambda: NoiseSchedule(prediction="x0"), "'eps' or 'v', found 'x0'"),
+    ],
+)
+def test_values_out_of_range_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
