@@ -18,26 +18,31 @@ if TYPE_CHECKING:
 
 
 class TensorCodec:
-    """A value with one tensor and a few plain fields, as a safetensors file with the fields in its header."""
+    """A value with one tensor and a few plain fields, as a safetensors file with the fields in its header.
+
+    `axes` names the tensor's dimensions, a number being the only size that one has.
+    """
 
     suffix = ".safetensors"
     extension = ".safetensors"
 
-    def __init__(self, kind: type, tensor: str, *fields: str) -> None:
-        self.kind, self.tensor, self.fields = kind, tensor, fields
+    def __init__(self, kind: type, tensor: str, axes: str, *fields: str) -> None:
+        self.kind, self.tensor, self.axes, self.fields = kind, tensor, axes, fields
         self.name = kind.__name__.lower()
 
     def digest(self, value: Any) -> str:
-        tensor: Tensor = getattr(value, self.tensor)
-        about = {"type": self.name, "dtype": str(tensor.dtype), "shape": list(tensor.shape), **self._plain(value)}
+        import torch
+
+        tensor = self._tensor(value)
+        about = [self.name, str(tensor.dtype), list(tensor.shape), self._plain(value)]
         total = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + b"\0")
-        total.update(tensor.contiguous().numpy().data.cast("B"))
+        total.update(tensor.flatten().view(torch.uint8).numpy().data)
         return total.hexdigest()
 
     def save(self, value: Any, path: Path) -> None:
         from safetensors.torch import save_file
 
-        save_file({self.tensor: getattr(value, self.tensor).contiguous()}, path, metadata=self._metadata(value))
+        save_file({self.tensor: self._tensor(value)}, path, metadata=self._metadata(value))
 
     def load(self, path: Path) -> Any:
         from safetensors import safe_open
@@ -45,14 +50,15 @@ class TensorCodec:
         with safe_open(path, framework="pt") as file:
             fields = json.loads((file.metadata() or {}).get("fields", "{}"))
             tensor = file.get_tensor(self.tensor)
-        return self.kind(tensor, **{name: self._restored(fields[name]) for name in self.fields})
+        return self.kind(tensor, **{name: _restored(fields[name]) for name in self.fields})
 
     def export(self, value: Any) -> list[bytes]:
         from safetensors.torch import save
 
-        return [save({self.tensor: getattr(value, self.tensor).contiguous()}, metadata=self._metadata(value))]
+        return [save({self.tensor: self._tensor(value)}, metadata=self._metadata(value))]
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
+        """The file with `metadata` beside what its header says already; its tensors stay aligned."""
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
         header["__metadata__"] = {**header.get("__metadata__", {}), **metadata}
@@ -64,24 +70,30 @@ class TensorCodec:
         import torch
 
         tensor: Tensor = getattr(value, self.tensor)
+        axes = self.axes.split()
+        sizes = zip(axes, tensor.shape, strict=False)
+        fits = len(axes) == tensor.ndim and all(size == int(axis) for axis, size in sizes if axis.isdigit())
+        if not fits or tensor.dtype != torch.float32:
+            return f"expected float32 of shape ({', '.join(axes)}), found {_short(tensor.dtype)} of shape {tuple(tensor.shape)}"
         if torch.isfinite(tensor).all():
             return None
-        nan, infinite = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
-        return f"{nan} of its {tensor.numel()} values are NaN and {infinite} infinite; dtype float32 may help"
+        counts = {"NaN": int(tensor.isnan().sum()), "infinite": int(tensor.isinf().sum())}
+        found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return f"{found} among its {tensor.numel()} values; --dtype float32 may help"
 
     def size(self, value: Any) -> int:
         tensor: Tensor = getattr(value, self.tensor)
         return tensor.numel() * tensor.element_size()
+
+    def _tensor(self, value: Any) -> Tensor:
+        tensor: Tensor = getattr(value, self.tensor)
+        return tensor.detach().cpu().contiguous()
 
     def _plain(self, value: Any) -> dict[str, Any]:
         return {name: getattr(value, name) for name in self.fields}
 
     def _metadata(self, value: Any) -> dict[str, str]:
         return {"fields": json.dumps(self._plain(value))}
-
-    @staticmethod
-    def _restored(field: Any) -> Any:
-        return tuple(field) if isinstance(field, list) else field
 
 
 class PictureCodec(TensorCodec):
@@ -92,9 +104,8 @@ class PictureCodec(TensorCodec):
     def export(self, value: Any) -> list[bytes]:
         from PIL import Image as pillow
 
-        planes = (getattr(value, self.tensor) * 255).round().clamp(0, 255).byte().numpy()
         files = []
-        for plane in planes:
+        for plane in (self._tensor(value) * 255).round().clamp(0, 255).byte().numpy():
             buffer = io.BytesIO()
             pillow.fromarray(plane).save(buffer, format="PNG")
             files.append(buffer.getvalue())
@@ -108,14 +119,22 @@ class PictureCodec(TensorCodec):
 
 
 def _text_chunk(key: str, text: str) -> bytes:
-    body = b"iTXt" + key.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
+    body = b"iTXt" + key.encode("latin-1") + b"\0\0\0\0\0" + text.encode()  # not compressed, no language, key not translated
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
+def _restored(field: Any) -> Any:
+    return tuple(field) if isinstance(field, list) else field
+
+
+def _short(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 CODECS: dict[type, TensorCodec] = {
-    Image: PictureCodec(Image, "pixels"),
-    Mask: PictureCodec(Mask, "values"),
-    Latent: TensorCodec(Latent, "samples", "size"),
-    Conditioning: TensorCodec(Conditioning, "embedding"),
-    Noise: TensorCodec(Noise, "values", "seed"),
+    Image: PictureCodec(Image, "pixels", "B H W 3"),
+    Mask: PictureCodec(Mask, "values", "B H W"),
+    Latent: TensorCodec(Latent, "samples", "B C h w", "size"),
+    Conditioning: TensorCodec(Conditioning, "embedding", "B L D"),
+    Noise: TensorCodec(Noise, "values", "B C h w", "seed"),
 }

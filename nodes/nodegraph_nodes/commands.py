@@ -18,8 +18,8 @@ def models(model: tuple[str, ...]) -> None:
     for name in model or [BUILTIN + known for known in builtin_models()]:
         try:
             checkpoint, files = find_model(name, Path.cwd())
-        except ValueError as error:
-            raise WorkflowError([Problem("E113", str(error))]) from error
+        except (OSError, ValueError) as error:
+            raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
         size = sum(file.stat().st_size for file in files.values()) / 1e6
         click.echo(
             f"{name}: {checkpoint.kind}, {checkpoint.layout} layout, {checkpoint.sample_size}x{checkpoint.sample_size} pixels, "

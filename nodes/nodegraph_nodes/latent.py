@@ -32,7 +32,7 @@ def vae_encode(
     image: Image,
     sample: Annotated[bool, Help("draw from the encoder's distribution instead of taking its mean")] = False,
     seed: Seed = 0,
-    run: Run = Run(),  # noqa: B008 - has no state
+    run: Run = Run(),
 ) -> Latent:
     """Encode pictures. Sides that the autoencoder's factor does not divide are padded; decoding crops them again."""
     import torch
@@ -54,10 +54,14 @@ def vae_encode(
 
 
 @node("VAEDecode", numeric=True)
-def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:  # noqa: B008 - has no state
+def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     """Decode latents into pictures."""
     import torch
 
+    channels = vae.checkpoint.vae.latent_channels
+    if latent.samples.shape[1] != channels:
+        found = f"{latent.samples.shape[1]}; take the autoencoder of the model that the latent is for"
+        raise ValueError(f"expected a latent of {channels} channels, which this autoencoder decodes, found one of {found}")
     network = vae.load(run)
     height, width = latent.size
     with torch.no_grad():
@@ -70,12 +74,19 @@ def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:  # noqa: B0
 def noise(
     like: Annotated[Latent, Help("the latent that the noise is for: it has its shape")],
     seed: Seed,
-    draw: Annotated[Literal["per_picture", "sequential"], Help("per_picture: alike in a batch and alone")] = "per_picture",
+    draw: Annotated[
+        Literal["per_picture", "sequential", "none"], Help("per_picture: alike in a batch and alone; none: zeros")
+    ] = "per_picture",
 ) -> Noise:
     """Draw unit noise, on the CPU, so that a seed is the same picture on every device.
 
-    `per_picture` gives picture k a generator seeded with seed + k; `sequential` draws all from one, as ComfyUI does.
+    `per_picture` gives picture k a generator seeded with seed + k; `sequential` draws all from one, as ComfyUI does. `none` is no
+    noise at all: for a `Sampler` with a `start_step`, which goes on with a latent that another one left noisy at its `end_step`.
     """
+    import torch
+
     from nodegraph_diffusion.sampling import draw_noise
 
+    if draw == "none":
+        return Noise(torch.zeros_like(like.samples), seed)
     return Noise(draw_noise(like.samples.shape, seed, draw), seed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 from nodegraph import Help, Reads, Resource, node
 from nodegraph_diffusion.checkpoint import Checkpoint, CheckpointError, detect
-from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
+from nodegraph_nodes.types import VAE, ModelFiles, TextEncoder, UNetModel
 
 BUILTIN: Final = "builtin:"
 
@@ -36,9 +35,9 @@ def find_model(text: str, base: Path) -> Resource:
         checkpoint = detect(path)
     except CheckpointError as error:
         raise ValueError(str(error)) from error
-    root = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    single = len(checkpoint.files) == 1
-    return Resource(checkpoint, {"model" if single else os.path.relpath(f, root): f for f in checkpoint.files})
+    if checkpoint.layout == "ldm":
+        return Resource(checkpoint, {"model": path})
+    return Resource(checkpoint, {file.relative_to(path).as_posix(): file for file in checkpoint.files})
 
 
 class Model(NamedTuple):
@@ -57,4 +56,5 @@ def load_model(
 
     Each part is read from disk when a node needs it. The key holds the content of the files, not where they lie.
     """
-    return Model(UNetModel(model), VAE(model), TextEncoder(model))
+    files = ModelFiles.of(model)
+    return Model(UNetModel(files), VAE(files), TextEncoder(files))

@@ -7,23 +7,21 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import File, Help, Range, Run, node
-from nodegraph_nodes.image import channel as channel_of
-from nodegraph_nodes.image import open_picture
+from nodegraph_nodes.pictures import read_picture
 from nodegraph_nodes.types import Image, Mask
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Channel = Literal["luminance", "alpha", "red", "green", "blue"]
-LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as picture libraries turn colours to grey
 
 
 def _one_source(**given: Any) -> Iterable[str]:
     sources = [name for name in ("path", "mask", "image") if given.get(name, "linked") is not None]
     if len(sources) != 1:
-        yield f"a Mask is made from one of path, mask and image, not from {' and '.join(sources) or 'none'}"
-    if given.get("channel") == "alpha" and "path" not in sources:
-        yield "the alpha channel is a file's: give the path, or link LoadImage's mask"
+        yield f"a Mask is made from one of path, mask and image; it is given {' and '.join(sources) or 'none of them'}"
+    elif given.get("channel") == "alpha" and sources != ["path"]:
+        yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
 
 @node("Mask", check=_one_source)
@@ -36,16 +34,18 @@ def mask(
     threshold: Annotated[float | None, Range(0, 1), Help("make it black and white: white from here on")] = None,
     grow: Annotated[float, Range(-1024, 1024), Help("pixels to widen it by; below 0, to narrow it by")] = 0,
     blur: Annotated[float, Range(0, 1024), Help("pixels to soften its edge by (standard deviation)")] = 0,
+    run: Run = Run(),
 ) -> Mask:
     """A mask from a file, a picture or another mask: inverted, cut at a threshold, grown and blurred, in this order."""
     if path is not None:
-        values = channel_of(open_picture(path), channel)
+        pixels, opacity = read_picture(path, run)
+        values = opacity if channel == "alpha" else _channel(pixels, channel)
     elif image is not None:
-        values = _channel_of_pixels(image.pixels, channel)
+        values = _channel(image.pixels, channel)
     elif mask is not None:
         values = mask.values
     else:
-        raise ValueError("a Mask is made from a path, a mask or an image; none is given")
+        raise ValueError("a Mask is made from one of path, mask and image; it is given none of them")
     if invert:
         values = 1 - values
     if threshold is not None:
@@ -67,23 +67,28 @@ def resized(mask: Mask, size: tuple[int, int], run: Run) -> Mask:
 
 
 def dilated(values: Tensor, radius: float) -> Tensor:
-    """Each value the largest within `radius` pixels: (B, H, W) -> (B, H, W)."""
+    """Each value the largest within `radius` pixels: (B, H, W) -> (B, H, W). Beyond the edges there is nothing.
+
+    A disc is a stack of rows that widen toward its middle, so each row's maximum comes from that of the row before.
+    """
     import torch
     import torch.nn.functional as F
 
-    reach = int(radius)
-    padded = F.pad(values, (reach,) * 4)
-    height, width = values.shape[-2:]
-    rows = []
-    for dy in range(-reach, reach + 1):
-        half = int(math.sqrt(radius**2 - dy**2))  # a disc, a row at a time
-        row = padded[:, reach + dy : reach + dy + height, reach - half : reach + half + width]
-        rows.append(F.max_pool1d(row, 2 * half + 1, stride=1))
-    return torch.stack(rows).amax(dim=0)
+    height = values.shape[-2]
+    grown, row, reach = values, values, 0
+    for dy in range(int(radius), -1, -1):
+        half = int(math.sqrt(radius**2 - dy**2))
+        if half > reach:
+            row = F.max_pool1d(row, 2 * (half - reach) + 1, stride=1, padding=half - reach)
+            reach = half
+        if dy < height:
+            above, below = F.pad(row[:, dy:], (0, 0, 0, dy)), F.pad(row[:, : height - dy], (0, 0, dy, 0))
+            grown = torch.maximum(grown, torch.maximum(above, below))
+    return grown
 
 
 def blurred(values: Tensor, sigma: float) -> Tensor:
-    """A Gaussian blur of standard deviation `sigma` pixels, edges repeated: (B, H, W) -> (B, H, W)."""
+    """A Gaussian blur of standard deviation `sigma` pixels, cut at three of them, edges repeated: (B, H, W) -> (B, H, W)."""
     import torch
     import torch.nn.functional as F
 
@@ -96,9 +101,11 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     return planes[:, 0].clamp(0, 1)
 
 
-def _channel_of_pixels(pixels: Tensor, channel: Channel) -> Tensor:
-    if channel == "luminance":
-        return (pixels * pixels.new_tensor(LUMINANCE)).sum(dim=-1).clamp(0, 1)
+def _channel(pixels: Tensor, channel: Channel) -> Tensor:
+    """One channel of (B, H, W, 3): (B, H, W). Luminance is ITU-R BT.601's, written so that grey stays exactly as it is."""
     if channel == "alpha":
-        raise ValueError("a picture between nodes has no alpha channel; give the path, or link LoadImage's mask")
-    return pixels[..., ("red", "green", "blue").index(channel)]
+        raise ValueError("a picture between nodes has no alpha channel. Give the path, or link the mask of its LoadImage")
+    red, green, blue = pixels.unbind(dim=-1)
+    if channel == "luminance":
+        return (green + 0.299 * (red - green) + 0.114 * (blue - green)).clamp(0, 1)
+    return {"red": red, "green": green, "blue": blue}[channel].contiguous()

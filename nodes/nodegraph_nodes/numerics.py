@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda", "mps")
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
 
 
 def fingerprint() -> str:
@@ -25,7 +27,7 @@ def fingerprint() -> str:
         "python": f"{sys.executable} {platform.python_version()}",
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
-        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "all"),
+        "variables": [os.environ.get(name) for name in VARIABLES],
     }
     return repr(parts)
 
@@ -49,16 +51,18 @@ def resolve(device: str, dtype: str) -> Mapping[str, str]:
     import torch
 
     if dtype not in ("auto", *DTYPES):
-        raise ValueError(f"--dtype: expected auto, {', '.join(DTYPES)}; found '{dtype}'")
+        raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == "auto" else device
     try:
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device: '{device}' cannot be used here ({reason}). Expected cpu, cuda, cuda:N or mps") from error
-    kind = torch.device(found).type
+        kind = torch.device(found).type
+        if kind in DEVICES:
+            torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        kind = f"none of them: {str(error).splitlines()[0].rstrip('.')}"
+    if kind not in DEVICES:
+        raise ValueError(f"expected a device of auto, cpu, cuda, cuda:N or mps that is there, found {kind}")
     if dtype == "auto":
-        dtype = {"cpu": "bfloat16" if "amx_bf16" in cpu_flags() else "float32", "cuda": _cuda_dtype()}.get(kind, "float16")
+        dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])
     return {"device": found, "dtype": dtype, "class": f"{kind} {_architecture(found, kind)} {dtype} torch {minor}"}
 
@@ -71,10 +75,15 @@ def _accelerator() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _cuda_dtype() -> str:
+def _usual_dtype(device: str, kind: str) -> str:
+    """The fastest one that is exact enough for the UNet."""
     import torch
 
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    if kind == "cpu":
+        return "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+    if kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "bfloat16"
+    return "float16"
 
 
 def _architecture(device: str, kind: str) -> str:

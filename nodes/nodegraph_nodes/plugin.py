@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +83,19 @@ def resolve_numerics(device: str, dtype: str) -> Mapping[str, str]:
 
 @hookimpl
 def is_out_of_memory(error: BaseException) -> bool | None:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, MemoryError):
         return True
-    return True if isinstance(error, RuntimeError) and "can't allocate memory" in str(error) else None
+    said = str(error)  # torch says it in words where it has no class for it: on the CPU, on Apple's GPUs
+    short = "out of memory" in said or "can't allocate memory" in said
+    return True if isinstance(error, RuntimeError) and short else None
 
 
 @hookimpl
 def free_memory() -> None:
-    import torch
-
+    torch = sys.modules.get("torch")  # who has not imported it holds nothing of it
+    if torch is None:
+        return
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

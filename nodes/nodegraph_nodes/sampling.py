@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, Range, Run, node
+from nodegraph_nodes.mask import resized
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @node("UNetDenoise", numeric=True)
@@ -15,7 +19,7 @@ def unet_denoise(
     positive: Conditioning,
     negative: Conditioning,
     cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
-    run: Run = Run(),  # noqa: B008 - has no state
+    run: Run = Run(),
 ) -> Denoiser:
     """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022)."""
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
@@ -36,7 +40,7 @@ def _steps_fit(**given: Any) -> Iterable[str]:
     steps, start, end, strength = (given.get(name) for name in ("steps", "start_step", "end_step", "strength"))
     if start and strength is not None and strength < 1:
         yield f"start_step {start} and strength {strength} both say where to start; leave one out"
-    last = end if end is not None else steps
+    last = min((step for step in (steps, end) if step is not None), default=None)
     if start is not None and last is not None and start > last:
         yield f"start_step {start} lies behind the last step, {last}"
 
@@ -65,14 +69,16 @@ def sampler(
     end_step: Annotated[int | None, Range(0, 10_000), Help("stop there, leaving noise for another sampler")] = None,
     strength: Annotated[float, Range(0, 1), Help("1 forgets what the latent shows, 0 keeps it")] = 1.0,
     step_noise: Annotated[Literal["fresh", "comfyui"], Help("comfyui: draw as ComfyUI 0.3.64 does")] = "fresh",
-    options: Annotated[dict[str, Any], Help("of the sampler: 'nodegraph samplers NAME' lists them")] = {},  # noqa: B006 - not changed
-    run: Run = Run(),  # noqa: B008 - has no state
+    options: Annotated[dict[str, Any] | None, Help("of the sampler: 'nodegraph samplers NAME' lists them")] = None,
+    run: Run = Run(),
 ) -> Latent:
     """Denoise a latent: it is noised to the first noise level of the schedule, and walked down it by the sampler.
 
     `strength` s below 1 takes the last steps of a schedule of int(steps / s) steps. With a mask, what is black keeps
     the latent given, noised to each level, so that what is white is painted to fit.
     """
+    import torch
+
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
     from nodegraph_diffusion.schedule import SCHEDULES
 
@@ -87,10 +93,23 @@ def sampler(
         noise.values.to(run.device),
         walk,
         sigmas,
-        mask=None if mask is None else mask.values.to(run.device),
+        mask=None if mask is None else _covering(mask, latent, run).to(run.device),
         step_noise=step_noise,
         seed=noise.seed,
         on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
         options=options,
     )
+    if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:
+        found = f"shape {list(samples.shape)}" if isinstance(samples, torch.Tensor) else type(samples).__name__
+        raise ValueError(
+            f"expected a latent of shape {list(latent.samples.shape)} from the sampler, found {found}. Mend the sampler"
+        )
     return Latent(samples.float().cpu(), latent.size)
+
+
+def _covering(mask: Mask, latent: Latent, run: Run) -> Tensor:
+    """A mask of the pictures as one of all that their latent covers: at their size, then padded as they were, (B, 1, H, W)."""
+    import torch.nn.functional as F
+
+    rows, columns = latent.padding
+    return F.pad(resized(mask, latent.size, run).values[:, None], (0, columns, 0, rows), mode="replicate")
