@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from nodegraph.cache import Cache
 from nodegraph.checking import build_graph
+from nodegraph.errors import Problem, WorkflowError
 from nodegraph.events import Event, Notice
 from nodegraph.executor import Surroundings
 from nodegraph.fingerprint import Fingerprints
@@ -81,7 +82,7 @@ class Engine:
         force: Sequence[str] = (),
     ) -> Plan:
         """What `run` would do, without doing it. Raises WorkflowError."""
-        graph = self._checked(workflow, params, overrides, targets)
+        graph = _wanting(self._checked(workflow, params, overrides, targets))
         return make_plan(graph, self._keys(graph), self.cache, force)
 
     def run(
@@ -104,7 +105,7 @@ class Engine:
         wrong during the run is in the result's `error` instead.
         """
         self._cancelled.clear()
-        graph = self._checked(workflow, params, overrides, targets)
+        graph = _wanting(self._checked(workflow, params, overrides, targets))
         self._session = Session(graph, force, None if out is None else Path(out), self._surroundings(), self._within("runs"))
         try:
             result = self._session.execute(self._keys)
@@ -171,3 +172,10 @@ def _target(target: Handle | str) -> str:
         link = link_of(target)
         return f"{link.node}.{link.port}" if link.port is not None else link.node
     return target
+
+
+def _wanting(graph: Graph) -> Graph:
+    if not graph.outputs:
+        message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
+        raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
+    return graph

@@ -234,9 +234,14 @@ class NodeRun(Run):
         self.notices: list[str] = []
         self._node, self._around = node.name, surroundings
         self._scope = (node.origin.identity, tuple(sorted(files.values())))  # a model swapped under its name is another
-        if node.spec.run_parameter is not None:
-            numerics = surroundings.numerics()
-            self.device, self.dtype = numerics.device, numerics.dtype
+
+    @functools.cached_property  # only nodes that compute with tensors ask, and the answer may import their library
+    def device(self) -> str:  # type: ignore[override]
+        return self._around.numerics().device
+
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
+        return self._around.numerics().dtype
 
     def step(self, i: int, n: int, preview: Any = None) -> None:
         self._around.emit(NodeProgress(self._node, i, n, preview))

@@ -128,7 +128,7 @@ class Writer:
 def safe_name(value: Any) -> str:
     """`value` as part of a file's name on every platform: never empty, no separator, no reserved character."""
     text = repr(value).lower() if isinstance(value, bool) else str(value)
-    text = " ".join(_UNSAFE.sub("_", text).split())
+    text = _UNSAFE.sub("_", " ".join(text.split()))
     return text.encode(errors="replace")[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
 
 

@@ -1,0 +1,54 @@
+"""Engines with stub nodes, and a cache of their own."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine
+from nodegraph.events import Event
+from nodegraph.plugins import Plugins, load_plugins
+
+STUBS = Path(__file__).parent / "stubs"
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Plugins:
+    return load_plugins([STUBS])
+
+
+@pytest.fixture
+def stubs(plugins: Plugins) -> types.ModuleType:
+    """The module of the stub nodes, its counters at zero."""
+    module = plugins.manager.get_plugin("stubs")
+    assert isinstance(module, types.ModuleType)
+    module.CALLS.clear()
+    module.MOST_ALIVE.clear()
+    module.STARTED.clear()
+    module.BlobCodec.decoded = module.BlobCodec.exported = 0
+    return module
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """What the engines of `make_engine` told."""
+    return []
+
+
+@pytest.fixture
+def make_engine(tmp_path: Path, plugins: Plugins, stubs: types.ModuleType, events: list[Event]) -> Callable[..., Engine]:
+    """Makes engines over one cache directory, as processes one after the other would."""
+
+    def make(**options: Any) -> Engine:
+        return Engine(**{"cache_dir": tmp_path / "cache", "plugins": plugins, "on_event": events.append, **options})
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., Engine]) -> Engine:
+    return make_engine()

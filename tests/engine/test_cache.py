@@ -1,0 +1,162 @@
+"""The cache: results by key and port, on disk where they can be stored and in memory where not."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph.cache import KEPT_WITHOUT_CODEC, Cache, Made
+from nodegraph.plugins import Plugins
+from nodegraph.store import Lost, Store
+
+MADE = Made("Type", "workflow", "node", 0.5, ("said",))
+
+
+def key(i: int) -> str:
+    return f"{i:064x}"
+
+
+@pytest.fixture
+def cache(plugins: Plugins, tmp_path: Path) -> Cache:
+    return Cache(plugins.codecs, Store(tmp_path / "cache"))
+
+
+@pytest.fixture
+def elsewhere(plugins: Plugins, tmp_path: Path) -> Cache:
+    """The same directory, as another process has it."""
+    return Cache(plugins.codecs, Store(tmp_path / "cache"))
+
+
+@pytest.fixture
+def in_memory(plugins: Plugins) -> Cache:
+    return Cache(plugins.codecs, None, memory_bytes=100)
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None, "text", [1, [2.0, "x"], None], {"a": {"b": []}}])
+def test_plain_values_come_back_in_another_process(cache: Cache, elsewhere: Cache, value: Any) -> None:
+    assert cache.put(key(1), {"output": value}, MADE) == []
+    assert elsewhere.lookup(key(1), ["output"]) == MADE
+    loaded = elsewhere.load(key(1), "output")
+    assert loaded == value
+    assert type(loaded) is type(value)
+
+
+def test_values_with_a_codec_come_back(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+    cache.put(key(1), {"output": stubs.Blob(b"a", b"b")}, MADE)
+    assert elsewhere.load(key(1), "output") == stubs.Blob(b"a", b"b")
+    stored = elsewhere.stored(key(1), "output")
+    assert stored is not None
+    assert stored.codec == "blob"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_has_no_codec_stays_in_memory(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
+    model = [stubs.Model("w")] if wrapped else stubs.Model("w")
+    assert cache.put(key(1), {"output": model}, MADE) == []
+    assert cache.load(key(1), "output") is model
+    assert cache.stored(key(1), "output") is None
+    assert elsewhere.lookup(key(1), ["output"]) is None
+
+
+def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
+    cache: Cache, elsewhere: Cache, stubs: types.ModuleType
+) -> None:
+    cache.put(key(1), {"model": stubs.Model("w"), "size": 3}, MADE)
+    assert cache.lookup(key(1), ["model", "size"]) == MADE
+    assert elsewhere.lookup(key(1), ["size"]) == MADE
+    assert elsewhere.lookup(key(1), ["model", "size"]) is None
+    assert elsewhere.load(key(1), "size") == 3
+    with pytest.raises(Lost):
+        elsewhere.load(key(1), "model")
+
+
+def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: types.ModuleType) -> None:
+    for i in range(KEPT_WITHOUT_CODEC + 2):
+        cache.put(key(i), {"output": stubs.Model("w")}, MADE)
+        cache.lookup(key(0), ["output"])  # used, so not the first to go
+    found = [i for i in range(KEPT_WITHOUT_CODEC + 2) if cache.lookup(key(i), ["output"])]
+    assert found == [0, *range(3, KEPT_WITHOUT_CODEC + 2)]
+
+
+def test_without_a_directory_the_latest_bytes_are_held(in_memory: Cache, stubs: types.ModuleType) -> None:
+    for i in range(4):
+        in_memory.put(key(i), {"output": stubs.Blob(b"x" * 40)}, MADE)
+    assert [i for i in range(4) if in_memory.lookup(key(i), ["output"])] == [2, 3]
+    in_memory.put(key(9), {"output": stubs.Blob(b"x" * 1000)}, MADE)
+    assert in_memory.lookup(key(9), ["output"]) is None
+    in_memory.put(key(3), {"output": 1}, MADE)
+    assert in_memory.load(key(3), "output") == 1
+    in_memory.free()
+    assert in_memory.lookup(key(3), ["output"]) is None
+    assert in_memory.info() is None
+    assert list(in_memory.entries()) == []
+
+
+def test_a_codec_that_fails_is_told_and_the_value_held(
+    cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(self: Any, value: Any, path: Path) -> None:
+        raise RuntimeError("broken codec")
+
+    monkeypatch.setattr(stubs.BlobCodec, "save", save)
+    (said,) = cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    assert "broken codec" in said
+    assert cache.load(key(1), "output") == stubs.Blob(b"a")
+
+
+def test_a_directory_that_takes_nothing_leaves_values_in_memory(plugins: Plugins, tmp_path: Path, stubs: types.ModuleType) -> None:
+    (tmp_path / "blocked").touch()
+    warnings: list[str] = []
+    cache = Cache(plugins.codecs, Store(tmp_path / "blocked" / "cache", warn=warnings.append))
+    for i in range(3):
+        assert cache.put(key(i), {"output": stubs.Blob(b"a")}, MADE) == []
+        assert cache.load(key(i), "output") == stubs.Blob(b"a")
+    assert len(warnings) == 1
+
+
+def test_a_value_that_cannot_be_read_is_found_no_more(
+    elsewhere: Cache, cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    with monkeypatch.context() as patched:
+        patched.setattr(stubs.BlobCodec, "load", lambda self, path: 1 / 0)
+        with pytest.raises(Lost):
+            elsewhere.load(key(1), "output")
+    assert elsewhere.lookup(key(1), ["output"]) is None
+    elsewhere.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    assert elsewhere.lookup(key(1), ["output"]) == MADE
+
+
+def test_a_stored_codec_that_is_gone_is_a_miss(
+    cache: Cache, elsewhere: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    monkeypatch.setattr(stubs.BlobCodec, "name", "renamed")
+    assert elsewhere.lookup(key(1), ["output"]) is None
+
+
+def test_an_export_is_made_once_for_equal_values(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+    def files(cache: Cache, at: str) -> list[bytes]:
+        stored = cache.stored(at, "output")
+        assert stored is not None
+        codec = cache.codec_of(stored)
+        assert codec is not None
+        return cache.exported(codec, stored.digest, lambda: cache.load(at, "output"))
+
+    cache.put(key(1), {"output": stubs.Blob(b"a", b"b")}, MADE)
+    cache.put(key(2), {"output": stubs.Blob(b"a", b"b")}, MADE)
+    assert files(cache, key(1)) == files(cache, key(2)) == files(elsewhere, key(1)) == [b"a", b"b"]
+    assert (stubs.BlobCodec.exported, stubs.BlobCodec.decoded) == (1, 1)
+
+
+def test_clear_empties_memory_and_disk(cache: Cache, stubs: types.ModuleType) -> None:
+    cache.put(key(1), {"output": 1}, MADE)
+    cache.put(key(2), {"output": stubs.Model("w")}, MADE)
+    removed = cache.clear()
+    assert removed is not None
+    assert removed.records == 1
+    assert cache.lookup(key(1), ["output"]) is None
+    assert cache.lookup(key(2), ["output"]) is None

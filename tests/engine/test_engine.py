@@ -1,0 +1,304 @@
+"""The engine as a whole: in one process and across several."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph.engine import DEFAULT
+from nodegraph.events import Event, Notice
+from nodegraph.hookspecs import hookimpl
+from nodegraph.plugins import Plugins
+from nodegraph.store import DIRECTORY_VARIABLE
+
+
+def sum_of(a: float, b: float) -> Workflow:
+    workflow = Workflow("sum")
+    workflow.output("sum", workflow.add("Plus", name="plus", a=workflow.add("Number", name="number", value=a), b=b))
+    return workflow
+
+
+# --- the facade
+
+
+def test_a_workflow_is_checked_planned_and_run(engine: Engine) -> None:
+    workflow = sum_of(1.0, 2.0)
+    assert list(engine.check(workflow).nodes) == ["number", "plus"]
+    plan = engine.plan(workflow)
+    assert (plan.names("run"), plan.names("cached")) == (["number", "plus"], [])
+    assert engine.run(workflow)["sum"] == 3.0
+    plan = engine.plan(workflow)
+    assert plan.actions == {"number": "pruned", "plus": "cached"}
+    assert plan.keys["plus"] == engine.run(workflow).nodes["plus"].key
+
+
+def test_params_and_targets_may_be_given_by_name_or_handle(engine: Engine) -> None:
+    workflow = Workflow("w")
+    value = workflow.param("value", 1.0)
+    number = workflow.add("Number", name="number", value=value)
+    plus = workflow.add("Plus", name="plus", a=number)
+    result = engine.run(workflow, params={"value": 2.0, "plus.b": 5.0}, targets=[plus, "number.output"])
+    assert (result[plus], result[number], result["plus.output"]) == (7.0, 2.0, 7.0)
+    assert result.graph.params == {"value": 2.0}
+
+
+def test_a_workflow_that_is_wrong_runs_nothing(engine: Engine, stubs: types.ModuleType, events: list[Event]) -> None:
+    workflow = sum_of(1.0, 2.0)
+    workflow.add("Pluss", name="wrong")
+    with pytest.raises(WorkflowError, match="Did you mean 'Plus'"):
+        engine.run(workflow)
+    assert (stubs.CALLS, events) == ([], [])
+
+
+def test_a_workflow_that_wants_nothing_is_an_error(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.add("Number")
+    assert engine.check(workflow).outputs == {}
+    with pytest.raises(WorkflowError, match="nothing to run"):
+        engine.run(workflow)
+
+
+def test_a_random_seed_is_drawn_and_recorded(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.output("seed", workflow.add("Draw", seed=workflow.param("seed", "random")))
+    result = engine.run(workflow)
+    assert result["seed"] == result.graph.params["seed"]
+    assert engine.run(workflow, params={"seed": result["seed"]}).cached == ("draw",)
+    record = json.loads((engine.cache_dir / "runs" / f"{result.run}.json").read_text())  # type: ignore[operator]
+    assert record["params"] == {"seed": result["seed"]}
+
+
+def test_a_run_leaves_a_record(engine: Engine, tmp_path: Path) -> None:
+    result = engine.run(sum_of(1.0, 2.0), out=tmp_path / "out")
+    record = json.loads((tmp_path / "cache" / "runs" / f"{result.run}.json").read_text())
+    assert (record["workflow"], record["status"], record["error"]) == ("sum", "done", None)
+    assert record["nodes"]["plus"]["status"] == "ran"
+    assert record["nodes"]["plus"]["key"] == result.nodes["plus"].key
+    assert record["outputs"] == {"sum": [str(tmp_path / "out" / "sum-sum.json")]}
+    assert Workflow.parse(record["document"]).nodes.keys() == {"number", "plus"}
+    failed = engine.run(failing(), raise_errors=False)
+    record = json.loads((tmp_path / "cache" / "runs" / f"{failed.run}.json").read_text())
+    assert (record["status"], record["nodes"]["fails"]["status"]) == ("failed", "failed")
+    assert "no pixels" in record["error"]
+
+
+def failing() -> Workflow:
+    workflow = Workflow("failing")
+    workflow.output("x", workflow.add("Fails", name="fails"))
+    return workflow
+
+
+def test_without_a_directory_results_stay_in_memory(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    engine = make_engine(cache_dir=None)
+    assert engine.run(sum_of(1.0, 2.0)).ran == ("number", "plus")
+    assert engine.run(sum_of(1.0, 2.0)).cached == ("plus",)
+    assert make_engine(cache_dir=None).run(sum_of(1.0, 2.0)).ran == ("number", "plus")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_is_the_users_own_unless_told(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "own"))
+    engine = make_engine(cache_dir=DEFAULT)
+    engine.run(sum_of(1.0, 2.0))
+    assert (tmp_path / "own" / "records").is_dir()
+
+
+def test_a_cache_that_takes_nothing_is_one_warning(make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]) -> None:
+    (tmp_path / "blocked").touch()
+    engine = make_engine(cache_dir=tmp_path / "blocked")
+    for _ in range(2):
+        events.clear()
+        result = engine.run(sum_of(1.0, 2.0), out=tmp_path / "out")
+        assert (result.status, result["sum"]) == ("done", 3.0)
+        (notice,) = [event for event in events if isinstance(event, Notice)]
+        assert notice.node is None
+        assert "takes nothing" in notice.message
+        engine.cache.free()
+    with pytest.warns(RuntimeWarning, match="takes nothing"):
+        make_engine(cache_dir=tmp_path / "blocked", on_event=None).run(sum_of(1.0, 2.0))
+
+
+def test_a_damaged_value_is_computed_again_with_one_warning(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    make_engine().run(sum_of(1.0, 2.0))
+    for path in (tmp_path / "cache" / "blobs").rglob("*.json"):
+        path.write_bytes(b"9.9")
+    result = make_engine().run(sum_of(1.0, 2.0))
+    assert (result["sum"], result.ran) == (3.0, ("number", "plus"))
+    assert ["was changed" in notice.message for notice in result.notices] == [True]
+    assert make_engine().run(sum_of(1.0, 2.0)).cached == ("plus",)
+
+
+# --- numerics
+
+
+class Numerics:
+    """A plugin that knows devices, and counts how often it is asked."""
+
+    def __init__(self, driver: str = "1") -> None:
+        self.driver, self.asked = driver, 0
+
+    @hookimpl(tryfirst=True)
+    def numerics_fingerprint(self) -> str:
+        return f"driver {self.driver}"
+
+    @hookimpl(tryfirst=True)
+    def resolve_numerics(self, device: str, dtype: str) -> dict[str, str]:
+        self.asked += 1
+        if device == "tpu":
+            raise ValueError("there is no tpu here")
+        device, dtype = ("cpu" if device == "auto" else device), ("float32" if dtype == "auto" else dtype)
+        return {"device": device, "dtype": dtype, "class": f"{device}/{dtype}/{self.driver}"}
+
+
+@contextmanager
+def knowing(plugins: Plugins, numerics: Numerics) -> Iterator[Numerics]:
+    plugins.manager.register(numerics)
+    try:
+        yield numerics
+    finally:
+        plugins.manager.unregister(numerics)
+
+
+def numeric() -> Workflow:
+    workflow = Workflow("numeric")
+    workflow.output("where", workflow.add("Numeric", name="numeric"))
+    return workflow
+
+
+def test_what_auto_means_is_asked_once_for_each_state_of_the_machine(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+    with knowing(plugins, Numerics()) as numerics:
+        assert make_engine().run(numeric())["where"] == "cpu/float32"
+        assert make_engine().run(numeric()).cached == ("numeric",)
+        assert numerics.asked == 1
+        assert make_engine(dtype="float16").run(numeric())["where"] == "cpu/float16"
+        assert numerics.asked == 2
+    with knowing(plugins, Numerics(driver="2")) as numerics:
+        assert make_engine().run(numeric()).ran == ("numeric",)
+        assert numerics.asked == 1
+
+
+def test_a_graph_without_tensors_never_asks(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+    with knowing(plugins, Numerics()) as numerics:
+        make_engine().run(sum_of(1.0, 2.0))
+        assert numerics.asked == 0
+
+
+def test_a_device_that_is_not_there_is_an_error_with_the_way_out(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+    with knowing(plugins, Numerics()), pytest.raises(Exception, match=r"'tpu'.*there is no tpu here.*'auto'"):
+        make_engine(device="tpu").run(numeric())
+
+
+def test_a_damaged_memo_is_asked_again(make_engine: Callable[..., Engine], plugins: Plugins, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "numerics.json").write_text("[1")
+    with knowing(plugins, Numerics()) as numerics:
+        make_engine().run(numeric())
+        make_engine().plan(numeric())
+        assert numerics.asked == 1
+
+
+# --- other processes
+
+
+RUN = """
+import json, sys
+from nodegraph import Engine, Workflow
+engine = Engine(cache_dir="cache", plugin_dirs=["plugins"])
+workflow = Workflow("w")
+said = workflow.add("Said", name="said", text="hello")
+styled = workflow.add("Styled", name="styled", text=said, style="loud")
+workflow.output("styled", styled)
+result = engine.run(workflow, out="out")
+modules = [name for name in ("torch", "numpy", "PIL") if name in sys.modules]
+print(json.dumps({"ran": result.ran, "cached": result.cached, "value": result["styled"], "modules": modules}))
+"""
+
+NODES = """
+from typing import Annotated
+from nodegraph import Choice, hookimpl, hookspec, node
+
+class Specs:
+    @staticmethod
+    @hookspec
+    def register_styles(register):
+        "Offer styles."
+
+@node("Said")
+def said(text: str) -> str:
+    return text
+
+@node("Styled")
+def styled(text: str, style: Annotated[str, Choice("styles")]) -> str:
+    return style(text)
+
+@hookimpl
+def add_hooks(pluginmanager):
+    pluginmanager.add_hookspecs(Specs)
+
+@hookimpl
+def register_nodes(register):
+    register(said)
+    register(styled)
+"""
+
+STYLES = """
+from nodegraph import hookimpl
+
+def loud(text):
+    return text.upper()
+
+@hookimpl
+def register_styles(register):
+    register("loud", loud)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Callable[[], Any]:
+    """Runs a workflow in a process of its own, with plugins that the test may edit."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "said.py").write_text(NODES)
+    (tmp_path / "plugins" / "styles.py").write_text(STYLES)
+
+    def run() -> Any:
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", textwrap.dedent(RUN)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_the_second_process_runs_nothing_and_imports_no_library(elsewhere: Callable[[], Any]) -> None:
+    assert elsewhere() == {"ran": ["said", "styled"], "cached": [], "value": "HELLO", "modules": []}
+    assert elsewhere() == {"ran": [], "cached": ["styled"], "value": "HELLO", "modules": []}
+
+
+def test_editing_what_a_literal_names_is_a_miss_for_those_who_name_it(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
+    elsewhere()
+    styles = tmp_path / "plugins" / "styles.py"
+    styles.write_text(STYLES.replace("text.upper()", "text.upper() + '!'"))
+    again = elsewhere()
+    assert (again["ran"], again["cached"], again["value"]) == (["styled"], ["said"], "HELLO!")
+
+
+def test_editing_a_plugin_is_a_miss_for_its_nodes(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
+    elsewhere()
+    nodes = tmp_path / "plugins" / "said.py"
+    nodes.write_text(NODES.replace("return text\n", "return text + ' there'\n"))
+    again = elsewhere()
+    assert (again["ran"], again["value"]) == (["said", "styled"], "HELLO THERE")

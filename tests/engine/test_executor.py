@@ -1,0 +1,399 @@
+"""Running a plan: what runs, what is let go, what goes wrong, and what is left of it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Cancelled, Engine, NodeError, Workflow, WorkflowError
+from nodegraph.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
+from nodegraph.plugins import Plugins
+from nodegraph.returned import fits
+from nodegraph.store import Lost
+
+
+def workflow_of(type: str, **inputs: Any) -> Workflow:
+    """One node, wanted."""
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add(type, name="node", **inputs))
+    return workflow
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def diamond() -> Workflow:
+    """number feeds left and right, which feed sum; aside is wanted by nobody."""
+    workflow = Workflow("diamond")
+    number = workflow.add("Number", name="number", value=1.0)
+    left = workflow.add("Plus", name="left", a=number, b=1.0)
+    right = workflow.add("Plus", name="right", a=number, b=2.0)
+    workflow.output("sum", workflow.add("Plus", name="sum", a=left, b=right))
+    workflow.add("Plus", name="aside", a=number)
+    return workflow
+
+
+# --- what runs
+
+
+def test_what_is_wanted_runs_once_and_the_rest_does_not(engine: Engine, stubs: types.ModuleType) -> None:
+    result = engine.run(diamond())
+    assert result.ran == ("number", "left", "right", "sum")
+    assert result.pruned == ("aside",)
+    assert result["sum"] == 5.0
+    assert stubs.CALLS == ["Number", "Plus", "Plus", "Plus"]
+
+
+def test_a_hit_prunes_everything_above_it(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
+    make_engine().run(diamond())
+    stubs.CALLS.clear()
+    result = make_engine().run(diamond())
+    assert (result.ran, result.cached, result.pruned) == ((), ("sum",), ("number", "left", "right", "aside"))
+    assert result["sum"] == 5.0
+    assert stubs.CALLS == []
+
+
+def test_one_changed_value_runs_what_it_reaches(make_engine: Callable[..., Engine]) -> None:
+    make_engine().run(diamond())
+    result = make_engine().run(diamond(), params={"right.b": 5.0})
+    assert (result.ran, result.cached, result.pruned) == (("right", "sum"), ("number", "left"), ("aside",))
+    assert result["sum"] == 8.0
+
+
+def test_a_forced_node_runs_and_all_that_is_below(engine: Engine) -> None:
+    engine.run(diamond())
+    result = engine.run(diamond(), force=["left"])
+    assert (result.ran, result.cached, result.pruned) == (("left", "sum"), ("number", "right"), ("aside",))
+
+
+def test_a_forced_node_that_is_none_is_an_error_with_a_suggestion(engine: Engine) -> None:
+    with pytest.raises(WorkflowError, match=r"force 'lfet'.*Did you mean 'left'"):
+        engine.run(diamond(), force=["lfet"])
+
+
+def test_a_node_with_mixed_outputs_runs_again_only_for_what_is_gone(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("abc")
+    workflow = Workflow("w")
+    loaded = workflow.add("Load", name="loaded", path=str(tmp_path / "weights"))
+    used = workflow.add("Weights", name="used", model=loaded.model)
+    make_engine().run(workflow, targets=[used, loaded.size])
+    assert make_engine().run(workflow, targets=[loaded.size]).cached == ("loaded",)
+    assert make_engine().run(workflow, targets=[used]).cached == ("used",)  # and loads no model
+    assert make_engine().run(workflow, targets=[loaded.model]).ran == ("loaded",)
+
+
+def test_lists_gather_the_values_of_links(engine: Engine) -> None:
+    workflow = Workflow("w")
+    numbers = [workflow.add("Number", value=float(i)) for i in range(3)]
+    total = workflow.add("Total", values=[*numbers, 10.0])
+    assert engine.run(workflow, targets=[total])[total] == 13.0
+
+
+def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine]) -> None:
+    workflow = Workflow("chain")
+    last = workflow.add("Number", name="first")
+    for i in range(9_999):
+        last = workflow.add("Plus", name=f"n{i}", a=last)
+    engine = make_engine(cache_dir=None)
+    result = engine.run(workflow, targets=[last])
+    assert result[last] == 9_999.0
+    assert len(result.ran) == 10_000
+
+
+def test_an_impure_node_and_what_is_below_run_every_time(engine: Engine, events: list[Event]) -> None:
+    workflow = Workflow("w")
+    below = workflow.add("Plus", name="below", a=workflow.add("Dice", name="dice"))
+    first, second = (engine.run(workflow, targets=[below]) for _ in range(2))
+    assert first.ran == second.ran == ("dice", "below")
+    assert first[below] != second[below]
+    assert first.nodes["dice"].key is None
+    assert not first.notices  # its type says so: nothing to tell
+
+
+def test_a_node_without_a_key_runs_every_time_and_says_why(engine: Engine) -> None:
+    workflow = Workflow("w")
+    odd = workflow.add("Anything", name="odd", value=[Path("x")])
+    below = workflow.add("Anything", name="below", value=odd)
+    result = engine.run(workflow, targets=[below])
+    assert engine.run(workflow, targets=[below]).ran == ("odd", "below")
+    assert [notice.node for notice in result.notices] == ["odd"]
+    assert "no canonical form" in result.notices[0].message
+
+
+# --- values
+
+
+def test_a_value_is_let_go_when_its_last_consumer_has_run(engine: Engine, stubs: types.ModuleType) -> None:
+    workflow = Workflow("w")
+    last = workflow.add("Make")
+    for i in range(20):
+        last = workflow.add("Grow", name=f"n{i}", blob=last, size=i)
+    gc.collect()
+    before = len(stubs.ALIVE)
+    engine.run(workflow, targets=[last])
+    assert max(stubs.MOST_ALIVE) - before <= 1  # its own input
+
+
+def test_a_value_that_is_gone_when_it_is_wanted_is_computed_again(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_engine().run(diamond())
+    engine = make_engine()
+    load = engine.cache.load
+    lost: list[str] = []
+
+    def load_once_too_late(key: str, port: str) -> Any:
+        if not lost:
+            lost.append(key)
+            assert engine.cache.store is not None
+            engine.cache.store.clear()
+        return load(key, port)
+
+    monkeypatch.setattr(engine.cache, "load", load_once_too_late)
+    result = engine.run(diamond(), params={"right.b": 5.0})
+    assert result["sum"] == 8.0
+    assert set(result.ran) == {"number", "left", "right", "sum"}
+
+
+def test_the_result_holds_what_is_stored_nowhere(engine: Engine, make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("abc")
+    loaded = engine.run(workflow_of("Load", path=str(tmp_path / "weights")), targets=["node.model", "node.size"])
+    assert loaded["node.model"].weights == "abc"
+    assert loaded["node.size"] == 3
+    memory = make_engine(cache_dir=None).run(diamond())
+    assert memory["sum"] == 5.0
+    assert memory["left"] == 2.0
+    with pytest.raises(KeyError, match=r"pruned.*targets"):
+        memory["aside"]
+    with pytest.raises(KeyError, match="no value 'nothing'"):
+        memory["nothing"]
+
+
+def test_a_value_that_left_the_cache_after_the_run_is_an_error_that_says_so(engine: Engine) -> None:
+    result = engine.run(diamond())
+    engine.cache.clear()
+    with pytest.raises(Exception, match=r"not in the cache.*targets") as caught:
+        result["left"]
+    assert isinstance(caught.value.__cause__, Lost)
+
+
+def test_a_model_stays_loaded_until_its_file_is_another(engine: Engine, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    workflow = workflow_of("Load", path=str(weights))
+
+    def model() -> Any:
+        return engine.run(workflow, targets=["node.model"], force=["node"])["node.model"]
+
+    weights.write_text("one")
+    first = model()
+    assert model() is first
+    weights.write_text("two")
+    assert model().weights == "two"
+
+
+# --- events
+
+
+def test_events_tell_the_run_in_order(engine: Engine, events: list[Event]) -> None:
+    engine.run(workflow_of("Steps", n=2))
+    assert kinds(events) == ["RunStarted", "NodeStarted", "NodeProgress", "NodeProgress", "NodeFinished", "RunFinished"]
+    started, finished = events[0], events[-1]
+    assert isinstance(started, RunStarted)
+    assert started.plan.actions == {"node": "run"}
+    assert events[2] == NodeProgress("node", 1, 2, preview=0)
+    assert isinstance(finished, RunFinished)
+    assert finished.status == "done"
+    events.clear()
+    engine.run(workflow_of("Steps", n=2))
+    assert kinds(events) == ["RunStarted", "NodeCached", "RunFinished"]
+
+
+def test_plugins_hear_events_and_a_broken_one_is_a_warning(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+    from nodegraph.hookspecs import hookimpl
+
+    heard: list[Event] = []
+
+    class Listener:
+        @hookimpl
+        def on_event(self, event: Event) -> None:
+            heard.append(event)
+            if isinstance(event, NodeStarted):
+                raise RuntimeError("broken bar")
+
+    listener = Listener()
+    plugins.manager.register(listener)
+    try:
+        with pytest.warns(RuntimeWarning, match="broken bar"):
+            make_engine(on_event=None).run(workflow_of("Number"))
+    finally:
+        plugins.manager.unregister(listener)
+    assert kinds(heard) == ["RunStarted", "NodeStarted", "NodeFinished", "RunFinished"]
+
+
+def test_what_a_node_noticed_is_told_again_when_it_comes_from_the_cache(make_engine: Callable[..., Engine]) -> None:
+    for _ in range(2):
+        result = make_engine().run(workflow_of("Noticed", text="edges"))
+        assert result.notices == (Notice("node", "about edges"),)
+    assert result.cached == ("node",)
+
+
+# --- going wrong
+
+
+def test_an_error_for_people_passes_with_node_and_place(engine: Engine, events: list[Event]) -> None:
+    with pytest.raises(NodeError) as caught:
+        engine.run(workflow_of("Fails", how="value"))
+    error = caught.value
+    assert (error.node, error.type, error.exit_status) == ("node", "Fails", 1)
+    assert "node 'node' (Fails) failed: the picture has no pixels. Give another" in str(error)
+    assert "test_executor.py" in str(error)
+    assert isinstance(error.__cause__, ValueError)
+    assert [event.error for event in events if isinstance(event, NodeFailed)] == [error]
+    assert kinds(events)[-2:] == ["NodeFailed", "RunFinished"]
+
+
+def test_an_unexpected_error_names_the_line_and_the_plugin(engine: Engine) -> None:
+    with pytest.raises(NodeError, match=r"KeyError: 'surprise' \(.*stubs\.py:\d+\).*plugin 'stubs'"):
+        engine.run(workflow_of("Fails", how="key"))
+
+
+def test_a_failure_is_not_kept_and_what_was_finished_is(engine: Engine) -> None:
+    workflow = diamond()
+    workflow.output("broken", workflow.add("Fails", name="fails", value=workflow.add("Number", name="other")))
+    workflow.add("Plus", name="after", a=1.0)
+    workflow.output("after", workflow.add("Plus", name="last", a=1.0))
+    first = engine.run(workflow, raise_errors=False)
+    assert isinstance(first.error, NodeError)
+    assert (first.status, first.failed) == ("failed", ("fails",))
+    second = engine.run(workflow, raise_errors=False)
+    assert second.failed == ("fails",)
+    assert "sum" in second.cached
+    assert first.nodes["last"].status == second.nodes["last"].status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("type", "message"),
+    [
+        ("Liar", "expected int as 'output', it returned text"),
+        ("Short", r"expected 2 outputs \(model, size\), it returned a tuple of 1"),
+        ("NaN", "'output': it holds NaN"),
+    ],
+)
+def test_a_wrong_output_fails_the_node_and_nothing_is_kept(engine: Engine, type: str, message: str) -> None:
+    workflow = Workflow("w")
+    node = workflow.add(type, name="node")
+    target = "node.size" if type == "Short" else node
+    for _ in range(2):
+        with pytest.raises(NodeError, match=message):
+            engine.run(workflow, targets=[target])
+    assert list(engine.cache.entries()) == []
+
+
+def test_a_file_that_changes_during_the_run_leaves_nothing_in_the_cache(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    workflow = Workflow("w")
+    edited = workflow.add("Edit", name="edited", path=str(path), text="after")
+    below = workflow.add("Text", name="below", value=edited)
+    path.write_text("before")
+    result = engine.run(workflow, targets=[below])
+    assert result[below] == "before"
+    assert "changed during the run" in result.notices[0].message
+    assert result.nodes["below"].key is None
+    assert list(engine.cache.entries()) == []
+    assert engine.run(workflow, targets=[below])[below] == "after"
+
+
+def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(
+    engine: Engine, stubs: types.ModuleType, plugins: Plugins, events: list[Event]
+) -> None:
+    from nodegraph.hookspecs import hookimpl
+
+    freed: list[bool] = []
+
+    class Memory:
+        @hookimpl
+        def free_memory(self) -> None:
+            freed.append(True)
+
+    memory = Memory()
+    plugins.manager.register(memory)
+    try:
+        assert engine.run(workflow_of("Tight"))["out"] == "done"
+    finally:
+        plugins.manager.unregister(memory)
+    assert freed == [True]
+    assert stubs.CALLS == ["Tight", "Tight"]
+    assert [event.message for event in events if isinstance(event, Notice)][1].startswith("memory ran out")
+    with pytest.raises(NodeError, match="memory ran out, twice"):
+        engine.run(workflow_of("Fails", how="memory"))
+
+
+def test_cancelling_stops_at_the_next_step_and_keeps_what_is_finished(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, events: list[Event]
+) -> None:
+    workflow = Workflow("w")
+    number = workflow.add("Number", name="number", value=4.0)
+    steps = workflow.add("Steps", name="steps", value=number, n=10**9)
+    engine = make_engine()
+
+    def cancel() -> None:
+        stubs.STARTED.wait(10)
+        engine.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    result = engine.run(workflow, targets=[steps], raise_errors=False)
+    thread.join()
+    assert isinstance(result.error, Cancelled)
+    assert (result.status, result.error.exit_status) == ("cancelled", 130)
+    assert (result.ran, result.nodes["steps"].status) == (("number",), "skipped")
+    assert kinds(events)[-1] == "RunFinished"
+    again = make_engine().run(workflow, targets=[steps], params={"steps.n": 1})
+    assert (again.cached, again.ran) == (("number",), ("steps",))
+
+
+def test_an_interrupt_ends_the_run_as_cancelled(engine: Engine) -> None:
+    with pytest.raises(Cancelled):
+        engine.run(workflow_of("Fails", how="interrupt"))
+    assert engine.run(workflow_of("Number"))["out"] == 0.0
+
+
+# --- types
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (int, 1, True),
+        (int, True, False),
+        (int, 1.0, False),
+        (float, 1, True),
+        (float, True, False),
+        (bool, True, True),
+        (str, None, False),
+        (str | None, None, True),
+        (int | str, "a", True),
+        (int | str, 1.5, False),
+        (list[int], [1, 2], True),
+        (list[int], [1, "a"], False),
+        (list, ["a"], True),
+        (dict[str, int], {}, True),
+        (Any, None, True),
+        (object, 1, True),
+    ],
+)
+def test_a_value_fits_its_type(kind: Any, value: Any, expected: bool) -> None:
+    assert fits(kind, value) is expected
+
+
+def test_finished_nodes_tell_their_seconds(engine: Engine, events: list[Event]) -> None:
+    result = engine.run(workflow_of("Number"))
+    (finished,) = [event for event in events if isinstance(event, NodeFinished)]
+    assert result.nodes["node"].seconds == finished.seconds > 0

@@ -1,0 +1,305 @@
+"""Keys: what is the same has the same, what is not has not."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Engine, Workflow
+from nodegraph.fingerprint import Fingerprints, hash_file
+from nodegraph.graph import Graph, GraphNode, Input, Value, Wire
+from nodegraph.keys import KeyMaker, Keys, NotCanonical, canonical
+from nodegraph.plugins import Plugins
+from nodegraph.registry import Entry, Origin
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(max_size=8)
+    | st.sampled_from([-0.0, 0.0])
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8
+)
+
+
+def identity(value: Any) -> Any:
+    """`value` so that == tells types, and 0.0 from -0.0."""
+    if isinstance(value, list):
+        return ("list", *map(identity, value))
+    if isinstance(value, dict):
+        return ("dict", frozenset((key, identity(item)) for key, item in value.items()))
+    return (type(value), value, math.copysign(1, value) if isinstance(value, float) else None)
+
+
+@settings(deadline=None, max_examples=60)
+@given(VALUES, VALUES)
+def test_values_share_canonical_bytes_only_if_they_are_the_same(one: Any, other: Any) -> None:
+    assert (canonical(one) == canonical(other)) == (identity(one) == identity(other))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(SCALARS, max_size=4), st.randoms())
+def test_the_order_of_a_mapping_does_not_count(values: list[Any], random: Any) -> None:
+    items = [(str(i), value) for i, value in enumerate(values)]
+    shuffled = random.sample(items, len(items))
+    assert canonical(dict(items)) == canonical(dict(shuffled))
+
+
+def test_literals_that_look_alike_are_told_apart() -> None:
+    alike = [
+        1,
+        1.0,
+        True,
+        "1",
+        b"1",
+        [1],
+        (1,),
+        {1},
+        {"1": 1},
+        None,
+        "None",
+        0,
+        0.0,
+        -0.0,
+        False,
+        "",
+        [],
+        (),
+        {},
+        set(),
+        frozenset(),
+        [[]],
+    ]
+    assert len({canonical(value) for value in alike}) == len(alike)
+
+
+@pytest.mark.parametrize("value", [math.nan, [1.0, math.nan], {"a": math.nan}, object(), Path("a"), [object()]])
+def test_what_cannot_be_canonical_is_refused(value: Any) -> None:
+    with pytest.raises(NotCanonical):
+        canonical(value)
+
+
+# --- the key of a node
+
+
+ORIGIN = Origin("plugin", "1.0")
+
+
+def key_of(
+    plugins: Plugins, type: str = "Number", origin: Origin = ORIGIN, numeric: str = "cpu", **inputs: Input | float | str | None
+) -> str:
+    spec = plugins.nodes.get(type).value
+    given = {name: value if isinstance(value, Value | Wire) else Value(value) for name, value in inputs.items()}
+    node = GraphNode("n", spec, origin, given)
+    return KeyMaker(hash_file, lambda: numeric).key(node, lambda wire: f"key of {wire.node}")
+
+
+def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
+    different = [
+        key_of(plugins, value=1.0),
+        key_of(plugins, value=2.0),
+        key_of(plugins, "Draw", seed=1),
+        key_of(plugins, value=1.0, origin=Origin("plugin", "1.1")),
+        key_of(plugins, value=1.0, origin=Origin("plugin", "1.0", "abc")),
+        key_of(plugins, value=Wire("a", "output")),
+        key_of(plugins, value=Wire("b", "output")),
+        key_of(plugins, value=Wire("a", "other")),
+    ]
+    assert len(set(different)) == len(different)
+    assert key_of(plugins, value=1.0) == key_of(plugins, value=1.0)
+
+
+def test_the_numeric_class_is_in_the_keys_of_numeric_nodes_only(plugins: Plugins) -> None:
+    assert key_of(plugins, "Numeric", numeric="cpu", value=1.0) != key_of(plugins, "Numeric", numeric="cuda", value=1.0)
+    assert key_of(plugins, "Number", numeric="cpu", value=1.0) == key_of(plugins, "Number", numeric="cuda", value=1.0)
+
+
+def test_a_registered_thing_brings_its_plugin_into_the_key(plugins: Plugins) -> None:
+    def named(name: str, digest: str) -> Value:
+        return Value(str.upper, entry=Entry(name, str.upper, Origin("filters", "0", digest)))
+
+    assert key_of(plugins, "Filtered", filter=named("upper", "a")) == key_of(plugins, "Filtered", filter=named("upper", "a"))
+    assert key_of(plugins, "Filtered", filter=named("upper", "a")) != key_of(plugins, "Filtered", filter=named("upper", "b"))
+    assert key_of(plugins, "Filtered", filter=named("upper", "a")) != key_of(plugins, "Filtered", filter=named("lower", "a"))
+
+
+def test_of_files_the_content_counts_and_not_the_path(plugins: Plugins, tmp_path: Path) -> None:
+    def file(name: str, content: str) -> Value:
+        path = tmp_path / name
+        path.write_text(content)
+        return Value(path, files={"file": path})
+
+    assert key_of(plugins, "Contents", path=file("a", "same")) == key_of(plugins, "Contents", path=file("b", "same"))
+    assert key_of(plugins, "Contents", path=file("a", "same")) != key_of(plugins, "Contents", path=file("a", "other"))
+
+
+# --- the keys of a graph
+
+
+def static_keys(engine: Engine, workflow: Workflow, **params: Any) -> Keys:
+    graph = engine.check(workflow, params)
+    return KeyMaker(hash_file, lambda: "none").static(graph)
+
+
+def chain(length: int) -> Workflow:
+    workflow = Workflow("chain")
+    last = workflow.add("Number", value=1.0)
+    for _ in range(length - 1):
+        last = workflow.add("Plus", name=f"n{len(workflow.nodes)}", a=last)
+    workflow.output("sum", last)
+    return workflow
+
+
+def test_names_and_order_of_nodes_do_not_count(engine: Engine) -> None:
+    def built(names: list[str], turned: bool) -> set[str]:
+        workflow = Workflow("w")
+        adds: list[Callable[[], Any]] = [
+            lambda: workflow.add("Number", name=names[0], value=1.0),
+            lambda: workflow.add("Number", name=names[1], value=2.0),
+        ]
+        one, two = [add() for add in (reversed(adds) if turned else adds)][:: -1 if turned else 1]
+        workflow.add("Plus", name=names[2], a=one, b=two)
+        return set(static_keys(engine, workflow).of.values())
+
+    assert built(["a", "b", "c"], turned=False) == built(["x", "y", "z"], turned=True)
+
+
+def test_defaults_are_in_the_key_as_if_they_were_written(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.add("Plus", name="a", a=1.0)
+    workflow.add("Plus", name="b", a=1, b=1.0)
+    keys = static_keys(engine, workflow).of
+    assert keys["a"] == keys["b"]
+
+
+def test_an_impure_node_has_no_key_and_neither_has_what_is_below(engine: Engine) -> None:
+    workflow = Workflow("w")
+    dice = workflow.add("Dice", name="dice")
+    below = workflow.add("Plus", name="below", a=dice)
+    workflow.add("Plus", name="further", a=below)
+    workflow.add("Number", name="aside")
+    keys = static_keys(engine, workflow)
+    assert set(keys.of) == {"aside"}
+    assert "not pure" in keys.missing["dice"]
+    assert "'dice'" in keys.missing["below"]
+    assert "'below'" in keys.missing["further"]
+
+
+@pytest.mark.parametrize("value", [object(), [Path("x")], {"a": {1, 2, object()}}])
+def test_an_input_without_canonical_form_leaves_the_node_without_a_key(engine: Engine, value: Any) -> None:
+    workflow = Workflow("w")
+    odd = workflow.add("Anything", name="odd", value=value)
+    workflow.add("Anything", name="below", value=odd)
+    keys = static_keys(engine, workflow)
+    assert not keys.of
+    assert "'value'" in keys.missing["odd"]
+
+
+def test_a_list_that_holds_itself_has_no_canonical_form(plugins: Plugins) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    node = GraphNode("n", plugins.nodes.get("Anything").value, ORIGIN, {"value": Value(endless)})
+    keys = KeyMaker(hash_file, lambda: "none").static(Graph("w", {"n": node}, {}, {}, Workflow("w")))
+    assert "nested too deep" in keys.missing["n"]
+
+
+def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
+    def seconds(length: int) -> float:
+        graph = engine.check(chain(length))
+        started = time.process_time()
+        assert len(KeyMaker(hash_file, lambda: "none").static(graph).of) == length
+        return time.process_time() - started
+
+    assert seconds(10_000) < 30 * max(seconds(1_000), 0.01)
+
+
+# --- fingerprints
+
+
+def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
+    """A file that was last changed a while ago, as far as its modification time tells."""
+    path.write_text(content)
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were really read to be hashed."""
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return hash_file(path)
+
+    monkeypatch.setattr("nodegraph.fingerprint.hash_file", counted)
+    return read
+
+
+def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[Path]) -> None:
+    path = aged(tmp_path / "file", "content")
+    for _ in range(3):  # each as a process of its own
+        assert Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
+    assert reads == [path]
+
+
+def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    known = Fingerprints(tmp_path / "memo")
+    first = known.sha256(path)
+    stat = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a change that the timestamps hide
+    assert known.sha256(path) != first
+    assert known.sha256(aged(path, "two")) == known.sha256(path)  # its ctime is new, whatever mtime says
+    assert len(reads) == 4
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    path = aged(tmp_path / "file", "one")
+    first = known.sha256(path)
+    aged(path, "two", seconds=30)
+    assert known.sha256(path) != first
+    assert known.unchanged(path, hash_file(path))
+    assert not known.unchanged(path, first)
+    path.unlink()
+    assert not known.unchanged(path, first)
+
+
+@pytest.mark.parametrize("damage", [b"no json\n", b"[1,2]\n", b"\xff\xfe\n", b'[1,2,3,4,5,"half'])
+def test_a_damaged_memo_costs_a_read(tmp_path: Path, damage: bytes, reads: list[Path]) -> None:
+    path = aged(tmp_path / "file", "content")
+    memo = tmp_path / "memo"
+    Fingerprints(memo, granularity_ns=0).sha256(path)
+    memo.write_bytes(damage + memo.read_bytes())
+    assert Fingerprints(memo, granularity_ns=0).sha256(path) == hash_file(path)
+
+
+def test_a_memo_that_cannot_be_written_costs_reads_only(tmp_path: Path, reads: list[Path]) -> None:
+    path = aged(tmp_path / "file", "content")
+    (tmp_path / "blocked").touch()
+    known = Fingerprints(tmp_path / "blocked" / "memo", granularity_ns=0)
+    assert known.sha256(path) == known.sha256(path) == hash_file(path)
+    assert reads == [path]
+
+
+def test_the_memo_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodegraph.fingerprint.KEPT", 8)
+    memo = tmp_path / "memo"
+    for i in range(40):
+        Fingerprints(memo, granularity_ns=0).sha256(aged(tmp_path / f"file{i}", str(i)))
+    assert len(memo.read_text().splitlines()) <= 10

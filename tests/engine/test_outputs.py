@@ -1,0 +1,215 @@
+"""Outputs: where they go, that they get there whole, and what is inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine, OutputError, Workflow, WorkflowError
+from nodegraph.events import Event, Notice, OutputWritten
+from nodegraph.outputs import safe_name
+
+
+def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:
+    """A workflow with one blob for an output."""
+    workflow = Workflow("wf")
+    for name, value in params.items():
+        workflow.param(name, value)
+    workflow.output("blob", workflow.add("Make", name="made", text="x", count=count), save)
+    return workflow
+
+
+def written(engine: Engine, out: Path, workflow: Workflow, **options: Any) -> list[str]:
+    """The files of a run, relative to `out`."""
+    result = engine.run(workflow, out=out, **options)
+    return [path.relative_to(out).as_posix() for paths in result.outputs.values() for path in paths]
+
+
+def test_an_output_without_a_template_is_named_after_workflow_and_output(engine: Engine, tmp_path: Path) -> None:
+    assert written(engine, tmp_path, making()) == ["wf-blob.bin"]
+
+
+@pytest.mark.parametrize(
+    ("save", "expected"),
+    [
+        ("{output}.bin", "blob.bin"),
+        ("{output}.BIN", "blob.bin"),
+        ("{workflow}/{seed}-{prompt}", "wf/7-a red house.bin"),
+        ("{cfg}", "5.0.bin"),
+        ("{{{seed}}}.bin", "{7}.bin"),
+        ("v1.5.bin", "v1.5.bin"),
+        ("./deep/er/x.bin", "deep/er/x.bin"),
+        ("{flag}", "true.bin"),
+        ("{evil}", "_.._etc_passwd.bin"),
+    ],
+)
+def test_placeholders_stand_for_params(engine: Engine, tmp_path: Path, save: str, expected: str) -> None:
+    workflow = making(save, seed=7, prompt="a red\n house", cfg=5.0, flag=True, evil="../../etc/passwd")
+    assert written(engine, tmp_path, workflow) == [expected]
+
+
+def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) -> None:
+    workflow = making("{picture}")
+    workflow.param("picture", "some/where/house.png", type="path")
+    assert written(engine, tmp_path, workflow) == ["house.bin"]
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        ("{sed}.bin", r"no placeholder \{sed\}.*Did you mean 'seed'"),
+        ("{nothing}.bin", r"There are \{output\}, \{seed\}, \{workflow\}"),
+        ("{seed:03d}.bin", r"no placeholder \{seed:03d\}"),
+        ("{seed.real}", r"no placeholder \{seed.real\}"),
+        ("{0}", r"no placeholder \{0\}"),
+        ("{", "is no template"),
+        ("../x.bin", "leads out of the output folder"),
+        ("a/../../x.bin", "leads out of the output folder"),
+        ("/tmp/x.bin", "leads out of the output folder"),
+        ("C:/x.bin", "leads out of the output folder"),
+        ("a\\b.bin", "no file name on every platform"),
+        ("nul.bin", "no file name on every platform"),
+        ("a/CON/x.bin", "no file name on every platform"),
+        ("x\0.bin", "no file name on every platform"),
+        ("folder/", "names no file"),
+        ("", "names no file"),
+        ("x.png", r"written as \.bin, found \.png"),
+        ("x" * 300, "too long"),
+    ],
+)
+def test_a_template_that_is_none_is_found_by_check(engine: Engine, tmp_path: Path, save: str, message: str) -> None:
+    workflow = making(save, seed=7)
+    with pytest.raises(WorkflowError, match=message) as caught:
+        engine.check(workflow)
+    assert caught.value.problems[0].code == "E117"
+    assert "output 'blob'" in str(caught.value)
+
+
+def test_two_outputs_do_not_share_a_file(engine: Engine, tmp_path: Path) -> None:
+    workflow = making("Same.bin")
+    workflow.output("other", workflow.add("Make", text="y"), "same")
+    with pytest.raises(WorkflowError, match=r"outputs 'blob' and 'other' go to the same file"):
+        engine.check(workflow)
+    workflow = making("same", count=2)
+    workflow.output("other", workflow.add("Make", text="y"), "same-1")
+    with pytest.raises(OutputError, match=r"outputs 'blob' and 'other' both go to .*same-1\.bin"):
+        engine.run(workflow, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value", ["", ".", "..", "a/b", "a\\b", "con", "\0", "x" * 500, "é" * 500, "\ud800", " . ", "a\tb\r\n", 1.5, None]
+)
+def test_any_value_makes_a_safe_name(value: Any, tmp_path: Path) -> None:
+    name = safe_name(value)
+    assert name.strip(". ") == name != ""
+    assert len(name.encode()) <= 80
+    (tmp_path / f"{name}.bin").touch()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.bin"]
+
+
+def test_a_batch_is_numbered(engine: Engine, tmp_path: Path, events: list[Event]) -> None:
+    assert written(engine, tmp_path, making("{output}.bin", count=3)) == ["blob-0.bin", "blob-1.bin", "blob-2.bin"]
+    assert [event.path.name for event in events if isinstance(event, OutputWritten)] == ["blob-0.bin", "blob-1.bin", "blob-2.bin"]
+    assert (tmp_path / "blob-1.bin").read_bytes().startswith(b"x1\n")
+
+
+def test_a_number_is_written_as_json(engine: Engine, tmp_path: Path) -> None:
+    workflow = Workflow("wf")
+    workflow.output("sum", workflow.add("Plus", a=1.0))
+    result = engine.run(workflow, out=tmp_path)
+    assert json.loads(result.outputs["sum"][0].read_text()) == 2.0
+
+
+def test_the_file_holds_the_workflow_as_it_ran_and_the_run(engine: Engine, tmp_path: Path) -> None:
+    workflow = making()
+    workflow.param("text", "x")
+    result = engine.run(workflow, params={"made.text": "y"}, out=tmp_path)
+    data, metadata = result.outputs["blob"][0].read_bytes().split(b"\n", 1)
+    told = json.loads(metadata)
+    assert data == b"y0"
+    assert Workflow.parse(told["nodegraph"]).nodes["made"].inputs["text"] == "y"
+    run = json.loads(told["nodegraph_run"])
+    assert run["run"] == result.run
+    assert run["keys"] == {"made": result.nodes["made"].key}
+    assert set(run["versions"]) == {"nodegraph", "python", "stubs"}
+    again = Workflow.parse(told["nodegraph"])
+    assert engine.run(again).cached == ("made",)
+
+
+def test_a_cached_output_is_copied_without_decoding(
+    make_engine: Callable[..., Engine], tmp_path: Path, stubs: types.ModuleType
+) -> None:
+    first = make_engine().run(making(count=2), out=tmp_path / "a")
+    assert (stubs.BlobCodec.exported, stubs.BlobCodec.decoded) == (1, 0)
+    second = make_engine().run(making(count=2), out=tmp_path / "b")
+    assert (stubs.BlobCodec.exported, stubs.BlobCodec.decoded) == (1, 0)
+    one, other = ([path.read_bytes().split(b"\n")[0] for path in result.outputs["blob"]] for result in (first, second))
+    assert one == other == [b"x0", b"x1"]
+    assert second.run.encode() in second.outputs["blob"][0].read_bytes()
+
+
+def test_an_earlier_file_is_replaced_whole(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "wf-blob.bin").write_bytes(b"earlier" * 1000)
+    engine.run(making(), out=tmp_path)
+    assert (tmp_path / "wf-blob.bin").read_bytes().startswith(b"x0\n")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["wf-blob.bin"]
+
+
+def test_without_a_folder_nothing_is_written(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    assert engine.run(making()).outputs == {}
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "cache"}
+
+
+@pytest.mark.parametrize("blocked", ["file", "file/below"])
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(
+    engine: Engine, tmp_path: Path, stubs: types.ModuleType, blocked: str
+) -> None:
+    (tmp_path / "file").touch()
+    workflow = Workflow("wf")
+    workflow.output("sum", workflow.add("Plus", a=1.0))
+    with pytest.raises(OutputError, match=r"cannot write .*--out"):
+        engine.run(workflow, out=tmp_path / blocked)
+    assert stubs.CALLS == []
+
+
+def test_a_file_that_cannot_be_replaced_is_an_error_and_leaves_no_trace(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "wf-blob.bin").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*wf-blob\.bin"):
+        engine.run(making(), out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["wf-blob.bin"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_that_leads_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match="leads out of the output folder"):
+        engine.run(making("link/x"), out=tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_target_without_a_file_form_is_told_and_not_written(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("abc")
+    workflow = Workflow("wf")
+    workflow.add("Load", name="loaded", path=str(tmp_path / "weights"))
+    result = engine.run(workflow, targets=["loaded.model", "loaded.size"], out=tmp_path / "out")
+    assert set(result.outputs) == {"loaded.size"}
+    assert result.notices == (Notice("loaded", "target 'loaded.model' is Model, which cannot be written to a file"),)
+
+
+def test_an_output_whose_value_has_no_file_form_is_an_error(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = making()
+    monkeypatch.setattr(engine.plugins.codecs.by_name("blob"), "export", lambda value: 1 / 0, raising=False)
+    with pytest.raises(OutputError, match=r"output 'blob' cannot be made a \.bin file"):
+        engine.run(workflow, out=tmp_path)

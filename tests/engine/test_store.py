@@ -1,0 +1,184 @@
+"""The store: whole files or none, content checked, and a directory that fails costs the cache only."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from nodegraph.fingerprint import hash_file
+from nodegraph.store import DIRECTORY_VARIABLE, Lost, Record, Store, Stored, default_directory
+
+KEY, DIGEST = "a" * 64, "d" * 64
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, warnings: list[str]) -> Store:
+    return Store(tmp_path / "cache", warn=warnings.append)
+
+
+def put(store: Store, data: bytes = b"content", suffix: str = ".bin") -> str:
+    stored = store.put_bytes(data, suffix)
+    assert stored is not None
+    return stored[0]
+
+
+def record(store: Store, key: str = KEY, data: bytes = b"content") -> Record:
+    made = Record(key, "Type", "workflow", "node", 1.5, 0.25, {"output": Stored(DIGEST, put(store, data), "json", 7)}, ("said",))
+    store.put_record(made)
+    return made
+
+
+def leftovers(store: Store) -> list[Path]:
+    return [path for path in store.place.rglob("*") if path.is_file() and (".tmp" in path.name or path.parent.name == "tmp")]
+
+
+def test_a_blob_is_named_by_its_content(store: Store) -> None:
+    blob = put(store)
+    path = store.blob(blob)
+    assert path.read_bytes() == b"content"
+    assert blob == hash_file(path) + ".bin"
+    assert put(store) == blob
+    assert not leftovers(store)
+
+
+def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    made = record(store)
+    assert store.record(KEY) == made
+    assert Store(store.place).record(KEY) == made
+    assert list(store.records()) == [made]
+    assert store.record("b" * 64) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
+def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes) -> None:
+    made = record(store)
+    path = next((store.place / "records").rglob("*.json"))
+    path.write_bytes(damage)
+    assert store.record(KEY) is None
+    assert list(store.records()) == []
+    store.put_record(made)
+    assert store.record(KEY) == made
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "a" * 64 + "/x", "A" * 64])
+def test_a_blob_has_a_blobs_name(store: Store, name: str) -> None:
+    with pytest.raises(Lost):
+        store.blob(name)
+
+
+def test_a_flipped_bit_is_a_miss_with_one_warning_and_the_file_is_put_aside(store: Store, warnings: list[str]) -> None:
+    blobs = [put(store, data) for data in (b"one", b"two")]
+    for blob in blobs:
+        path = store.blob(blob)
+        path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+        assert not store.has(blob)
+        assert not path.exists()
+    assert len(warnings) == 1
+    assert "was changed" in warnings[0]
+    assert len(list((store.place / "quarantine").iterdir())) == 2
+    assert put(store, b"one") == blobs[0]
+    assert store.has(blobs[0])
+
+
+def test_a_blob_that_is_gone_is_a_miss_without_a_warning(store: Store, warnings: list[str]) -> None:
+    blob = put(store)
+    store.blob(blob).unlink()
+    assert not store.has(blob)
+    assert not warnings
+
+
+def test_a_write_that_is_cut_off_leaves_nothing(store: Store) -> None:
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        store.put_file(write, ".bin")
+    assert store.info().blobs == 0
+    assert not leftovers(store)
+
+
+def test_a_full_disk_costs_the_cache_and_one_warning(store: Store, warnings: list[str]) -> None:
+    def write(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert store.put_file(write, ".bin") is None
+    assert store.put_bytes(b"more", ".bin") is None
+    assert len(warnings) == 1
+    assert "No space left" in warnings[0]
+    assert "--cache-dir" in warnings[0]
+    assert not leftovers(store)
+    store.start()  # the next run tries again
+    assert store.put_bytes(b"more", ".bin") is not None
+
+
+def test_a_directory_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_path: Path, warnings: list[str]) -> None:
+    (tmp_path / "blocked").touch()
+    store = Store(tmp_path / "blocked" / "cache", warn=warnings.append)
+    assert store.put_bytes(b"data", ".bin") is None
+    store.put_exported(DIGEST, ".png", [b"data"])
+    assert store.record(KEY) is None
+    assert store.exported(DIGEST, ".png") is None
+    assert list(store.records()) == []
+    assert store.info().blobs == 0
+    assert len(warnings) == 1
+
+
+def test_a_record_that_cannot_be_read_is_a_miss_with_one_warning(store: Store, warnings: list[str]) -> None:
+    record(store)
+    path = next((store.place / "records").rglob("*.json"))
+    path.unlink()
+    path.mkdir()  # reading it fails, whoever asks
+    assert store.record(KEY) is None
+    assert store.record(KEY) is None
+    assert len(warnings) == 1
+
+
+def test_exports_are_found_by_the_digest_of_the_value(store: Store) -> None:
+    assert store.exported(DIGEST, ".png") is None
+    store.put_exported(DIGEST, ".png", [b"first", b"second"])
+    assert store.exported(DIGEST, ".png") == [b"first", b"second"]
+    assert store.exported(DIGEST, ".jpg") is None
+    next((store.place / "blobs").rglob("*.png")).unlink()
+    assert store.exported(DIGEST, ".png") is None
+
+
+def test_info_and_clear_count_results_and_bytes(store: Store) -> None:
+    record(store, "a" * 64, b"12345")
+    record(store, "b" * 64, b"12345")
+    record(store, "c" * 64, b"1234567")
+    info = store.info()
+    assert (info.records, info.blobs, info.bytes) == (3, 2, 12)
+    (store.place / "runs").mkdir()
+    (store.place / "runs" / "run.json").write_text("{}")
+    (store.place / "mine.txt").write_text("not of the cache")
+    assert store.clear() == info
+    assert (store.info().records, store.info().blobs, store.info().bytes) == (0, 0, 0)
+    assert {path.name for path in store.place.iterdir()} == {"runs", "mine.txt"}
+    record(store)
+    assert store.record(KEY) is not None
+
+
+def test_nothing_in_the_store_is_a_pickle(store: Store) -> None:
+    record(store)
+    for path in store.place.rglob("*.json*"):
+        json.loads(path.read_text().splitlines()[0])
+
+
+def test_the_directory_comes_from_the_environment_or_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path))
+    assert default_directory() == tmp_path
+    monkeypatch.delenv(DIRECTORY_VARIABLE)
+    assert "nodegraph" in default_directory().parts
