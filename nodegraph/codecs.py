@@ -10,7 +10,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,7 +72,7 @@ class JSONCodec:
     def check(self, value: Any) -> str | None:
         try:
             encoded = self._encode(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             return f"it cannot be written as JSON ({error})"
         return None if json.loads(encoded) == value else "JSON would change it (tuples and keys that are no text do not survive)"
 
@@ -84,51 +84,52 @@ class JSONCodec:
         return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-_JSON_TYPES = (bool, int, float, str, list, dict)
-
-
 class Codecs:
     """The codecs there are, by port type and by name."""
 
     def __init__(self) -> None:
-        self._by_type: dict[type, tuple[Codec, Origin]] = {}
         origin = Origin("nodegraph", "0")
-        for kind in _JSON_TYPES:
-            self._by_type[kind] = (_JSON, origin)
+        self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
 
-    def add(self, kind: type, codec: Codec, origin: Origin) -> None:
+    def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
         """Store values of `kind` by `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
+        who = f"plugin '{origin.plugin}' ({origin.place}) registers a codec"
+        if not isinstance(kind, type):
+            raise PluginError(f"[E302] {who} for {kind!r}, which is no class. Expected register(type, codec)")
         if kind in self._by_type:
-            raise PluginError(
-                f"[E301] plugin '{origin.plugin}' registers a codec for {kind.__name__}, which has one from "
-                f"'{self._by_type[kind][1].plugin}'"
-            )
+            owner = self._by_type[kind][1].plugin
+            raise PluginError(f"[E301] {who} for {kind.__name__}, which has one from '{owner}'. Remove one")
         for other, (known, known_origin) in self._by_type.items():
             if known.name == codec.name and known is not codec:
                 raise PluginError(
-                    f"[E301] plugin '{origin.plugin}' registers a codec called '{codec.name}' for {kind.__name__}; "
-                    f"'{known_origin.plugin}' has one of that name for {other.__name__}. Rename one"
+                    f"[E301] {who} called '{codec.name}' for {kind.__name__}; '{known_origin.plugin}' has one of that name for "
+                    f"{other.__name__}. Rename one"
                 )
         self._by_type[kind] = (codec, origin)
 
     def for_type(self, kind: Any) -> Codec | None:
-        """The codec for a port type, or None where its values live in memory only."""
-        kind = _without_none(kind)
-        kind = typing.get_origin(kind) or kind
-        for base in getattr(kind, "__mro__", ()):
-            if base in self._by_type:
-                return self._by_type[base][0]
-        return None
+        """The codec for a port type, or None where its values live in memory only.
+
+        Several types in one port (`int | str`) have a codec where they share it, and None beside a type takes the type's. A list
+        or a mapping of values that are no JSON has none.
+        """
+        origin = typing.get_origin(kind)
+        arguments = typing.get_args(kind)
+        if origin in (types.UnionType, typing.Union):
+            return self._shared(part for part in arguments if part is not type(None))
+        if origin is typing.Literal:
+            return self._shared(map(type, arguments))
+        if origin in (list, dict) and any(part is not Any and self.for_type(part) is not _JSON for part in arguments):
+            return None
+        return next((self._by_type[base][0] for base in getattr(origin or kind, "__mro__", ()) if base in self._by_type), None)
 
     def by_name(self, name: str) -> Codec | None:
         return next((codec for codec, _ in self._by_type.values() if codec.name == name), None)
 
+    def _shared(self, kinds: Iterable[Any]) -> Codec | None:
+        first, *others = [self.for_type(kind) for kind in kinds]
+        return first if all(codec is first for codec in others) else None
+
 
 _JSON = JSONCodec()
-
-
-def _without_none(kind: Any) -> Any:
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        parts = [part for part in typing.get_args(kind) if part is not type(None)]
-        return parts[0] if len(parts) == 1 else kind
-    return kind
+_JSON_TYPES = (bool, int, float, str, list, dict, type(None))

@@ -8,13 +8,23 @@
     ├── CacheError                  1   the cache was asked for something that it cannot do
     └── Cancelled                   130 somebody stopped the run
 
-A message says what is wrong and where, what was expected and what was found, and what to do next.
+A message says what is wrong and where, what was expected and what was found, and what to do next. Its code tells the kind:
+
+    E100 unreadable file, or no YAML    E107 no such output port          E113 unusable file
+    E101 not the form of a workflow     E108 link of another type         E114 wrong param
+    E102 the same key twice             E109 nodes that feed each other   E115 wrong output
+    E103 no such node type              E110 value of another type        E116 refused by the node's own check
+    E104 no such input                  E111 value out of range           E117, E118 wrong file name of an output
+    E105 missing input                  E112 no such registered name      E120 --set, --target, --force of nothing
+    E106 reference to nothing           E201, E211 to E213 while it ran   E301 to E305 plugins and devices
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.where} " if self.where else ""
         hint = f" {self.hint}" if self.hint else ""
-        return f"{place}[{self.code}] {self.message}.{hint}"
+        return f"{place}[{self.code}] {sentence(self.message)}{hint}"
 
 
 class NodegraphError(Exception):
@@ -87,6 +97,20 @@ class Cancelled(NodegraphError):
     """Somebody stopped the run."""
 
     exit_status = 130
+
+
+def sentence(text: str) -> str:
+    """`text` with a full stop, if nothing ends it yet."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def shown(path: Path | str) -> str:
+    """A path as a person would type it from here: relative where it lies below the current directory."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # no current directory any more; another drive
+        return str(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def _position(problem: Problem) -> tuple[str, int, int]:

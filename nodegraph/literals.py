@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import math
+import numbers
 import os
+import re
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
+from nodegraph.registry import did_you_mean
 from nodegraph.spec import Port
 
 
 class Unfit(ValueError):
     """A value does not fit its port: what was expected and what was found, and perhaps what to do."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "E110") -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.code = message, hint, code
 
 
 _WORDS = {
@@ -27,19 +29,25 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
     list: "a list",
+    tuple: "a list",
     dict: "a mapping",
+    Path: "a path",
+    type(None): "nothing",
 }
-_PLAIN = {str: "text", int: "int", float: "float", bool: "bool", type(None): "nothing"}
+_PLAIN = {str: "text", Path: "path", type(None): "nothing"}
+_NOT_UNICODE = re.compile("[\ud800-\udfff]")
 
 
 def type_name(kind: Any) -> str:
     """A port type as people read it."""
     if kind is Any:
         return "anything"
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return " or ".join(type_name(part) for part in typing.get_args(kind))
+    if parts := _union(kind):
+        return " or ".join(map(type_name, parts))
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(kind)))
+    if kind is Ellipsis:
+        return "..."
     arguments = typing.get_args(kind)
     name = str(_PLAIN.get(kind) or getattr(typing.get_origin(kind) or kind, "__name__", kind))
     return f"{name}[{', '.join(map(type_name, arguments))}]" if arguments else name
@@ -47,7 +55,7 @@ def type_name(kind: Any) -> str:
 
 def accepts(wanted: Any, given: Any) -> bool:
     """Whether an output of type `given` may be linked to an input of type `wanted`."""
-    if wanted is Any or given is Any:
+    if wanted is Any or given is Any or wanted == given:
         return True
     if parts := _union(given):
         return all(accepts(wanted, part) for part in parts)
@@ -61,8 +69,11 @@ def accepts(wanted: Any, given: Any) -> bool:
     if wanted_origin is typing.Literal:
         return given_origin is typing.Literal and set(typing.get_args(given)) <= set(typing.get_args(wanted))
     if given_origin is typing.Literal:
-        return all(isinstance(value, wanted_origin) for value in typing.get_args(given))
-    if not (isinstance(wanted_origin, type) and isinstance(given_origin, type) and issubclass(given_origin, wanted_origin)):
+        return all(accepts(wanted, type(value)) for value in typing.get_args(given))
+    try:
+        if not issubclass(given_origin, wanted_origin):
+            return False
+    except TypeError:  # no class, or a protocol that cannot be asked
         return False
     wanted_arguments, given_arguments = typing.get_args(wanted), typing.get_args(given)
     return not wanted_arguments or not given_arguments or all(map(accepts, wanted_arguments, given_arguments))
@@ -71,51 +82,55 @@ def accepts(wanted: Any, given: Any) -> bool:
 def coerce(kind: Any, value: Any) -> Any:
     """A literal as the type of its port has it: whole numbers widen to float, a list is made of such values.
 
-    Raises Unfit with what was expected and found.
+    Numbers and text of other classes (numpy's, an enum's) become plain ones; containers are copied, so that nobody changes them
+    behind a key. Raises Unfit with what was expected and found.
     """
-    if kind is Any:
-        return _canonical(value)
     if parts := _union(kind):
         return _coerce_union(kind, parts, value)
     origin = typing.get_origin(kind) or kind
     if origin is typing.Literal:
         return _coerce_literal(typing.get_args(kind), value)
-    if isinstance(origin, type) and issubclass(origin, os.PathLike):
-        origin = str
-        value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
     if origin in (list, tuple) and isinstance(value, list | tuple):
-        inner = (*typing.get_args(kind), Any)[0]
-        return [coerce(inner, item) for item in value]
-    if origin is dict and isinstance(value, dict):
-        return _canonical(value)
-    if not isinstance(origin, type) or not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
+        return _coerce_items(kind, origin, value)
+    if (origin is dict or kind is Any) and isinstance(value, dict):
+        return _coerce_mapping((*typing.get_args(kind), Any, Any)[1], value)
+    if kind is Any and isinstance(value, list | tuple):
+        return [coerce(Any, item) for item in value]
+    if isinstance(origin, type) and issubclass(origin, os.PathLike) and isinstance(value, str | os.PathLike):
+        return coerce(str, os.fspath(value))
+    value = _plain(value)
+    if origin is float and type(value) is int:
+        value = _widened(value)
+    if kind is not Any and not _is_instance(value, origin):
         raise _unfit(kind, value)
-    if isinstance(value, float) and math.isnan(value):
-        raise Unfit("expected a number, found NaN")
     return value
 
 
 def check_range(port: Port, value: Any) -> None:
-    """Raise Unfit where `value` lies outside the port's range."""
-    if port.range is None or not isinstance(value, int | float):
+    """Raise Unfit where `value`, or an item of it, lies outside the port's range."""
+    if port.range is None:
+        return
+    if isinstance(value, list | tuple):
+        for item in value:
+            check_range(port, item)
+        return
+    if not isinstance(value, int | float):
         return
     low, high = port.range.low, port.range.high
     if (low is not None and value < low) or (high is not None and value > high):
         if low is not None and high is not None:
-            raise Unfit(f"expected a value from {low} to {high}, found {value}")
-        raise Unfit(f"expected a value of at {f'least {low}' if low is not None else f'most {high}'}, found {value}")
+            raise Unfit(f"expected a value from {low} to {high}, found {value}", code="E111")
+        raise Unfit(f"expected a value of at {f'least {low}' if low is not None else f'most {high}'}, found {value}", code="E111")
 
 
 def from_text(port: Port, text: str) -> Any:
     """What `--set` says, for this port: text inputs take it as it is typed, others read it as YAML. Raises Unfit."""
-    from nodegraph.document import parse_scalar
+    from nodegraph.document import parse_value
 
     if takes_text(port):
         return text
     try:
-        return parse_scalar(text)
+        return parse_value(text)
     except ValueError as error:
         raise Unfit(str(error)) from None
 
@@ -135,8 +150,8 @@ def takes_text(port: Port) -> bool:
 
 def is_plain(port: Port) -> bool:
     """Whether the port takes values that a person writes down, rather than another node's output."""
-    parts = _union(port.type) or (port.type,)
-    return takes_text(port) or any((typing.get_origin(part) or part) in _WORDS for part in parts)
+    parts = [part for part in _union(port.type) or (port.type,) if part is not type(None)]
+    return takes_text(port) or any((typing.get_origin(part) or part) in (*_WORDS, typing.Literal, Any) for part in parts)
 
 
 def element_type(kind: Any) -> Any:
@@ -147,58 +162,117 @@ def element_type(kind: Any) -> Any:
     return None
 
 
+def member_type(kind: Any) -> Any:
+    """The type of the values of a mapping type; None for a type that is no mapping."""
+    for part in _union(kind) or (kind,):
+        if part is Any or (typing.get_origin(part) or part) is dict:
+            return (*typing.get_args(part), Any, Any)[1]
+    return None
+
+
 def _union(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else ()
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and text as the built-in types; what a key could not tell apart, or a file not hold, is refused."""
+    if isinstance(value, str):
+        text = str.__str__(value)
+        if _NOT_UNICODE.search(text):
+            raise Unfit(f"expected text, found bytes that are no UTF-8 in {_shown(text)}")
+        return text
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        if math.isnan(value):
+            raise Unfit("expected a number, found NaN")
+        return float(value)
+    return value
+
+
+def _widened(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise Unfit("expected a number up to 1.8e308, found one beyond it") from None
+
+
+def _is_instance(value: Any, kind: Any) -> bool:
+    if kind is int and isinstance(value, bool):
+        return False
+    try:
+        return isinstance(value, kind)
+    except TypeError:  # no class, or a protocol that cannot be asked
+        return False
 
 
 def _coerce_union(kind: Any, parts: tuple[Any, ...], value: Any) -> Any:
     if value is None and type(None) in parts:
         return None
-    exact = [part for part in parts if type(value) is part]  # an int stays one where int and float are both allowed
-    for part in (*exact, *parts):
+    named = [part for part in parts if part is not type(None)]
+    if len(named) == 1:
+        return coerce(named[0], value)
+    exact = [part for part in named if type(value) is part]  # an int stays one where int and float are both allowed
+    for part in (*exact, *named):
         try:
             return coerce(part, value)
-        except Unfit as error:
-            last = error
-    named = [part for part in parts if part is not type(None)]
-    raise last if len(named) == 1 else _unfit(kind, value)
+        except Unfit:
+            continue
+    raise _unfit(kind, value)
 
 
 def _coerce_literal(allowed: tuple[Any, ...], value: Any) -> Any:
+    value = _plain(value)
     for choice in allowed:
         if type(choice) is type(value) and choice == value:
             return value
-    close = difflib.get_close_matches(str(value), map(str, allowed), n=1)
-    hint = f"Did you mean '{close[0]}'?" if close else ""
-    raise Unfit(f"expected one of {', '.join(map(str, allowed))}; found {value!r}", hint)
+    hint = did_you_mean(str(value), map(str, allowed))
+    raise Unfit(f"expected one of {', '.join(map(str, allowed))}; found {_shown(value)}", hint)
 
 
-def _canonical(value: Any) -> Any:
-    """A value of any type, its containers copied, so that nobody changes it behind the key."""
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise Unfit(f"expected names as keys of a mapping, found {key!r}")
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, float) and math.isnan(value):
-        raise Unfit("expected a number, found NaN")
-    return value
+def _coerce_items(kind: Any, origin: Any, items: list[Any] | tuple[Any, ...]) -> Any:
+    inner = typing.get_args(kind)
+    if origin is list or not inner or inner[-1] is Ellipsis:
+        return origin(coerce((*inner, Any)[0], item) for item in items)
+    if len(inner) != len(items):
+        raise Unfit(f"expected a list of {len(inner)}, found one of {len(items)}")
+    return tuple(map(coerce, inner, items))
+
+
+def _coerce_mapping(inner: Any, mapping: dict[Any, Any]) -> dict[str, Any]:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise Unfit(f"expected names as keys of a mapping, found {_shown(key)}")
+    return {_plain(key): coerce(inner, item) for key, item in mapping.items()}
 
 
 def _unfit(kind: Any, value: Any) -> Unfit:
     origin = typing.get_origin(kind) or kind
-    expected = _WORDS.get(origin)
-    if expected is None and isinstance(origin, type):
+    named = [part for part in _union(kind) if part is not type(None)]
+    expected = _WORDS.get(origin) or " or ".join(_WORDS.get(typing.get_origin(part) or part, type_name(part)) for part in named)
+    if not expected:
         return Unfit(
             f"expected the {type_name(kind)} of another node, found {_shown(value)}",
             "Link it: '$node' or '$node.port'.",
         )
-    hint = "Put it in quotes." if origin is str and isinstance(value, int | float) else ""
-    return Unfit(f"expected {expected or type_name(kind)}, found {_shown(value)}", hint)
+    return Unfit(f"expected {expected}, found {_shown(value)}", _about_quotes(origin, value))
+
+
+def _about_quotes(origin: Any, value: Any) -> str:
+    if origin is str and isinstance(value, int | float):
+        return "Put it in quotes."
+    if origin in (int, float, bool) and isinstance(value, str):
+        from nodegraph.document import parse_value
+
+        try:
+            return "Take away the quotes." if type(parse_value(value)) is origin else ""
+        except ValueError:
+            return ""
+    return ""
 
 
 def _shown(value: Any) -> str:
     text = "nothing" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -49,7 +49,12 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
 
     def add(self, entry: Entry[T]) -> None:
-        """Add `entry`. Raises PluginError if its name is taken, naming both plugins."""
+        """Add `entry`. Raises PluginError if its name is taken, naming both plugins, or if it is none."""
+        if not isinstance(entry.name, str) or not entry.name.strip():
+            raise PluginError(
+                f"[E302] plugin '{entry.origin.plugin}' ({entry.origin.place}) registers something among the {self.kind} under "
+                f"{entry.name!r}, which is no name. Give it one: register('name', ...)"
+            )
         taken = self._entries.get(entry.name)
         if taken:
             raise PluginError(
@@ -83,7 +88,7 @@ class Registry(Generic[T]):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "Did you mean 'x'?" for the name that is closest, or "" where none is close."""
+    """The question whether the name that is closest was meant; "" where none is close."""
     by_folded = {k.casefold(): k for k in known}
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return f"Did you mean '{by_folded[close[0]]}'?" if close else ""

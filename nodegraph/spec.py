@@ -7,14 +7,10 @@ itself, so that a test calls it directly.
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
-
-from nodegraph.errors import PluginError
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,18 +68,29 @@ class Reads:
     resolve: Callable[[str, Path], Resource]
 
 
+RANDOM: Final = "random"
+
+
 @dataclass(frozen=True)
 class RandomSeed:
-    """Marks an integer input that also takes the word `random`, drawn when a run is planned."""
+    """Marks an integer input that also takes the word `random`, for which a number is drawn when a run is planned."""
 
 
 def _single_file(text: str, base: Path) -> Resource:
-    path = base / Path(text).expanduser()
+    path = under(base, text)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
     return Resource(path, {"file": path})
+
+
+def under(base: Path, text: str) -> Path:
+    """The path that `text` names, `~` being the home folder, seen from `base`. Raises ValueError if there is no such home."""
+    try:
+        return base / Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{text}: {error}") from error
 
 
 File = Annotated[Path, Reads(_single_file)]
@@ -199,82 +206,3 @@ def node(
         return function
 
     return decorate
-
-
-def spec_of(function: Callable[..., Any]) -> NodeSpec:
-    """The node type that a decorated function describes. Raises PluginError if its signature cannot be one."""
-    said = getattr(function, "__nodegraph__", None)
-    called = getattr(function, "__qualname__", repr(function))
-    if said is None:
-        raise PluginError(f"[E302] {called} is not a node type. Decorate it with @node('Name') before it is registered")
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise PluginError(
-            f"[E302] node type '{said['name']}' ({called}): {error}. Import the types of its signature outside TYPE_CHECKING"
-        ) from error
-    inputs: list[Port] = []
-    run_parameter = None
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise PluginError(
-                f"[E302] node type '{said['name']}' ({called}): parameter '{parameter.name}' has no name that a workflow could "
-                f"say. Expected named parameters only"
-            )
-        if parameter.name not in hints:
-            raise PluginError(f"[E302] node type '{said['name']}' ({called}): parameter '{parameter.name}' has no type")
-        if hints[parameter.name] is Run:
-            run_parameter = parameter.name
-            continue
-        default = MISSING if parameter.default is parameter.empty else parameter.default
-        inputs.append(_port(parameter.name, hints[parameter.name], default))
-    if hints.get("return", type(None)) is type(None):
-        raise PluginError(f"[E302] node type '{said['name']}' ({called}) returns nothing. Annotate what it returns")
-    return NodeSpec(
-        function=function,
-        inputs=tuple(inputs),
-        outputs=_outputs(hints["return"]),
-        doc=inspect.cleandoc(function.__doc__ or ""),
-        run_parameter=run_parameter,
-        **said,
-    )
-
-
-def _port(name: str, hint: Any, default: Any) -> Port:
-    marks: tuple[Any, ...] = ()
-    if typing.get_origin(hint) is Annotated:
-        hint, *rest = typing.get_args(hint)
-        marks = tuple(rest)
-    elif optional := _optional_annotated(hint):
-        hint, marks = optional
-
-    def mark(kind: type[T]) -> T | None:
-        return next((m for m in reversed(marks) if isinstance(m, kind)), None)
-
-    help_mark = mark(Help)
-    return Port(
-        name=name,
-        type=hint,
-        default=default,
-        help=help_mark.text if help_mark else "",
-        range=mark(Range),
-        choice=mark(Choice),
-        reads=mark(Reads),
-        seed=mark(RandomSeed) is not None,
-    )
-
-
-def _optional_annotated(hint: Any) -> tuple[Any, tuple[Any, ...]] | None:
-    """`Annotated[X, ...] | None` as (X | None, marks): an absent file is still a file input."""
-    parts = typing.get_args(hint)
-    annotated = [part for part in parts if typing.get_origin(part) is Annotated]
-    if len(parts) != 2 or type(None) not in parts or not annotated:
-        return None
-    inner, *marks = typing.get_args(annotated[0])
-    return inner | None, tuple(marks)
-
-
-def _outputs(hint: Any) -> tuple[Port, ...]:
-    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        return tuple(_port(name, kind, MISSING) for name, kind in typing.get_type_hints(hint, include_extras=True).items())
-    return (_port(SINGLE_OUTPUT, hint, MISSING),)

@@ -1,0 +1,129 @@
+"""From a decorated function to the node type that its signature describes."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+from nodegraph import literals
+from nodegraph.errors import PluginError
+from nodegraph.literals import Unfit
+from nodegraph.spec import MISSING, RANDOM, SINGLE_OUTPUT, Choice, Help, NodeSpec, Port, RandomSeed, Range, Reads, Run
+
+T = TypeVar("T")
+
+_TAKEN: Final = {"use": "the type", "name": "the name"}
+
+
+def spec_of(function: Callable[..., Any]) -> NodeSpec:
+    """The node type that a decorated function describes. Raises PluginError if its signature cannot be one."""
+    said = getattr(function, "__nodegraph__", None)
+    called = getattr(function, "__qualname__", repr(function))
+    if said is None:
+        raise PluginError(f"[E302] {called} is not a node type. Decorate it with @node('Name') before it is registered")
+    try:
+        return _spec(function, said)
+    except _Unusable as error:
+        raise PluginError(f"[E302] node type '{said['name']}' ({called}): {error}") from error
+
+
+class _Unusable(Exception):
+    """Why a signature cannot be a node type's."""
+
+
+def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
+    hints = _hints(function)
+    inputs: list[Port] = []
+    run_parameter = None
+    for parameter in inspect.signature(function).parameters.values():
+        name = parameter.name
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise _Unusable(f"parameter '{name}' cannot be given by its name. Expected named parameters only")
+        if name not in hints:
+            raise _Unusable(f"parameter '{name}' has no type. Annotate it")
+        if Run in (hints[name], *typing.get_args(hints[name])):
+            run_parameter = name
+            continue
+        if name in _TAKEN:
+            raise _Unusable(f"a parameter cannot be called '{name}', which says {_TAKEN[name]} of a node. Give it another name")
+        port = _port(name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default)
+        _check_default(port)
+        inputs.append(port)
+    if hints.get("return", type(None)) is type(None):
+        raise _Unusable("it returns nothing. Annotate what it returns")
+    return NodeSpec(
+        function=function,
+        inputs=tuple(inputs),
+        outputs=_outputs(hints["return"]),
+        doc=inspect.cleandoc(function.__doc__ or ""),
+        run_parameter=run_parameter,
+        **said,
+    )
+
+
+def _hints(annotated: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(annotated, include_extras=True)
+    except NameError as error:
+        raise _Unusable(f"{error}. Import the types of its signature outside TYPE_CHECKING") from error
+    except Exception as error:  # an annotation is any expression
+        raise _Unusable(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
+    kind, marks = _without_marks(hint)
+    if _is_marked(kind):
+        raise _Unusable(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
+
+    def mark(wanted: type[T]) -> T | None:
+        return next((m for m in reversed(marks) if isinstance(m, wanted)), None)
+
+    help_mark = mark(Help)
+    return Port(
+        name=name,
+        type=kind,
+        default=default,
+        help=help_mark.text if help_mark else "",
+        range=mark(Range),
+        choice=mark(Choice),
+        reads=mark(Reads),
+        seed=mark(RandomSeed) is not None,
+    )
+
+
+def _check_default(port: Port) -> None:
+    if port.required or (port.seed and port.default == RANDOM):
+        return
+    try:
+        literals.check_range(port, literals.coerce(port.type, port.default))
+    except Unfit as error:
+        raise _Unusable(f"the default of '{port.name}' is wrong: {error}") from error
+
+
+def _without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type in `Annotated[X, ...]`, and what is annotated; `Annotated[X, ...] | None` as `X | None`: an absent file."""
+    if typing.get_origin(hint) is Annotated:
+        kind, *marks = typing.get_args(hint)
+        inner, further = _without_marks(kind)
+        return inner, (*further, *marks)
+    parts = typing.get_args(hint)
+    if len(parts) == 2 and type(None) in parts and typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner, marks_inside = _without_marks(parts[0] if parts[1] is type(None) else parts[1])
+        return inner | None, marks_inside
+    return hint, ()
+
+
+def _is_marked(kind: Any) -> bool:
+    return typing.get_origin(kind) is Annotated or any(_is_marked(part) for part in typing.get_args(kind))
+
+
+def _outputs(hint: Any) -> tuple[Port, ...]:
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        fields = _hints(hint)
+        if not fields:
+            raise _Unusable(f"the outputs of {hint.__name__} have no types. Write it as a class of typing.NamedTuple")
+        return tuple(_port(name, kind) for name, kind in fields.items())
+    return (_port(SINGLE_OUTPUT, hint),)

@@ -1,0 +1,185 @@
+"""YAML text as a tree in which each part knows its place, within bounds that no file of good will reaches.
+
+PyYAML's parser gives the events. Its composer is not used: it reads scalars by YAML 1.1, takes seconds for a large file, and a
+hundred thousand brackets overflow its stack.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import yaml
+
+from nodegraph.errors import Location, Problem, WorkflowError
+
+DEEPEST: Final = 64
+MOST_PARTS: Final = 1_000_000  # a few aliases of aliases would otherwise fill the memory
+
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2.2, production 1
+_QUOTING = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes in quotes."
+_PLAINER = {
+    "found character that cannot start any token": "a value cannot begin with this character",
+    "mapping values are not allowed in this context": "': ' makes a mapping, which cannot be here",
+    "did not find expected alphabetic or numeric character": "its name is missing, or goes on with another character",
+}
+
+
+@dataclass(slots=True)
+class Part:
+    """A value in the text. `size` counts the values in it, each alias in full, and `height` the levels below it."""
+
+    where: Location
+    size: int = field(default=1, init=False)
+    height: int = field(default=0, init=False)
+
+
+@dataclass(slots=True)
+class Scalar(Part):
+    """A single value. `quoted`: it is text, whatever it looks like."""
+
+    text: str
+    quoted: bool
+
+
+@dataclass(slots=True)
+class Sequence(Part):
+    """A list."""
+
+    items: list[Part] = field(default_factory=list)
+
+    def parts(self) -> list[Part]:
+        return self.items
+
+
+@dataclass(slots=True)
+class Mapping(Part):
+    """A mapping: its keys and values, in their order."""
+
+    pairs: list[tuple[Part, Part]] = field(default_factory=list)
+
+    def parts(self) -> list[Part]:
+        return [part for pair in self.pairs for part in pair]
+
+
+def read_tree(text: str, file: str) -> Part | None:
+    """The tree of one YAML document; None where it is empty. `file` is what places are called after.
+
+    Raises WorkflowError, with the place, if the text is not well-formed or goes beyond the bounds.
+    """
+    forbidden = _FORBIDDEN.search(text)
+    if forbidden:
+        line = text.count("\n", 0, forbidden.start()) + 1
+        column = forbidden.start() - text.rfind("\n", 0, forbidden.start())
+        message = f"the character U+{ord(forbidden[0]):04X} cannot stand in a text file"
+        raise _refused(message, Location(file, line, column), "Take it out, or write it as an escape in double quotes.")
+    try:
+        return _Composer(file).compose(yaml.parse(str(text), Loader=_LOADER))
+    except yaml.MarkedYAMLError as error:
+        raise _malformed(error, text, file) from None
+
+
+class _Composer:
+    """Builds the tree from events, without recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.root: Part | None = None
+        self.open: list[tuple[Sequence | Mapping, str | None]] = []  # with the anchor of each
+        self.keys: list[Part | None] = []  # of each open mapping: the key that waits for its value
+        self.anchors: dict[str, Part] = {}
+
+    def compose(self, events: Iterator[yaml.Event]) -> Part | None:
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.ScalarEvent):
+                self._add(self._scalar(event), event.anchor)
+            elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+                self._refuse_tag(event)
+                kind = Sequence if isinstance(event, yaml.SequenceStartEvent) else Mapping
+                self.open.append((kind(self._where(event)), event.anchor))
+                self.keys.append(None)
+            elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+                self._close()
+            elif isinstance(event, yaml.AliasEvent):
+                self._add(self._anchored(event), None)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise _refused("a second document begins here", self._where(event), "Put each workflow into a file of its own.")
+        return self.root
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        quoted = not event.implicit[0]
+        if event.tag not in (None, "!"):
+            self._refuse_tag(event)
+            quoted = True  # !!str
+        return Scalar(self._where(event), event.value, quoted)
+
+    def _close(self) -> None:
+        part, anchor = self.open.pop()
+        self.keys.pop()
+        inside = part.parts()
+        part.size += sum(p.size for p in inside)
+        part.height = 1 + max((p.height for p in inside), default=0)
+        if part.height > DEEPEST:
+            raise _refused(f"more than {DEEPEST} levels are nested here", part.where, "Flatten it.")
+        if part.size > MOST_PARTS:
+            raise _refused(f"with its aliases this holds over {MOST_PARTS:,} values", part.where, "Are they meant?")
+        self._add(part, anchor)
+
+    def _add(self, part: Part, anchor: str | None) -> None:
+        if anchor:
+            self.anchors[anchor] = part
+        if not self.open:
+            self.root = part
+            return
+        owner, _ = self.open[-1]
+        key = self.keys[-1]
+        if isinstance(owner, Sequence):
+            owner.items.append(part)
+        elif key is None:
+            self.keys[-1] = part
+        else:
+            owner.pairs.append((key, part))
+            self.keys[-1] = None
+
+    def _anchored(self, event: yaml.AliasEvent) -> Part:
+        if any(anchor == event.anchor for _, anchor in self.open):
+            raise _refused(f"'*{event.anchor}' stands inside the value that it repeats", self._where(event))
+        if event.anchor not in self.anchors:
+            raise _refused(f"'*{event.anchor}' repeats a value '&{event.anchor}', which is not there", self._where(event), _QUOTING)
+        return self.anchors[event.anchor]
+
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        tag = event.tag
+        if tag not in (None, "!") and not (isinstance(event, yaml.ScalarEvent) and tag == "tag:yaml.org,2002:str"):
+            said = tag.replace("tag:yaml.org,2002:", "!!")
+            raise _refused(f"the tag '{said}' means nothing in a workflow", self._where(event), f"Take it away. {_QUOTING}")
+
+    def _where(self, event: yaml.Event) -> Location:
+        mark = event.start_mark
+        assert mark is not None  # the text is at hand
+        return Location(self.file, mark.line + 1, mark.column + 1)
+
+
+def _refused(message: str, where: Location, hint: str = "") -> WorkflowError:
+    return WorkflowError([Problem("E100", message, where, hint)])
+
+
+def _malformed(error: yaml.MarkedYAMLError, text: str, file: str) -> WorkflowError:
+    """What the parser says, in plainer words and with the line where that began which it could not end."""
+    mark = error.problem_mark or error.context_mark
+    where = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1, 1)
+    said = _PLAINER.get(error.problem or "", error.problem or "")
+    begun = error.context_mark
+    if error.context and error.context != "while scanning for the next token":
+        since = f" from line {begun.line + 1}" if begun and begun.line + 1 < where.line else ""
+        said = f"{error.context}{since}: {said}"
+    lines = text.splitlines()
+    line = lines[where.line - 1] if where.line <= len(lines) else ""
+    hint = "Indent with spaces, not with tabs." if "\t" in line[: where.column] else _QUOTING
+    return _refused(f"this is not well-formed YAML: {said}", where, hint)
