@@ -65,7 +65,7 @@ class Cli:
     def elsewhere(self, *args: str | Path) -> Ran:
         """Run in another process, to its end."""
         with self.process(*args) as process:
-            stdout, stderr = process.communicate(timeout=120)
+            stdout, stderr = process.communicate(timeout=300)
         return Ran(process.returncode, stdout, stderr)
 
     def write(self, text: str, name: str = "greeting.yaml") -> Path:

@@ -38,7 +38,7 @@ def imported_by(cli, *args):
         cwd=cli.folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
