@@ -66,8 +66,9 @@ class Fingerprints:
             known = self._load().get(stamp[:2])
         if known and known[0] == stamp:
             return known[1]
+        settled = stamp.settled(self._granularity_ns)  # before it is read, which may take longer than that
         digest = hash_file(path)
-        if Stamp.of(path) == stamp and stamp.settled(self._granularity_ns):
+        if settled and Stamp.of(path) == stamp:
             self._remember(stamp, digest)
         return digest
 

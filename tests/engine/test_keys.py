@@ -268,6 +268,25 @@ def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list
     assert len(reads) == 4
 
 
+def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    known = Fingerprints(None)
+
+    def slow(path: Path) -> str:
+        digest = hash_file(path)
+        now = time.time_ns() + 10 * 10**9
+        monkeypatch.setattr("nodegraph.fingerprint.time.time_ns", lambda: now)
+        return digest
+
+    monkeypatch.setattr("nodegraph.fingerprint.hash_file", slow)
+    first = known.sha256(path)
+    stat = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert known.sha256(path) != first
+
+
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     known = Fingerprints(tmp_path / "memo", granularity_ns=0)
     path = aged(tmp_path / "file", "one")
