@@ -1,8 +1,11 @@
 """What a node's result is filed under: the SHA-256 of everything that it hangs on, written as canonical, type-tagged JSON.
 
-A key is known before anything runs. It holds the node type and its version, the state of the plugin's code, the literals, the
-content of the files that they name (never a path), and for each link the key of the node above with its port. What cannot be
-written canonically leaves the node without a key, with the reason, and with it everything below: a partial key is never used.
+A key holds the node type and its version, the state of the plugin's code, the literals, the content of the files that they name
+(never a path), and something for each link. In the static key, which is known before anything runs, a link stands for the static
+key of the node above and its port; in the content key for the digest of the value that comes through it. Results are filed under
+content keys; a static key is an alias of one. So a node whose upstream was computed anew, to the same values, is a hit.
+
+What cannot be written canonically leaves the node without a key, with the reason: a partial key is never used.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 
 from nodegraph.graph import Graph, GraphNode, Input, Many, Value, Wire
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes to the way keys are written; raising it makes every earlier key a miss."""
 
 FileDigest = Callable[[Path], str]
@@ -29,16 +32,27 @@ class NotCanonical(ValueError):
     """A value cannot be written so that equal values, and only those, are written alike."""
 
 
+Form = Mapping[str, Any]
+"""A key's document, as JSON but for its links, which are left as `Wire`."""
+
+
 @dataclass(frozen=True)
 class Keys:
-    """The keys of a graph's nodes, and for each node without one the reason.
+    """The static keys of a graph's nodes, and for each node without one the reason.
 
-    `files` holds the digest of each file that went into a node's key, so that a change during the run shows.
+    `forms` are what both keys of a node are written from; a node that can have neither has none. `files` holds the digest of each
+    file that went into a node's form, so that a change during the run shows.
     """
 
     of: Mapping[str, str]
     missing: Mapping[str, str]
+    forms: Mapping[str, Form] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
+
+    def content(self, name: str, digest: Callable[[Wire], str]) -> str | None:
+        """The content key of a node, `digest` telling that of the value behind each link; None where it has none."""
+        form = self.forms.get(name)
+        return None if form is None else _hash(form, lambda wire: ["value", digest(wire)])
 
 
 class KeyMaker:
@@ -53,28 +67,32 @@ class KeyMaker:
         self._numeric_class = numeric_class
 
     def static(self, graph: Graph) -> Keys:
-        """The keys that can be told without running anything: a link stands for the key of the node above and its port."""
+        """The keys that can be told without running anything."""
         of: dict[str, str] = {}
         missing: dict[str, str] = {}
+        forms: dict[str, Form] = {}
         files: dict[str, Mapping[Path, str]] = {}
         for name, node in graph.nodes.items():
-            above = next((wire.node for wire in node.wires() if wire.node in missing), None)
             if not node.spec.pure:
                 missing[name] = "its type is not pure: it may give another result each time"
-            elif above is not None:
-                missing[name] = f"it is below '{above}', which has no key"
+                continue
+            hashed: dict[Path, str] = {}
+            try:
+                forms[name] = self.form(node, hashed)
+            except NotCanonical as error:
+                missing[name] = str(error)
+                continue
+            if hashed:
+                files[name] = hashed
+            above = next((wire.node for wire in node.wires() if wire.node in missing), None)
+            if above is None:
+                of[name] = _hash(forms[name], lambda wire: ["link", of[wire.node], wire.port])
             else:
-                hashed: dict[Path, str] = {}
-                try:
-                    of[name] = self.key(node, lambda wire: of[wire.node], hashed)
-                except NotCanonical as error:
-                    missing[name] = str(error)
-                if hashed:
-                    files[name] = hashed
-        return Keys(of, missing, files)
+                missing[name] = f"it is below '{above}', which has no key"
+        return Keys(of, missing, forms, files)
 
-    def key(self, node: GraphNode, above: Callable[[Wire], str], hashed: dict[Path, str] | None = None) -> str:
-        """The key of one node, `above` standing for what each link brings. Raises NotCanonical, naming the input.
+    def form(self, node: GraphNode, hashed: dict[Path, str] | None = None) -> Form:
+        """What the keys of one node are written from. Raises NotCanonical, naming the input.
 
         The digests of the files that were read are added to `hashed`.
         """
@@ -82,30 +100,29 @@ class KeyMaker:
         inputs: dict[str, Any] = {}
         for port, given in node.inputs.items():
             try:
-                inputs[port] = self._input(given, above, hashed)
+                inputs[port] = self._input(given, hashed)
             except (NotCanonical, OSError) as error:
                 raise NotCanonical(f"input '{port}' has no canonical form: {error}") from error
         spec = node.spec
-        document = {
+        return {
             "format": FORMAT,
             "type": [spec.name, spec.version],
             "code": node.origin.identity,
             "inputs": inputs,
             "numeric": self._numeric_class() if spec.numeric else None,
         }
-        return hashlib.sha256(_encode(document)).hexdigest()
 
-    def _input(self, given: Input, above: Callable[[Wire], str], hashed: dict[Path, str]) -> list[Any]:
+    def _input(self, given: Input, hashed: dict[Path, str]) -> Any:
         if isinstance(given, Wire):
-            return ["link", above(given), given.port]
+            return given
         if isinstance(given, Many):
-            return ["many", [self._input(item, above, hashed) for item in given.items]]
+            return ["many", [self._input(item, hashed) for item in given.items]]
         if given.entry is not None:
             return ["registered", given.entry.name, given.entry.origin.identity]
         if given.files is not None:
             return ["files", self._files(given, hashed)]
         if given.digest is not None:  # a value of a stored type, given from Python
-            return ["value", type(given.value).__qualname__, given.digest]
+            return ["value", given.digest]
         try:
             return tagged(given.value)
         except RecursionError:
@@ -154,5 +171,10 @@ def tagged(value: Any) -> list[Any]:
     raise NotCanonical(f"a {kind.__qualname__} cannot be told apart from others by its content")
 
 
-def _encode(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+def _hash(form: Form, link: Callable[[Wire], Any]) -> str:
+    return hashlib.sha256(_encode(form, link)).hexdigest()
+
+
+def _encode(document: Any, link: Callable[[Wire], Any] | None = None) -> bytes:
+    text = json.dumps(document, default=link, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("ascii")

@@ -1,7 +1,8 @@
 """The cache directory: values as content-addressed files, and one small record for each key.
 
     blobs/ab/<sha256 of the file><suffix>       values and exported files, never changed once written
-    records/ab/<key>.json                       an action record: which blobs a node's result is made of
+    records/ab/<content key>.json               an action record: which blobs a node's result is made of
+    aliases/ab/<static key>                     the content key that a static key stands for
     exports/ab/<digest of a value><extension>.json      the files that a value was exported to
     quarantine/                                 blobs whose content was found changed
 
@@ -29,7 +30,7 @@ DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 
 _BLOB = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*")
 _KEY = re.compile(r"[0-9a-f]{64}")
-_ROOMS: Final = ("records", "exports", "blobs", "quarantine", "tmp")
+_ROOMS: Final = ("aliases", "records", "exports", "blobs", "quarantine", "tmp")
 
 
 def default_directory() -> Path:
@@ -117,6 +118,28 @@ class Store:
         for path in self._files("records"):
             if path.suffix == ".json" and _KEY.fullmatch(path.stem) and (record := self.record(path.stem)):
                 yield record
+
+    # --- aliases
+
+    def alias(self, static: str) -> str | None:
+        """The content key that `static` stands for; None where that is not known."""
+        try:
+            content = self._alias_path(static).read_text(encoding="ascii")
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except OSError as error:
+            self._trouble_reading(f"the cache directory {self.place} cannot be read: {_reason(error)}. Nothing is taken from it")
+            return None
+        return content if _KEY.fullmatch(content) else None
+
+    def put_alias(self, static: str, content: str) -> None:
+        """Note that `static` stands for `content`, whose record is stored already."""
+        if not self._writable:
+            return
+        try:
+            write_whole(self._alias_path(static), content.encode("ascii"))
+        except OSError as error:
+            self._trouble_writing(error)
 
     # --- blobs
 
@@ -214,6 +237,9 @@ class Store:
 
     def _record_path(self, key: str) -> Path:
         return self.place / "records" / key[:2] / f"{key}.json"
+
+    def _alias_path(self, static: str) -> Path:
+        return self.place / "aliases" / static[:2] / static
 
     def _export_path(self, digest: str, extension: str) -> Path:
         return self.place / "exports" / digest[:2] / f"{digest}{extension}.json"
