@@ -100,8 +100,13 @@ def tune_decoder(
 
 
 def _batch(training: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
-    """A batch of pictures, half of them mirrored."""
+    """A batch of pictures, half of them mirrored and half with their colour channels in another order.
+
+    Without the latter, the autoencoder learns which things have which colours, and a colour that it has not seen on a thing
+    comes back grey.
+    """
     chosen = training[random.integers(len(training), size=BATCH)]
+    chosen = np.stack([picture[..., random.permutation(3)] if i % 2 else picture for i, picture in enumerate(chosen)])
     return to_tensor(np.concatenate([chosen[: BATCH // 2], chosen[BATCH // 2 :, :, ::-1]]))
 
 

@@ -25,10 +25,12 @@ from .world.scene import Scene
 CLASSES = (4, len(KINDS), len(COLOURS), len(KINDS), len(COLOURS), len(PLACES), len(TIMES))
 """How many things, up to three; kind and colour of the first and the last from the left; place; time."""
 UNKNOWN = -100
+SHIPPED = Path(__file__).with_name("judge.safetensors")
+"""The trained weights that come with the package, for comparable figures."""
 BATCH = 64
 PEAK_LR = 2e-3
-SCENES = 20_000
-STEPS = 2500
+SCENES = 16_000
+STEPS = 1500
 
 
 class JudgeNetwork(nn.Module):
@@ -36,21 +38,21 @@ class JudgeNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 32, 48, 64, 96)
+        widths = (3, 24, 32, 48, 64)
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU(), nn.MaxPool2d(2))
                 for a, b in pairwise(widths)
             ),
-            nn.Conv2d(96, 96, 3, padding=1),
+            nn.Conv2d(64, 64, 3, padding=1),
             nn.SiLU(),
         )
-        self.hidden = nn.Linear(96 * 4 * 2, 128)
-        self.heads = nn.Linear(128, sum(CLASSES))
+        self.hidden = nn.Linear(64 * 4 * 2, 96)
+        self.heads = nn.Linear(96, sum(CLASSES))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, 64, 64) in [-1, 1] -> logits of each attribute, (B, classes)."""
-        features = self.layers(pixels)  # (B, 96, 4, 4)
+        features = self.layers(pixels)  # (B, 64, 4, 4)
         columns = torch.cat([features.amax(2), features.mean(2)], 1).flatten(1)
         logits: tuple[Tensor, ...] = self.heads(F.silu(self.hidden(columns))).split(CLASSES, dim=1)
         return logits

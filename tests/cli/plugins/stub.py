@@ -40,7 +40,7 @@ def split(text: str, at: float = 0.5) -> Halves:
 
 
 @node("Slow")
-def slow(text: str, steps: int = 3, pause: float = 0.0, run: Run = Run()) -> str:  # noqa: B008
+def slow(text: str, steps: int = 3, pause: float = 0.0, run: Run = Run()) -> str:
     """Take some steps over a text."""
     for i in range(steps):
         time.sleep(pause)
@@ -67,7 +67,7 @@ def fail(text: str) -> str:
 
 
 @node("Remark")
-def remark(text: str, run: Run = Run()) -> str:  # noqa: B008
+def remark(text: str, run: Run = Run()) -> str:
     """Say something on the way."""
     run.notice(f"{text} is short")
     return text

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as pillow
+from safetensors import safe_open
+from safetensors.torch import load as load_bytes
+
+from nodegraph_nodes.codecs import CODECS
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
+
+METADATA = {"nodegraph": "prompt: ein Häuschen, 夜の赤い家, 🏠\n", "nodegraph_run": '{"run": "1"}'}
+
+
+def make(kind, tensor):
+    """A value of `kind` around a tensor."""
+    return {
+        Image: lambda: Image(tensor),
+        Mask: lambda: Mask(tensor),
+        Latent: lambda: Latent(tensor, (24, 40)),
+        Conditioning: lambda: Conditioning(tensor),
+        Noise: lambda: Noise(tensor, 2**64 - 1),
+    }[kind]()
+
+
+def tensor_of(value):
+    return getattr(value, CODECS[type(value)].tensor)
+
+
+def image(batch=1, height=3, width=5, seed=0):
+    return Image(torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(seed)))
+
+
+def opened(data):
+    picture = pillow.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+kinds = st.sampled_from(list(CODECS))
+dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8])
+shapes = st.lists(st.integers(0, 4), min_size=0, max_size=5)
+
+
+@st.composite
+def tensors(draw):
+    """Any bits at all: NaN, infinities and both zeros among them."""
+    dtype, shape = draw(dtypes), draw(shapes)
+    count = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
+    data = draw(st.binary(min_size=count, max_size=count))
+    flat = torch.frombuffer(bytearray(data), dtype=torch.uint8) if count else torch.empty(0, dtype=torch.uint8)
+    return flat.view(dtype).reshape(shape)
+
+
+def bits(tensor):
+    return str(tensor.dtype), tuple(tensor.shape), bytes(tensor.contiguous().flatten().view(torch.uint8).tolist())
+
+
+# --- digests and storing
+
+
+@settings(max_examples=60, deadline=None)
+@given(kinds, tensors())
+def test_what_is_stored_comes_back_with_all_its_bits(tmp_path_factory, kind, tensor):
+    value, codec = make(kind, tensor), CODECS[kind]
+    path = tmp_path_factory.getbasetemp() / f"value{codec.suffix}"
+    codec.save(value, path)
+    back = codec.load(path)
+    assert type(back) is kind
+    assert bits(tensor_of(back)) == bits(tensor)
+    assert {name: getattr(back, name) for name in codec.fields} == {name: getattr(value, name) for name in codec.fields}
+    assert codec.digest(back) == codec.digest(value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(kinds, tensors(), kinds, tensors())
+def test_digests_are_equal_for_equal_values_only(kind, tensor, other_kind, other):
+    first, second = make(kind, tensor), make(other_kind, other)
+    same = kind is other_kind and bits(tensor) == bits(other)
+    assert (CODECS[kind].digest(first) == CODECS[other_kind].digest(second)) == same
+    assert CODECS[kind].digest(first) == CODECS[kind].digest(make(kind, tensor.clone()))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (Latent(torch.zeros(1, 4, 3, 5), (24, 40)), Latent(torch.zeros(1, 4, 3, 5), (23, 40))),
+        (Noise(torch.zeros(1, 4, 3, 5), 1), Noise(torch.zeros(1, 4, 3, 5), 2)),
+        (Mask(torch.zeros(1, 2, 3)), Mask(torch.zeros(1, 3, 2))),
+        (Mask(torch.zeros(1, 2, 3)), Mask(-torch.zeros(1, 2, 3))),
+        (Mask(torch.zeros(1, 2, 2, dtype=torch.float32)), Mask(torch.zeros(1, 2, 4, dtype=torch.float16))),
+        (Conditioning(torch.zeros(1, 2, 3)), Mask(torch.zeros(1, 2, 3))),
+    ],
+)
+def test_digests_tell_alike_values_apart(first, second):
+    assert CODECS[type(first)].digest(first) != CODECS[type(second)].digest(second)
+
+
+def test_a_view_is_stored_as_what_it_shows(tmp_path):
+    whole = torch.arange(24.0).reshape(1, 4, 6)
+    for view in (whole[:, ::2, 1:4], whole.transpose(1, 2), whole.requires_grad_()):
+        value, codec = Mask(view), CODECS[Mask]
+        codec.save(value, tmp_path / "view.safetensors")
+        back = codec.load(tmp_path / "view.safetensors")
+        assert torch.equal(back.values, view)
+        assert codec.digest(back) == codec.digest(value)
+        assert (tmp_path / "view.safetensors").stat().st_size < 200 + view.numel() * 4
+
+
+def test_what_was_loaded_can_be_changed_without_the_file(tmp_path):
+    codec = CODECS[Mask]
+    codec.save(Mask(torch.zeros(1, 2, 3)), tmp_path / "mask.safetensors")
+    before = (tmp_path / "mask.safetensors").read_bytes()
+    codec.load(tmp_path / "mask.safetensors").values.fill_(1)
+    assert (tmp_path / "mask.safetensors").read_bytes() == before
+
+
+def test_sizes_are_bytes_in_memory():
+    assert CODECS[Image].size(image()) == 3 * 5 * 3 * 4
+
+
+# --- export
+
+
+def test_each_picture_of_a_batch_is_a_png_of_eight_bits():
+    value = image(batch=2)
+    files = CODECS[Image].export(value)
+    assert len(files) == 2
+    for data, pixels in zip(files, value.pixels, strict=True):
+        picture = opened(data)
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (5, 3))
+        assert list(picture.tobytes()) == (pixels * 255).round().byte().flatten().tolist()
+
+
+def test_every_value_of_eight_bits_survives():
+    values = torch.arange(256).reshape(1, 16, 16) / 255
+    assert list(opened(CODECS[Mask].export(Mask(values))[0]).tobytes()) == list(range(256))
+
+
+def test_a_mask_is_a_grey_picture_and_what_is_beyond_white_is_white():
+    picture = opened(CODECS[Mask].export(Mask(torch.tensor([[[-0.5, 0.5, 1.5]]])))[0])
+    assert (picture.mode, list(picture.tobytes())) == ("L", [0, 128, 255])
+
+
+def test_a_png_tells_what_made_it_in_any_script():
+    codec = CODECS[Image]
+    (data,) = codec.export(image())
+    with_text = codec.embed(data, METADATA)
+    assert opened(with_text).text == METADATA
+    assert opened(with_text).tobytes() == opened(data).tobytes()
+    assert codec.embed(data, {}) == data
+    twice = opened(codec.embed(with_text, {"more": "text"}))
+    assert twice.text == {**METADATA, "more": "text"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_any_text_survives_in_a_png(text):
+    codec = CODECS[Mask]
+    (data,) = codec.export(Mask(torch.zeros(1, 1, 1)))
+    assert opened(codec.embed(data, {"nodegraph": text})).text["nodegraph"] == text
+
+
+@pytest.mark.parametrize("kind", [Latent, Conditioning, Noise])
+def test_what_is_no_picture_is_exported_as_safetensors_with_text(kind, tmp_path):
+    value, codec = make(kind, torch.rand(1, 3, 5) if kind is Conditioning else torch.rand(1, 4, 3, 5)), CODECS[kind]
+    (data,) = codec.export(value)
+    with_text = codec.embed(data, METADATA)
+    (tmp_path / "value.safetensors").write_bytes(with_text)
+    with safe_open(tmp_path / "value.safetensors", framework="pt") as file:
+        told = file.metadata()
+    assert {name: told[name] for name in METADATA} == METADATA
+    assert json.loads(told["fields"]).keys() == set(codec.fields)
+    assert torch.equal(load_bytes(with_text)[codec.tensor], tensor_of(value))
+    back = codec.load(tmp_path / "value.safetensors")
+    assert codec.digest(back) == codec.digest(value)
+
+
+# --- what is wrong with a value
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Mask(torch.tensor([[[math.nan, 0, math.nan]]])), "2 NaN among its 3 values; --dtype float32 may help"),
+        (Mask(torch.tensor([[[math.inf, -math.inf, 0]]])), "2 infinite among its 3 values"),
+        (Mask(torch.tensor([[[math.inf, math.nan, 0]]])), "1 NaN and 1 infinite among its 3 values"),
+        (Image(torch.zeros(1, 3, 4, 5)), "expected float32 of shape (B, H, W, 3), found float32 of shape (1, 3, 4, 5)"),
+        (Image(torch.zeros(4, 5, 3)), "found float32 of shape (4, 5, 3)"),
+        (Latent(torch.zeros(1, 4, 2, 2, dtype=torch.bfloat16), (16, 16)), "expected float32 of shape (B, C, h, w), found bfloat16"),
+    ],
+)
+def test_what_is_wrong_is_named(value, said):
+    assert said in (CODECS[type(value)].check(value) or "")
+
+
+def test_nothing_is_wrong_with_finite_values():
+    for kind in CODECS:
+        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2)}.get(kind, (1, 4, 2, 2))
+        assert CODECS[kind].check(make(kind, torch.rand(shape))) is None

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nodegraph_diffusion.checkpoint import load_unet
+from nodegraph_nodes.load import BUILTIN, builtin_models, find_model, load_model
+from tests.small_model import SIDE, UNET
+
+
+@pytest.fixture
+def copied(model_folder, tmp_path):
+    """A copy of the model that a test may damage."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copied"))
+
+
+def weights(folder, part="unet"):
+    return next((folder / part).glob("*.safetensors"))
+
+
+def found(path):
+    return find_model(str(path), Path()).value
+
+
+def test_a_folder_is_found_from_its_base(model_folder):
+    assert find_model(model_folder.name, model_folder.parent).value == find_model(str(model_folder), Path("/nowhere")).value
+    assert found(model_folder).sample_size == SIDE
+
+
+def test_each_file_counts_under_a_name_that_says_nothing_of_its_place(model_folder):
+    files = find_model(str(model_folder), Path()).files
+    assert files["unet/diffusion_pytorch_model.safetensors"] == weights(model_folder)
+    assert {name.split("/")[0] for name in files} == {
+        "model_index.json",
+        "unet",
+        "vae",
+        "text_encoder",
+        "scheduler",
+        "tokenizer",
+    }
+    assert not any(Path(name).is_absolute() or "\\" in name for name in files)
+
+
+def test_a_home_is_looked_up(model_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(model_folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(model_folder.parent))
+    assert find_model(f"~/{model_folder.name}", Path("/nowhere")).value.sample_size == SIDE
+
+
+def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
+    assert model.unet.load(run).config == UNET
+    assert model.vae.load(run).config == model.vae.checkpoint.vae
+    assert model.text_encoder.load(run).config == model.text_encoder.checkpoint.text
+    assert model.text_encoder.tokenizer(run).max_length == 16
+    assert len(run.residents) == 4
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_the_unet_is_in_the_dtype_of_the_run_and_the_rest_in_float32(model, run, dtype, expected):
+    run.dtype = dtype
+    assert next(model.unet.load(run).parameters()).dtype == expected
+    assert next(model.vae.load(run).parameters()).dtype == torch.float32
+    assert next(model.text_encoder.load(run).parameters()).dtype == torch.float32
+
+
+def test_another_state_of_the_files_is_another_resident(copied, run):
+    first = load_model(found(copied)).unet.load(run)
+    changed = {name: tensor + 1 for name, tensor in load_file(weights(copied)).items()}
+    save_file(changed, weights(copied))
+    second = load_model(found(copied)).unet.load(run)
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+def test_files_that_change_during_a_run_are_told_of(copied, run):
+    model = load_model(found(copied))
+    stat = weights(copied).stat()
+    os.utime(weights(copied), ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    for load in (model.unet.load, model.vae.load, model.text_encoder.load, model.text_encoder.tokenizer):
+        with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
+            load(run)
+
+
+# --- what is refused
+
+
+def test_a_built_in_model_that_there_is_not():
+    with pytest.raises(ValueError, match="there is no built-in model 'tyni'; there is builtin:tiny"):
+        find_model(BUILTIN + "tyni", Path())
+    assert "tiny" in builtin_models()
+
+
+def test_nothing_at_the_path(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"nowhere\.safetensors: expected a \.safetensors file or a diffusers folder, found nothing"
+    ):
+        found(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04pickle", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_file_that_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"other\.safetensors: expected .*, found "):
+        found(path)
+
+
+def test_a_folder_that_is_no_model(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a folder with model_index\.json, found none"):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_truncated_weights(copied, part):
+    with weights(copied, part).open("r+b") as file:
+        file.truncate(weights(copied, part).stat().st_size - 100)
+    with pytest.raises(ValueError, match=rf"{part}.*truncated"):
+        found(copied)
+
+
+def test_a_missing_tensor_is_told_when_the_part_is_loaded(copied, run):
+    tensors = load_file(weights(copied))
+    tensors.pop("conv_in.weight")
+    save_file(tensors, weights(copied))
+    with pytest.raises(ValueError, match=r"expected the \d+ tensors of its unet, found 1 missing"):
+        load_model(found(copied)).unet.load(run)
+
+
+def test_a_tensor_of_another_shape_is_told_when_the_part_is_loaded(copied, run):
+    tensors = load_file(weights(copied, "vae"))
+    tensors["quant_conv.bias"] = torch.zeros(3)
+    save_file(tensors, weights(copied, "vae"))
+    with pytest.raises(ValueError, match=r"'quant_conv\.bias' of shape \[8\]"):
+        load_model(found(copied)).vae.load(run)
+
+
+def test_a_vocabulary_that_is_damaged(copied, run):
+    (copied / "tokenizer" / "vocab.json").write_text("{")
+    with pytest.raises(ValueError, match=r"vocab\.json"):
+        load_model(found(copied)).text_encoder.tokenizer(run)
+
+
+def test_loading_is_the_librarys(model, model_folder, run):
+    direct = load_unet(found(model_folder), "cpu", torch.float32)
+    assert torch.equal(direct.state_dict()["out.2.weight"], model.unet.load(run).state_dict()["out.2.weight"])

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as pillow
+
+from nodegraph_nodes.mask import blurred, dilated, mask, resized
+from nodegraph_nodes.types import Image, Mask
+
+
+def random_mask(height=9, width=12, batch=1):
+    return Mask(torch.rand(batch, height, width, generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """A file of one row: grey 128, red, a half transparent blue."""
+    path = tmp_path / "colours.png"
+    row = np.array([[[128, 128, 128, 255], [255, 0, 0, 255], [0, 0, 255, 128]]], np.uint8)
+    pillow.fromarray(row).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [
+        ("luminance", [128 / 255, 0.299, 0.114]),
+        ("red", [128 / 255, 1, 0]),
+        ("green", [128 / 255, 0, 0]),
+        ("blue", [128 / 255, 0, 1]),
+        ("alpha", [1, 1, 128 / 255]),
+    ],
+)
+def test_the_channels_of_a_file(colours, channel, expected):
+    assert mask(path=colours, channel=channel).values[0, 0].tolist() == pytest.approx(expected)
+
+
+def test_the_channels_of_a_picture():
+    picture = Image(torch.tensor([[[[1.0, 0.5, 0.25]]]]))
+    assert mask(image=picture, channel="blue").values.tolist() == [[[0.25]]]
+    assert mask(image=picture).values.item() == pytest.approx(0.299 + 0.5 * 0.587 + 0.25 * 0.114)
+
+
+def test_luminance_of_grey_is_that_grey():
+    greys = torch.arange(256) / 255
+    picture = Image(greys[None, None, :, None].expand(1, 1, 256, 3))
+    assert torch.equal(mask(image=picture).values[0, 0], greys)
+
+
+def test_sixteen_bits_of_a_file_are_kept(tmp_path):
+    pillow.fromarray(np.array([[1, 40001]], np.uint16)).save(tmp_path / "deep.png")
+    assert mask(path=tmp_path / "deep.png").values[0, 0].tolist() == pytest.approx([1 / 65535, 40001 / 65535])
+
+
+def test_a_file_without_alpha_is_opaque(tmp_path):
+    pillow.new("RGB", (3, 2)).save(tmp_path / "opaque.png")
+    assert torch.equal(mask(path=tmp_path / "opaque.png", channel="alpha").values, torch.ones(1, 2, 3))
+
+
+def test_a_mask_of_a_mask_is_that_mask():
+    assert torch.equal(mask(mask=random_mask()).values, random_mask().values)
+
+
+def test_invert_and_threshold_in_this_order():
+    given = Mask(torch.tensor([[[0.2, 0.5, 0.8]]]))
+    assert mask(mask=given, invert=True).values.tolist() == [[pytest.approx([0.8, 0.5, 0.2])]]
+    assert mask(mask=given, threshold=0.5).values.tolist() == [[[0, 1, 1]]]
+    assert mask(mask=given, invert=True, threshold=0.6).values.tolist() == [[[1, 0, 0]]]
+
+
+@pytest.mark.parametrize("radius", [0.5, 1, 1.5, 2, 3.7, 20])
+def test_growing_takes_the_largest_within_a_disc(radius):
+    values = random_mask(batch=2).values
+    height, width = values.shape[1:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    expected = torch.empty_like(values)
+    for i in range(height):
+        for j in range(width):
+            expected[:, i, j] = values[:, (y - i) ** 2 + (x - j) ** 2 <= radius**2].amax(dim=-1)
+    assert torch.equal(dilated(values, radius), expected)
+    assert torch.equal(mask(mask=Mask(values), grow=radius).values, expected)
+
+
+def test_narrowing_undoes_growing_of_a_lone_square_and_leaves_the_edges():
+    values = torch.zeros(1, 21, 21)
+    values[0, 8:13, 8:13] = 1
+    grown = mask(mask=Mask(values), grow=4)
+    assert torch.equal(mask(mask=grown, grow=-4).values, values)
+    white = Mask(torch.ones(1, 5, 5))
+    assert torch.equal(mask(mask=white, grow=-2).values, white.values)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1, 2.5])
+def test_a_blur_is_a_gaussian(sigma):
+    values = torch.zeros(1, 41, 41)
+    values[0, 20, 20] = 1
+    soft = blurred(values, sigma)[0]
+    assert soft.sum().item() == pytest.approx(1, abs=1e-5)
+    distances = torch.arange(41) - 20.0
+    if sigma >= 1:
+        spread = (soft.sum(dim=0) * distances**2).sum().sqrt().item()
+        assert spread == pytest.approx(sigma, rel=0.05)
+    assert torch.allclose(soft, soft.T)
+    assert torch.equal(soft[distances.abs() > math.ceil(3 * sigma)], torch.zeros_like(soft[distances.abs() > math.ceil(3 * sigma)]))
+
+
+def test_a_blur_keeps_what_is_even():
+    assert torch.allclose(mask(mask=Mask(torch.ones(1, 4, 3)), blur=50).values, torch.ones(1, 4, 3))
+    assert not mask(mask=Mask(torch.zeros(1, 4, 3)), blur=2).values.any()
+
+
+def test_values_stay_between_black_and_white():
+    values = mask(mask=random_mask(batch=2), grow=2, blur=1.3).values
+    assert values.shape == (2, 9, 12)
+    assert values.min() >= 0
+    assert values.max() <= 1
+
+
+def test_resizing_tells_and_keeps_black_and_white(run):
+    half = torch.zeros(1, 40, 40)
+    half[:, :20] = 1
+    small = resized(Mask(half), (10, 8), run).values
+    assert small.shape == (1, 10, 8)
+    assert torch.allclose(small[:, :3], torch.ones(1, 3, 8))
+    assert not small[:, 7:].any()
+    assert run.notices == ["the mask is 40x40 and the picture 8x10: the mask is resized"]
+    assert resized(Mask(half), (40, 40), run).values is half
+    assert len(run.notices) == 1
+
+
+def test_a_mask_is_made_from_something():
+    with pytest.raises(ValueError, match="one of path, mask and image; it is given none of them"):
+        mask()
+
+
+def test_a_picture_between_nodes_has_no_alpha():
+    with pytest.raises(ValueError, match=r"no alpha channel. Give the path"):
+        mask(image=Image(torch.ones(1, 2, 2, 3)), channel="alpha")
+
+
+@pytest.mark.parametrize(
+    ("literals", "said"),
+    [
+        ({"path": None, "mask": None, "image": None}, "it is given none of them"),
+        ({"path": "a.png", "mask": None}, "it is given path and image"),  # `image` is linked: it is no literal
+        ({"path": None, "mask": None, "channel": "alpha"}, "only a file has an alpha channel"),
+        ({"path": "a.png", "mask": None, "image": None, "channel": "alpha"}, None),
+        ({"path": None, "image": None}, None),
+    ],
+)
+def test_what_a_check_says_of_the_sources(plugins, literals, said):
+    check = plugins.nodes.get("Mask").value.check
+    assert check is not None
+    messages = list(check(**literals))
+    assert len(messages) == (0 if said is None else 1)
+    assert said is None or said in messages[0]

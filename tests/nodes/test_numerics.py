@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nodegraph_nodes import numerics
+
+
+def test_the_fingerprint_is_told_without_torch():
+    code = "import sys; from nodegraph_nodes import numerics; numerics.fingerprint(); print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr
+
+
+def test_the_fingerprint_stays_and_names_the_torch_that_is_installed():
+    assert numerics.fingerprint() == numerics.fingerprint()
+    assert torch.__version__.split("+")[0] in numerics.fingerprint()
+
+
+@pytest.mark.parametrize("variable", numerics.VARIABLES)
+def test_what_the_environment_says_is_in_the_fingerprint(variable, monkeypatch):
+    monkeypatch.delenv(variable, raising=False)
+    before = numerics.fingerprint()
+    monkeypatch.setenv(variable, "0")
+    assert numerics.fingerprint() != before
+
+
+def test_instruction_sets_are_words():
+    assert all(flag and " " not in flag for flag in numerics.cpu_flags())
+
+
+def test_the_cpu_and_a_dtype_as_they_are_said():
+    found = numerics.resolve("cpu", "float16")
+    assert (found["device"], found["dtype"]) == ("cpu", "float16")
+    assert found["class"].startswith("cpu ")
+    minor = ".".join(torch.__version__.split(".")[:2])
+    assert found["class"].endswith(f" float16 torch {minor}")
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16"), ((), "float32")])
+def test_auto_on_a_cpu_is_bfloat16_where_it_is_fast(flags, dtype, monkeypatch):
+    monkeypatch.setattr(numerics, "cpu_flags", lambda: frozenset(flags))
+    found = numerics.resolve("cpu", "auto")
+    assert found["dtype"] == dtype
+    assert (" amx " in found["class"]) == ("amx_bf16" in flags)
+
+
+def test_the_class_differs_by_dtype():
+    assert numerics.resolve("cpu", "float32")["class"] != numerics.resolve("cpu", "bfloat16")["class"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is an accelerator")
+def test_auto_is_the_cpu_where_there_is_nothing_else():
+    assert numerics.resolve("auto", "float32")["device"] == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_auto_is_the_gpu_where_there_is_one():
+    found = numerics.resolve("auto", "auto")
+    assert found["device"] == "cuda"
+    assert found["class"].startswith("cuda sm_")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta", "hip"])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(ValueError, match=r"expected a device of auto, cpu, cuda, cuda:N or mps that is there, found"):
+        numerics.resolve(device, "auto")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "half", ""])
+def test_a_dtype_that_is_none(dtype):
+    with pytest.raises(ValueError, match=f"expected a dtype of auto, float32, bfloat16, float16, found '{dtype}'"):
+        numerics.resolve("cpu", dtype)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nodegraph.spec import MISSING
+from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_nodes import plugin
+from nodegraph_nodes.types import VAE, Conditioning, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
+
+NODES = {
+    "LoadModel": ({"model"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
+    "TextEncode": ({"text_encoder", "text", "clip_skip"}, {"output": Conditioning}),
+    "VAEEncode": ({"vae", "image", "sample", "seed"}, {"output": Latent}),
+    "VAEDecode": ({"vae", "latent"}, {"output": Image}),
+    "EmptyLatent": ({"vae", "width", "height", "batch"}, {"output": Latent}),
+    "Noise": ({"like", "seed", "draw"}, {"output": Noise}),
+    "Mask": ({"path", "mask", "image", "channel", "invert", "threshold", "grow", "blur"}, {"output": Mask}),
+    "UNetDenoise": ({"unet", "positive", "negative", "cfg"}, {"output": Denoiser}),
+    "Sampler": (
+        {
+            "denoiser",
+            "latent",
+            "noise",
+            "mask",
+            "sampler",
+            "schedule",
+            "steps",
+            "start_step",
+            "end_step",
+            "strength",
+            "step_noise",
+            "options",
+        },
+        {"output": Latent},
+    ),
+    "Composite": ({"image", "original", "mask"}, {"output": Image}),
+}
+"""The names that workflows say: whoever changes one breaks them."""
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_names_that_workflows_say(plugins, name):
+    entry = plugins.nodes.get(name)
+    inputs, outputs = NODES[name]
+    assert {port.name for port in entry.value.inputs} == inputs
+    assert {port.name: port.type for port in entry.value.outputs} == outputs
+    assert entry.value.doc
+    assert entry.origin.plugin == "nodegraph_nodes"
+
+
+def test_there_are_no_others(plugins):
+    assert {entry.name for entry in plugins.nodes.entries() if entry.origin.plugin == "nodegraph_nodes"} == set(NODES)
+
+
+def test_what_computes_with_a_network_has_the_device_in_its_key(plugins):
+    numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
+    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "UNetDenoise", "Sampler"}
+
+
+def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(plugins):
+    assert plugins.registries["samplers"].names() == sorted(SAMPLERS)
+    assert plugins.registries["schedules"].names() == sorted(SCHEDULES)
+    sampler = plugins.nodes.get("Sampler").value
+    for port in sampler.inputs:
+        if port.choice is not None:
+            assert port.default in plugins.registries[port.choice.registry]
+    assert sampler.input("latent").default is MISSING
+
+
+def test_values_are_stored_and_loaded_models_are_not(plugins):
+    for kind in (Image, Mask, Latent, Conditioning, Noise):
+        assert plugins.codecs.for_type(kind).name == kind.__name__.lower()
+    for kind in (UNetModel, VAE, TextEncoder, Denoiser):
+        assert plugins.codecs.for_type(kind) is None
+
+
+def test_the_hooks_are_answered(plugins):
+    hook = plugins.manager.hook
+    assert "torch" in hook.numerics_fingerprint()
+    assert hook.resolve_numerics(device="cpu", dtype="float32")["device"] == "cpu"
+    hook.free_memory()
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ValueError("out of memory"), None),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_its_words(error, short):
+    assert plugin.is_out_of_memory(error) is short
+
+
+def test_asking_after_memory_imports_no_torch():
+    code = (
+        "import sys; from nodegraph_nodes import plugin; plugin.free_memory(); plugin.is_out_of_memory(RuntimeError('x')); "
+        "print('torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr

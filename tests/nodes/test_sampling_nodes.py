@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
+from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_nodes.latent import noise
+from nodegraph_nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def prompts(model):
+    return tuple(text_encode(model.text_encoder, text) for text in ("a red house", "night"))
+
+
+@pytest.fixture(scope="module")
+def denoiser(model, prompts):
+    return unet_denoise(model.unet, *prompts, cfg=3.0)
+
+
+class Toward:
+    """Sees one latent in whatever it is given, and remembers at which noise levels it was asked."""
+
+    schedule = NoiseSchedule()
+
+    def __init__(self, target):
+        self.target, self.asked = target, []
+
+    def __call__(self, x, sigma):
+        self.asked.append(float(sigma))
+        return self.target.expand_as(x) * 1.0
+
+
+def start(batch=1, height=32, width=40):
+    h, w = -(-height // 8), -(-width // 8)
+    return Latent(torch.randn(batch, 4, h, w, generator=torch.Generator().manual_seed(8)), (height, width))
+
+
+def half_mask(height=32, width=40):
+    values = torch.zeros(1, height, width)
+    values[:, :, width // 2 :] = 1
+    return Mask(values)
+
+
+# --- UNetDenoise
+
+
+def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
+    network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
+    direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, prompt.embedding) for prompt in prompts), 3.0)
+    x = start().samples * 5
+    assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
+
+
+def test_cfg_1_leaves_the_negative_prompt_out(model, prompts):
+    positive, negative = prompts
+    x = start().samples
+    alone = unet_denoise(model.unet, positive, negative, cfg=1).function(x, 1.0)
+    assert torch.equal(alone, unet_denoise(model.unet, positive, positive, cfg=1).function(x, 1.0))
+    assert not torch.allclose(alone, unet_denoise(model.unet, positive, negative, cfg=2).function(x, 1.0))
+
+
+def test_a_prompt_of_another_model_is_refused(model, prompts):
+    other = Conditioning(torch.zeros(1, 77, 768))
+    with pytest.raises(ValueError, match=r"negative: expected a prompt of width 32, .* found 768; encode it with the text encoder"):
+        unet_denoise(model.unet, prompts[0], other)
+
+
+def test_prompts_of_different_length(model, prompts):
+    longer = text_encode(model.text_encoder, "a red house at night " * 4)
+    assert unet_denoise(model.unet, longer, prompts[1]).function(start().samples, 1.0).isfinite().all()
+
+
+# --- Sampler: the same as the library used directly
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+@pytest.mark.parametrize(("schedule", "strength"), [("karras", 1.0), ("normal", 0.6)])
+def test_the_node_gives_what_the_library_gives(denoiser, name, schedule, strength):
+    given, drawn = start(batch=2), noise(start(batch=2), seed=3)
+    result = sampler(denoiser, given, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
+    sigmas = sigmas_for(SCHEDULES[schedule], NoiseSchedule(), STEPS, strength)
+    direct = sample(denoiser.function, given.samples, drawn.values, SAMPLERS[name], sigmas, seed=3)
+    assert result.size == given.size
+    assert torch.equal(result.samples, direct)
+
+
+def test_with_a_mask_options_and_the_step_noise_of_comfyui(denoiser):
+    given, drawn = start(), noise(start(), seed=3)
+    result = sampler(
+        denoiser,
+        given,
+        drawn,
+        mask=half_mask(),
+        sampler="euler_ancestral",
+        schedule="simple",
+        steps=STEPS,
+        step_noise="comfyui",
+        options={"eta": 0.5},
+    )
+    direct = sample(
+        denoiser.function,
+        given.samples,
+        drawn.values,
+        SAMPLERS["euler_ancestral"],
+        sigmas_for(SCHEDULES["simple"], NoiseSchedule(), STEPS),
+        mask=half_mask().values,
+        step_noise="comfyui",
+        seed=3,
+        options={"eta": 0.5},
+    )
+    assert torch.equal(result.samples, direct)
+
+
+def test_each_step_is_told(denoiser, run):
+    sampler(denoiser, start(), noise(start(), seed=1), steps=STEPS, run=run)
+    assert run.steps == [(i, STEPS) for i in range(1, STEPS + 1)]
+
+
+# --- where a run starts and ends
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "euler_ancestral"])
+def test_picture_k_of_a_batch_is_the_same_as_alone(denoiser, name):
+    batch = Latent(torch.zeros(2, 4, 4, 5), (32, 40))
+    alone = Latent(torch.zeros(1, 4, 4, 5), (32, 40))
+    together = sampler(denoiser, batch, noise(batch, seed=7), sampler=name, steps=STEPS).samples
+    for k in range(2):
+        single = sampler(denoiser, alone, noise(alone, seed=7 + k), sampler=name, steps=STEPS).samples
+        assert torch.allclose(together[k], single[0], rtol=1e-3, atol=1e-3 * single.std().item())
+
+
+def test_two_samplers_complete_one_run(denoiser):
+    given = start()
+    drawn, none = noise(given, seed=4), noise(given, seed=4, draw="none")
+    whole = sampler(denoiser, given, drawn, sampler="euler", steps=6)
+    first = sampler(denoiser, given, drawn, sampler="euler", steps=6, end_step=2)
+    second = sampler(denoiser, first, none, sampler="euler", steps=6, start_step=2)
+    assert torch.equal(second.samples, whole.samples)
+    assert not torch.allclose(first.samples, whole.samples)
+
+
+def test_an_end_beyond_the_last_step_is_the_last(denoiser):
+    given, drawn = start(), noise(start(), seed=4)
+    whole = sampler(denoiser, given, drawn, steps=STEPS)
+    assert torch.equal(sampler(denoiser, given, drawn, steps=STEPS, end_step=100).samples, whole.samples)
+
+
+def test_strength_0_keeps_the_latent_and_less_strength_keeps_more(denoiser):
+    given = start()
+    seen = Toward(given.samples + 1)
+    kept = sampler(Denoiser(seen), given, noise(given, seed=4), strength=0, steps=STEPS)
+    assert torch.equal(kept.samples, given.samples)
+    assert seen.asked == []
+    highest = []
+    for strength in (0.2, 0.5, 0.9, 1.0):
+        seen = Toward(given.samples)
+        sampler(Denoiser(seen), given, noise(given, seed=4), sampler="euler", steps=STEPS, strength=strength)
+        assert len(seen.asked) == STEPS
+        highest.append(seen.asked[0])
+    assert highest == sorted(highest)
+    assert highest[-1] == pytest.approx(NoiseSchedule().sigma_max)
+
+
+# --- masks
+
+
+def test_what_is_black_keeps_its_latent():
+    given = start()
+    target = torch.full((1, 4, 1, 1), 9.0)
+    result = sampler(Denoiser(Toward(target)), given, noise(given, seed=4), mask=half_mask(), sampler="euler", steps=STEPS).samples
+    assert torch.allclose(result[..., :2], given.samples[..., :2], atol=1e-5)
+    assert torch.allclose(result[..., 3:], target.expand_as(result[..., 3:]), atol=1e-5)
+
+
+def test_a_mask_of_another_size_is_resized_with_a_notice(run):
+    given = start()
+    result = sampler(
+        Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=half_mask(64, 80), steps=STEPS, run=run
+    )
+    assert torch.allclose(result.samples[..., :2], given.samples[..., :2], atol=1e-5)
+    assert run.notices == ["the mask is 80x64 and the picture 40x32: the mask is resized"]
+
+
+def test_a_mask_stays_in_place_where_the_latent_covers_more_than_the_picture():
+    given = start(height=32, width=33)  # five cells, the last of them for one column of pixels
+    mask = torch.zeros(1, 32, 33)
+    mask[:, :, 16:] = 1
+    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=Mask(mask), steps=STEPS).samples
+    assert torch.allclose(result[..., :2], given.samples[..., :2], atol=1e-5)
+    assert torch.allclose(result[..., 2:], torch.zeros(1, 4, 4, 3), atol=1e-5)
+
+
+def test_a_mask_for_each_picture():
+    given = start(batch=2)
+    masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
+    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=masks, steps=STEPS).samples
+    assert torch.allclose(result[0], given.samples[0], atol=1e-5)
+    assert torch.allclose(result[1], torch.zeros_like(result[1]), atol=1e-5)
+
+
+# --- what is refused
+
+
+def test_noise_for_another_latent_is_refused(denoiser):
+    with pytest.raises(ValueError, match=r"latent and noise of one shape .* draw the noise for this latent"):
+        sampler(denoiser, start(), noise(start(batch=2), seed=1))
+
+
+def test_three_masks_for_two_pictures_are_refused(denoiser):
+    with pytest.raises(ValueError, match="give one mask, or one for each picture"):
+        sampler(denoiser, start(batch=2), noise(start(batch=2), seed=1), mask=Mask(torch.ones(3, 32, 40)))
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"), [(lambda x: None, "found NoneType"), (lambda x: F.pad(x, (0, 1)), r"found shape \[1, 4, 4, 6\]")]
+)
+def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, found):
+    def strange(denoise, x, sigmas, *, noise, on_step):
+        return returned(x)
+
+    with pytest.raises(ValueError, match=f"a latent of shape .* from the sampler, {found}. Mend the sampler"):
+        sampler(denoiser, start(), noise(start(), seed=1), sampler=strange, steps=STEPS)
+
+
+@pytest.mark.parametrize(
+    ("literals", "said"),
+    [
+        ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both say where to start; leave one out"),
+        ({"steps": 20, "start_step": 15, "end_step": 10, "strength": 1.0}, "start_step 15 lies behind the last step, 10"),
+        ({"steps": 10, "start_step": 15, "end_step": 20, "strength": 1.0}, "start_step 15 lies behind the last step, 10"),
+        ({"sampler": SAMPLERS["euler_ancestral"], "options": {"etta": 1.0}}, "did you mean 'eta'"),
+        ({"sampler": SAMPLERS["euler_ancestral"], "options": {"eta": "much"}}, "expected a number, found 'much'"),
+        ({"steps": 20, "start_step": 5, "end_step": 10, "strength": 1.0, "sampler": SAMPLERS["euler"], "options": None}, None),
+    ],
+)
+def test_what_a_check_says(plugins, literals, said):
+    messages = list(plugins.nodes.get("Sampler").value.check(**literals))
+    assert len(messages) == (0 if said is None else 1)
+    assert said is None or said in messages[0]

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nodegraph_diffusion.prompt import encode_prompt
+from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.types import Conditioning
+from tests.small_model import UNET
+
+LONG = "a red house at night a blue boat " * 3  # 24 words, each one token
+
+
+def test_a_prompt_is_encoded_as_the_library_does(model, model_folder, run):
+    encoded = text_encode(model.text_encoder, "a (red:1.3) house", run=run)
+    expected = encode_prompt(model.text_encoder.load(run), load_tokenizer(model_folder / "tokenizer"), "a (red:1.3) house")
+    assert isinstance(encoded, Conditioning)
+    assert encoded.embedding.dtype == torch.float32
+    assert encoded.embedding.shape == (1, 16, UNET.context_dim)
+    assert torch.equal(encoded.embedding, expected)
+    assert run.notices == []
+
+
+def test_an_empty_prompt_is_one(model, run):
+    assert text_encode(model.text_encoder, "", run=run).embedding.shape == (1, 16, UNET.context_dim)
+    assert run.notices == []
+
+
+def test_a_long_prompt_is_read_in_chunks_with_a_notice(model, run):
+    assert text_encode(model.text_encoder, LONG, run=run).embedding.shape == (1, 32, UNET.context_dim)
+    (notice,) = run.notices
+    assert notice.startswith("the prompt is longer than the 14 tokens that the model reads at once: it is read in 2 chunks")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a red hut", "does not hold 'hut'; what"),
+        ("a hut, a cat", "does not hold 'hut' and 'cat'; what"),
+        (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; what it has to spell means little to it"),
+    ],
+)
+def test_words_that_the_vocabulary_only_spells_are_named(model, run, text, said):
+    text_encode(model.text_encoder, text, run=run)
+    assert said in run.notices[0]
+
+
+def test_clip_skip_reads_an_earlier_layer(model, run):
+    last, earlier = (text_encode(model.text_encoder, "a red boat", clip_skip=skip, run=run).embedding for skip in (1, 2))
+    assert not torch.allclose(last, earlier)
+
+
+def test_clip_skip_beyond_the_first_layer_is_refused(model, run):
+    with pytest.raises(ValueError, match="clip_skip: expected at most 2, the layers of this text encoder, found 3"):
+        text_encode(model.text_encoder, "a red boat", clip_skip=3, run=run)
+    assert not run.residents
+
+
+def test_network_and_tokenizer_are_loaded_once(model, run):
+    for text in ("a", "red", "boat"):
+        text_encode(model.text_encoder, text, run=run)
+    assert len(run.residents) == 2

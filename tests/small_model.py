@@ -1,0 +1,66 @@
+"""A model of made-up weights, as a diffusers folder: every part of a real one, in a few hundred kilobytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from nodegraph_diffusion.checkpoint import save_diffusers
+from nodegraph_diffusion.clip import CLIPTextModel
+from nodegraph_diffusion.config import CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.tokenizer import END, START, WORD_END, byte_alphabet
+from nodegraph_diffusion.unet import UNet
+from nodegraph_diffusion.vae import AutoencoderKL
+from tests import synthetic
+
+WORDS = ("a", "red", "house", "blue", "boat", "at", "night")
+UNET = UNetConfig(
+    model_channels=16,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    attention=(True, False),
+    num_heads=2,
+    context_dim=32,
+    norm_groups=8,
+)
+VAE = VAEConfig(channels=16, channel_mult=(1, 1, 2, 2), num_res_blocks=1, norm_groups=8)
+SIDE = 32  # pixels: the native size
+
+
+def save_small_model(folder: Path, salt: str = "") -> Path:
+    """Write the model to `folder` and return that. Another `salt` gives another denoising network."""
+    tokenizer = folder.with_name(f"{folder.name}-tokenizer")
+    vocabulary = _write_tokenizer(tokenizer)
+    text = CLIPTextConfig(vocab_size=vocabulary, width=UNET.context_dim, layers=2, heads=2, max_length=16, mlp_width=64)
+    networks = UNet(UNET), AutoencoderKL(VAE), CLIPTextModel(text)
+    for network, prefix in zip(networks, (salt, "", ""), strict=True):
+        synthetic.fill(network, prefix)
+    save_diffusers(folder, *networks, NoiseSchedule(), tokenizer, sample_size=SIDE, dtype=torch.float32)
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> int:
+    """A vocabulary of CLIP's format that spells everything and knows `WORDS`; returns its size."""
+    alphabet = byte_alphabet()
+    merges: dict[tuple[str, str], None] = {}
+    for word in WORDS:
+        pieces = [*word[:-1], word[-1] + WORD_END]
+        while len(pieces) > 1:
+            merges[pieces[0], pieces[1]] = None
+            pieces[:2] = [pieces[0] + pieces[1]]
+    joined = dict.fromkeys(left + right for left, right in merges)
+    tokens = [*alphabet, *(byte + WORD_END for byte in alphabet), *joined, START, END]
+    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    folder.mkdir(parents=True)
+    files = {
+        "vocab.json": json.dumps({token: i for i, token in enumerate(tokens)}),
+        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges), ""]),
+        "special_tokens_map.json": json.dumps(special),
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 16, **special}),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return len(tokens)
