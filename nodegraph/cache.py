@@ -6,6 +6,7 @@ there is no cache directory, is held in memory for the life of the engine, withi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -36,32 +37,57 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Hit:
+    """A result that is there: its content key, what made it, and the digest of the value of each port."""
+
+    key: str
+    made: Made
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class _Held:
     values: Mapping[str, Any]
+    digests: Mapping[str, str]
     made: Made
 
 
 class Cache:
-    """The results there are, by key and port."""
+    """The results there are, by content key and port. May be asked from several threads."""
 
     def __init__(self, codecs: Codecs, store: Store | None, memory_bytes: int = MEMORY_BYTES) -> None:
         self.store = store
         self.codecs = codecs
         self._json = codecs.by_name("json")
+        self._aliases: dict[str, str] = {}
         self._sized: _Recent[_Held] = _Recent(memory_bytes)
         self._codeless: _Recent[_Held] = _Recent(KEPT_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
+        self._lock = threading.RLock()
 
-    def lookup(self, key: str, ports: Collection[str]) -> Made | None:
-        """What made the result of `key`, if all of `ports` can be loaded; else None."""
+    def resolve(self, static: str) -> str | None:
+        """The content key that a static key stands for, where that is known."""
+        return self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
+
+    def alias(self, static: str, content: str) -> None:
+        """Let `static` stand for `content` from now on."""
+        if static == content or self._aliases.get(static) == content:
+            return
+        self._aliases[static] = content
+        if self.store is not None and self.store.alias(static) != content:
+            self.store.put_alias(static, content)
+
+    def lookup(self, key: str, ports: Collection[str]) -> Hit | None:
+        """What is known of the result of `key`, if all of `ports` can be loaded; else None."""
         held = self._in_memory(key)
         wanted = [port for port in ports if held is None or port not in held.values]
         if held is not None and not wanted:
-            return held.made
+            return Hit(key, held.made, held.digests)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in wanted):
             return None
-        return Made(record.type, record.workflow, record.node, record.seconds, record.notices)
+        made = Made(record.type, record.workflow, record.node, record.seconds, record.notices)
+        return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()})
 
     def load(self, key: str, port: str) -> Any:
         """The value of a port. Raises Lost if it is gone since `lookup` or cannot be read; `lookup` then finds it no more."""
@@ -83,7 +109,12 @@ class Cache:
         record = self.store.record(key) if self.store is not None else None
         return record.outputs.get(port) if record is not None else None
 
-    def put(self, key: str, values: Mapping[str, Any], made: Made) -> list[str]:
+    def digest(self, value: Any) -> str | None:
+        """The digest of a value by its codec; None for one without."""
+        codec = self.codec(value)
+        return None if codec is None else codec.digest(value)
+
+    def put(self, key: str, values: Mapping[str, Any], digests: Mapping[str, str], made: Made) -> list[str]:
         """Keep a node's result, by port. Says what could not be stored."""
         stored: dict[str, Stored] = {}
         held: dict[str, Any] = {}
@@ -96,7 +127,7 @@ class Cache:
                 codeless = True
             else:
                 try:
-                    entry = self._store(codec, value)
+                    entry = self._store(codec, value, digests[port])
                 except Exception as error:
                     said.append(f"'{port}' could not be stored by codec '{codec.name}': {type(error).__name__}: {error}")
             if entry is not None:
@@ -109,7 +140,8 @@ class Cache:
             self.store.put_record(Record(key, made.type, made.workflow, made.node, time.time(), made.seconds, stored, made.notices))
         if held:
             tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
-            tier.put(key, _Held(held, made), cost)
+            with self._lock:
+                tier.put(key, _Held(held, digests, made), cost)
         return said
 
     def codec(self, value: Any) -> Codec | None:
@@ -144,25 +176,28 @@ class Cache:
     def clear(self) -> StoreInfo | None:
         """Remove every result, from memory and disk. Says what was removed from disk."""
         self.free()
+        self._aliases.clear()
         return self.store.clear() if self.store is not None else None
 
     def free(self) -> None:
         """Let go of what is held in memory."""
-        self._sized.clear()
-        self._codeless.clear()
+        with self._lock:
+            self._sized.clear()
+            self._codeless.clear()
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
         return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
 
-    def _store(self, codec: Codec, value: Any) -> Stored | None:
+    def _store(self, codec: Codec, value: Any, digest: str) -> Stored | None:
         if self.store is None:
             return None
         put = self.store.put_file(lambda path: codec.save(value, path), codec.suffix)
-        return Stored(codec.digest(value), put[0], codec.name, put[1]) if put is not None else None
+        return Stored(digest, put[0], codec.name, put[1]) if put is not None else None
 
     def _in_memory(self, key: str) -> _Held | None:
-        return self._codeless.get(key) or self._sized.get(key)
+        with self._lock:
+            return self._codeless.get(key) or self._sized.get(key)
 
 
 class _Recent(Generic[T]):

@@ -123,6 +123,12 @@ class Codecs:
             return None
         return next((self._by_type[base][0] for base in getattr(origin or kind, "__mro__", ()) if base in self._by_type), None)
 
+    def never(self, kind: Any) -> bool:
+        """Whether no value of a port of this type can be stored, whatever it turns out to be."""
+        if not isinstance(kind, type) or kind in (object, Any) or self.for_type(kind) is not None:
+            return False
+        return not any(issubclass(stored, kind) for stored in self._by_type)
+
     def by_name(self, name: str) -> Codec | None:
         return next((codec for codec, _ in self._by_type.values() if codec.name == name), None)
 

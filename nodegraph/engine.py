@@ -12,11 +12,11 @@ from nodegraph.cache import Cache
 from nodegraph.checking import build_graph
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.events import Event, Notice
-from nodegraph.executor import Surroundings
 from nodegraph.fingerprint import Fingerprints
 from nodegraph.givens import Override
 from nodegraph.graph import Graph
 from nodegraph.keys import KeyMaker, Keys
+from nodegraph.noderun import Surroundings
 from nodegraph.numerics import AUTO, Numerics, resolve
 from nodegraph.outputs import file_names
 from nodegraph.plan import Plan, make_plan
@@ -94,19 +94,22 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
         out: Path | str | None = None,
+        keep_going: bool = False,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`, or `targets` ("node", "node.port", an output's name, or handles) in their place.
 
         `params` gives params ("seed") and node inputs ("sampled.steps") other values. Nodes in `force`, and those below them, run
-        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written.
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`, a node
+        that fails stops only what is below it.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError, or Cancelled; with `raise_errors=False` what went
         wrong during the run is in the result's `error` instead.
         """
         self._cancelled.clear()
         graph = _wanting(self._checked(workflow, params, overrides, targets))
-        self._session = Session(graph, force, None if out is None else Path(out), self._surroundings(), self._within("runs"))
+        folder = None if out is None else Path(out)
+        self._session = Session(graph, force, folder, self._surroundings(), self._within("runs"), keep_going)
         try:
             result = self._session.execute(self._keys)
         finally:

@@ -1,33 +1,26 @@
-"""Running a plan: one node after the other, each value let go when its last consumer has run."""
+"""Running a plan: what is wanted is asked for, node by node, and each value let go when nobody can want it any more.
+
+A node is looked up by its content key as soon as the digests of all that it is fed are known; only where that misses are the
+values themselves asked for. So what is above a hit is not run, even if the hit shows only while the run goes on.
+"""
 
 from __future__ import annotations
 
+import enum
 import functools
-import threading
-import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import pluggy
-
-from nodegraph import returned
-from nodegraph.cache import Cache, Made
-from nodegraph.errors import Cancelled, NodeError, NodegraphError
-from nodegraph.events import Event, NodeCached, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice
-from nodegraph.fingerprint import Fingerprints
+from nodegraph.errors import NodegraphError
+from nodegraph.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.graph import GraphNode, Input, Many, Output, Value, Wire
-from nodegraph.keys import Keys
-from nodegraph.numerics import Numerics
+from nodegraph.lanes import Lanes
+from nodegraph.noderun import Outcome, Surroundings, Task, run_node, stopped
 from nodegraph.plan import Plan
-from nodegraph.residents import Residents
-from nodegraph.returned import Broken
-from nodegraph.spec import Run
 from nodegraph.store import Stored
-
-T = TypeVar("T")
 
 Delivery = Callable[[Output, Stored | None, Callable[[], Any]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that gives the value."""
@@ -45,134 +38,221 @@ class NodeReport:
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the engine lends to a run."""
+class _Need(enum.IntEnum):
+    """What somebody wants of a node."""
 
-    cache: Cache
-    hook: pluggy.HookRelay
-    files: Fingerprints
-    residents: Residents
-    numerics: Callable[[], Numerics]
-    emit: Callable[[Event], None]
-    cancelled: threading.Event
+    NOTHING = 0
+    DIGESTS = 1
+    RESULT = 2
 
 
 class Executor:
     """One pass over a plan. `deliver` is called for each output as soon as there is a value.
 
     `reports` is filled in as nodes are done with. `execute` raises what ended the run: NodeError, Cancelled, Lost if a cached value
-    went away meanwhile, or what `deliver` raises.
+    went away meanwhile, or what `deliver` raises. With `keep_going`, a node that fails stops only what is below it, and its error is
+    raised at the end.
     """
 
     def __init__(
         self,
         plan: Plan,
-        keys: Keys,
         surroundings: Surroundings,
         deliver: Delivery,
         reports: dict[str, NodeReport],
+        keep_going: bool = False,
     ) -> None:
-        self.plan, self.reports = plan, reports
-        self._keys, self._around, self._deliver = keys, surroundings, deliver
+        self.plan, self.reports, self.known = plan, reports, plan.known
+        self._around, self._deliver, self._keep_going = surroundings, deliver, keep_going
+        self._nodes = plan.graph.nodes
+        self._order = {name: i for i, name in enumerate(self._nodes)}
+        self._needs: dict[str, _Need] = {}
+        self._agenda: list[tuple[int, str]] = []  # a heap: what comes first in the graph is looked at first
+        self._blocked: dict[str, int] = {}
+        self._waiting: dict[_Need, dict[str, list[str]]] = {_Need.DIGESTS: {}, _Need.RESULT: {}}
         self._values: dict[Wire, Any] = {}
-        self._untrusted: set[str] = set()  # nodes whose key no longer says what they were made of
+        self._done: set[str] = set()
+        self._settled: set[str] = set()
+        self._started: set[str] = set()
+        self._failure: NodegraphError | None = None
+        self._lanes: Lanes[Task, Outcome] = Lanes(lambda task: run_node(task, surroundings))
         self._outputs: dict[str, list[Output]] = {}
         for output in plan.graph.outputs.values():
             self._outputs.setdefault(output.wire.node, []).append(output)
-        self._waiting = Counter(wire for name in plan.names("run") for wire in plan.graph.nodes[name].wires())
+        self._consumers = dict.fromkeys(self._nodes, 0)
+        for name in plan.names("run"):
+            for source in _sources(self._nodes[name]):
+                self._consumers[source] += 1
 
     def execute(self) -> None:
-        for name, action in self.plan.actions.items():
-            if action == "pruned":
-                self.reports.setdefault(name, NodeReport("pruned", key=self.plan.keys.get(name)))
-                continue
-            if self._around.cancelled.is_set():
-                raise _cancelled()
-            if action == "cached":
-                self._found(name)
-            else:
-                self._run(name)
-            for output in self._outputs.get(name, ()):
-                self._deliver(output, self._stored(output.wire), functools.partial(self._value, output.wire))
-            self._release(name)
+        for name in self.plan.names("pruned"):
+            self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
+        for name in self._outputs:
+            self._want(name, _Need.RESULT)
+        try:
+            while True:
+                while self._agenda:
+                    self._look_at(heapq.heappop(self._agenda)[1])
+                if self._around.cancelled.is_set():
+                    raise stopped()
+                if not self._lanes.busy and (not self._lanes.waiting or self._stopping):
+                    break
+                self._take(*self._lanes.next())  # no name for these: what a finished node was given could not go
+        except KeyboardInterrupt:
+            self._around.cancelled.set()  # so that what runs in other threads stops at its next step
+            raise
+        finally:
+            self._lanes.close()
+        if self._failure is not None:
+            raise self._failure
 
-    # --- one node
+    @property
+    def _stopping(self) -> bool:
+        return self._failure is not None and not self._keep_going
+
+    # --- asking
+
+    def _want(self, name: str, need: _Need) -> None:
+        if self._needs.get(name, _Need.NOTHING) < need:
+            self._needs[name] = need
+            self._schedule(name)
+
+    def _schedule(self, name: str) -> None:
+        heapq.heappush(self._agenda, (self._order[name], name))
+
+    def _look_at(self, name: str) -> None:
+        """Take a node as far as it can go now: found, waiting for others, or ready to run."""
+        if name in self._settled or name in self._started or self._blocked.get(name):
+            return
+        if name in self.known.hits:
+            self._found(name)
+            return
+        node = self._nodes[name]
+        sources = _sources(node)
+        dark = [s for s in sources if s not in self._done and not self._has_digests(node, s)]
+        if dark:
+            self._block(name, dark, _Need.DIGESTS)
+        elif self.known.derive(name, self.plan.needed.get(name, frozenset())):
+            self._found(name)
+        elif self._needs[name] == _Need.DIGESTS and self._tells_enough(name):
+            self._wake(_Need.DIGESTS, name)
+        elif missing := [s for s in sources if s not in self._done]:
+            self._block(name, missing, _Need.RESULT)
+        elif not self._stopping:
+            self._make_ready(node)
+
+    def _has_digests(self, node: GraphNode, source: str) -> bool:
+        return all(self.known.digest(wire) is not None for wire in node.wires() if wire.node == source)
+
+    def _tells_enough(self, name: str) -> bool:
+        """Whether what consumers want to know of a node follows from its key, so that it need not run for that."""
+        wanted = self.plan.needed.get(name, frozenset())
+        return all(self.known.digest(Wire(name, port)) is not None for port in wanted)
+
+    def _block(self, name: str, sources: list[str], need: _Need) -> None:
+        self._blocked[name] = len(sources)
+        for source in sources:
+            self._waiting[need].setdefault(source, []).append(name)
+            self._want(source, need)
+
+    def _wake(self, need: _Need, name: str) -> None:
+        for waiter in self._waiting[need].pop(name, ()):
+            self._blocked[waiter] -= 1
+            if not self._blocked[waiter]:
+                self._schedule(waiter)
+
+    def _make_ready(self, node: GraphNode) -> None:
+        self._started.add(node.name)
+        keys = self.known.keys
+        own = node.spec.pure and node.name in keys.missing and node.name not in keys.forms
+        task = Task(
+            node,
+            {port: self._argument(given) for port, given in node.inputs.items()},
+            self.known.content.get(node.name),
+            self.plan.graph.workflow,
+            keys.files.get(node.name, {}),
+            self.plan.needed.get(node.name, frozenset()),
+            keys.missing[node.name] if own else None,
+        )
+        never = self._around.cache.codecs.never
+        models = (w.node for w in node.wires() if (port := self._nodes[w.node].spec.output(w.port)) and never(port.type))
+        self._lanes.add(task, numeric=node.spec.numeric, group=next(models, None) if node.spec.numeric else None)
+
+    # --- answers
 
     def _found(self, name: str) -> None:
-        notices = self.plan.notices.get(name, ())
+        hit = self.known.hits[name]
         if name not in self.reports:  # else it ran in an earlier pass
-            self.reports[name] = NodeReport("cached", key=self.plan.keys[name], notices=notices)
+            self.reports[name] = NodeReport("cached", key=hit.key, notices=hit.made.notices)
             self._around.emit(NodeCached(name))
-            for message in notices:
+            for message in hit.made.notices:
                 self._around.emit(Notice(name, message))
+        self._finish(name)
 
-    def _run(self, name: str) -> None:
-        node = self.plan.graph.nodes[name]
-        run = NodeRun(node, self._around, self._keys.files.get(name, {}))
-        arguments = {port: self._argument(given) for port, given in node.inputs.items()}
-        if node.spec.run_parameter is not None:
-            arguments[node.spec.run_parameter] = run
-        self._around.emit(NodeStarted(name))
-        started = time.perf_counter()
-        try:
-            values = self._checked(node, self._call(node, arguments))
-        except Cancelled:
-            raise
-        except Exception as error:
-            self._fail(node, error, time.perf_counter() - started, run)
-        seconds = time.perf_counter() - started
-        del arguments
-        for port, value in values.items():
+    def _take(self, task: Task, outcome: Outcome) -> None:
+        name = task.node.name
+        self._lanes.done(numeric=task.node.spec.numeric)
+        if outcome.hit is not None:
+            self.known.hits[name] = outcome.hit
+            self.known.made(name, outcome.hit.digests, kept=True)
+            self._found(name)
+            return
+        if outcome.error is not None:
+            self._fail(name, outcome)
+            return
+        if outcome.changed:
+            self.known.taint(name)
+        self.known.made(name, outcome.digests, kept=outcome.kept)
+        for port, value in outcome.values.items():
             self._values[Wire(name, port)] = value
-        self._keep(node, values, seconds, run)
-        key = self.plan.keys.get(name) if name not in self._untrusted else None
-        self.reports[name] = NodeReport("ran", seconds, key, tuple(run.notices))
-        self._around.emit(NodeFinished(name, seconds))
+        self.reports[name] = NodeReport("ran", outcome.seconds, task.key if outcome.kept else None, outcome.notices)
+        self._around.emit(NodeFinished(name, outcome.seconds))
+        self._finish(name)
 
-    def _call(self, node: GraphNode, arguments: Mapping[str, Any]) -> Any:
-        """What the function returns; when memory runs out, what can be freed is freed, and it is called once more."""
-        try:
-            return node.spec.function(**arguments)
-        except Exception as error:
-            if not self._is_out_of_memory(error):
-                raise
-        self._around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
-        self._around.cache.free()
-        self._around.residents.clear()
-        self._around.hook.free_memory()
-        return node.spec.function(**arguments)
+    def _fail(self, name: str, outcome: Outcome) -> None:
+        error = outcome.error
+        if not isinstance(error, NodegraphError):
+            assert error is not None
+            raise error
+        if self._around.cancelled.is_set():
+            raise error
+        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), outcome.notices)
+        self._around.emit(NodeFailed(name, error))
+        self._failure = self._failure or error
+        self._settle(name)
 
-    def _checked(self, node: GraphNode, result: Any) -> dict[str, Any]:
-        values = returned.by_port(node.spec, result)
-        for port, value in values.items():
-            codec = self._around.cache.codec(value)
-            wrong = codec.check(value) if codec is not None and value is not None else None
-            if wrong:
-                raise Broken(f"'{port}': {wrong}")
-        return values
+    def _finish(self, name: str) -> None:
+        """A node's result is there: hand it out, and let go of what was there only for it."""
+        self._done.add(name)
+        for output in self._outputs.get(name, ()):
+            self._deliver(output, self._stored(output.wire), functools.partial(self._value, output.wire))
+        self._settle(name)
+        for need in _Need.DIGESTS, _Need.RESULT:
+            self._wake(need, name)
 
-    def _fail(self, node: GraphNode, error: Exception, seconds: float, run: NodeRun) -> None:
-        failure = NodeError(node.name, node.spec.name, self._said(node, error), node.where)
-        self.reports[node.name] = NodeReport("failed", seconds, self.plan.keys.get(node.name), tuple(run.notices))
-        self._around.emit(NodeFailed(node.name, failure))
-        raise failure from error
+    def _settle(self, name: str) -> None:
+        """Nothing more is asked by `name`: nodes that nobody else may ask need not run, and their values can go."""
+        pending = deque([name])
+        while pending:
+            settled = pending.popleft()
+            if settled in self._settled:
+                continue
+            self._settled.add(settled)
+            if not self._consumers[settled]:
+                self._release(settled)
+            if self.plan.actions[settled] != "run":
+                continue
+            for source in _sources(self._nodes[settled]):
+                self._consumers[source] -= 1
+                if not self._consumers[source]:
+                    self._release(source)
+                    if source not in self._started and source not in self._outputs and source not in self._done:
+                        self.reports.setdefault(source, NodeReport("pruned", key=self.known.key(source)))
+                        pending.append(source)
 
-    def _keep(self, node: GraphNode, values: Mapping[str, Any], seconds: float, run: NodeRun) -> None:
-        """Put the result under its key, unless a file that is in the key, or in one above, changed while the run went on."""
-        files = self._keys.files.get(node.name, {})
-        if not all(self._around.files.unchanged(path, digest) for path, digest in files.items()):
-            run.notice("a file that it reads was changed during the run; its result is used but not kept")
-            self._untrusted.add(node.name)
-        elif any(wire.node in self._untrusted for wire in node.wires()):
-            self._untrusted.add(node.name)
-        key = self._keys.of.get(node.name)
-        if key is None and node.spec.pure and not any(wire.node in self._keys.missing for wire in node.wires()):
-            run.notice(f"its result is not kept: {self._keys.missing[node.name]}")
-        if key is not None and node.name not in self._untrusted:
-            made = Made(node.spec.name, self.plan.graph.workflow, node.name, seconds, tuple(run.notices))
-            for message in self._around.cache.put(key, values, made):
-                run.notice(message)
+    def _release(self, name: str) -> None:
+        for port in self._nodes[name].spec.outputs:
+            self._values.pop(Wire(name, port.name), None)
 
     # --- values
 
@@ -186,80 +266,17 @@ class Executor:
     def _value(self, wire: Wire) -> Any:
         """The value of a port; one in the cache is read when it is first wanted. Raises Lost."""
         if wire not in self._values:
-            self._values[wire] = self._around.cache.load(self.plan.keys[wire.node], wire.port)
+            value = self._around.cache.load(self.known.hits[wire.node].key, wire.port)
+            if not self._consumers[wire.node]:
+                return value
+            self._values[wire] = value
         return self._values[wire]
 
     def _stored(self, wire: Wire) -> Stored | None:
-        key = self._keys.of.get(wire.node) if wire.node not in self._untrusted else None
+        key = self.reports[wire.node].key
         return self._around.cache.stored(key, wire.port) if key is not None else None
 
-    def _release(self, name: str) -> None:
-        """Let go of what nobody waits for any more."""
-        node = self.plan.graph.nodes[name]
-        if self.plan.actions[name] == "run":
-            for wire in node.wires():
-                self._waiting[wire] -= 1
-                if not self._waiting[wire]:
-                    self._values.pop(wire, None)
-        for port in node.spec.outputs:
-            wire = Wire(name, port.name)
-            if not self._waiting[wire]:
-                self._values.pop(wire, None)
 
-    # --- failures
-
-    def _is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, MemoryError) or bool(self._around.hook.is_out_of_memory(error=error))
-
-    def _said(self, node: GraphNode, error: Exception) -> str:
-        """What went wrong, for people, and what to do next."""
-        plugin = node.origin.plugin
-        if isinstance(error, Broken):
-            return f"{error}. Nothing of it is kept; look at its inputs, or tell those who wrote plugin '{plugin}'"
-        if self._is_out_of_memory(error):
-            return f"memory ran out, twice ({_line(error)}). Give it less at once, or another --device or --dtype"
-        if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
-            return str(error)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        return (
-            f"{type(error).__name__}: {_line(error)} ({frame.filename}:{frame.lineno}). If its inputs are right, this is a mistake "
-            f"in plugin '{plugin}'; -v shows the whole way there"
-        )
-
-
-class NodeRun(Run):
-    """The `Run` of one node while it runs."""
-
-    def __init__(self, node: GraphNode, surroundings: Surroundings, files: Mapping[Any, str]) -> None:
-        self.notices: list[str] = []
-        self._node, self._around = node.name, surroundings
-        self._scope = (node.origin.identity, tuple(sorted(files.values())))  # a model swapped under its name is another
-
-    @functools.cached_property  # only nodes that compute with tensors ask, and the answer may import their library
-    def device(self) -> str:  # type: ignore[override]
-        return self._around.numerics().device
-
-    @functools.cached_property
-    def dtype(self) -> str:  # type: ignore[override]
-        return self._around.numerics().dtype
-
-    def step(self, i: int, n: int, preview: Any = None) -> None:
-        self._around.emit(NodeProgress(self._node, i, n, preview))
-        if self._around.cancelled.is_set():
-            raise _cancelled()
-
-    def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        return self._around.residents.get(self._scope, key, make)
-
-    def notice(self, message: str) -> None:
-        if message not in self.notices:  # a node that runs again says it again
-            self.notices.append(message)
-            self._around.emit(Notice(self._node, message))
-
-
-def _cancelled() -> Cancelled:
-    return Cancelled("the run was stopped; what was finished is kept")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "no message"
+def _sources(node: GraphNode) -> Iterable[str]:
+    """The nodes that feed `node`, each once."""
+    return dict.fromkeys(wire.node for wire in node.wires())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +10,7 @@ from nodegraph.cache import Cache
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph import Graph
 from nodegraph.keys import Keys
+from nodegraph.knowledge import Knowledge
 from nodegraph.registry import did_you_mean
 
 Action = Literal["run", "cached", "pruned"]
@@ -19,16 +20,22 @@ Action = Literal["run", "cached", "pruned"]
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 
-    `uncached` gives the reason for each node whose result is never kept, `needed` the ports whose values somebody wants, and
-    `notices` what a cached result had to say when it was made.
+    A node that is to run may still turn out to be cached, once what it is fed is known to be what it was; then what only it
+    needed does not run either. `uncached` gives the reason for each node whose result is never kept, `needed` the ports whose
+    values somebody may want.
     """
 
     graph: Graph
-    keys: Mapping[str, str]
+    known: Knowledge
     actions: Mapping[str, Action]
     uncached: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    notices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The best key that is known of each node: the content key, else the static one."""
+        keys = {name: self.known.key(name) for name in self.graph.nodes}
+        return {name: key for name, key in keys.items() if key is not None}
 
     def names(self, action: Action) -> list[str]:
         """The nodes with this action, in topological order."""
@@ -41,34 +48,29 @@ def make_plan(graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (
     A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it. Raises WorkflowError if one
     is no node.
     """
-    forced = _forced(graph, force)
+    known = Knowledge(graph, keys, cache, _forced(graph, force))
+    order = list(graph.nodes)
+    opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
+    for name in order:  # what is known above may tell the content key, though the static key is new
+        if name in opened and name not in known.hits:
+            known.derive(name, opened[name])
+    needed = _needed(graph, order, lambda name, ports: name in known.hits)
+    actions: dict[str, Action] = {}
+    for name in order:
+        actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
+    return Plan(graph, known, actions, keys.missing, {name: frozenset(ports) for name, ports in needed.items()})
+
+
+def _needed(graph: Graph, order: list[str], is_there: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:
+    """The ports that are wanted, walked back from the outputs as far as results are not there."""
     needed: dict[str, set[str]] = {}
     for output in graph.outputs.values():
         needed.setdefault(output.wire.node, set()).add(output.wire.port)
-    actions: dict[str, Action] = {}
-    notices: dict[str, tuple[str, ...]] = {}
-    for name in reversed(list(graph.nodes)):
-        ports = needed.get(name)
-        if ports is None:
-            actions[name] = "pruned"
-            continue
-        key = keys.of.get(name)
-        found = cache.lookup(key, ports) if key is not None and name not in forced else None
-        if found is not None:
-            actions[name] = "cached"
-            notices[name] = found.notices
-            continue
-        actions[name] = "run"
-        for wire in graph.nodes[name].wires():
-            needed.setdefault(wire.node, set()).add(wire.port)
-    return Plan(
-        graph,
-        keys.of,
-        {name: actions[name] for name in graph.nodes},
-        keys.missing,
-        {name: frozenset(ports) for name, ports in needed.items()},
-        notices,
-    )
+    for name in reversed(order):
+        if name in needed and not is_there(name, needed[name]):
+            for wire in graph.nodes[name].wires():
+                needed.setdefault(wire.node, set()).add(wire.port)
+    return needed
 
 
 def _forced(graph: Graph, force: Collection[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
@@ -17,18 +18,21 @@ class Residents:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
         """What is kept, or what `make()` gives, kept from now on."""
         place = (scope, key)
-        if place not in self._kept:
-            self._kept[place] = make()
-        self._kept.move_to_end(place)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        kept: T = self._kept[place]
+        with self._lock:  # what two nodes want at once is made once
+            if place not in self._kept:
+                self._kept[place] = make()
+            self._kept.move_to_end(place)
+            kept: T = self._kept[place]
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
         return kept
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()

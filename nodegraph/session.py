@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,9 +12,10 @@ from typing import Any
 
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
-from nodegraph.executor import Executor, NodeReport, Surroundings
+from nodegraph.executor import Executor, NodeReport
 from nodegraph.graph import Graph, Output, Wire
 from nodegraph.keys import Keys
+from nodegraph.noderun import Surroundings
 from nodegraph.outputs import Writer
 from nodegraph.plan import Plan, make_plan
 from nodegraph.record import RunRecord, new_run_id, provenance
@@ -25,14 +27,21 @@ class Session:
     """Runs a checked graph once. `out` is the folder for outputs, `records` the one for the run's record; None: none is written."""
 
     def __init__(
-        self, graph: Graph, force: Sequence[str], out: Path | None, surroundings: Surroundings, records: Path | None
+        self,
+        graph: Graph,
+        force: Sequence[str],
+        out: Path | None,
+        surroundings: Surroundings,
+        records: Path | None,
+        keep_going: bool = False,
     ) -> None:
         self.run = new_run_id()
-        self._graph, self._force, self._records = graph, force, records
+        self._graph, self._force, self._records, self._keep_going = graph, force, records, keep_going
         self._tell = surroundings.emit
         self._around = replace(surroundings, emit=self.emit)
         self._writer = None if out is None else Writer(out, graph, self._around.cache, self._provenance)
-        self._keys = Keys({}, {})
+        self._plan: Plan | None = None
+        self._telling = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
@@ -40,9 +49,10 @@ class Session:
 
     def emit(self, event: Event) -> None:
         """Pass an event on; notices are kept for the result."""
-        if isinstance(event, Notice):
-            self._notices.append(event)
-        self._tell(event)
+        with self._telling:  # nodes run in several threads
+            if isinstance(event, Notice):
+                self._notices.append(event)
+            self._tell(event)
 
     def execute(self, keys_of: Callable[[Graph], Keys]) -> Result:
         """Run, and write the record. What goes wrong once the plan is made is in the result, not raised."""
@@ -50,14 +60,13 @@ class Session:
         cache = self._around.cache
         if cache.store is not None:
             cache.store.start()
-        self._keys = keys_of(self._graph)
-        plan = make_plan(self._graph, self._keys, cache, self._force)
+        keys = keys_of(self._graph)
+        plan = self._plan = make_plan(self._graph, keys, cache, self._force)
         self.emit(RunStarted(self.run, self._graph.workflow, plan))
         error = self._guarded(plan)
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
-        for name, action in plan.actions.items():
-            left = NodeReport("pruned" if action == "pruned" else "skipped", key=plan.keys.get(name))
-            self._reports.setdefault(name, left)
+        for name in self._graph.nodes:
+            self._reports.setdefault(name, NodeReport("skipped", key=plan.known.key(name)))
         reports = {name: self._reports[name] for name in self._graph.nodes}
         seconds = time.perf_counter() - started
         if self._records is not None:
@@ -87,10 +96,11 @@ class Session:
         """Run the plan; where a cached value went away meanwhile, plan again with what is left."""
         while True:
             try:
-                Executor(plan, self._keys, self._around, self._deliver, self._reports).execute()
+                Executor(plan, self._around, self._deliver, self._reports, self._keep_going).execute()
             except Lost:
                 done = {name for name, report in self._reports.items() if report.status == "ran"}
-                plan = make_plan(self._graph, self._keys, self._around.cache, [n for n in self._force if n not in done])
+                force = [name for name in self._force if name not in done]
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._around.cache, force)
             else:
                 return
 
@@ -110,7 +120,8 @@ class Session:
             self.emit(OutputWritten(output.name, path))
 
     def _provenance(self) -> dict[str, str]:
-        return provenance(self.run, self._graph, self._document, self._keys.of)
+        assert self._plan is not None  # nothing is written before the plan is made
+        return provenance(self.run, self._graph, self._document, self._plan.keys)
 
     @cached_property
     def _document(self) -> str:

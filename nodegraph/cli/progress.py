@@ -76,7 +76,8 @@ class PlainProgress:
 
     def settled(self, node: str, state: str) -> None:
         """Nothing more will happen to a node."""
-        key = f"  {self.plan.keys[node][:_KEY_DIGITS]}" if self.verbose and self.plan and node in self.plan.keys else ""
+        known = self.plan.known.key(node) if self.verbose and self.plan else None
+        key = f"  {known[:_KEY_DIGITS]}" if known else ""
         self.line(f"{node.ljust(self.width)}  {state}{key}")
 
     def finished(self, event: events.RunFinished) -> None:

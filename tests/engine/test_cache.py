@@ -19,6 +19,16 @@ def key(i: int) -> str:
     return f"{i:064x}"
 
 
+def put(cache: Cache, at: str, values: dict[str, Any]) -> list[str]:
+    digests = {port: cache.digest(value) or f"{at}:{port}" for port, value in values.items()}
+    return cache.put(at, values, digests, MADE)
+
+
+def made(cache: Cache, at: str, ports: list[str]) -> Made | None:
+    hit = cache.lookup(at, ports)
+    return hit.made if hit is not None else None
+
+
 @pytest.fixture
 def cache(plugins: Plugins, tmp_path: Path) -> Cache:
     return Cache(plugins.codecs, Store(tmp_path / "cache"))
@@ -37,15 +47,15 @@ def in_memory(plugins: Plugins) -> Cache:
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "text", [1, [2.0, "x"], None], {"a": {"b": []}}])
 def test_plain_values_come_back_in_another_process(cache: Cache, elsewhere: Cache, value: Any) -> None:
-    assert cache.put(key(1), {"output": value}, MADE) == []
-    assert elsewhere.lookup(key(1), ["output"]) == MADE
+    assert put(cache, key(1), {"output": value}) == []
+    assert made(elsewhere, key(1), ["output"]) == MADE
     loaded = elsewhere.load(key(1), "output")
     assert loaded == value
     assert type(loaded) is type(value)
 
 
 def test_values_with_a_codec_come_back(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
-    cache.put(key(1), {"output": stubs.Blob(b"a", b"b")}, MADE)
+    put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
     assert elsewhere.load(key(1), "output") == stubs.Blob(b"a", b"b")
     stored = elsewhere.stored(key(1), "output")
     assert stored is not None
@@ -55,7 +65,7 @@ def test_values_with_a_codec_come_back(cache: Cache, elsewhere: Cache, stubs: ty
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_what_has_no_codec_stays_in_memory(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
     model = [stubs.Model("w")] if wrapped else stubs.Model("w")
-    assert cache.put(key(1), {"output": model}, MADE) == []
+    assert put(cache, key(1), {"output": model}) == []
     assert cache.load(key(1), "output") is model
     assert cache.stored(key(1), "output") is None
     assert elsewhere.lookup(key(1), ["output"]) is None
@@ -64,9 +74,9 @@ def test_what_has_no_codec_stays_in_memory(cache: Cache, elsewhere: Cache, stubs
 def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
     cache: Cache, elsewhere: Cache, stubs: types.ModuleType
 ) -> None:
-    cache.put(key(1), {"model": stubs.Model("w"), "size": 3}, MADE)
-    assert cache.lookup(key(1), ["model", "size"]) == MADE
-    assert elsewhere.lookup(key(1), ["size"]) == MADE
+    put(cache, key(1), {"model": stubs.Model("w"), "size": 3})
+    assert made(cache, key(1), ["model", "size"]) == MADE
+    assert made(elsewhere, key(1), ["size"]) == MADE
     assert elsewhere.lookup(key(1), ["model", "size"]) is None
     assert elsewhere.load(key(1), "size") == 3
     with pytest.raises(Lost):
@@ -75,7 +85,7 @@ def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
 
 def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: types.ModuleType) -> None:
     for i in range(KEPT_WITHOUT_CODEC + 2):
-        cache.put(key(i), {"output": stubs.Model("w")}, MADE)
+        put(cache, key(i), {"output": stubs.Model("w")})
         cache.lookup(key(0), ["output"])  # used, so not the first to go
     found = [i for i in range(KEPT_WITHOUT_CODEC + 2) if cache.lookup(key(i), ["output"])]
     assert found == [0, *range(3, KEPT_WITHOUT_CODEC + 2)]
@@ -83,11 +93,11 @@ def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: type
 
 def test_without_a_directory_the_latest_bytes_are_held(in_memory: Cache, stubs: types.ModuleType) -> None:
     for i in range(4):
-        in_memory.put(key(i), {"output": stubs.Blob(b"x" * 40)}, MADE)
+        put(in_memory, key(i), {"output": stubs.Blob(b"x" * 40)})
     assert [i for i in range(4) if in_memory.lookup(key(i), ["output"])] == [2, 3]
-    in_memory.put(key(9), {"output": stubs.Blob(b"x" * 1000)}, MADE)
+    put(in_memory, key(9), {"output": stubs.Blob(b"x" * 1000)})
     assert in_memory.lookup(key(9), ["output"]) is None
-    in_memory.put(key(3), {"output": 1}, MADE)
+    put(in_memory, key(3), {"output": 1})
     assert in_memory.load(key(3), "output") == 1
     in_memory.free()
     assert in_memory.lookup(key(3), ["output"]) is None
@@ -102,7 +112,7 @@ def test_a_codec_that_fails_is_told_and_the_value_held(
         raise RuntimeError("broken codec")
 
     monkeypatch.setattr(stubs.BlobCodec, "save", save)
-    (said,) = cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    (said,) = put(cache, key(1), {"output": stubs.Blob(b"a")})
     assert "broken codec" in said
     assert cache.load(key(1), "output") == stubs.Blob(b"a")
 
@@ -112,7 +122,7 @@ def test_a_directory_that_takes_nothing_leaves_values_in_memory(plugins: Plugins
     warnings: list[str] = []
     cache = Cache(plugins.codecs, Store(tmp_path / "blocked" / "cache", warn=warnings.append))
     for i in range(3):
-        assert cache.put(key(i), {"output": stubs.Blob(b"a")}, MADE) == []
+        assert put(cache, key(i), {"output": stubs.Blob(b"a")}) == []
         assert cache.load(key(i), "output") == stubs.Blob(b"a")
     assert len(warnings) == 1
 
@@ -120,20 +130,20 @@ def test_a_directory_that_takes_nothing_leaves_values_in_memory(plugins: Plugins
 def test_a_value_that_cannot_be_read_is_found_no_more(
     elsewhere: Cache, cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    put(cache, key(1), {"output": stubs.Blob(b"a")})
     with monkeypatch.context() as patched:
         patched.setattr(stubs.BlobCodec, "load", lambda self, path: 1 / 0)
         with pytest.raises(Lost):
             elsewhere.load(key(1), "output")
     assert elsewhere.lookup(key(1), ["output"]) is None
-    elsewhere.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
-    assert elsewhere.lookup(key(1), ["output"]) == MADE
+    put(elsewhere, key(1), {"output": stubs.Blob(b"a")})
+    assert made(elsewhere, key(1), ["output"]) == MADE
 
 
 def test_a_stored_codec_that_is_gone_is_a_miss(
     cache: Cache, elsewhere: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.put(key(1), {"output": stubs.Blob(b"a")}, MADE)
+    put(cache, key(1), {"output": stubs.Blob(b"a")})
     monkeypatch.setattr(stubs.BlobCodec, "name", "renamed")
     assert elsewhere.lookup(key(1), ["output"]) is None
 
@@ -146,15 +156,15 @@ def test_an_export_is_made_once_for_equal_values(cache: Cache, elsewhere: Cache,
         assert codec is not None
         return cache.exported(codec, stored.digest, lambda: cache.load(at, "output"))
 
-    cache.put(key(1), {"output": stubs.Blob(b"a", b"b")}, MADE)
-    cache.put(key(2), {"output": stubs.Blob(b"a", b"b")}, MADE)
+    put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
+    put(cache, key(2), {"output": stubs.Blob(b"a", b"b")})
     assert files(cache, key(1)) == files(cache, key(2)) == files(elsewhere, key(1)) == [b"a", b"b"]
     assert (stubs.BlobCodec.exported, stubs.BlobCodec.decoded) == (1, 1)
 
 
 def test_clear_empties_memory_and_disk(cache: Cache, stubs: types.ModuleType) -> None:
-    cache.put(key(1), {"output": 1}, MADE)
-    cache.put(key(2), {"output": stubs.Model("w")}, MADE)
+    put(cache, key(1), {"output": 1})
+    put(cache, key(2), {"output": stubs.Model("w")})
     removed = cache.clear()
     assert removed is not None
     assert removed.records == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,9 @@ class BlobCodec:
 
     def check(self, value: Blob) -> str | None:
         return "it holds NaN" if b"nan" in value.items else None
+
+    def version(self, value: Blob) -> int:
+        return len(value.items)
 
     def size(self, value: Blob) -> int:
         return sum(map(len, value.items))
@@ -222,6 +226,50 @@ def steps(value: float = 0.0, n: int = 3, run: Run = Run()) -> float:
         run.step(i + 1, n, preview=i)
         STARTED.set()
     return value
+
+
+@node("Fold")
+def fold(text: str = "") -> str:
+    """The text in lower case: different texts may come to the same."""
+    CALLS.append("Fold")
+    return text.lower()
+
+
+@node("Describe")
+def describe(model: Model, text: str = "") -> str:
+    """Needs a model and a text."""
+    CALLS.append("Describe")
+    return f"{text} by {model.weights}"
+
+
+MEETING = threading.Barrier(2)
+
+
+@node("Meet")
+def meet(who: str) -> str:
+    """Returns once another one runs beside it."""
+    MEETING.wait(timeout=20)
+    return who
+
+
+ALONE = threading.Lock()
+
+
+@node("Alone", numeric=True)
+def alone(who: str) -> str:
+    """Fails if another one runs beside it."""
+    if not ALONE.acquire(blocking=False):
+        raise ValueError("two at once")
+    time.sleep(0.01)
+    ALONE.release()
+    return who
+
+
+@node("Trample")
+def trample(blob: Blob) -> int:
+    """Changes what it is given."""
+    blob.items += (b"mine",)
+    return len(blob.items)
 
 
 @node("Noticed")

@@ -1,0 +1,237 @@
+"""Running one node: its arguments in, its values checked, kept and out."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pluggy
+
+from nodegraph import returned
+from nodegraph.cache import Cache, Hit, Made
+from nodegraph.errors import Cancelled, NodeError, NodegraphError
+from nodegraph.events import Event, NodeProgress, NodeStarted, Notice
+from nodegraph.fingerprint import Fingerprints
+from nodegraph.graph import GraphNode
+from nodegraph.knowledge import value_of
+from nodegraph.numerics import Numerics
+from nodegraph.residents import Residents
+from nodegraph.returned import Broken
+from nodegraph.spec import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the engine lends to a run."""
+
+    cache: Cache
+    hook: pluggy.HookRelay
+    files: Fingerprints
+    residents: Residents
+    numerics: Callable[[], Numerics]
+    emit: Callable[[Event], None]
+    cancelled: threading.Event
+
+
+@dataclass(frozen=True)
+class Task:
+    """A node that is to run: its arguments, its content key, the files that are in the key, and the ports that are wanted.
+
+    Without a key the result is not kept; `unkept` says why, where that is the node's own doing.
+    """
+
+    node: GraphNode
+    arguments: Mapping[str, Any]
+    key: str | None
+    workflow: str
+    files: Mapping[Path, str] = field(default_factory=dict)
+    wanted: frozenset[str] = frozenset()
+    unkept: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: values and digests by port, or the hit that another process left meanwhile, or the error.
+
+    `kept`: the result was put under the content key. `changed`: a file that the node reads changed while it ran.
+    """
+
+    seconds: float
+    values: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    kept: bool = False
+    changed: bool = False
+    hit: Hit | None = None
+    error: BaseException | None = None
+
+
+def run_node(task: Task, around: Surroundings) -> Outcome:
+    """Run a node and keep its result. Errors are in the outcome, not raised; may be called from any thread."""
+    run = NodeRun(task.node, around, task.files)
+    started = time.perf_counter()
+    try:
+        with _sole(task, around) as hit:
+            if hit is not None:
+                return Outcome(time.perf_counter() - started, hit=hit)
+            around.emit(NodeStarted(task.node.name))
+            started = time.perf_counter()
+            values = _computed(task, run, around)
+            seconds = time.perf_counter() - started
+            return _kept(task, values, seconds, run, around)
+    except Cancelled as error:
+        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error)
+    except Exception as error:
+        failure = NodeError(task.node.name, task.node.spec.name, _said(task.node, error, around), task.node.where)
+        failure.__cause__ = error
+        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=failure)
+
+
+@contextlib.contextmanager
+def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
+    """Keeps other processes from computing the same; gives what one of them left while this one waited for it."""
+    store = around.cache.store
+    if task.key is None or store is None or not hasattr(store, "lock"):
+        yield None
+        return
+    with store.lock(task.key) as waited:
+        yield around.cache.lookup(task.key, task.wanted) if waited else None
+
+
+def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
+    """The values by port, checked. Raises Broken if the function did not keep to what a node is."""
+    arguments = dict(task.arguments)
+    if task.node.spec.run_parameter is not None:
+        arguments[task.node.spec.run_parameter] = run
+    before = _versions(arguments, around.cache)
+    result = _call(task.node, arguments, around)
+    for port, version in _versions(arguments, around.cache).items():
+        if before[port] != version:
+            raise Broken(f"it changed its input '{port}' in place, which others may read")
+    values = returned.by_port(task.node.spec, result)
+    for port, value in values.items():
+        codec = around.cache.codec(value)
+        wrong = codec.check(value) if codec is not None and value is not None else None
+        if wrong:
+            raise Broken(f"'{port}': {wrong}")
+    return values
+
+
+def _kept(task: Task, values: dict[str, Any], seconds: float, run: NodeRun, around: Surroundings) -> Outcome:
+    """Put the result under its key, unless a file that is in the key changed while the run went on."""
+    key = task.key
+    changed = not all(around.files.unchanged(path, digest) for path, digest in task.files.items())
+    if changed:
+        key = None
+        run.notice("a file that it reads was changed during the run; its result is used but not kept")
+    elif task.unkept is not None:
+        run.notice(f"its result is not kept: {task.unkept}")
+    digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, around.cache))}
+    if key is not None:
+        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices))
+        for message in around.cache.put(key, values, digests, made):
+            run.notice(message)
+    return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
+
+
+def _digest(value: Any, port: str, task: Task, key: str | None, cache: Cache) -> str | None:
+    declared = task.node.spec.output(port)
+    if declared is None or not cache.codecs.never(declared.type):
+        digest = cache.digest(value)
+        if digest is not None:
+            return digest
+    return None if key is None else value_of(key, port)
+
+
+def _versions(arguments: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
+    """What codecs offer to tell whether a value was changed in place, by port."""
+    versions = {}
+    for port, value in arguments.items():
+        codec = cache.codecs.for_type(type(value))
+        version = getattr(codec, "version", None)
+        if version is not None:
+            versions[port] = version(value)
+    return versions
+
+
+def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -> Any:
+    """What the function returns; when memory runs out, what can be freed is freed, and it is called once more."""
+    try:
+        return node.spec.function(**arguments)
+    except Exception as error:
+        if not _is_out_of_memory(error, around):
+            raise
+    around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
+    around.cache.free()
+    around.residents.clear()
+    around.hook.free_memory()
+    return node.spec.function(**arguments)
+
+
+def _is_out_of_memory(error: BaseException, around: Surroundings) -> bool:
+    return isinstance(error, MemoryError) or bool(around.hook.is_out_of_memory(error=error))
+
+
+def _said(node: GraphNode, error: Exception, around: Surroundings) -> str:
+    """What went wrong, for people, and what to do next."""
+    plugin = node.origin.plugin
+    if isinstance(error, Broken):
+        return f"{error}. Nothing of it is kept; look at its inputs, or tell those who wrote plugin '{plugin}'"
+    if _is_out_of_memory(error, around):
+        return f"memory ran out, twice ({_line(error)}). Give it less at once, or another --device or --dtype"
+    if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__}: {_line(error)} ({frame.filename}:{frame.lineno}). If its inputs are right, this is a mistake "
+        f"in plugin '{plugin}'; -v shows the whole way there"
+    )
+
+
+class NodeRun(Run):
+    """The `Run` of one node while it runs."""
+
+    def __init__(self, node: GraphNode, around: Surroundings, files: Mapping[Any, str]) -> None:
+        self.notices: list[str] = []
+        self._node, self._around = node.name, around
+        self._scope = (node.origin.identity, tuple(sorted(files.values())))  # a model swapped under its name is another
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """Where the run computes; asked of the plugins when a node first wants to know."""
+        return self._around.numerics().device
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]
+        """The dtype that the run computes in."""
+        return self._around.numerics().dtype
+
+    def step(self, i: int, n: int, preview: Any = None) -> None:
+        self._around.emit(NodeProgress(self._node, i, n, preview))
+        if self._around.cancelled.is_set():
+            raise stopped()
+
+    def resident(self, key: Hashable, make: Callable[[], T]) -> T:
+        return self._around.residents.get(self._scope, key, make)
+
+    def notice(self, message: str) -> None:
+        if message not in self.notices:  # a node that runs again says it again
+            self.notices.append(message)
+            self._around.emit(Notice(self._node, message))
+
+
+def stopped() -> Cancelled:
+    """What ends a run that somebody stopped."""
+    return Cancelled("the run was stopped; what was finished is kept")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"

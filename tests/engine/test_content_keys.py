@@ -1,0 +1,142 @@
+"""Results are filed under what a node was given: what comes out the same above is a hit below, in this process and the next."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Engine, NodeError, Workflow
+
+
+def described(text: str, weights: Path) -> Workflow:
+    """A text is folded and described by a model, which has no codec."""
+    workflow = Workflow("described")
+    folded = workflow.add("Fold", name="folded", text=text)
+    model = workflow.add("Load", name="model", path=str(weights))
+    workflow.output("said", workflow.add("Describe", name="said", model=model.model, text=folded))
+    return workflow
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights"
+    path.write_text("w")
+    return path
+
+
+def test_what_comes_out_the_same_recomputes_nothing_below(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path
+) -> None:
+    make_engine().run(described("A CAT", weights))
+    stubs.CALLS.clear()
+    result = make_engine().run(described("a cat", weights))
+    assert stubs.CALLS == ["Fold"]
+    assert (result.ran, result.cached, result.pruned) == (("folded",), ("said",), ("model",))
+    assert result["said"] == "a cat by w"
+
+
+def test_what_was_found_so_is_found_at_once_the_next_time(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path
+) -> None:
+    make_engine().run(described("A CAT", weights))
+    make_engine().run(described("a cat", weights))
+    stubs.CALLS.clear()
+    result = make_engine().run(described("a cat", weights))
+    assert stubs.CALLS == []
+    assert result.pruned == ("folded", "model")
+
+
+def test_a_plan_knows_what_is_the_same_above_without_running_it(
+    make_engine: Callable[..., Engine], weights: Path, stubs: types.ModuleType
+) -> None:
+    make_engine().run(described("A CAT", weights))
+    make_engine().run(described("a cat", weights), targets=["folded"])
+    plan = make_engine().plan(described("a cat", weights))
+    assert plan.actions == {"folded": "pruned", "model": "pruned", "said": "cached"}
+
+
+def test_another_value_above_is_a_miss_below(make_engine: Callable[..., Engine], weights: Path) -> None:
+    make_engine().run(described("a cat", weights))
+    result = make_engine().run(described("a dog", weights))
+    assert result.ran == ("folded", "model", "said")
+    weights.write_text("v")
+    result = make_engine().run(described("a dog", weights))
+    assert (result.ran, result["said"]) == (("model", "said"), "a dog by v")
+
+
+def test_a_file_written_anew_with_the_same_content_is_a_hit(make_engine: Callable[..., Engine], weights: Path) -> None:
+    make_engine().run(described("a cat", weights))
+    other = weights.with_name("copy")
+    other.write_text("w")
+    assert make_engine().run(described("a cat", other)).ran == ()
+
+
+@pytest.mark.parametrize("cache_dir", [None, "cache"])
+def test_below_an_impure_node_the_value_counts(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path, cache_dir: str | None
+) -> None:
+    workflow = Workflow("w")
+    dice = workflow.add("Dice", name="dice")
+    workflow.output("sum", workflow.add("Plus", name="sum", a=dice))
+    engine = make_engine(cache_dir=None if cache_dir is None else tmp_path / cache_dir)
+    assert engine.run(workflow)["sum"] == 2
+    stubs.CALLS.clear()  # the same number again
+    result = engine.run(workflow)
+    assert (result.ran, result.cached, result["sum"]) == (("dice",), ("sum",), 2)
+    result = engine.run(workflow)  # another one
+    assert result.ran == ("dice", "sum")
+
+
+def test_what_is_forced_runs_and_stops_where_its_value_is_what_it_was(make_engine: Callable[..., Engine], weights: Path) -> None:
+    make_engine().run(described("a cat", weights))
+    result = make_engine().run(described("a cat", weights), force=["folded"])
+    assert result.ran == ("folded", "model", "said")  # what is below a forced node is forced, too
+
+
+def test_branches_run_beside_each_other(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.output("one", workflow.add("Meet", name="one", who="a"))
+    workflow.output("two", workflow.add("Meet", name="two", who="b"))
+    result = engine.run(workflow)
+    assert (result["one"], result["two"]) == ("a", "b")
+
+
+def test_numeric_nodes_run_one_at_a_time(engine: Engine) -> None:
+    workflow = Workflow("w")
+    for i in range(12):
+        workflow.output(f"o{i}", workflow.add("Alone", who=str(i)))
+    assert engine.run(workflow).status == "done"
+
+
+def two_branches() -> Workflow:
+    workflow = Workflow("w")
+    broken = workflow.add("Fails", name="broken")
+    workflow.output("below", workflow.add("Plus", name="below", a=broken))
+    last = workflow.add("Number", name="first", value=1.0)
+    for i in range(5):
+        last = workflow.add("Plus", name=f"step{i}", a=last)
+    workflow.output("other", last)
+    return workflow
+
+
+def test_a_failing_branch_stops_the_others_unless_they_are_to_keep_going(make_engine: Callable[..., Engine]) -> None:
+    stopped = make_engine(cache_dir=None).run(two_branches(), raise_errors=False)
+    assert (stopped.status, stopped.failed) == ("failed", ("broken",))
+    assert stopped.nodes["step4"].status == stopped.nodes["below"].status == "skipped"
+    kept = make_engine(cache_dir=None).run(two_branches(), raise_errors=False, keep_going=True)
+    assert (kept.status, kept.failed) == ("failed", ("broken",))
+    assert kept.nodes["below"].status == "skipped"
+    assert kept["other"] == 6
+    assert isinstance(kept.error, NodeError)
+
+
+def test_an_input_changed_in_place_fails_the_node(engine: Engine) -> None:
+    workflow = Workflow("w")
+    blob = workflow.add("Make", name="blob")
+    workflow.output("count", workflow.add("Trample", name="trample", blob=blob))
+    with pytest.raises(NodeError, match="it changed its input 'blob' in place"):
+        engine.run(workflow)
+    assert [record.node for record in engine.cache.entries()] == ["blob"]
