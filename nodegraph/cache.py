@@ -86,6 +86,8 @@ class Cache:
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in wanted):
             return None
+        if self.store is not None:
+            self.store.touch(key)
         made = Made(record.type, record.workflow, record.node, record.seconds, record.notices)
         return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()})
 

@@ -12,6 +12,7 @@ from nodegraph.cache import Cache
 from nodegraph.checking import build_graph
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.events import Event, Notice
+from nodegraph.explain import Explained, explain
 from nodegraph.fingerprint import Fingerprints
 from nodegraph.givens import Override
 from nodegraph.graph import Graph
@@ -21,10 +22,12 @@ from nodegraph.numerics import AUTO, Numerics, resolve
 from nodegraph.outputs import file_names
 from nodegraph.plan import Plan, make_plan
 from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.record import last_forms
 from nodegraph.residents import Residents
 from nodegraph.result import Result
 from nodegraph.session import Session
-from nodegraph.store import Store, default_directory
+from nodegraph.settings import load as load_settings
+from nodegraph.store import Store
 from nodegraph.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 __all__ = ["DEFAULT", "Engine", "Result"]
@@ -42,9 +45,11 @@ DEFAULT: Final = _Default()
 class Engine:
     """Runs workflows, and keeps what they compute.
 
-    `cache_dir` is where results outlive the process; None keeps them in memory only. `device` and `dtype` say where and in what
-    tensors are computed; "auto" takes what is there. Plugins are found by entry points, in `plugin_dirs` and in
-    NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run (see `nodegraph.events`).
+    `cache_dir` is where results outlive the process, and `cache_size` how much is left of them at the end of a run: bytes, or text
+    such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory. `device`
+    and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points, in
+    `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run (see
+    `nodegraph.events`).
     """
 
     def __init__(
@@ -55,12 +60,13 @@ class Engine:
         plugin_dirs: Sequence[Path | str] = (),
         on_event: Callable[[Event], None] | None = None,
         plugins: Plugins | None = None,
+        cache_size: int | str | None = None,
     ) -> None:
-        place = default_directory() if isinstance(cache_dir, _Default) else cache_dir
-        self.cache_dir = None if place is None else Path(place)
+        settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
+        self.cache_dir = None if settings is None else settings.cache_dir
         self.device, self.dtype = device, dtype
         self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
-        store = None if self.cache_dir is None else Store(self.cache_dir, warn=self._warn)
+        store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
         self._files = Fingerprints(self._within("files.jsonl"))
@@ -85,6 +91,11 @@ class Engine:
         graph = _wanting(self._checked(workflow, params, overrides, targets))
         return make_plan(graph, self._keys(graph), self.cache, force)
 
+    def explain(self, plan: Plan) -> list[Explained]:
+        """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
+        runs = self._within("runs")
+        return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
+
     def run(
         self,
         workflow: Workflow,
@@ -100,8 +111,8 @@ class Engine:
         """Compute the outputs of `workflow`, or `targets` ("node", "node.port", an output's name, or handles) in their place.
 
         `params` gives params ("seed") and node inputs ("sampled.steps") other values. Nodes in `force`, and those below them, run
-        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`, a node
-        that fails stops only what is below it.
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`, a
+        node that fails stops only what is below it.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError, or Cancelled; with `raise_errors=False` what went
         wrong during the run is in the result's `error` instead.

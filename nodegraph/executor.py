@@ -50,8 +50,8 @@ class Executor:
     """One pass over a plan. `deliver` is called for each output as soon as there is a value.
 
     `reports` is filled in as nodes are done with. `execute` raises what ended the run: NodeError, Cancelled, Lost if a cached value
-    went away meanwhile, or what `deliver` raises. With `keep_going`, a node that fails stops only what is below it, and its error is
-    raised at the end.
+    went away meanwhile, or what `deliver` raises. With `keep_going`, a node that fails stops only what is below it, and its error
+    is raised at the end.
     """
 
     def __init__(

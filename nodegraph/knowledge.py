@@ -19,7 +19,8 @@ class Knowledge:
         self.graph, self.keys = graph, keys
         self.hits: dict[str, Hit] = {}
         self.content: dict[str, str] = {}
-        self._cache, self._forced = cache, forced
+        self.forced, self.codecs = forced, cache.codecs
+        self._cache = cache
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
 
@@ -35,7 +36,7 @@ class Knowledge:
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is there."""
         static = self.keys.of.get(name)
-        if static is None or name in self._forced:
+        if static is None or name in self.forced:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
         return self._look_up(name, content, ports)
@@ -51,7 +52,7 @@ class Knowledge:
         if content is None:
             return False
         self.content[name] = content
-        if name not in self._forced and self._look_up(name, content, ports):
+        if name not in self.forced and self._look_up(name, content, ports):
             self._note_alias(name)
             return True
         self._digests[name] = self._without_codec(name, content)
@@ -88,7 +89,7 @@ class Knowledge:
     def _without_codec(self, name: str, content: str) -> dict[str, str]:
         """The digests of a node's outputs that are never stored: they follow from its content key."""
         ports = self.graph.nodes[name].spec.outputs
-        return {port.name: value_of(content, port.name) for port in ports if self._cache.codecs.never(port.type)}
+        return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
         if any(wire.node in self._tainted for wire in self.graph.nodes[name].wires()):

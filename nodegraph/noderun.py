@@ -99,7 +99,7 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
 def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
     """Keeps other processes from computing the same; gives what one of them left while this one waited for it."""
     store = around.cache.store
-    if task.key is None or store is None or not hasattr(store, "lock"):
+    if task.key is None or store is None:
         yield None
         return
     with store.lock(task.key) as waited:

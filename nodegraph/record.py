@@ -5,22 +5,29 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.events import Status
 from nodegraph.executor import NodeReport
+from nodegraph.explain import written
 from nodegraph.files import write_whole
 from nodegraph.graph import Graph
+from nodegraph.keys import Form
 from nodegraph.numerics import Numerics
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+
+LOOKED_BACK: Final = 50
+"""How many of the latest runs are looked through for what a node was like before."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class RunRecord:
     numerics: Numerics | None
     reports: Mapping[str, NodeReport]
     outputs: Mapping[str, list[Path]]
+    forms: Mapping[str, Form]
 
     def write(self, folder: Path) -> None:
         """Write `<run>.json`. Best effort: that a cache directory takes nothing has been told when it was given results."""
@@ -54,10 +62,42 @@ class RunRecord:
             "versions": versions(self.graph),
             "platform": platform.platform(),
             "outputs": {name: [str(path.absolute()) for path in paths] for name, paths in self.outputs.items()},
-            "nodes": {name: {"type": self.graph.nodes[name].spec.name, **vars(report)} for name, report in self.reports.items()},
+            "peak_memory": _peak_memory(),
+            "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
         }
         with contextlib.suppress(OSError):
             write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+
+    def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
+        form = self.forms.get(name)
+        about = {"type": self.graph.nodes[name].spec.name, **vars(report)}
+        return about if form is None else {**about, "form": written(form)}
+
+
+def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the runs in `folder`, the latest first; what cannot be read is passed over."""
+    try:
+        paths = sorted(folder.glob("*.json"), reverse=True)
+    except OSError:
+        return
+    for path in paths:
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("format") == FORMAT:
+            yield record
+
+
+def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, Form]:
+    """The form that each of `nodes` had when it last was a part of `workflow`, from the latest runs."""
+    forms: dict[str, Form] = {}
+    for record in itertools.islice(read_runs(folder), LOOKED_BACK):
+        if record.get("workflow") == workflow:
+            for name, node in record["nodes"].items():
+                if name in nodes and name not in forms and "form" in node and node.get("status") in ("ran", "cached"):
+                    forms[name] = node["form"]
+    return forms
 
 
 def new_run_id() -> str:
@@ -76,6 +116,16 @@ def versions(graph: Graph) -> dict[str, str]:
     plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
     told = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
     return {"nodegraph": engine_version(), "python": platform.python_version(), **told}
+
+
+def _peak_memory() -> int | None:
+    """The most memory that this process has had, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @functools.cache

@@ -67,13 +67,16 @@ class Session:
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
             self._reports.setdefault(name, NodeReport("skipped", key=plan.known.key(name)))
+        if cache.store is not None:
+            cache.store.finish()
         reports = {name: self._reports[name] for name in self._graph.nodes}
         seconds = time.perf_counter() - started
         if self._records is not None:
             numeric = any(node.spec.numeric for node in self._graph.nodes.values())
             numerics = self._around.numerics() if numeric else None  # asked for the keys already
+            forms = plan.known.keys.forms
             record = RunRecord(
-                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs
+                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, forms
             )
             record.write(self._records)
         self.emit(RunFinished(status, seconds))

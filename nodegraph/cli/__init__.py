@@ -6,10 +6,12 @@ import click
 
 from nodegraph.cli.cache import cache
 from nodegraph.cli.check import check
+from nodegraph.cli.explain import explain
 from nodegraph.cli.group import Commands
 from nodegraph.cli.nodes import nodes
 from nodegraph.cli.plugins import plugins
 from nodegraph.cli.run import run
+from nodegraph.cli.runs import runs
 from nodegraph.cli.show import show
 
 __all__ = ["main"]
@@ -25,5 +27,5 @@ def main() -> None:
     """
 
 
-for _command in (run, check, show, nodes, plugins, cache):
+for _command in (run, check, explain, show, nodes, plugins, cache, runs):
     main.add_command(_command)

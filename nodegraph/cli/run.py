@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     help="Compute this node (or node.port) instead of the workflow's outputs; may be repeated.",
 )
 @click.option("--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated.")
+@click.option("--keep-going", is_flag=True, help="A node that fails stops only what is below it.")
 @cache_dir_option
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
@@ -55,6 +56,7 @@ def run(
     out: Path,
     targets: Sequence[str],
     force: Sequence[str],
+    keep_going: bool,
     cache_dir: Path | None,
     no_cache: bool,
     device: str,
@@ -86,6 +88,7 @@ def run(
                 overrides=overrides(settings),
                 targets=targets or None,
                 force=force,
+                keep_going=keep_going,
                 out=out,
                 raise_errors=False,
             )

@@ -242,6 +242,12 @@ def describe(model: Model, text: str = "") -> str:
     return f"{text} by {model.weights}"
 
 
+@node("Many")
+def many(text: str = "", numbers: list[float] = []) -> str:
+    """A text and numbers."""
+    return f"{text} {numbers}"
+
+
 MEETING = threading.Barrier(2)
 
 
