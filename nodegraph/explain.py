@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nodegraph.graph import Wire
 from nodegraph.plan import Action, Plan
 
 Written = Mapping[str, Any]
@@ -46,11 +47,12 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
         difference = next(_differences(before, written(form)), None)
         if difference is not None:
             return difference
-    for port, node in _links(written(form)["inputs"]):
-        if node in running:
-            return f"{port}: what '{node}' gives may be another"
-    codecs = plan.known.codecs
-    if all(codecs.never(port.type) for port in plan.graph.nodes[name].spec.outputs):
+    links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
+    links.sort(key=lambda link: plan.known.digest(link[1]) is not None)  # those whose value nobody knows yet come first
+    for port, wire in links:
+        return f"{port}: what '{wire.node}' gives may be another"
+    ports = (plan.graph.nodes[name].spec.output(port) for port in plan.needed.get(name, ()))
+    if all(port is not None and plan.known.codecs.never(port.type) for port in ports):
         return "its result lives in memory only, and something below needs it"
     if before is None:
         return "it has not run before as a part of this workflow"
@@ -137,12 +139,12 @@ def _link_as_list(given: Any) -> Any:
     return given
 
 
-def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Input and node of each link."""
+def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Wire]]:
+    """Each link, with the input that it feeds."""
     pending = [(port, given) for port, given in inputs.items()][::-1]
     while pending:
         port, given = pending.pop()
         if given[0] == "link":
-            yield port, given[1]
+            yield port, Wire(given[1], given[2])
         elif given[0] == "many":
             pending.extend((port, item) for item in given[1][::-1])

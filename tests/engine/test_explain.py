@@ -36,7 +36,7 @@ def test_before_the_first_run(engine: Engine, weights: Path) -> None:
     told = reasons(engine, workflow(weights))
     assert told["folded"] == ("run", "it has not run before as a part of this workflow")
     assert told["model"] == ("run", "its result lives in memory only, and something below needs it")
-    assert told["said"] == ("run", "model: what 'model' gives may be another")
+    assert told["said"] == ("run", "text: what 'folded' gives may be another")
 
 
 def test_after_a_run_everything_is_cached_or_not_needed(make_engine: Callable[..., Engine], weights: Path) -> None:
