@@ -127,3 +127,15 @@ def test_the_cache_is_listed_described_and_cleared(cli, greeting):
     assert json.loads(cli("cache", "info", "--json").stdout)["results"] == 0
     ran = cli("run", greeting, "--json")
     assert all(node["status"] == "ran" for node in ran.json["nodes"].values())
+
+
+def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "even.py").write_text(
+        "from nodegraph import hookimpl\n\n"
+        "def schedule_even(schedule, steps, *, least: float = 0.1):\n    '''Evenly spaced noise levels, then 0.'''\n\n"
+        "@hookimpl\ndef register_schedules(register):\n    register('even', schedule_even)\n"
+    )
+    listed = cli("schedules", "--plugin-dir", "mine").stdout
+    assert ["even", "Evenly", "spaced", "noise", "levels,", "then", "0.", "even"] in map(str.split, listed.splitlines())
+    assert "least = 0.1" in cli("schedules", "even", "--plugin-dir", "mine").stdout

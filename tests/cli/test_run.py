@@ -200,3 +200,41 @@ def test_editing_a_plugin_is_a_miss(cli, greeting, nodes_of):
 @pytest.mark.parametrize("args", [["--version"], ["--help"], ["run", "--help"]])
 def test_help_and_version_end_with_0(cli, args):
     assert cli(*args).exit_code == 0
+
+
+MEMORY = """
+from nodegraph import hookimpl, node
+
+state = {"free": False}
+
+
+@node("Hungry")
+def hungry() -> str:
+    if not state["free"]:
+        raise RuntimeError("no room left")
+    return "fed"
+
+
+@hookimpl
+def register_nodes(register):
+    register(hungry)
+
+
+@hookimpl
+def is_out_of_memory(error):
+    return True if "no room" in str(error) else None
+
+
+@hookimpl
+def free_memory():
+    state["free"] = True
+"""
+
+
+def test_a_node_that_runs_out_of_memory_is_tried_once_more(cli):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "hungry.py").write_text(MEMORY)
+    workflow = cli.write("nodegraph: 1\nnodes: {h: {use: Hungry}}\noutputs: {h: {from: $h}}\n")
+    ran = cli("run", workflow, "--plugin-dir", "mine")
+    assert ran.exit_code == 0, ran.stderr
+    assert "memory" in ran.stderr

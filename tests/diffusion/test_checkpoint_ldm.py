@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -25,6 +26,7 @@ from nodegraph_diffusion.checkpoint import (
     load_vae,
     verify,
 )
+from nodegraph_diffusion.unet import UNet
 from tests import synthetic
 from tests.diffusion import small
 
@@ -238,3 +240,29 @@ def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
     (tmp_path / "model.safetensors").write_bytes(content)
     with contextlib.suppress(CheckpointError):
         verify(detect(tmp_path / "model.safetensors"))
+
+
+@pytest.mark.slow
+def test_loading_needs_the_network_and_one_tensor(tmp_path):
+    pytest.importorskip("resource")
+    with torch.device("meta"):
+        big = UNet(dataclasses.replace(small.UNET, model_channels=160)).state_dict()
+    unet = {f"model.diffusion_model.{key}": torch.zeros(value.shape, dtype=torch.float16) for key, value in big.items()}
+    rest = {key: value for key, value in whole().items() if not key.startswith("model.diffusion_model.")}
+    file = save(tmp_path, rest | unet)
+    code = """
+import resource, sys, torch
+from nodegraph_diffusion.checkpoint import detect, load_unet, load_vae
+checkpoint = detect(sys.argv[1])
+load_vae(checkpoint, "cpu", torch.float32)                              # whatever is imported or started once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+unet = load_unet(checkpoint, "cpu", torch.float32)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before      # KiB on Linux
+tensors = [parameter.nbytes for parameter in unet.parameters()]
+mapped = sum(tensors) // 2                                              # the file's own pages, which the system may drop
+print((peak * 1024 - mapped) / (sum(tensors) + max(tensors)), sum(tensors))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    share, size = map(float, done.stdout.split())
+    assert size > 200e6
+    assert share < 1.1

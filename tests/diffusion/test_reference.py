@@ -29,7 +29,7 @@ from nodegraph_diffusion.unet import UNet
 from nodegraph_diffusion.vae import AutoencoderKL
 from tests import synthetic
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, but for a machine that is busy
 
 DATA = Path(__file__).parent.parent / "data" / "reference"
 SCALE = 0.18215

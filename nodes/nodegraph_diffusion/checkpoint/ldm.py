@@ -101,7 +101,7 @@ def _check_family(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
                 path,
                 expected="a Stable Diffusion 1.x model",
                 found=name,
-                hint="Give the file of a whole model of that family.",
+                hint="Give the file of a whole Stable Diffusion 1.x model.",
             )
     if missing:
         some = ", ".join(repr(key) for key in sorted(tensors)[:3]) or "no tensor"
