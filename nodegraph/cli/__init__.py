@@ -12,6 +12,7 @@ from nodegraph.cli.nodes import nodes
 from nodegraph.cli.plugins import plugins
 from nodegraph.cli.run import run
 from nodegraph.cli.runs import runs
+from nodegraph.cli.schema import schema
 from nodegraph.cli.show import show
 
 __all__ = ["main"]
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for _command in (run, check, explain, show, nodes, plugins, cache, runs):
+for _command in (run, check, explain, show, nodes, plugins, schema, cache, runs):
     main.add_command(_command)

@@ -1,0 +1,75 @@
+"""The schema for editors takes what nodegraph takes, and refuses what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from nodegraph.plugins import Plugins
+from nodegraph.schema import workflow_schema
+
+WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def validator(plugins: Plugins) -> jsonschema.Draft7Validator:
+    schema = workflow_schema(plugins)
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
+
+
+def workflow(**node: Any) -> dict[str, Any]:
+    return {"nodegraph": 1, "nodes": {"node": node}}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_shipped_workflows_are_valid(validator: jsonschema.Draft7Validator, path: Path) -> None:
+    assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"use": "Plus", "a": 1},
+        {"use": "Plus", "a": "$other.size", "b": 2.5},
+        {"use": "Draw", "seed": "random"},
+        {"use": "Total", "values": [1, "$other"]},
+        {"use": "Filtered", "text": "$params.text", "filter": "upper"},
+        {"use": "Contents", "path": "a.txt", "others": None},
+        {"use": "Anything", "value": {"a": [1]}},
+        {"use": "Weights", "model": "$load.model"},
+    ],
+)
+def test_what_is_right_is_valid(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
+    assert list(validator.iter_errors(workflow(**node))) == []
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"use": "Pluss", "a": 1},
+        {"a": 1},
+        {"use": "Plus"},
+        {"use": "Plus", "a": "one"},
+        {"use": "Plus", "a": 1, "c": 2},
+        {"use": "Draw", "seed": -1},
+        {"use": "Filtered", "text": "x", "filter": "lower"},
+        {"use": "Weights", "model": "w"},
+    ],
+)
+def test_what_is_wrong_is_not(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
+    assert list(validator.iter_errors(workflow(**node))) != []
+
+
+def test_outputs_and_params(validator: jsonschema.Draft7Validator) -> None:
+    good = workflow(use="Number") | {
+        "params": {"a": 1, "b": {"default": 2, "min": 0}},
+        "outputs": {"x": "$node", "y": {"from": "$node", "save": "{workflow}.json"}},
+    }
+    assert list(validator.iter_errors(good)) == []
+    assert list(validator.iter_errors(good | {"outputs": {"x": {"save": "y"}}})) != []
+    assert list(validator.iter_errors(good | {"output": {}})) != []
