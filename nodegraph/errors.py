@@ -3,6 +3,7 @@
     NodegraphError                  exit status
     ├── WorkflowError               2   the workflow or the call is wrong: every problem at once
     ├── PluginError                 2   a plugin is wrong, or two claim one name
+    ├── SettingsError               2   a flag, a variable or the config file says something that cannot be
     ├── NodeError                   1   a node failed while it ran
     ├── OutputError                 1   a result could not be written
     ├── CacheError                  1   the cache was asked for something that it cannot do
@@ -17,6 +18,7 @@ A message says what is wrong and where, what was expected and what was found, an
     E104 no such input                  E111 value out of range           E117, E118 wrong file name of an output
     E105 missing input                  E112 no such registered name      E120 --set, --target, --force of nothing
     E106 reference to nothing           E201, E211 to E213 while it ran   E301 to E305 plugins and devices
+    E401 unusable setting
 """
 
 from __future__ import annotations
@@ -72,6 +74,12 @@ class WorkflowError(NodegraphError):
 
 class PluginError(NodegraphError):
     """A plugin is wrong: it misspells a hook, registers something unusable, or takes a name that is taken."""
+
+    exit_status = 2
+
+
+class SettingsError(NodegraphError):
+    """A flag, an environment variable or the config file says something that cannot be."""
 
     exit_status = 2
 

@@ -1,145 +1,123 @@
-"""The cache directory: values as content-addressed files, and one small record for each key.
-
-    blobs/ab/<sha256 of the file><suffix>       values and exported files, never changed once written
-    records/ab/<content key>.json               an action record: which blobs a node's result is made of
-    aliases/ab/<static key>                     the content key that a static key stands for
-    exports/ab/<digest of a value><extension>.json      the files that a value was exported to
-    quarantine/                                 blobs whose content was found changed
+"""The results in a cache directory: values as content-addressed files, and one small record for each key.
 
 A file is written beside its place and renamed, blobs before the record that names them; so a process that is killed leaves nothing
 half-written. Nothing is unpickled. A directory that cannot be read or written costs the cache, never the run.
+
+`nodegraph.layout` tells where things lie and `nodegraph.stored` what is in them; `nodegraph.upkeep` looks after the whole.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from nodegraph.files import write_whole
-from nodegraph.fingerprint import Fingerprints, hash_file
+from nodegraph.fingerprint import Fingerprints, Stamp, hash_file
+from nodegraph.journal import Journal, Line
+from nodegraph.layout import BLOB, KEY, Layout
+from nodegraph.locks import Held
+from nodegraph.shelf import Shelf, move, reason, write_bytes
+from nodegraph.stored import Lost, Record, Stored, StoreInfo, export_bytes, read_export, read_record, record_bytes
 
-FORMAT: Final = 1
-DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
+if TYPE_CHECKING:
+    from nodegraph.index import Entry, Index
+    from nodegraph.upkeep import Collected, Verified
 
-_BLOB = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*")
-_KEY = re.compile(r"[0-9a-f]{64}")
-_ROOMS: Final = ("aliases", "records", "exports", "blobs", "quarantine", "tmp")
+__all__ = ["Lost", "Record", "Store", "StoreInfo", "Stored"]
 
+T = TypeVar("T")
 
-def default_directory() -> Path:
-    """Where the cache lies unless told otherwise: NODEGRAPH_CACHE_DIR, else the user's cache folder of this platform."""
-    told = os.environ.get(DIRECTORY_VARIABLE)
-    if told:
-        return Path(told).expanduser()
-    import platformdirs
+SMALL_BYTES: Final = 1 << 16
+"""Blobs up to this size are hashed by every process that reads them: that costs no more than to remember them."""
 
-    return platformdirs.user_cache_path("nodegraph", appauthor=False)
+LONG_JOURNAL_BYTES: Final = 1 << 20
+"""When notes of uses are folded into the index even after a run that stored nothing."""
 
-
-class Lost(Exception):
-    """A blob is gone, or its content is not what its name says."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A stored value: its digest, the blob that holds it, the codec that reads it, and the blob's bytes."""
-
-    digest: str
-    blob: str
-    codec: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of a node's result: its stored outputs, and what made it. `created` is in seconds since 1970."""
-
-    key: str
-    type: str
-    workflow: str
-    node: str
-    created: float
-    seconds: float
-    outputs: Mapping[str, Stored]
-    notices: tuple[str, ...] = ()
-    format: int = FORMAT
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """How much lies in a store: results (records), files (blobs), and their bytes."""
-
-    place: Path
-    records: int
-    blobs: int
-    bytes: int
+_GC: Final = "gc"  # the lock of those who remove
 
 
 @dataclass
 class Store:
-    """A cache directory. `warn` receives what is wrong with it, at most one message on reading and one on writing a run."""
+    """A cache directory. `warn` receives what is wrong with it, at most one message each on reading, writing and locking a run.
+
+    `limit` is how many bytes of blobs `finish` leaves; None: all of them.
+    """
 
     place: Path
     warn: Callable[[str], None] = field(default=lambda message: None)
+    limit: int | None = None
 
     def __post_init__(self) -> None:
+        self.layout = Layout(self.place)
+        self._shelf = Shelf(self.layout, self.warn)
+        self._journal = Journal(self.layout.journal)
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
-        self._counter = itertools.count()
+        self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
+        self._noting = threading.Lock()
+        self._used: Counter[str] = Counter()
+        self._added = 0  # bytes since the index was last asked
+        self._room = 0  # that the index then said to be left
         self.start()
 
     def start(self) -> None:
-        """Forget the troubles of an earlier run: what failed then is tried again, and told again."""
-        self._writable = True
-        self._told_reading = False
+        """Begin a run: the troubles of an earlier one are forgotten; what failed then is tried again, and told again."""
+        self._shelf.start()
+        self._mine: set[str] = set()  # keys that the run made or used
+
+    def finish(self) -> None:
+        """End a run: note what it used, and remove what was not used for longest if the limit is exceeded. Never fails."""
+        self._note([])
+        if not self._shelf.writable or (self._added <= self._room and self._journal.size() < LONG_JOURNAL_BYTES):
+            return
+        total = self._ask(lambda index: index.total(), exact=False)
+        self._added, self._room = 0, 0 if self.limit is None else max(0, self.limit - total) // 8  # others write there, too
+        if self.limit is not None and total > self.limit:
+            self._make_room(self.limit)
 
     # --- records
 
     def record(self, key: str) -> Record | None:
         """The record of `key`; None where there is none, or none that can be read."""
-        document = self._read(self._record_path(key))
+        data = self._shelf.read(self.layout.record(key))
         try:
-            return _record(document, key) if document is not None else None
+            return read_record(data, key) if data is not None else None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # of another version, or damaged: it will be written anew
 
     def put_record(self, record: Record) -> None:
         """Write `record`, whose blobs are stored already."""
-        self._write(self._record_path(record.key), asdict(record))
+        if self._shelf.write(self.layout.record(record.key), record_bytes(record)):
+            self._mine.add(record.key)
+            self._note(
+                [["made", record.key, record.type, record.workflow, record.node, record.created, list(record.blobs().items())]]
+            )
 
     def records(self) -> Iterator[Record]:
         """Every record, in no order."""
-        for path in self._files("records"):
-            if path.suffix == ".json" and _KEY.fullmatch(path.stem) and (record := self.record(path.stem)):
-                yield record
+        return filter(None, map(self.record, self.layout.records()))
+
+    def touch(self, key: str) -> None:
+        """Note that the record of `key` was used. Written down with the next result that is stored, or when the run ends."""
+        with self._noting:
+            self._used[key] += 1
+            self._mine.add(key)
 
     # --- aliases
 
     def alias(self, static: str) -> str | None:
         """The content key that `static` stands for; None where that is not known."""
-        try:
-            content = self._alias_path(static).read_text(encoding="ascii")
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        except OSError as error:
-            self._trouble_reading(f"the cache directory {self.place} cannot be read: {_reason(error)}. Nothing is taken from it")
-            return None
-        return content if _KEY.fullmatch(content) else None
+        content = (self._shelf.read(self.layout.alias(static)) or b"").decode("ascii", errors="replace")
+        return content if KEY.fullmatch(content) else None
 
     def put_alias(self, static: str, content: str) -> None:
         """Note that `static` stands for `content`, whose record is stored already."""
-        if not self._writable:
-            return
-        try:
-            write_whole(self._alias_path(static), content.encode("ascii"))
-        except OSError as error:
-            self._trouble_writing(error)
+        self._shelf.write(self.layout.alias(static), content.encode("ascii"))
 
     # --- blobs
 
@@ -153,20 +131,26 @@ class Store:
 
     def blob(self, blob: str) -> Path:
         """The file of `blob`, its content checked once for each state of the file. Raises Lost."""
-        if not _BLOB.fullmatch(blob):
+        if not BLOB.fullmatch(blob):
             raise Lost(f"'{blob}' is no blob's name")
-        path = self._blob_path(blob)
+        path = self.layout.blob(blob)
         try:
-            digest = self._verified.sha256(path)
+            stamp = Stamp.of(path)
+            if self._seen.get(blob) == stamp:
+                return path
+            digest = hash_file(path) if stamp.size <= SMALL_BYTES else self._verified.sha256(path)
         except FileNotFoundError:
             raise Lost(f"{path} is gone") from None
         except OSError as error:
-            self._trouble_reading(f"the cache file {path} cannot be read: {_reason(error)}. What it held is computed again")
+            self._shelf.trouble_reading(f"the cache file {path} cannot be read: {reason(error)}. What it held is computed again")
             raise Lost(str(error)) from error
         if not blob.startswith(digest):
-            self._quarantine(path)
-            self._trouble_reading(f"the cache file {path} was changed since it was written; it is put aside and computed again")
+            self.layout.put_aside(path)
+            self._shelf.trouble_reading(
+                f"the cache file {path} was changed since it was written; it is put aside and computed again"
+            )
             raise Lost(f"{path} was changed")
+        self._seen[blob] = stamp
         return path
 
     def put_file(self, write: Callable[[Path], None], suffix: str) -> tuple[str, int] | None:
@@ -174,146 +158,123 @@ class Store:
 
         None where the directory takes nothing. What `write` raises, other than OSError, goes through.
         """
-        if not self._writable:
-            return None
-        temporary = self.place / "tmp" / f"{os.getpid()}-{next(self._counter)}-{os.urandom(4).hex()}{suffix}"
-        try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            blob, size = hash_file(temporary) + suffix, temporary.stat().st_size
-            path = self._blob_path(blob)
-            if not (path.exists() and path.stat().st_size == size):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _move(temporary, path)
-        except OSError as error:
-            self._trouble_writing(error)
-            return None
-        finally:
-            _remove(temporary)
-        return blob, size
+
+        def put() -> tuple[str, int]:
+            with self._shelf.new_file(suffix) as temporary:
+                write(temporary)
+                blob, size = hash_file(temporary) + suffix, temporary.stat().st_size
+                move(temporary, self.layout.blob(blob))  # over an earlier one, which may be damaged, or about to be removed
+            self._added += size
+            return blob, size
+
+        return self._shelf.attempt(put)
 
     def put_bytes(self, data: bytes, suffix: str) -> tuple[str, int] | None:
         """Store `data`; as `put_file`."""
-        return self.put_file(lambda path: _write_bytes(path, data), suffix)
+        return self.put_file(lambda path: write_bytes(path, data), suffix)
 
     # --- exported files of a value
 
     def exported(self, digest: str, extension: str) -> list[bytes] | None:
         """The files that the value of `digest` was exported to, or None where they are not all there."""
-        document = self._read(self._export_path(digest, extension))
+        data = self._shelf.read(self.layout.export(digest, extension))
+        blobs = read_export(data) if data is not None else None
         try:
-            return [self.blob(str(blob)).read_bytes() for blob in document["blobs"]] if document is not None else None
-        except (Lost, OSError, KeyError, TypeError):
+            return [self.blob(blob).read_bytes() for blob in blobs] if blobs is not None else None
+        except (Lost, OSError):
             return None
 
     def put_exported(self, digest: str, extension: str, files: list[bytes]) -> None:
         """Keep what the value of `digest` was exported to."""
-        stored = [self.put_bytes(data, extension) for data in files]
-        if all(stored):
-            blobs = [blob for blob, _ in filter(None, stored)]
-            self._write(self._export_path(digest, extension), {"format": FORMAT, "blobs": blobs})
+        stored = [put for put in (self.put_bytes(data, extension) for data in files) if put is not None]
+        document = export_bytes([blob for blob, _ in stored])
+        if len(stored) == len(files) and self._shelf.write(self.layout.export(digest, extension), document):
+            self._note([["kept", stored]])
 
     # --- the whole
 
+    def lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[bool]:
+        """Keep other processes, and threads, from computing `key`; gives whether one of them had to be waited for.
+
+        `waiting` is called again and again meanwhile, and ends that by raising. Where there can be no lock the block runs
+        without one, and the first time a run is told so.
+        """
+        return self._shelf.lock(key, waiting)
+
+    def entries(self) -> list[Entry]:
+        """Every stored result with its size and use, the one that was not used for longest first."""
+        return self._ask(lambda index: index.entries(), exact=True)
+
     def info(self) -> StoreInfo:
-        sizes = [path.stat().st_size for path in self._files("blobs")]
-        return StoreInfo(self.place, sum(1 for _ in self._files("records")), len(sizes), sum(sizes))
+        """How much there is."""
+        sizes = [size for _, size in self.layout.blob_sizes()]
+        return StoreInfo(self.place, sum(1 for _ in self.layout.records()), len(sizes), sum(sizes))
+
+    def verify(self) -> Verified:
+        """Read every blob, put those aside that are not what their names say, and drop the records that lose them."""
+        from nodegraph.upkeep import verify
+
+        found = verify(self.layout, self.record)
+        self._verified.forget()
+        self._seen.clear()
+        self._ask(lambda index: None, exact=True)
+        return found
+
+    def gc(self, limit: int | None = None, older_than: float | None = None) -> Collected:
+        """Remove what no result needs, then the results that were not used for longest.
+
+        As many as it takes until `limit` bytes of blobs are left, and those not used for `older_than` seconds. Waits while
+        another process does the same. Other processes may go on: what they are writing is left alone, and what they have open or
+        mapped stays theirs.
+        """
+        with self._shelf.lock(_GC, lambda: None):
+            return self._collect(limit, older_than)
 
     def clear(self) -> StoreInfo:
         """Remove every result, and what is remembered of files and devices; run records stay. Says what was removed."""
+        from nodegraph.upkeep import clear
+
         before = self.info()
-        for room in _ROOMS:
-            shutil.rmtree(self.place / room, ignore_errors=True)
-        for memo in ("verified.jsonl", "files.jsonl", "numerics.json"):
-            _remove(self.place / memo)
+        clear(self.layout)
         self._verified.forget()
+        self._seen.clear()
+        self._used.clear()
         after = self.info()
         return StoreInfo(self.place, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
 
-    # --- paths and troubles
-
-    def _blob_path(self, blob: str) -> Path:
-        return self.place / "blobs" / blob[:2] / blob
-
-    def _record_path(self, key: str) -> Path:
-        return self.place / "records" / key[:2] / f"{key}.json"
-
-    def _alias_path(self, static: str) -> Path:
-        return self.place / "aliases" / static[:2] / static
-
-    def _export_path(self, digest: str, extension: str) -> Path:
-        return self.place / "exports" / digest[:2] / f"{digest}{extension}.json"
-
-    def _files(self, room: str) -> Iterator[Path]:
-        for folder, _, names in os.walk(self.place / room):
-            yield from (Path(folder, name) for name in names)
-
-    def _read(self, path: Path) -> Any:
+    def _make_room(self, limit: int) -> None:
+        """Remove down to nine tenths of `limit`, so that not every run has to; another process that does so is left to it."""
         try:
-            return json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        except OSError as error:
-            self._trouble_reading(f"the cache directory {self.place} cannot be read: {_reason(error)}. Nothing is taken from it")
-            return None
-
-    def _write(self, path: Path, document: Mapping[str, Any]) -> None:
-        if not self._writable:
+            with self._shelf.lock_now(_GC):
+                removed = self._collect(limit // 10 * 9, None)
+        except Held:
             return
-        try:
-            write_whole(path, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
-        except OSError as error:
-            self._trouble_writing(error)
-
-    def _trouble_writing(self, error: OSError) -> None:
-        if self._writable:
-            self._writable = False
+        if not self._mine.isdisjoint(removed.keys):
             self.warn(
-                f"the cache directory {self.place} takes nothing: {_reason(error)}. The run goes on and keeps no more results; "
-                f"free or fix the directory, or name another with --cache-dir"
+                f"the cache may hold {limit} bytes, which is less than this run needs: some of its results were removed again. "
+                f"Give it more with --cache-size or NODEGRAPH_CACHE_SIZE"
             )
 
-    def _trouble_reading(self, message: str) -> None:
-        if not self._told_reading:
-            self._told_reading = True
-            self.warn(message)
+    def _collect(self, limit: int | None, older_than: float | None) -> Collected:
+        from nodegraph.upkeep import collect
 
-    def _quarantine(self, path: Path) -> None:
-        try:
-            aside = self.place / "quarantine" / path.name
-            aside.parent.mkdir(exist_ok=True)
-            path.replace(aside)
-        except OSError:
-            _remove(path)
+        self._note([])
+        used = {entry.key: entry.used for entry in self.entries()}
+        collected = collect(self.layout, self.record, used, limit, older_than)
+        self._ask(lambda index: index.forget(collected.keys, collected.blobs), exact=False)
+        return collected
 
+    def _ask(self, question: Callable[[Index], T], *, exact: bool) -> T:
+        from nodegraph.index import ask  # sqlite3 is not for runs that find everything
 
-def _record(document: Mapping[str, Any], key: str) -> Record:
-    if document["format"] != FORMAT or document["key"] != key:
-        raise ValueError("a record of another format")
-    outputs = {port: Stored(**stored) for port, stored in document["outputs"].items()}
-    if not all(_KEY.fullmatch(stored.digest) for stored in outputs.values()):
-        raise ValueError("a digest that is none")
-    return Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})
+        return ask(self.layout, self.record, question, exact=exact)
 
-
-def _move(temporary: Path, path: Path) -> None:
-    try:
-        temporary.replace(path)
-    except PermissionError:
-        if not path.exists():  # on Windows: another process has just written the same blob, and reads it
-            raise
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # in use elsewhere, or the directory is read-only; `clear` tries again
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+    def _note(self, lines: list[Line]) -> None:
+        """Write down `lines`, and the uses so far. What cannot be written is dropped: it costs counts and order only."""
+        with self._noting:
+            used, self._used = self._used, Counter()
+        now = time.time()
+        noted = [*lines, *(["used", key, now, times] for key, times in used.items())]
+        if noted:
+            with contextlib.suppress(OSError):
+                self._journal.add(noted)

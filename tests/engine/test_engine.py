@@ -20,7 +20,7 @@ from nodegraph.engine import DEFAULT
 from nodegraph.events import Event, Notice
 from nodegraph.hookspecs import hookimpl
 from nodegraph.plugins import Plugins
-from nodegraph.store import DIRECTORY_VARIABLE
+from nodegraph.settings import DIRECTORY_VARIABLE
 
 
 def sum_of(a: float, b: float) -> Workflow:
