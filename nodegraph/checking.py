@@ -18,6 +18,8 @@ from nodegraph.registry import did_you_mean
 from nodegraph.spec import NodeSpec
 from nodegraph.workflow import Link, NodeDef, Workflow
 
+_LONGEST_PATH = 20  # nodes of a circle that a message names
+
 
 def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override] = (), targets: Sequence[str] = ()) -> Graph:
     """Check `workflow` and give its graph. `targets` ("node", "node.port", or an output's name) replace its outputs.
@@ -126,9 +128,11 @@ class _Builder:
             start = min(component, key=position.__getitem__)
             if len(component) > 1 or dag.has_edge(start, start):
                 edges = nx.find_cycle(dag.subgraph(component), start)
-                path = " -> ".join([edges[0][0], *(edge[1] for edge in edges)])
+                path = [edges[0][0], *(edge[1] for edge in edges)]
+                if len(path) > _LONGEST_PATH:
+                    path[4:-4] = [f"... ({len(edges):,} nodes)"]
                 where = self.workflow.nodes[start].where
-                self._problem("E109", f"these nodes feed each other: {path}", where, "Break the circle.")
+                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Break the circle.")
 
     def _resolved(self, params: Mapping[str, Any]) -> Workflow:
         """The workflow with the params, overrides and seeds of this graph written in."""

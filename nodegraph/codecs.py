@@ -102,7 +102,7 @@ class Codecs:
         for other, (known, known_origin) in self._by_type.items():
             if known.name == codec.name and known is not codec:
                 raise PluginError(
-                    f"[E301] {who} called '{codec.name}' for {kind.__name__}; '{known_origin.plugin}' has one of that name for "
+                    f"[E301] {who} called '{codec.name}' for {kind.__name__}; '{known_origin.plugin}' has one for "
                     f"{other.__name__}. Rename one"
                 )
         self._by_type[kind] = (codec, origin)

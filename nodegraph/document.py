@@ -141,7 +141,7 @@ class _Reader:
         version = self.plain(part)
         if version != FORMAT or isinstance(version, bool):
             hint = f"This nodegraph reads format {FORMAT}."
-            self._problem("E101", f"'nodegraph' is the format's number, and {version!r} is none that is known", part, hint)
+            self._problem("E101", f"'nodegraph' is the format's number, and {written(version)} is none that is known", part, hint)
 
     def _params(self, section: Part, workflow: Workflow) -> None:
         for name, _, part in self._named(section, "params"):
@@ -156,7 +156,7 @@ class _Reader:
             reference = next(references(said["default"]), None)
             if reference is not None:
                 message = f"the default of param '{name}' refers to {reference}. Expected a value"
-                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.")
+                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where)
             elif said.get("min") is not None and said.get("max") is not None and said["min"] > said["max"]:
                 self._problem("E114", f"param '{name}' has a 'min' above its 'max'", part)
             else:
@@ -166,10 +166,10 @@ class _Reader:
         value = self.plain(part)
         if field == "type" and value not in PARAM_TYPES:
             hint = did_you_mean(str(value), PARAM_TYPES) or f"The types are {', '.join(PARAM_TYPES)}."
-            self._problem("E114", f"there is no param type {value!r}", part, hint)
+            self._problem("E114", f"there is no param type '{value}'", part, hint)
             return None
         if field in ("min", "max") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            self._problem("E114", f"'{field}' of a param is a number, not {value!r}", part)
+            self._problem("E114", f"'{field}' of a param is a number, not {written(value)}", part)
             return None
         if field == "help":
             return "" if value is None else str(value)
@@ -193,7 +193,7 @@ class _Reader:
             elif use is None:
                 self._problem("E101", f"node '{name}' does not say which type it is", key, "Add 'use: TYPE'.")
             else:
-                message = f"'use' of node '{name}' is the name of a node type, not {use!r}"
+                message = f"'use' of node '{name}' is the name of a node type, not {written(use)}"
                 self._problem("E101", message, part, "Write 'use: TYPE'.", places["use"][1])
 
     def _outputs(self, section: Part, workflow: Workflow) -> None:
@@ -205,7 +205,9 @@ class _Reader:
             if not isinstance(link, Link):
                 self._problem("E115", f"output '{name}' names no node", part, f"Write '{name}: {{from: $NODE}}'.")
             elif save is not None and not isinstance(save, str):
-                self._problem("E115", f"'save' of output '{name}' is a file name, not {save!r}", part, "Put it in quotes.")
+                self._problem(
+                    "E115", f"'save' of output '{name}' is a file name, not {written(save)}", parts["save"], "Put it in quotes."
+                )
             else:
                 workflow.outputs[name] = OutputDef(name, link, save, parts["from"].where)
 
@@ -245,7 +247,7 @@ class _Reader:
         if isinstance(value, str):
             take(value)
         else:
-            self._problem("E101", f"'{what}' is text, not {value!r}", part, "Put it in quotes.")
+            self._problem("E101", f"'{what}' is text, not {written(value)}", part, "Put it in quotes.")
 
     def _problem(self, code: str, message: str, part: Part, hint: str = "", where: Location | None = None) -> None:
         self.problems.append(Problem(code, message, where or part.where, hint))

@@ -144,7 +144,7 @@ class Inputs:
         """A list with links in it."""
         if not isinstance(given.value, list):
             message = f"{_name(node, port)} holds {link} in a mapping, where links cannot be"
-            self._problem("E108", message, given.where, "Give the mapping values or params.")
+            self._problem("E108", message, given.where, "Give it values or params.")
             return None
         inner = literals.element_type(kind)
         if inner is None:
@@ -191,7 +191,11 @@ class Inputs:
     def _who_makes(self, port: Port) -> str:
         if literals.is_plain(port):
             return ""
-        makers = [e.name for e in self.plugins.nodes.entries() if any(literals.accepts(port.type, o.type) for o in e.value.outputs)]
+        makers = [
+            entry.name
+            for entry in self.plugins.nodes.entries()
+            if any(output.type is not Any and literals.accepts(port.type, output.type) for output in entry.value.outputs)
+        ]
         return f" It comes from {' or '.join(makers[:4])}." if makers else ""
 
     def _problem(self, code: str, message: str, where: Location | None, hint: str = "") -> None:

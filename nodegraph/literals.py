@@ -57,7 +57,7 @@ def accepts(wanted: Any, given: Any) -> bool:
     """Whether an output of type `given` may be linked to an input of type `wanted`."""
     if wanted is Any or given is Any or wanted == given:
         return True
-    if parts := _union(given):
+    if parts := _union(given) or _each(given):
         return all(accepts(wanted, part) for part in parts)
     if parts := _union(wanted):
         return any(accepts(part, given) for part in parts)
@@ -67,9 +67,9 @@ def accepts(wanted: Any, given: Any) -> bool:
         return False
     wanted_origin, given_origin = typing.get_origin(wanted) or wanted, typing.get_origin(given) or given
     if wanted_origin is typing.Literal:
-        return given_origin is typing.Literal and set(typing.get_args(given)) <= set(typing.get_args(wanted))
+        return given_origin is typing.Literal and typing.get_args(given)[0] in typing.get_args(wanted)
     if given_origin is typing.Literal:
-        return all(accepts(wanted, type(value)) for value in typing.get_args(given))
+        return accepts(wanted, type(typing.get_args(given)[0]))
     try:
         if not issubclass(given_origin, wanted_origin):
             return False
@@ -117,10 +117,13 @@ def check_range(port: Port, value: Any) -> None:
     if not isinstance(value, int | float):
         return
     low, high = port.range.low, port.range.high
-    if (low is not None and value < low) or (high is not None and value > high):
-        if low is not None and high is not None:
-            raise Unfit(f"expected a value from {low} to {high}, found {value}", code="E111")
-        raise Unfit(f"expected a value of at {f'least {low}' if low is not None else f'most {high}'}, found {value}", code="E111")
+    if (low is None or value >= low) and (high is None or value <= high):
+        return
+    if low is not None and high is not None:
+        expected = f"a value from {_number(low)} to {_number(high)}"
+    else:
+        expected = f"a value of at {f'most {_number(high)}' if low is None else f'least {_number(low)}'}"
+    raise Unfit(f"expected {expected}, found {_number(value)}", code="E111")
 
 
 def from_text(port: Port, text: str) -> Any:
@@ -172,6 +175,12 @@ def member_type(kind: Any) -> Any:
 
 def _union(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else ()
+
+
+def _each(kind: Any) -> tuple[Any, ...]:
+    """Each of several values of a Literal, as a Literal of its own."""
+    values = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    return tuple(typing.Literal[value] for value in values) if len(values) > 1 else ()
 
 
 def _plain(value: Any) -> Any:
@@ -271,6 +280,11 @@ def _about_quotes(origin: Any, value: Any) -> str:
         except ValueError:
             return ""
     return ""
+
+
+def _number(value: float | None) -> str:
+    """A number as a person writes it: 11, not 11.0."""
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def _shown(value: Any) -> str:

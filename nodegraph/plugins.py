@@ -6,6 +6,7 @@ the reason; it never goes unmentioned.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from nodegraph.codecs import Codecs
 from nodegraph.discovery import GROUP, LoadedPlugin, find_plugins, said
 from nodegraph.errors import PluginError, sentence
 from nodegraph.registry import Entry, Origin, Registry, did_you_mean
-from nodegraph.signature import spec_of
+from nodegraph.signature import Unusable, spec_of
 from nodegraph.spec import NodeSpec
 
 __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
@@ -83,25 +84,41 @@ class Plugins:
         try:
             self.manager.register(plugin.module, plugin.name)
         except pluggy.PluginValidationError as error:
-            return self._unusable(plugin, str(error).partition("\n")[2].replace("\n", "; ") or str(error))
+            return self._unusable(plugin, self._wrong_arguments(plugin.module) or " ".join(str(error).split()))
         except Exception as error:  # its add_hooks failed
             return self._unusable(plugin, f"add_hooks failed: {said(error)}")
         return plugin
 
     def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
         """A plugin that the manager forgets again, with the reason."""
-        self.manager.unregister(plugin.module)
+        if self.manager.is_registered(plugin.module):
+            self.manager.unregister(plugin.module)
         return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
 
+    def _wrong_arguments(self, module: Any) -> str:
+        """What a hook of `module` takes that nobody gives it."""
+        for name in filter(self._hooks().__contains__, dir(module)):
+            given = self._hooks()[name].spec.argnames
+            taken = [parameter for parameter in inspect.signature(getattr(module, name)).parameters if parameter not in given]
+            if taken:
+                which = f"{' and '.join(map(repr, taken))}, which {'is' if len(taken) == 1 else 'are'} not given to it"
+                signature = f"{name}{inspect.signature(getattr(module, name))}"
+                return f"its hook {signature} takes {which}. It is given {', '.join(given) or 'nothing'}"
+        return ""
+
+    def _hooks(self) -> dict[str, Any]:
+        """The hooks that are specified, by name."""
+        return {name: hook for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
+
     def _make_registries(self) -> dict[str, Registry[Any]]:
-        kinds = (name.removeprefix(_REGISTER) for name in vars(self.manager.hook) if name.startswith(_REGISTER))
+        kinds = (name.removeprefix(_REGISTER) for name in self._hooks() if name.startswith(_REGISTER))
         return {kind: Registry(kind) for kind in kinds if kind not in _NOT_REGISTRIES}
 
     def _refuse_unknown_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """A misspelt hook would never be called, and nobody would know why."""
         if plugin.error is not None:
             return plugin
-        known = {name for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
+        known = self._hooks()
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             if hook.name not in known:
                 hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
@@ -134,7 +151,10 @@ class Plugins:
         if kind == "nodes":
 
             def register_node(function: Callable[..., Any]) -> None:
-                spec = spec_of(function)
+                try:
+                    spec = spec_of(function)
+                except Unusable as error:
+                    raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
                 self.nodes.add(Entry(spec.name, spec, origin))
 
             return register_node

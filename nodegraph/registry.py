@@ -50,16 +50,19 @@ class Registry(Generic[T]):
 
     def add(self, entry: Entry[T]) -> None:
         """Add `entry`. Raises PluginError if its name is taken, naming both plugins, or if it is none."""
+        who = f"'{entry.origin.plugin}' ({entry.origin.place})"
         if not isinstance(entry.name, str) or not entry.name.strip():
             raise PluginError(
-                f"[E302] plugin '{entry.origin.plugin}' ({entry.origin.place}) registers something among the {self.kind} under "
-                f"{entry.name!r}, which is no name. Give it one: register('name', ...)"
+                f"[E302] plugin {who} registers something among the {self.kind} under {entry.name!r}, which is no name. "
+                f"Give it one: register('name', ...)"
             )
         taken = self._entries.get(entry.name)
+        if taken and taken.origin == entry.origin:
+            raise PluginError(f"[E301] plugin {who} registers '{entry.name}' twice among the {self.kind}. Rename or remove one")
         if taken:
             raise PluginError(
                 f"[E301] two plugins register '{entry.name}' among the {self.kind}: '{taken.origin.plugin}' "
-                f"({taken.origin.place}) and '{entry.origin.plugin}' ({entry.origin.place}). Rename or remove one"
+                f"({taken.origin.place}) and {who}. Rename or remove one"
             )
         self._entries[entry.name] = entry
 
@@ -90,5 +93,5 @@ class Registry(Generic[T]):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The question whether the name that is closest was meant; "" where none is close."""
     by_folded = {k.casefold(): k for k in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.65)
     return f"Did you mean '{by_folded[close[0]]}'?" if close else ""

@@ -102,6 +102,7 @@ class _Composer:
                 kind = Sequence if isinstance(event, yaml.SequenceStartEvent) else Mapping
                 self.open.append((kind(self._where(event)), event.anchor))
                 self.keys.append(None)
+                self._refuse_depth(len(self.open), self.open[-1][0])  # at once: the parser's time grows with its square
             elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
                 self._close()
             elif isinstance(event, yaml.AliasEvent):
@@ -125,8 +126,7 @@ class _Composer:
         inside = part.parts()
         part.size += sum(p.size for p in inside)
         part.height = 1 + max((p.height for p in inside), default=0)
-        if part.height > DEEPEST:
-            raise _refused(f"more than {DEEPEST} levels are nested here", part.where, "Flatten it.")
+        self._refuse_depth(part.height, part)  # aliases add to it
         if part.size > MOST_PARTS:
             raise _refused(f"with its aliases this holds over {MOST_PARTS:,} values", part.where, "Are they meant?")
         self._add(part, anchor)
@@ -153,6 +153,10 @@ class _Composer:
         if event.anchor not in self.anchors:
             raise _refused(f"'*{event.anchor}' repeats a value '&{event.anchor}', which is not there", self._where(event), _QUOTING)
         return self.anchors[event.anchor]
+
+    def _refuse_depth(self, depth: int, part: Part) -> None:
+        if depth > DEEPEST:
+            raise _refused(f"this is nested more than {DEEPEST} levels deep", part.where, "Flatten it.")
 
     def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         tag = event.tag

@@ -1,4 +1,4 @@
-"""A model of made-up weights, as a diffusers folder: every part of a real one, in a few hundred kilobytes."""
+"""Models of made-up weights, as a diffusers folder and as a single file: every part of a real one, in few bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import save_diffusers
 from nodegraph_diffusion.clip import CLIPTextModel
@@ -40,6 +41,24 @@ def save_small_model(folder: Path, salt: str = "") -> Path:
         synthetic.fill(network, prefix)
     save_diffusers(folder, *networks, NoiseSchedule(), tokenizer, sample_size=SIDE, dtype=torch.float32)
     return folder
+
+
+def save_single_file(path: Path) -> Path:
+    """Write a model in the layout of the published single files to `path` and return that; its vocabulary is CLIP's."""
+    text = CLIPTextConfig(width=64, layers=1, heads=1, mlp_width=64)
+    unet = UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention=(True, False), context_dim=64)
+    vae = VAEConfig(channels=32, channel_mult=(1, 1, 1, 1), num_res_blocks=1)
+    parts = {
+        "model.diffusion_model.": UNet(unet),
+        "first_stage_model.": AutoencoderKL(vae),
+        "cond_stage_model.transformer.text_model.": CLIPTextModel(text),
+    }
+    tensors = {}
+    for prefix, network in parts.items():
+        synthetic.fill(network)
+        tensors.update({prefix + name: tensor.half() for name, tensor in network.state_dict().items()})
+    save_file(tensors, path)
+    return path
 
 
 def _write_tokenizer(folder: Path) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.errors import Cancelled, NodegraphError, sentence
 
 if TYPE_CHECKING:
     from nodegraph.plugins import Plugins
@@ -58,7 +58,7 @@ def report(error: BaseException, *, verbose: bool) -> int:
 
 def warn(message: str) -> None:
     """Write a warning to stderr."""
-    click.echo(f"warning: {message.rstrip('.')}.", err=True)
+    click.echo(f"warning: {sentence(message)}", err=True)
 
 
 def warn_of_broken(plugins: Plugins) -> None:

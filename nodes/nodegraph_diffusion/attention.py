@@ -27,6 +27,11 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
+def pixels_as_tokens(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C), contiguous: a view where `x` is laid out channels last, else a copy."""
+    return x.flatten(2).transpose(1, 2).contiguous()
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) of split heads, joined again: (B, L, heads * d)."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
@@ -112,7 +117,7 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, context: Iterator[KeysValues]) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
-        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # (B, h * w, C)
+        tokens = pixels_as_tokens(self.proj_in(self.norm(x)))  # (B, h * w, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, next(context))
         out: Tensor = x + self.proj_out(tokens.transpose(1, 2).reshape(x.shape))

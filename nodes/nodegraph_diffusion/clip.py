@@ -112,9 +112,7 @@ class CLIPTextModel(nn.Module):
         `clip_skip` 1 reads the last layer, 2 the last but one, and so on. Raises ValueError where it names no layer.
         """
         if not 1 <= clip_skip <= self.config.layers:
-            raise ValueError(
-                f"clip_skip must be between 1 and {self.config.layers} (the layers there are), got {clip_skip}"
-            )
+            raise ValueError(f"clip_skip must be between 1 and {self.config.layers} (the layers there are), got {clip_skip}")
         if tokens.shape[1] > self.config.max_length:
             raise ValueError(f"at most {self.config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
         out: Tensor = self.final_layer_norm(self.encoder(self.embeddings(tokens), skip=clip_skip - 1))

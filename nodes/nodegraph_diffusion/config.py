@@ -74,9 +74,7 @@ class VAEConfig:
 def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig) -> None:
     for name, value in vars(config).items():
         sizes = value if isinstance(value, tuple) else (value,)
-        if not sizes or any(
-            isinstance(size, (int, float)) and not isinstance(size, bool) and size <= 0 for size in sizes
-        ):
+        if not sizes or any(isinstance(size, (int, float)) and not isinstance(size, bool) and size <= 0 for size in sizes):
             raise ValueError(f"{name} must be positive, got {value}")
 
 

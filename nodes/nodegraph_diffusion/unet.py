@@ -32,9 +32,7 @@ class ResBlock(nn.Module):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
         last = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         nn.init.zeros_(last.weight)
-        self.out_layers = nn.Sequential(
-            nn.GroupNorm(norm_groups, out_channels, eps=1e-5), nn.SiLU(), nn.Identity(), last
-        )
+        self.out_layers = nn.Sequential(nn.GroupNorm(norm_groups, out_channels, eps=1e-5), nn.SiLU(), nn.Identity(), last)
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -73,9 +71,7 @@ class Upsample(nn.Module):
 class Block(nn.ModuleList):
     """One entry of the UNet's block lists: layers that differ in what they take besides the feature map."""
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, context: Iterator[KeysValues], size: tuple[int, int] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, context: Iterator[KeysValues], size: tuple[int, int] | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w'). `size` is where an Upsample leads; it must be given to a block with one."""
         for layer in self:
             if isinstance(layer, ResBlock):

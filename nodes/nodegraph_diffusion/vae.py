@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nodegraph_diffusion.attention import attend
+from nodegraph_diffusion.attention import attend, pixels_as_tokens
 from nodegraph_diffusion.config import VAEConfig as VAEConfig
 
 
@@ -45,7 +45,7 @@ class AttnBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         normed = self.norm(x)
-        q, k, v = (f(normed).flatten(2).transpose(1, 2)[:, None] for f in (self.q, self.k, self.v))  # (B, 1, h * w, C)
+        q, k, v = (pixels_as_tokens(f(normed))[:, None] for f in (self.q, self.k, self.v))  # (B, 1, h * w, C)
         out: Tensor = x + self.proj_out(attend(q, k, v).transpose(1, 2).reshape(x.shape))
         return out
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
 from nodegraph import Help, Reads, Resource, node
+from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import Checkpoint, CheckpointError, detect
 from nodegraph_nodes.types import VAE, ModelFiles, TextEncoder, UNetModel
 
@@ -30,7 +31,7 @@ def find_model(text: str, base: Path) -> Resource:
             raise ValueError(f"there is no built-in model '{name}'; there is {', '.join(BUILTIN + known for known in models)}")
         path = models[name]
     else:
-        path = base / Path(text).expanduser()
+        path = under(base, text)
     try:
         checkpoint = detect(path)
     except CheckpointError as error:

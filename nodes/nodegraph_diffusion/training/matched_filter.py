@@ -27,7 +27,7 @@ EMPTY_SCENES = 16
 """Empty scenes drawn for each place and time."""
 OUTLIER = 0.02
 """Squared difference, summed over the channels, above which a pixel tells nothing about the scene behind it."""
-EXPLAINED = 0.4
+EXPLAINED = 0.3
 """Share of a template's own energy against the background that it must explain to count as a thing."""
 FEET: dict[Kind, tuple[float, float]] = {"balloon": (0.50, 0.80)}
 GROUND_FEET = (0.74, 1.0)

@@ -1,0 +1,57 @@
+"""Loaded networks compute channels last from end to end, where copies between layouts would cost more than the sums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nodegraph_diffusion.attention import pixels_as_tokens
+from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_unet, load_vae
+from nodegraph_diffusion.checkpoint.ldm import PREFIXES
+from tests.diffusion import small
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    networks = {"unet": small.our_unet(), "vae": small.our_vae(), "text_encoder": small.our_text_encoder()}
+    state = {PREFIXES[part] + key: value for part, network in networks.items() for key, value in network.state_dict().items()}
+    file: Path = tmp_path_factory.mktemp("ldm") / "model.safetensors"
+    save_file(state, file)
+    return detect(file)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loaded_convolutions_are_channels_last(checkpoint, dtype):
+    for network in (load_unet(checkpoint, "cpu", dtype), load_vae(checkpoint, "cpu", dtype)):
+        weights = [parameter for parameter in network.parameters() if parameter.dim() == 4]
+        assert weights
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_feature_maps_follow_and_tokens_are_views(checkpoint, dtype, monkeypatch):
+    copied = []
+
+    def noting(x: torch.Tensor) -> torch.Tensor:
+        tokens = pixels_as_tokens(x)
+        copied.append(tokens.data_ptr() != x.data_ptr())
+        return tokens
+
+    monkeypatch.setattr("nodegraph_diffusion.attention.pixels_as_tokens", noting)
+    monkeypatch.setattr("nodegraph_diffusion.vae.pixels_as_tokens", noting)
+    latent = small.noise(2, 4, 8, 8).to(dtype)
+    predicted = load_unet(checkpoint, "cpu", dtype)(latent, torch.tensor([3.0, 871.5]), small.noise(2, 16, 128).to(dtype))
+    decoded = load_vae(checkpoint, "cpu", dtype).decode(latent)
+    for value in (predicted, decoded):
+        assert value.is_contiguous(memory_format=torch.channels_last)
+    assert copied == [False] * len(copied)
+    assert copied
+
+
+def test_both_layouts_compute_the_same(checkpoint):
+    latent = small.noise(2, 4, 8, 8)
+    expected = small.our_vae().decode(latent)
+    assert small.difference(load_vae(checkpoint, "cpu", torch.float32).decode(latent), expected) <= small.TOLERANCE

@@ -1,0 +1,523 @@
+"""From a workflow to a graph, or to every mistake in it at once. No node runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Workflow, WorkflowError
+from nodegraph.checking import build_graph
+from nodegraph.givens import Override
+from nodegraph.graph import Graph, Many, Value, Wire
+from nodegraph.plugins import Plugins, load_plugins
+
+FRONT = Path(__file__).parent / "front"
+Check = Callable[..., Graph]
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    plugins = load_plugins([FRONT])
+    plugins.require_sound()
+    return plugins
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The workflow's folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "leaf.txt").write_text("leaf")
+    return home
+
+
+@pytest.fixture
+def check(plugins: Plugins, home: Path) -> Check:
+    """Checks a whole document, or what stands below `nodes:`."""
+
+    def check(source: str | Workflow, *settings: str, targets: Sequence[str] = (), **params: Any) -> Graph:
+        if isinstance(source, str):
+            text = source if source.startswith("nodegraph") else f"nodegraph: 1\nnodes:\n{source}"
+            source = Workflow.parse(text, file="w.yaml", base=home)
+        overrides = [Override(name, value, text=True) for name, _, value in (s.partition("=") for s in settings)]
+        return build_graph(source, plugins, [*overrides, *(Override(name, value) for name, value in params.items())], targets)
+
+    return check
+
+
+@pytest.fixture
+def refused(check: Check) -> Callable[..., list[str]]:
+    """What is wrong with a document, one line for each problem."""
+
+    def refused(*arguments: Any, **options: Any) -> list[str]:
+        with pytest.raises(WorkflowError) as caught:
+            check(*arguments, **options)
+        return [str(problem) for problem in caught.value.problems]
+
+    return refused
+
+
+def value(graph: Graph, node: str, input: str) -> Any:
+    given = graph.nodes[node].inputs[input]
+    assert isinstance(given, Value)
+    return given.value
+
+
+# --- a graph that is sound
+
+
+def test_a_graph_has_every_input_of_every_node(check):
+    graph = check("  cup: {use: Pour, kettle: $served.kettle}\n  served: {use: Serve, path: leaf.txt}\n")
+    assert list(graph.nodes) == ["served", "cup"]
+    served, cup = graph.nodes.values()
+    assert served.inputs["path"].files == {"file": served.inputs["path"].value}
+    assert served.inputs["path"].value.read_text() == "leaf"
+    assert served.inputs["cloth"] == Value(None)
+    assert cup.inputs == {"kettle": Wire("served", "kettle"), "cup": Value(None)}
+    assert list(cup.wires()) == [Wire("served", "kettle")]
+    assert graph.consumers("served") == ["cup"]
+    assert graph.consumers("cup") == []
+    assert cup.origin.plugin == "tearoom"
+    assert str(cup.where) == "w.yaml:3:3"
+
+
+def test_the_order_is_that_of_the_file_where_links_allow(check):
+    graph = check("  c: {use: Add}\n  d: {use: Add, a: $a}\n  b: {use: Add}\n  a: {use: Add, a: $b}\n")
+    assert list(graph.nodes) == ["c", "b", "a", "d"]
+
+
+def test_lists_may_hold_links(check):
+    graph = check(
+        "nodegraph: 1\nparams: {p: 2}\nnodes:\n  a: {use: Add}\n"
+        "  s: {use: Sum, values: [1, $a, $params.p, $s2]}\n  s2: {use: Sum, values: []}\n"
+    )
+    assert graph.nodes["s"].inputs["values"] == Many((Value(1.0), Wire("a", "output"), Value(2.0), Wire("s2", "output")))
+    assert list(graph.nodes["s"].wires()) == [Wire("a", "output"), Wire("s2", "output")]
+    assert graph.nodes["s"].inputs["size"] == Value((1, 2))
+
+
+def test_params_in_lists_and_mappings_are_literals(check):
+    params = "nodegraph: 1\nparams: {p: 2, q: {default: 0.5, max: 1}}\nnodes:\n"
+    given = check(f"{params}  s: {{use: Sum, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
+    said = check("  s: {use: Sum, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
+    assert given.nodes["s"].inputs == said.nodes["s"].inputs
+    assert value(given, "s", "weights") == {"a": 0.5, "b": 3.0}
+
+
+def test_optional_inputs_may_be_null(check):
+    graph = check(
+        "  s: {use: Serve, path: leaf.txt, cloth: null}\n  p: {use: Pour, kettle: $s.kettle, cup: ~}\n  b: {use: Brew, level: }\n"
+    )
+    assert graph.nodes["s"].inputs["cloth"] == Value(None)
+    assert value(graph, "p", "cup") is None
+    assert value(graph, "b", "level") is None
+
+
+def test_a_choice_comes_from_its_registry(check):
+    given = check("  b: {use: Brew, tea: earl_grey}\n").nodes["b"].inputs["tea"]
+    assert given.value is str.upper
+    assert (given.entry.name, given.entry.origin.plugin, given.entry.meta) == ("earl_grey", "tearoom", {})
+    assert check("  b: {use: Brew}\n").nodes["b"].inputs["tea"].entry.meta == {"origin": "Uji"}
+
+
+def test_what_an_input_reads_are_files_by_names_of_their_own(check, tmp_path):
+    given = check("  t: {use: Take, tin: leaf.txt}\n").nodes["t"].inputs["tin"]
+    assert given.value == "LEAF.TXT"
+    assert given.files == {"tin": tmp_path / "home/leaf.txt"}
+
+
+def test_an_empty_workflow_is_a_graph(check):
+    graph = check("nodegraph: 1\nnodes:\n")
+    assert (dict(graph.nodes), dict(graph.outputs), dict(graph.params)) == ({}, {}, {})
+
+
+# --- mistakes
+
+
+def test_every_mistake_is_reported_at_once(refused, home):
+    source = """\
+nodegraph: 1
+params:
+  unset: {help: has no value}
+  many: {default: 3, max: 2}
+  both: 1
+  tepid: {type: int, default: 1}
+nodes:
+  a: {use: Brw}
+  b: {use: Brew, txt: x}
+  c: {use: Say}
+  d: {use: Say, text: $nobody}
+  e: {use: Say, text: $params.txet}
+  f: {use: Say, text: $params.unset}
+  g: {use: Brew, spoons: $params.many}
+  h: {use: Pour, kettle: $served}
+  i: {use: Pour, kettle: $served.kettel}
+  j: {use: Pour, kettle: $served.cup}
+  k: {use: Pour}
+  served: {use: Serve, path: leaf.txt}
+  l: {use: Add, a: $m}
+  m: {use: Add, a: $n, b: $l}
+  n: {use: Add, a: $m}
+  o: {use: Add, a: $o}
+  p: {use: Brew, minutes: 11, tea: earl_gray, spoons: "2", milk: no}
+  q: {use: Serve, path: nothing.txt, cloth: .}
+  r: {use: Brew, text: $params.both, level: $params.both}
+  s: {use: Brew, mode: iecd, tea: $c}
+  t: {use: Stir, start: 5, end: 3}
+  u: {use: Take, tin: empty}
+  v: {use: Sum, values: [1, $c, x]}
+  w: {use: Sum, values: [], weights: {a: $n}}
+  x: {use: Add, a: [$n]}
+  y: {use: Say, text: $params}
+  z: {use: Say, text: $params.tepid}
+outputs:
+  one: $a
+  two: $nobody
+  three: $served
+  four: $served.kettle
+"""
+    said = refused(source)
+    assert said == [
+        "w.yaml:3:10 [E114] param 'unset' has no value. Give it one: --set unset=...",
+        "w.yaml:4:19 [E111] param 'many': expected a value of at most 2, found 3.",
+        (
+            "w.yaml:5:9 [E114] param 'both' feeds 'r.text' (text) and 'r.level' (float or nothing), which never take the same "
+            "value. Make two params, or change its type."
+        ),
+        "w.yaml:6:31 [E114] param 'tepid' is of type int, but feeds 'z.text' (text). Make two params, or change its type.",
+        "w.yaml:8:12 [E103] there is no node type 'Brw' (node 'a'). Did you mean 'Brew'?",
+        "w.yaml:9:18 [E104] Brew has no input 'txt' (node 'b'). Did you mean 'text'?",
+        "w.yaml:10:3 [E105] Say needs 'text' (text), which node 'c' does not give it. Add 'text: ...'.",
+        "w.yaml:11:23 [E106] there is no node 'nobody' ('text' of node 'd': $nobody).",
+        "w.yaml:12:23 [E106] there is no param 'txet' ('text' of node 'e'). Add it under 'params:'.",
+        (
+            "w.yaml:15:26 [E107] Serve has several outputs, and '$served' names none ('kettle' of node 'h': $served). "
+            "Say which: '$served.cup' or '$served.kettle' or '$served.degrees'."
+        ),
+        "w.yaml:16:26 [E107] Serve has no output 'kettel' ('kettle' of node 'i': $served.kettel). Did you mean 'kettle'?",
+        "w.yaml:17:26 [E108] 'kettle' of node 'j' (Pour) takes Kettle, and $served.cup gives Cup. Did you mean '$served.kettle'?",
+        "w.yaml:18:3 [E105] Pour needs 'kettle' (Kettle), which node 'k' does not give it. Add 'kettle: ...'. It comes from Serve.",
+        "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Break the circle.",
+        "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Break the circle.",
+        "w.yaml:24:27 [E111] 'minutes' of node 'p': expected a value from 0.5 to 10, found 11.",
+        "w.yaml:24:36 [E112] 'tea' of node 'p': there is no 'earl_gray' among the teas. Did you mean 'earl_grey'?",
+        "w.yaml:24:55 [E110] 'spoons' of node 'p': expected a whole number, found '2'. Take away the quotes.",
+        "w.yaml:24:66 [E110] 'milk' of node 'p': expected true or false, found 'no'.",
+        f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
+        f"w.yaml:25:45 [E113] 'cloth' of node 'q': {home} is not a file. Check the path.",
+        "w.yaml:27:24 [E110] 'mode' of node 's': expected one of hot, iced; found 'iecd'. Did you mean 'iced'?",
+        (
+            "w.yaml:27:35 [E108] 'tea' of node 's' cannot be linked: what it names has to be known before anything runs. "
+            "Give it a value or a param."
+        ),
+        "w.yaml:28:3 [E116] it ends (3) before it starts (5) (node 't').",
+        "w.yaml:29:23 [E113] 'tin' of node 'u': the shelf is empty.",
+        "w.yaml:30:25 [E108] 'values' of node 'v' (Sum) takes float, and $c gives text.",
+        "w.yaml:30:25 [E110] 'values' of node 'v': expected a number, found 'x'.",
+        "w.yaml:31:38 [E108] 'weights' of node 'w' holds $n in a mapping, where links cannot be. Give it values or params.",
+        "w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list.",
+        "w.yaml:33:23 [E106] there is no node 'params' ('text' of node 'y': $params). Name the param: '$params.NAME'.",
+        "w.yaml:37:8 [E106] there is no node 'nobody' (output 'two': $nobody).",
+        (
+            "w.yaml:38:10 [E107] Serve has several outputs, and '$served' names none (output 'three': $served). "
+            "Say which: '$served.cup' or '$served.kettle' or '$served.degrees'."
+        ),
+        "w.yaml:39:9 [E115] output 'four' is Kettle, which cannot be written to a file. Name '$served.cup' or '$served.degrees'.",
+    ]
+    assert {line.partition("[")[2][:4] for line in said} == {
+        *(f"E{code}" for code in (103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116)),
+    }
+
+
+def test_a_check_that_fails_is_its_plugin_s_mistake(refused):
+    assert refused("  s: {use: Stir, start: 13}\n") == [
+        (
+            "w.yaml:3:3 [E116] the check of Stir failed: ZeroDivisionError: 13 brings bad luck (node 's'). "
+            "This is a mistake in plugin 'tearoom'."
+        ),
+    ]
+
+
+def test_a_check_is_asked_only_about_sound_literals(check, refused):
+    check("  s: {use: Stir, start: 5, end: $a}\n  a: {use: Add}\n")
+    (said,) = refused("  s: {use: Stir, start: 5, end: x}\n")
+    assert "[E110]" in said
+
+
+def test_an_unknown_type_may_be_a_plugin_s_that_is_broken(tmp_path, monkeypatch):
+    (tmp_path / "brewery.py").write_text("import nothing_there\n")
+    plugins = load_plugins([tmp_path])
+    with pytest.raises(WorkflowError) as caught:
+        build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Ale}}", file="w.yaml"), plugins)
+    assert str(caught.value) == (
+        "w.yaml:2:18 [E103] there is no node type 'Ale' (node 'a'). 'nodegraph nodes' lists them. "
+        f"[E304] plugin 'brewery' ({tmp_path}/brewery.py) cannot be loaded: ModuleNotFoundError: No module named 'nothing_there' "
+        f"({tmp_path}/brewery.py:1)."
+    )
+
+
+def test_a_choice_of_a_kind_that_nobody_offers(plugins, tmp_path):
+    (tmp_path / "lonely.py").write_text(
+        "from typing import Annotated\nfrom nodegraph import Choice, hookimpl, node\n"
+        "@node('Pick')\ndef pick(one: Annotated[str, Choice('biscuits')]) -> str:\n    return one\n"
+        "@hookimpl\ndef register_nodes(register):\n    register(pick)\n"
+    )
+    with pytest.raises(WorkflowError) as caught:
+        build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Pick, one: x}}", file="w.yaml"), load_plugins([tmp_path]))
+    assert str(caught.value) == (
+        "w.yaml:2:29 [E112] 'one' of node 'a': no plugin offers biscuits. 'nodegraph plugins' lists what is there."
+    )
+
+
+def test_mistakes_in_python_have_lines(plugins):
+    workflow = Workflow(base=FRONT)
+    workflow.param("p", 3, max=2)
+    say = workflow.add("Say", txt="x")
+    workflow.add("Brew", kettle=say, minutes=100)
+    workflow.output("o", say.cup)
+    with pytest.raises(WorkflowError) as caught:
+        build_graph(workflow, plugins)
+    lines = [(problem.where.line, problem.code) for problem in caught.value.problems]
+    first = lines[0][0]
+    assert lines == [
+        (first, "E111"),
+        (first + 1, "E104"),
+        (first + 1, "E105"),
+        (first + 2, "E104"),
+        (first + 2, "E111"),
+        (first + 3, "E107"),
+    ]
+    assert {Path(problem.where.file).name for problem in caught.value.problems} == {"test_checking.py"}
+
+
+def test_cycles_through_lists_and_overrides_are_found(check, refused):
+    nodes = "  a: {use: Sum, values: [1, $b]}\n  b: {use: Sum, values: []}\n"
+    check(nodes)
+    assert refused(nodes, "b.values=[2, $a]") == ["w.yaml:3:3 [E109] these nodes feed each other: a -> b -> a. Break the circle."]
+
+
+# --- params and what comes from outside
+
+
+PARAMS = """\
+nodegraph: 1
+params:
+  text: a cup
+  seed: 7
+  warm: {default: 2, min: 1, max: 9}
+  file: {type: path, default: leaf.txt}
+  level: {type: float, default: null}
+nodes:
+  b: {use: Brew, text: $params.text, minutes: $params.warm, level: $params.level}
+  d: {use: Draw, seed: $params.seed, other: $params.seed}
+  s: {use: Serve, path: $params.file}
+  p: {use: Pour, kettle: $s.kettle, cup: $b}
+outputs:
+  o: $p
+"""
+
+
+def test_params_are_typed_by_what_they_feed(check):
+    graph = check(PARAMS, "text=no", "seed=8", "warm=3")
+    assert (value(graph, "b", "text"), value(graph, "b", "minutes"), value(graph, "d", "seed")) == ("no", 3.0, 8)
+    assert graph.params == {"text": "no", "seed": 8, "warm": 3, "file": "leaf.txt", "level": None}
+    graph = check(PARAMS, text="$b", seed=9, level=1)
+    assert (value(graph, "b", "text"), value(graph, "d", "other"), value(graph, "b", "level")) == ("$b", 9, 1.0)
+
+
+def test_inputs_of_nodes_take_values_from_outside(check):
+    graph = check(PARAMS, "b.text=16:9", "b.spoons=3", "b.tea=earl_grey", "p.cup=$s.cup", "b.level=1e-4")
+    assert (value(graph, "b", "text"), value(graph, "b", "spoons"), value(graph, "b", "level")) == ("16:9", 3, 1e-4)
+    assert graph.nodes["b"].inputs["tea"].entry.name == "earl_grey"
+    assert graph.nodes["p"].inputs["cup"] == Wire("s", "cup")
+    assert value(check(PARAMS, **{"b.text": "x"}), "b", "text") == "x"
+
+
+def test_the_last_word_counts(check):
+    assert value(check(PARAMS, "warm=3", "warm=4"), "b", "minutes") == 4.0
+    assert value(check(PARAMS, "warm=3", "b.minutes=5"), "b", "minutes") == 5.0
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("warm=0", "[E111] --set warm: expected a value from 1 to 9, found 0."),
+        ("warm=9.5", "[E111] --set warm: expected a value from 1 to 9, found 9.5."),
+        ("warm=hot", "[E110] --set warm, 'minutes' of node 'b': expected a number, found 'hot'."),
+        ("warm=[", None),
+        ("seed=1.5", "[E110] --set seed, 'seed' of node 'd': expected a whole number, found 1.5."),
+        ("seed=-1", "[E111] --set seed, 'seed' of node 'd': expected a value from 0 to 18446744073709551615, found -1."),
+        ("seed=Random", "[E110] --set seed, 'seed' of node 'd': expected a whole number or 'random', found 'Random'."),
+        ("level=x", "[E110] --set level: expected a number, found 'x'."),
+        ("b.spoons=many", "[E110] --set b.spoons, 'spoons' of node 'b': expected a whole number, found 'many'."),
+        ("b.tea=gren", "[E112] --set b.tea, 'tea' of node 'b': there is no 'gren' among the teas. Did you mean 'green'?"),
+        ("p.cup=$s", None),
+        (
+            "p.cup=1",
+            "[E110] --set p.cup, 'cup' of node 'p': expected the Cup of another node, found 1. Link it: '$node' or '$node.port'.",
+        ),
+        ("txet=x", "[E120] --set txet: the workflow has no such param or node input. Did you mean 'text'?"),
+        ("b.txt=x", "[E120] --set b.txt: Brew has no input 'txt'. Did you mean 'text'?"),
+        ("bb.text=x", "[E120] --set bb.text: the workflow has no such param or node input. Did you mean 'b.text'?"),
+        ("xyz=1", None),
+    ],
+)
+def test_settings_that_do_not_fit(refused, setting, said):
+    found = refused(PARAMS, setting)
+    assert said is None or found[0] == said
+    assert all(line.startswith("[E1") for line in found)
+
+
+def test_what_is_wrong_from_python_is_told_by_its_name(refused):
+    assert refused(PARAMS, warm="hot", seed=None)[0] == "[E110] 'warm', 'minutes' of node 'b': expected a number, found 'hot'."
+    assert refused(PARAMS, **{"b.spoon": 1}) == ["[E120] 'b.spoon': Brew has no input 'spoon'. Did you mean 'spoons'?"]
+    assert refused("  a: {use: Add}\n", x=1) == [
+        "[E120] 'x': the workflow has no such param or node input. It has no params. 'node.input' sets an input of a node."
+    ]
+
+
+def test_a_param_without_value_can_be_given_one(check, refused):
+    source = "nodegraph: 1\nparams:\n  text: {help: what to say}\nnodes:\n  s: {use: Say, text: $params.text}\n"
+    assert refused(source) == ["w.yaml:3:9 [E114] param 'text' has no value. Give it one: --set text=..."]
+    assert value(check(source, "text="), "s", "text") == ""
+
+
+def test_a_declared_type_holds_without_inputs(check, refused):
+    source = "nodegraph: 1\nparams:\n  n: {type: int, default: 3}\n  t: {type: text, default: x}\nnodes:\n"
+    assert check(source, "n=4", "t=5").params == {"n": 4, "t": "5"}
+    assert refused(source, "n=x") == ["[E110] --set n: expected a whole number, found 'x'."]
+
+
+def test_random_seeds_are_drawn_once_for_all_that_a_param_feeds(check):
+    graphs = [check(PARAMS, "seed=random") for _ in range(3)]
+    drawn = [value(graph, "d", "seed") for graph in graphs]
+    assert len(set(drawn)) == 3
+    for graph, seed in zip(graphs, drawn, strict=True):
+        assert 0 <= seed < 2**32
+        assert value(graph, "d", "other") == seed == graph.params["seed"]
+        assert graph.resolved.params["seed"].default == seed
+        assert check(graph.resolved).nodes == graph.nodes
+
+
+def test_random_seeds_of_inputs_are_drawn_each_and_recorded(check):
+    graph = check("  d: {use: Draw, seed: random, other: random}\n")
+    seed, other = value(graph, "d", "seed"), value(graph, "d", "other")
+    assert seed != other
+    assert graph.resolved.nodes["d"].inputs == {"seed": seed, "other": other}
+    assert value(check("  d: {use: Draw}\n", "d.seed=random"), "d", "seed") != 0
+
+
+def test_random_is_a_word_like_others_elsewhere(check):
+    assert value(check("  b: {use: Brew, text: random}\n"), "b", "text") == "random"
+
+
+def test_the_resolved_workflow_says_it_all(check, tmp_path):
+    graph = check(PARAMS, "text=two\ncups", "b.spoons=3", "p.cup=$s.cup", "warm=4")
+    again = Workflow.parse(graph.resolved.dump(), base=tmp_path / "home")
+    assert again.params["text"].default == "two\ncups"
+    assert again.params["warm"].default == 4
+    assert again.nodes["b"].inputs["spoons"] == 3
+    assert str(again.nodes["p"].inputs["cup"]) == "$s.cup"
+    repeated = check(again)
+    assert {n: node.inputs for n, node in repeated.nodes.items()} == {n: node.inputs for n, node in graph.nodes.items()}
+    assert graph.resolved is not check(PARAMS).resolved
+
+
+def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refused, tmp_path, monkeypatch):
+    away = tmp_path / "away"
+    away.mkdir()
+    (away / "other.txt").write_text("other")
+    (away / "a cup").mkdir()
+    monkeypatch.chdir(away)
+    assert check(PARAMS).nodes["s"].inputs["path"].value == tmp_path / "home/leaf.txt"
+    for graph in (check(PARAMS, "file=other.txt"), check(PARAMS, file=Path("other.txt")), check(PARAMS, **{"s.path": "other.txt"})):
+        assert graph.nodes["s"].inputs["path"].value.read_text() == "other"
+        assert check(graph.resolved).nodes["s"].inputs["path"].value.resolve() == away / "other.txt"
+    graph = check(PARAMS, "file=other.txt", "text=a cup")
+    assert (graph.params["file"], graph.params["text"]) == ("../away/other.txt", "a cup")
+    assert check(PARAMS, f"file={away}/other.txt").params["file"] == f"{away}/other.txt"
+    monkeypatch.setenv("HOME", str(away))
+    graph = check(PARAMS, "file=~/other.txt")
+    assert graph.params["file"] == "~/other.txt"
+    assert graph.nodes["s"].inputs["path"].value == away / "other.txt"
+    assert refused(PARAMS, "file=leaf.txt") == [
+        f"[E113] --set file, 'path' of node 's': there is no file {away}/leaf.txt. Check the path."
+    ]
+    (said,) = refused(PARAMS, "file=~nobody-of-this-name/x")
+    assert "[E113] --set file, 'path' of node 's': ~nobody-of-this-name/x: " in said
+    (said,) = refused(PARAMS, "file=" + "x" * 5000)
+    assert "[E113] --set file, 'path' of node 's': File name too long" in said
+    assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are no UTF-8")
+
+
+def test_values_made_in_python_are_told_by_their_digest(check, plugins):
+    module = plugins.manager.get_plugin("tearoom")
+    cup, kettle = module.Cup("warm"), module.Kettle()
+    workflow = Workflow()
+    workflow.add("Pour", kettle=kettle, cup=cup)
+    workflow.add("Take", value=[kettle])
+    graph = check(workflow)
+    assert graph.nodes["pour"].inputs["cup"] == Value(cup, digest=module.CupCodec().digest(cup))
+    assert graph.nodes["pour"].inputs["kettle"] == Value(kettle)
+    assert "<Cup given in Python>" in graph.resolved.dump()
+
+
+# --- targets
+
+
+def test_targets_replace_outputs(check):
+    graph = check(PARAMS, targets=["s.degrees", "p", "o", "b.output"])
+    assert {name: (output.wire, output.save) for name, output in graph.outputs.items()} == {
+        "s.degrees": (Wire("s", "degrees"), None),
+        "p": (Wire("p", "output"), None),
+        "o": (Wire("p", "output"), None),
+        "b.output": (Wire("b", "output"), None),
+    }
+    assert check(PARAMS).outputs.keys() == {"o"}
+
+
+def test_an_output_that_is_a_target_keeps_its_file_name(check):
+    source = (
+        "  a: {use: Add}\n  b: {use: Add}\noutputs:\n  a: {from: $a, save: x}\n  b: {from: $a, save: y}\n  o: {from: $a, save: z}\n"
+    )
+    saves = {target: check(source, targets=[target]).outputs[target] for target in "abo"}
+    assert {name: (output.wire.node, output.save) for name, output in saves.items()} == {
+        "a": ("a", "x"),
+        "b": ("b", None),
+        "o": ("a", "z"),
+    }
+
+
+def test_targets_that_are_not_there(refused):
+    assert refused(PARAMS, targets=["q", "s", "s.cop", "out"]) == [
+        "[E120] target 'q': there is no such node or output.",
+        "[E107] Serve has several outputs, and '$s' names none (target 's'). Say which: '$s.cup' or '$s.kettle' or '$s.degrees'.",
+        "[E107] Serve has no output 'cop' (target 's.cop'). Did you mean 'cup'?",
+        "[E120] target 'out': there is no such node or output.",
+    ]
+
+
+# --- size
+
+
+def test_ten_thousand_nodes_in_a_chain(check):
+    lines = [f"  n{i}: {{use: Add, a: ${f'n{i - 1}' if i else 'last'}, b: {i}}}" for i in range(10_000)]
+    started = time.process_time()
+    graph = check("  last: {use: Add}\n" + "\n".join(reversed(lines)) + "\n")
+    assert list(graph.nodes) == ["last", *(f"n{i}" for i in range(10_000))]
+    assert len(graph.resolved.nodes) == 10_001
+    assert time.process_time() - started < 10
+
+
+def test_a_long_circle_is_told_in_short(refused):
+    lines = [f"  n{i}: {{use: Add, a: $n{(i + 1) % 2000}}}" for i in range(2000)]
+    assert refused("\n".join(lines) + "\n") == [
+        (
+            "w.yaml:3:3 [E109] these nodes feed each other: n0 -> n1999 -> n1998 -> n1997 -> ... (2,000 nodes) -> n3 -> n2 -> n1 "
+            "-> n0. Break the circle."
+        ),
+    ]

@@ -1,0 +1,184 @@
+"""Which codec a type has, and that JSON changes nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import PluginError
+from nodegraph.codecs import Codecs, JSONCodec
+from nodegraph.registry import Origin
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(st.characters(exclude_categories=["Cs"])),
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+class Pot:
+    pass
+
+
+class Teapot(Pot):
+    pass
+
+
+class PotCodec(JSONCodec):
+    name = "pot"
+
+
+class Kept(TypedDict):
+    a: int
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@pytest.fixture
+def codec() -> JSONCodec:
+    return JSONCodec()
+
+
+@pytest.fixture
+def codecs() -> Codecs:
+    codecs = Codecs()
+    codecs.add(Pot, PotCodec(), Origin("pots", "1", place="here"))
+    return codecs
+
+
+@settings(max_examples=40, deadline=None)
+@given(json_values)
+def test_json_comes_back_as_it_was(tmp_path_factory, value):
+    codec = JSONCodec()
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    assert codec.check(value) is None
+    codec.save(value, path)
+    again = codec.load(path)
+    assert again == value
+    assert repr(again) == repr(value) or isinstance(value, dict | list)
+    assert codec.digest(again) == codec.digest(value)
+    assert codec.size(value) == path.stat().st_size
+
+
+@settings(max_examples=40, deadline=None)
+@given(json_values, json_values)
+def test_equal_digests_mean_equal_values(a, b):
+    codec = JSONCodec()
+    if codec.digest(a) == codec.digest(b):
+        assert a == b
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(1, 1.0), (1, True), (0, False), (None, "null"), ("1", 1), ([], {}), (0.0, -0.0), ("é", "e\u0301")]
+)
+def test_digests_tell_types_apart(codec, a, b):
+    assert codec.digest(a) != codec.digest(b)
+
+
+def test_digests_know_no_order_of_names(codec):
+    assert codec.digest({"a": 1, "b": 2}) == codec.digest({"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (math.nan, "it cannot be written as JSON (Out of range float values are not JSON compliant"),
+        ([math.inf], "it cannot be written as JSON (Out of range float values are not JSON compliant"),
+        ({1, 2}, "it cannot be written as JSON (Object of type set is not JSON serializable"),
+        (Pot(), "it cannot be written as JSON (Object of type Pot is not JSON serializable"),
+        ("\ud800", "it cannot be written as JSON ('utf-8' codec can't encode"),
+        ((1, 2), "JSON would change it (tuples and keys that are no text do not survive)"),
+        ([Pair(1, 2)], "JSON would change it (tuples and keys that are no text do not survive)"),
+        ({1: 2}, "JSON would change it (tuples and keys that are no text do not survive)"),
+    ],
+)
+def test_what_json_cannot_hold_is_told(codec, value, said):
+    assert str(codec.check(value)).startswith(said)
+
+
+def test_a_value_without_bottom_is_told(codec):
+    endless: list[Any] = []
+    endless.append(endless)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert "Circular reference" in str(codec.check(endless))
+    assert "recursion" in str(codec.check(deep))
+    while deep:  # so that freeing it does not recurse
+        deep = deep[0]
+
+
+def test_an_exported_value_is_for_people(codec):
+    (data,) = codec.export({"name": "家", "n": [1]})
+    assert data.decode() == '{\n  "name": "家",\n  "n": [\n    1\n  ]\n}\n'
+    assert codec.embed(data, {"nodegraph": "..."}) is data
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(int, float, str, bool, list, dict, type(None), int | None, str | None, int | str, float | int | None, Literal["a", 1]),
+        *(list[int], list[list[str]], list[Any], dict[str, Any], dict[str, list[int | None]], Kept),
+    ],
+)
+def test_types_that_are_json(codecs, kind):
+    assert codecs.for_type(kind) is codecs.by_name("json")
+
+
+@pytest.mark.parametrize(
+    "kind", [Any, object, bytes, set, list[bytes], list[Pot], dict[str, Pot], int | bytes, Pot | int, list[Pot] | None]
+)
+def test_types_that_live_in_memory_only(codecs, kind):
+    assert codecs.for_type(kind) is None
+
+
+def test_a_registered_type_and_those_below_it(codecs):
+    pot = codecs.by_name("pot")
+    assert pot is not None
+    for kind in (Pot, Teapot, Pot | None, Pot | Teapot):
+        assert codecs.for_type(kind) is pot
+    assert codecs.by_name("kettle") is None
+
+
+def test_one_codec_may_serve_several_types(codecs):
+    codec = codecs.by_name("pot")
+    codecs.add(set, codec, Origin("pots", "1"))
+    assert codecs.for_type(set[int]) is codec
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "said"),
+    [
+        (Pot, PotCodec(), "[E301] plugin 'mine' (there) registers a codec for Pot, which has one from 'pots'. Remove one"),
+        (int, PotCodec(), "[E301] plugin 'mine' (there) registers a codec for int, which has one from 'nodegraph'. Remove one"),
+        (
+            bytes,
+            PotCodec(),
+            "[E301] plugin 'mine' (there) registers a codec called 'pot' for bytes; 'pots' has one for Pot. Rename one",
+        ),
+        (
+            "Pot",
+            PotCodec(),
+            "[E302] plugin 'mine' (there) registers a codec for 'Pot', which is no class. Expected register(type, codec)",
+        ),
+    ],
+)
+def test_clashes_name_both(codecs, kind, codec, said):
+    with pytest.raises(PluginError) as caught:
+        codecs.add(kind, codec, Origin("mine", "1", place="there"))
+    assert str(caught.value) == said

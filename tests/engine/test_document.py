@@ -1,0 +1,575 @@
+"""YAML to a workflow and back: what it means, where a mistake is, and that nothing in it can hurt."""
+
+from __future__ import annotations
+
+import math
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Workflow, WorkflowError
+from nodegraph.document import parse_value
+from nodegraph.spec import MISSING
+from nodegraph.workflow import Link, NodeDef, OutputDef, ParamDef, ParamRef
+
+AWKWARD = [
+    *(
+        "",
+        " ",
+        "a ",
+        " a",
+        "a\n",
+        "\na",
+        "a\nb",
+        "a\r\nb",
+        "a\tb",
+        "\t",
+        "a\\b",
+        '"',
+        "'",
+        '"a"',
+        "'a'",
+        "a'b",
+        "\x85",
+        "\xa0",
+        "\u2028",
+    ),
+    *(
+        "# a",
+        "a #b",
+        "a: b",
+        "a:",
+        ":a",
+        "a:b",
+        "- x",
+        "-",
+        "--- ",
+        "...",
+        "? x",
+        "?x",
+        "&a",
+        "*a",
+        "!t",
+        "%",
+        "@",
+        "`",
+        "|",
+        ">",
+        "<<",
+    ),
+    *(
+        "[a]",
+        "{a}",
+        "a, b",
+        "a]",
+        "[",
+        "{",
+        "=",
+        "~",
+        "null",
+        "Null",
+        "true",
+        "TRUE",
+        "no",
+        "No",
+        "on",
+        "y",
+        "1",
+        "1.5",
+        "-1",
+        "+1",
+    ),
+    *(
+        "1_000",
+        "1e3",
+        "1e-4",
+        "16:9",
+        "0o17",
+        "0x1F",
+        ".inf",
+        "-.inf",
+        ".nan",
+        "2024-01-01",
+        "$a",
+        "$a.b",
+        "$$a",
+        "$$$a.b",
+        "$5",
+        "a$b",
+    ),
+    *(
+        "$params.x",
+        "$$params.x",
+        "$a.b.c",
+        "$",
+        "$$",
+        "builtin:tiny",
+        "ünï",
+        "家",
+        "👍🏽",
+        "\x00",
+        "\x07",
+        "\x1b[0m",
+        "\x7f",
+        "\ufeff",
+        "\ufffe",
+    ),
+    "a" * 3000,
+]
+
+text = st.one_of(
+    st.sampled_from(AWKWARD),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(st.sampled_from(" \n\t:#-?$&*!|>'\"%@`{}[],.\\0eaé")),
+)
+number = st.one_of(st.integers(), st.floats(allow_nan=False))
+plain = st.recursive(
+    st.one_of(st.none(), st.booleans(), number, text),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(text, inner, max_size=4)),
+    max_leaves=12,
+)
+name = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,8}", fullmatch=True)
+node_name = name.filter(lambda said: said != "params")
+link = st.builds(Link, node_name, st.none() | name)
+given_value = st.one_of(plain, link, st.builds(ParamRef, name), st.lists(st.one_of(link, plain), max_size=3))
+param = st.one_of(
+    plain.map(lambda value: {"default": value}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "default": plain,
+            "type": st.sampled_from(["text", "int", "float", "bool", "path", "seed"]),
+            "min": st.integers(-9, 0),
+            "max": st.floats(0, 9),
+            "help": text,
+        },
+    ).map(lambda said: {"default": MISSING, **said}),
+)
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Equal, and of the same types: 1 is not 1.0, nor true."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(is_same, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(is_same(a[key], b[key]) for key in a)
+    return bool(a == b)
+
+
+def meaning(workflow: Workflow) -> tuple[Any, ...]:
+    return (
+        workflow.name,
+        workflow.description,
+        {n: [p.default, p.type, p.min, p.max, p.help] for n, p in workflow.params.items()},
+        {n: [node.type, dict(node.inputs)] for n, node in workflow.nodes.items()},
+        {n: [output.link, output.save] for n, output in workflow.outputs.items()},
+    )
+
+
+def refused(source: str) -> list[str]:
+    with pytest.raises(WorkflowError) as caught:
+        Workflow.parse(source, file="w.yaml")
+    assert caught.value.exit_status == 2
+    return [str(problem) for problem in caught.value.problems]
+
+
+def refused_node(fields: str) -> list[str]:
+    return refused(f"nodegraph: 1\nnodes:\n  {fields}\n")
+
+
+# --- what scalars mean
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("y", "y"),
+        ("true", True),
+        ("False", False),
+        ("TRUE", True),
+        ("tRUE", "tRUE"),
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("-0.0", -0.0),
+        ("1e999", math.inf),
+        ("e5", "e5"),
+        (".", "."),
+        ("16:9", "16:9"),
+        ("1:30:00", "1:30:00"),
+        ("0o17", 15),
+        ("017", 17),
+        ("0x1F", 31),
+        ("0b11", "0b11"),
+        ("1_000", "1_000"),
+        ("+3", 3),
+        ("-3", -3),
+        ("--3", "--3"),
+        (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("inf", "inf"),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("Null", None),
+        ("none", "none"),
+        ('"3"', "3"),
+        ("'true'", "true"),
+        ('""', ""),
+        ("!!str 3", "3"),
+        ("2024-01-01", "2024-01-01"),
+        ("=", "="),
+        ("$model", Link("model")),
+        ("$model.unet", Link("model", "unet")),
+        ("$params.seed", ParamRef("seed")),
+        ('"$model"', Link("model")),
+        ("$$model", "$model"),
+        ("'$$params.x'", "$params.x"),
+        ("$$$model", "$$model"),
+        ("$5", "$5"),
+        ("$5 and $model", "$5 and $model"),
+        ("$a.b.c", "$a.b.c"),
+        ("$", "$"),
+        ("costs $model", "costs $model"),
+        ("[1, a, [$x]]", [1, "a", [Link("x")]]),
+        ("{a: 1, b: {c: $x}}", {"a": 1, "b": {"c": Link("x")}}),
+        ("{1: x, true: y}", {"1": "x", "true": "y"}),
+        ("|\n  $x\n", "$x\n"),
+    ],
+)
+def test_scalars_mean_what_yaml_1_2_says(written, meant):
+    assert is_same(parse_value(written), meant)
+
+
+def test_nan_is_read():
+    assert math.isnan(parse_value(".nan"))
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0x" + "f" * 5000, "1" * 5000 + ".5"])
+def test_a_number_that_takes_seconds_to_read_is_refused(digits):
+    assert refused_node("a: {use: T, x: " + digits + "}") == [f"w.yaml:3:18 [E110] a number of {len(digits):,} digits is too long."]
+
+
+# --- there and back
+
+
+@settings(max_examples=100, deadline=None)
+@given(plain)
+def test_any_value_comes_back(value):
+    workflow = Workflow()
+    workflow.add("T", x=value)
+    assert is_same(Workflow.parse(workflow.dump()).nodes["t"].inputs["x"], value)
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [t, t], lambda t: {t: t}, lambda t: {"k" * 1100: t}], ids=range(4))
+def test_awkward_text_comes_back(value, wrap):
+    workflow = Workflow(value, value)
+    workflow.add("T", x=wrap(value), y=[ParamRef("p")])
+    workflow.param("p", wrap(value), help=value)
+    workflow.output("o", Workflow.add(workflow, "U"), value)
+    again = Workflow.parse(workflow.dump())
+    assert is_same(meaning(again), meaning(workflow))
+    assert Workflow.parse(again.dump()).dump() == workflow.dump()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.builds(
+        lambda called, about, params, nodes, outputs: (called, about, params, nodes, outputs),
+        text,
+        text,
+        st.dictionaries(name, param, max_size=3),
+        st.dictionaries(
+            node_name, st.tuples(text, st.dictionaries(name.filter(lambda n: n != "use"), given_value, max_size=4)), max_size=4
+        ),
+        st.dictionaries(name, st.tuples(link, st.none() | text), max_size=3),
+    )
+)
+def test_any_workflow_comes_back(parts):
+    called, about, params, nodes, outputs = parts
+    workflow = Workflow(called, about)
+    workflow.params = {n: ParamDef(n, **said) for n, said in params.items()}
+    workflow.nodes = {n: NodeDef(n, use, inputs) for n, (use, inputs) in nodes.items()}
+    workflow.outputs = {n: OutputDef(n, to, save) for n, (to, save) in outputs.items()}
+    assert is_same(meaning(Workflow.parse(workflow.dump())), meaning(workflow))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(text, st.text(st.sampled_from(string.printable + "é\ufeff\ud800"))))
+def test_no_text_does_more_than_be_refused(source):
+    try:
+        problems = Workflow.parse(source) and ()
+    except WorkflowError as error:
+        problems = error.problems
+    assert all(problem.where is not None for problem in problems)
+
+
+def test_the_dump_reads_well():
+    workflow = Workflow("cup of tea", "Two lines\nof words")
+    minutes = workflow.param("minutes", 3, min=0, help="how long")
+    kettle = workflow.add("Kettle", water="$ale", label="no")
+    workflow.add("Brew", kettle=kettle.hot, minutes=minutes, notes=["a" * 60, "b" * 60])
+    workflow.output("cup", kettle, "{workflow}.txt")
+    assert workflow.dump() == (
+        "nodegraph: 1\n"
+        "name: cup of tea\n"
+        'description: "Two lines\\nof words"\n'
+        "params:\n"
+        "  minutes: {default: 3, min: 0, help: how long}\n"
+        "nodes:\n"
+        '  kettle: {use: Kettle, water: "$$ale", label: "no"}\n'
+        "  brew:\n"
+        "    use: Brew\n"
+        "    kettle: $kettle.hot\n"
+        "    minutes: $params.minutes\n"
+        f"    notes: [{'a' * 60}, {'b' * 60}]\n"
+        "outputs:\n"
+        '  cup: {from: $kettle, save: "{workflow}.txt"}\n'
+    )
+
+
+def test_what_yaml_has_no_words_for_is_named():
+    workflow = Workflow()
+    workflow.add("T", x=object(), path=Path("a") / "b")
+    assert workflow.dump().splitlines()[-1] == '  t: {use: T, x: "<object given in Python>", path: a/b}'
+
+
+# --- files
+
+BEGIN = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
+NOT_TEXT = "Save it as UTF-8 text; a picture or a checkpoint is no workflow."
+CONTROL = "cannot stand in a text file. Take it out, or write it as an escape in double quotes."
+
+
+def test_a_file_gives_name_and_base(tmp_path):
+    path = tmp_path / "tea.yaml"
+    path.write_bytes(
+        b"\xef\xbb\xbfnodegraph: 1\r\nnodes:\r\n  a: {use: T,\r\n    x: '1'}\r\n"
+        b"  b:\r\n    use: T\r\n    x: |\r\n      one\r\n      two\r\n"
+    )
+    workflow = Workflow.load(path)
+    assert workflow.name == "tea"
+    assert workflow.base == tmp_path
+    assert workflow.nodes["a"].inputs == {"x": "1"}
+    assert workflow.nodes["b"].inputs == {"x": "one\ntwo\n"}
+    assert str(workflow.nodes["a"].place("x")) == f"{path}:4:8"
+    assert str(workflow.nodes["a"].place("x", key=True)) == f"{path}:4:5"
+
+
+def test_places_are_told_from_the_current_directory(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/w.yaml").write_text("nodegraph: 1\nnods: {}\nnodes: {}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkflowError) as caught:
+        Workflow.load(tmp_path / "sub/w.yaml")
+    assert str(caught.value) == "sub/w.yaml:2:1 [E101] the workflow has no 'nods'. Did you mean 'nodes'?"
+    monkeypatch.chdir(tmp_path / "sub")
+    with pytest.raises(WorkflowError, match=r"^w\.yaml:2:1 "):
+        Workflow.load("w.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "[E100] there is no workflow file w.yaml. Check the path."),
+        (b"\x89PNG\r\n\x1a\n\0\0", f"[E100] w.yaml is not UTF-8 text (byte 0). {NOT_TEXT}"),
+        ("nodegraph: 1\n".encode("utf-16"), f"[E100] w.yaml is not UTF-8 text (byte 0). {NOT_TEXT}"),
+        (b"\0" * 9, f"w.yaml:1:1 [E100] the character U+0000 {CONTROL}"),
+        (b" " * (17 << 20), "[E100] w.yaml holds over 16 MiB. A workflow is text of some kilobytes. Check the path."),
+        (b"", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds nothing. {BEGIN}"),
+        (b"\n# nothing\n", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds nothing. {BEGIN}"),
+        (b"- a\n", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds a list. {BEGIN}"),
+        (b"\n hello\n", f"w.yaml:2:2 [E101] a workflow is a mapping; w.yaml holds text. {BEGIN}"),
+    ],
+    ids=["missing", "picture", "utf-16", "zeros", "huge", "empty", "comment", "list", "text"],
+)
+def test_a_file_that_is_no_workflow(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("w.yaml").write_bytes(content)
+    with pytest.raises(WorkflowError) as caught:
+        Workflow.load("w.yaml")
+    assert str(caught.value) == said
+
+
+def test_a_folder_is_no_workflow(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkflowError, match=r"\[E100\] \. cannot be read: "):
+        Workflow.load(".")
+
+
+# --- text that is no YAML
+
+MALFORMED = "w.yaml:{} [E100] this is not well-formed YAML:"
+TABS = "violates indentation. Indent with spaces, not with tabs."
+QUOTES = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes in quotes."
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "nodegraph: 1\n\tnodes: {}",
+            f"{MALFORMED.format('2:1')} while scanning a plain scalar from line 1: found a tab character that {TABS}",
+        ),
+        ("name: a: b", f"{MALFORMED.format('1:8')} ': ' makes a mapping, which cannot be here. {QUOTES}"),
+        ("name: @home", f"{MALFORMED.format('1:7')} a value cannot begin with this character. {QUOTES}"),
+        (
+            "name: *tea*",
+            f"{MALFORMED.format('1:11')} while scanning an alias: its name is missing, or goes on with another character. {QUOTES}",
+        ),
+        ("name: *tea", f"w.yaml:1:7 [E100] '*tea' repeats a value '&tea', which is not there. {QUOTES}"),
+        (
+            "name: [a\nnodes: {}\n",
+            f"{MALFORMED.format('2:6')} while parsing a flow sequence from line 1: did not find expected ',' or ']'. {QUOTES}",
+        ),
+        ("name: !tea green", f"w.yaml:1:7 [E100] the tag '!tea' means nothing in a workflow. Take it away. {QUOTES}"),
+        (
+            "name: !!python/name:os.system x",
+            f"w.yaml:1:7 [E100] the tag '!!python/name:os.system' means nothing in a workflow. Take it away. {QUOTES}",
+        ),
+        ("nodes: !!set {a}", f"w.yaml:1:8 [E100] the tag '!!set' means nothing in a workflow. Take it away. {QUOTES}"),
+        (
+            "nodegraph: 1\n---\nnodegraph: 1\n",
+            "w.yaml:2:1 [E100] a second document begins here. Put each workflow into a file of its own.",
+        ),
+        ("nodes: &n [*n]", "w.yaml:1:12 [E100] '*n' stands inside the value that it repeats."),
+        ("name: a\nb: é\x07", f"w.yaml:2:5 [E100] the character U+0007 {CONTROL}"),
+        ("name: \ud800", f"w.yaml:1:7 [E100] the character U+D800 {CONTROL}"),
+    ],
+)
+def test_malformed_text_is_refused_at_its_place(source, said):
+    assert refused(source) == [said]
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
+def test_deep_nesting_is_refused(opening):
+    closing = {"[": "]", "{a: ": "}", "[{a: ": "}]"}.get(opening, "")
+    (said,) = refused(opening * 20_000 + "1" + closing * 20_000)
+    assert "[E100] this is nested more than 64 levels deep. Flatten it." in said
+
+
+def test_nesting_through_aliases_is_refused():
+    lines = ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 80))]
+    assert refused("\n".join(lines)) == ["w.yaml:65:6 [E100] this is nested more than 64 levels deep. Flatten it."]
+
+
+@pytest.mark.parametrize("form", ["[{}]", "{{a: [{}]}}"])
+def test_an_alias_bomb_is_refused(form):
+    bomb = [f"a{i}: &a{i} " + form.format(", ".join([f"*a{i - 1}"] * 9)) for i in range(1, 60)]
+    (said,) = refused("\n".join(["a0: &a0 x", *bomb]))
+    assert "[E100] with its aliases this holds over 1,000,000 values. Are they meant?" in said
+
+
+def test_aliases_within_reason_are_read():
+    workflow = Workflow.parse(
+        "nodegraph: 1\nnodes:\n  a: {use: T, x: &x [1, {y: 2}]}\n  b: {use: T, x: *x}\n  c: &c {use: U}\n  d: *c\n"
+    )
+    assert workflow.nodes["b"].inputs == workflow.nodes["a"].inputs
+    assert workflow.nodes["d"].type == "U"
+
+
+# --- text that is no workflow
+
+
+def test_every_mistake_of_form_is_reported_at_its_place():
+    source = """\
+nodegraph: 2
+description: [a]
+nodes:
+  a: {use: T, x: 1, y: 2, x: 3}
+  a: {use: T}
+  b: [1]
+  "c d": {use: T}
+  params: {use: T}
+  e: {x: 1}
+  f: {use: $a}
+  ? [1, 2]
+  : {use: T}
+  g: {use: T, o: {k: 1, k: 2, [3]: 4}}
+param: {}
+params:
+  p: {default: 1, typ: int}
+  q: {type: integer, default: 1}
+  r: {min: a, max: true, default: 1}
+  s: {min: 3, max: 2}
+  t: $a
+  u: {default: [1, $params.p]}
+  v!: 1
+outputs:
+  - $a
+"""
+    assert refused(source) == [
+        "w.yaml:1:12 [E101] 'nodegraph' is the format's number, and 2 is none that is known. This nodegraph reads format 1.",
+        "w.yaml:2:14 [E101] 'description' is text, not [a]. Put it in quotes.",
+        "w.yaml:4:27 [E102] 'x' is twice in node 'a'; the first is in line 4. Remove one.",
+        "w.yaml:5:3 [E102] 'a' is twice in 'nodes'; the first is in line 4. Remove one.",
+        "w.yaml:6:6 [E101] node 'b' is no mapping. Write 'b: {use: TYPE, ...}'.",
+        "w.yaml:7:3 [E101] 'c d' in 'nodes' is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'.",
+        "w.yaml:8:3 [E101] a node cannot be called 'params'. '$params.x' is a param; use another name.",
+        "w.yaml:9:3 [E101] node 'e' does not say which type it is. Add 'use: TYPE'.",
+        "w.yaml:10:12 [E101] 'use' of node 'f' is the name of a node type, not $a. Write 'use: TYPE'.",
+        "w.yaml:11:5 [E101] a key in 'nodes' is no name.",
+        "w.yaml:13:25 [E102] 'k' is twice in this mapping; the first is in line 13. Remove one.",
+        "w.yaml:13:31 [E101] a key in this mapping is no name.",
+        "w.yaml:14:1 [E101] the workflow has no 'param'. Did you mean 'params'?",
+        "w.yaml:16:19 [E101] param 'p' has no 'typ'. Did you mean 'type'?",
+        "w.yaml:17:13 [E114] there is no param type 'integer'. The types are text, int, float, bool, path, seed.",
+        "w.yaml:18:12 [E114] 'min' of a param is a number, not a.",
+        "w.yaml:18:20 [E114] 'max' of a param is a number, not true.",
+        "w.yaml:19:6 [E114] param 's' has a 'min' above its 'max'.",
+        "w.yaml:20:6 [E114] the default of param 't' refers to $a. Expected a value. '$$a' is the text '$a'.",
+        "w.yaml:21:16 [E114] the default of param 'u' refers to $params.p. Expected a value. '$$params.p' is the text '$params.p'.",
+        "w.yaml:22:3 [E101] 'v!' in 'params' is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'.",
+        "w.yaml:24:3 [E101] 'outputs' is a mapping of names.",
+    ]
+
+
+def test_mistakes_in_outputs():
+    outputs = "  a: a\n  b: {save: x}\n  c: {from: $a, save: 3}\n  d: {from: $a, to: x}\n  e: $params.x\n"
+    assert refused(f"nodegraph: 1\nnodes: {{}}\noutputs:\n{outputs}") == [
+        "w.yaml:4:6 [E115] output 'a' names no node. Write 'a: {from: $NODE}'.",
+        "w.yaml:5:6 [E115] output 'b' names no node. Write 'b: {from: $NODE}'.",
+        "w.yaml:6:23 [E115] 'save' of output 'c' is a file name, not 3. Put it in quotes.",
+        "w.yaml:7:17 [E101] output 'd' has no 'to'. It has from, save.",
+        "w.yaml:8:6 [E115] output 'e' names no node. Write 'e: {from: $NODE}'.",
+    ]
+
+
+def test_missing_sections():
+    assert refused("name: x\n") == [
+        "w.yaml:1:1 [E101] the workflow has no 'nodegraph'. Begin with 'nodegraph: 1'.",
+        "w.yaml:1:1 [E101] the workflow has no 'nodes'. Add a mapping 'nodes:'.",
+    ]
+
+
+def test_sections_may_be_empty():
+    workflow = Workflow.parse("nodegraph: 1\nparams:\nnodes:\noutputs: ~\n")
+    assert (workflow.params, workflow.nodes, workflow.outputs) == ({}, {}, {})
+
+
+def test_short_and_long_forms_mean_the_same():
+    short = Workflow.parse("nodegraph: 1\nparams: {p: 3, q: {}}\nnodes: {a: {use: T}}\noutputs: {o: $a.x}\n")
+    long = Workflow.parse(
+        "nodegraph: 1\nparams:\n  p: {default: 3}\n  q: {help: }\nnodes:\n  a:\n    use: T\noutputs:\n  o: {from: $a.x}\n"
+    )
+    assert meaning(short) == meaning(long)
+    assert short.params["q"].default is MISSING
+    assert short.outputs["o"].link == Link("a", "x")
+
+
+@pytest.mark.parametrize("source", ["[1", "a: b: c", "9" * 5000, "&a [*a]", "[" * 70 + "]" * 70])
+def test_a_value_that_is_not_well_formed_is_a_value_error(source):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_value(source)

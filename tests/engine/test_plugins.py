@@ -1,0 +1,484 @@
+"""Finding plugins, and what becomes of those that are wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+
+from nodegraph import PluginError, hookimpl
+from nodegraph.discovery import tree_digest
+from nodegraph.plugins import LoadedPlugin, Plugins, load_plugins
+
+FRONT = Path(__file__).parent / "front"
+
+SAY = """
+    from nodegraph import hookimpl, node
+
+    @node("Say")
+    def say(text: str = "") -> str:
+        return text
+
+    @hookimpl
+    def register_nodes(register):
+        register(say)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No entry point but those of the test."""
+    monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    def write(name: str, code: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(code))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Installs a distribution with entry points: its .dist-info and a path; modules are forgotten afterwards."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+    dists: list[importlib.metadata.Distribution] = []
+
+    def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+        assert group == "nodegraph"
+        return [point for dist in dists for point in dist.entry_points]
+
+    def install(name: str, version: str, *points: str, direct_url: Any = None) -> None:
+        info = site / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[nodegraph]\n" + "\n".join(points))
+        if direct_url is not None:
+            (info / "direct_url.json").write_text(direct_url if isinstance(direct_url, str) else json.dumps(direct_url))
+        dists.append(importlib.metadata.Distribution.at(info))
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    yield install
+    for module in set(sys.modules) - before:
+        del sys.modules[module]
+
+
+def only(plugins: Plugins) -> LoadedPlugin:
+    (plugin,) = plugins.loaded
+    return plugin
+
+
+def error(plugins: Plugins) -> str:
+    (plugin,) = plugins.broken()
+    assert plugin.error is not None
+    return plugin.error
+
+
+# --- folders
+
+
+def test_files_and_packages_of_a_folder_are_plugins(tmp_path, write):
+    write("say.py", SAY)
+    write("pack/__init__.py", "from .helper import register_nodes\n__version__ = '1.2'\n")
+    write("pack/helper.py", SAY.replace('"Say"', '"Shout"'))
+    write("_not.py", "raise Exception")
+    write(".hidden.py", "raise Exception")
+    write("notes.txt", "raise Exception")
+    write("no_package/module.py", "raise Exception")
+    plugins = load_plugins([tmp_path])
+    plugins.require_sound()
+    assert [(plugin.name, plugin.place) for plugin in plugins.loaded] == [
+        ("pack", f"{tmp_path}/pack"),
+        ("say", f"{tmp_path}/say.py"),
+    ]
+    assert plugins.nodes.names() == ["Say", "Shout"]
+    origin = plugins.nodes.get("Shout").origin
+    assert (origin.plugin, origin.version, origin.place) == ("pack", "1.2", f"{tmp_path}/pack")
+    assert origin == plugins.origin("pack")
+    assert origin.identity == f"pack {tree_digest([tmp_path / 'pack'])}"
+    assert all(plugin.seconds > 0 for plugin in plugins.loaded)
+    assert plugins.nodes.get("Say").value.function("tea") == "tea"
+    assert plugins.origin("nobody") is None
+
+
+def test_folders_come_from_the_environment_too(tmp_path, write, monkeypatch):
+    write("a/one.py", SAY)
+    write("b/two.py", SAY.replace('"Say"', '"Shout"'))
+    monkeypatch.setenv("NODEGRAPH_PLUGIN_DIR", os.pathsep.join(["", str(tmp_path / "a"), str(tmp_path / "b")]))
+    plugins = load_plugins([tmp_path / "a", str(tmp_path / "b" / ".." / "a")])
+    assert [plugin.name for plugin in plugins.loaded] == ["one", "two"]
+
+
+def test_nothing_is_loaded_from_where_one_stands(tmp_path, write, monkeypatch):
+    write("say.py", SAY)
+    monkeypatch.chdir(tmp_path)
+    assert load_plugins().loaded == ()
+
+
+@pytest.mark.parametrize("folder", ["nothing", "file.py", "~nobody-of-this-name/plugins"])
+def test_a_folder_that_is_none(tmp_path, write, monkeypatch, folder):
+    write("file.py", "")
+    monkeypatch.chdir(tmp_path)
+    plugins = load_plugins([folder])
+    assert error(plugins).startswith(f"[E304] plugin folder {tmp_path}/{folder} cannot be read: N")
+    assert error(plugins).endswith("Name a folder that holds .py files or packages")
+    with pytest.raises(PluginError, match="plugin folder"):
+        plugins.require_sound()
+
+
+def test_a_file_plugin_cannot_hide_a_module(tmp_path, write):
+    write("json.py", SAY)
+    assert only(load_plugins([tmp_path])).error is None
+    assert hasattr(json, "dumps")
+    assert sys.modules["json"] is json
+
+
+# --- plugins that cannot be loaded
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_there", "ModuleNotFoundError: No module named 'nothing_there' ({path}:1)"),
+        ("x = 1\ndef f(:\n", "invalid syntax ({path}:2:7)"),
+        ("x = 1\n1 / 0", "ZeroDivisionError: division by zero ({path}:2)"),
+        ("import sys\nsys.exit('usage')", "SystemExit: usage ({path}:2)"),
+        ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
+    ],
+)
+def test_a_broken_file_is_named_with_the_reason(tmp_path, write, code, said):
+    path = write("broken.py", code)
+    write("say.py", SAY)
+    plugins = load_plugins([tmp_path])
+    place = f"[E304] plugin 'broken' ({path}) cannot be loaded: "
+    assert error(plugins).startswith(place + said.format(path=path)) or error(plugins).startswith(place + said.partition(": ")[2])
+    assert plugins.nodes.names() == ["Say"]
+    assert plugins.why_broken() == f" {error(plugins)}."
+    assert plugins.origin("broken") is None
+    plugins.require_sound()  # the others may be used
+    assert not [name for name in sys.modules if name.startswith("nodegraph_plugin_broken")]
+
+
+def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) -> str:
+    """What is said of a plugin with this code: it is fatal, and leads with the plugin's name and place."""
+    path = write("wrong.py", f"from nodegraph import hookimpl, hookspec, node\n{textwrap.dedent(code)}")
+    plugins = load_plugins([tmp_path])
+    with pytest.raises(PluginError) as caught:
+        plugins.require_sound()
+    assert str(caught.value) == error(plugins)
+    place = f"plugin 'wrong' ({path})"
+    assert place in error(plugins)
+    return error(plugins).replace(place, "WRONG").replace(str(path), "PATH")
+
+
+def test_a_misspelt_hook(tmp_path, write):
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
+    assert said == "[E303] WRONG: it implements 'register_node', which is no hook. Did you mean 'register_nodes'?"
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef brew(): ...")
+    assert said.startswith("[E303] WRONG: it implements 'brew', which is no hook. The hooks are add_hooks, free_memory, ")
+
+
+def test_wrong_arguments_of_a_hook(tmp_path, write):
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
+    assert said == "[E303] WRONG: its hook register_nodes(registr) takes 'registr', which is not given to it. It is given register"
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef on_event(event, a, b): ...")
+    assert said == "[E303] WRONG: its hook on_event(event, a, b) takes 'a' and 'b', which are not given to it. It is given event"
+
+
+def test_a_hook_may_take_nothing(tmp_path, write):
+    write("quiet.py", "from nodegraph import hookimpl\n@hookimpl\ndef register_nodes(): ...\n@hookimpl\ndef free_memory(): ...\n")
+    assert only(load_plugins([tmp_path])).error is None
+
+
+def test_what_a_hook_raises_is_told(tmp_path, write):
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    1 / 0")
+    assert said == "[E303] WRONG, in register_nodes: ZeroDivisionError: division by zero (PATH:4)"
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register('Say', len)")
+    assert said.startswith("[E303] WRONG, in register_nodes: TypeError: ")
+    assert said.endswith("takes 1 positional argument but 2 were given (PATH:4)")
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef add_hooks(pluginmanager):\n    pluginmanager.nothing()")
+    assert said == "[E303] WRONG: add_hooks failed: AttributeError: 'PluginManager' object has no attribute 'nothing' (PATH:4)"
+
+
+def test_what_cannot_be_registered_is_told(tmp_path, write):
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register(len)")
+    assert said == "[E302] WRONG: len is not a node type. Decorate it with @node('Name') before it is registered"
+    said = broken_hook(write, tmp_path, "@node('F')\ndef f(x): ...\n@hookimpl\ndef register_nodes(register):\n    register(f)")
+    assert said == "[E302] WRONG: node type 'F' (f): parameter 'x' has no type. Annotate it"
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_codecs(register):\n    register(int, None)")
+    assert said == "[E301] WRONG registers a codec for int, which has one from 'nodegraph'. Remove one"
+
+
+def test_two_plugins_that_claim_one_name(tmp_path, write):
+    one, two = write("one.py", SAY), write("two.py", SAY)
+    plugins = load_plugins([tmp_path])
+    with pytest.raises(PluginError) as caught:
+        plugins.require_sound()
+    assert (
+        str(caught.value)
+        == f"[E301] two plugins register 'Say' among the nodes: 'one' ({one}) and 'two' ({two}). Rename or remove one"
+    )
+    assert plugins.nodes.get("Say").origin.plugin == "one"
+
+
+def test_two_plugins_of_one_name(tmp_path, write):
+    first, second = write("a/tea.py", SAY), write("b/tea.py", SAY.replace('"Say"', '"Shout"'))
+    plugins = load_plugins([tmp_path / "a", tmp_path / "b"])
+    assert error(plugins) == f"[E301] two plugins are called 'tea': {first} and {second}. Rename or remove one"
+    assert plugins.nodes.names() == ["Say"]
+    with pytest.raises(PluginError):
+        plugins.require_sound()
+
+
+# --- hooks that a plugin adds
+
+
+TEAS = """
+    from nodegraph import hookimpl
+    @hookimpl
+    def register_teas(register):
+        register("mint", str.lower, warm=True)
+"""
+
+
+def test_a_pack_adds_a_hook_and_with_it_a_registry(tmp_path, write):
+    write("a_before.py", TEAS)
+    write("z_after.py", TEAS.replace("mint", "sage"))
+    plugins = load_plugins([tmp_path, FRONT])
+    plugins.require_sound()
+    teas = plugins.registries["teas"]
+    assert teas.names() == ["earl_grey", "green", "mint", "sage"]
+    entry = teas.get("mint")
+    assert (entry.value, entry.origin.plugin, entry.meta) == (str.lower, "a_before", {"warm": True})
+    assert isinstance(plugins.manager, pluggy.PluginManager)
+    assert plugins.codecs.by_name("cup") is not None
+
+
+def test_without_the_pack_its_hook_is_unknown(tmp_path, write):
+    write("a_before.py", TEAS)
+    plugins = load_plugins([tmp_path])
+    assert "implements 'register_teas', which is no hook" in error(plugins)
+    assert plugins.registries == {}
+
+
+def test_a_mistake_in_an_added_hook_is_the_plugin_s_own(tmp_path, write):
+    path = write("a_before.py", TEAS.replace("(register)", "(registry)"))
+    plugins = load_plugins([tmp_path, FRONT])
+    assert error(plugins).startswith(f"[E303] plugin 'a_before' ({path}): its hook register_teas(registry) takes 'registry'")
+    assert plugins.registries["teas"].names() == ["earl_grey", "green"]
+
+
+def test_two_teas_of_one_name(tmp_path, write):
+    write("more.py", TEAS.replace("mint", "green"))
+    assert "[E301] two plugins register 'green' among the teas: 'tearoom' (" in error(load_plugins([FRONT, tmp_path]))
+
+
+def test_engines_have_plugins_of_their_own():
+    first, second = load_plugins([FRONT]), load_plugins([FRONT])
+    assert first.nodes.get("Say").value.function is not second.nodes.get("Say").value.function
+    assert first.origin("tearoom") == second.origin("tearoom")
+
+
+# --- the state of a plugin's code
+
+
+def test_editing_a_file_changes_its_digest(tmp_path, write):
+    path = write("say.py", SAY.replace("return text", "return text + '1'"))
+    first = load_plugins([tmp_path])
+    write("say.py", SAY.replace("return text", "return text + '2'"))
+    os.utime(path, ns=(path.stat().st_atime_ns, 0))
+    second = load_plugins([tmp_path])
+    assert first.nodes.get("Say").value.function("") == "1"
+    assert second.nodes.get("Say").value.function("") == "2"  # though size and second are the same
+    assert only(first).origin != only(second).origin
+
+
+def test_editing_a_helper_of_a_package_changes_its_digest_and_its_code(tmp_path, write):
+    write("pack/__init__.py", "from .deep.helper import register_nodes\n")
+    write("pack/deep/__init__.py", "")
+    write("pack/deep/helper.py", SAY)
+    first = load_plugins([tmp_path])
+    write("pack/deep/helper.py", SAY.replace("return text", "return text.upper()"))
+    second = load_plugins([tmp_path])
+    assert second.nodes.get("Say").value.function("a") == "A"
+    assert only(first).origin != only(second).origin
+
+
+def test_what_counts_as_code(tmp_path, write):
+    write("pack/__init__.py", "")
+    write("pack/table.json", "1")
+    digest = tree_digest([tmp_path / "pack"])
+    assert len(digest) == 64
+    for ignored in ("__pycache__/x.py", "old.pyc", "weights.safetensors", ".git/HEAD", ".notes"):
+        write(f"pack/{ignored}", "x")
+    assert tree_digest([tmp_path / "pack"]) == digest
+    for changed in ("table.json", "deep/new.py", "data.bin"):
+        before = tree_digest([tmp_path / "pack"])
+        write(f"pack/{changed}", "2")
+        assert tree_digest([tmp_path / "pack"]) != before
+    (tmp_path / "pack").rename(tmp_path / "renamed")
+    assert tree_digest([tmp_path / "renamed"]) != before
+
+
+def test_a_digest_does_not_hang_on_the_place(tmp_path, write):
+    places = [write(f"{folder}/pack/__init__.py", SAY).parent for folder in ("a", ".b", "__pycache__")]
+    assert len({tree_digest([place]) for place in places}) == 1
+
+
+# --- entry points
+
+
+def test_an_installed_plugin_is_told_by_its_version(install, write):
+    write("site/tea_pack/__init__.py", "")
+    write("site/tea_pack/plugin.py", SAY)
+    install("tea-pack", "1.4", "nodes = tea_pack.plugin")
+    plugin = only(load_plugins())
+    assert (plugin.name, plugin.place, plugin.error) == ("tea_pack", "tea-pack 1.4", None)
+    assert plugin.origin is not None
+    assert (plugin.origin.digest, plugin.origin.identity) == (None, "tea_pack 1.4")
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "released", "place"),
+    [
+        ({"url": "file:///tea", "dir_info": {"editable": True}}, False, "tea-pack 1.4, editable"),
+        ({"url": "file:///tea", "dir_info": {}}, False, "tea-pack 1.4"),
+        ({"url": "https://host/tea", "vcs_info": {"vcs": "git", "commit_id": "abc"}}, False, "tea-pack 1.4"),
+        ("no json", True, "tea-pack 1.4"),
+        ("[]", True, "tea-pack 1.4"),
+    ],
+)
+def test_a_version_stands_for_the_code_only_of_a_release(install, write, direct_url, released, place):
+    write("site/tea_pack/__init__.py", SAY)
+    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=direct_url)
+    plugin = only(load_plugins())
+    assert plugin.place == place
+    assert plugin.origin is not None
+    assert (plugin.origin.digest is None) == released
+
+
+EDITABLE = {"url": "file:///tea", "dir_info": {"editable": True}}
+
+
+def test_an_editable_plugin_is_told_by_its_files_and_those_it_includes(install, write, tmp_path):
+    write("site/tea_leaves/__init__.py", "")
+    write("site/tea_leaves/green.py", "COLOUR = 1")
+    write("site/tea_pot.py", "")
+    write("site/tea_pack/__init__.py", "")
+    write("site/tea_pack/plugin.py", "__nodegraph_includes__ = ['tea_leaves', 'tea_pot']\n" + textwrap.dedent(SAY))
+    install("tea-pack", "1.4", "nodes = tea_pack.plugin", direct_url=EDITABLE)
+    origin = only(load_plugins()).origin
+    assert origin is not None
+    site = tmp_path / "site"
+    assert origin.digest == tree_digest([site / "tea_pack", site / "tea_leaves", site / "tea_pot.py"])
+    assert only(load_plugins()).origin == origin
+
+
+def test_code_that_changed_after_its_import_has_a_state_of_its_own(install, write):
+    path = write("site/tea_pack.py", SAY)
+    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
+    first = only(load_plugins()).origin
+    path.write_text(path.read_text() + "\n# changed\n")
+    second, third = only(load_plugins()).origin, only(load_plugins()).origin
+    assert len({origin.digest for origin in (first, second, third) if origin}) == 3
+    path.write_text(textwrap.dedent(SAY))
+    assert only(load_plugins()).origin == first
+
+
+def test_an_included_package_has_to_be_there(install, write):
+    write("site/tea_pack.py", "__nodegraph_includes__ = ['tea_nothing']\n")
+    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
+    said = error(load_plugins())
+    assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'tea_nothing', which is not installed" in said
+
+
+def test_a_distribution_may_have_several_plugins(install, write):
+    write("site/tea_pack/__init__.py", "")
+    write("site/tea_pack/plugin.py", SAY)
+    write("site/tea_pack/more.py", SAY.replace('"Say"', '"Shout"'))
+    install("tea-pack", "1.4", "a = tea_pack.plugin", "b = tea_pack.more", "again = tea_pack.more")
+    plugins = load_plugins()
+    assert [plugin.name for plugin in plugins.loaded] == ["tea_pack.more", "tea_pack"]
+    assert plugins.nodes.names() == ["Say", "Shout"]
+
+
+def test_an_entry_point_may_name_an_object(install, write):
+    hooks = """
+    class Hooks:
+        @hookimpl
+        def register_nodes(self, register):
+            register(say)
+    hooks = Hooks()
+    """
+    write("site/tea_pack.py", SAY + hooks)
+    install("tea-pack", "1.4", "a = tea_pack:hooks", direct_url=EDITABLE)
+    plugins = load_plugins()
+    assert (only(plugins).name, only(plugins).error) == ("tea_pack.hooks", None)
+    assert plugins.nodes.names() == ["Say"]
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "said"),
+    [
+        (None, "tea_pack", "ModuleNotFoundError: No module named 'tea_pack'"),
+        ("1 / 0", "tea_pack", "ZeroDivisionError: division by zero ("),
+        ("import sys; sys.exit(3)", "tea_pack", "SystemExit: 3 ("),
+        ("", "tea_pack:hooks", "AttributeError: module 'tea_pack' has no attribute 'hooks'"),
+    ],
+)
+def test_a_broken_entry_point_is_named_with_the_reason(install, write, code, value, said):
+    if code is not None:
+        write("site/tea_pack.py", code)
+    install("tea-pack", "1.4", f"nodes = {value}")
+    plugins = load_plugins()
+    name = value.replace(":", ".")
+    assert error(plugins).startswith(f"[E304] plugin '{name}' (tea-pack 1.4) cannot be loaded: {said}")
+    plugins.require_sound()
+
+
+def test_a_file_and_an_entry_point_of_one_name(install, write, tmp_path):
+    write("site/tea_pack.py", SAY)
+    install("tea-pack", "1.4", "nodes = tea_pack")
+    path = write("folder/tea_pack.py", SAY.replace('"Say"', '"Shout"'))
+    assert error(load_plugins([tmp_path / "folder"])) == (
+        f"[E301] two plugins are called 'tea_pack': tea-pack 1.4 and {path}. Rename or remove one"
+    )
+
+
+def test_our_own_pack_comes_in_by_its_entry_point(monkeypatch):
+    monkeypatch.undo()
+    plugins = load_plugins()
+    plugins.require_sound()
+    pack = next(plugin for plugin in plugins.loaded if plugin.name == "nodegraph_nodes")
+    assert pack.error is None
+    assert "Sampler" in plugins.nodes
+    assert plugins.nodes.get("Sampler").origin == pack.origin
+
+
+def test_the_manager_is_plain_pluggy():
+    class Heard:
+        @hookimpl
+        def free_memory(self) -> None:
+            heard.append("free")
+
+    heard: list[str] = []
+    plugins = Plugins()
+    plugins.manager.register(Heard())
+    plugins.manager.hook.free_memory()
+    assert heard == ["free"]

@@ -1,0 +1,74 @@
+"""Names of things, unique, with suggestions."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodegraph import PluginError
+from nodegraph.registry import Entry, Origin, Registry, did_you_mean
+
+
+@pytest.fixture
+def teas() -> Registry[int]:
+    registry: Registry[int] = Registry("teas")
+    registry.add(Entry("sencha", 1, Origin("japan", "1.0", place="/plugins/japan.py")))
+    registry.add(Entry("Assam", 2, Origin("india", "2.0"), {"strength": "strong"}))
+    return registry
+
+
+def test_names_are_sorted_and_found(teas):
+    assert teas.names() == ["Assam", "sencha"]
+    assert [entry.value for entry in teas.entries()] == [2, 1]
+    assert len(teas) == 2
+    assert "sencha" in teas
+    assert "Sencha" not in teas
+    assert teas.get("Assam").meta == {"strength": "strong"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sencah", "there is no 'sencah' among the teas. Did you mean 'sencha'?"),
+        ("ASSAM", "there is no 'ASSAM' among the teas. Did you mean 'Assam'?"),
+        ("coffee", "there is no 'coffee' among the teas. 'nodegraph teas' lists them."),
+        ("", "there is no '' among the teas. 'nodegraph teas' lists them."),
+    ],
+)
+def test_an_unknown_name_leads_on(teas, name, said):
+    with pytest.raises(KeyError) as caught:
+        teas.get(name)
+    assert caught.value.args == (said,)
+
+
+def test_a_second_registration_names_both(teas):
+    with pytest.raises(PluginError) as caught:
+        teas.add(Entry("sencha", 3, Origin("mine", "0", place="/home/mine.py")))
+    assert str(caught.value) == (
+        "[E301] two plugins register 'sencha' among the teas: 'japan' (/plugins/japan.py) "
+        "and 'mine' (/home/mine.py). Rename or remove one"
+    )
+    assert teas.get("sencha").value == 1
+
+
+def test_registering_twice_in_one_plugin_is_a_mistake_of_that_plugin(teas):
+    with pytest.raises(PluginError, match=r"plugin 'japan' \(/plugins/japan.py\) registers 'sencha' twice among the teas"):
+        teas.add(Entry("sencha", 3, Origin("japan", "1.0", place="/plugins/japan.py")))
+
+
+@pytest.mark.parametrize("name", ["", " ", 3, None, len])
+def test_what_is_no_name_is_refused(teas, name):
+    with pytest.raises(
+        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the teas under .*, which is no name"
+    ):
+        teas.add(Entry(name, 3, Origin("mine", "0", place="there")))
+
+
+def test_an_origin_stands_for_the_code():
+    assert Origin("pack", "1.2").identity == "pack 1.2"
+    assert Origin("pack", "1.2", "abc").identity == "pack abc"
+
+
+def test_suggestions_know_no_case_and_do_not_guess_wildly():
+    assert did_you_mean("Seed", ["seed", "steps"]) == "Did you mean 'seed'?"
+    assert did_you_mean("x", ["seed"]) == ""
+    assert did_you_mean("x", []) == ""

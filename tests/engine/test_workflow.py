@@ -1,0 +1,172 @@
+"""Composing in Python: the same object that YAML gives."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Workflow
+from nodegraph.workflow import Link, NodeHandle, ParamRef, PortHandle, references
+
+
+def line_here() -> int:
+    """The line that calls this."""
+    frame = inspect.currentframe()
+    assert frame is not None
+    assert frame.f_back is not None
+    return frame.f_back.f_lineno
+
+
+def test_python_and_yaml_make_the_same_workflow():
+    made = Workflow("tea")
+    minutes = made.param("minutes", 3.5, type="float", min=0, max=10, help="how long")
+    kettle = made.add("Kettle", water="cold")
+    brewed = made.add("Brew", name="cup", kettle=kettle.hot, minutes=minutes, notes=[kettle.log, 1], options={"sugar": minutes})
+    made.output("tea", brewed, save="{workflow}")
+    read = Workflow.parse("""
+nodegraph: 1
+name: tea
+params:
+  minutes: {default: 3.5, type: float, min: 0, max: 10, help: how long}
+nodes:
+  kettle: {use: Kettle, water: cold}
+  cup: {use: Brew, kettle: $kettle.hot, minutes: $params.minutes, notes: [$kettle.log, 1], options: {sugar: $params.minutes}}
+outputs:
+  tea: {from: $cup, save: "{workflow}"}
+""")
+    assert read.dump() == made.dump()
+    assert {n: (d.type, d.inputs) for n, d in read.nodes.items()} == {n: (d.type, d.inputs) for n, d in made.nodes.items()}
+
+
+def test_handles_and_references():
+    workflow = Workflow()
+    cup = workflow.add("Cup")
+    assert repr(cup) == "<cup>"
+    assert repr(cup.handle) == "<cup.handle>"
+    assert isinstance(cup, NodeHandle)
+    assert isinstance(cup.handle, PortHandle)
+    assert repr(Link("a")) == str(Link("a")) == "$a"
+    assert repr(Link("a", "b")) == "$a.b"
+    assert str(ParamRef("p")) == "$params.p"
+    assert list(references([1, {"x": [Link("a")]}, ParamRef("p")])) == [Link("a"), ParamRef("p")]
+    with pytest.raises(AttributeError):
+        _ = cup.__wrapped__
+    assert repr(copy.copy(cup)) == "<cup>"
+
+
+def test_text_in_python_is_never_a_reference():
+    workflow = Workflow()
+    workflow.add("Say", text="$cup")
+    assert Workflow.parse(workflow.dump()).nodes["say"].inputs == {"text": "$cup"}
+
+
+@pytest.mark.parametrize(
+    ("type", "name"),
+    [
+        ("LoadImage", "load_image"),
+        ("VAEEncode", "vae_encode"),
+        ("UNetDenoise", "unet_denoise"),
+        ("Noise", "noise"),
+        ("CLIP", "clip"),
+        ("Blend2Images", "blend2_images"),
+        ("my node", "my_node"),
+        ("3D", "_d"),
+        ("", "node"),
+        ("Über", "_ber"),
+        ("Params", "params_2"),
+    ],
+)
+def test_nodes_are_called_after_their_type(type, name):
+    workflow = Workflow()
+    workflow.add(type)
+    assert list(workflow.nodes) == [name]
+    assert list(Workflow.parse(workflow.dump()).nodes) == [name]
+
+
+def test_a_second_node_of_a_type_gets_a_number():
+    workflow = Workflow()
+    for _ in range(3):
+        workflow.add("Cup")
+    workflow.add("Cup", name="cup_5")
+    workflow.add("Cup")
+    workflow.add("Cup")
+    assert list(workflow.nodes) == ["cup", "cup_2", "cup_3", "cup_5", "cup_4", "cup_6"]
+
+
+def test_inputs_are_copied():
+    workflow = Workflow()
+    values = [1, {"a": [2]}]
+    workflow.add("Sum", values=values)
+    values.append(3)
+    values[1]["a"].append(4)
+    assert workflow.nodes["sum"].inputs["values"] == [1, {"a": [2]}]
+
+
+def test_every_definition_knows_its_line():
+    workflow = Workflow()
+    cup = workflow.add("Cup")
+    here = line_here()
+    workflow.param("p", 1)
+    workflow.output("o", cup)
+    file = Path(__file__).relative_to(Path.cwd()) if Path(__file__).is_relative_to(Path.cwd()) else Path(__file__)
+    assert str(workflow.nodes["cup"].where) == f"{file}:{here - 1}:1"
+    assert str(workflow.nodes["cup"].place("anything")) == f"{file}:{here - 1}:1"
+    assert str(workflow.params["p"].where) == f"{file}:{here + 1}:1"
+    assert str(workflow.outputs["o"].where) == f"{file}:{here + 2}:1"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1a", "a.b", "$a", "é", "-a", "a\n"])
+def test_what_is_no_name_is_refused(name):
+    workflow = Workflow()
+    cup = workflow.add("Cup")
+    rule = "that is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'."
+    with pytest.raises(ValueError) as caught:
+        workflow.add("Cup", name=name)
+    assert str(caught.value) == f"node '{name}': {rule}"
+    with pytest.raises(ValueError, match="that is no name"):
+        workflow.param(name, 1)
+    with pytest.raises(ValueError, match="that is no name"):
+        workflow.output(name, cup)
+    assert (list(workflow.nodes), workflow.params, workflow.outputs) == (["cup"], {}, {})
+
+
+def test_names_are_taken_once():
+    workflow = Workflow()
+    cup = workflow.add("Cup", name="a")
+    workflow.param("a", 1)
+    workflow.output("a", cup)
+    with pytest.raises(ValueError, match=r"node 'a': the name is taken\. Give another"):
+        workflow.add("Cup", name="a")
+    with pytest.raises(ValueError, match="node 'params': the name is taken"):
+        workflow.add("Cup", name="params")
+    with pytest.raises(ValueError, match="param 'a': the name is taken"):
+        workflow.param("a", 1)
+    with pytest.raises(ValueError, match="output 'a': the name is taken"):
+        workflow.output("a", cup)
+
+
+def test_links_stay_within_a_workflow():
+    stranger = Workflow().add("Cup")
+    workflow = Workflow()
+    for value in (stranger, stranger.handle, [stranger], {"a": stranger}):
+        with pytest.raises(ValueError, match=r"is a node of another workflow\. Links stay within one"):
+            workflow.add("Drink", cup=value)
+    with pytest.raises(ValueError, match="is a node of another workflow"):
+        workflow.output("o", stranger)
+    assert workflow.nodes == {}
+
+
+@pytest.mark.parametrize("value", ["cup", None, 3, ParamRef("p")])
+def test_an_output_is_a_node(value):
+    with pytest.raises(ValueError, match=r"output 'o' is .*\. Expected what 'add' gave, or an output of it"):
+        Workflow().output("o", value)
+
+
+def test_relative_paths_start_somewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Workflow().base == tmp_path
+    assert Workflow(base=Path("/tea")).base == Path("/tea")
+    assert Workflow.parse("nodegraph: 1\nnodes:\n", base=Path("/tea")).base == Path("/tea")

@@ -1,0 +1,405 @@
+"""The shipped workflows: what they write, what runs again when something changes, and what happens with bad input."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from nodegraph import Engine, Workflow
+from nodegraph.errors import WorkflowError
+from nodegraph_nodes.image import load_image
+from nodegraph_nodes.mask import mask
+from tests.small_model import SIDE, save_single_file, save_small_model
+from tests.workflows.conftest import SIZE, WORKFLOWS
+
+NAMES = ("txt2img", "img2img", "inpaint")
+ABOVE_THE_SAMPLER = {"model", "positive", "negative", "latent", "noise", "denoiser"}
+
+SAMPLER = '''
+"""A sampler in a file of its own."""
+
+from nodegraph import hookimpl
+
+
+def sample_leap(denoise, x, sigmas, *, noise, on_step):
+    """Leap to what the denoiser sees."""
+    for i, sigma in enumerate(sigmas.tolist()[:-1]):
+        x = denoise(x, sigma)
+        on_step(i, x, x)
+    return x
+
+
+@hookimpl
+def register_samplers(register):
+    register("leap", sample_leap)
+'''
+
+
+def chunks(path):
+    """The chunks of a PNG file, (type, data) in order."""
+    data, position, found = path.read_bytes(), 8, []
+    while position < len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        found.append((data[position + 4 : position + 8], data[position + 8 : position + 8 + length]))
+        position += 12 + length
+    return found
+
+
+def picture_bytes(path):
+    return [data for kind, data in chunks(path) if kind in (b"IHDR", b"IDAT")]
+
+
+def keys(ran):
+    return {name: node["key"] for name, node in ran.nodes.items()}
+
+
+# --- what they write, and that it is kept
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_run_in_a_new_process_computes_nothing_and_imports_no_torch(place, name):
+    first = place(name)
+    path = first.path(place.folder)
+    assert not first.named("cached")
+    seed = Workflow.load(WORKFLOWS / f"{name}.yaml").params["seed"].default
+    assert path.name == f"{name}-{seed}.png"
+    with Image.open(path) as picture:
+        assert picture.size == (SIZE if name != "txt2img" else (SIDE, SIDE))
+        text = picture.text["nodegraph"]
+    before = picture_bytes(path)
+    path.unlink()
+    code = (
+        "import sys\nfrom nodegraph.cli import main\n"
+        f"try:\n    main({place.words(name)!r})\nexcept SystemExit as end:\n    status = end.code\n"
+        "print(status, *sorted({'torch', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)), file=sys.stderr)"
+    )
+    second = place.elsewhere(code=code)
+    assert second.stderr.splitlines()[-1].strip() == "0"
+    assert second.named("ran") == set()
+    assert keys(second) == keys(first)
+    assert second.path(place.folder) == path
+    assert picture_bytes(path) == before
+    with Image.open(path) as picture:
+        assert picture.text["nodegraph"] == text
+
+
+def test_a_fresh_process_from_nothing_finds_the_same_keys(place):
+    fresh = place.elsewhere(*place.words("inpaint"))
+    assert not fresh.named("cached")
+    again = place("inpaint")
+    assert again.named("ran") == set()
+    assert keys(again) == keys(fresh)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_workflow_in_a_picture_runs_to_the_same_keys(place, name):
+    first = place(name, "seed=random", "prompt=Häuschen 🏠: $x #1", "noise.draw=sequential")
+    with Image.open(first.path(place.folder)) as picture:
+        text = picture.text["nodegraph"]
+    workflow = Workflow.parse(text)
+    assert workflow.nodes["sampled"].inputs["steps"] == 2
+    (place.folder / "workflows" / "again.yaml").write_text(text, encoding="utf-8")
+    again = place("again")
+    assert keys(again) == keys(first)
+    assert again.named("ran") == set()
+
+
+def test_the_three_run_in_python(place):
+    engine = Engine(cache_dir=None, dtype="float32")
+    for name in NAMES:
+        workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
+        result = engine.run(workflow, params={"model": str(place.model), "sampled.steps": 2})
+        (output,) = workflow.outputs
+        width, height = SIZE if name != "txt2img" else (SIDE, SIDE)
+        assert result[output].pixels.shape == (1, height, width, 3)
+        assert result.outputs == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dump_means_the_same(place, name):
+    workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
+    again = Workflow.parse(workflow.dump(), base=workflow.base)
+    engine = Engine(cache_dir=None)
+    params = {"model": str(place.model)}
+    assert engine.plan(again, params=params).keys == engine.plan(workflow, params=params).keys
+
+
+def test_every_pixel_outside_the_grown_and_blurred_mask_stays_as_it_was(place):
+    path = place("inpaint").path(place.folder)
+    scene, result = (load_image(file).image.pixels for file in (place.examples / "scene.png", path))
+    repainted = mask(path=place.examples / "mask.png", grow=4, blur=2).values > 0
+    assert torch.equal(result[~repainted], scene[~repainted])
+    assert not torch.equal(result[repainted], scene[repainted])
+    rows, columns = repainted[0].any(dim=1).nonzero()[:, 0], repainted[0].any(dim=0).nonzero()[:, 0]
+    reach = 4 + 3 * 2  # what is grown, and three standard deviations
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12 - reach, 19 + reach, 14 - reach, 21 + reach)
+
+
+def test_a_mask_of_another_size_is_resized_with_a_notice(place):
+    Image.new("L", (86, 74), 255).save(place.folder / "large.png")
+    ran = place("inpaint", "mask=large.png")
+    assert ran.status == 0, ran.stderr
+    assert "note: the mask is 86x74 and the picture 43x37: the mask is resized" in ran.stderr
+
+
+def test_a_prompt_that_is_longer_than_the_model_takes(place):
+    ran = place("txt2img", "prompt=" + "a red house at night " * 20)
+    assert ran.status == 0, ran.stderr
+    assert "note: the prompt is longer than the 14 tokens that the model reads at once: it is read in" in ran.stderr
+    again = place("txt2img", "prompt=" + "a red house at night " * 20)
+    assert again.named("ran") == set()
+
+
+# --- what runs again
+
+
+def test_a_new_prompt_spares_what_does_not_see_it(place):
+    place("img2img")
+    ran = place("img2img", "prompt=a blue boat").named("ran")
+    assert ran == {"model", "positive", "denoiser", "sampled", "result"}
+
+
+def test_the_same_weights_elsewhere_or_touched_are_the_same(place):
+    first = place("txt2img")
+    copied = shutil.copytree(place.model, place.folder / "elsewhere")
+    for file in copied.rglob("*"):
+        os.utime(file, (1, 1))
+    again = place("txt2img", f"model={copied}")
+    assert again.named("ran") == set()
+    assert keys(again) == keys(first)
+
+
+def test_other_weights_under_the_same_name_are_others(place):
+    copied = shutil.copytree(place.model, place.folder / "model")
+    place("txt2img", f"model={copied}")
+    before = place("txt2img", f"model={copied}")
+    assert before.named("ran") == set()
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
+    after = place("txt2img", f"model={copied}")
+    assert after.named("ran") == set(after.nodes)
+    assert all(keys(after)[name] != key for name, key in keys(before).items())
+
+
+def test_a_sampler_in_a_folder_of_its_own_and_an_edit_of_it_between_two_processes(place):
+    plugin = place.folder / "mine" / "leap.py"
+    plugin.parent.mkdir()
+    plugin.write_text(SAMPLER, encoding="utf-8")
+    settings = {"options": ("--plugin-dir", plugin.parent)}
+    first = place("txt2img", "sampled.sampler=leap", **settings)
+    assert "sampled" in first.named("ran")
+    assert place("txt2img", "sampled.sampler=leap", **settings).named("ran") == set()
+    plugin.write_text(SAMPLER.replace("x = denoise(x, sigma)", "x = x + (denoise(x, sigma) - x) / 2"), encoding="utf-8")
+    edited = place.elsewhere(*place.words("txt2img", "sampled.sampler=leap", **settings))
+    assert {name for name, key in keys(edited).items() if key == keys(first)[name]} == ABOVE_THE_SAMPLER
+    assert not edited.named("ran") & {"positive", "negative", "latent", "noise"}  # the others lead to what is not stored
+    assert "sampled" in edited.named("ran")
+    shipped = place("txt2img", **settings)
+    assert keys(place("txt2img")) == keys(shipped)  # who does not name it does not depend on it
+
+
+def test_picture_k_of_a_batch_is_the_same_as_alone(place):
+    engine = Engine(cache_dir=None, dtype="float32")
+    workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
+    params = {"model": str(place.model), "sampled.steps": 3, "seed": 7}
+    together = engine.run(workflow, params={**params, "batch": 2}, targets=["noise", "picture"])
+    alone = engine.run(workflow, params={**params, "seed": 8}, targets=["noise", "picture"])
+    assert torch.equal(together["noise"].values[1], alone["noise"].values[0])
+    assert torch.allclose(together["picture"].pixels[1], alone["picture"].pixels[0], atol=2e-3)
+    assert not torch.allclose(together["picture"].pixels[0], alone["picture"].pixels[0], atol=2e-2)
+
+
+def test_each_picture_of_a_batch_is_a_file(place):
+    assert place("txt2img", "batch=2").status == 0
+    assert place.left() == ["txt2img-7-0.png", "txt2img-7-1.png"]
+
+
+def test_no_strength_gives_what_the_autoencoder_keeps(place):
+    engine = Engine(cache_dir=None, dtype="float32")
+    workflow = Workflow.load(place.folder / "workflows" / "img2img.yaml")
+    result = engine.run(workflow, params={"model": str(place.model), "strength": 0}, targets=["latent", "sampled"])
+    assert torch.equal(result["sampled"].samples, result["latent"].samples)
+
+
+def test_another_model_is_given_by_its_folder(place):
+    other = save_small_model(place.folder / "other", salt="other")
+    first = place("txt2img").path(place.folder)
+    before = picture_bytes(first)
+    assert picture_bytes(place("txt2img", f"model={other}").path(place.folder)) != before
+
+
+def test_a_model_in_a_single_file(place):
+    save_single_file(place.folder / "single.safetensors")
+    ran = place("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)")
+    with Image.open(ran.path(place.folder)) as picture:
+        assert picture.size == SIZE
+        assert "single.safetensors" in picture.text["nodegraph"]
+    assert place("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)").named("ran") == set()
+
+
+# --- bad input
+
+
+def refused(place, ran, *said, status):
+    """That a run ended with `status` and these words, no traceback, and nothing written."""
+    assert ran.status == status, ran.stderr
+    for part in said:
+        assert part in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "unexpected" not in ran.stderr
+    assert "mistake in" not in ran.stderr
+    assert place.left() == []
+
+
+@pytest.mark.parametrize("name", ["img2img", "inpaint"])
+def test_a_missing_picture(place, name):
+    refused(place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2)
+
+
+def test_a_missing_mask(place):
+    (place.examples / "mask.png").unlink()
+    refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_a_file_that_is_no_picture(place, what):
+    (place.folder / "text.png").write_text("no picture")
+    refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
+
+
+def test_a_folder_in_place_of_a_picture(place):
+    refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
+
+
+@pytest.mark.parametrize("what", ["image", "mask"])
+def test_a_truncated_picture(place, what):
+    whole = (place.examples / "scene.png").read_bytes()
+    (place.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
+
+
+@pytest.mark.parametrize(("sampler", "said"), [("euller", "Did you mean 'euler'?"), ("xyz", "'nodegraph samplers' lists them")])
+def test_an_unknown_sampler(place, sampler, said):
+    refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_checkpoint_that_is_none(place, content):
+    (place.folder / "other.safetensors").write_bytes(content)
+    ran = place("txt2img", "model=other.safetensors")
+    refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
+
+
+def test_a_folder_that_is_no_model(place):
+    refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
+
+
+@pytest.mark.parametrize("model", ["nowhere.safetensors", "~nobody-of-this-name/model", "a" * 300, "builtin:tyni", ""])
+def test_a_checkpoint_that_is_not_there(place, model):
+    refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
+
+
+def test_a_truncated_checkpoint(place):
+    copied = shutil.copytree(place.model, place.folder / "model")
+    with (copied / "vae" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
+        file.truncate(5000)
+    refused(place, place("txt2img", f"model={copied}"), "vae", "truncated", "Download or copy the file again", status=2)
+
+
+def test_a_checkpoint_without_one_of_its_tensors(place):
+    copied = shutil.copytree(place.model, place.folder / "model")
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
+    refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("promt=x", "Did you mean 'prompt'?"),
+        ("sampled.stepps=3", "Did you mean 'steps'?"),
+        ("smapled.steps=3", "sampled.steps"),
+        ("sampled.steps=many", "expected a whole number, found 'many'"),
+        ("sampled.steps=0", "found 0"),
+        ("seed=-1", "found -1"),
+        ("batch=0", "found 0"),
+        ("sampled.strength=1.5", "found 1.5"),
+        ("sampled.options={etta: 1}", "etta"),
+        ("noise.draw=squential", "Did you mean 'sequential'?"),
+        ("latent.width=7", "found 7"),
+        ("sampled.latent=x", "--set sampled.latent"),
+    ],
+)
+def test_a_setting_that_is_wrong(place, setting, said):
+    refused(place, place("txt2img", setting), said, status=2)
+
+
+def test_an_output_folder_that_cannot_be_written_is_told_before_anything_runs(place):
+    (place.folder / "taken").write_text("a file")
+    ran = place("txt2img", options=("--out", "taken/here"))
+    refused(place, ran, "cannot write", "taken", "--out", status=1)
+    assert "done in" not in ran.stderr
+
+
+def test_a_picture_that_does_not_fit_its_original(place):
+    text = (place.folder / "workflows" / "inpaint.yaml").read_text()
+    text = text.replace("vae: $model.vae, image: $picture.image", "vae: $model.vae, image: $small.image")
+    text = text.replace("nodes:\n", "nodes:\n  small: {use: LoadImage, path: ../small.png}\n")
+    Image.new("RGB", (16, 24)).save(place.folder / "small.png")
+    (place.folder / "workflows" / "mixed.yaml").write_text(text)
+    refused(
+        place, place("mixed"), "'result' (Composite) failed: expected two pictures of one size, found 16x24 and 43x37", status=1
+    )
+
+
+def test_a_placeholder_that_there_is_not(place):
+    text = (place.folder / "workflows" / "inpaint.yaml").read_text()
+    (place.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
+    refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
+
+
+@pytest.mark.parametrize("option", [("--device", "quantum"), ("--device", "cuda:77"), ("--dtype", "float7")])
+def test_a_device_or_dtype_that_is_none(place, option):
+    refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
+
+
+def words_of(text):
+    """The words of a workflow's structure, (position, word): all but values of params, templates, and names of outputs."""
+    section = ""
+    for line in re.finditer(r".+", text):
+        section = line[0].split(":")[0] if not line[0].startswith(" ") else section
+        written = (
+            line[0].partition(":")[0] if section in ("description", "params", "nodegraph") else line[0].partition("{workflow}")[0]
+        )
+        for word in re.finditer(r"[A-Za-z_]\w*", written):
+            if section != "outputs" or word.start() != 2:
+                yield line.start() + word.start(), word[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_typo_anywhere_is_found_where_it_is(place, name):
+    text = (place.folder / "workflows" / f"{name}.yaml").read_text()
+    engine = Engine(cache_dir=None)
+
+    def complaint(text):
+        try:
+            workflow = Workflow.parse(text, file="typo.yaml", base=place.folder / "workflows")
+            engine.check(workflow, params={"model": str(place.model)})
+        except WorkflowError as error:
+            return str(error)
+        return ""
+
+    assert not complaint(text)
+    for position, word in words_of(text):
+        typo = f"{word[:-1]}q{word[-1]}"
+        mistyped = text[:position] + typo + text[position + len(word) :]
+        said = complaint(mistyped)
+        line = mistyped[:position].count("\n") + 1
+        assert f"typo.yaml:{line}:" in said or f"'{word}" in said, (typo, said)
