@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-KEPT: Final = 6
-"""How many things stay: the parts of two checkpoints. The least recently used goes first."""
+KEPT: Final = 8
+"""How many things stay: the parts of two checkpoints, their tokenizers among them. The least recently used goes first."""
 
 
 class Residents:

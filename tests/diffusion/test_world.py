@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nodegraph_diffusion.training import vocabulary
 from nodegraph_diffusion.training.data import pictures, scene, to_pixels, to_tensor
+from nodegraph_diffusion.training.examples import write_examples
 from nodegraph_diffusion.training.text import attributes
 from nodegraph_diffusion.training.world import COLOURS, HELD_OUT, KINDS, Request, caption, draw, parse, request, sample_scene
 
@@ -123,3 +126,12 @@ def test_pixels_survive_the_way_to_tensors_and_back() -> None:
 
 def test_scenes_of_a_wanted_number_of_things() -> None:
     assert [len(sample_scene(Random(0), count=count).things) for count in range(4)] == [0, 1, 2, 3]
+
+
+def test_the_workflows_start_from_pictures_of_the_world(tmp_path: Path) -> None:
+    write_examples(tmp_path)
+    committed = Path(__file__).parents[2] / "workflows" / "examples"
+    assert {file.name for file in tmp_path.iterdir()} == {"scene.png", "mask.png", "castle.png"}
+    for file in tmp_path.iterdir():
+        ours, theirs = (np.asarray(Image.open(each), float) for each in (file, committed / file.name))
+        assert np.abs(ours - theirs).mean() < 0.5, file.name

@@ -192,10 +192,10 @@ def test_a_mask_of_another_size_is_resized_with_a_notice(run):
 def test_a_mask_stays_in_place_where_the_latent_covers_more_than_the_picture():
     given = start(height=32, width=33)  # five cells, the last of them for one column of pixels
     mask = torch.zeros(1, 32, 33)
-    mask[:, :, 16:] = 1
+    mask[:, :, 24:] = 1
     result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=Mask(mask), steps=STEPS).samples
-    assert torch.allclose(result[..., :2], given.samples[..., :2], atol=1e-5)
-    assert torch.allclose(result[..., 2:], torch.zeros(1, 4, 4, 3), atol=1e-5)
+    assert torch.allclose(result[..., :3], given.samples[..., :3], atol=1e-5)
+    assert torch.allclose(result[..., 3:], torch.zeros(1, 4, 4, 2), atol=1e-5)
 
 
 def test_a_mask_for_each_picture():

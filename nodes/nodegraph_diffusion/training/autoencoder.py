@@ -23,6 +23,7 @@ from .optimiser import MasterWeights, resume, save_state
 CONFIG = VAEConfig(channels=16, channel_mult=(1, 2, 4), num_res_blocks=1, norm_groups=8, mid_attention=False, scaling_factor=1.0)
 BATCH = 16  # in each process
 PEAK_LR = 2e-3
+DECODER_PEAK_LR = 6e-4
 KL_WEIGHT = 1e-4
 
 
@@ -72,12 +73,12 @@ def tune_decoder(
 ) -> AutoencoderKL:
     """Train the decoder on, mostly for squared error; the encoder, and so every latent, stays as it is."""
     torch.manual_seed(seed)
-    tuned = deepcopy(model)
+    tuned = deepcopy(model).requires_grad_(True)
     tuned.encoder.requires_grad_(False)
     tuned.quant_conv.requires_grad_(False)
-    encoder = deepcopy(model).requires_grad_(False)
+    encoder = deepcopy(model).bfloat16().requires_grad_(False)
     average = deepcopy(tuned)
-    weights = MasterWeights(tuned, PEAK_LR / 2, ema=0.9995)
+    weights = MasterWeights(tuned, DECODER_PEAK_LR, ema=0.998)
     resume(state, weights, budget)
     random = np.random.default_rng([seed, team.rank(), weights.steps])
     torch.manual_seed(int(random.integers(2**63)))
@@ -85,11 +86,11 @@ def tune_decoder(
     while budget.left():
         pixels = _batch(training, random)
         with torch.no_grad():
-            latent, _ = encoder.encode(pixels)
+            latent = encoder.encode(pixels.bfloat16())[0].float()
         output = tuned.decode((latent + 0.03 * torch.randn_like(latent)).bfloat16()).float()
         error = output - pixels
         (0.2 * error.abs().mean() + 4 * error.square().mean()).backward()  # type: ignore[no-untyped-call]
-        weights.step(cosine(PEAK_LR / 2, budget.fraction))
+        weights.step(cosine(DECODER_PEAK_LR, budget.fraction))
         if team.rank() == 0 and budget.elapsed - saved > 60:
             saved = budget.elapsed
             save_state(state, weights, budget)

@@ -37,9 +37,9 @@ class Recipe:
 
     work: Path
     pictures: int = 80_000
-    autoencoder_minutes: float = 14.0
-    denoiser_minutes: float = 88.0
-    decoder_minutes: float = 10.0
+    autoencoder_minutes: float = 31.0
+    denoiser_minutes: float = 50.0
+    decoder_minutes: float = 7.0
     checkpoint_minutes: float = 10.0
     processes: int = 2
     seed: int = 0
