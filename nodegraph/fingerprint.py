@@ -84,7 +84,8 @@ class Fingerprints:
         with self._lock:
             self._known = {}
             if self._memo is not None:
-                self._memo.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # in a read-only directory it stays, which costs nothing
+                    self._memo.unlink(missing_ok=True)
 
     def _remember(self, stamp: Stamp, digest: str) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ The record files are the truth. The index can be deleted or damaged at any time:
 being the modification time of its record, which is set when uses are folded in. Only counts of uses are lost.
 
 Where the file cannot be used (a directory that is read-only, a file system without locks) an index is made in memory for the one
-question.
+question, without the counts.
 """
 
 from __future__ import annotations

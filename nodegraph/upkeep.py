@@ -160,8 +160,7 @@ class _Contents:
 
     def remove(self) -> Collected:
         """Remove what was dropped: first what refers, then what it refers to."""
-        for key in self._keys:
-            remove(self._layout.record(key))
+        keys = [key for key in self._keys if remove(self._layout.record(key))]
         for path in self._files:
             remove(path)
         for entry in self._layout.files("aliases"):
@@ -171,7 +170,7 @@ class _Contents:
                     remove(entry.path)
         gone = [blob for blob in self._blobs if self._remove_blob(blob)]
         freed = sum(self._sizes[blob][0] for blob in gone)
-        return Collected(tuple(self._keys), tuple(gone), freed, sum(size for size, _ in self._sizes.values()) - freed)
+        return Collected(tuple(keys), tuple(gone), freed, sum(size for size, _ in self._sizes.values()) - freed)
 
     def _release(self, blob: str) -> None:
         self._holders[blob] -= 1

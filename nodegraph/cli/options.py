@@ -31,6 +31,12 @@ cache_dir_option: Option = click.option(
     metavar="DIR",
     help="Where results are kept; by default in the user's cache folder. Also: NODEGRAPH_CACHE_DIR.",
 )
+cache_size_option: Option = click.option(
+    "--cache-size",
+    envvar="NODEGRAPH_CACHE_SIZE",
+    metavar="SIZE",
+    help='How much is kept, such as "50 GB" or "unlimited"; 20 GB by default. Also: NODEGRAPH_CACHE_SIZE.',
+)
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

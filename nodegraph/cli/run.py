@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
-from nodegraph.cli.options import cache_dir_option, file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import cache_dir_option, cache_size_option, file_argument, overrides, plugin_dir_option, set_option
 
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated.")
 @click.option("--keep-going", is_flag=True, help="A node that fails stops only what is below it.")
 @cache_dir_option
+@cache_size_option
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
 @click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
@@ -58,6 +59,7 @@ def run(
     force: Sequence[str],
     keep_going: bool,
     cache_dir: Path | None,
+    cache_size: str | None,
     no_cache: bool,
     device: str,
     dtype: str,
@@ -75,7 +77,7 @@ def run(
     from nodegraph.engine import Engine
     from nodegraph.workflow import Workflow
 
-    where: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+    where: dict[str, Any] = {"cache_size": cache_size} if cache_dir is None else {"cache_dir": cache_dir, "cache_size": cache_size}
     if no_cache:
         where = {"cache_dir": None}
     with progress(quiet=quiet, verbose=verbose) as shown:

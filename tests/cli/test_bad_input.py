@@ -169,11 +169,3 @@ def test_a_mistake_of_the_program_is_one_line(cli, greeting, monkeypatch):
     assert "report" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "Traceback" in cli("run", greeting, "-v").stderr
-
-
-def test_clear_leaves_a_folder_that_is_no_cache(cli):
-    (cli.folder / "mine").mkdir()
-    (cli.folder / "mine" / "tmp").mkdir()
-    (cli.folder / "mine" / "tmp" / "letter.txt").write_text("dear")
-    assert_refused(cli, cli("cache", "clear", "--cache-dir", "mine"), "not a cache")
-    assert (cli.folder / "mine" / "tmp" / "letter.txt").exists()

@@ -1,8 +1,6 @@
-"""What there is: nodes, registries, plugins, the graph of a file, the cache."""
+"""What there is: nodes, registries, plugins, the graph of a file."""
 
 from __future__ import annotations
-
-import json
 
 SHAPES = """
 nodegraph: 1
@@ -21,7 +19,7 @@ outputs:
 def test_help_lists_our_commands_those_of_plugins_and_the_registries(cli):
     lines = cli("--help").stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
-    assert commands[:6] == ["run", "check", "show", "nodes", "plugins", "cache"]
+    assert commands[:9] == ["run", "check", "explain", "show", "nodes", "plugins", "schema", "cache", "runs"]
     assert {"loaded", "widgets"} <= set(commands)
 
 
@@ -106,27 +104,6 @@ def test_show_as_mermaid(cli):
         '    n2 --> o0(["again"])',
         '    n1 --> o1(["right"])',
     ]
-
-
-def test_the_cache_is_listed_described_and_cleared(cli, greeting):
-    empty = json.loads(cli("cache", "info", "--json").stdout)
-    assert empty == {"directory": str(cli.folder / "cache"), "results": 0, "files": 0, "bytes": 0}
-    keys = {node["key"] for node in cli("run", greeting, "--json").json["nodes"].values()}
-    listed = json.loads(cli("cache", "ls", "--json").stdout)
-    assert {entry["key"] for entry in listed} == keys
-    assert {(entry["type"], entry["workflow"], entry["node"]) for entry in listed} == {
-        ("Text", "greeting", "word"),
-        ("Repeat", "greeting", "twice"),
-    }
-    assert all(key[:16] in cli("cache", "ls").stdout for key in keys)
-    info = json.loads(cli("cache", "info", "--json").stdout)
-    assert info["results"] == 2
-    assert info["bytes"] > 0
-    assert "results    2" in cli("cache", "info").stdout
-    assert json.loads(cli("cache", "clear", "--json").stdout)["results"] == 2
-    assert json.loads(cli("cache", "info", "--json").stdout)["results"] == 0
-    ran = cli("run", greeting, "--json")
-    assert all(node["status"] == "ran" for node in ran.json["nodes"].values())
 
 
 def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers")
+HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers", "sqlite3")
 
 PATIENT = """
 nodegraph: 1

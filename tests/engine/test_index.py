@@ -1,0 +1,201 @@
+"""The index: made anew whenever it is gone or damaged, and never needed by a run that finds everything."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from nodegraph.index import ask
+from nodegraph.journal import Journal
+from nodegraph.store import Record, Store, Stored
+from tests.engine.elsewhere import end, start
+
+KEYS = ["a" * 64, "b" * 64, "c" * 64]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three results of 10, 20 and 30 bytes, made 300, 200 and 100 seconds ago."""
+    store = Store(tmp_path / "cache", limit=10**9)
+    for i, key in enumerate(KEYS, start=1):
+        keep(store, key, bytes([i]) * 10 * i, made=time.time() - 400 + 100 * i)
+    store.finish()
+    return store
+
+
+def keep(store: Store, key: str, data: bytes, made: float | None = None) -> str:
+    put = store.put_bytes(data, ".bin")
+    assert put is not None
+    made = time.time() if made is None else made
+    store.put_record(Record(key, "Type", "workflow", key[0], made, 0.5, {"output": Stored(key, put[0], "json", put[1])}))
+    os.utime(store.layout.record(key), (made, made))
+    return put[0]
+
+
+def total(store: Store) -> int:
+    return ask(store.layout, store.record, lambda index: index.total())
+
+
+def use(store: Store, *keys: str) -> None:
+    """A run that uses `keys`, some time after the one before."""
+    time.sleep(0.002)
+    store.start()
+    for key in keys:
+        store.touch(key)
+    store.finish()
+
+
+def test_entries_tell_who_made_them_how_large_they_are_and_how_they_were_used(store: Store) -> None:
+    before = time.time()
+    use(store, KEYS[0])
+    use(store, KEYS[0], KEYS[1])
+    entries = store.entries()
+    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # what was not used for longest stands first
+    assert [entry.size for entry in entries] == [30, 10, 20]
+    assert [entry.uses for entry in entries] == [0, 2, 1]
+    assert {(entry.type, entry.workflow) for entry in entries} == {("Type", "workflow")}
+    assert [entry.node for entry in entries] == ["c", "a", "b"]
+    assert entries[0].used == entries[0].created
+    assert before <= entries[1].used <= entries[2].used <= time.time()
+    assert total(store) == 60
+
+
+def test_blobs_that_results_share_count_once(store: Store) -> None:
+    keep(store, "e" * 64, bytes([1]) * 10)
+    assert total(store) == 60
+    assert sum(entry.size for entry in store.entries()) == 70
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["gone", "empty", "noise", "cut", "flipped", "other tables", "other version", "folder"],
+)
+def test_an_index_that_is_gone_or_damaged_is_made_anew_from_the_records(store: Store, damage: str) -> None:
+    use(store, KEYS[0])
+    before = store.entries()
+    file = store.layout.index
+    data = file.read_bytes()
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    elif damage == "noise":
+        file.write_bytes(random.Random(7).randbytes(9000))
+    elif damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        file.write_bytes(data[:4096] + bytes(255 - byte for byte in data[4096:]))
+    elif damage == "other tables":
+        with sqlite3.connect(file) as db:
+            db.execute("CREATE TABLE entries (something)")
+            db.execute("PRAGMA user_version = 1")
+        db.close()
+    elif damage == "other version":
+        file.write_bytes(data)
+        with sqlite3.connect(file) as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+    elif damage == "folder":
+        file.mkdir()  # cannot be used at all
+    after = store.entries()
+    assert [entry.key for entry in after] == [entry.key for entry in before]  # the order of use is kept by the records
+    assert [entry.used for entry in after] == pytest.approx([entry.used for entry in before], abs=1e-3)
+    assert {entry.uses for entry in after} == {0}  # only how often is lost
+    assert total(store) == 60
+    keep(store, "f" * 64, b"more")
+    store.finish()
+    assert total(store) == 64
+
+
+def test_what_others_wrote_or_removed_without_a_note_is_seen(store: Store) -> None:
+    assert len(store.entries()) == 3
+    store.layout.record(KEYS[0]).unlink()
+    keep(store, "f" * 64, b"more")
+    store.layout.journal.unlink()
+    assert {entry.key for entry in store.entries()} == {KEYS[1], KEYS[2], "f" * 64}
+
+
+def test_times_in_the_future_are_taken_for_now(store: Store) -> None:
+    os.utime(store.layout.record(KEYS[0]), (2e9 + 2e9, 2e9 + 2e9))
+    assert all(entry.used <= time.time() for entry in store.entries())
+
+
+def test_a_damaged_journal_costs_its_damaged_lines(store: Store) -> None:
+    Journal(store.layout.journal).add([["used", KEYS[0], time.time(), 3]])
+    lines: list[list[object]] = [
+        ["used", "../../etc/passwd", 1.0, 1],
+        ["used", KEYS[1], "yesterday", 1],
+        ["used", KEYS[1], float("nan"), 1],
+        ["used", KEYS[1], 1.0, 10**30],
+        ["made", KEYS[1], 1, 2, 3, 4, 5],
+        ["made", "x", "Type", "workflow", "node", 1.0, [["blob", -1]]],
+        ["kept", {"blob": 1}],
+        ["kept", [["blob", "many"]]],
+        ["unheard of"],
+    ]
+    Journal(store.layout.journal).add(lines)
+    with store.layout.journal.open("ab") as file:
+        file.write(b'["used", "aa')  # a process was killed here
+    Journal(store.layout.journal).add([["used", KEYS[2], time.time(), 5]])
+    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 3, KEYS[1]: 0, KEYS[2]: 5}
+    assert total(store) == 60
+
+
+def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(store: Store) -> None:
+    store.entries()
+    store.touch(KEYS[0])
+    store.finish()
+    store.layout.journal.replace(store.layout.journal.with_name("journal-00ff.taken"))
+    assert {entry.uses for entry in store.entries() if entry.key == KEYS[0]} == {1}
+    assert not list(store.place.glob("*.taken"))
+
+
+def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
+    code = """
+        for _ in range(20):
+            store.start()
+            store.touch("a" * 64)
+            keep(f"{os.getpid():064x}", b"of its own")
+            store.finish()
+            store.entries()
+        """
+    processes = [start(store.place, code) for _ in range(3)]
+    for process in processes:
+        end(process)
+    entries = {entry.key: entry for entry in store.entries()}
+    assert len(entries) == 6
+    assert entries[KEYS[0]].uses == 60
+
+
+def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:
+    store.entries()
+    code = """
+        for key in ("a" * 64, "b" * 64):
+            found = store.record(key)
+            assert store.has(found.outputs["output"].blob)
+            store.touch(key)
+        store.finish()
+        say("sqlite3" in sys.modules)
+        """
+    assert end(start(store.place, code)) == "False"
+    assert [entry.uses for entry in store.entries()] == [0, 1, 1]
+
+
+def test_a_long_journal_is_folded_in_even_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(store, KEYS[0])
+    assert store.layout.journal.exists()
+    monkeypatch.setattr("nodegraph.store.LONG_JOURNAL_BYTES", 1)
+    use(store, KEYS[0])
+    assert not store.layout.journal.exists()
+
+
+def test_a_directory_that_is_not_there_has_no_entries_and_is_not_made(tmp_path: Path) -> None:
+    store = Store(tmp_path / "nowhere")
+    store.touch(KEYS[0])
+    store.finish()
+    assert store.entries() == []
+    assert not store.place.exists()

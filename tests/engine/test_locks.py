@@ -1,0 +1,182 @@
+"""Locks: one holder at a time, among processes and threads, and none that outlives its holder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nodegraph import locks
+from nodegraph.locks import Held, Locks
+from nodegraph.store import Store
+from tests.engine.elsewhere import end, kill, start, wait_for
+
+KEY = "a" * 64
+
+HOLD = """
+with store.lock("a" * 64):
+    say("held")
+    sys.stdin.readline()
+"""
+
+COMPUTE = """
+say("ready")
+sys.stdin.readline()
+with store.lock("a" * 64) as waited:
+    if store.record("a" * 64) is None:
+        with open(sys.argv[2], "a") as file:
+            file.write("computed\\n")
+        time.sleep(0.3)
+        keep("a" * 64, b"result")
+assert store.record("a" * 64) is not None
+assert not warnings
+say(waited)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Locks:
+    return Locks(tmp_path / "locks")
+
+
+def test_a_free_lock_is_had_at_once_and_leaves_no_file(tmp_path: Path, folder: Locks) -> None:
+    with folder.hold("name") as waited:
+        assert not waited
+        with folder.hold("another") as waited_for_another:
+            assert not waited_for_another
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_threads_wait_for_each_other(folder: Locks) -> None:
+    inside, most, waits = 0, 0, []
+
+    def work() -> None:
+        nonlocal inside, most
+        with folder.hold("name") as waited:
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+            waits.append(waited)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with folder.hold("name"):
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        assert inside == 0
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert len(waits) == 4
+    assert any(waits)
+
+
+def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with folder.hold("name"):
+        with pytest.raises(KeyboardInterrupt), folder.hold("name", stop):
+            raise AssertionError
+        with pytest.raises(Held), folder.hold_now("name"):
+            raise AssertionError
+
+
+def test_what_the_block_raises_goes_through_and_the_lock_is_free(folder: Locks) -> None:
+    with pytest.raises(ZeroDivisionError), folder.hold("name"):
+        raise ZeroDivisionError
+    with folder.hold_now("name"):
+        pass
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_processes_that_need_the_same_key_compute_it_once(tmp_path: Path, count: int) -> None:
+    processes = [start(tmp_path / "cache", COMPUTE, str(tmp_path / "computed")) for _ in range(count)]
+    for process in processes:
+        wait_for(process, "ready")
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [end(process) for process in processes]
+    assert (tmp_path / "computed").read_text() == "computed\n"
+    assert said.count("False") >= 1
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    process = start(tmp_path / "cache", HOLD)
+    wait_for(process, "held")
+    store = Store(tmp_path / "cache")
+    with pytest.raises(Held), Locks(tmp_path / "cache" / "locks").hold_now(KEY):
+        raise AssertionError
+    threading.Timer(0.2, kill, [process]).start()
+    with store.lock(KEY) as waited:
+        assert waited
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is inherited without fork")
+def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
+    process = start(
+        tmp_path / "cache",
+        """
+        with store.lock("a" * 64):
+            if os.fork():
+                say("held")
+                time.sleep(60)
+            else:
+                os.close(1)
+                time.sleep(4)
+                os._exit(0)
+        """,
+    )
+    wait_for(process, "held")
+    kill(process)
+    began = time.monotonic()
+    with Locks(tmp_path / "cache" / "locks").hold(KEY):
+        assert time.monotonic() - began < 3
+
+
+def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Path, folder: Locks) -> None:
+    with folder.hold("name"):
+        (tmp_path / "locks" / "name.lock").unlink()
+        (tmp_path / "locks").rmdir()
+        with folder.hold_now("name"):  # a new file: the two may both compute
+            assert (tmp_path / "locks" / "name.lock").exists()
+    with folder.hold_now("name"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_the_run_goes_on_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(locks, "_try_lock", fail)
+    warnings: list[str] = []
+    store = Store(tmp_path / "cache", warn=warnings.append)
+    for _ in range(2):
+        with store.lock(KEY) as waited:
+            assert not waited
+    assert len(warnings) == 1
+    assert "cannot be locked" in warnings[0]
+    assert store.put_bytes(b"data", ".bin") is not None
+    store.start()
+    with store.lock(KEY):
+        assert len(warnings) == 2  # told again in the next run
+
+
+def test_a_directory_that_takes_nothing_is_told_once_whether_it_is_locked_or_written(tmp_path: Path) -> None:
+    (tmp_path / "blocked").touch()
+    warnings: list[str] = []
+    store = Store(tmp_path / "blocked" / "cache", warn=warnings.append)
+    with store.lock(KEY):
+        assert store.put_bytes(b"data", ".bin") is None
+    assert len(warnings) == 1
+    assert "takes nothing" in warnings[0]

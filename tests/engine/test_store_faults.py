@@ -1,0 +1,321 @@
+"""The store under real faults: killed processes, full and read-only disks, directories that go away, flipped bits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodegraph.store import Record, Store, Stored
+from tests.engine.elsewhere import end, kill, start, wait_for
+
+KEY, DIGEST = "a" * 64, "d" * 64
+SMALL_DISK = 256 << 10
+
+killable = pytest.mark.skipif(not hasattr(os, "kill") or os.name == "nt", reason="SIGKILL is of POSIX")
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, warnings: list[str]) -> Store:
+    return Store(tmp_path / "cache", warn=warnings.append)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs can be mounted by root on Linux only")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def keep(store: Store, key: str, data: bytes) -> str | None:
+    put = store.put_bytes(data, ".bin")
+    if put is None:
+        return None
+    store.put_record(Record(key, "Type", "workflow", "node", time.time(), 0.5, {"output": Stored(DIGEST, put[0], "json", put[1])}))
+    return put[0]
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+
+
+def assert_whole(store: Store) -> int:
+    """Every record can be read and has its blobs; how many there are."""
+    keys = list(store.layout.records())
+    for key in keys:
+        record = store.record(key)
+        assert record is not None
+        assert store.has(record.outputs["output"].blob)
+    assert all(store.has(entry.name) for entry in store.layout.blobs())
+    return len(keys)
+
+
+# --- killed in the middle
+
+
+@killable
+def test_a_process_killed_while_it_writes_a_blob_leaves_nothing_that_is_seen(store: Store) -> None:
+    process = start(
+        store.place,
+        """
+        def write(path):
+            with open(path, "wb") as file:
+                file.write(b"half of it")
+                file.flush()
+                say("half")
+                time.sleep(60)
+
+        store.put_file(write, ".bin")
+        """,
+    )
+    wait_for(process, "half")
+    kill(process)
+    assert store.info().blobs == 0
+    assert store.verify().blobs == 0
+    left = list(store.layout.files("tmp"))
+    assert len(left) == 1
+    os.utime(left[0].path, (time.time() - 120, time.time() - 120))
+    store.gc()
+    assert not list(store.layout.files("tmp"))
+
+
+@killable
+@pytest.mark.parametrize(("before", "blobs"), [("blob", 0), ("record", 1)])
+def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_written_it(store: Store, before: str, blobs: int) -> None:
+    process = start(
+        store.place,
+        """
+        import nodegraph.shelf, nodegraph.store
+        move = nodegraph.shelf.move
+
+        def stop(temporary, path):
+            if path.parts[-3] == sys.argv[2] + "s":
+                say("written")
+                time.sleep(60)
+            move(temporary, path)
+
+        nodegraph.shelf.move = nodegraph.store.move = stop
+        keep("a" * 64, b"result")
+        """,
+        before,
+    )
+    wait_for(process, "written")
+    kill(process)
+    assert store.record(KEY) is None
+    assert store.info().blobs == blobs
+    assert keep(store, KEY, b"result") is not None
+    assert assert_whole(store) == 1
+
+
+@killable
+def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, warnings: list[str]) -> None:
+    code = """
+        store.limit = 100_000
+        say("ready")
+        for i in range(10_000):
+            keep(f"{i:064x}", os.urandom(3000))
+            if i % 10 == 9:
+                store.finish()
+        """
+    pauses = random.Random(3)
+    for _ in range(5):
+        process = start(store.place, code)
+        wait_for(process, "ready")
+        time.sleep(pauses.uniform(0.02, 0.3))
+        kill(process)
+        assert_whole(store)
+        assert len(store.entries()) == store.info().records
+    assert store.verify().wrong == ()
+    assert keep(store, KEY, b"result") is not None
+    assert not warnings
+
+
+# --- no room, no right, no directory
+
+
+def test_a_full_disk_costs_the_cache_and_one_warning(disk: Path, warnings: list[str]) -> None:
+    store = Store(disk / "cache", warn=warnings.append, limit=10**9)
+    first = keep(store, KEY, os.urandom(SMALL_DISK // 2))
+    assert first is not None
+    with store.lock("b" * 64):
+        assert keep(store, "b" * 64, os.urandom(SMALL_DISK)) is None
+    assert keep(store, "c" * 64, b"small, and yet not tried") is None
+    store.touch(KEY)
+    store.finish()
+    assert len(warnings) == 1
+    assert "No space left" in warnings[0]
+    assert not list(store.layout.files("tmp"))
+    assert store.has(first)
+    assert assert_whole(store) == 1
+    store.start()
+    assert keep(store, "c" * 64, b"small, and tried in the next run") is not None
+
+
+def test_a_disk_that_is_full_to_the_brim_can_be_read_listed_and_emptied(disk: Path, warnings: list[str]) -> None:
+    store = Store(disk / "cache", warn=warnings.append, limit=10**9)
+    first = keep(store, KEY, os.urandom(100_000))
+    assert first is not None
+    fill(disk)
+    again = Store(disk / "cache", warn=warnings.append, limit=10**9)
+    assert again.has(first)
+    assert [entry.key for entry in again.entries()] == [KEY]
+    again.touch(KEY)
+    assert keep(again, "b" * 64, os.urandom(20_000)) is None
+    again.finish()
+    assert len(warnings) == 1
+    assert again.gc(limit=0).keys == (KEY,)
+    assert again.info().bytes == 0
+
+
+def test_a_file_size_limit_costs_the_cache_and_one_warning(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    code = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        assert store.put_bytes(os.urandom(5_000), ".bin") is not None
+        assert store.put_bytes(os.urandom(50_000), ".bin") is None
+        assert len(warnings) == 1, warnings
+        say(warnings[0])
+        """
+    assert "File too large" in end(start(tmp_path / "cache", code))
+
+
+def test_a_read_only_directory_is_read_and_told_once(disk: Path, warnings: list[str]) -> None:
+    writer = Store(disk / "cache")
+    first = keep(writer, KEY, b"result")
+    assert first is not None
+    writer.entries()
+    writer.touch(KEY)
+    writer.finish()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    store = Store(disk / "cache", warn=warnings.append, limit=1)
+    assert store.has(first)
+    store.touch(KEY)
+    store.finish()
+    assert not warnings  # nothing was to be written
+    assert [entry.key for entry in store.entries()] == [KEY]
+    with store.lock("b" * 64):
+        assert keep(store, "b" * 64, b"another") is None
+    store.finish()
+    assert len(warnings) == 1
+    assert "Read-only" in warnings[0]
+    assert store.gc(limit=0).keys == ()
+    assert store.clear().records == 0
+    assert store.has(first)
+
+
+def test_a_directory_that_is_removed_between_two_results_is_made_anew(store: Store, warnings: list[str]) -> None:
+    first = keep(store, KEY, b"one")
+    assert first is not None
+    store.touch(KEY)
+    shutil.rmtree(store.place)
+    assert store.record(KEY) is None
+    assert not store.has(first)
+    with store.lock(KEY):
+        assert keep(store, KEY, b"two") is not None
+    store.finish()
+    assert assert_whole(store) == 1
+    assert not warnings
+
+
+def test_a_directory_that_is_removed_in_the_middle_of_a_write_is_made_anew(store: Store, warnings: list[str]) -> None:
+    times = 0
+
+    def write(path: Path) -> None:
+        nonlocal times
+        times += 1
+        path.write_bytes(b"result")
+        if times == 1:
+            shutil.rmtree(store.place)
+
+    put = store.put_file(write, ".bin")
+    assert put is not None
+    assert store.has(put[0])
+    assert not warnings
+
+
+def test_a_directory_that_goes_away_again_and_again_costs_the_cache(store: Store, warnings: list[str]) -> None:
+    def write(path: Path) -> None:
+        path.write_bytes(b"result")
+        shutil.rmtree(store.place)
+
+    assert store.put_file(write, ".bin") is None
+    assert len(warnings) == 1
+
+
+def test_a_directory_that_became_a_file_costs_the_cache(store: Store, warnings: list[str]) -> None:
+    assert keep(store, KEY, b"one") is not None
+    shutil.rmtree(store.place)
+    store.place.write_text("a file")
+    assert store.record(KEY) is None
+    assert keep(store, KEY, b"two") is None
+    store.finish()
+    assert store.entries() == []
+    assert len(warnings) == 1
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("size", [100, 200_000])
+@pytest.mark.parametrize("process", ["same", "another"])
+def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
+    store: Store, warnings: list[str], size: int, process: str
+) -> None:
+    data = os.urandom(size)
+    blob = keep(store, KEY, data)
+    assert blob is not None
+    assert store.has(blob)
+    path = store.layout.blob(blob)
+    stat = path.stat()
+    time.sleep(0.01)  # so that the change shows in ctime, which nobody can set
+    with path.open("r+b") as file:
+        file.seek(size - 1)
+        file.write(bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    reader = store if process == "same" else Store(store.place, warn=warnings.append)
+    assert not reader.has(blob)
+    assert len(warnings) == 1
+    assert keep(reader, KEY, data) == blob
+    assert reader.has(blob)
+
+
+def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnings: list[str]) -> None:
+    blob = keep(store, KEY, b"result")
+    assert blob is not None
+    store.layout.blob(blob).write_bytes(b"tluser")  # of the same size
+    assert keep(store, "b" * 64, b"result") == blob
+    assert store.has(blob)
+    assert not warnings
+
+
+def test_a_large_blob_is_hashed_once_for_all_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = keep(store, KEY, os.urandom(200_000))
+    assert blob is not None
+    assert Store(store.place).has(blob)
+    monkeypatch.setattr("nodegraph.fingerprint.hash_file", None)
+    monkeypatch.setattr("nodegraph.store.hash_file", None)
+    assert Store(store.place).has(blob)

@@ -1,0 +1,296 @@
+"""Looking after the whole store: what `verify` finds, what `gc` removes and what it leaves alone."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nodegraph.store import Record, Store, Stored
+from tests.engine.elsewhere import end, start, wait_for
+
+HOUR = 3600.0
+LARGE = 1 << 17  # more than is hashed on every reading
+Keys = list[str]
+
+
+def key(i: int) -> str:
+    return f"{i:064x}"
+
+
+def keep(store: Store, i: int, data: bytes, digest: int | None = None, ago: float = 0.0) -> str:
+    """Store a result under key `i`, made `ago` seconds ago; the name of its blob."""
+    put = store.put_bytes(data, ".bin")
+    assert put is not None
+    made = time.time() - ago
+    outputs = {"output": Stored(key(1000 + i if digest is None else digest), put[0], "json", put[1])}
+    store.put_record(Record(key(i), "Type", "workflow", f"node{i}", made, 0.5, outputs))
+    os.utime(store.layout.record(key(i)), (made, made))
+    store.put_alias(key(2000 + i), key(i))
+    return put[0]
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def keys(store: Store) -> set[int]:
+    return {int(record.key, 16) for record in store.records()}
+
+
+def all_files(store: Store) -> set[str]:
+    rooms = ("records", "blobs", "aliases", "exports", "tmp")
+    return {entry.name for room in rooms for entry in store.layout.files(room)}
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, warnings: list[str]) -> Store:
+    return Store(tmp_path / "cache", warn=warnings.append)
+
+
+# --- verify
+
+
+def test_a_sound_store_is_verified(store: Store) -> None:
+    keep(store, 1, b"one")
+    keep(store, 2, b"two")
+    found = store.verify()
+    assert (found.blobs, found.bytes, found.wrong, found.missing, found.lost) == (2, 6, (), (), ())
+    assert keys(store) == {1, 2}
+
+
+@pytest.mark.parametrize("size", [5, LARGE])
+def test_a_flipped_bit_is_found_even_under_the_same_times_and_its_record_is_dropped(store: Store, size: int) -> None:
+    wrong, right = keep(store, 1, b"1" * size), keep(store, 2, b"2" * size)
+    assert store.has(wrong)
+    path = store.layout.blob(wrong)
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\x30")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found = store.verify()
+    assert found.wrong == (wrong,)
+    assert found.missing == ()
+    assert [record.node for record in found.lost] == ["node1"]
+    assert keys(store) == {2}
+    assert store.has(right)
+    assert [entry.key for entry in store.entries()] == [key(2)]
+    assert (store.place / "quarantine" / wrong).exists()
+    assert keep(store, 1, b"1" * size) == wrong
+    assert store.has(wrong)
+
+
+def test_a_blob_that_is_gone_loses_its_records_and_exports(store: Store) -> None:
+    gone = keep(store, 1, b"one", digest=7)
+    keep(store, 2, b"one", digest=7)
+    keep(store, 3, b"three")
+    store.put_exported(key(7), ".png", [b"picture"])
+    store.layout.blob(gone).unlink()
+    next(store.place.glob("blobs/*/*.png")).unlink()
+    found = store.verify()
+    assert found.missing == (gone,)
+    assert {record.node for record in found.lost} == {"node1", "node2"}
+    assert keys(store) == {3}
+    assert not list(store.layout.files("exports"))
+
+
+# --- gc
+
+
+def test_what_was_not_used_for_longest_goes_first(store: Store) -> None:
+    for i in range(1, 5):
+        keep(store, i, bytes([i]) * 100, ago=500 - 100 * i)
+    store.touch(key(1))
+    removed = store.gc(limit=250)
+    assert keys(store) == {1, 4}
+    assert (removed.keys, removed.bytes, removed.left) == ((key(2), key(3)), 200, 200)
+    assert store.alias(key(2001)) == key(1)
+    assert store.alias(key(2002)) is None
+    assert store.info().bytes == 200
+    assert {entry.key for entry in store.entries()} == {key(1), key(4)}
+
+
+def test_nothing_goes_below_the_limit(store: Store) -> None:
+    keep(store, 1, b"1" * 100, ago=9 * HOUR)
+    before = all_files(store)
+    assert store.gc(limit=100).keys == ()
+    assert store.gc().keys == ()
+    assert all_files(store) == before
+
+
+def test_what_was_not_used_for_long_goes_whatever_the_limit(store: Store) -> None:
+    keep(store, 1, b"old", ago=3 * HOUR)
+    keep(store, 2, b"old but used", ago=3 * HOUR)
+    keep(store, 3, b"new", ago=HOUR)
+    store.touch(key(2))
+    assert store.gc(limit=10**9, older_than=2 * HOUR).keys == (key(1),)
+    assert keys(store) == {2, 3}
+
+
+def test_a_blob_stays_as_long_as_one_result_needs_it(store: Store) -> None:
+    shared = keep(store, 1, b"shared", ago=200)
+    keep(store, 2, b"shared", ago=100)
+    keep(store, 3, b"larger than shared", ago=150)
+    assert store.gc(limit=10).keys == (key(1), key(3))
+    assert store.has(shared)
+    assert store.gc(limit=0).blobs == (shared,)
+
+
+def test_exports_go_with_the_last_result_of_their_value(store: Store) -> None:
+    keep(store, 1, b"one", digest=7, ago=200)
+    keep(store, 2, b"two", digest=7, ago=100)
+    store.put_exported(key(7), ".png", [b"picture"])
+    store.gc(limit=10)
+    assert store.exported(key(7), ".png") == [b"picture"]
+    store.gc(limit=9)
+    assert store.exported(key(7), ".png") is None
+    assert all_files(store) == set()
+
+
+def test_the_files_of_a_result_that_goes_are_all_removed(store: Store) -> None:
+    keep(store, 1, b"one", digest=7)
+    store.put_exported(key(7), ".png", [b"picture", b"another"])
+    store.gc(limit=0)
+    assert all_files(store) == set()
+
+
+def test_what_nothing_refers_to_goes_when_it_is_old(store: Store) -> None:
+    blob = store.put_bytes(b"its record is yet to come", ".bin")
+    store.put_exported(key(9), ".png", [b"of a value that is yet to come"])
+    store.put_alias(key(5), key(6))
+    assert blob is not None
+    store.gc(limit=0)
+    assert store.has(blob[0])
+    assert store.exported(key(9), ".png") is not None
+    assert store.alias(key(5)) is None
+    for path in store.place.rglob("*.*"):
+        age(path, 2 * HOUR)
+    store.gc(limit=10**9)
+    assert all_files(store) == set()
+
+
+def test_a_record_that_cannot_be_read_goes_when_it_is_old(store: Store) -> None:
+    keep(store, 1, b"one")
+    store.layout.record(key(1)).write_bytes(b"{")
+    store.gc()
+    assert store.layout.record(key(1)).exists()
+    age(store.layout.record(key(1)), 2 * HOUR)
+    store.gc()
+    assert not store.layout.record(key(1)).exists()
+
+
+def test_a_blob_that_was_written_anew_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = keep(store, 1, b"one")
+    age(store.layout.blob(blob), 9 * HOUR)
+    monkeypatch.setattr("nodegraph.upkeep._Contents.drop_strays", lambda self, now: keep(store, 2, b"one"))  # another process
+    assert store.gc(limit=0).blobs == ()
+    assert keys(store) == {2}
+    assert store.has(blob)
+
+
+def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
+    data = os.urandom(LARGE)
+    blob = keep(store, 1, data)
+    with store.blob(blob).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        store.gc(limit=0)
+        assert os.name == "nt" or not store.layout.blob(blob).exists()
+        assert mapped[:] == data
+        keep(store, 1, data)  # nor by its being written again
+        store.clear()
+        assert mapped[:] == data
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
+def test_temporary_files_of_dead_processes_go(store: Store) -> None:
+    process = start(store.place, "say('x')")
+    dead, mine = process.pid, os.getpid()
+    end(process)
+    store.layout.make()
+    names = {f"{dead}-00000001.bin": 10.0, f"{dead}-00000002.bin": 120.0, f"{mine}-00000003": 120.0, f"{mine}-00000004": 90000.0}
+    for name, seconds in names.items():
+        (store.place / "tmp" / name).touch()
+        age(store.place / "tmp" / name, seconds)
+    (store.place / "tmp" / "notes.txt").touch()
+    age(store.place / "tmp" / "notes.txt", 90000)
+    store.gc()
+    assert all_files(store) == {f"{dead}-00000001.bin", f"{mine}-00000003", "notes.txt"}
+
+
+def test_locks_that_nobody_holds_and_old_damaged_blobs_go(store: Store) -> None:
+    blobs = [keep(store, i, bytes([i])) for i in (1, 2)]
+    for blob in blobs:
+        store.layout.put_aside(store.layout.blob(blob))
+    age(store.place / "quarantine" / blobs[0], 8 * 24 * HOUR)
+    (store.place / "locks").mkdir()
+    (store.place / "locks" / f"{key(1)}.lock").touch()
+    with store.lock(key(2)):
+        store.gc()
+        assert [entry.name for entry in store.layout.files("locks")] == [f"{key(2)}.lock"]
+    assert [entry.name for entry in store.layout.files("quarantine")] == [blobs[1]]
+
+
+def test_the_end_of_a_run_makes_room(store: Store, warnings: list[str]) -> None:
+    store.limit = 1000
+    for i in range(8):
+        keep(store, i, bytes([i]) * 110, ago=100 - i)
+    store.finish()
+    assert len(keys(store)) == 8
+    store.start()
+    keep(store, 8, b"8" * 400)
+    store.finish()
+    assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run need not
+    assert store.info().bytes == 840
+    assert not warnings
+
+
+def test_a_limit_that_is_too_small_for_one_run_is_told(store: Store, warnings: list[str]) -> None:
+    store.limit = 150
+    for i in range(3):
+        keep(store, i, bytes([i]) * 100)
+    store.finish()
+    assert len(warnings) == 1
+    assert "--cache-size" in warnings[0]
+
+
+def test_the_end_of_a_run_leaves_it_to_another_process_that_makes_room(store: Store) -> None:
+    store.limit = 10
+    keep(store, 1, b"1" * 100)
+    with store.lock("gc"):
+        store.finish()
+    assert keys(store) == {1}
+
+
+def test_room_is_made_while_others_write_and_read(store: Store) -> None:
+    code = """
+        import random
+        say("ready")
+        for i in range(60):
+            keep(f"{int(sys.argv[2]) * 1000 + i:064x}", random.Random(i % 10).randbytes(2000))
+            for record in list(store.records())[:5]:
+                store.has(record.outputs["output"].blob)
+                store.touch(record.key)
+            if i % 20 == 19:
+                store.finish()
+        assert not warnings, warnings
+        """
+    writers = [start(store.place, code, str(n)) for n in (1, 2)]
+    for writer in writers:
+        wait_for(writer, "ready")
+    while any(writer.poll() is None for writer in writers):
+        store.gc(limit=5000)
+    for writer in writers:
+        end(writer)
+    assert store.verify().wrong == ()
+    store.gc(limit=5000)
+    for record in store.records():
+        assert store.has(record.outputs["output"].blob)
