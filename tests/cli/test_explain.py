@@ -1,0 +1,82 @@
+"""`nodegraph explain`, `nodegraph runs` and `nodegraph schema`, and `run --keep-going`."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.conftest import GREETING, Cli
+
+BRANCHES = """
+nodegraph: 1
+nodes:
+  text: {use: Text, value: hey}
+  slow: {use: Slow, text: $text}
+  missing: {use: Fail, text: $text}
+outputs:
+  slow: $slow
+  missing: $missing
+"""
+
+
+def test_explain_says_what_would_run_and_why(cli: Cli) -> None:
+    file = cli.write(GREETING)
+    first = cli("explain", file)
+    assert first.exit_code == 0
+    assert first.stdout.splitlines() == [
+        "word   would run  it has not run before as a part of this workflow",
+        "twice  would run  text: what 'word' gives may be another",
+    ]
+    cli("run", file)
+    assert cli("explain", file).stdout.splitlines() == ["word   is not needed", "twice  is cached"]
+    changed = cli("explain", file, "--set", "word=ho", "--json")
+    assert json.loads(changed.stdout) == {
+        "word": {"action": "run", "reason": "value: 'hey' -> 'ho'"},
+        "twice": {"action": "run", "reason": "text: what 'word' gives may be another"},
+    }
+
+
+def test_explain_runs_and_keeps_nothing(cli: Cli) -> None:
+    file = cli.write(GREETING)
+    cli("explain", file)
+    assert not (cli.folder / "out").exists()
+    assert cli("runs", "ls", "--json").json == []
+
+
+def test_runs_lists_and_shows_what_is_left_of_runs(cli: Cli) -> None:
+    file = cli.write(GREETING)
+    cli("run", file)
+    cli("run", file, "--set", "word=ho")
+    latest, first = cli("runs", "ls", "--json").json
+    assert (latest["workflow"], latest["params"], first["params"]) == ("greeting", {"word": "ho"}, {"word": "hey"})
+    rows = cli("runs", "ls").stdout.splitlines()
+    assert [row.split()[0] for row in rows] == [latest["run"], first["run"]]
+    assert "2 ran" in rows[0]
+    shown = cli("runs", "show", "last").stdout
+    assert shown.startswith(f"{latest['run']}: greeting, done, ")
+    assert '  word  "ho"' in shown
+    assert cli("runs", "show", first["run"], "--json").json["params"] == {"word": "hey"}
+
+
+def test_runs_show_of_what_is_not_there(cli: Cli) -> None:
+    told = cli("runs", "show", "2020")
+    assert told.exit_code == 2
+    assert "There is no run '2020'. 'nodegraph runs ls' lists them." in told.stderr
+
+
+def test_schema_is_json_with_every_node_type(cli: Cli) -> None:
+    schema = cli("schema").json
+    assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
+    types = schema["properties"]["nodes"]["additionalProperties"]["properties"]["use"]["enum"]
+    assert {"Repeat", "Sampler"} <= set(types)
+
+
+def test_keep_going_finishes_the_other_branches(cli: Cli) -> None:
+    file = cli.write(BRANCHES, "branches.yaml")
+    told = cli("run", file, "--keep-going", "--json")
+    assert told.exit_code == 1
+    assert {name: node["status"] for name, node in told.json["nodes"].items()} == {
+        "text": "ran",
+        "slow": "ran",
+        "missing": "failed",
+    }
+    assert list(told.json["outputs"]) == ["slow"]
