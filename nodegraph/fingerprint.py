@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -122,8 +123,9 @@ class Fingerprints:
 def hash_file(path: Path) -> str:
     """The SHA-256 of a file's content, in hex, read in pieces. Raises OSError."""
     total = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        buffer = memoryview(bytearray(min(max(size + 1, 4096), _CHUNK)))  # to make a large one takes longer than to hash little
         while count := file.readinto(buffer):
             total.update(buffer[:count])
     return total.hexdigest()

@@ -10,6 +10,7 @@ question, without the counts.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import time
@@ -88,7 +89,7 @@ class Index:
         self._db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA synchronous = OFF")  # after a power failure it may be damaged, and is made anew
         except sqlite3.Error:
             self._db.close()
             raise
@@ -154,10 +155,11 @@ class Index:
                         self._put_blobs(noted.items())
                     case ["kept", blobs]:
                         self._put_blobs(_noted(blobs).items())
-                    case ["used", str(key), float(when), int(times)] if KEY.fullmatch(key) and 0 < times < _MOST:
-                        values = (min(when, now), times, key)
-                        self._db.execute("UPDATE entries SET used = max(used, ?), uses = uses + ? WHERE key = ?", values)
-                        used[key] = max(min(when, now), used.get(key, 0.0))
+                    case ["used", float(when), dict(uses)] if math.isfinite(when):
+                        counted = {key: times for key, times in uses.items() if KEY.fullmatch(key) and type(times) is int}
+                        values = [(min(when, now), times, key) for key, times in counted.items() if 0 < times < _MOST]
+                        self._db.executemany("UPDATE entries SET used = max(used, ?), uses = uses + ? WHERE key = ?", values)
+                        used |= {key: max(min(when, now), used.get(key, 0.0)) for key in counted}
         return used
 
     def _remember_in_records(self, used: dict[str, float]) -> None:
@@ -172,12 +174,13 @@ class Index:
         except OSError:
             return 0.0
 
-    def _put(self, *values: Any) -> None:
+    def _put(self, key: str, kind: str, workflow: str, node: str, size: int, created: float, used: float) -> None:
+        names = [name.encode("utf-8", "replace").decode() for name in (kind, workflow, node)]  # of a file, not always Unicode
         self._db.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (key) DO UPDATE SET type = excluded.type, "
             "workflow = excluded.workflow, node = excluded.node, size = excluded.size, created = excluded.created, "
             "used = max(used, excluded.used)",
-            values,
+            (key, *names, size, created, used),
         )
 
     def _put_blobs(self, blobs: Iterable[tuple[str, int]]) -> None:

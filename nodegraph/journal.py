@@ -6,7 +6,7 @@ records.
 
     ["made", key, type, workflow, node, created, [[blob, bytes], ...]]
     ["kept", [[blob, bytes], ...]]                      blobs without a record of their own: exported files
-    ["used", key, when, times]
+    ["used", when, {key: times, ...}]
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 
-_UNITS: Final = {"": 1, "b": 1} | {
+_UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
     prefix + end: base**power
     for power, prefix in enumerate("kmgt", start=1)
     for end, base in (("", 1000), ("b", 1000), ("ib", 1024))

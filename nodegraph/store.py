@@ -36,6 +36,9 @@ T = TypeVar("T")
 SMALL_BYTES: Final = 1 << 16
 """Blobs up to this size are hashed by every process that reads them: that costs no more than to remember them."""
 
+KEPT_RECORDS: Final = 1 << 14
+"""How many records are held in memory, to be read again only when their files change."""
+
 LONG_JOURNAL_BYTES: Final = 1 << 20
 """When notes of uses are folded into the index even after a run that stored nothing."""
 
@@ -58,6 +61,7 @@ class Store:
         self._shelf = Shelf(self.layout, self.warn)
         self._journal = Journal(self.layout.journal)
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
+        self._records: dict[str, tuple[Stamp, Record]] = {}  # as read from files in this state
         self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
         self._noting = threading.Lock()
         self._used: Counter[str] = Counter()
@@ -84,11 +88,24 @@ class Store:
 
     def record(self, key: str) -> Record | None:
         """The record of `key`; None where there is none, or none that can be read."""
-        data = self._shelf.read(self.layout.record(key))
+        path = self.layout.record(key)
         try:
-            return read_record(data, key) if data is not None else None
+            stamp = Stamp.of(path)
+        except OSError:
+            stamp = None  # reading it tells whether that is trouble
+        known = self._records.get(key)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        data = self._shelf.read(path)
+        try:
+            record = read_record(data, key) if data is not None else None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # of another version, or damaged: it will be written anew
+        if record is not None and stamp is not None:
+            if len(self._records) >= KEPT_RECORDS:
+                self._records.clear()
+            self._records[key] = stamp, record
+        return record
 
     def put_record(self, record: Record) -> None:
         """Write `record`, whose blobs are stored already."""
@@ -238,6 +255,7 @@ class Store:
         clear(self.layout)
         self._verified.forget()
         self._seen.clear()
+        self._records.clear()
         self._used.clear()
         after = self.info()
         return StoreInfo(self.place, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
@@ -273,8 +291,8 @@ class Store:
         """Write down `lines`, and the uses so far. What cannot be written is dropped: it costs counts and order only."""
         with self._noting:
             used, self._used = self._used, Counter()
-        now = time.time()
-        noted = [*lines, *(["used", key, now, times] for key, times in used.items())]
-        if noted:
+        if used:
+            lines = [*lines, ["used", time.time(), used]]
+        if lines:
             with contextlib.suppress(OSError):
-                self._journal.add(noted)
+                self._journal.add(lines)

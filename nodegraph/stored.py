@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class StoreInfo:
 
 def record_bytes(record: Record) -> bytes:
     """The file of a record."""
-    return _json(asdict(record))
+    return _json(vars(record))
 
 
 def export_bytes(blobs: list[str]) -> bytes:
@@ -93,4 +93,4 @@ def read_record(data: bytes, key: str) -> Record:
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(document, default=vars, separators=(",", ":")).encode("ascii")

@@ -25,16 +25,15 @@ _AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
 _ORDERS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
 
 
-class _Age(click.ParamType):
-    """A time span such as 30d, as seconds."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
-        if match is None or match[2] not in _AGES:
-            self.fail(f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'.", param, ctx)
-        return float(match[1]) * _AGES[match[2]]
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time span such as 30d, in seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if match is None or match[2] not in _AGES:
+        said = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
+        raise click.BadParameter(said, ctx=ctx, param=param)
+    return float(match[1]) * _AGES[match[2]]
 
 
 @click.group()
@@ -111,7 +110,7 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 
 @cache.command()
 @click.option("--size", metavar="SIZE", help='Remove until this much is left, such as "5 GB"; by default the limit of the cache.')
-@click.option("--older-than", type=_Age(), metavar="AGE", help="Remove what was not used for so long, such as 30d or 12h.")
+@click.option("--older-than", callback=_seconds, metavar="AGE", help="Remove what was not used for so long, such as 30d or 12h.")
 @cache_dir_option
 @json_option
 def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:

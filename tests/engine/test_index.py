@@ -125,12 +125,12 @@ def test_times_in_the_future_are_taken_for_now(store: Store) -> None:
 
 
 def test_a_damaged_journal_costs_its_damaged_lines(store: Store) -> None:
-    Journal(store.layout.journal).add([["used", KEYS[0], time.time(), 3]])
+    Journal(store.layout.journal).add([["used", time.time(), {KEYS[0]: 3}]])
     lines: list[list[object]] = [
-        ["used", "../../etc/passwd", 1.0, 1],
-        ["used", KEYS[1], "yesterday", 1],
-        ["used", KEYS[1], float("nan"), 1],
-        ["used", KEYS[1], 1.0, 10**30],
+        ["used", 1.0, {"../../etc/passwd": 1, KEYS[1]: 10**30}],
+        ["used", "yesterday", {KEYS[1]: 1}],
+        ["used", float("nan"), {KEYS[1]: 1}],
+        ["used", 1.0, [KEYS[1]]],
         ["made", KEYS[1], 1, 2, 3, 4, 5],
         ["made", "x", "Type", "workflow", "node", 1.0, [["blob", -1]]],
         ["kept", {"blob": 1}],
@@ -139,8 +139,8 @@ def test_a_damaged_journal_costs_its_damaged_lines(store: Store) -> None:
     ]
     Journal(store.layout.journal).add(lines)
     with store.layout.journal.open("ab") as file:
-        file.write(b'["used", "aa')  # a process was killed here
-    Journal(store.layout.journal).add([["used", KEYS[2], time.time(), 5]])
+        file.write(b'["used", 1.0, {"aa')  # a process was killed here
+    Journal(store.layout.journal).add([["used", time.time(), {KEYS[2]: 5}]])
     assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 3, KEYS[1]: 0, KEYS[2]: 5}
     assert total(store) == 60
 

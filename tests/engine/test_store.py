@@ -58,6 +58,13 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     assert store.record("b" * 64) is None
 
 
+def test_a_record_holds_whatever_text_there_is(store: Store) -> None:
+    made = Record(KEY, "Type", "flüssig \udc80", "\n", 1.5, 0.25, {}, ("日本", '"'))
+    store.put_record(made)
+    assert store.record(KEY) == made
+    assert [entry.workflow for entry in store.entries()] == ["flüssig ?"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
 def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes) -> None:
     made = record(store)
