@@ -81,6 +81,11 @@ class TensorCodec:
         found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
         return f"{found} among its {tensor.numel()} values; --dtype float32 may help"
 
+    def version(self, value: Any) -> int | None:
+        """Counts changes of the tensor in place; None where torch does not count them."""
+        tensor: Tensor = getattr(value, self.tensor)
+        return None if tensor.is_inference() else tensor._version
+
     def size(self, value: Any) -> int:
         tensor: Tensor = getattr(value, self.tensor)
         return tensor.numel() * tensor.element_size()

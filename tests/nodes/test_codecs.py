@@ -204,3 +204,19 @@ def test_nothing_is_wrong_with_finite_values():
     for kind in CODECS:
         shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
+
+
+def test_a_change_in_place_is_counted_and_a_change_of_a_copy_is_not():
+    value = image()
+    codec = CODECS[Image]
+    before = codec.version(value)
+    value.pixels.clone().mul_(2)
+    assert codec.version(value) == before
+    value.pixels.mul_(2)
+    assert codec.version(value) != before
+
+
+def test_tensors_whose_changes_torch_does_not_count_are_taken_as_they_are():
+    with torch.inference_mode():
+        value = image()
+    assert CODECS[Image].version(value) is None
