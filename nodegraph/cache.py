@@ -27,13 +27,14 @@ KEPT_WITHOUT_CODEC: Final = 8
 
 @dataclass(frozen=True)
 class Made:
-    """What made a result: node type, workflow, node, how long it took, and what it had to say."""
+    """What made a result: node type, workflow, node, how long it took, what it had to say, and on which kind of machine."""
 
     type: str
     workflow: str
     node: str
     seconds: float
     notices: tuple[str, ...] = ()
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Cache:
             return None
         if self.store is not None:
             self.store.touch(key)
-        made = Made(record.type, record.workflow, record.node, record.seconds, record.notices)
+        made = Made(record.type, record.workflow, record.node, record.seconds, record.notices, record.machine)
         return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()})
 
     def load(self, key: str, port: str) -> Any:
@@ -139,7 +140,9 @@ class Cache:
                 size += codec.size(value) if codec is not None else 0
         self._unreadable.discard(key)
         if stored and self.store is not None:
-            self.store.put_record(Record(key, made.type, made.workflow, made.node, time.time(), made.seconds, stored, made.notices))
+            self.store.put_record(
+                Record(key, made.type, made.workflow, made.node, time.time(), made.seconds, stored, made.notices, made.machine)
+            )
         if held:
             tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
             with self._lock:

@@ -18,7 +18,7 @@ from nodegraph.givens import Override
 from nodegraph.graph import Graph
 from nodegraph.keys import KeyMaker, Keys
 from nodegraph.noderun import Surroundings
-from nodegraph.numerics import AUTO, Numerics, resolve
+from nodegraph.numerics import AUTO, Numerics, kind_of_machine, resolve
 from nodegraph.outputs import file_names
 from nodegraph.plan import Plan, make_plan
 from nodegraph.plugins import Plugins, load_plugins
@@ -46,8 +46,8 @@ class Engine:
     """Runs workflows, and keeps what they compute.
 
     `cache_dir` is where results outlive the process, and `cache_size` how much is left of them at the end of a run: bytes, or text
-    such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory. `device`
-    and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points, in
+    such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory.
+    `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points, in
     `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run (see
     `nodegraph.events`).
     """
@@ -158,7 +158,8 @@ class Engine:
 
     def _surroundings(self) -> Surroundings:
         hook = self.plugins.manager.hook
-        return Surroundings(self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled)
+        machine = kind_of_machine(hook)
+        return Surroundings(self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, machine)
 
     def _within(self, name: str) -> Path | None:
         return None if self.cache_dir is None else self.cache_dir / name

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the engine lends to a run."""
+    """What the engine lends to a run. `machine` tells machines apart on which the same computation may round in another way."""
 
     cache: Cache
     hook: pluggy.HookRelay
@@ -39,6 +39,7 @@ class Surroundings:
     numerics: Callable[[], Numerics]
     emit: Callable[[Event], None]
     cancelled: threading.Event
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,16 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
 def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
     """Keeps other processes from computing the same; gives what one of them left while this one waited for it."""
     store = around.cache.store
-    if task.key is None or store is None:
+    never = around.cache.codecs.never
+    if task.key is None or store is None or all(never(port.type) for port in task.node.spec.outputs):
         yield None
         return
-    with store.lock(task.key) as waited:
+
+    def waiting() -> None:
+        if around.cancelled.is_set():
+            raise stopped()
+
+    with store.lock(task.key, waiting) as waited:
         yield around.cache.lookup(task.key, task.wanted) if waited else None
 
 
@@ -136,10 +143,24 @@ def _kept(task: Task, values: dict[str, Any], seconds: float, run: NodeRun, arou
         run.notice(f"its result is not kept: {task.unkept}")
     digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, around.cache))}
     if key is not None:
-        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices))
+        _compare(key, digests, run, around)
+        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices), around.machine)
         for message in around.cache.put(key, values, digests, made):
             run.notice(message)
     return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
+
+
+def _compare(key: str, digests: Mapping[str, str], run: NodeRun, around: Surroundings) -> None:
+    """Say so where the same inputs gave another result before, on a machine of the same kind."""
+    before = around.cache.lookup(key, ())
+    if before is None or before.made.machine != around.machine:
+        return
+    other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
+    if other:
+        run.notice(
+            f"it is not deterministic: the same inputs gave another '{other[0]}' before. If that is meant, declare "
+            f"@node(..., pure=False)"
+        )
 
 
 def _digest(value: Any, port: str, task: Task, key: str | None, cache: Cache) -> str | None:

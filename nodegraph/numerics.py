@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +54,12 @@ def resolve(hook: pluggy.HookRelay, device: str = AUTO, dtype: str = AUTO, memo:
     if memo is not None and fingerprint is not None:
         _write(memo, {**remembered, question: numerics})
     return numerics
+
+
+def kind_of_machine(hook: pluggy.HookRelay) -> str:
+    """What tells machines apart on which the same computation may round in another way: libraries, processor, threads."""
+    told = [hook.numerics_fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 def _read(memo: Path) -> dict[str, Numerics]:

@@ -30,7 +30,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a node's result: its stored outputs, and what made it. `created` is in seconds since 1970."""
+    """What is known of a node's result: its stored outputs, and what made it. `created` is in seconds since 1970.
+
+    `machine` tells machines apart on which the same computation may round in another way.
+    """
 
     key: str
     type: str
@@ -40,6 +43,7 @@ class Record:
     seconds: float
     outputs: Mapping[str, Stored]
     notices: tuple[str, ...] = ()
+    machine: str = ""
     format: int = FORMAT
 
     def blobs(self) -> dict[str, int]:
@@ -85,7 +89,7 @@ def read_record(data: bytes, key: str) -> Record:
     if not all(KEY.fullmatch(stored.digest) and BLOB.fullmatch(stored.blob) and stored.size >= 0 for stored in outputs.values()):
         raise ValueError("a digest, a blob or a size that is none")
     record = Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})
-    if not all(isinstance(text, str) for text in (record.type, record.workflow, record.node, *record.notices)):
+    if not all(isinstance(text, str) for text in (record.type, record.workflow, record.node, record.machine, *record.notices)):
         raise TypeError("a text that is none")
     if not math.isfinite(record.created + record.seconds):
         raise ValueError("a time that is none")

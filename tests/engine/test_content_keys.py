@@ -140,3 +140,14 @@ def test_an_input_changed_in_place_fails_the_node(engine: Engine) -> None:
     with pytest.raises(NodeError, match="it changed its input 'blob' in place"):
         engine.run(workflow)
     assert [record.node for record in engine.cache.entries()] == ["blob"]
+
+
+def test_a_node_that_is_not_what_it_says_is_reported(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
+    workflow = Workflow("w")
+    workflow.output("n", workflow.add("Fickle", name="fickle"))
+    make_engine().run(workflow)
+    result = make_engine().run(workflow, force=["fickle"])
+    assert "it is not deterministic: the same inputs gave another 'output' before" in result.notices[0].message
+    stubs.CALLS.clear()
+    stubs.CALLS.append("Fickle")  # the same as before
+    assert make_engine().run(workflow, force=["fickle"]).notices == ()

@@ -165,6 +165,13 @@ def dice() -> int:
     return len(CALLS)
 
 
+@node("Fickle")
+def fickle() -> int:
+    """Says that it is pure and is not."""
+    CALLS.append("Fickle")
+    return CALLS.count("Fickle")
+
+
 @node("Draw")
 def draw(seed: Seed = 0) -> int:
     """Its seed."""
@@ -243,7 +250,7 @@ def describe(model: Model, text: str = "") -> str:
 
 
 @node("Many")
-def many(text: str = "", numbers: list[float] = []) -> str:
+def many(numbers: list[float], text: str = "") -> str:
     """A text and numbers."""
     return f"{text} {numbers}"
 
