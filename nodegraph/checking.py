@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import networkx as nx
 
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.givens import Givens, Override
@@ -113,17 +112,35 @@ class _Builder:
         return outputs
 
     def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:
-        dag: nx.DiGraph[str] = nx.DiGraph()
-        dag.add_nodes_from(nodes)
-        dag.add_edges_from((wire.node, node.name) for node in nodes.values() for wire in node.wires() if wire.node in nodes)
-        position = {name: i for i, name in enumerate(nodes)}
-        try:
-            return list(nx.lexicographical_topological_sort(dag, key=position.__getitem__))
-        except nx.NetworkXUnfeasible:
-            self._say_cycles(dag, position)
-            return []
+        """Each node after those that feed it, and otherwise as the workflow has them (Kahn 1962)."""
+        names = list(nodes)
+        position = {name: i for i, name in enumerate(names)}
+        followers: list[list[int]] = [[] for _ in names]
+        missing = [0] * len(names)
+        for i, node in enumerate(nodes.values()):
+            for source in node.sources:
+                if source in nodes:
+                    followers[position[source]].append(i)
+                    missing[i] += 1
+        ready = [i for i, count in enumerate(missing) if not count]  # in order, and so a heap
+        order = []
+        while ready:
+            first = heapq.heappop(ready)
+            order.append(names[first])
+            for follower in followers[first]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    heapq.heappush(ready, follower)
+        if len(order) < len(names):
+            self._say_cycles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
+        return order
 
-    def _say_cycles(self, dag: nx.DiGraph[str], position: Mapping[str, int]) -> None:
+    def _say_cycles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
+        import networkx as nx  # most workflows have no cycle, and need not wait for it
+
+        dag: nx.DiGraph[str] = nx.DiGraph()
+        dag.add_nodes_from(position)
+        dag.add_edges_from(links)
         for component in nx.strongly_connected_components(dag):
             start = min(component, key=position.__getitem__)
             if len(component) > 1 or dag.has_edge(start, start):

@@ -74,6 +74,8 @@ class JSONCodec:
             encoded = self._encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             return f"it cannot be written as JSON ({error})"
+        if type(value) in _SCALARS:
+            return None
         return None if json.loads(encoded) == value else "JSON would change it (tuples and keys that are no text do not survive)"
 
     def size(self, value: Any) -> int:
@@ -81,7 +83,7 @@ class JSONCodec:
 
     @staticmethod
     def _encode(value: Any) -> bytes:
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return _ENCODER.encode(value).encode()
 
 
 class Codecs:
@@ -90,6 +92,7 @@ class Codecs:
     def __init__(self) -> None:
         origin = Origin("nodegraph", "0")
         self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
+        self._of_class: dict[type, Codec | None] = {}  # what was found before
 
     def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
         """Store values of `kind` by `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
@@ -106,6 +109,7 @@ class Codecs:
                     f"{other.__name__}. Rename one"
                 )
         self._by_type[kind] = (codec, origin)
+        self._of_class.clear()
 
     def for_type(self, kind: Any) -> Codec | None:
         """The codec for a port type, or None where its values live in memory only.
@@ -114,6 +118,10 @@ class Codecs:
         or a mapping of values that are no JSON has none.
         """
         origin = typing.get_origin(kind)
+        if origin is None and isinstance(kind, type):
+            if kind not in self._of_class:
+                self._of_class[kind] = next((self._by_type[base][0] for base in kind.__mro__ if base in self._by_type), None)
+            return self._of_class[kind]
         arguments = typing.get_args(kind)
         if origin in (types.UnionType, typing.Union):
             return self._shared(part for part in arguments if part is not type(None))
@@ -121,7 +129,7 @@ class Codecs:
             return self._shared(map(type, arguments))
         if origin in (list, dict) and any(part is not Any and self.for_type(part) is not _JSON for part in arguments):
             return None
-        return next((self._by_type[base][0] for base in getattr(origin or kind, "__mro__", ()) if base in self._by_type), None)
+        return self.for_type(origin) if isinstance(origin, type) else None
 
     def never(self, kind: Any) -> bool:
         """Whether no value of a port of this type can be stored, whatever it turns out to be."""
@@ -137,5 +145,7 @@ class Codecs:
         return first if all(codec is first for codec in others) else None
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_SCALARS = (bool, int, float, str, type(None))  # these JSON never changes
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))

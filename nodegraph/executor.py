@@ -10,7 +10,7 @@ import enum
 import functools
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class Executor:
             self._outputs.setdefault(output.wire.node, []).append(output)
         self._consumers = dict.fromkeys(self._nodes, 0)
         for name in plan.names("run"):
-            for source in _sources(self._nodes[name]):
+            for source in self._nodes[name].sources:
                 self._consumers[source] += 1
 
     def execute(self) -> None:
@@ -128,15 +128,14 @@ class Executor:
             self._found(name)
             return
         node = self._nodes[name]
-        sources = _sources(node)
-        dark = [s for s in sources if s not in self._done and not self._has_digests(node, s)]
+        dark = [s for s in node.sources if s not in self._done and not self._has_digests(node, s)]
         if dark:
             self._block(name, dark, _Need.DIGESTS)
         elif self.known.derive(name, self.plan.needed.get(name, frozenset())):
             self._found(name)
         elif self._needs[name] == _Need.DIGESTS and self._tells_enough(name):
             self._wake(_Need.DIGESTS, name)
-        elif missing := [s for s in sources if s not in self._done]:
+        elif missing := [s for s in node.sources if s not in self._done]:
             self._block(name, missing, _Need.RESULT)
         elif not self._stopping:
             self._make_ready(node)
@@ -174,9 +173,13 @@ class Executor:
             self.plan.needed.get(node.name, frozenset()),
             keys.missing[node.name] if own else None,
         )
+        self._lanes.add(task, numeric=node.spec.numeric, group=self._model(node) if node.spec.numeric else None)
+
+    def _model(self, node: GraphNode) -> str | None:
+        """The first node that feeds `node` what only memory can hold, such as a model."""
         never = self._around.cache.codecs.never
-        models = (w.node for w in node.wires() if (port := self._nodes[w.node].spec.output(w.port)) and never(port.type))
-        self._lanes.add(task, numeric=node.spec.numeric, group=next(models, None) if node.spec.numeric else None)
+        ports = ((wire.node, self._nodes[wire.node].spec.output(wire.port)) for wire in node.wires())
+        return next((source for source, port in ports if port is not None and never(port.type)), None)
 
     # --- answers
 
@@ -242,7 +245,7 @@ class Executor:
                 self._release(settled)
             if self.plan.actions[settled] != "run":
                 continue
-            for source in _sources(self._nodes[settled]):
+            for source in self._nodes[settled].sources:
                 self._consumers[source] -= 1
                 if not self._consumers[source]:
                     self._release(source)
@@ -275,8 +278,3 @@ class Executor:
     def _stored(self, wire: Wire) -> Stored | None:
         key = self.reports[wire.node].key
         return self._around.cache.stored(key, wire.port) if key is not None else None
-
-
-def _sources(node: GraphNode) -> Iterable[str]:
-    """The nodes that feed `node`, each once."""
-    return dict.fromkeys(wire.node for wire in node.wires())

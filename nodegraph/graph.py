@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,26 @@ class GraphNode:
     inputs: Mapping[str, Input]
     where: Location | None = None
 
-    def wires(self) -> Iterator[Wire]:
+    def wires(self) -> tuple[Wire, ...]:
         """The links that feed this node, in the order of its inputs."""
+        return self._wires
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The nodes that feed this node, each once."""
+        return tuple(dict.fromkeys(wire.node for wire in self._wires))
+
+    @cached_property
+    def _wires(self) -> tuple[Wire, ...]:
+        wires = []
         pending: list[Input] = [*self.inputs.values()][::-1]
         while pending:
             given = pending.pop()
             if isinstance(given, Wire):
-                yield given
+                wires.append(given)
             elif isinstance(given, Many):
                 pending.extend(reversed(given.items))
+        return tuple(wires)
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ class Graph:
     def __post_init__(self) -> None:
         consumers: dict[str, list[str]] = {name: [] for name in self.nodes}
         for node in self.nodes.values():
-            for source in dict.fromkeys(wire.node for wire in node.wires()):
+            for source in node.sources:
                 consumers[source].append(node.name)
         object.__setattr__(self, "_consumers", consumers)
 
