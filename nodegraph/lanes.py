@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -25,12 +26,14 @@ class Lanes(Generic[T, R]):
     def __init__(self, work: Callable[[T], R]) -> None:
         self._work = work
         self._finished: queue.SimpleQueue[tuple[T, R]] = queue.SimpleQueue()
-        self._plain: list[T] = []
+        self._plain: deque[T] = deque()
         self._numeric: list[tuple[str | None, T]] = []
         self._running_plain = 0
         self._running_numeric = False
         self._group: str | None = None
-        self._pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
+        self._threads: list[threading.Thread] = []
+        self._tasks: queue.SimpleQueue[T | None] = queue.SimpleQueue()  # None: there will be no more
+        self._numeric_tasks: queue.SimpleQueue[T | None] = queue.SimpleQueue()
 
     def add(self, item: T, *, numeric: bool, group: str | None = None) -> None:
         """An item that can run from now on; what was added first runs first."""
@@ -69,23 +72,33 @@ class Lanes(Generic[T, R]):
         """Let what runs come to its end, and start nothing more."""
         self._plain.clear()
         self._numeric.clear()
-        for pool in self._pools or ():
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._numeric_tasks.put(None)
+        for _ in range(WORKERS):
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _start(self) -> None:
-        if self._pools is None:
-            self._pools = (ThreadPoolExecutor(1, "nodegraph-numeric"), ThreadPoolExecutor(WORKERS, "nodegraph"))
+        if not self._threads:
+            self._threads = [threading.Thread(target=self._run, args=(self._numeric_tasks,), name="nodegraph-numeric")]
+            for i in range(WORKERS):
+                self._threads.append(threading.Thread(target=self._run, args=(self._tasks,), name=f"nodegraph_{i}"))
+            for thread in self._threads:
+                thread.start()
         if self._numeric and not self._running_numeric:
             self._running_numeric = True
-            self._pools[0].submit(self._finish, self._take_numeric())
+            self._numeric_tasks.put(self._take_numeric())
         while self._plain and self._running_plain < WORKERS:
             self._running_plain += 1
-            self._pools[1].submit(self._finish, self._plain.pop(0))
+            self._tasks.put(self._plain.popleft())
 
     def _take_numeric(self) -> T:
         same = next((i for i, (group, _) in enumerate(self._numeric) if group is not None and group == self._group), 0)
         self._group, item = self._numeric.pop(same)
         return item
 
-    def _finish(self, item: T) -> None:
-        self._finished.put((item, self._work(item)))
+    def _run(self, tasks: queue.SimpleQueue[T | None]) -> None:
+        """What a thread does."""
+        while (item := tasks.get()) is not None:
+            self._finished.put((item, self._work(item)))
+            del item  # what it holds may be let go before the next one comes
