@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from nodegraph.codecs import Codec, Codecs
@@ -39,11 +39,12 @@ class Made:
 
 @dataclass(frozen=True)
 class Hit:
-    """A result that is there: its content key, what made it, and the digest of the value of each port."""
+    """A result that is there: its content key, what made it, the digest of the value of each port, and what of it is on disk."""
 
     key: str
     made: Made
     digests: Mapping[str, str]
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Cache:
         if self.store is not None:
             self.store.touch(key)
         made = Made(record.type, record.workflow, record.node, record.seconds, record.notices, record.machine)
-        return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()})
+        return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()}, record.outputs)
 
     def load(self, key: str, port: str) -> Any:
         """The value of a port. Raises Lost if it is gone since `lookup` or cannot be read; `lookup` then finds it no more."""

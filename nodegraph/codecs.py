@@ -117,10 +117,11 @@ class Codecs:
         Several types in one port (`int | str`) have a codec where they share it, and None beside a type takes the type's. A list
         or a mapping of values that are no JSON has none.
         """
+        if isinstance(kind, type) and kind in self._of_class:
+            return self._of_class[kind]
         origin = typing.get_origin(kind)
         if origin is None and isinstance(kind, type):
-            if kind not in self._of_class:
-                self._of_class[kind] = next((self._by_type[base][0] for base in kind.__mro__ if base in self._by_type), None)
+            self._of_class[kind] = next((self._by_type[base][0] for base in kind.__mro__ if base in self._by_type), None)
             return self._of_class[kind]
         arguments = typing.get_args(kind)
         if origin in (types.UnionType, typing.Union):

@@ -276,5 +276,8 @@ class Executor:
         return self._values[wire]
 
     def _stored(self, wire: Wire) -> Stored | None:
+        hit = self.known.hits.get(wire.node)
+        if hit is not None and wire.port in hit.stored:
+            return hit.stored[wire.port]
         key = self.reports[wire.node].key
         return self._around.cache.stored(key, wire.port) if key is not None else None

@@ -73,13 +73,13 @@ class Layout:
         return self.tag.exists() or (self.place / "numerics.json").is_file() or any(room.is_dir() for room in rooms)
 
     def blob(self, name: str) -> Path:
-        return self.place / "blobs" / name[:2] / name
+        return self.place.joinpath("blobs", name[:2], name)
 
     def record(self, key: str) -> Path:
-        return self.place / "records" / key[:2] / f"{key}.json"
+        return self.place.joinpath("records", key[:2], f"{key}.json")
 
     def alias(self, static: str) -> Path:
-        return self.place / "aliases" / static[:2] / static
+        return self.place.joinpath("aliases", static[:2], static)
 
     def export(self, digest: str, extension: str) -> Path:
         return self.place / "exports" / digest[:2] / f"{digest}{extension}.json"

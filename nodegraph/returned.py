@@ -33,7 +33,7 @@ def by_port(spec: NodeSpec, returned: Any) -> dict[str, Any]:
 
 def fits(kind: Any, value: Any) -> bool:
     """Whether `value` is of the port type `kind`; a whole number is a float, a boolean is no number."""
-    if kind is Any:
+    if kind is Any or kind is type(value):
         return True
     if kind is None or value is None:
         return kind in (None, type(None), object) or (_is_union(kind) and type(None) in typing.get_args(kind))
