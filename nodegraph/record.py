@@ -102,7 +102,8 @@ def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str,
 
 def new_run_id() -> str:
     """A name for a run; later runs sort behind earlier ones."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+    now = time.time_ns()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
 
 
 def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
