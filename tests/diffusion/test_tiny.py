@@ -1,0 +1,113 @@
+"""The embedded model: its files, and that diffusers opens them and paints the same pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.prompt import encode_prompt
+from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
+from nodegraph_diffusion.schedule import schedule_normal
+from nodegraph_diffusion.tiny import FOLDER
+from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.training import vocabulary
+from nodegraph_diffusion.training.autoencoder import psnr
+from nodegraph_diffusion.training.evaluation import Model, encode_captions, evaluate, paint
+from nodegraph_diffusion.training.learned_judge import SHIPPED, LearnedJudge
+
+PROMPT = "a red house left of a blue cat on the beach at night"
+STEPS = 28  # 999 / 27 is whole: diffusers and we visit the same trained steps
+MEGABYTE = 10**6
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return detect(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Checkpoint) -> Model:
+    return Model(
+        load_unet(checkpoint, "cpu", torch.float32),
+        load_vae(checkpoint, "cpu", torch.float32),
+        load_text_encoder(checkpoint, "cpu", torch.float32),
+        checkpoint.schedule,
+    )
+
+
+def test_the_weights_are_small_and_in_half_precision() -> None:
+    files = list(FOLDER.rglob("*.safetensors"))
+    assert len(files) == 3
+    assert sum(file.stat().st_size for file in files) <= 20 * MEGABYTE
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
+
+
+def test_the_vocabulary_is_small_and_knows_every_byte() -> None:
+    table = json.loads((FOLDER / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    assert table == vocabulary.vocabulary()
+    assert len(table) < 2000
+
+
+def test_the_tokenizer_reads_captions_as_training_did() -> None:
+    tokenizer = load_tokenizer(FOLDER / "tokenizer")
+    numbers = vocabulary.tokens(PROMPT)
+    assert numbers[: 2 + len(PROMPT.split())] == [tokenizer.bos, *tokenizer.encode(PROMPT), tokenizer.eos]
+    assert set(numbers[2 + len(PROMPT.split()) :]) == {tokenizer.pad}
+    assert not tokenizer.unknown_words(PROMPT)
+    assert tokenizer.unknown_words("a red zebra") == ["zebra"]
+
+
+def test_prompts_are_encoded_as_captions_were(model: Model) -> None:
+    encoded = encode_prompt(model.text_encoder, load_tokenizer(FOLDER / "tokenizer"), PROMPT)
+    torch.testing.assert_close(encoded, encode_captions(model.text_encoder, [PROMPT]))
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(FOLDER, local_files_only=True).to(torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    pipeline.scheduler.set_timesteps(STEPS)
+    sigma_max = checkpoint.schedule.sigma_max
+    noise = draw_noise((1, 4, checkpoint.sample_size // 4, checkpoint.sample_size // 4), seed=3)
+    start = noise * math.sqrt(1 + sigma_max**2) / float(pipeline.scheduler.init_noise_sigma)
+    theirs = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, latents=start, output_type="np").images[0]
+
+    contexts = (encode_captions(model.text_encoder, [text]) for text in (PROMPT, ""))
+    denoiser = ClassifierFreeGuidance(*(UNetDenoiser(model.unet, model.schedule, context) for context in contexts), cfg=3.0)
+    sigmas = sigmas_for(schedule_normal, model.schedule, STEPS)
+    latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas)
+    ours = model.vae.decode(latent / model.vae.config.scaling_factor)[0].permute(1, 2, 0).div(2).add(0.5).clamp(0, 1)
+    assert np.abs(ours.detach().numpy() - theirs).max() < 1e-3
+
+
+def test_a_seed_paints_the_same_picture_in_a_batch_as_alone(model: Model) -> None:
+    both = paint(model, [PROMPT, "a green tree"], steps=4)
+    alone = paint(model, ["a green tree"], seed=1001, steps=4)
+    assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
+
+
+def test_the_model_paints_what_captions_ask_for(model: Model) -> None:
+    """A handful of captions; the model card has the figures of hundreds."""
+    scores = evaluate(model, {"learned": LearnedJudge.load(SHIPPED)}, count=12)
+    assert scores["one thing, learned"].right >= 10, scores
+    assert scores["two things, learned"].right >= 7, scores
+
+
+def test_the_autoencoder_is_faithful(model: Model) -> None:
+    assert psnr(model.vae, 100) > 30
+
+
+@pytest.mark.slow
+def test_the_autoencoder_reaches_its_figure(model: Model) -> None:
+    assert psnr(model.vae, 500) >= 31
