@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_fo
 from nodegraph_diffusion.schedule import schedule_normal
 from nodegraph_diffusion.tiny import FOLDER
 from nodegraph_diffusion.tokenizer import load_tokenizer
-from nodegraph_diffusion.training import vocabulary
+from nodegraph_diffusion.training import tiny, vocabulary
 from nodegraph_diffusion.training.autoencoder import psnr
 from nodegraph_diffusion.training.evaluation import Model, encode_captions, evaluate, paint
 from nodegraph_diffusion.training.learned_judge import SHIPPED, LearnedJudge
@@ -83,8 +84,10 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
     start = noise * math.sqrt(1 + sigma_max**2) / float(pipeline.scheduler.init_noise_sigma)
     theirs = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, latents=start, output_type="np").images[0]
 
-    contexts = (encode_captions(model.text_encoder, [text]) for text in (PROMPT, ""))
-    denoiser = ClassifierFreeGuidance(*(UNetDenoiser(model.unet, model.schedule, context) for context in contexts), cfg=3.0)
+    positive, negative = (
+        UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, [text])) for text in (PROMPT, "")
+    )
+    denoiser = ClassifierFreeGuidance(positive, negative, cfg=3.0)
     sigmas = sigmas_for(schedule_normal, model.schedule, STEPS)
     latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas)
     ours = model.vae.decode(latent / model.vae.config.scaling_factor)[0].permute(1, 2, 0).div(2).add(0.5).clamp(0, 1)
@@ -111,3 +114,24 @@ def test_the_autoencoder_is_faithful(model: Model) -> None:
 @pytest.mark.slow
 def test_the_autoencoder_reaches_its_figure(model: Model) -> None:
     assert psnr(model.vae, 500) >= 31
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_from_nothing_and_goes_on_where_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recipe = tiny.Recipe(
+        tmp_path,
+        pictures=100,
+        autoencoder_minutes=0.05,
+        denoiser_minutes=0.05,
+        decoder_minutes=0.05,
+        text_steps=2,
+        judge_steps=2,
+        judge_pictures=20,
+        evaluated=2,
+    )
+    tiny.run(recipe)
+    assert detect(tmp_path / "tiny").unet == detect(FOLDER).unet
+    assert "two things, matched filter: " in capfd.readouterr().out
+    written = (tmp_path / "unet.safetensors").stat().st_mtime_ns
+    tiny.run(recipe)
+    assert (tmp_path / "unet.safetensors").stat().st_mtime_ns == written

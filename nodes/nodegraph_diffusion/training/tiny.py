@@ -33,7 +33,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is made of; the defaults are those of the shipped weights. Times are minutes on all processes together."""
+    """What a run is made of; the defaults are those of the shipped weights. Minutes are those of all processes together."""
 
     work: Path
     pictures: int = 80_000
@@ -41,6 +41,10 @@ class Recipe:
     denoiser_minutes: float = 50.0
     decoder_minutes: float = 7.0
     checkpoint_minutes: float = 10.0
+    text_steps: int = text.STEPS
+    judge_steps: int = learned_judge.STEPS
+    judge_pictures: int = learned_judge.SCENES
+    evaluated: int = 100
     processes: int = 2
     seed: int = 0
 
@@ -50,8 +54,15 @@ def report(message: str) -> None:
     print(time.strftime("%H:%M:%S"), message, flush=True)
 
 
+def run(recipe: Recipe) -> None:
+    """Draw the world, then train and evaluate in a team of processes."""
+    recipe.work.mkdir(parents=True, exist_ok=True)
+    training_pictures(recipe.work / "pictures.u8", recipe.pictures, recipe.processes)
+    team.run(train, recipe.processes, recipe.work, recipe)
+
+
 def train(recipe: Recipe) -> None:
-    """Every stage in turn, in one process of the team."""
+    """Every stage after the drawing, in one process of the team."""
     work = recipe.work
     training = training_pictures(work / "pictures.u8", recipe.pictures, recipe.processes)
     vae = _stage(
@@ -64,7 +75,7 @@ def train(recipe: Recipe) -> None:
     text_encoder = _stage(
         work / "text_encoder.safetensors",
         CLIPTextModel(text.config()),
-        lambda: text.train_text_encoder(recipe.seed, report),
+        lambda: text.train_text_encoder(recipe.seed, report, recipe.text_steps),
         alone=True,
     )
     latents = _latents(work / "latents.safetensors", lambda: autoencoder.encode_all(vae, training))
@@ -94,16 +105,16 @@ def train(recipe: Recipe) -> None:
     judge = _stage(
         work / "judge.safetensors",
         learned_judge.JudgeNetwork(),
-        lambda: learned_judge.train_judge(recipe.seed, report),
+        lambda: learned_judge.train_judge(recipe.seed, report, recipe.judge_pictures, recipe.judge_steps),
         alone=True,
     )
     if team.rank() == 0:
         _save_model(work, unet, vae, text_encoder)
-        report_figures(work / "tiny", learned_judge.LearnedJudge(judge))
+        report_figures(work / "tiny", learned_judge.LearnedJudge(judge), recipe.evaluated)
 
 
-def report_figures(folder: Path, judge: learned_judge.LearnedJudge) -> None:
-    """Evaluate the model in a folder as it is shipped, and say how right the judges are themselves."""
+def report_figures(folder: Path, judge: learned_judge.LearnedJudge, count: int) -> None:
+    """Evaluate the model in a folder as it is shipped, on `count` captions of each kind, and the judges themselves."""
     checkpoint = detect(folder)
     model = evaluation.Model(
         load_unet(checkpoint, "cpu", torch.float32),
@@ -112,10 +123,10 @@ def report_figures(folder: Path, judge: learned_judge.LearnedJudge) -> None:
         checkpoint.schedule,
     )
     judges: dict[str, evaluation.Judge] = {"learned": judge, "matched filter": matched_filter.judge_by_templates}
-    report(f"autoencoder: {autoencoder.psnr(model.vae):.2f} dB on 500 held-out pictures")
+    report(f"autoencoder: {autoencoder.psnr(model.vae, 5 * count):.2f} dB on {5 * count} held-out pictures")
     for name, each in judges.items():
-        report(f"judge, {name}: right about {evaluation.score_on_real(each)} real pictures")
-    for name, result in evaluation.evaluate(model, judges).items():
+        report(f"judge, {name}: right about {evaluation.score_on_real(each, count)} real pictures")
+    for name, result in evaluation.evaluate(model, judges, count).items():
         report(f"{name}: {result}")
 
 
@@ -164,9 +175,7 @@ def main() -> None:
     for stage in ("autoencoder", "denoiser", "decoder", "checkpoint"):
         default = getattr(Recipe, f"{stage}_minutes")
         parser.add_argument(f"--{stage}-minutes", type=float, default=default, help="(default: %(default)s)")
-    recipe = Recipe(**vars(parser.parse_args()))
-    recipe.work.mkdir(parents=True, exist_ok=True)
-    team.run(train, recipe.processes, recipe.work, recipe)
+    run(Recipe(**vars(parser.parse_args())))
 
 
 if __name__ == "__main__":
