@@ -1,0 +1,337 @@
+"""What the engine itself costs, beside Hamilton with its cache, joblib.Memory and dask: the same work, in one run, as a table.
+
+Each node does nothing, so what is measured is keys, planning, scheduling, and finding results again. Every figure is the best of a
+few repetitions, as wall clock and as processor time of the whole process; the latter says what a busy machine would hide.
+
+    python benchmarks/engine.py [--quick]
+
+`engine.md` says what the rows mean and how to install the others; those that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from nodegraph import Engine, Workflow
+from nodegraph.plan import make_plan
+from nodegraph.plugins import Plugins, load_plugins
+
+NODES = Path(__file__).parent / "engine_nodes"
+PEERS = ("nodegraph", "hamilton", "joblib", "dask")
+MEBIBYTES = 64
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock and of the processor."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass
+class Table:
+    """Figures by row and by who was measured; a text in a figure's place says why there is none."""
+
+    rows: dict[str, dict[str, Cost | str]] = field(default_factory=dict)
+    per: dict[str, int] = field(default_factory=dict)  # nodes that a row's figures are divided by
+
+    def add(self, row: str, who: str, measured: Callable[[], Cost], per: int = 1) -> None:
+        """Measure; what a library cannot do is noted by the name of its error."""
+        self.per[row] = per
+        try:
+            found: Cost | str = measured()
+        except Exception as error:
+            found = type(error).__name__
+        self.rows.setdefault(row, {})[who] = found
+        print(f"  {row}: {who}: {_cell(found, per)}", file=sys.stderr, flush=True)
+
+    def markdown(self, who: list[str]) -> str:
+        """The table: wall clock / processor time."""
+        lines = [f"| | {' | '.join(who)} |", "| --- |" + " --- |" * len(who)]
+        for row, cells in self.rows.items():
+            lines.append(f"| {row} | {' | '.join(_cell(cells.get(name, '-'), self.per[row]) for name in who)} |")
+        return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="up to 1,000 nodes instead of 10,000")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    sys.setrecursionlimit(20_000)  # for the others; this engine needs no more than the usual 1,000
+    counts = (10, 100, 1_000) if arguments.quick else (10, 100, 1_000, 10_000)
+    table = Table()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        ours(table, load_plugins([NODES]), place / "nodegraph", counts)
+        for name, measure in (("hamilton", hamiltons), ("joblib", joblibs), ("dask", dasks)):
+            if importlib.util.find_spec(name):
+                measure(table, place / name, counts)
+        who = [name for name in PEERS if any(name in cells for cells in table.rows.values())]
+        print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n")
+        print(table.markdown(who), flush=True)  # before the folder is emptied, which takes a while
+
+
+# --- nodegraph
+
+
+def ours(table: Table, plugins: Plugins, place: Path, counts: tuple[int, ...]) -> None:
+    """Every case, with this engine."""
+    shapes = {"chain": chain, "wide": wide}
+    for shape, make in shapes.items():
+        workflow = make(1_000)
+        engine = Engine(None, plugins=plugins)
+        table.add(f"check, {shape}, per node", "nodegraph", lambda e=engine, w=workflow: best(lambda: e.check(w)), 1_000)
+        table.add(f"keys and plan, {shape}, per node", "nodegraph", lambda e=engine, w=workflow: planning(e, w), 1_000)
+        table.add(f"schedule, {shape}, per node", "nodegraph", lambda w=workflow: scheduling(w, plugins), 1_000)
+    for count in counts:
+        for shape, make in shapes.items():
+            for tier, folder in (("memory", None), ("disk", place / f"{shape}{count}")):
+                engine, workflow = Engine(folder, plugins=plugins), make(count)
+                engine.run(workflow)
+                row = f"cached rerun, {count:,} nodes, {shape}, {tier}"
+                table.add(row, "nodegraph", lambda e=engine, w=workflow: best(lambda: e.run(w)))
+    large = Workflow("large")
+    large.output("tensor", large.add("Tensor", mebibytes=MEBIBYTES))
+    engine = Engine(place / "large", plugins=plugins)
+    result = engine.run(large)
+    handle = "tensor"
+    report, value = result.nodes["tensor"], result[handle]
+    table.add(f"store {MEBIBYTES} MiB", "nodegraph", lambda: storing(engine, report.key or "", value))
+    table.add(f"read {MEBIBYTES} MiB", "nodegraph", lambda: best(lambda: float(engine.run(large)[handle].samples.sum())))
+    commands(table, place)
+
+
+def chain(count: int) -> Workflow:
+    """Each node fed by the one before."""
+    workflow = Workflow("chain")
+    last = workflow.add("Start", name="n0")
+    for i in range(1, count):
+        last = workflow.add("Step", name=f"n{i}", number=last)
+    workflow.output("last", last)
+    return workflow
+
+
+def wide(count: int) -> Workflow:
+    """All fed by the first, and every one wanted."""
+    workflow = Workflow("wide")
+    first = workflow.add("Start", name="n0")
+    for i in range(1, count):
+        workflow.output(f"o{i}", workflow.add("Step", name=f"n{i}", number=first, amount=i))
+    return workflow
+
+
+def planning(engine: Engine, workflow: Workflow) -> Cost:
+    """Keys and plan of a checked graph."""
+    graph = engine.check(workflow)
+    return best(lambda: make_plan(graph, engine._keys(graph), engine.cache))
+
+
+def scheduling(workflow: Workflow, plugins: Plugins) -> Cost:
+    """A first run, less what comes before it: the check, keys and plan."""
+    costs = []
+    for _ in range(REPEATS):
+        engine = Engine(None, plugins=plugins)
+        before = (measured(lambda e=engine: e.check(workflow)), planning(engine, workflow))
+        run = measured(lambda e=engine: e.run(workflow))
+        costs.append(Cost(run.wall - sum(cost.wall for cost in before), run.cpu - sum(cost.cpu for cost in before)))
+    return Cost(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+
+
+def storing(engine: Engine, key: str, value: Any) -> Cost:
+    """Digest, file and record of one value."""
+    cache = engine.cache
+    made = cache.lookup(key, ["output"])
+    assert made is not None
+
+    def put() -> None:
+        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.made)
+
+    return best(put)
+
+
+def commands(table: Table, place: Path) -> None:
+    """New processes: Python alone, `--help`, and a run of ten nodes that are all cached."""
+    document = place / "ten.yaml"
+    document.write_text(chain(10).dump(), encoding="utf-8")
+    run = ("-m", "nodegraph", "run", str(document), "--plugin-dir", str(NODES), "--cache-dir", str(place / "cli"), "-q")
+    run = (*run, "--out", str(place / "out"))
+    process(*run)
+    table.add("new process: python -c pass", "nodegraph", lambda: repeated(lambda: process("-c", "pass")))
+    table.add("new process: nodegraph --help", "nodegraph", lambda: repeated(lambda: process("-m", "nodegraph", "--help")))
+    table.add("new process: nodegraph run, 10 nodes cached", "nodegraph", lambda: repeated(lambda: process(*run)))
+
+
+# --- the others
+
+
+def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+    """Hamilton: functions of a module, linked by the names of their parameters."""
+    import logging
+
+    from hamilton import driver
+
+    logging.disable(logging.WARNING)
+
+    def built(module: ModuleType, folder: Path | None = None) -> Any:
+        builder = driver.Builder().with_modules(module)
+        return (builder.with_cache(path=folder) if folder is not None else builder).build()
+
+    for shape in ("chain", "wide"):
+        module = hamilton_module(place, shape, 1_000)
+        wanted = [f"n{i}" for i in range(1, 1_000)] if shape == "wide" else ["n999"]
+        table.add(f"check, {shape}, per node", "hamilton", lambda m=module: best(lambda: built(m)), 1_000)
+        ready = built(module)
+        table.add(f"schedule, {shape}, per node", "hamilton", lambda r=ready, w=wanted: best(lambda: r.execute(w)), 1_000)
+        for count in (count for count in counts if count <= 1_000):  # more take minutes to fill the cache
+            row = f"cached rerun, {count:,} nodes, {shape}, disk"
+            wanted = [f"n{i}" for i in range(1, count)] if shape == "wide" else [f"n{count - 1}"]
+            cached = built(hamilton_module(place, shape, count), place / f"cache-{shape}{count}")
+            table.add(row, "hamilton", lambda c=cached, w=wanted: best(lambda: c.execute(w), warm=1))
+    numbers = f"numpy.random.default_rng(0).standard_normal({MEBIBYTES << 17})"
+    module = module_of(place, "large", f"import numpy\ndef large() -> numpy.ndarray:\n    return {numbers}\n")
+    cached = built(module, place / "cache-large")
+    table.add(f"read {MEBIBYTES} MiB", "hamilton", lambda: best(lambda: cached.execute(["large"])["large"].sum(), warm=1))
+
+
+def hamilton_module(place: Path, shape: str, count: int) -> ModuleType:
+    """`count` functions; in a file, since Hamilton keys a function by its source."""
+    fed_by = (lambda i: i - 1) if shape == "chain" else (lambda i: 0)
+    lines = ["def n0() -> int:\n    return 0\n"]
+    lines += [f"def n{i}(n{fed_by(i)}: int) -> int:\n    return n{fed_by(i)} + {i}\n" for i in range(1, count)]
+    return module_of(place, f"{shape}{count}", "\n".join(lines))
+
+
+def module_of(place: Path, name: str, source: str) -> ModuleType:
+    place.mkdir(exist_ok=True)
+    path = place / f"{name}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def step(number: int, amount: int = 1) -> int:
+    """What a node does for joblib and dask."""
+    return number + amount
+
+
+def joblibs(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+    """joblib.Memory: one function, called over and over; every call is looked up on disk by its arguments."""
+    import joblib
+    import numpy
+
+    remembered = joblib.Memory(place, verbose=0).cache(step)
+
+    def called(count: int, shape: str) -> None:
+        number = 0
+        for i in range(1, count):
+            found = remembered(number, i)
+            number = found if shape == "chain" else 0
+
+    def parallel() -> None:
+        joblib.Parallel(n_jobs=2, backend="threading")(joblib.delayed(step)(0, i) for i in range(1_000))
+
+    table.add("schedule, wide, per node", "joblib", lambda: best(parallel), 1_000)
+    for shape in ("chain", "wide"):
+        for count in counts:
+            row = f"cached rerun, {count:,} nodes, {shape}, disk"
+            table.add(row, "joblib", lambda c=count, s=shape: best(lambda: called(c, s), warm=1))
+    large = numpy.random.default_rng(0).standard_normal((MEBIBYTES << 20) // 8)
+    mapped = joblib.Memory(place / "large", verbose=0, mmap_mode="r")
+    seeds: Iterator[int] = iter(range(1_000))
+    table.add(f"store {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(given, ignore=["value"])(next(seeds), large)))
+    table.add(f"read {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(given, ignore=["value"])(0, large).sum()))
+
+
+def given(seed: int, value: Any) -> Any:
+    """A result that costs nothing to compute."""
+    return value
+
+
+def dasks(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+    """dask: a graph of delayed calls, run in threads; it keeps no results on disk."""
+    import dask
+
+    delayed = dask.delayed(step, pure=True)  # pure: a key is made of the arguments, as here
+
+    def built(shape: str) -> Any:
+        calls = [delayed(0, 0)]
+        for i in range(1, 1_000):
+            calls.append(delayed(calls[-1] if shape == "chain" else calls[0], i))
+        return calls[-1:] if shape == "chain" else calls
+
+    for shape in ("chain", "wide"):
+        table.add(f"keys and plan, {shape}, per node", "dask", lambda s=shape: best(lambda: built(s)), 1_000)
+        calls = built(shape)
+        table.add(
+            f"schedule, {shape}, per node", "dask", lambda c=calls: best(lambda: dask.compute(*c, scheduler="threads")), 1_000
+        )
+
+
+# --- measuring
+
+
+def measured(work: Callable[[], Any]) -> Cost:
+    """What `work` costs, once, children that have ended included."""
+    wall, cpu = time.perf_counter(), _processor()
+    work()
+    return Cost(time.perf_counter() - wall, _processor() - cpu)
+
+
+def best(work: Callable[[], Any], warm: int = 0) -> Cost:
+    """The least that `work` costs of a few times, after `warm` times that do not count."""
+    for _ in range(warm):
+        work()
+    costs = [measured(work) for _ in range(REPEATS)]
+    return Cost(min(cost.wall for cost in costs), min(cost.cpu for cost in costs))
+
+
+def repeated(work: Callable[[], Any]) -> Cost:
+    return best(work, warm=1)
+
+
+def process(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _processor() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _cell(found: Cost | str, per: int) -> str:
+    if isinstance(found, str):
+        return found
+    return f"{_time(found.wall / per)} / {_time(found.cpu / per)}"
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1 or unit == "us":
+            return f"{seconds * scale:.3g} {unit}"
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Nodes that do next to nothing, so that what a benchmark measures is the engine; a plugin in one file."""
+
+from __future__ import annotations
+
+from nodegraph import hookimpl, node
+from nodegraph_nodes.types import Latent
+
+
+@node("Start")
+def start(number: int = 0) -> int:
+    """A number."""
+    return number
+
+
+@node("Step")
+def step(number: int, amount: int = 1) -> int:
+    """The number, and a little more."""
+    return number + amount
+
+
+@node("Tensor")
+def tensor(mebibytes: int = 64, seed: int = 0) -> Latent:
+    """A latent of random numbers (Gaussian, float32), `mebibytes` large."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return Latent(torch.randn(mebibytes, 4, 256, 256, generator=generator), (2048, 2048))  # (B, 4, 256, 256): 1 MiB each
+
+
+@hookimpl
+def register_nodes(register):  # type: ignore[no-untyped-def]
+    """Start, Step and Tensor."""
+    for function in (start, step, tensor):
+        register(function)
