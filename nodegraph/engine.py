@@ -47,9 +47,9 @@ class Engine:
 
     `cache_dir` is where results outlive the process, and `cache_size` how much is left of them at the end of a run: bytes, or text
     such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory.
-    `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points, in
-    `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run (see
-    `nodegraph.events`).
+    `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points,
+    in `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run
+    (see `nodegraph.events`).
     """
 
     def __init__(

@@ -30,11 +30,15 @@ NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What became of a node. "skipped": the run ended before its turn."""
+    """What became of a node. "skipped": the run ended before its turn.
+
+    `key` is the static key, or without one the content key; `content` is the key that its result is filed under, None if it is not.
+    """
 
     status: NodeStatus
     seconds: float = 0.0
     key: str | None = None
+    content: str | None = None
     notices: tuple[str, ...] = ()
 
 
@@ -186,7 +190,7 @@ class Executor:
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
         if name not in self.reports:  # else it ran in an earlier pass
-            self.reports[name] = NodeReport("cached", key=hit.key, notices=hit.made.notices)
+            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.made.notices)
             self._around.emit(NodeCached(name))
             for message in hit.made.notices:
                 self._around.emit(Notice(name, message))
@@ -208,7 +212,8 @@ class Executor:
         self.known.made(name, outcome.digests, kept=outcome.kept)
         for port, value in outcome.values.items():
             self._values[Wire(name, port)] = value
-        self.reports[name] = NodeReport("ran", outcome.seconds, task.key if outcome.kept else None, outcome.notices)
+        key, content = (self.known.key(name), task.key) if outcome.kept else (None, None)
+        self.reports[name] = NodeReport("ran", outcome.seconds, key, content, outcome.notices)
         self._around.emit(NodeFinished(name, outcome.seconds))
         self._finish(name)
 
@@ -219,7 +224,7 @@ class Executor:
             raise error
         if self._around.cancelled.is_set():
             raise error
-        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), outcome.notices)
+        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices)
         self._around.emit(NodeFailed(name, error))
         self._failure = self._failure or error
         self._settle(name)
@@ -279,5 +284,5 @@ class Executor:
         hit = self.known.hits.get(wire.node)
         if hit is not None and wire.port in hit.stored:
             return hit.stored[wire.port]
-        key = self.reports[wire.node].key
+        key = self.reports[wire.node].content
         return self._around.cache.stored(key, wire.port) if key is not None else None

@@ -30,8 +30,8 @@ class Knowledge:
         return None if digests is None else digests.get(wire.port)
 
     def key(self, name: str) -> str | None:
-        """The best key there is: the content key, else the static one."""
-        return self.content.get(name) or self.keys.of.get(name)
+        """The key to speak of a node by: the static one, which is the same in each run; without it, the content key."""
+        return self.keys.of.get(name) or self.content.get(name)
 
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is there."""

@@ -33,7 +33,7 @@ class Plan:
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """The best key that is known of each node: the content key, else the static one."""
+        """The key of each node: the static one; where there is none, the content key as far as it is known."""
         keys = {name: self.known.key(name) for name in self.graph.nodes}
         return {name: key for name, key in keys.items() if key is not None}
 

@@ -65,11 +65,11 @@ class Result:
         if wire in self._kept:
             return self._kept[wire]
         report = self.nodes.get(wire.node)
-        if report is None or report.key is None or report.status not in ("ran", "cached"):
+        if report is None or report.content is None or report.status not in ("ran", "cached"):
             state = report.status if report is not None else "not part of it"
             raise KeyError(f"the run has no value of '{wire.node}.{wire.port}' (the node was {state}). Name it in 'targets'")
         try:
-            return self._load(report.key, wire.port)
+            return self._load(report.content, wire.port)
         except Lost as error:
             message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import shutil
@@ -54,12 +55,12 @@ def keep(store: Store, key: str, data: bytes) -> str | None:
 
 
 def fill(disk: Path) -> None:
+    """Write until the disk takes no more."""
     with (disk / "filler").open("wb", buffering=0) as filler:
-        try:
-            while True:
-                filler.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+        pages = (filler.write(bytes(4096)) for _ in itertools.count())
+        with pytest.raises(OSError) as full:
+            sum(pages)
+    assert full.value.errno == errno.ENOSPC
 
 
 def assert_whole(store: Store) -> int:

@@ -184,7 +184,7 @@ def test_other_weights_under_the_same_name_are_others(place):
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
     after = place("txt2img", f"model={copied}")
-    assert after.named("ran") == set(after.nodes)
+    assert after.named("ran") == set(after.nodes) - {"noise"}  # an empty latent of the same size asks for the same noise
     assert all(keys(after)[name] != key for name, key in keys(before).items())
 
 

@@ -1,0 +1,179 @@
+"""Stable Diffusion 1.5 at 512x512: our networks against diffusers', on one machine in one run.
+
+    python -m benchmarks.sd15 [--file sd15.safetensors] [--rounds 3] [--dtype bfloat16] [--quick] [--busy]
+
+Each measurement has a process of its own, which loads the whole model; ours and diffusers' take turns, so that whatever
+else the machine does falls on both. Seconds are medians over all rounds. The weights are made up: a file of the
+published layout in float16, 2.1 GB, written on the first run. `load` begins with the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.sd15_worker import PROGRAMS, SIDE
+from nodegraph_diffusion.checkpoint import configs, detect
+from nodegraph_diffusion.tokenizer import load_tokenizer
+
+DTYPES = ("float32", "bfloat16")
+PARTS = {"step": "guided step", "decode": "VAE decode", "text": "text encode"}  # what a process measures, and its row
+
+
+@dataclass
+class Measurements:
+    """What one program did in one dtype: by row, one number for each repetition in each process."""
+
+    rows: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, part: str, result: dict[str, list[float]], value: Tensor) -> None:
+        """Take in what one process wrote."""
+        rows = {
+            f"{PARTS[part]}, s": result["seconds"],
+            "load, s": result["load"],
+            "peak memory: load, GiB": result["peak of load"],
+            f"peak memory: load and {PARTS[part]}, GiB": result["peak"],
+        }
+        for row, numbers in rows.items():
+            self.rows.setdefault(row, []).extend(numbers)
+        self.values[part] = value
+
+
+def write_checkpoint(file: Path) -> None:
+    """Write the synthetic file, in a process whose memory goes with it, and put it in place when it is whole."""
+    print(f"writing {file} (2.1 GB) ...", file=sys.stderr)
+    unfinished = file.with_suffix(".unfinished")
+    subprocess.run([sys.executable, "-m", "tests.synthetic", "sd15-ldm", str(unfinished)], check=True)
+    unfinished.replace(file)
+
+
+def write_configs(folder: Path, file: Path) -> None:
+    """The configs and the tokenizer that diffusers wants beside a single file and would take from the hub."""
+    checkpoint, tokenizer = detect(file), load_tokenizer()
+    tokens = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
+    special = {role: tokenizer.backend.id_to_token(tokens[f"{role}_id"]) for role in ("bos_token", "eos_token", "pad_token")}
+    classes = {
+        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        **{part: [None, None] for part in ("feature_extractor", "image_encoder", "safety_checker")},
+    }
+    files = {
+        "model_index.json": {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **classes},
+        "scheduler/scheduler_config.json": configs.write_scheduler(checkpoint.schedule),
+        "text_encoder/config.json": configs.write_text(checkpoint.text, tokens),
+        "tokenizer/tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special},
+        "unet/config.json": configs.write_unet(checkpoint.unet, SIDE // checkpoint.vae.factor),
+        "vae/config.json": configs.write_vae(checkpoint.vae, SIDE),
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    tokenizer.backend.model.save(str(folder / "tokenizer"))
+
+
+def measure(file: Path, dtypes: Sequence[str], rounds: int, clock: str) -> dict[tuple[str, str], Measurements]:
+    """Every part by both programs in every dtype, taking turns; by (program, dtype)."""
+    measured = {(program, dtype): Measurements() for dtype in dtypes for program in PROGRAMS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, out = Path(temporary) / "configs", Path(temporary) / "result"
+        write_configs(folder, file)
+        options = ["--file", str(file), "--configs", str(folder), "--clock", clock]
+        _read_into_page_cache(file)
+        for i in range(rounds):
+            for dtype in dtypes:
+                for part in PARTS:
+                    for program in list(PROGRAMS)[:: -1 if i % 2 else 1]:  # each goes first in turn
+                        print(f"round {i + 1} of {rounds}: {dtype} {part} by {program}", file=sys.stderr)
+                        _run_worker([program, part, *options, "--dtype", dtype, "--out", str(out)], clock)
+                        result = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+                        measured[program, dtype].add(part, result, load_file(out.with_suffix(".safetensors"))["value"])
+    return measured
+
+
+def table(measured: dict[tuple[str, str], Measurements], dtypes: Sequence[str]) -> str:
+    """The medians in Markdown, and ours divided by diffusers' in each dtype."""
+    header = [cell for dtype in dtypes for cell in (f"{dtype}: ours", "diffusers", "ratio")]
+    lines = [["", *header], ["---", *["---:"] * len(header)]]
+    for row in sorted(measured["ours", dtypes[0]].rows, key=lambda row: ("peak" in row, row)):
+        cells = [row]
+        for dtype in dtypes:
+            ours, theirs = (median(measured[program, dtype].rows[row]) for program in ("ours", "diffusers"))
+            cells += [f"{ours:.3g}", f"{theirs:.3g}", f"{ours / theirs:.2f}"]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def agreement(measured: dict[tuple[str, str], Measurements], dtypes: Sequence[str]) -> str:
+    """How far the results lie apart: the largest difference, in standard deviations of the reference.
+
+    The reference is diffusers in float32 where that was measured. In bfloat16, diffusers' own distance from it says how
+    much the format costs.
+    """
+    names = {"step": "latent after 4 steps", "decode": "decoded picture", "text": "encoded prompts"}
+    reference = measured["diffusers", dtypes[0]].values
+    lines = [f"Largest difference from diffusers in {dtypes[0]}, in standard deviations:"]
+    for key, measurements in measured.items():
+        if key != ("diffusers", dtypes[0]):
+            distances = {part: _distance(value, reference[part]) for part, value in measurements.values.items()}
+            lines.append(f"- {' in '.join(key)}: " + ", ".join(f"{names[part]} {d:.2g}" for part, d in distances.items()))
+    return "\n".join(lines)
+
+
+def _distance(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).abs().max() / reference.std())
+
+
+def _run_worker(arguments: list[str], clock: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.sd15_worker", *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"OMP_NUM_THREADS": "1"} if clock == "cpu" else {})}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+
+
+def _read_into_page_cache(file: Path) -> None:
+    with file.open("rb", buffering=0) as stream:
+        while stream.read(1 << 26):
+            pass
+
+
+def main() -> None:
+    """Measure and print."""
+    default = Path(tempfile.gettempdir()) / "synthetic-sd15.safetensors"
+    parser = argparse.ArgumentParser(description="Stable Diffusion 1.5 at 512x512: ours against diffusers'")
+    parser.add_argument("--file", type=Path, default=default, help=f"reused if it is there; default {default}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", choices=DTYPES, action="append", help="both where none is given")
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument(
+        "--busy", action="store_true", help="one thread, seconds of processor time: for a machine that does other work"
+    )
+    arguments = parser.parse_args()
+    dtypes = arguments.dtype or DTYPES
+    if not arguments.file.exists():
+        write_checkpoint(arguments.file)
+    clock = "cpu" if arguments.busy else "wall"
+    measured = measure(arguments.file, dtypes, 1 if arguments.quick else arguments.rounds, clock)
+    found = "with" if importlib.util.find_spec("accelerate") else "without"
+    print(f"{table(measured, dtypes)}\n\ndiffusers {found} accelerate.\n{agreement(measured, dtypes)}")
+
+
+if __name__ == "__main__":
+    main()
