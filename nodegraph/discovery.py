@@ -27,7 +27,7 @@ INCLUDES = "__nodegraph_includes__"
 """A plugin module's attribute: further packages whose code counts as the plugin's own when it is told by its digest."""
 
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first met it
-_NOT_CODE = {".safetensors", ".pyc"}  # weights are told apart by their own digest, where they are read
+_NOT_CODE = {".safetensors", ".pyc", ".md", ".png"}  # weights are told apart by their own digest, where they are read
 
 
 @dataclass(frozen=True)

@@ -186,17 +186,16 @@ def test_unknown_words_of_the_standard_vocabulary(tokenizer):
     assert tokenizer.unknown_words("a 火星 xqzvk house") == ["火星", "xqzvk"]
 
 
-def test_loading_is_fast_and_leaves_transformers_out(folder):
+def test_loading_leaves_transformers_and_torch_out(folder):
     code = (
-        "import sys, time; start = time.process_time(); from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
         "from nodegraph_diffusion.tokenizer import load_tokenizer\n"
-        "load_tokenizer(Path(sys.argv[1]) if sys.argv[1:] else None); print(time.process_time() - start)\n"
+        "load_tokenizer(Path(sys.argv[1]) if sys.argv[1:] else None)\n"
         "sys.exit('transformers' in sys.modules or 'torch' in sys.modules)"
     )
     for arguments in ([], [str(folder)]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert float(done.stdout) < 1.0  # a tenth of it on an idle machine
 
 
 def test_the_standard_vocabulary_is_read_once():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -506,11 +505,9 @@ def test_targets_that_are_not_there(refused):
 
 def test_ten_thousand_nodes_in_a_chain(check):
     lines = [f"  n{i}: {{use: Add, a: ${f'n{i - 1}' if i else 'last'}, b: {i}}}" for i in range(10_000)]
-    started = time.process_time()
     graph = check("  last: {use: Add}\n" + "\n".join(reversed(lines)) + "\n")
     assert list(graph.nodes) == ["last", *(f"n{i}" for i in range(10_000))]
     assert len(graph.resolved.nodes) == 10_001
-    assert time.process_time() - started < 10
 
 
 def test_a_long_circle_is_told_in_short(refused):

@@ -325,7 +325,7 @@ def test_what_counts_as_code(tmp_path, write):
     write("pack/table.json", "1")
     digest = tree_digest([tmp_path / "pack"])
     assert len(digest) == 64
-    for ignored in ("__pycache__/x.py", "old.pyc", "weights.safetensors", ".git/HEAD", ".notes"):
+    for ignored in ("__pycache__/x.py", "old.pyc", "weights.safetensors", "README.md", "icon.png", ".git/HEAD", ".notes"):
         write(f"pack/{ignored}", "x")
     assert tree_digest([tmp_path / "pack"]) == digest
     for changed in ("table.json", "deep/new.py", "data.bin"):
