@@ -27,6 +27,7 @@ from nodegraph.residents import Residents
 from nodegraph.result import Result
 from nodegraph.session import Session
 from nodegraph.settings import load as load_settings
+from nodegraph.settings import load_model_memory
 from nodegraph.store import Store
 from nodegraph.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
@@ -49,7 +50,8 @@ class Engine:
     such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory.
     `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points,
     in `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run
-    (see `nodegraph.events`).
+    (see `nodegraph.events`). `model_memory` is how much of loaded models stays in main memory between nodes and runs, as bytes or
+    text; without it, NODEGRAPH_MODEL_MEMORY says, or it is half of the machine's.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Engine:
         on_event: Callable[[Event], None] | None = None,
         plugins: Plugins | None = None,
         cache_size: int | str | None = None,
+        model_memory: int | str | None = None,
     ) -> None:
         settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
         self.cache_dir = None if settings is None else settings.cache_dir
@@ -70,7 +73,7 @@ class Engine:
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
         self._files = Fingerprints(self._within("files.jsonl"))
-        self._residents = Residents()
+        self._residents = Residents(self.plugins.manager.hook, load_model_memory(model_memory))
         self._cancelled = threading.Event()
         self._numerics: Numerics | None = None
         self._session: Session | None = None

@@ -65,3 +65,18 @@ def is_out_of_memory(error: BaseException) -> bool | None:
 @hookspec
 def free_memory() -> None:
     """Give back memory that can be given back (caches of an allocator)."""
+
+
+@hookspec(firstresult=True)
+def memory_of(value: Any) -> Mapping[tuple[str, int], int] | None:
+    """The bytes of a loaded model's blocks of memory, by place ("cpu", "cuda:0") and address. None: not known here."""
+
+
+@hookspec(firstresult=True)
+def memory_budget(place: str) -> int | None:
+    """How many bytes of models may stay in an accelerator's memory. None: as many as in main memory."""
+
+
+@hookspec(firstresult=True)
+def moved(value: Any, place: str) -> Any:
+    """A loaded model like `value` whose memory lies in `place`; `value` itself stays as it is. None: it cannot be moved."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from nodegraph.registry import did_you_mean
 
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
+MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 
@@ -49,6 +51,23 @@ def load(cache_dir: Path | str | None = None, cache_size: int | str | None = Non
     place = cache_dir or os.environ.get(DIRECTORY_VARIABLE) or told.get("dir")
     size: int | str | None = told.get("size", DEFAULT_SIZE)
     return Settings(Path(place).expanduser() if place else _default_directory(), _size(cache_size, size))
+
+
+def load_model_memory(given: int | str | None = None) -> int | None:
+    """How many bytes of loaded models stay in main memory: what is given, else what the environment says, else None: nobody said.
+
+    Raises SettingsError if it cannot be used.
+    """
+    value, where = (
+        (given, "the memory for models") if given is not None else (os.environ.get(MODEL_MEMORY_VARIABLE), MODEL_MEMORY_VARIABLE)
+    )
+    if value is None:
+        return None
+    try:
+        size = parse_size(value)
+    except ValueError as error:
+        raise SettingsError(f"[E401] {where} cannot be used: {error}") from None
+    return sys.maxsize if size is None else size
 
 
 def config_file() -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import hookimpl
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
-from nodegraph_nodes import hookspecs, image, latent, load, mask, numerics, sampling, text
+from nodegraph_nodes import hookspecs, image, latent, load, mask, numerics, residency, sampling, text
 from nodegraph_nodes.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -99,3 +99,18 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+@hookimpl
+def memory_of(value: Any) -> Mapping[tuple[str, int], int] | None:
+    return residency.memory_of(value)
+
+
+@hookimpl
+def memory_budget(place: str) -> int | None:
+    return residency.memory_budget(place)
+
+
+@hookimpl
+def moved(value: Any, place: str) -> Any:
+    return residency.moved(value, place)

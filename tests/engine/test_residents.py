@@ -1,0 +1,126 @@
+"""What nodes keep between runs stays within a budget, the least recently used leaving first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodegraph import Engine
+from nodegraph.errors import NodegraphError
+from nodegraph.residents import MAIN, Residents, half_of_memory
+from nodegraph.settings import load_model_memory
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A stand-in for a model: blocks of memory by address, in one place."""
+
+    name: str
+    blocks: tuple[tuple[int, int], ...]
+    place: str = MAIN
+
+
+class Hook(SimpleNamespace):
+    """What a plugin says of things; an accelerator has room for 100 bytes."""
+
+    def memory_of(self, value: Any) -> Mapping[tuple[str, int], int] | None:
+        return {(value.place, address): size for address, size in value.blocks} if isinstance(value, Thing) else None
+
+    def memory_budget(self, place: str) -> int | None:
+        return 100 if place == "gpu" else None
+
+    def moved(self, value: Any, place: str) -> Any:
+        return Thing(value.name, tuple((address + 1000, size) for address, size in value.blocks), place)
+
+
+@pytest.fixture
+def residents() -> Residents:
+    return Residents(Hook(), budget=100)  # type: ignore[arg-type]
+
+
+def is_kept(residents: Residents, name: str) -> bool:
+    made = []
+    residents.get("scope", name, lambda: made.append(name))
+    return not made
+
+
+def test_it_is_made_once_while_there_is_room(residents):
+    made = []
+    for _ in range(2):
+        for name in ("a", "b"):
+            residents.get("scope", name, lambda name=name: made.append(name) or Thing(name, ((ord(name), 50),)))
+    assert made == ["a", "b"]
+    assert residents.sizes() == {MAIN: 100}
+
+
+def test_the_least_recently_used_leaves(residents):
+    for address, name in enumerate(("a", "b", "a", "c")):
+        residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 40),)))
+    assert residents.sizes() == {MAIN: 80}
+    assert is_kept(residents, "c")
+    assert is_kept(residents, "a")
+    assert not is_kept(residents, "b")
+
+
+def test_what_is_larger_than_the_budget_stays_while_it_is_the_last(residents):
+    residents.get("scope", "small", lambda: Thing("small", ((1, 10),)))
+    residents.get("scope", "large", lambda: Thing("large", ((2, 1000),)))
+    assert residents.sizes() == {MAIN: 1000}
+    residents.get("scope", "next", lambda: Thing("next", ((3, 10),)))
+    assert residents.sizes() == {MAIN: 10}
+
+
+def test_memory_that_is_shared_counts_once(residents):
+    residents.get("scope", "base", lambda: Thing("base", ((1, 60), (2, 20))))
+    residents.get("scope", "patched", lambda: Thing("patched", ((1, 60), (3, 20))))
+    assert residents.sizes() == {MAIN: 100}
+    assert is_kept(residents, "base")
+
+
+def test_an_accelerator_gives_to_main_memory_and_takes_back(residents):
+    first = residents.get("scope", "a", lambda: Thing("a", ((1, 80),), "gpu"))
+    residents.get("scope", "b", lambda: Thing("b", ((2, 80),), "gpu"))
+    assert residents.sizes() == {"gpu": 80, MAIN: 80}
+    back = residents.get("scope", "a", lambda: pytest.fail("it was kept in main memory"))
+    assert (back.name, back.place) == (first.name, "gpu")
+    assert residents.sizes() == {"gpu": 80, MAIN: 80}  # now it is b that waits in main memory
+
+
+def test_what_main_memory_cannot_take_is_gone():
+    residents = Residents(Hook(), budget=50)  # type: ignore[arg-type]
+    for address, name in enumerate("abc"):
+        residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 80),), "gpu"))
+    assert residents.sizes() == {"gpu": 80, MAIN: 80}  # the last that came to a place stays there
+    assert not is_kept(residents, "a")
+
+
+def test_what_nobody_can_weigh_is_kept_by_number(residents):
+    for number in range(300):
+        residents.get("scope", number, object)
+    assert not is_kept(residents, 0)
+    assert residents.sizes() == {}
+
+
+def test_scopes_do_not_meet(residents):
+    residents.get("one", "key", lambda: 1)
+    assert residents.get("other", "key", lambda: 2) == 2
+
+
+def test_the_budget_is_told_by_argument_then_by_environment_then_by_the_machine(monkeypatch):
+    monkeypatch.delenv("NODEGRAPH_MODEL_MEMORY", raising=False)
+    assert load_model_memory() is None
+    assert 2**28 < half_of_memory() < 2**46
+    monkeypatch.setenv("NODEGRAPH_MODEL_MEMORY", "2 GiB")
+    assert load_model_memory() == 2 * 2**30
+    assert load_model_memory("1 kB") == 1000
+    assert load_model_memory("unlimited") > 2**62
+
+
+def test_a_budget_that_is_no_size_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setenv("NODEGRAPH_MODEL_MEMORY", "plenty")
+    with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected bytes"):
+        Engine(cache_dir=None)
