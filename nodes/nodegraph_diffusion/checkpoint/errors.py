@@ -8,7 +8,7 @@ from pathlib import Path
 class CheckpointError(Exception):
     """A file or folder that is no checkpoint, a damaged one, or one of a kind that is not supported."""
 
-    def __init__(self, path: Path, *, expected: str, found: str, hint: str) -> None:
+    def __init__(self, path: Path | str, *, expected: str, found: str, hint: str) -> None:
         super().__init__(f"{path}: expected {expected}, found {found}. {hint}")
         self.path = path
         self.expected = expected

@@ -1,0 +1,169 @@
+"""Models by their address on the hub, fetched from a stand-in on localhost, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.hub import Reference, fetch, parse
+from tests.diffusion.hub import COMMIT, serve
+
+REPOSITORIES = {
+    "org/folder": {
+        "model_index.json": b"{}",
+        "README.md": b"not wanted",
+        "scheduler/scheduler_config.json": b"{}",
+        "tokenizer/vocab.json": b"{}",
+        "tokenizer/merges.txt": b"",
+        "safety_checker/model.safetensors": b"not wanted",
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": b"not wanted: half precision will do",
+        "unet/diffusion_pytorch_model.fp16.safetensors": b"unet",
+        "unet/diffusion_pytorch_model.non_ema.safetensors": b"not wanted",
+        "unet/diffusion_pytorch_model.bin": b"not wanted",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model-00001-of-00002.safetensors": b"one",
+        "vae/diffusion_pytorch_model-00002-of-00002.safetensors": b"two",
+        "vae/diffusion_pytorch_model.safetensors.index.json": b"{}",
+    },
+    "org/single": {"model.safetensors": b"weights", "model.ckpt": b"not wanted"},
+    "org/several": {"a.safetensors": b"a", "b.safetensors": b"b", "deep/c.safetensors": b"c"},
+    "org/pickles": {"model.ckpt": b"not wanted"},
+    "org/gated": {"model.safetensors": b"secret"},
+}
+WANTED = {
+    ".nodegraph",
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model-00001-of-00002.safetensors",
+    "vae/diffusion_pytorch_model-00002-of-00002.safetensors",
+    "vae/diffusion_pytorch_model.safetensors.index.json",
+}
+FETCH = """
+import sys
+from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.hub import fetch
+try:
+    print(fetch(sys.argv[1]))
+except CheckpointError as error:
+    print(error)
+print("huggingface_hub" in sys.modules)
+"""
+
+
+class Fetched(NamedTuple):
+    """What `fetch` gave or said, whether the hub's library was imported, and what the hub was asked for."""
+
+    said: str
+    imported: bool
+    asked: list[str]
+
+    @property
+    def files(self) -> set[str]:
+        place = Path(self.said)
+        return {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
+
+
+class Hub:
+    """A running stand-in, and a cache folder of its own."""
+
+    def __init__(self, address: str, asked: list[str], home: Path) -> None:
+        self.address, self.asked, self.home = address, asked, home
+
+    def fetch(self, text: str, **environment: str) -> Fetched:
+        self.asked.clear()
+        told = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "0", **environment}
+        done = subprocess.run([sys.executable, "-c", FETCH, text], env=told, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said, imported = done.stdout.splitlines()
+        return Fetched(said, imported == "True", list(self.asked))
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serve(REPOSITORIES, gated=frozenset({"org/gated"})) as (address, asked):
+        yield Hub(address, asked, tmp_path)
+
+
+def test_of_a_folder_what_a_model_needs_is_fetched_once(hub):
+    first, second = hub.fetch("hf://org/folder"), hub.fetch("hf://org/folder")
+    assert first.files == WANTED
+    assert second == Fetched(first.said, imported=False, asked=[])
+
+
+def test_a_single_file_is_fetched_once(hub):
+    first, second = hub.fetch("hf://org/single"), hub.fetch("hf://org/single")
+    assert Path(first.said).read_bytes() == b"weights"
+    assert second == Fetched(first.said, imported=False, asked=[])
+
+
+def test_a_file_and_a_revision_can_be_named(hub):
+    assert Path(hub.fetch("hf://org/several/deep/c.safetensors").said).read_bytes() == b"c"
+    at_commit = f"hf://org/several@{COMMIT}/b.safetensors"
+    assert Path(hub.fetch(at_commit).said).read_bytes() == b"b"
+    assert hub.fetch(at_commit).asked == []
+
+
+def test_one_file_of_several_does_not_stand_for_all(hub):
+    hub.fetch("hf://org/several/b.safetensors")
+    assert hub.fetch("hf://org/several").said == (
+        "hf://org/several: expected a diffusers folder or one .safetensors file, found 2 files: a.safetensors, b.safetensors. "
+        "Name one: hf://org/several/a.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hf://org/nothing", "expected a model on the hub, found none. Copy its name from its page"),
+        ("hf://org/gated", "found one whose terms are to be accepted. Do so on its page, then log in"),
+        ("hf://org/single@v9", "expected a revision 'v9', found none"),
+        ("hf://org/single/other.safetensors", "expected a file 'other.safetensors', found none"),
+        ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found none of the two"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(hub, text, said):
+    told = hub.fetch(text).said
+    assert told.startswith(f"{text}: expected ")
+    assert said in told
+
+
+def test_without_a_network_what_is_there_is_used(hub):
+    fetched = hub.fetch("hf://org/folder")
+    (Path(fetched.said) / ".nodegraph").unlink()  # as if another program had fetched it
+    assert hub.fetch("hf://org/folder", HF_HUB_OFFLINE="1").said == fetched.said
+    told = hub.fetch("hf://org/single", HF_HUB_OFFLINE="1").said
+    assert told.startswith("hf://org/single: expected a download from the hub, found an error (")
+    assert "HF_HUB_OFFLINE" in told
+
+
+@pytest.mark.slow  # it is asked again and again
+def test_a_hub_that_does_not_answer_is_said(hub):
+    told = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9").said
+    assert "Check the connection" in told
+
+
+def test_addresses():
+    assert parse("hf://org/name") == Reference("org/name", "main", None)
+    assert parse("hf://org/na.me@fp16/sub/x.safetensors") == Reference("org/na.me", "fp16", "sub/x.safetensors")
+    assert str(parse("hf://org/name@v1/x.safetensors")) == "hf://org/name@v1/x.safetensors"
+
+
+@pytest.mark.parametrize(
+    "text", ["hf://", "hf://name", "hf://a/b@", "hf://a/b@v/../../x", "hf://../x", "hf://a b/c", "hf://a/b/../c"]
+)
+def test_other_texts_are_no_addresses(text):
+    with pytest.raises(CheckpointError, match="expected hf://organisation/name"):
+        fetch(text)
