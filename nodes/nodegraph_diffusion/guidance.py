@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.attention import Context
     from nodegraph_diffusion.unet import UNet
 
+Controls = tuple[tuple[Tensor, ...], Tensor]  # residuals of the skips, in order of `input_blocks`, and of the middle
+
 MAX_REPEATS = 4  # a prompt is repeated at most so often to share a batch with a longer one
 
 
@@ -27,6 +29,21 @@ class Denoiser(Protocol):
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) float32 and its noise level, a float or a 0-dim CPU tensor -> (B, C, h, w) float32."""
+        ...
+
+
+class Control(Protocol):
+    """Guides a UNet by residuals, while the sampling is between `start` and `end`: parts of it, by timesteps."""
+
+    @property
+    def start(self) -> float: ...
+
+    @property
+    def end(self) -> float: ...
+
+    def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /) -> Controls:
+        """What the UNet sees, without the channels appended to it: x (B, C, h, w), timesteps (B,), prompts (B, L, D) and the
+        vector conditioning (B, A). Between calls with the same prompts, `context` is the same tensor."""
         ...
 
 

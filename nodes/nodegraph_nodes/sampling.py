@@ -26,13 +26,13 @@ def unet_denoise(
 
     network, schedule = unet.load(run), unet.checkpoint.schedule
     width = unet.checkpoint.unet.context_dim
-    for name, prompt in (("positive", positive), ("negative", negative)):
+    for name, prompt in (("positive", positive.prompts[0]), ("negative", negative.prompts[0])):
         if prompt.embedding.shape[-1] != width:
             raise ValueError(
                 f"{name}: expected a prompt of width {width}, which this UNet attends to, found {prompt.embedding.shape[-1]}; "
                 f"encode it with the text encoder of the same model"
             )
-    toward, away = (UNetDenoiser(network, schedule, prompt.embedding.to(run.device)) for prompt in (positive, negative))
+    toward, away = (UNetDenoiser(network, schedule, side.prompts[0].embedding.to(run.device)) for side in (positive, negative))
     return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
 
 

@@ -18,6 +18,7 @@ def text_encode(
     run: Run = Run(),
 ) -> Conditioning:
     """Encode a prompt for `UNetDenoise`."""
+    from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.prompt import chunk_prompt, encode_prompt
 
     checkpoint = text_encoder.checkpoint
@@ -34,7 +35,7 @@ def text_encode(
             f"the prompt is longer than the {tokenizer.max_length - 2} tokens that the model reads at once: it is read in {chunks} "
             f"chunks, which the picture attends to together"
         )
-    return Conditioning(encode_prompt(model, tokenizer, text, clip_skip).cpu())
+    return Conditioning((Prompt(encode_prompt(model, tokenizer, text, clip_skip).cpu()),))
 
 
 def _listed(words: list[str]) -> str:

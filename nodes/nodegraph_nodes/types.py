@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nodegraph import Run
     from nodegraph_diffusion.checkpoint import Checkpoint
     from nodegraph_diffusion.clip import CLIPTextModel
+    from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.guidance import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
     from nodegraph_diffusion.tokenizer import Tokenizer
     from nodegraph_diffusion.unet import UNet
@@ -60,9 +62,9 @@ class Latent:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """An encoded prompt: `embedding` (1, L, D), float32."""
+    """Encoded prompts, mixed where there are several: their tensors are float32 on the CPU."""
 
-    embedding: Tensor
+    prompts: tuple[Prompt, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,38 @@ class ModelPart:
         return self.files.checkpoint
 
 
+@dataclass(frozen=True)
+class Patch:
+    """A file of differences of weights, in the state (bytes, mtime in ns) in which it was opened, and how much they count."""
+
+    file: Path
+    state: tuple[int, int]
+    strength: float
+
+
+class Control(Protocol):
+    """What guides a UNet besides its prompts; its network is loaded when a node first denoises with it."""
+
+    def load(self, run: Run) -> ControlFunction:
+        """On the run's device. Raises ValueError where the files do not hold it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """Channels that a UNet of its `kind` sees beside the latent: `values` (B, C, h, w), float32, as it sees them."""
+
+    values: Tensor
+    kind: Literal["inpaint", "pix2pix"]
+
+
+@dataclass(frozen=True, eq=False)
 class UNetModel(ModelPart):
-    """The denoising network of a checkpoint."""
+    """The denoising network of a checkpoint, with what adapter nodes added to it."""
+
+    patches: tuple[Patch, ...] = ()
+    controls: tuple[Control, ...] = ()
+    concat: Concat | None = None
 
     def load(self, run: Run) -> UNet:
         """On the run's device, in its dtype. Raises ValueError where the files do not hold it."""
@@ -142,8 +174,16 @@ class VAE(ModelPart):
         return self.files.resident(run, "vae", dtype, lambda: load_vae(self.checkpoint, run.device, dtype))
 
 
+@dataclass(frozen=True, eq=False)
 class TextEncoder(ModelPart):
-    """The text encoder of a checkpoint, and its tokenizer."""
+    """The text encoders of a checkpoint, and their tokenizers, with what adapter nodes added to them.
+
+    `embeddings` are what `embedding:NAME` in a prompt stands for, by name: for each encoder (n, width), float32, or None where
+    the file has none for it.
+    """
+
+    patches: tuple[Patch, ...] = ()
+    embeddings: Mapping[str, tuple[Tensor | None, ...]] = field(default_factory=dict)
 
     def load(self, run: Run) -> CLIPTextModel:
         """On the run's device, in float32: it runs once for a prompt. Raises ValueError as UNetModel's does."""

@@ -12,6 +12,7 @@ from PIL import Image as pillow
 from safetensors import safe_open
 from safetensors.torch import load as load_bytes
 
+from nodegraph_diffusion.conditioning import Area, Prompt, SizeConditioning
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 
@@ -24,13 +25,14 @@ def make(kind, tensor):
         Image: lambda: Image(tensor),
         Mask: lambda: Mask(tensor),
         Latent: lambda: Latent(tensor, (24, 40)),
-        Conditioning: lambda: Conditioning(tensor),
+        Conditioning: lambda: Conditioning((Prompt(tensor, strength=0.1, area=Area(0.5, 1, 0, 0.25, fraction=True)),)),
         Noise: lambda: Noise(tensor, 2**64 - 1),
     }[kind]()
 
 
 def tensor_of(value):
-    return getattr(value, CODECS[type(value)].tensor)
+    (tensor,) = CODECS[type(value)].tensors(value).values()
+    return tensor
 
 
 def image(batch=1, height=3, width=5, seed=0):
@@ -74,7 +76,7 @@ def test_what_is_stored_comes_back_with_all_its_bits(tmp_path_factory, kind, ten
     back = codec.load(path)
     assert type(back) is kind
     assert bits(tensor_of(back)) == bits(tensor)
-    assert {name: getattr(back, name) for name in codec.fields} == {name: getattr(value, name) for name in codec.fields}
+    assert codec.plain(back) == codec.plain(value)
     assert codec.digest(back) == codec.digest(value)
 
 
@@ -95,11 +97,70 @@ def test_digests_are_equal_for_equal_values_only(kind, tensor, other_kind, other
         (Mask(torch.zeros(1, 2, 3)), Mask(torch.zeros(1, 3, 2))),
         (Mask(torch.zeros(1, 2, 3)), Mask(-torch.zeros(1, 2, 3))),
         (Mask(torch.zeros(1, 2, 2, dtype=torch.float32)), Mask(torch.zeros(1, 2, 4, dtype=torch.float16))),
-        (Conditioning(torch.zeros(1, 2, 3)), Mask(torch.zeros(1, 2, 3))),
+        (Conditioning((Prompt(torch.zeros(1, 2, 3)),)), Mask(torch.zeros(1, 2, 3))),
     ],
 )
 def test_digests_tell_alike_values_apart(first, second):
     assert CODECS[type(first)].digest(first) != CODECS[type(second)].digest(second)
+
+
+EMBEDDING = torch.arange(6.0).reshape(1, 2, 3)
+MASK = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(1))
+ALIKE = [
+    Conditioning((Prompt(EMBEDDING),)),
+    Conditioning((Prompt(EMBEDDING), Prompt(EMBEDDING))),
+    *(
+        Conditioning((Prompt(EMBEDDING, **fields),))
+        for fields in (
+            {"pooled": EMBEDDING[0, :1]},
+            {"mask": MASK},
+            {"mask": MASK, "mask_strength": 0.5},
+            {"mask": MASK, "mask_bounds": True},
+            {"strength": 1 / 3},
+            {"area": Area(8, 16, 0, 24)},
+            {"area": Area(8, 16, 0, 24, fraction=True)},
+            {"start": 0.25},
+            {"end": 0.25},
+            {"size": SizeConditioning()},
+            {"size": SizeConditioning(768, 512, 8, 16, 1024, None, 6.5)},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("value", ALIKE)
+def test_prompts_come_back_with_all_that_is_said_of_them(value, tmp_path):
+    codec = CODECS[Conditioning]
+    codec.save(value, tmp_path / "prompts.safetensors")
+    back = codec.load(tmp_path / "prompts.safetensors")
+    assert codec.digest(back) == codec.digest(value)
+    for ours, theirs in zip(back.prompts, value.prompts, strict=True):
+        assert (ours.size, ours.area, ours.strength, ours.start, ours.end) == (
+            theirs.size,
+            theirs.area,
+            theirs.strength,
+            theirs.start,
+            theirs.end,
+        )
+        for name in ("embedding", "pooled", "mask"):
+            expected, found = getattr(theirs, name), getattr(ours, name)
+            assert (found is None and expected is None) or torch.equal(found, expected)
+
+
+def test_prompts_that_differ_in_anything_have_digests_of_their_own():
+    digests = [CODECS[Conditioning].digest(value) for value in ALIKE]
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"pooled": torch.zeros(3)}, "expected float32 of shape (1, P), found float32 of shape (3,)"),
+        ({"mask": torch.full((1, 2, 2), math.nan)}, "4 NaN among its 4 values"),
+    ],
+)
+def test_what_is_wrong_with_any_tensor_of_a_prompt_is_named(fields, said):
+    assert said in CODECS[Conditioning].check(Conditioning((Prompt(EMBEDDING, **fields),)))
 
 
 def test_a_view_is_stored_as_what_it_shows(tmp_path):
@@ -176,8 +237,9 @@ def test_what_is_no_picture_is_exported_as_safetensors_with_text(kind, tmp_path)
     with safe_open(tmp_path / "value.safetensors", framework="pt") as file:
         told = file.metadata()
     assert {name: told[name] for name in METADATA} == METADATA
-    assert json.loads(told["fields"]).keys() == set(codec.fields)
-    assert torch.equal(load_bytes(with_text)[codec.tensor], tensor_of(value))
+    assert json.loads(told["fields"]) == json.loads(json.dumps(codec.plain(value)))
+    (stored,) = load_bytes(with_text).values()
+    assert torch.equal(stored, tensor_of(value))
     back = codec.load(tmp_path / "value.safetensors")
     assert codec.digest(back) == codec.digest(value)
 

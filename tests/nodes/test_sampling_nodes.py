@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
@@ -54,7 +55,7 @@ def half_mask(height=32, width=40):
 
 def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
     network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
-    direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, prompt.embedding) for prompt in prompts), 3.0)
+    direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
 
@@ -68,7 +69,7 @@ def test_cfg_1_leaves_the_negative_prompt_out(model, prompts):
 
 
 def test_a_prompt_of_another_model_is_refused(model, prompts):
-    other = Conditioning(torch.zeros(1, 77, 768))
+    other = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
     with pytest.raises(ValueError, match=r"negative: expected a prompt of width 32, .* found 768; encode it with the text encoder"):
         unet_denoise(model.unet, prompts[0], other)
 

@@ -16,19 +16,19 @@ def test_a_prompt_is_encoded_as_the_library_does(model, model_folder, run):
     encoded = text_encode(model.text_encoder, "a (red:1.3) house", run=run)
     expected = encode_prompt(model.text_encoder.load(run), load_tokenizer(model_folder / "tokenizer"), "a (red:1.3) house")
     assert isinstance(encoded, Conditioning)
-    assert encoded.embedding.dtype == torch.float32
-    assert encoded.embedding.shape == (1, 16, UNET.context_dim)
-    assert torch.equal(encoded.embedding, expected)
+    assert encoded.prompts[0].embedding.dtype == torch.float32
+    assert encoded.prompts[0].embedding.shape == (1, 16, UNET.context_dim)
+    assert torch.equal(encoded.prompts[0].embedding, expected)
     assert run.notices == []
 
 
 def test_an_empty_prompt_is_one(model, run):
-    assert text_encode(model.text_encoder, "", run=run).embedding.shape == (1, 16, UNET.context_dim)
+    assert text_encode(model.text_encoder, "", run=run).prompts[0].embedding.shape == (1, 16, UNET.context_dim)
     assert run.notices == []
 
 
 def test_a_long_prompt_is_read_in_chunks_with_a_notice(model, run):
-    assert text_encode(model.text_encoder, LONG, run=run).embedding.shape == (1, 32, UNET.context_dim)
+    assert text_encode(model.text_encoder, LONG, run=run).prompts[0].embedding.shape == (1, 32, UNET.context_dim)
     (notice,) = run.notices
     assert notice.startswith("the prompt is longer than the 14 tokens that the model reads at once: it is read in 2 chunks")
 
@@ -47,7 +47,7 @@ def test_words_that_the_vocabulary_only_spells_are_named(model, run, text, said)
 
 
 def test_clip_skip_reads_an_earlier_layer(model, run):
-    last, earlier = (text_encode(model.text_encoder, "a red boat", clip_skip=skip, run=run).embedding for skip in (1, 2))
+    last, earlier = (text_encode(model.text_encoder, "a red boat", clip_skip=skip, run=run).prompts[0].embedding for skip in (1, 2))
     assert not torch.allclose(last, earlier)
 
 

@@ -1,0 +1,87 @@
+"""What a denoiser is told besides the noisy latent: plain data around encoded prompts, readable without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+TENSORS = ("embedding", "pooled", "mask")  # the fields of a Prompt that are, where they are not None
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of the picture, in pixels, or in parts of its sides where `fraction` says so.
+
+    Raises ValueError where it has no height or width, or begins outside the picture.
+    """
+
+    height: float
+    width: float
+    y: float
+    x: float
+    fraction: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 < self.height < math.inf and 0 < self.width < math.inf and 0 <= self.y < math.inf and 0 <= self.x < math.inf):
+            raise ValueError(f"area: expected a height and width above 0 and y and x of at least 0, found {self}")
+
+
+@dataclass(frozen=True)
+class SizeConditioning:
+    """The sizes in pixels that SDXL is told of (Podell et al. 2023, sec. 2.2): of the picture before it was cropped, where it
+    was cropped, and after. None: the picture's own. `aesthetic` is the score that its refiner is told of instead of the last
+    size; None: 6 for a positive prompt, 2.5 for a negative one."""
+
+    height: int | None = None
+    width: int | None = None
+    crop_y: int = 0
+    crop_x: int = 0
+    target_height: int | None = None
+    target_width: int | None = None
+    aesthetic: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """An encoded prompt, and where in the picture and when in the sampling it counts, how much.
+
+    `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` (1 or B, P), for models that are told of it. `mask`
+    (1 or B, H, W) in [0, 1] is of the whole picture, of any size; with `mask_bounds`, only the rectangle around what is not
+    black is computed. `start` and `end` are parts of the sampling as the model was trained on it, by timesteps: 0 is all
+    noise, 1 is none. Raises ValueError for numbers that are out of range.
+    """
+
+    embedding: Tensor
+    pooled: Tensor | None = None
+    strength: float = 1.0
+    area: Area | None = None
+    mask: Tensor | None = None
+    mask_strength: float = 1.0
+    mask_bounds: bool = False
+    start: float = 0.0
+    end: float = 1.0
+    size: SizeConditioning | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "mask_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected a finite number of at least 0, found {getattr(self, name)}; 1 is usual")
+        for name in ("start", "end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a part of the sampling between 0 and 1, found {getattr(self, name)}")
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Prompt:
+        """The prompt with `function` applied to each of its tensors."""
+        return dataclasses.replace(
+            self,
+            embedding=function(self.embedding),
+            pooled=None if self.pooled is None else function(self.pooled),
+            mask=None if self.mask is None else function(self.mask),
+        )
