@@ -62,7 +62,8 @@ class SafetensorsCodec:
 
         with safe_open(path, framework="pt") as file:
             fields = json.loads((file.metadata() or {}).get("fields", "{}"))
-            return self.restored({name: file.get_tensor(name) for name in file.keys()}, fields)  # noqa: SIM118: not a mapping
+            names = file.keys()
+            return self.restored({name: file.get_tensor(name) for name in names}, fields)
 
     def export(self, value: Any) -> list[bytes]:
         from safetensors.torch import save

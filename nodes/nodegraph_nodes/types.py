@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint import Checkpoint
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
-    from nodegraph_diffusion.guidance import Control as ControlFunction
+    from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
     from nodegraph_diffusion.tokenizer import Tokenizer
     from nodegraph_diffusion.unet import UNet

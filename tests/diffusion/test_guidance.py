@@ -21,8 +21,9 @@ SIGMA = 2.5
 class RecordingUNet(nn.Module):
     """Answers with its input plus the mean of its prompt, and remembers what it was asked."""
 
-    def __init__(self, dtype=torch.float32):
+    def __init__(self, dtype=torch.float32, config=small.UNET):
         super().__init__()
+        self.config = config
         self.weight = nn.Parameter(torch.zeros(1, dtype=dtype), requires_grad=False)
         self.calls, self.projected = [], []
 
@@ -159,7 +160,7 @@ def test_guidance_takes_any_denoisers():
             ),
             "same noise levels",
         ),
-        (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE), "at least one encoded prompt"),
+        (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, []), "at least one encoded prompt"),
         (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, prompt(0, pictures=3))(X, SIGMA), "2 pictures.*found 3"),
         (lambda: latent_mask(torch.ones(3, 8, 6), X), r"\(2 or 1, H, W\), found \(3, 8, 6\)"),
         (lambda: latent_mask(torch.ones(8, 6), X), r"found \(8, 6\)"),
