@@ -27,9 +27,14 @@ class CLIPEmbeddings(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L) int64 -> (B, L, width)."""
-        embedded: Tensor = self.token_embedding(tokens)
+    def forward(self, tokens: Tensor, inserted: Tensor | None = None) -> Tensor:
+        """(B, L) int64 -> (B, L, width). Tokens beyond the vocabulary are the rows of `inserted` (n, width)."""
+        table = self.token_embedding.weight
+        known = tokens if inserted is None else tokens.where(tokens < len(table), 0)
+        embedded: Tensor = self.token_embedding(known)
+        if inserted is not None:
+            row = (tokens - len(table)).clamp(min=0)
+            embedded = torch.where((tokens >= len(table))[:, :, None], inserted.to(embedded)[row], embedded)
         return embedded + self.position_embedding.weight[: tokens.shape[1]]
 
 
@@ -97,7 +102,7 @@ class CLIPEncoder(nn.Module):
 
 
 class CLIPTextModel(nn.Module):
-    """CLIP's text transformer (Radford et al. 2021, sec. 2.4): causal, padding not masked, no pooling or projection."""
+    """CLIP's text transformer (Radford et al. 2021, sec. 2.4): causal, padding not masked."""
 
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
@@ -105,15 +110,33 @@ class CLIPTextModel(nn.Module):
         self.embeddings = CLIPEmbeddings(config)
         self.encoder = CLIPEncoder(config)
         self.final_layer_norm = nn.LayerNorm(config.width)
+        if config.projection is not None:
+            self.text_projection = nn.Linear(config.width, config.projection, bias=False)
 
-    def forward(self, tokens: Tensor, clip_skip: int = 1) -> Tensor:
-        """(B, L) int64 -> (B, L, width), L at most `max_length`, with the final layer norm applied.
+    def forward(self, tokens: Tensor, clip_skip: int | None = None) -> Tensor:
+        """What `encode` gives for each token."""
+        return self.encode(tokens, clip_skip)[0]
 
-        `clip_skip` 1 reads the last layer, 2 the last but one, and so on. Raises ValueError where it names no layer.
+    def encode(self, tokens: Tensor, clip_skip: int | None = None, inserted: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, L) int64 -> (B, L, width), L at most `max_length`, and the pooled (B, projection) or None.
+
+        `clip_skip` 1 reads the last layer, 2 the last but one, and so on; None the config's. The pooled one is that of the
+        first end of a text in the last layer. Tokens from `vocab_size` on are the rows of `inserted` (n, width). Raises
+        ValueError where `clip_skip` names no layer.
         """
-        if not 1 <= clip_skip <= self.config.layers:
-            raise ValueError(f"clip_skip must be between 1 and {self.config.layers} (the layers there are), got {clip_skip}")
-        if tokens.shape[1] > self.config.max_length:
-            raise ValueError(f"at most {self.config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
-        out: Tensor = self.final_layer_norm(self.encoder(self.embeddings(tokens), skip=clip_skip - 1))
-        return out
+        config = self.config
+        skip = config.layer if clip_skip is None else clip_skip
+        if not 1 <= skip <= config.layers:
+            raise ValueError(f"clip_skip must be between 1 and {config.layers} (the layers there are), got {skip}")
+        if tokens.shape[1] > config.max_length:
+            raise ValueError(f"at most {config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
+        read = self.encoder(self.embeddings(tokens, inserted), skip=skip - 1)
+        hidden: Tensor = self.final_layer_norm(read) if config.final_norm else read
+        if config.projection is None:
+            return hidden, None
+        last = read
+        for layer in self.encoder.layers[config.layers - skip + 1 :]:
+            last = layer(last)
+        end = (tokens == config.eos).int().argmax(dim=1)
+        pooled: Tensor = self.text_projection(self.final_layer_norm(last[torch.arange(len(tokens)), end]))
+        return hidden, pooled

@@ -8,7 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
-    """Sizes of a text encoder; the defaults are CLIP ViT-L/14's. Raises ValueError where they cannot be built."""
+    """Sizes of a text encoder; the defaults are CLIP ViT-L/14's. Raises ValueError where they cannot be built.
+
+    `projection` is the width of its pooled output (None: it has none). `layer` is the one that the model's UNet was trained
+    to read, counted from the last, with the final layer norm on it where `final_norm` says so.
+    """
 
     vocab_size: int = 49408
     width: int = 768
@@ -17,6 +21,10 @@ class CLIPTextConfig:
     max_length: int = 77
     mlp_width: int = 3072
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    projection: int | None = None
+    layer: int = 1
+    final_norm: bool = True
+    eos: int = 49407
 
     def __post_init__(self) -> None:
         _check_positive(self)
@@ -25,7 +33,8 @@ class CLIPTextConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Sizes of a denoising network. `attention` says which levels have transformers.
+    """Sizes of a denoising network. `attention` says which levels have transformers, `added_dim` how wide the vector
+    conditioning is (None: there is none).
 
     Raises ValueError where they cannot be built: every width must be divisible by `num_heads` and `norm_groups`.
     """
@@ -40,6 +49,7 @@ class UNetConfig:
     context_dim: int = 768
     transformer_depth: int = 1
     norm_groups: int = 32
+    added_dim: int | None = None
 
     def __post_init__(self) -> None:
         _check_positive(self)

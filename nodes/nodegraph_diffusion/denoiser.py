@@ -17,9 +17,7 @@ from nodegraph_diffusion.vector import AESTHETIC, UNAESTHETIC, vector_conditioni
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.attention import Context
-    from nodegraph_diffusion.unet import UNet
-
-    Controls = tuple[tuple[Tensor, ...], Tensor]
+    from nodegraph_diffusion.unet import Controls, UNet
 
 MAX_REPEATS = 4  # a prompt is repeated at most so often to share a batch with a longer one
 
@@ -123,8 +121,7 @@ class PromptedUNet:
         controls = self._controls(seen, timesteps, batch, level)
         if batch.concat is not None:
             seen = torch.cat([seen, batch.concat], dim=1)
-        more = {name: told for name, told in (("added", batch.added), ("controls", controls)) if told is not None}
-        predicted: Tensor = self.unet(seen, timesteps, batch.projected, **more).to(x)
+        predicted: Tensor = self.unet(seen, timesteps, batch.projected, batch.added, controls).to(x)
         if self.schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
@@ -151,7 +148,7 @@ class PromptedUNet:
         contexts = _same_length([region.prompt.embedding for _, region in regions])
         context = torch.cat([_for_pictures(context, pictures) for context in contexts]).to(weight)
         added = concat = None
-        if (width := getattr(self.unet.config, "added_dim", None)) is not None:
+        if (width := self.unet.config.added_dim) is not None:
             size = (x.shape[-2] * self.cell, x.shape[-1] * self.cell)
             told = (vector_conditioning(one.prompt, size, UNAESTHETIC if k else AESTHETIC, width) for k, one in regions)
             added = torch.cat([_for_pictures(vector, pictures) for vector in told]).to(weight)

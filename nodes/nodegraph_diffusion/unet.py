@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from nodegraph_diffusion.attention import Context, KeysValues, SpatialTransformer, TransformerBlock
 from nodegraph_diffusion.config import UNetConfig as UNetConfig
 
+Controls = tuple[tuple[Tensor, ...], Tensor]
+"""Residuals that are added to the skips, in order of `input_blocks`, and to what the middle gives (Zhang et al. 2023, Eq. 2)."""
+
 
 def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
     """Sinusoids of `timesteps` (B,), cosines first: (B, channels) float32 (Ho et al. 2020, appendix B)."""
@@ -95,6 +98,10 @@ class UNet(nn.Module):
         embedding = channels * 4
         self.time_embed = nn.Sequential(nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
 
+        if config.added_dim is not None:
+            added = nn.Sequential(nn.Linear(config.added_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+            self.label_emb = nn.Sequential(added)
+
         def res_block(channels: int, out_channels: int) -> ResBlock:
             return ResBlock(channels, out_channels, embedding, config.norm_groups)
 
@@ -139,19 +146,32 @@ class UNet(nn.Module):
         blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
         return Context(tuple(block.attn2.project(context) for block in blocks))
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | Context) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | Context,
+        added: Tensor | None = None,
+        controls: Controls | None = None,
+    ) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
 
-        Timesteps may lie between the trained ones. Sides that the downsampling does not divide are rounded up on the
-        way down and restored on the way up, as in the published model.
+        `added` is the vector conditioning (B, added_dim) of networks that have one. Timesteps may lie between the trained
+        ones. Sides that the downsampling does not divide are rounded up on the way down and restored on the way up, as in the
+        published model.
         """
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
+        if self.config.added_dim is not None:
+            embedding = embedding + self.label_emb(added)
         skips: list[Tensor] = []
         for block in self.input_blocks:
             x = block(x, embedding, layers)
             skips.append(x)
         x = self.middle_block(x, embedding, layers)
+        if controls is not None:
+            skips = [skip + residual for skip, residual in zip(skips, controls[0], strict=True)]
+            x = x + controls[1]
         for block in self.output_blocks:
             x = torch.cat([x, skips.pop()], dim=1)
             size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last

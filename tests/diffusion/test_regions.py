@@ -35,7 +35,7 @@ class ValueUNet(nn.Module):
     def project_context(self, context):
         return context.mean(dim=(1, 2))[:, None, None, None]
 
-    def forward(self, x, timesteps, context):
+    def forward(self, x, timesteps, context, added=None, controls=None):
         self.shapes.append(tuple(x.shape))
         return context.expand_as(x)
 
@@ -191,7 +191,7 @@ def test_an_area_gets_an_opposite_in_one_batch_with_it():
 
 
 def test_an_opposite_has_the_text_of_the_smallest_area_around():
-    values, shapes = guided([prompt(5, area=CORNER)], [prompt(2), prompt(6, area=LEFT), prompt(7, area=Area(192, 320, 0, 0))])
+    values, _ = guided([prompt(5, area=CORNER)], [prompt(2), prompt(6, area=LEFT), prompt(7, area=Area(192, 320, 0, 0))])
     weights = [torch.ones(24, 40), torch.zeros(24, 40), torch.ones(24, 40), torch.zeros(24, 40)]
     weights[1][:, :20] = torch.tensor([*[1.0] * 15, *(k / 5 for k in (5, 4, 3, 2, 1))])
     ramp = torch.tensor([*[1.0] * 6, 1, 1 / 2])
@@ -212,7 +212,7 @@ def test_an_area_that_nothing_is_around_gets_none():
 
 
 def test_an_opposite_counts_when_its_area_does():
-    values, shapes = guided([prompt(1), prompt(5, area=LEFT, end=0.1)], [prompt(2)])
+    _, shapes = guided([prompt(1), prompt(5, area=LEFT, end=0.1)], [prompt(2)])
     assert shapes == [(2, 4, 24, 40)]
 
 
