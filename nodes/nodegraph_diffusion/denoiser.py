@@ -62,9 +62,10 @@ class PromptedUNet:
     """A UNet that denoises a latent under several sides at once, each of one prompt or a mixture of several.
 
     A side is prompts, or the encoding of one (1 or B, L, D). `concat` (1 or B, C', h, w) are channels that the network sees
-    beside the latent, `controls` what guides it, `cell` the pixels of a latent's cell along a side. A refiner is told of a
-    good picture on the first side, of a bad one on the others. The network computes on its own device and in its own dtype;
-    what goes in and comes out is float32. Raises ValueError for a side without prompts.
+    beside the latent, (..., 1, 1) if they are the same in every cell; `controls` guide it; `cell` is the pixels of a latent's
+    cell along a side. A refiner is told of a good picture on the first side, of a bad one on the others. The network computes
+    on its own device and in its own dtype; what goes in and comes out is float32. Raises ValueError for a side without
+    prompts.
     """
 
     def __init__(
@@ -218,9 +219,10 @@ def _for_pictures(told: Tensor, batch: int) -> Tensor:
 
 
 def _beside(x: Tensor, concat: Tensor) -> Tensor:
-    if concat.shape[-2:] != x.shape[-2:] or concat.shape[0] not in (1, x.shape[0]):
+    """The channels beside x (B, C, h, w), where they fit it: (1 or B, C', h, w)."""
+    if tuple(concat.shape[-2:]) not in ((x.shape[-2], x.shape[-1]), (1, 1)) or concat.shape[0] not in (1, x.shape[0]):
         raise ValueError(
             f"the channels beside the latent: expected ({x.shape[0]} or 1, C, {x.shape[-2]}, {x.shape[-1]}), as the latent has, "
             f"found {tuple(concat.shape)}; give a picture of the latent's size, or one for each latent"
         )
-    return concat
+    return concat.expand(-1, -1, *x.shape[-2:])

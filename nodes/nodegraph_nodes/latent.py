@@ -35,22 +35,7 @@ def vae_encode(
     run: Run = Run(),
 ) -> Latent:
     """Encode pictures. Sides that the autoencoder's factor does not divide are padded; decoding crops them again."""
-    import torch
-    import torch.nn.functional as F
-
-    from nodegraph_diffusion.sampling import draw_noise
-
-    network = vae.load(run)
-    config = vae.checkpoint.vae
-    size = (image.pixels.shape[1], image.pixels.shape[2])
-    padding = [(-side) % config.factor for side in size]
-    pixels = image.pixels.permute(0, 3, 1, 2).to(run.device) * 2 - 1  # (B, 3, H, W)
-    pixels = F.pad(pixels, (0, padding[1], 0, padding[0]), mode="replicate")
-    with torch.no_grad():
-        mean, log_variance = network.encode(pixels)  # (B, C, h, w)
-        if sample:
-            mean = mean + (0.5 * log_variance).exp() * draw_noise(mean.shape, seed).to(mean.device)
-    return Latent((mean * config.scaling_factor).cpu(), size)
+    return encoded(vae, image, run, seed if sample else None)
 
 
 @node("VAEDecode", numeric=True)
@@ -90,3 +75,23 @@ def noise(
     if draw == "none":
         return Noise(torch.zeros_like(like.samples), seed)
     return Noise(draw_noise(like.samples.shape, seed, draw), seed)
+
+
+def encoded(vae: VAE, image: Image, run: Run, seed: int | None = None) -> Latent:
+    """The mean of the latents that the autoencoder sees in pictures, or a draw of them from `seed`."""
+    import torch
+    import torch.nn.functional as F
+
+    from nodegraph_diffusion.sampling import draw_noise
+
+    network = vae.load(run)
+    config = vae.checkpoint.vae
+    size = (image.pixels.shape[1], image.pixels.shape[2])
+    padding = [(-side) % config.factor for side in size]
+    pixels = image.pixels.permute(0, 3, 1, 2).to(run.device) * 2 - 1  # (B, 3, H, W)
+    pixels = F.pad(pixels, (0, padding[1], 0, padding[0]), mode="replicate")
+    with torch.no_grad():
+        mean, log_variance = network.encode(pixels)  # (B, C, h, w)
+        if seed is not None:
+            mean = mean + (0.5 * log_variance).exp() * draw_noise(mean.shape, seed).to(mean.device)
+    return Latent((mean * config.scaling_factor).cpu(), size)

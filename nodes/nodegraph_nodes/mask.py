@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import File, Help, Range, Run, node
 from nodegraph_nodes.pictures import read_picture
-from nodegraph_nodes.types import Image, Mask
+from nodegraph_nodes.types import Image, Latent, Mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +64,14 @@ def resized(mask: Mask, size: tuple[int, int], run: Run) -> Mask:
         return mask
     run.notice(f"the mask is {width}x{height} and the picture {size[1]}x{size[0]}: the mask is resized")
     return Mask(F.interpolate(mask.values[:, None], size=size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1))
+
+
+def covering(mask: Mask, latent: Latent, run: Run) -> Tensor:
+    """A mask of the pictures as one of all that their latent covers: at their size, then padded as they were, (B, 1, H, W)."""
+    import torch.nn.functional as F
+
+    rows, columns = latent.padding
+    return F.pad(resized(mask, latent.size, run).values[:, None], (0, columns, 0, rows), mode="replicate")
 
 
 def dilated(values: Tensor, radius: float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import hookimpl
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
-from nodegraph_nodes import hookspecs, image, latent, load, mask, numerics, residency, sampling, text
+from nodegraph_nodes import concat, conditioning, hookspecs, image, latent, load, mask, numerics, residency, sampling, text
 from nodegraph_nodes.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -24,11 +24,21 @@ NODES = (
     load.load_model,
     image.load_image,
     text.text_encode,
+    conditioning.combine_conditioning,
+    conditioning.concat_conditioning,
+    conditioning.average_conditioning,
+    conditioning.set_area,
+    conditioning.set_mask,
+    conditioning.set_range,
+    conditioning.zero_out,
+    conditioning.size_condition,
     latent.vae_encode,
     latent.vae_decode,
     latent.empty_latent,
     latent.noise,
     mask.mask,
+    concat.apply_inpaint,
+    concat.apply_pix2pix,
     sampling.unet_denoise,
     sampling.sampler,
     image.composite,

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, Range, Run, node
-from nodegraph_nodes.mask import resized
+from nodegraph_nodes.concat import beside
+from nodegraph_nodes.mask import covering
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.config import UNetConfig
 
 
 @node("UNetDenoise", numeric=True)
@@ -21,19 +23,39 @@ def unet_denoise(
     cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022)."""
+    """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022).
+
+    Each may be several that are combined: what the network sees under them is averaged.
+    """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 
-    network, schedule = unet.load(run), unet.checkpoint.schedule
-    width = unet.checkpoint.unet.context_dim
-    for name, prompt in (("positive", positive.prompts[0]), ("negative", negative.prompts[0])):
-        if prompt.embedding.shape[-1] != width:
-            raise ValueError(
-                f"{name}: expected a prompt of width {width}, which this UNet attends to, found {prompt.embedding.shape[-1]}; "
-                f"encode it with the text encoder of the same model"
-            )
-    toward, away = (UNetDenoiser(network, schedule, side.prompts[0].embedding.to(run.device)) for side in (positive, negative))
+    checkpoint = unet.checkpoint
+    for name, side in (("positive", positive), ("negative", negative)):
+        for prompt in side.prompts:
+            _require_fit(name, prompt, checkpoint.unet)
+    network = unet.load(run)
+    concat = beside(unet)
+    controls = [control.load(run) for control in unet.controls]
+    toward, away = (
+        UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
+        for side in (positive, negative)
+    )
     return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+
+
+def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
+    """Raises ValueError where the prompt was encoded for another model."""
+    width = prompt.embedding.shape[-1]
+    if width != config.context_dim:
+        raise ValueError(
+            f"{name}: expected a prompt of width {config.context_dim}, which this UNet attends to, found {width}; "
+            f"encode it with the text encoder of the same model"
+        )
+    if config.added_dim is not None and prompt.pooled is None:
+        raise ValueError(
+            f"{name}: expected a prompt with a pooled encoding, which this UNet is told of, found none; encode it with the text "
+            f"encoders of the same model"
+        )
 
 
 def _steps_fit(**given: Any) -> Iterable[str]:
@@ -93,7 +115,7 @@ def sampler(
         noise.values.to(run.device),
         walk,
         sigmas,
-        mask=None if mask is None else _covering(mask, latent, run).to(run.device),
+        mask=None if mask is None else covering(mask, latent, run).to(run.device),
         step_noise=step_noise,
         seed=noise.seed,
         on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
@@ -105,11 +127,3 @@ def sampler(
             f"expected a latent of shape {list(latent.samples.shape)} from the sampler, found {found}. Mend the sampler"
         )
     return Latent(samples.float().cpu(), latent.size)
-
-
-def _covering(mask: Mask, latent: Latent, run: Run) -> Tensor:
-    """A mask of the pictures as one of all that their latent covers: at their size, then padded as they were, (B, 1, H, W)."""
-    import torch.nn.functional as F
-
-    rows, columns = latent.padding
-    return F.pad(resized(mask, latent.size, run).values[:, None], (0, columns, 0, rows), mode="replicate")

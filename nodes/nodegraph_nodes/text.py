@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, node
 from nodegraph_nodes.types import Conditioning, TextEncoder
@@ -13,29 +13,33 @@ _NAMED = 8  # how many unknown words a notice names
 @node("TextEncode", numeric=True)
 def text_encode(
     text_encoder: TextEncoder,
-    text: Annotated[str, Help("the prompt; (word:1.2) and (word) weigh, long ones are read in chunks")],
-    clip_skip: Annotated[int, Range(1, 12), Help("which layer is read, counted from the last")] = 1,
+    text: Annotated[str, Help("the prompt; (word:1.2) and (word) weigh, BREAK begins a new chunk, embedding:NAME is a loaded one")],
+    clip_skip: Annotated[
+        int | None,
+        Range(1, 32),
+        Help("which layer is read, counted from the last; absent: the one that the model was trained with"),
+    ] = None,
+    syntax: Annotated[
+        Literal["comfyui", "a1111"], Help("a1111: weights multiply, [word] weighs less, and the mean is restored")
+    ] = "comfyui",
     run: Run = Run(),
 ) -> Conditioning:
-    """Encode a prompt for `UNetDenoise`."""
-    from nodegraph_diffusion.conditioning import Prompt
-    from nodegraph_diffusion.prompt import chunk_prompt, encode_prompt
+    """Encode a prompt for `UNetDenoise`. Long ones are read in chunks."""
+    from nodegraph_diffusion.prompt import EMBEDDING, read_prompt
 
-    checkpoint = text_encoder.checkpoint
-    if clip_skip > checkpoint.text.layers:
-        raise ValueError(
-            f"clip_skip: expected at most {checkpoint.text.layers}, the layers of this text encoder, found {clip_skip}"
-        )
-    model, tokenizer = text_encoder.load(run), text_encoder.tokenizer(run)
-    if checkpoint.tokenizer is not None and (unknown := tokenizer.unknown_words(text)):
+    readers = text_encoder.readers(run, clip_skip)
+    tokenizer = readers[0].tokenizer
+    plain = EMBEDDING.sub("", text)
+    if text_encoder.checkpoint.tokenizer is not None and (unknown := tokenizer.unknown_words(plain)):
         run.notice(f"the model's vocabulary does not hold {_listed(unknown)}; what it has to spell means little to it")
-    chunks = len(chunk_prompt(tokenizer, text))
-    if chunks > 1:
+    prompt = read_prompt(readers, text, clip_skip, syntax).map(lambda tensor: tensor.cpu())
+    chunks = prompt.embedding.shape[1] // tokenizer.max_length
+    if chunks > 1 and "BREAK" not in text:
         run.notice(
             f"the prompt is longer than the {tokenizer.max_length - 2} tokens that the model reads at once: it is read in {chunks} "
             f"chunks, which the picture attends to together"
         )
-    return Conditioning((Prompt(encode_prompt(model, tokenizer, text, clip_skip).cpu()),))
+    return Conditioning((prompt,))
 
 
 def _listed(words: list[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.prompt import Reader
     from nodegraph_diffusion.tokenizer import Tokenizer
     from nodegraph_diffusion.unet import UNet
     from nodegraph_diffusion.vae import AutoencoderKL
@@ -199,3 +200,13 @@ class TextEncoder(ModelPart):
         from nodegraph_diffusion.tokenizer import load_tokenizer
 
         return self.files.resident(run, "tokenizer", None, lambda: load_tokenizer(self.checkpoint.tokenizer))
+
+    def readers(self, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:
+        """Each encoder with its tokenizer and its embeddings. Raises ValueError where one has no layer `clip_skip`."""
+        from nodegraph_diffusion.prompt import Reader
+
+        layers = self.checkpoint.text.layers
+        if clip_skip is not None and clip_skip > layers:
+            raise ValueError(f"clip_skip: expected at most {layers}, the layers of this text encoder, found {clip_skip}")
+        embeddings = {name: vectors[0] for name, vectors in self.embeddings.items()}
+        return (Reader(self.load(run), self.tokenizer(run), embeddings),)

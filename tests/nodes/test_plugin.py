@@ -15,7 +15,20 @@ from nodegraph_nodes.types import VAE, Conditioning, Denoiser, Image, Latent, Ma
 NODES = {
     "LoadModel": ({"model"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
-    "TextEncode": ({"text_encoder", "text", "clip_skip"}, {"output": Conditioning}),
+    "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax"}, {"output": Conditioning}),
+    "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),
+    "ConcatConditioning": ({"conditioning_to", "conditioning_from"}, {"output": Conditioning}),
+    "AverageConditioning": ({"conditioning_to", "conditioning_from", "conditioning_to_strength"}, {"output": Conditioning}),
+    "SetArea": ({"conditioning", "width", "height", "x", "y", "unit", "strength"}, {"output": Conditioning}),
+    "SetMask": ({"conditioning", "mask", "strength", "mask_bounds"}, {"output": Conditioning}),
+    "SetRange": ({"conditioning", "start", "end"}, {"output": Conditioning}),
+    "ZeroOut": ({"conditioning"}, {"output": Conditioning}),
+    "SizeCondition": (
+        {"conditioning", "width", "height", "crop_x", "crop_y", "target_width", "target_height", "aesthetic"},
+        {"output": Conditioning},
+    ),
+    "ApplyInpaint": ({"unet", "vae", "image", "mask"}, {"output": UNetModel}),
+    "ApplyPix2Pix": ({"unet", "latent"}, {"output": UNetModel}),
     "VAEEncode": ({"vae", "image", "sample", "seed"}, {"output": Latent}),
     "VAEDecode": ({"vae", "latent"}, {"output": Image}),
     "EmptyLatent": ({"vae", "width", "height", "batch"}, {"output": Latent}),
@@ -60,7 +73,7 @@ def test_there_are_no_others(plugins):
 
 def test_what_computes_with_a_network_has_the_device_in_its_key(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
-    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "UNetDenoise", "Sampler"}
+    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "Sampler"}
 
 
 def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(plugins):
@@ -74,8 +87,9 @@ def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(p
 
 
 def test_values_are_stored_and_loaded_models_are_not(plugins):
-    for kind in (Image, Mask, Latent, Conditioning, Noise):
+    for kind in (Image, Mask, Latent, Noise):
         assert plugins.codecs.for_type(kind).name == kind.__name__.lower()
+    assert plugins.codecs.for_type(Conditioning).name == "prompts"
     for kind in (UNetModel, VAE, TextEncoder, Denoiser):
         assert plugins.codecs.for_type(kind) is None
 
