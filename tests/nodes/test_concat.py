@@ -1,0 +1,117 @@
+"""Networks that see more than the latent: an inpainting one and one that follows instructions."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nodegraph_diffusion.conditioning import Prompt
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.unet import UNet
+from nodegraph_nodes.concat import apply_inpaint, apply_pix2pix
+from nodegraph_nodes.sampling import unet_denoise
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, UNetModel
+from tests import small_model, synthetic
+
+PROMPTS = [Conditioning((Prompt(torch.full((1, 4, 32), value)),)) for value in (0.1, -0.3)]
+X = torch.randn(1, 4, 4, 5, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def make(model):
+    """A UNet with so many input channels, of the small model's schedule and autoencoder."""
+
+    def unet(channels):
+        config = dataclasses.replace(small_model.UNET, in_channels=channels)
+        network = UNet(config).eval().requires_grad_(False)
+        synthetic.fill(network)
+        checkpoint = model.unet.checkpoint
+        parts = SimpleNamespace(unet=config, vae=checkpoint.vae, schedule=checkpoint.schedule)
+        return UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+
+    return unet
+
+
+def guided(unet, concat, run):
+    network = unet.load(run)
+    sides = (UNetDenoiser(network, unet.checkpoint.schedule, side.prompts, concat=concat) for side in PROMPTS)
+    return ClassifierFreeGuidance(*sides, 3.0)(X, 2.0)
+
+
+def picture(height=32, width=40):
+    return Image(torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(4)))
+
+
+def encoded(model, pixels, run):
+    """The scaled mean of the latent of (1, H, W, 3)."""
+    mean, _ = model.vae.load(run).encode(pixels.permute(0, 3, 1, 2) * 2 - 1)
+    return mean.detach() * model.vae.checkpoint.vae.scaling_factor
+
+
+def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_white(model, make, run):
+    image, mask = picture(), torch.zeros(1, 32, 40)
+    mask[:, 5:20, 9:29] = 0.8
+    mask[:, :5, :9] = 0.4  # rounds to black
+    unet = apply_inpaint(make(9), model.vae, image, Mask(mask), run=run)
+    grey = torch.where(mask[..., None] > 0.5, 0.5, image.pixels)
+    cells = F.interpolate(mask[:, None], size=(4, 5), mode="bilinear").round()
+    assert 0 < cells.sum() < 20
+    torch.testing.assert_close(unet.concat.values, torch.cat([cells, encoded(model, grey, run)], dim=1))
+    assert unet.concat.kind == "inpaint"
+    denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
+    assert torch.equal(denoised, guided(unet, unet.concat.values, run))
+    assert run.notices == []
+
+
+def test_a_picture_of_another_size_is_padded_as_its_latent_is(model, make, run):
+    mask = Mask(torch.ones(1, 15, 20))
+    unet = apply_inpaint(make(9), model.vae, picture(30, 40), mask, run=run)
+    assert unet.concat.values.shape == (1, 5, 4, 5)
+    assert unet.concat.values[:, 0].eq(1).all()
+    (notice,) = run.notices
+    assert notice.startswith("the mask is 20x15 and the picture 40x30")
+
+
+def test_one_mask_for_several_pictures_and_the_other_way_round(model, make, run):
+    pictures = Image(picture().pixels.expand(2, -1, -1, -1))
+    masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
+    for image, mask in ((pictures, Mask(masks.values[1:])), (picture(), masks), (pictures, masks)):
+        values = apply_inpaint(make(9), model.vae, image, mask, run=run).concat.values
+        assert values.shape == (2, 5, 4, 5)
+        assert values[1, 0].eq(1).all()
+
+
+def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, make, run):
+    latent = encoded(model, picture().pixels, run)
+    unet = apply_pix2pix(make(8), Latent(latent, (32, 40)))
+    mean, _ = model.vae.load(run).encode(picture().pixels.permute(0, 3, 1, 2) * 2 - 1)
+    torch.testing.assert_close(unet.concat.values, mean)
+    denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
+    torch.testing.assert_close(denoised, guided(unet, mean, run))
+
+
+@pytest.mark.parametrize(
+    ("channels", "blank"), [(9, [1, 0.8223, -0.6876, 0.6364, 0.1380]), (8, [0, 0, 0, 0])], ids=["inpaint", "pix2pix"]
+)
+def test_without_a_picture_they_paint_from_the_prompt_alone(make, run, channels, blank):
+    unet = make(channels)
+    whole = torch.tensor(blank)[None, :, None, None].expand(1, -1, 4, 5)
+    denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
+    assert torch.equal(denoised, guided(unet, whole, run))
+
+
+def test_a_model_that_sees_something_else_is_refused(model, make, run):
+    with pytest.raises(ValueError, match="9 input channels, as one for inpainting has, found one with 4"):
+        apply_inpaint(model.unet, model.vae, picture(), Mask(torch.ones(1, 32, 40)), run=run)
+    with pytest.raises(ValueError, match="8 input channels, as one for changing pictures by instructions has, found one with 9"):
+        apply_pix2pix(make(9), Latent(X, (32, 40)))
+
+
+def test_adding_a_picture_changes_nothing_of_the_model_given(model, make, run):
+    unet = make(8)
+    apply_pix2pix(unet, Latent(X, (32, 40)))
+    assert unet.concat is None
