@@ -22,7 +22,7 @@ UNET = UNetConfig(
     model_channels=16,
     channel_mult=(1, 2),
     num_res_blocks=1,
-    attention=(True, False),
+    transformer_depth=(1, 0),
     num_heads=2,
     context_dim=32,
     norm_groups=8,
@@ -46,7 +46,7 @@ def save_small_model(folder: Path, salt: str = "") -> Path:
 def save_single_file(path: Path) -> Path:
     """Write a model in the layout of the published single files to `path` and return that; its vocabulary is CLIP's."""
     text = CLIPTextConfig(width=64, layers=1, heads=1, mlp_width=64)
-    unet = UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention=(True, False), context_dim=64)
+    unet = UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, transformer_depth=(1, 0), context_dim=64)
     vae = VAEConfig(channels=32, channel_mult=(1, 1, 1, 1), num_res_blocks=1)
     parts = {
         "model.diffusion_model.": UNet(unet),

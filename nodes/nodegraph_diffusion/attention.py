@@ -105,20 +105,27 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the pixels of a feature map (Rombach et al. 2022, appendix E.2.1)."""
+    """Transformer blocks over the pixels of a feature map (Rombach et al. 2022, appendix E.2.1).
 
-    def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int) -> None:
+    `linear`: in and out through linear layers, as Stable Diffusion 2 and XL have them, in place of convolutions of size one.
+    """
+
+    def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int, linear: bool = False) -> None:
         super().__init__()
+        self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(TransformerBlock(channels, context_dim, heads) for _ in range(depth))
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
 
     def forward(self, x: Tensor, context: Iterator[KeysValues]) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
-        tokens = pixels_as_tokens(self.proj_in(self.norm(x)))  # (B, h * w, C)
+        normed = self.norm(x)
+        tokens = self.proj_in(pixels_as_tokens(normed)) if self.linear else pixels_as_tokens(self.proj_in(normed))  # (B, h * w, C)
         for block in self.transformer_blocks:
             tokens = block(tokens, next(context))
-        out: Tensor = x + self.proj_out(tokens.transpose(1, 2).reshape(x.shape))
-        return out
+        if self.linear:
+            tokens = self.proj_out(tokens)
+        pixels = tokens.transpose(1, 2).reshape(x.shape)
+        return x + (pixels if self.linear else self.proj_out(pixels))

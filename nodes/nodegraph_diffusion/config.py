@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,10 +34,12 @@ class CLIPTextConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Sizes of a denoising network. `attention` says which levels have transformers, `added_dim` how wide the vector
-    conditioning is (None: there is none).
+    """Sizes of a denoising network.
 
-    Raises ValueError where they cannot be built: every width must be divisible by `num_heads` and `norm_groups`.
+    `transformer_depth` says how many transformer blocks stand behind each residual block of a level (0: none), `middle_depth`
+    how many stand in the middle. Heads are told by their number or by their width, one of the two. `linear_projection`: the
+    transformers are entered through linear layers, not convolutions. `added_dim` is the width of the vector conditioning of
+    Stable Diffusion XL and its refiner (None: there is none). Raises ValueError where they cannot be built.
     """
 
     in_channels: int = 4
@@ -44,19 +47,31 @@ class UNetConfig:
     model_channels: int = 320
     channel_mult: tuple[int, ...] = (1, 2, 4, 4)
     num_res_blocks: int = 2
-    attention: tuple[bool, ...] = (True, True, True, False)
-    num_heads: int = 8
+    transformer_depth: tuple[int, ...] = (1, 1, 1, 0)
+    middle_depth: int = 1
+    num_heads: int | None = 8
+    head_channels: int | None = None
     context_dim: int = 768
-    transformer_depth: int = 1
+    linear_projection: bool = False
     norm_groups: int = 32
     added_dim: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self)
-        if len(self.attention) != len(self.channel_mult):
-            raise ValueError(f"attention names {len(self.attention)} levels, channel_mult {len(self.channel_mult)}")
-        _check_divides("num_heads", self.num_heads, self.model_channels)
+        _check_positive(self, may_be_zero=("transformer_depth", "middle_depth"))
+        if len(self.transformer_depth) != len(self.channel_mult):
+            levels = f"{len(self.transformer_depth)} levels, channel_mult {len(self.channel_mult)}"
+            raise ValueError(f"transformer_depth names {levels}")
+        if (self.num_heads is None) == (self.head_channels is None):
+            raise ValueError(f"one of num_heads and head_channels must be given, got {self.num_heads} and {self.head_channels}")
+        for name, divisor in (("num_heads", self.num_heads), ("head_channels", self.head_channels)):
+            for mult, depth in zip(self.channel_mult, self.transformer_depth, strict=True):
+                if divisor is not None and depth:
+                    _check_divides(name, divisor, self.model_channels * mult)
         _check_divides("norm_groups", self.norm_groups, self.model_channels)
+
+    def heads(self, channels: int) -> int:
+        """How many attention heads a transformer of this width has."""
+        return self.num_heads if self.num_heads is not None else channels // (self.head_channels or channels)
 
 
 @dataclass(frozen=True)
@@ -81,10 +96,12 @@ class VAEConfig:
         return 1 << (len(self.channel_mult) - 1)
 
 
-def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig) -> None:
+def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig, may_be_zero: Collection[str] = ()) -> None:
     for name, value in vars(config).items():
         sizes = value if isinstance(value, tuple) else (value,)
-        if not sizes or any(isinstance(size, (int, float)) and not isinstance(size, bool) and size <= 0 for size in sizes):
+        least = 0 if name in may_be_zero else 1
+        numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
+        if not sizes or any(size < least if isinstance(size, int) else size <= 0 for size in numbers):
             raise ValueError(f"{name} must be positive, got {value}")
 
 

@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_NEARLY_NONE = 4.8973451890853435e-08  # of the signal, where there is to be none: ComfyUI's value, so that sigma stays finite
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
     """The noise levels that a model was trained on; the defaults are those of Stable Diffusion 1.x.
 
     `steps` levels from betas that are linear in their square root between `beta_start` and `beta_end` (Rombach et al.
     2022, the released configuration). `prediction` is what the network gives: the noise ("eps", Ho et al. 2020) or the
-    velocity ("v", Salimans & Ho 2022). Raises ValueError unless 0 < beta_start < beta_end < 1 and steps >= 2.
+    velocity ("v", Salimans & Ho 2022). `zero_snr`: the last step holds no signal (Lin et al. 2023, "Common Diffusion Noise
+    Schedules and Sample Steps are Flawed", Alg. 1). Raises ValueError unless 0 < beta_start < beta_end < 1 and steps >= 2.
     """
 
     steps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
     prediction: Literal["eps", "v"] = "eps"
+    zero_snr: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 2:
@@ -45,7 +50,13 @@ class NoiseSchedule:
         import torch
 
         betas = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64) ** 2
-        return torch.cumprod(1 - betas, dim=0)
+        alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        if not self.zero_snr:
+            return alphas_cumprod
+        roots = alphas_cumprod.sqrt()
+        rescaled = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+        rescaled[-1] = _NEARLY_NONE
+        return rescaled
 
     def sigmas(self) -> Tensor:
         """The noise level of each training step, (steps,) float32 on the CPU, increasing."""

@@ -105,34 +105,33 @@ class UNet(nn.Module):
         def res_block(channels: int, out_channels: int) -> ResBlock:
             return ResBlock(channels, out_channels, embedding, config.norm_groups)
 
-        def transformer(channels: int) -> SpatialTransformer:
-            depth, groups = config.transformer_depth, config.norm_groups
-            return SpatialTransformer(channels, config.context_dim, config.num_heads, depth, groups)
+        def transformer(channels: int, depth: int) -> list[SpatialTransformer]:
+            heads, groups, linear = config.heads(channels), config.norm_groups, config.linear_projection
+            return [SpatialTransformer(channels, config.context_dim, heads, depth, groups, linear)] if depth else []
 
-        levels = list(zip(config.channel_mult, config.attention, strict=True))
+        levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
         self.input_blocks = nn.ModuleList([Block([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
         skips = [channels]
-        for level, (mult, attention) in enumerate(levels):
+        for level, (mult, depth) in enumerate(levels):
             for _ in range(config.num_res_blocks):
                 block = Block([res_block(channels, mult * config.model_channels)])
                 channels = mult * config.model_channels
-                if attention:
-                    block.append(transformer(channels))
+                block.extend(transformer(channels, depth))
                 self.input_blocks.append(block)
                 skips.append(channels)
             if level < len(levels) - 1:
                 self.input_blocks.append(Block([Downsample(channels)]))
                 skips.append(channels)
 
-        self.middle_block = Block([res_block(channels, channels), transformer(channels), res_block(channels, channels)])
+        middle = transformer(channels, config.middle_depth)
+        self.middle_block = Block([res_block(channels, channels), *middle, res_block(channels, channels)])
 
         self.output_blocks = nn.ModuleList()
-        for level, (mult, attention) in reversed(list(enumerate(levels))):
+        for level, (mult, depth) in reversed(list(enumerate(levels))):
             for i in range(config.num_res_blocks + 1):
                 block = Block([res_block(channels + skips.pop(), mult * config.model_channels)])
                 channels = mult * config.model_channels
-                if attention:
-                    block.append(transformer(channels))
+                block.extend(transformer(channels, depth))
                 if level > 0 and i == config.num_res_blocks:
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)

@@ -16,7 +16,7 @@ from nodegraph_diffusion.vae import AutoencoderKL, VAEConfig
 from tests import synthetic
 
 # An LDM file does not say how many groups and heads there are, so these have Stable Diffusion 1.x's: 32, 8, and 64 wide.
-UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), attention=(True, True, False), context_dim=128)
+UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), transformer_depth=(1, 1, 0), context_dim=128)
 VAE = VAEConfig(channels=32, channel_mult=(1, 2, 2))
 TEXT = CLIPTextConfig(vocab_size=514, width=128, layers=3, heads=2, max_length=16, mlp_width=96)
 
@@ -47,16 +47,27 @@ def our_text_encoder(config: CLIPTextConfig = TEXT) -> CLIPTextModel:
 
 
 def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
+    widths = [mult * config.model_channels for mult in config.channel_mult]
+    added = {}
+    if config.added_dim is not None:
+        added = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": config.added_dim,
+        }
     unet = diffusers.UNet2DConditionModel(
         in_channels=config.in_channels,
         out_channels=config.out_channels,
-        block_out_channels=[mult * config.model_channels for mult in config.channel_mult],
-        down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in config.attention],
-        up_block_types=["CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(config.attention)],
+        block_out_channels=widths,
+        down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in config.transformer_depth],
+        up_block_types=["CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(config.transformer_depth)],
         layers_per_block=config.num_res_blocks,
         cross_attention_dim=config.context_dim,
-        attention_head_dim=config.num_heads,
+        attention_head_dim=config.num_heads or [width // config.head_channels for width in widths],
+        transformer_layers_per_block=[*(depth or 1 for depth in config.transformer_depth[:-1]), config.middle_depth],
+        use_linear_projection=config.linear_projection,
         norm_num_groups=config.norm_groups,
+        **added,
     )
     synthetic.fill(unet)
     return unet.eval().requires_grad_(False)

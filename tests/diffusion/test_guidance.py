@@ -136,7 +136,7 @@ def test_prompts_of_two_lengths_share_a_batch_within_reason(lengths, calls):
 
 @pytest.mark.parametrize("lengths", [(16, 16), (32, 16), (16, 24)])
 def test_one_batch_is_two_calls_for_a_real_network(lengths):
-    unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), attention=(True,), num_res_blocks=1))
+    unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), transformer_depth=(1,), num_res_blocks=1))
     positive, negative = (small.noise(1, length, small.UNET.context_dim) for length in lengths)
     x = small.noise(2, 4, 8, 8)
     guided = guidance(unet, 4.0, positive, negative)(x, SIGMA)

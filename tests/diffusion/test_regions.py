@@ -278,7 +278,7 @@ def test_a_mixture_is_the_weighted_mean(prompts, sigma):
 
 
 def test_a_real_network_mixes_what_it_sees_alone():
-    unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), attention=(True,), num_res_blocks=1))
+    unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), transformer_depth=(1,), num_res_blocks=1))
     first, second = (small.noise(1, length, small.UNET.context_dim) for length in (16, 24))
     x = small.noise(2, 4, 8, 8)
     mixed = UNetDenoiser(unet, SCHEDULE, [Prompt(first), Prompt(second, strength=0.5)])(x, SIGMA)

@@ -106,3 +106,16 @@ def test_simple_picks_trained_levels():
 def test_values_out_of_range_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_without_signal_at_the_end_it_is_diffusers_but_for_the_last_step():
+    import diffusers
+
+    reference = diffusers.DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True
+    ).alphas_cumprod
+    ours = NoiseSchedule(prediction="v", zero_snr=True)
+    torch.testing.assert_close(ours.alphas_cumprod()[:-1].float(), reference[:-1], rtol=1e-4, atol=1e-6)
+    assert reference[-1] < 1e-6
+    assert ours.sigma_max == pytest.approx(4518.76, rel=1e-4)  # ComfyUI's
+    assert ours.sigma_min == pytest.approx(NoiseSchedule().sigma_min, rel=1e-6)

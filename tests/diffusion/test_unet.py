@@ -8,30 +8,59 @@ import pytest
 import torch
 
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.unet import UNet, UNetConfig
+from nodegraph_diffusion.unet import UNet, UNetConfig, timestep_embedding
 from tests.diffusion import small
 from tests.synthetic import read_layout
+
+SD2 = {"num_heads": None, "head_channels": 16, "linear_projection": True}
+SDXL = {**SD2, "transformer_depth": (0, 2, 3), "middle_depth": 3, "added_dim": 1600}
+REFINER = {**SDXL, "channel_mult": (1, 2, 3, 3), "transformer_depth": (0, 2, 2, 0), "middle_depth": 2, "norm_groups": 16}
 
 TIMESTEPS = torch.tensor([3.0, 871.5])
 CONTEXT = small.noise(2, 16, small.UNET.context_dim)
 
 
-def test_default_has_the_published_names_and_shapes():
+PUBLISHED = {
+    "sd15-ldm": UNetConfig(),
+    "sd15-inpainting-ldm": UNetConfig(in_channels=9),
+    "sd15-instruct-pix2pix-ldm": UNetConfig(in_channels=8),
+    "sd21-ldm": UNetConfig(num_heads=None, head_channels=64, context_dim=1024, linear_projection=True),
+    "sdxl-base-ldm": UNetConfig(
+        channel_mult=(1, 2, 4),
+        transformer_depth=(0, 2, 10),
+        middle_depth=10,
+        num_heads=None,
+        head_channels=64,
+        context_dim=2048,
+        linear_projection=True,
+        added_dim=2816,
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_published_names_and_shapes(layout):
     with torch.device("meta"):
-        unet = UNet(UNetConfig())
+        unet = UNet(PUBLISHED[layout])
     ours = {f"model.diffusion_model.{key}": list(value.shape) for key, value in unet.state_dict().items()}
-    assert ours == {key: shape for key, shape in read_layout("sd15-ldm").items() if key in ours or "diffusion" in key}
+    assert ours == {key: shape for key, shape in read_layout(layout).items() if key.startswith("model.diffusion_model.")}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"attention": (False, True, True)},
+        {"transformer_depth": (0, 1, 1)},
         {"num_res_blocks": 1, "num_heads": 4},
-        {"channel_mult": (1, 2), "attention": (True, True)},
-        {"channel_mult": (1,), "attention": (True,)},
+        {"channel_mult": (1, 2), "transformer_depth": (1, 1)},
+        {"channel_mult": (1,), "transformer_depth": (1,)},
+        {"in_channels": 9},
+        {"in_channels": 8},
+        SD2,
+        SDXL,
+        REFINER,
     ],
+    ids=lambda changes: ",".join(changes) if isinstance(changes, dict) else "x".join(map(str, changes)),
 )
 @pytest.mark.parametrize("size", [(16, 16), (13, 10)])
 def test_parity_with_diffusers(changes, size):
@@ -41,9 +70,14 @@ def test_parity_with_diffusers(changes, size):
     unet.load_state_dict({key: weights.pop(rename(key, table)) for key in unet.state_dict()})
     assert not weights
 
-    x = small.noise(2, 4, *size)
-    expected = reference(x, TIMESTEPS, CONTEXT).sample
-    assert small.difference(unet(x, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
+    x, more, added = small.noise(2, config.in_channels, *size), {}, None
+    if config.added_dim is not None:
+        numbers = torch.tensor([[64.0, 48.0, 0.0, 8.0, 64.0, 64.0], [1024.0, 1024.0, 0.0, 0.0, 512.0, 512.0]])
+        pooled = small.noise(2, config.added_dim - 6 * 256)
+        more = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": numbers}}
+        added = torch.cat([pooled, timestep_embedding(numbers.flatten(), 256).reshape(2, -1)], dim=1)
+    expected = reference(x, TIMESTEPS, CONTEXT, **more).sample
+    assert small.difference(unet(x, TIMESTEPS, CONTEXT, added), expected) <= small.TOLERANCE
 
 
 def test_a_projected_context_serves_for_any_batch():
@@ -77,7 +111,7 @@ def test_a_new_network_begins_with_zero():
     assert not (unet(small.noise(2, 4, 8, 8), TIMESTEPS, CONTEXT) - unet.out[-1].bias[:, None, None]).any()
 
 
-@pytest.mark.parametrize("changes", [{"num_heads": 5}, {"norm_groups": 7}, {"attention": (True,)}, {"context_dim": 0}])
+@pytest.mark.parametrize("changes", [{"num_heads": 5}, {"norm_groups": 7}, {"transformer_depth": (1,)}, {"context_dim": 0}])
 def test_sizes_that_cannot_be_built_are_named(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         dataclasses.replace(small.UNET, **changes)

@@ -16,7 +16,6 @@ Json = dict[str, Any]
 
 UNET_FIXED: Json = {
     "act_fn": "silu",
-    "addition_embed_type": None,
     "attention_type": "default",
     "center_input_sample": False,
     "class_embed_type": None,
@@ -36,7 +35,6 @@ UNET_FIXED: Json = {
     "resnet_time_scale_shift": "default",
     "time_cond_proj_dim": None,
     "time_embedding_type": "positional",
-    "use_linear_projection": False,
 }
 VAE_FIXED: Json = {
     "act_fn": "silu",
@@ -49,7 +47,7 @@ VAE_FIXED: Json = {
     "use_quant_conv": True,
 }
 TEXT_FIXED: Json = {"layer_norm_eps": 1e-5}
-SCHEDULER_FIXED: Json = {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": False, "trained_betas": None}
+SCHEDULER_FIXED: Json = {"beta_schedule": "scaled_linear", "trained_betas": None}
 
 _BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
@@ -64,37 +62,58 @@ def read_unet(json: Json) -> UNetConfig:
     if tuple(_one_of(_UP_BLOCKS, name) for name in json["up_block_types"]) != attention[::-1]:
         raise ValueError("up_block_types does not mirror down_block_types")
     # diffusers calls the number of heads of these models `attention_head_dim`
-    heads = json.get("num_attention_heads") or json.get("attention_head_dim", 8)
+    num_heads, head_channels = _heads(json.get("num_attention_heads") or json.get("attention_head_dim", 8), widths)
+    depths = _by_level("transformer_layers_per_block", json.get("transformer_layers_per_block", 1), len(widths))
+    added = json.get("addition_embed_type")
+    if added not in (None, "text_time"):
+        raise ValueError(f"addition_embed_type is {added!r}, not None or 'text_time'")
+    if added is not None and json.get("addition_time_embed_dim") != 256:
+        raise ValueError(f"addition_time_embed_dim is {json.get('addition_time_embed_dim')!r}, not 256")
     return UNetConfig(
         in_channels=json["in_channels"],
         out_channels=json["out_channels"],
         model_channels=widths[0],
         channel_mult=_mults(widths),
         num_res_blocks=_single("layers_per_block", json["layers_per_block"]),
-        attention=attention,
-        num_heads=_single("attention_head_dim", heads),
+        transformer_depth=tuple(depth if here else 0 for depth, here in zip(depths, attention, strict=True)),
+        middle_depth=depths[-1],
+        num_heads=num_heads,
+        head_channels=head_channels,
         context_dim=_single("cross_attention_dim", json["cross_attention_dim"]),
-        transformer_depth=_single("transformer_layers_per_block", json.get("transformer_layers_per_block", 1)),
+        linear_projection=json.get("use_linear_projection", False),
         norm_groups=json.get("norm_num_groups", 32),
+        added_dim=json["projection_class_embeddings_input_dim"] if added is not None else None,
     )
 
 
 def write_unet(config: UNetConfig, sample_size: int) -> Json:
     """The config of diffusers' UNet2DConditionModel of these sizes; `sample_size` in latent cells."""
     down, up = ({attention: name for name, attention in blocks.items()} for blocks in (_BLOCKS, _UP_BLOCKS))
+    attention = [depth > 0 for depth in config.transformer_depth]
+    heads: int | list[int] | None = config.num_heads
+    if heads is None:
+        heads = [config.heads(mult * config.model_channels) for mult in config.channel_mult]
+    depths = [depth or 1 for depth in config.transformer_depth]
+    depths[-1] = config.middle_depth  # diffusers gives the middle the depth of the last level
+    added: Json = {"addition_embed_type": None}
+    if config.added_dim is not None:
+        dims = {"addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": config.added_dim}
+        added = {"addition_embed_type": "text_time", **dims}
     return {
         "_class_name": "UNet2DConditionModel",
-        "attention_head_dim": config.num_heads,
+        "attention_head_dim": heads,
         "block_out_channels": [mult * config.model_channels for mult in config.channel_mult],
         "cross_attention_dim": config.context_dim,
-        "down_block_types": [down[attention] for attention in config.attention],
+        "down_block_types": [down[here] for here in attention],
         "in_channels": config.in_channels,
         "layers_per_block": config.num_res_blocks,
         "norm_num_groups": config.norm_groups,
         "out_channels": config.out_channels,
         "sample_size": sample_size,
-        "transformer_layers_per_block": config.transformer_depth,
-        "up_block_types": [up[attention] for attention in reversed(config.attention)],
+        "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
+        "up_block_types": [up[here] for here in reversed(attention)],
+        "use_linear_projection": config.linear_projection,
+        **added,
         **UNET_FIXED,
     }
 
@@ -177,6 +196,7 @@ def read_scheduler(json: Json) -> NoiseSchedule:
         beta_start=json["beta_start"],
         beta_end=json["beta_end"],
         prediction=_one_of(predictions, json.get("prediction_type", "epsilon")),
+        zero_snr=json.get("rescale_betas_zero_snr", False),
     )
 
 
@@ -189,6 +209,7 @@ def write_scheduler(schedule: NoiseSchedule) -> Json:
         "interpolation_type": "linear",
         "num_train_timesteps": schedule.steps,
         "prediction_type": _PREDICTIONS[schedule.prediction],
+        "rescale_betas_zero_snr": schedule.zero_snr,
         "steps_offset": 1,
         "timestep_spacing": "linspace",
         "use_karras_sigmas": False,
@@ -214,6 +235,25 @@ def _single(name: str, value: Any) -> int:
     if len(values) != 1:
         raise ValueError(f"{name} is {value}, one number for each level")
     return int(values.pop())
+
+
+def _by_level(name: str, value: Any, levels: int) -> list[int]:
+    """`value` for each level, where it is given once or level by level."""
+    values = value if isinstance(value, list) else [value] * levels
+    if len(values) != levels or not all(isinstance(one, int) for one in values):
+        raise ValueError(f"{name} is {value}, not a number or one for each of {levels} levels")
+    return values
+
+
+def _heads(value: Any, widths: list[int]) -> tuple[int | None, int | None]:
+    """The number of heads, or where it differs from level to level, the width of each."""
+    counts = _by_level("attention_head_dim", value, len(widths))
+    if len(set(counts)) == 1:
+        return counts[0], None
+    each = {width // count for width, count in zip(widths, counts, strict=True)}
+    if len(each) != 1:
+        raise ValueError(f"attention_head_dim is {value}: heads of several widths")
+    return None, each.pop()
 
 
 def _mults(widths: list[int]) -> tuple[int, ...]:

@@ -125,33 +125,48 @@ def _unet_config(shapes: _Shapes) -> UNetConfig:
     prefix = PREFIXES["unet"]
     model_channels, in_channels, _, _ = shapes.get(f"{prefix}input_blocks.0.0.weight", 4)
     levels: list[list[int]] = [[]]
-    attention: list[bool] = [False]
+    depths: list[int] = [0]
     block = 1
+    transformer = ""
     while True:
         name = f"{prefix}input_blocks.{block}."
         if f"{name}0.op.weight" in shapes:
             levels.append([])
-            attention.append(False)
+            depths.append(0)
         elif f"{name}0.in_layers.2.weight" in shapes:
             levels[-1].append(shapes.get(f"{name}0.in_layers.2.weight", 4)[0])
-            attention[-1] |= f"{name}1.proj_in.weight" in shapes
+            depths[-1] = _depth(shapes, f"{name}1.")
+            transformer = f"{name}1." if depths[-1] else transformer
         else:
             break
         block += 1
-    transformer = f"{prefix}middle_block.1.transformer_blocks."
-    depth = 0
-    while f"{transformer}{depth}.attn2.to_k.weight" in shapes:
-        depth += 1
+    middle = f"{prefix}middle_block.1."
+    middle_depth = _depth(shapes, middle)
+    transformer = middle if middle_depth else transformer
+    linear = len(shapes.tensors[f"{transformer}proj_in.weight"].shape) == 2 if f"{transformer}proj_in.weight" in shapes else False
+    added = f"{prefix}label_emb.0.0.weight"
     return UNetConfig(
         in_channels=in_channels,
         out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0],
         model_channels=model_channels,
         channel_mult=tuple(_multiple(widths[-1] if widths else 0, model_channels) for widths in levels),
         num_res_blocks=len(levels[0]),
-        attention=tuple(attention),
-        context_dim=shapes.get(f"{transformer}0.attn2.to_k.weight", 2)[1],
-        transformer_depth=depth,
+        transformer_depth=tuple(depths),
+        middle_depth=middle_depth,
+        num_heads=None if linear else 8,
+        head_channels=64 if linear else None,  # Stable Diffusion 2 changed both at once
+        context_dim=shapes.get(f"{transformer}transformer_blocks.0.attn2.to_k.weight", 2)[1],
+        linear_projection=linear,
+        added_dim=shapes.get(added, 2)[1] if added in shapes else None,
     )
+
+
+def _depth(shapes: _Shapes, transformer: str) -> int:
+    """How many blocks the transformer of this name has; 0 where it is none."""
+    depth = 0
+    while f"{transformer}transformer_blocks.{depth}.attn2.to_k.weight" in shapes:
+        depth += 1
+    return depth
 
 
 def _vae_config(shapes: _Shapes) -> VAEConfig:
