@@ -21,8 +21,7 @@ def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Condition
 
 @node("ConcatConditioning")
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
-    """One longer prompt: the encoding of `conditioning_from` behind that of `conditioning_to`, which the picture attends to
-    together."""
+    """One longer prompt: `conditioning_from` behind `conditioning_to`. The picture attends to both together."""
     import torch
 
     appended = _only(conditioning_from, "conditioning_from")
@@ -114,7 +113,10 @@ def set_range(
     start: Annotated[float, Range(0, 1), Help("0 is all noise")] = 0.0,
     end: Annotated[float, Range(0, 1), Help("1 is the finished picture")] = 1.0,
 ) -> Conditioning:
-    """A prompt for a part of the sampling, by training timesteps: the first parts lay out the picture, the last ones detail it."""
+    """A prompt for a part of the sampling, by training timesteps.
+
+    The first parts lay out the picture, the last ones detail it.
+    """
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
