@@ -71,7 +71,7 @@ class Ours:
         self.dtype = getattr(torch, dtype)
         checkpoint = detect(file)
         self.schedule = checkpoint.schedule
-        self.tokenizer = load_tokenizer(checkpoint.tokenizer)
+        self.tokenizer = load_tokenizer(checkpoint.tokenizers[0])
         self.text_encoder = load_text_encoder(checkpoint, "cpu", self.dtype)
         self.unet = load_unet(checkpoint, "cpu", self.dtype)
         self.vae = load_vae(checkpoint, "cpu", self.dtype)

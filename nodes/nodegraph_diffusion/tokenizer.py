@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -64,13 +64,14 @@ class Tokenizer:
         return self.backend.encode(text, add_special_tokens=False)
 
 
-def load_tokenizer(folder: Path | None = None) -> Tokenizer:
+def load_tokenizer(folder: Path | None = None, pad: int | None = None) -> Tokenizer:
     """The tokenizer in a checkpoint's `folder` (vocab.json and merges.txt, or tokenizer.json), or CLIP's standard one.
 
-    Raises ValueError where the folder holds none, or one that cannot be read.
+    `pad` is what the standard one fills chunks with: None as CLIP does, with its end, 0 as OpenCLIP does. Raises ValueError where
+    the folder holds none, or one that cannot be read.
     """
     if folder is None:
-        return _standard()
+        return _standard() if pad is None else replace(_standard(), pad=pad)
     config = _read_json(folder / "tokenizer_config.json")
     if config.get("tokenizer_class", CLIP_CLASSES[0]) not in CLIP_CLASSES:
         backend = _of_another_kind(folder)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 from nodegraph import Help, Reads, Resource, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import Checkpoint, CheckpointError, detect
+from nodegraph_diffusion.checkpoint.hub import SCHEME, fetch
 from nodegraph_nodes.types import VAE, ModelFiles, TextEncoder, UNetModel
 
 BUILTIN: Final = "builtin:"
@@ -21,7 +23,7 @@ def builtin_models() -> dict[str, Path]:
 
 
 def find_model(text: str, base: Path) -> Resource:
-    """The checkpoint that `text` names: `builtin:NAME`, a file, or a folder. Reads headers only.
+    """The checkpoint that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, a file, or a folder. Reads headers only.
 
     Raises ValueError, with what was found, for anything that is no whole model of a known kind.
     """
@@ -31,7 +33,10 @@ def find_model(text: str, base: Path) -> Resource:
             raise ValueError(f"there is no built-in model '{name}'; there is {', '.join(BUILTIN + known for known in models)}")
         path = models[name]
     else:
-        path = under(base, text)
+        try:
+            path = fetch(text) if text.startswith(SCHEME) else under(base, text)
+        except CheckpointError as error:
+            raise ValueError(str(error)) from error
     try:
         checkpoint = detect(path)
     except CheckpointError as error:
@@ -51,11 +56,22 @@ class Model(NamedTuple):
 
 @node("LoadModel")
 def load_model(
-    model: Annotated[Checkpoint, Reads(find_model), Help("builtin:tiny, a .safetensors file, or a diffusers folder")],
+    model: Annotated[
+        Checkpoint, Reads(find_model), Help("builtin:tiny, a .safetensors file, a diffusers folder, or hf://organisation/name")
+    ],
+    prediction: Annotated[
+        Literal["auto", "eps", "v"], Help("what the network was trained to predict, where its files do not say so")
+    ] = "auto",
+    zero_snr: Annotated[bool | None, Help("trained down to no signal at all; absent: what its files say")] = None,
 ) -> Model:
-    """Open a model: its denoising network, its autoencoder and its text encoder.
+    """Open a model: its denoising network, its autoencoder and its text encoders.
 
     Each part is read from disk when a node needs it. The key holds the content of the files, not where they lie.
     """
-    files = ModelFiles.of(model)
+    schedule = model.schedule
+    if prediction != "auto":
+        schedule = replace(schedule, prediction=prediction)
+    if zero_snr is not None:
+        schedule = replace(schedule, zero_snr=zero_snr)
+    files = ModelFiles.of(replace(model, schedule=schedule))
     return Model(UNetModel(files), VAE(files), TextEncoder(files))

@@ -186,27 +186,33 @@ class TextEncoder(ModelPart):
     patches: tuple[Patch, ...] = ()
     embeddings: Mapping[str, tuple[Tensor | None, ...]] = field(default_factory=dict)
 
-    def load(self, run: Run) -> CLIPTextModel:
+    def load(self, run: Run, index: int = 0) -> CLIPTextModel:
         """On the run's device, in float32: it runs once for a prompt. Raises ValueError as UNetModel's does."""
         import torch
 
         from nodegraph_diffusion.checkpoint import load_text_encoder
 
         dtype = torch.float32
-        return self.files.resident(run, "text", dtype, lambda: load_text_encoder(self.checkpoint, run.device, dtype))
+        part = self.checkpoint.text_parts[index]
+        return self.files.resident(run, part, dtype, lambda: load_text_encoder(self.checkpoint, run.device, dtype, index))
 
-    def tokenizer(self, run: Run) -> Tokenizer:
+    def tokenizer(self, run: Run, index: int = 0) -> Tokenizer:
         """The checkpoint's own, or CLIP's. Raises ValueError where its folder holds none."""
         from nodegraph_diffusion.tokenizer import load_tokenizer
 
-        return self.files.resident(run, "tokenizer", None, lambda: load_tokenizer(self.checkpoint.tokenizer))
+        folder = self.checkpoint.tokenizers[index]
+        pad = 0 if folder is None and self.checkpoint.texts[index].activation == "gelu" else None  # OpenCLIP fills up with it
+        return self.files.resident(run, f"tokenizer {index}", None, lambda: load_tokenizer(folder, pad))
 
     def readers(self, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:
         """Each encoder with its tokenizer and its embeddings. Raises ValueError where one has no layer `clip_skip`."""
         from nodegraph_diffusion.prompt import Reader
 
-        layers = self.checkpoint.text.layers
+        layers = min(text.layers for text in self.checkpoint.texts)
         if clip_skip is not None and clip_skip > layers:
             raise ValueError(f"clip_skip: expected at most {layers}, the layers of this text encoder, found {clip_skip}")
-        embeddings = {name: vectors[0] for name, vectors in self.embeddings.items()}
-        return (Reader(self.load(run), self.tokenizer(run), embeddings),)
+        readers = []
+        for index in range(len(self.checkpoint.texts)):
+            embeddings = {name: vectors[index] for name, vectors in self.embeddings.items()}
+            readers.append(Reader(self.load(run, index), self.tokenizer(run, index), embeddings))
+        return tuple(readers)

@@ -18,7 +18,7 @@ from tests import synthetic
 # An LDM file does not say how many groups and heads there are, so these have Stable Diffusion 1.x's: 32, 8, and 64 wide.
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), transformer_depth=(1, 1, 0), context_dim=128)
 VAE = VAEConfig(channels=32, channel_mult=(1, 2, 2))
-TEXT = CLIPTextConfig(vocab_size=514, width=128, layers=3, heads=2, max_length=16, mlp_width=96)
+TEXT = CLIPTextConfig(vocab_size=514, width=128, layers=3, heads=2, max_length=16, mlp_width=96, eos=513)
 
 TOLERANCE = 1e-4  # of the reference's standard deviation, in float32
 

@@ -81,9 +81,9 @@ def copy(ours: Path, tmp_path: Path) -> Path:
 def test_round_trip_is_exact(ours):
     checkpoint = detect(ours)
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("diffusers", "sd1", 32)
-    assert (checkpoint.unet, checkpoint.vae, checkpoint.text) == (small.UNET, small.VAE, small.TEXT)
+    assert (checkpoint.unet, checkpoint.vae, checkpoint.texts) == (small.UNET, small.VAE, (small.TEXT,))
     assert checkpoint.schedule == SCHEDULE
-    assert checkpoint.tokenizer == ours / "tokenizer"
+    assert checkpoint.tokenizers == (ours / "tokenizer",)
     assert set(checkpoint.files) == {file for file in ours.rglob("*") if file.is_file()}
     for loaded, saved in zip(load_all(ours), (small.our_unet(), small.our_vae(), small.our_text_encoder()), strict=True):
         weights = saved.state_dict()
@@ -124,7 +124,7 @@ def test_diffusers_opens_ours_and_computes_the_same(ours):
 def test_theirs_opens_here_and_computes_the_same(theirs):
     checkpoint = detect(theirs)
     assert checkpoint.schedule == NoiseSchedule()
-    assert checkpoint.weights["vae"].name == "diffusion_pytorch_model.fp16.safetensors"
+    assert [file.name for file in checkpoint.weights["vae"]] == ["diffusion_pytorch_model.fp16.safetensors"]
     assert set(checkpoint.files) == {file for file in theirs.rglob("*") if file.is_file()}
     unet, vae, text_encoder = load_all(theirs)
     latent, pixels, context = small.noise(1, 4, 8, 8), small.noise(1, 3, 32, 32), small.noise(1, 16, 128)
@@ -200,15 +200,15 @@ def test_pickled_weights_are_refused(copy):
     [
         ("model_index.json", {"unet": ["diffusers", "UNet1DModel"]}, "UNet1DModel in a StableDiffusionPipeline"),
         ("model_index.json", {"unet": None, "_class_name": "FluxPipeline"}, "none in a FluxPipeline"),
-        ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "two text encoders"),
+        ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "no weights"),
         ("unet/config.json", {"only_cross_attention": True}, "only_cross_attention is True, not False"),
         ("unet/config.json", {"attention_head_dim": [5, 10, 20, 20]}, "attention_head_dim is [5, 10, 20, 20]"),
         ("unet/config.json", {"addition_embed_type": "image"}, "addition_embed_type is 'image'"),
         ("unet/config.json", {"block_out_channels": [32, 48]}, "[32, 48] are no multiples of the first"),
         ("unet/config.json", {"block_out_channels": None}, "NoneType"),
         ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is none of"),
-        ("unet/config.json", {"in_channels": 9}, "an inpainting model"),
-        ("unet/config.json", {"cross_attention_dim": 64}, "one of width 128"),
+        ("unet/config.json", {"in_channels": 10}, "one with 10 in and 4 out"),
+        ("unet/config.json", {"cross_attention_dim": 64}, "1 of 128"),
         ("vae/config.json", {"shift_factor": 0.1}, "shift_factor is 0.1, not None"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("text_encoder/config.json", {"num_attention_heads": 3}, "heads 3 does not divide the width 128"),

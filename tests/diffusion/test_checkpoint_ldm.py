@@ -26,9 +26,13 @@ from nodegraph_diffusion.checkpoint import (
     load_vae,
     verify,
 )
+from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
+from nodegraph_diffusion.config import CLIPTextConfig, VAEConfig
+from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.unet import UNet
 from tests import synthetic
 from tests.diffusion import small
+from tests.diffusion.test_unet import PUBLISHED
 
 State = dict[str, Tensor]
 
@@ -62,24 +66,59 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sizes_are_read_from_shapes(file):
     checkpoint = detect(str(file))
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("ldm", "sd1", 512)
-    assert (checkpoint.unet, checkpoint.vae, checkpoint.text) == (small.UNET, small.VAE, small.TEXT)
+    assert (checkpoint.unet, checkpoint.vae, checkpoint.texts) == (small.UNET, small.VAE, (small.TEXT,))
     assert checkpoint.files == (file,)
-    assert checkpoint.tokenizer is None
+    assert checkpoint.tokenizers == (None,)
     verify(checkpoint)
 
 
-def test_published_layout_has_the_default_sizes(tmp_path):
-    layout, offset, header = synthetic.read_layout("sd15-ldm"), 0, {}
-    for key, shape in layout.items():
+def sparse(folder: Path, layout: str) -> Path:
+    """A file of a published layout whose tensors take no room."""
+    offset, header = 0, {}
+    for key, shape in synthetic.read_layout(layout).items():
         header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset := offset + 2 * torch.Size(shape).numel()]}
     text = json.dumps(header).encode()
-    with (tmp_path / "sparse.safetensors").open("wb") as stream:
+    with (folder / "sparse.safetensors").open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         stream.truncate(8 + len(text) + offset)
-    checkpoint = detect(tmp_path / "sparse.safetensors")
-    assert (checkpoint.unet, checkpoint.vae) == (type(checkpoint.unet)(), type(checkpoint.vae)())
-    assert checkpoint.text == type(checkpoint.text)()
+    return folder / "sparse.safetensors"
+
+
+CLIP_L = CLIPTextConfig()
+OPENCLIP_H = CLIPTextConfig(width=1024, layers=24, heads=16, mlp_width=4096, activation="gelu", layer=2)
+OPENCLIP_G = CLIPTextConfig(
+    width=1280, layers=32, heads=20, mlp_width=5120, activation="gelu", projection=1280, layer=2, final_norm=False
+)
+LAYOUTS = {
+    "sd15-ldm": ("sd1", 512, (CLIP_L,)),
+    "sd15-inpainting-ldm": ("sd1", 512, (CLIP_L,)),
+    "sd15-instruct-pix2pix-ldm": ("sd1", 512, (CLIP_L,)),
+    "sd21-ldm": ("sd2", 512, (OPENCLIP_H,)),
+    "sdxl-base-ldm": ("sdxl", 1024, (dataclasses.replace(CLIP_L, layer=2, final_norm=False), OPENCLIP_G)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounted_for(tmp_path, layout):
+    checkpoint = detect(sparse(tmp_path, layout))
+    assert (checkpoint.kind, checkpoint.sample_size, checkpoint.texts) == LAYOUTS[layout]
+    assert checkpoint.unet == PUBLISHED[layout]
+    assert checkpoint.vae == VAEConfig(scaling_factor=0.13025 if checkpoint.kind == "sdxl" else 0.18215)
     verify(checkpoint)
+
+
+def test_what_a_model_predicts_is_told_by_marks_or_by_what_training_did_to_a_bias(tmp_path):
+    assert detect(sparse(tmp_path, "sd21-ldm")).schedule == NoiseSchedule()
+    file = sparse(tmp_path, "sd21-ldm")
+    with file.open("rb") as stream:
+        info = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    start, end = info["model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"]["data_offsets"]
+    with file.open("r+b") as stream:
+        stream.seek(8 + int.from_bytes(stream.read(8), "little") + start)
+        stream.write((torch.arange((end - start) // 2) % 2).half().numpy().tobytes())  # a spread of 0.5
+    checkpoint = detect(file)
+    assert (checkpoint.schedule, checkpoint.sample_size) == (NoiseSchedule(prediction="v"), 768)
+    assert "spread of one of its biases (0.50)" in checkpoint.reason
 
 
 def test_networks_are_loaded_exactly(file):
@@ -138,11 +177,10 @@ def _with(**tensors: Tensor) -> Callable[[State], State]:
         (lambda _: {}, "none (no tensor, ...)"),
         (_only("first_stage_model."), "an autoencoder (VAE) alone"),
         (_only("cond_stage_model.transformer."), "a text encoder alone"),
-        (_with(cond_stage_model__model__ln_final__weight=torch.ones(2)), "a Stable Diffusion 2.x model"),
-        (_with(conditioner__embedders__1__model__ln_final__weight=torch.ones(2)), "a Stable Diffusion XL model"),
+        (lambda _: {"model.diffusion_model.joint_blocks.0.x.weight": torch.ones(2)}, "a Stable Diffusion 3 model"),
+        (_with(conditioner__embedders__1__model__ln_final__weight=torch.ones(2)), "1 unknown, such as 'conditioner."),
         (_with(surprise=torch.ones(2)), "1 unknown, such as 'surprise'"),
-        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 9, 3, 3)), "an inpainting model"),
-        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 8, 3, 3)), "InstructPix2Pix"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 10, 3, 3)), "one with 10 in and 4 out"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "no multiple of 30"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 4)), "one of shape [32, 4]"),
     ],
@@ -266,3 +304,10 @@ print((peak * 1024 - mapped) / (sum(tensors) + max(tensors)), sum(tensors))
     share, size = map(float, done.stdout.split())
     assert size > 200e6
     assert share < 1.1
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
+def test_a_header_whose_length_looks_like_a_pickle_is_a_header(tmp_path, length):
+    text = json.dumps({"weight": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}).encode().ljust(length)
+    (tmp_path / "file.safetensors").write_bytes(length.to_bytes(8, "little") + text + b"\0\0")
+    assert read_header(tmp_path / "file.safetensors") == {"weight": TensorInfo("F16", (1,))}

@@ -96,7 +96,7 @@ def model(tmp_path_factory) -> Model:
         load_unet(checkpoint, *on),
         load_vae(checkpoint, *on),
         load_text_encoder(checkpoint, *on),
-        load_tokenizer(checkpoint.tokenizer),
+        load_tokenizer(checkpoint.tokenizers[0]),
         checkpoint.schedule,
     )
     if not given:

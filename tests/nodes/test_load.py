@@ -55,7 +55,7 @@ def test_a_home_is_looked_up(model_folder, monkeypatch):
 def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
     assert model.unet.load(run).config == UNET
     assert model.vae.load(run).config == model.vae.checkpoint.vae
-    assert model.text_encoder.load(run).config == model.text_encoder.checkpoint.text
+    assert model.text_encoder.load(run).config == model.text_encoder.checkpoint.texts[0]
     assert model.text_encoder.tokenizer(run).max_length == 16
     assert len(run.residents) == 4
 

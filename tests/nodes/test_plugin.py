@@ -13,7 +13,7 @@ from nodegraph_nodes import plugin
 from nodegraph_nodes.types import VAE, Conditioning, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
 
 NODES = {
-    "LoadModel": ({"model"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
     "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax"}, {"output": Conditioning}),
     "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),

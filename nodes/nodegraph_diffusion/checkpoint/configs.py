@@ -152,8 +152,11 @@ def write_vae(config: VAEConfig, sample_size: int) -> Json:
     }
 
 
-def read_text(json: Json) -> CLIPTextConfig:
-    """The sizes in a CLIPTextModel's config. Raises ValueError where our text encoder cannot be such a network."""
+def read_text(json: Json, xl: bool = False) -> CLIPTextConfig:
+    """The sizes in the config of a CLIPTextModel, of Stable Diffusion XL if `xl` says so.
+
+    Raises ValueError where our text encoder cannot be such a network.
+    """
     _check_fixed(json, TEXT_FIXED)
     activation = json.get("hidden_act", "quick_gelu")
     if activation not in ("quick_gelu", "gelu"):
@@ -166,6 +169,10 @@ def read_text(json: Json) -> CLIPTextConfig:
         max_length=json["max_position_embeddings"],
         mlp_width=json["intermediate_size"],
         activation=activation,
+        projection=json["projection_dim"] if xl and json.get("architectures") == ["CLIPTextModelWithProjection"] else None,
+        layer=2 if xl else 1,
+        final_norm=not xl,
+        eos=json["vocab_size"] - 1 if json.get("eos_token_id", 2) == 2 else json["eos_token_id"],  # 2 was an early mistake
     )
 
 

@@ -20,8 +20,9 @@ def detect(path: str | Path) -> Checkpoint:
     path = Path(path)
     if path.is_dir():
         checkpoint = detect_folder(path)
-        for file in checkpoint.weights.values():
-            read_header(file)
+        for part in checkpoint.weights.values():
+            for file in part:
+                read_header(file)
         return checkpoint
     if not path.exists():
         hint = "Check the path; relative ones start from the workflow's folder or, with --set, from the current one."

@@ -9,17 +9,24 @@ from typing import TypeVar
 
 from nodegraph_diffusion.checkpoint.configs import Json, read_scheduler, read_text, read_unet, read_vae
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.model import Checkpoint, Part
+from nodegraph_diffusion.checkpoint.model import NAMES, TEXT_PARTS, Checkpoint, Kind, Part
 
 T = TypeVar("T")
 
-CLASSES: dict[Part, str] = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+CLASSES: dict[Part, str] = {
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "CLIPTextModelWithProjection",
+}
 WEIGHTS: dict[Part, str] = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
+    "text_encoder_2": "model.safetensors",
 }
-_OTHER_FOLDER = "Give the folder of a whole Stable Diffusion 1.x model, as `save_pretrained` of diffusers writes it."
+_TOKENIZERS: dict[Part, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+_OTHER_FOLDER = "Give the folder of a whole Stable Diffusion model, as `save_pretrained` of diffusers writes it."
 _MAX_CONFIG_BYTES = 10_000_000
 
 
@@ -30,55 +37,85 @@ def detect_folder(path: Path) -> Checkpoint:
         part = path / "config.json"
         found = f"a single part ({_read_json(part).get('_class_name', 'unknown')})" if part.is_file() else "none"
         raise CheckpointError(path, expected="a folder with model_index.json", found=found, hint=_OTHER_FOLDER)
-    _check_parts(path, _read_json(index_file))
+    index = _read_json(index_file)
+    parts = _parts(path, index)
 
-    configs = {part: path / part / "config.json" for part in CLASSES}
+    configs = {part: path / part / "config.json" for part in parts}
     scheduler = path / "scheduler" / "scheduler_config.json"
-    weights = {part: _weights(path, part) for part in CLASSES}
+    weights = {part: _weights(path, part) for part in parts}
     unet = _read_config(configs["unet"], read_unet)
     vae = _read_config(configs["vae"], read_vae)
-    tokenizer = path / "tokenizer"
-    if not tokenizer.is_dir():
-        raise CheckpointError(path, expected="a folder 'tokenizer'", found="none", hint=_OTHER_FOLDER)
-    vocabulary = tuple(sorted(file for file in tokenizer.iterdir() if file.is_file()))
+    xl = unet.added_dim is not None
+    texts = tuple(_read_config(configs[part], lambda json: read_text(json, xl)) for part in TEXT_PARTS if part in parts)
+    folders = [path / _TOKENIZERS[part] for part in TEXT_PARTS if part in parts]
+    for folder in folders:
+        if not folder.is_dir():
+            raise CheckpointError(path, expected=f"a folder '{folder.name}'", found="none", hint=_OTHER_FOLDER)
+    vocabulary = sorted(file for folder in folders for file in folder.iterdir() if file.is_file())
+    kind: Kind = ("sdxl" if len(texts) == 2 else "sdxl-refiner") if xl else "sd1" if texts[0].activation == "quick_gelu" else "sd2"
+    files = [index_file, *configs.values(), scheduler, *(file for part in weights.values() for file in part), *vocabulary]
     return Checkpoint(
         path=path,
         layout="diffusers",
-        kind="sd1",
+        kind=kind,
         unet=unet,
         vae=vae,
-        text=_read_config(configs["text_encoder"], read_text),
+        texts=texts,
         schedule=_read_config(scheduler, read_scheduler),
         sample_size=_read_config(configs["unet"], lambda config: int(config.get("sample_size") or 64)) * vae.factor,
-        tokenizer=tokenizer,
+        tokenizers=tuple(folders),
         weights=weights,
-        files=(index_file, *configs.values(), scheduler, *weights.values(), *vocabulary),
+        files=tuple(files),
+        reason=f"{NAMES[kind]}, as model_index.json ({index.get('_class_name')}) and the configs say",
     )
 
 
-def _check_parts(path: Path, index: Json) -> None:
-    if "text_encoder_2" in index:
-        expected, found = "a Stable Diffusion 1.x model", f"one with two text encoders ({index.get('_class_name')})"
-        raise CheckpointError(path, expected=expected, found=found, hint=_OTHER_FOLDER)
-    for part, class_name in CLASSES.items():
-        entry = index.get(part)
-        other = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-        if other != class_name:
-            expected = f"a part {part!r} of class {class_name}"
-            found = f"{other or 'none'} in a {index.get('_class_name', 'folder without a class name')}"
-            raise CheckpointError(path, expected=expected, found=found, hint=_OTHER_FOLDER)
+def _parts(path: Path, index: Json) -> list[Part]:
+    """The parts that a model is made of: all but a text encoder that is absent, of the two that there may be."""
+    classes = {part: entry[1] for part in CLASSES if isinstance(entry := index.get(part), list) and len(entry) == 2}
+    texts = [part for part in TEXT_PARTS if classes.get(part)] or ["text_encoder"]
+    parts: list[Part] = ["unet", "vae", *texts]
+    for part in parts:
+        found = classes.get(part)
+        accepted = {CLASSES[part], CLASSES["text_encoder_2"]} if part in TEXT_PARTS else {CLASSES[part]}
+        if found not in accepted:
+            expected = f"a part {part!r} of class {CLASSES[part]}"
+            said = f"{found or 'none'} in a {index.get('_class_name', 'folder without a class name')}"
+            raise CheckpointError(path, expected=expected, found=said, hint=_OTHER_FOLDER)
+    return parts
 
 
-def _weights(path: Path, part: Part) -> Path:
-    """The part's weights: the standard file, else the half-precision variant."""
+def _weights(path: Path, part: Part) -> tuple[Path, ...]:
+    """The part's weights, in one file or in shards: the standard ones, else the half-precision variant."""
     standard = path / part / WEIGHTS[part]
     for file in (standard, standard.with_suffix(".fp16.safetensors")):
         if file.is_file():
-            return file
+            return (file,)
+        for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
+            if index.is_file():
+                return _shards(index)
     others = sorted(file.name for file in standard.parent.glob("*model*")) if standard.parent.is_dir() else []
     hint = "Pickles (.bin) are never opened: save it again with safe_serialization=True." if others else _OTHER_FOLDER
     found = ", ".join(others) or "no weights"
     raise CheckpointError(path, expected=f"{part}/{standard.name} (or .fp16)", found=found, hint=hint)
+
+
+def _variant_index(file: Path) -> Path:
+    """Where diffusers puts the index of a variant's shards: the variant behind the word index."""
+    name = file.name.replace(".fp16.safetensors", ".safetensors.index.fp16.json")
+    return file.with_name(name if name != file.name else f"{file.name}.index.json")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    """The files that an index names. Raises CheckpointError where one is not there, or is no name in the same folder."""
+    listed = _read_json(index).get("weight_map")
+    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+    missing = [name for name in names if "/" in name or "\\" in name or not (index.parent / name).is_file()]
+    if missing or not names:
+        found = f"{len(missing)} missing ({missing[0]})" if missing else "no files named"
+        hint = "Download or copy the missing files; all lie beside the index."
+        raise CheckpointError(index, expected=f"all {len(names)} files of weights", found=found, hint=hint)
+    return tuple(index.parent / name for name in names)
 
 
 def _read_config(file: Path, read: Callable[[Json], T]) -> T:
@@ -86,8 +123,8 @@ def _read_config(file: Path, read: Callable[[Json], T]) -> T:
         return read(_read_json(file))
     except (ValueError, KeyError, TypeError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else str(error)
-        hint = "Only the networks of Stable Diffusion 1.x are supported."
-        raise CheckpointError(file, expected="a config of Stable Diffusion 1.x", found=found, hint=hint) from error
+        hint = "Only the networks of Stable Diffusion 1, 2 and XL are supported."
+        raise CheckpointError(file, expected="a config of Stable Diffusion", found=found, hint=hint) from error
 
 
 def _read_json(file: Path) -> Json:

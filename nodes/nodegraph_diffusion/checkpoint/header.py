@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _ITEM_SIZES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
+_FORMATS = {"F16": "<e", "F32": "<f"}
 _DOWNLOAD_AGAIN = "Download or copy the file again."
 _NOT_A_CHECKPOINT = "Give a .safetensors file or a diffusers folder."
 
@@ -42,10 +44,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
-            start = file.read(8)
-            length = int.from_bytes(start, "little")
+            start = file.read(9)
+            length = int.from_bytes(start[:8], "little")
             _check_start(path, start, length, size)
-            text = file.read(length)
+            text = start[8:] + file.read(length - 1)
     except OSError as error:
         found = f"{type(error).__name__} ({error.strerror})"
         raise CheckpointError(path, expected="a readable file", found=found, hint=_NOT_A_CHECKPOINT) from error
@@ -62,8 +64,26 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return {name: info for _, _, name, info in ranges}
 
 
+def read_floats(path: Path, key: str) -> list[float]:
+    """The numbers of one small tensor, in float16, bfloat16 or float32. Raises CheckpointError for other ones."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[key]
+        start, end = entry["data_offsets"]
+        file.seek(8 + length + start)
+        data = file.read(end - start)
+    kind = entry["dtype"]
+    if kind == "BF16":  # the upper half of a float32
+        data, kind = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
+    if kind not in _FORMATS:
+        expected, hint = f"{key!r} in F16, BF16 or F32", "The file is damaged, or of another model."
+        raise CheckpointError(path, expected=expected, found=kind, hint=hint)
+    return [number for (number,) in struct.iter_unpack(_FORMATS[kind], data)]
+
+
 def _check_start(path: Path, start: bytes, length: int, size: int) -> None:
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+    lists_tensors = start[8:] == b"{"  # a header of 640 bytes begins as a pickle does
+    if not lists_tensors and start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise CheckpointError(
             path,
             expected="a safetensors file",

@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import pstdev
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.header import TensorInfo
-from nodegraph_diffusion.checkpoint.model import Checkpoint, Part
+from nodegraph_diffusion.checkpoint.header import TensorInfo, read_floats
+from nodegraph_diffusion.checkpoint.model import NAMES, TEXT_PARTS, Checkpoint, Kind, Part
 from nodegraph_diffusion.config import CLIPTextConfig, UNetConfig, VAEConfig
 from nodegraph_diffusion.schedule import NoiseSchedule
 
-PREFIXES: dict[Part, str] = {
-    "unet": "model.diffusion_model.",
-    "vae": "first_stage_model.",
-    "text_encoder": "cond_stage_model.transformer.",
+_IN_ALL: dict[Part, str] = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+PREFIXES: dict[Kind, dict[Part, str]] = {
+    "sd1": {**_IN_ALL, "text_encoder": "cond_stage_model.transformer."},
+    "sd2": {**_IN_ALL, "text_encoder": "cond_stage_model.model."},
+    "sdxl": {**_IN_ALL, "text_encoder": "conditioner.embedders.0.transformer.", "text_encoder_2": "conditioner.embedders.1.model."},
+    "sdxl-refiner": {**_IN_ALL, "text_encoder_2": "conditioner.embedders.0.model."},
 }
 
 KNOWN_UNUSED = re.compile(
@@ -24,17 +27,19 @@ KNOWN_UNUSED = re.compile(
     r"|(alphas_cumprod|alphas_cumprod_prev|betas|sqrt_.*|log_one_minus_.*|posterior_.*|lvlb_weights|logvar)"  # schedule
     r"|first_stage_model\.loss\..*"  # the autoencoder's discriminator
     r"|.*\.position_ids"  # 0 to 76
-    r"|(cond_stage_model\.)?(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures
+    r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, but for SDXL's second encoder
+    r"|v_pred|ztsnr|edm_mean|edm_std"  # marks of what the model was trained to predict
 )
 
-# What a file is, by the first of these that one of its keys begins with; the second list, where it has no UNet.
-_FAMILIES = (
-    (r"conditioner\.embedders\.1\.", "a Stable Diffusion XL model"),
-    (r"conditioner\.embedders\.", "a Stable Diffusion XL refiner"),
-    (r"cond_stage_model\.model\.", "a Stable Diffusion 2.x model"),
+# What a file is that is none of ours, by the first of these that one of its keys begins with; the second list, without a UNet.
+_OTHERS = (
     (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 model"),
     (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux model"),
 )
+# The 768 model of Stable Diffusion 2 says nowhere that it predicts velocity; training it so has spread this bias.
+_SPREAD_BY_V = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_SPREAD = 0.09
+
 _NO_MODEL = (
     (r".*(lora_|\.lora\.|\.hada_|\.lokr_)", "a LoRA"),
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", "a ControlNet"),
@@ -70,59 +75,81 @@ class _Shapes:
 
 def detect_ldm(path: Path, tensors: Mapping[str, TensorInfo]) -> Checkpoint:
     """The checkpoint in the file at `path` with these tensors. Raises CheckpointError unless it is of a known kind."""
-    _check_family(path, tensors)
+    kind, because = _kind(path, tensors)
     shapes = _Shapes(path, tensors)
+    prefixes = PREFIXES[kind]
     try:
-        unet, vae, text = _unet_config(shapes), _vae_config(shapes), _text_config(shapes)
+        unet, vae = _unet_config(shapes), _vae_config(shapes, 0.13025 if kind.startswith("sdxl") else 0.18215)
+        texts = tuple(_text_config(shapes, prefixes[part], kind) for part in TEXT_PARTS if part in prefixes)
     except ValueError as error:
-        expected, hint = "sizes of a Stable Diffusion 1.x model", "The file is damaged or of another layout."
+        expected, hint = f"sizes of a {NAMES[kind]} model", "The file is damaged or of another layout."
         raise CheckpointError(path, expected=expected, found=str(error), hint=hint) from error
+    schedule, trained = _schedule(path, tensors, kind, unet)
     return Checkpoint(
         path=path,
         layout="ldm",
-        kind="sd1",
+        kind=kind,
         unet=unet,
         vae=vae,
-        text=text,
-        schedule=NoiseSchedule(),
-        sample_size=512,
-        tokenizer=None,
-        weights=dict.fromkeys(PREFIXES, path),
+        texts=texts,
+        schedule=schedule,
+        sample_size=1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512,
+        tokenizers=(None,) * len(texts),
+        weights=dict.fromkeys(prefixes, (path,)),
         files=(path,),
+        reason=f"{NAMES[kind]}, for {because}; {trained}",
     )
 
 
-def _check_family(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
-    missing = [prefix for prefix in PREFIXES.values() if not any(key.startswith(prefix) for key in tensors)]
-    families = _FAMILIES + _NO_MODEL if PREFIXES["unet"] in missing else _FAMILIES
-    for pattern, name in families:
+def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
+    """Which model the file holds, and why. Raises CheckpointError for others, for parts and for what is unknown."""
+    begins = {prefix for kind in PREFIXES.values() for prefix in kind.values() if any(key.startswith(prefix) for key in tensors)}
+    for pattern, name in _OTHERS if PREFIXES["sd1"]["unet"] in begins else _OTHERS + _NO_MODEL:
         if any(re.match(pattern, key) for key in tensors):
             raise CheckpointError(
                 path,
-                expected="a Stable Diffusion 1.x model",
+                expected="a Stable Diffusion model",
                 found=name,
-                hint="Give the file of a whole Stable Diffusion 1.x model.",
+                hint="Give the file of a whole Stable Diffusion 1, 2 or XL model.",
             )
-    if missing:
+    candidates = {kind: set(prefixes.values()) - begins for kind, prefixes in PREFIXES.items()}
+    kind = min(candidates, key=lambda kind: (len(candidates[kind]), -len(PREFIXES[kind])))
+    if candidates[kind]:
         some = ", ".join(repr(key) for key in sorted(tensors)[:3]) or "no tensor"
         raise CheckpointError(
             path,
-            expected=f"tensors whose names begin with {' and '.join(missing)}",
+            expected=f"tensors whose names begin with {' and '.join(sorted(candidates[kind]))}",
             found=f"none ({some}, ...)",
-            hint="Give the file of a whole Stable Diffusion 1.x model: UNet, autoencoder and text encoder.",
+            hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
-    unknown = [k for k in tensors if not k.startswith(tuple(PREFIXES.values())) and not KNOWN_UNUSED.fullmatch(k)]
+    prefixes = tuple(PREFIXES[kind].values())
+    unknown = [key for key in tensors if not key.startswith(prefixes) and not KNOWN_UNUSED.fullmatch(key)]
     if unknown:
         raise CheckpointError(
             path,
-            expected="only tensors of a Stable Diffusion 1.x model",
+            expected=f"only tensors of a {NAMES[kind]} model",
             found=f"{len(unknown)} unknown, such as {unknown[0]!r}",
             hint="Remove them or give another file.",
         )
+    return kind, f"its text encoders are named {' and '.join(repr(prefix) for prefix in prefixes[2:])}"
+
+
+def _schedule(path: Path, tensors: Mapping[str, TensorInfo], kind: Kind, unet: UNetConfig) -> tuple[NoiseSchedule, str]:
+    """What the network was trained to predict, and how that is known."""
+    if "v_pred" in tensors:
+        return NoiseSchedule(prediction="v", zero_snr="ztsnr" in tensors), "the mark 'v_pred' says that it predicts velocity"
+    if kind == "sd2" and unet.in_channels == unet.out_channels and _SPREAD_BY_V in tensors:
+        spread = pstdev(read_floats(path, _SPREAD_BY_V))
+        if spread > _SPREAD:
+            return NoiseSchedule(
+                prediction="v"
+            ), f"it predicts velocity, as far as the spread of one of its biases ({spread:.2f}) tells"
+        return NoiseSchedule(), f"it predicts noise, as far as the spread of one of its biases ({spread:.2f}) tells"
+    return NoiseSchedule(), "it predicts noise"
 
 
 def _unet_config(shapes: _Shapes) -> UNetConfig:
-    prefix = PREFIXES["unet"]
+    prefix = PREFIXES["sd1"]["unet"]  # the same in all
     model_channels, in_channels, _, _ = shapes.get(f"{prefix}input_blocks.0.0.weight", 4)
     levels: list[list[int]] = [[]]
     depths: list[int] = [0]
@@ -169,8 +196,8 @@ def _depth(shapes: _Shapes, transformer: str) -> int:
     return depth
 
 
-def _vae_config(shapes: _Shapes) -> VAEConfig:
-    prefix = PREFIXES["vae"]
+def _vae_config(shapes: _Shapes, scaling_factor: float) -> VAEConfig:
+    prefix = PREFIXES["sd1"]["vae"]
     channels = shapes.get(f"{prefix}encoder.conv_in.weight", 4)[0]
     levels = blocks = 0
     widths = []
@@ -185,25 +212,53 @@ def _vae_config(shapes: _Shapes) -> VAEConfig:
         num_res_blocks=blocks,
         latent_channels=shapes.get(f"{prefix}post_quant_conv.weight", 4)[0],
         mid_attention=f"{prefix}encoder.mid.attn_1.q.weight" in shapes,
+        scaling_factor=scaling_factor,
     )
 
 
-def _text_config(shapes: _Shapes) -> CLIPTextConfig:
-    prefix = PREFIXES["text_encoder"]
+def _text_config(shapes: _Shapes, prefix: str, kind: Kind) -> CLIPTextConfig:
+    if prefix.endswith("model."):
+        return _openclip_config(shapes, prefix, kind)
     if any(key.startswith(f"{prefix}text_model.") for key in shapes.tensors):
         prefix += "text_model."
     vocab_size, width = shapes.get(f"{prefix}embeddings.token_embedding.weight", 2)
-    layers = 0
-    while f"{prefix}encoder.layers.{layers}.mlp.fc1.weight" in shapes:
-        layers += 1
     return CLIPTextConfig(
         vocab_size=vocab_size,
         width=width,
-        layers=layers,
+        layers=_layers(shapes, f"{prefix}encoder.layers.", "mlp.fc1.weight"),
         heads=_multiple(width, 64),
         max_length=shapes.get(f"{prefix}embeddings.position_embedding.weight", 2)[0],
         mlp_width=shapes.get(f"{prefix}encoder.layers.0.mlp.fc1.weight", 2)[0],
+        eos=vocab_size - 1,
+        layer=2 if kind == "sdxl" else 1,
+        final_norm=kind != "sdxl",
     )
+
+
+def _openclip_config(shapes: _Shapes, prefix: str, kind: Kind) -> CLIPTextConfig:
+    """Of a text encoder named as OpenCLIP names it. Each was trained to be read at the last layer but one."""
+    vocab_size, width = shapes.get(f"{prefix}token_embedding.weight", 2)
+    xl = kind != "sd2"
+    return CLIPTextConfig(
+        vocab_size=vocab_size,
+        width=width,
+        layers=_layers(shapes, f"{prefix}transformer.resblocks.", "mlp.c_fc.weight"),
+        heads=_multiple(width, 64),
+        max_length=shapes.get(f"{prefix}positional_embedding", 2)[0],
+        mlp_width=shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        activation="gelu",
+        projection=shapes.get(f"{prefix}text_projection", 2)[1] if xl else None,
+        layer=2,
+        final_norm=not xl,
+        eos=vocab_size - 1,
+    )
+
+
+def _layers(shapes: _Shapes, prefix: str, name: str) -> int:
+    layers = 0
+    while f"{prefix}{layers}.{name}" in shapes:
+        layers += 1
+    return layers
 
 
 def _multiple(width: int, of: int) -> int:

@@ -10,7 +10,9 @@ another over it, never by writing into it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -18,8 +20,9 @@ from safetensors import safe_open
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.ldm import KNOWN_UNUSED, PREFIXES
-from nodegraph_diffusion.checkpoint.model import Checkpoint, Part
+from nodegraph_diffusion.checkpoint.model import TEXT_PARTS, Checkpoint, Part
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules, vae_modules
+from nodegraph_diffusion.checkpoint.openclip import Piece, openclip_pieces
 from nodegraph_diffusion.clip import CLIPTextModel
 from nodegraph_diffusion.unet import UNet
 from nodegraph_diffusion.vae import AutoencoderKL
@@ -40,16 +43,17 @@ def load_vae(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dt
     return _load(checkpoint, "vae", _empty_vae(checkpoint), device, dtype)
 
 
-def load_text_encoder(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype) -> CLIPTextModel:
-    """The text encoder, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
-    return _load(checkpoint, "text_encoder", _empty_text_encoder(checkpoint), device, dtype)
+def load_text_encoder(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype, index: int = 0) -> CLIPTextModel:
+    """The text encoder `index`, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
+    return _load(checkpoint, checkpoint.text_parts[index], _empty_text_encoder(checkpoint, index), device, dtype)
 
 
 def verify(checkpoint: Checkpoint) -> None:
     """Check name, shape and dtype of every tensor of every part, from the headers. Raises CheckpointError."""
     _sources(checkpoint, "unet", _empty_unet(checkpoint))
     _sources(checkpoint, "vae", _empty_vae(checkpoint))
-    _sources(checkpoint, "text_encoder", _empty_text_encoder(checkpoint))
+    for index, part in enumerate(checkpoint.text_parts):
+        _sources(checkpoint, part, _empty_text_encoder(checkpoint, index))
 
 
 def _empty_unet(checkpoint: Checkpoint) -> UNet:
@@ -62,45 +66,58 @@ def _empty_vae(checkpoint: Checkpoint) -> AutoencoderKL:
         return AutoencoderKL(checkpoint.vae)
 
 
-def _empty_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
+def _empty_text_encoder(checkpoint: Checkpoint, index: int) -> CLIPTextModel:
     with torch.device("meta"):
-        return CLIPTextModel(checkpoint.text)
+        return CLIPTextModel(checkpoint.texts[index])
+
+
+class _Source(NamedTuple):
+    """Where a tensor of a network lies: in a file, under a name, and how much of what is there it is."""
+
+    file: Path
+    name: str
+    piece: Piece
 
 
 def _load(checkpoint: Checkpoint, part: Part, network: Network, device: torch.device | str, dtype: torch.dtype) -> Network:
     sources = _sources(checkpoint, part, network)
     state = {}
-    with safe_open(checkpoint.weights[part], framework="pt") as file:
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in checkpoint.weights[part]}
         for key, parameter in network.state_dict().items():
-            tensor = file.get_tensor(sources[key]).reshape(parameter.shape)
-            layout = torch.channels_last if tensor.dim() == 4 else torch.preserve_format
+            path, name, (_, third, turned) = sources[key]
+            tensor = files[path].get_tensor(name)
+            tensor = tensor if third is None else tensor.chunk(3)[third]
+            tensor = (tensor.T if turned else tensor).reshape(parameter.shape)
+            layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
             state[key] = tensor.to(device).to(dtype, memory_format=layout)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def _sources(checkpoint: Checkpoint, part: Part, network: Network) -> dict[str, str]:
-    """For each of the network's tensors, the name it has in its file; each used once, none left but the known ones."""
-    path = checkpoint.weights[part]
-    prefix = PREFIXES[part] if checkpoint.layout == "ldm" else ""
-    our_name = _renaming(checkpoint, part)
+def _sources(checkpoint: Checkpoint, part: Part, network: Network) -> dict[str, _Source]:
+    """For each of the network's tensors, where it lies; each used once, none left but the known ones."""
+    paths = checkpoint.weights[part]
+    prefix = PREFIXES[checkpoint.kind][part] if checkpoint.layout == "ldm" else ""
+    pieces_of = _renaming(checkpoint, part)
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    sources: dict[str, str] = {}
+    sources: dict[str, _Source] = {}
     unknown = []
-    for source, info in read_header(path).items():
-        if not source.startswith(prefix) or KNOWN_UNUSED.fullmatch(source):
-            continue
-        key = our_name(source.removeprefix(prefix))
-        if key not in wanted or key in sources:
-            unknown.append(source)
-            continue
-        _check_tensor(checkpoint, part, source, info, wanted[key])
-        sources[key] = source
+    for path in paths:
+        for name, info in read_header(path).items():
+            if not name.startswith(prefix):
+                continue
+            pieces = [piece for piece in pieces_of(name.removeprefix(prefix)) if piece.key in wanted and piece.key not in sources]
+            for piece in pieces:
+                _check_tensor(path, name, info, wanted[piece.key], piece)
+                sources[piece.key] = _Source(path, name, piece)
+            if not pieces and not KNOWN_UNUSED.fullmatch(name):
+                unknown.append(name)
     missing = [key for key in wanted if key not in sources]
     if missing or unknown:
         found = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unknown", unknown)) if names]
         raise CheckpointError(
-            path,
+            paths[0],
             expected=f"the {len(wanted)} tensors of its {part}",
             found=" and ".join(found),
             hint="The file is incomplete, or of another model than its shapes suggest.",
@@ -108,12 +125,14 @@ def _sources(checkpoint: Checkpoint, part: Part, network: Network) -> dict[str, 
     return sources
 
 
-def _renaming(checkpoint: Checkpoint, part: Part) -> Callable[[str], str]:
-    """From a tensor's name in its file, less the prefix of its part, to ours."""
-    if part == "text_encoder":
-        return lambda key: key.removeprefix("text_model.")  # transformers writes it up to 5.5
+def _renaming(checkpoint: Checkpoint, part: Part) -> Callable[[str], list[Piece]]:
+    """From a tensor's name in its file, less the prefix of its part, to what of ours it holds."""
+    if part in TEXT_PARTS:
+        if checkpoint.layout == "ldm" and PREFIXES[checkpoint.kind][part].endswith("model."):
+            return openclip_pieces
+        return lambda key: [Piece(key.removeprefix("text_model."))]  # transformers writes it up to 5.5
     if checkpoint.layout == "ldm":
-        return lambda key: key
+        return lambda key: [Piece(key)]
     table = unet_modules(checkpoint.unet) if part == "unet" else vae_modules(checkpoint.vae)
     modules = {theirs: ours for ours, theirs in table.items()}
     if part == "vae":  # diffusers up to 0.17 had other names
@@ -121,16 +140,18 @@ def _renaming(checkpoint: Checkpoint, part: Part) -> Callable[[str], str]:
             for old, new in _OLD_VAE_ATTENTION.items():
                 if module.endswith(f".{new}"):
                     modules[module.removesuffix(new) + old] = modules[module]
-    return lambda key: rename(key, modules)
+    return lambda key: [Piece(rename(key, modules))]
 
 
-def _check_tensor(checkpoint: Checkpoint, part: Part, source: str, info: TensorInfo, shape: tuple[int, ...]) -> None:
+def _check_tensor(path: Path, name: str, info: TensorInfo, shape: tuple[int, ...], piece: Piece) -> None:
     """Raise CheckpointError unless the tensor has `shape`; a linear layer may stand for a convolution of size one."""
-    pointwise = shape[:2] == info.shape[:2] and {*shape[2:], *info.shape[2:]} <= {1}
-    if info.dtype not in _FLOATS or not (shape == info.shape or pointwise):
+    whole = shape if piece.third is None else (3 * shape[0], *shape[1:])
+    whole = whole[::-1] if piece.turned else whole
+    pointwise = whole[:2] == info.shape[:2] and {*whole[2:], *info.shape[2:]} <= {1}
+    if info.dtype not in _FLOATS or not (whole == info.shape or pointwise):
         raise CheckpointError(
-            checkpoint.weights[part],
-            expected=f"{source!r} of shape {list(shape)} in {', '.join(_FLOATS)}",
+            path,
+            expected=f"{name!r} of shape {list(whole)} in {', '.join(_FLOATS)}",
             found=f"shape {list(info.shape)} in {info.dtype}",
             hint="The file is damaged, or of another model.",
         )

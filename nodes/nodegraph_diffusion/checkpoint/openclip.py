@@ -1,0 +1,45 @@
+"""The names that OpenCLIP gives the text encoders of Stable Diffusion 2 and XL in single files, and ours."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_PLAIN = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_IN_LAYER = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+?)\.(weight|bias)")
+_FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+
+
+class Piece(NamedTuple):
+    """A tensor of ours within one of a file: all of it, or the `third` of a fused one; `turned`: with its two sides swapped."""
+
+    key: str
+    third: int | None = None
+    turned: bool = False
+
+
+def openclip_pieces(key: str) -> list[Piece]:
+    """What of ours the tensor `key` of OpenCLIP's text transformer holds; nothing where it is unknown."""
+    if key in _PLAIN:
+        return [Piece(_PLAIN[key])]
+    if key == "text_projection":
+        return [Piece("text_projection.weight", turned=True)]  # OpenCLIP multiplies from the other side
+    if match := _FUSED.fullmatch(key):
+        layer = f"encoder.layers.{match[1]}.self_attn"
+        return [Piece(f"{layer}.{name}_proj.{match[2]}", third) for third, name in enumerate("qkv")]
+    match = _LAYER.fullmatch(key)
+    if match is None or match[2] not in _IN_LAYER:
+        return []
+    return [Piece(f"encoder.layers.{match[1]}.{_IN_LAYER[match[2]]}.{match[3]}")]

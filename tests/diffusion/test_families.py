@@ -1,0 +1,222 @@
+"""Each family of models, small and made up: saved by diffusers and transformers, opened here, computing the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+import transformers
+
+from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae, verify
+from nodegraph_diffusion.config import CLIPTextConfig
+from nodegraph_diffusion.denoiser import UNetDenoiser
+from nodegraph_diffusion.prompt import Reader, read_prompt
+from nodegraph_diffusion.tokenizer import load_tokenizer
+from tests import synthetic
+from tests.diffusion import small
+from tests.diffusion.test_unet import REFINER, SD2, SDXL
+
+OPENCLIP: dict[str, Any] = {"hidden_act": "gelu"}
+SIGMA = 3.0
+
+
+def text_encoder(width: int, projected: bool, **more: Any) -> transformers.PreTrainedModel:
+    config = transformers.CLIPTextConfig(
+        vocab_size=514,
+        hidden_size=width,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=16,
+        projection_dim=64,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        **more,
+    )
+    model = (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
+    synthetic.fill(model)
+    return model.eval().requires_grad_(False)
+
+
+def scheduler(**more: Any) -> diffusers.EulerDiscreteScheduler:
+    return diffusers.EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, **more
+    )
+
+
+def vae(scaling_factor: float) -> diffusers.AutoencoderKL:
+    model = small.reference_vae()
+    model.register_to_config(scaling_factor=scaling_factor)
+    return model
+
+
+def sd2(folder: Path) -> diffusers.DiffusionPipeline:
+    return diffusers.StableDiffusionPipeline(
+        unet=small.reference_unet(dataclasses.replace(small.UNET, **SD2)),
+        vae=vae(0.18215),
+        text_encoder=text_encoder(128, projected=False, **OPENCLIP),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(small.write_tokenizer(folder / "vocabulary"), pad_token="!"),
+        scheduler=scheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sdxl(folder: Path) -> diffusers.DiffusionPipeline:
+    vocabulary = small.write_tokenizer(folder / "vocabulary")
+    return diffusers.StableDiffusionXLPipeline(
+        unet=small.reference_unet(dataclasses.replace(small.UNET, **SDXL)),
+        vae=vae(0.13025),
+        text_encoder=text_encoder(48, projected=False),
+        text_encoder_2=text_encoder(80, projected=True, **OPENCLIP),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(vocabulary),
+        tokenizer_2=transformers.CLIPTokenizer.from_pretrained(vocabulary, pad_token="!"),
+        scheduler=scheduler(),
+    )
+
+
+def refiner(folder: Path) -> diffusers.DiffusionPipeline:
+    return diffusers.StableDiffusionXLImg2ImgPipeline(
+        unet=small.reference_unet(dataclasses.replace(small.UNET, **REFINER | {"added_dim": 64 + 5 * 256})),
+        vae=vae(0.13025),
+        text_encoder=None,
+        text_encoder_2=text_encoder(128, projected=True, **OPENCLIP),
+        tokenizer=None,
+        tokenizer_2=transformers.CLIPTokenizer.from_pretrained(small.write_tokenizer(folder / "vocabulary"), pad_token="!"),
+        scheduler=scheduler(),
+        requires_aesthetics_score=True,
+    )
+
+
+FAMILIES = {"sd2": sd2, "sdxl": sdxl, "sdxl-refiner": refiner}
+
+
+@dataclasses.dataclass
+class Saved:
+    """A pipeline of diffusers, and what we found in the folder that it wrote."""
+
+    pipeline: diffusers.DiffusionPipeline
+    checkpoint: Checkpoint
+
+    def readers(self) -> list[Reader]:
+        checkpoint = self.checkpoint
+        return [
+            Reader(load_text_encoder(checkpoint, "cpu", torch.float32, i), load_tokenizer(folder))
+            for i, folder in enumerate(checkpoint.tokenizers)
+        ]
+
+
+@pytest.fixture(params=FAMILIES, scope="module")
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    folder = tmp_path_factory.mktemp(request.param)
+    pipeline = FAMILIES[request.param](folder)
+    pipeline.save_pretrained(folder / "model", max_shard_size="500KB")  # so that there are shards, too
+    checkpoint = detect(folder / "model")
+    assert checkpoint.kind == request.param
+    return Saved(pipeline, checkpoint)
+
+
+def encode(pipeline: diffusers.DiffusionPipeline, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What diffusers makes of a prompt, and its pooled encoding."""
+    if isinstance(pipeline, diffusers.StableDiffusionPipeline):
+        return pipeline.encode_prompt(text, "cpu", 1, False)[0], None
+    embedding, _, pooled, _ = pipeline.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)
+    return embedding, pooled
+
+
+def test_every_tensor_is_accounted_for_and_weights_lie_in_shards(saved):
+    verify(saved.checkpoint)
+    assert len(saved.checkpoint.weights["unet"]) > 1
+    assert saved.checkpoint.kind in ("sd2", "sdxl", "sdxl-refiner")
+
+
+def test_prompts_are_encoded_alike(saved):
+    ours = read_prompt(saved.readers(), "a red house")
+    expected, pooled = encode(saved.pipeline, "a red house")
+    assert small.difference(ours.embedding, expected) <= small.TOLERANCE
+    if saved.checkpoint.kind == "sd2":
+        assert ours.pooled is None
+    else:
+        assert small.difference(ours.pooled, pooled) <= small.TOLERANCE
+
+
+def test_pictures_are_encoded_and_decoded_alike(saved):
+    ours, theirs = load_vae(saved.checkpoint, "cpu", torch.float32), saved.pipeline.vae
+    pixels, latent = small.noise(1, 3, 32, 32), small.noise(1, 4, 8, 8)
+    assert saved.checkpoint.vae.scaling_factor == theirs.config.scaling_factor
+    assert small.difference(ours.encode(pixels)[0], theirs.encode(pixels).latent_dist.mean) <= small.TOLERANCE
+    assert small.difference(ours.decode(latent), theirs.decode(latent).sample) <= small.TOLERANCE
+
+
+def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
+    checkpoint, pipeline = saved.checkpoint, saved.pipeline
+    prompt = read_prompt(saved.readers(), "a red house")
+    x = small.noise(1, 4, 8, 8) * SIGMA
+    denoiser = UNetDenoiser(load_unet(checkpoint, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
+
+    embedding, pooled = encode(pipeline, "a red house")
+    timestep, more = checkpoint.schedule.timestep(SIGMA).round(), {}
+    if pooled is not None:
+        numbers = [32.0, 32.0, 0.0, 0.0, *([6.0] if checkpoint.kind == "sdxl-refiner" else [32.0, 32.0])]
+        more = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.tensor([numbers])}}
+    scale = 1 / (SIGMA**2 + 1) ** 0.5
+    predicted = pipeline.unet(x * scale, timestep, embedding, **more).sample
+    expected = x * scale**2 - predicted * SIGMA * scale if checkpoint.schedule.prediction == "v" else x - predicted * SIGMA
+    assert small.difference(denoiser(x, SIGMA), expected) <= small.TOLERANCE
+
+
+def test_what_the_model_was_trained_with_is_read(saved):
+    expected = {"sd2": ("v", True), "sdxl": ("eps", False), "sdxl-refiner": ("eps", False)}[saved.checkpoint.kind]
+    assert (saved.checkpoint.schedule.prediction, saved.checkpoint.schedule.zero_snr) == expected
+    layers = {(text.layer, text.final_norm) for text in saved.checkpoint.texts}
+    assert layers == ({(1, True)} if saved.checkpoint.kind == "sd2" else {(2, False)})
+
+
+def test_openclips_names_mean_what_transformers_computes(tmp_path):
+    """The same values under OpenCLIP's names, in a file of the layout of Stable Diffusion XL's refiner."""
+    reference = text_encoder(128, projected=True, **OPENCLIP)
+    state: dict[str, torch.Tensor] = {}
+    for key, value in reference.state_dict().items():
+        name = key.removeprefix("text_model.")
+        for theirs, openclip in (
+            ("embeddings.token_embedding.weight", "token_embedding.weight"),
+            ("embeddings.position_embedding.weight", "positional_embedding"),
+            ("final_layer_norm", "ln_final"),
+            ("encoder.layers", "transformer.resblocks"),
+            ("layer_norm", "ln_"),
+            ("self_attn.out_proj", "attn.out_proj"),
+            ("mlp.fc1", "mlp.c_fc"),
+            ("mlp.fc2", "mlp.c_proj"),
+        ):
+            name = name.replace(theirs, openclip)
+        if name == "text_projection.weight":
+            name, value = "text_projection", value.T
+        state[name] = value
+    for layer in range(4):
+        for kind in ("weight", "bias"):
+            names = [f"transformer.resblocks.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"]
+            state[f"transformer.resblocks.{layer}.attn.in_proj_{kind}"] = torch.cat([state.pop(name) for name in names])
+    config = dataclasses.replace(small.UNET, **REFINER | {"added_dim": 64 + 5 * 256, "head_channels": 64, "model_channels": 64})
+    unet, autoencoder = small.our_unet(dataclasses.replace(config, norm_groups=32)), small.our_vae()
+    file = tmp_path / "refiner.safetensors"
+    from safetensors.torch import save_file
+
+    tensors = {f"conditioner.embedders.0.model.{key}": value for key, value in state.items()}
+    tensors |= {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
+    tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
+    save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+
+    checkpoint = detect(file)
+    assert checkpoint.kind == "sdxl-refiner"
+    assert checkpoint.texts == (CLIPTextConfig(514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513),)
+    tokens = torch.tensor([[512, 5, 6, 7, 513, *[0] * 11]])
+    hidden, pooled = load_text_encoder(checkpoint, "cpu", torch.float32).encode(tokens)
+    expected = reference(tokens, output_hidden_states=True)
+    assert small.difference(hidden, expected.hidden_states[-2]) <= small.TOLERANCE
+    assert small.difference(pooled, expected.text_embeds) <= small.TOLERANCE
