@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
-from safetensors import safe_open
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.ldm import KNOWN_UNUSED, PREFIXES
+from nodegraph_diffusion.checkpoint.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.model import TEXT_PARTS, Checkpoint, Part
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules, vae_modules
 from nodegraph_diffusion.checkpoint.openclip import Piece, openclip_pieces
@@ -83,14 +83,16 @@ def _load(checkpoint: Checkpoint, part: Part, network: Network, device: torch.de
     sources = _sources(checkpoint, part, network)
     state = {}
     with ExitStack() as stack:
-        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in checkpoint.weights[part]}
+        files = {path: stack.enter_context(MappedFile(path)) for path in checkpoint.weights[part]}
         for key, parameter in network.state_dict().items():
             path, name, (_, third, turned) = sources[key]
-            tensor = files[path].get_tensor(name)
-            tensor = tensor if third is None else tensor.chunk(3)[third]
+            mapped = files[path].tensor(name)
+            tensor = mapped if third is None else mapped.chunk(3)[third]
             tensor = (tensor.T if turned else tensor).reshape(parameter.shape)
             layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
             state[key] = tensor.to(device).to(dtype, memory_format=layout)
+            if state[key].untyped_storage().data_ptr() != mapped.untyped_storage().data_ptr():
+                files[path].release(name)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
 
