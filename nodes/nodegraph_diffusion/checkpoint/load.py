@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from nodegraph_diffusion.checkpoint.arena import Arena
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.ldm import KNOWN_UNUSED, PREFIXES
@@ -81,18 +82,25 @@ class _Source(NamedTuple):
 
 def _load(checkpoint: Checkpoint, part: Part, network: Network, device: torch.device | str, dtype: torch.dtype) -> Network:
     sources = _sources(checkpoint, part, network)
+    shapes = {key: tuple(parameter.shape) for key, parameter in network.state_dict().items()}
+    arena = Arena(sum(Arena.room(shape, dtype) for shape in shapes.values())) if torch.device(device).type == "cpu" else None
     state = {}
     with ExitStack() as stack:
         files = {path: stack.enter_context(MappedFile(path)) for path in checkpoint.weights[part]}
-        for key, parameter in network.state_dict().items():
+        for key, shape in shapes.items():
             path, name, (_, third, turned) = sources[key]
-            mapped = files[path].tensor(name)
-            tensor = mapped if third is None else mapped.chunk(3)[third]
-            tensor = (tensor.T if turned else tensor).reshape(parameter.shape)
-            layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-            state[key] = tensor.to(device).to(dtype, memory_format=layout)
-            if state[key].untyped_storage().data_ptr() != mapped.untyped_storage().data_ptr():
-                files[path].release(name)
+            tensor = files[path].tensor(name)
+            tensor = tensor if third is None else tensor.chunk(3)[third]
+            tensor = (tensor.T if turned else tensor).reshape(shape)
+            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+            if arena is None:
+                state[key] = tensor.to(device).to(dtype, memory_format=layout)
+            elif tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout):
+                state[key] = tensor  # the file's own pages
+                continue
+            else:
+                state[key] = arena.empty(shape, dtype, layout).copy_(tensor)
+            files[path].release(name)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
 
