@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import hookimpl
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
-from nodegraph_nodes import concat, conditioning, hookspecs, image, latent, load, mask, numerics, residency, sampling, text
+from nodegraph_nodes import (
+    adapters,
+    concat,
+    conditioning,
+    hookspecs,
+    image,
+    latent,
+    load,
+    mask,
+    numerics,
+    residency,
+    sampling,
+    text,
+)
 from nodegraph_nodes.codecs import CODECS
 
 if TYPE_CHECKING:
@@ -22,6 +35,7 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 
 NODES = (
     load.load_model,
+    adapters.load_lora,
     image.load_image,
     text.text_encode,
     conditioning.combine_conditioning,

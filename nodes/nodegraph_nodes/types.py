@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nodegraph import Run
     from nodegraph_diffusion.checkpoint import Checkpoint
+    from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.denoiser import Control as ControlFunction
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.vae import AutoencoderKL
 
 T = TypeVar("T")
+N = TypeVar("N", "UNet", "CLIPTextModel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class ModelFiles:
         stats = ((file, file.stat()) for file in checkpoint.files)
         return cls(checkpoint, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
 
-    def resident(self, run: Run, part: str, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
+    def resident(self, run: Run, part: Hashable, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
         """What `load()` gives, kept by the run. Raises ValueError where the files are damaged, or others than before."""
         from nodegraph_diffusion.checkpoint import CheckpointError
 
@@ -121,11 +123,34 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Patch:
-    """A file of differences of weights, in the state (bytes, mtime in ns) in which it was opened, and how much they count."""
+    """A file of changes of weights, in the state (bytes, mtime in ns) in which it was opened, and how much they count."""
 
     file: Path
     state: tuple[int, int]
     strength: float
+
+    @classmethod
+    def of(cls, file: Path, strength: float) -> Patch:
+        """The file as it is now. Raises OSError where it is gone."""
+        stat = file.stat()
+        return cls(file, (stat.st_size, stat.st_mtime_ns), strength)
+
+
+def patched(run: Run, files: ModelFiles, part: Part, dtype: torch.dtype, patches: Sequence[Patch], load: Callable[[], N]) -> N:
+    """The network that `load()` gives with the patches on it, both kept by the run. Raises ValueError as `resident` does."""
+    base = files.resident(run, part, dtype, load)
+    if not patches:
+        return base
+    from nodegraph_diffusion.lora.patch import patched, read_lora
+
+    for patch in patches:
+        if Patch.of(patch.file, patch.strength) != patch:
+            raise ValueError(f"the file {patch.file} was changed during the run. Run again")
+
+    def apply() -> N:
+        return patched(base, part, [(read_lora(patch.file), patch.strength) for patch in patches])
+
+    return files.resident(run, (part, *patches), dtype, apply)
 
 
 class Control(Protocol):
@@ -159,7 +184,7 @@ class UNetModel(ModelPart):
         from nodegraph_diffusion.checkpoint import load_unet
 
         dtype = torch.float32 if run.dtype == "auto" else getattr(torch, run.dtype)
-        return self.files.resident(run, "unet", dtype, lambda: load_unet(self.checkpoint, run.device, dtype))
+        return patched(run, self.files, "unet", dtype, self.patches, lambda: load_unet(self.checkpoint, run.device, dtype))
 
 
 class VAE(ModelPart):
@@ -194,7 +219,9 @@ class TextEncoder(ModelPart):
 
         dtype = torch.float32
         part = self.checkpoint.text_parts[index]
-        return self.files.resident(run, part, dtype, lambda: load_text_encoder(self.checkpoint, run.device, dtype, index))
+        return patched(
+            run, self.files, part, dtype, self.patches, lambda: load_text_encoder(self.checkpoint, run.device, dtype, index)
+        )
 
     def tokenizer(self, run: Run, index: int = 0) -> Tokenizer:
         """The checkpoint's own, or CLIP's. Raises ValueError where its folder holds none."""

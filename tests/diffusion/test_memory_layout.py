@@ -17,7 +17,9 @@ from tests.diffusion import small
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     networks = {"unet": small.our_unet(), "vae": small.our_vae(), "text_encoder": small.our_text_encoder()}
-    state = {PREFIXES["sd1"][part] + key: value for part, network in networks.items() for key, value in network.state_dict().items()}
+    state = {
+        PREFIXES["sd1"][part] + key: value for part, network in networks.items() for key, value in network.state_dict().items()
+    }
     file: Path = tmp_path_factory.mktemp("ldm") / "model.safetensors"
     save_file(state, file)
     return detect(file)

@@ -1,0 +1,171 @@
+"""Adapter files in every published form change a network as their formulas say, and leave the one they were put on alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.names import rename, unet_modules
+from nodegraph_diffusion.lora.keys import parse
+from nodegraph_diffusion.lora.patch import patched, read_lora, unmatched
+from tests.diffusion import small
+from tests.synthetic import read_layout
+
+OURS = "input_blocks.1.1.transformer_blocks.0.attn2.to_k"  # (32, 128)
+THEIRS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+CONV = "input_blocks.1.0.in_layers.2"  # (32, 32, 3, 3)
+CONV_THEIRS = "down_blocks.0.resnets.0.conv1"
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) / shape[-1] ** 0.5
+
+
+UP, DOWN = noise(32, 4, seed=1), noise(4, 128, seed=2)
+CHANGE = UP @ DOWN
+
+
+def write(folder: Path, tensors: dict[str, Tensor], name: str = "lora.safetensors") -> Path:
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / name)
+    return folder / name
+
+
+def apply(folder: Path, tensors: dict[str, Tensor], strength: float = 1.0, module: str = OURS) -> Tensor:
+    """What the file adds to the weight of `module`."""
+    unet = small.our_unet()
+    before = unet.state_dict()[f"{module}.weight"].clone()
+    after = patched(unet, "unet", [(read_lora(write(folder, tensors)), strength)])
+    assert torch.equal(unet.state_dict()[f"{module}.weight"], before)
+    return after.state_dict()[f"{module}.weight"] - before
+
+
+def kohya(module: str) -> str:
+    return "lora_unet_" + module.replace(".", "_")
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "alpha"),
+    [
+        (f"{kohya(THEIRS)}.lora_up.weight", f"{kohya(THEIRS)}.lora_down.weight", f"{kohya(THEIRS)}.alpha"),
+        (f"{kohya(OURS)}.lora_up.weight", f"{kohya(OURS)}.lora_down.weight", f"{kohya(OURS)}.alpha"),
+        (f"unet.{THEIRS}.lora_B.weight", f"unet.{THEIRS}.lora_A.weight", f"unet.{THEIRS}.alpha"),
+        (f"base_model.model.{THEIRS}.lora_B.default.weight", f"base_model.model.{THEIRS}.lora_A.default.weight", None),
+        (f"{THEIRS}.lora_B.weight", f"{THEIRS}.lora_A.weight", None),
+        (
+            THEIRS.replace(".to_k", ".processor.to_k_lora.up.weight"),
+            THEIRS.replace(".to_k", ".processor.to_k_lora.down.weight"),
+            None,
+        ),
+        (f"unet.{THEIRS}.lora.up.weight", f"unet.{THEIRS}.lora.down.weight", f"unet.{THEIRS}.lora.alpha"),
+    ],
+)
+@pytest.mark.parametrize("strength", [1.0, 0.6, -1.0])
+def test_every_way_of_naming_means_the_same(tmp_path, up, down, alpha, strength):
+    tensors = {up: UP, down: DOWN} | ({alpha: torch.tensor(2.0)} if alpha else {})
+    torch.testing.assert_close(apply(tmp_path, tensors, strength), strength * CHANGE * (0.5 if alpha else 1), rtol=1e-5, atol=1e-6)
+
+
+def test_convolutions_with_and_without_a_core(tmp_path):
+    up, down, core = noise(32, 4, 1, 1, seed=3), noise(4, 32, 3, 3, seed=4), noise(4, 4, 3, 3, seed=5)
+    expected = torch.einsum("or,ri...->oi...", up[:, :, 0, 0], down)
+    name = kohya(CONV_THEIRS)
+    given = {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down, f"{name}.alpha": torch.tensor(4.0)}
+    torch.testing.assert_close(apply(tmp_path, given, module=CONV), expected, rtol=1e-4, atol=1e-5)
+    entry = noise(4, 32, 1, 1, seed=6)
+    expected = torch.einsum("or,rskl,si->oikl", up[:, :, 0, 0], core, entry[:, :, 0, 0])
+    given = {f"{name}.lora_up.weight": up, f"{name}.lora_mid.weight": core, f"{name}.lora_down.weight": entry}
+    torch.testing.assert_close(apply(tmp_path, given, module=CONV), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_loha_lokr_and_differences(tmp_path):
+    a1, b1, a2, b2 = noise(32, 4, seed=1), noise(4, 128, seed=2), noise(32, 4, seed=3), noise(4, 128, seed=4)
+    name = kohya(THEIRS)
+    loha = {f"{name}.hada_w1_a": a1, f"{name}.hada_w1_b": b1, f"{name}.hada_w2_a": a2, f"{name}.hada_w2_b": b2}
+    torch.testing.assert_close(
+        apply(tmp_path, loha | {f"{name}.alpha": torch.tensor(2.0)}), (a1 @ b1) * (a2 @ b2) / 2, rtol=1e-4, atol=1e-6
+    )
+    first, second = noise(4, 8, seed=5), noise(8, 16, seed=6)
+    torch.testing.assert_close(
+        apply(tmp_path, {f"{name}.lokr_w1": first, f"{name}.lokr_w2": second}), torch.kron(first, second), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(apply(tmp_path, {f"{name}.diff": CHANGE}, 0.5), CHANGE / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_dora_brings_rows_to_their_learned_norms(tmp_path):
+    weight = small.our_unet().state_dict()[f"{OURS}.weight"]
+    norms = noise(32, 1, seed=9).abs() + 1
+    name = kohya(THEIRS)
+    given = {f"{name}.lora_up.weight": UP, f"{name}.lora_down.weight": DOWN, f"{name}.dora_scale": norms}
+    after = weight + apply(tmp_path, given)
+    torch.testing.assert_close(after.norm(dim=1, keepdim=True), norms, rtol=1e-4, atol=1e-5)
+    direction = (weight + CHANGE) / (weight + CHANGE).norm(dim=1, keepdim=True)
+    torch.testing.assert_close(after / after.norm(dim=1, keepdim=True), direction, rtol=1e-4, atol=1e-5)
+
+
+def test_several_files_add_up_and_off_is_to_the_last_bit_what_was_before(tmp_path):
+    unet = small.our_unet()
+    bytes_before = {key: value.clone() for key, value in unet.state_dict().items()}
+    one = read_lora(
+        write(tmp_path, {f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": DOWN}, "a.safetensors")
+    )
+    two = read_lora(write(tmp_path, {f"{kohya(THEIRS)}.diff": CHANGE}, "b.safetensors"))
+    key = f"{OURS}.weight"
+    both = patched(unet, "unet", [(one, 0.5), (two, 2.0)]).state_dict()
+    torch.testing.assert_close(both[key], bytes_before[key] + 2.5 * CHANGE, rtol=1e-5, atol=1e-6)
+    again = patched(unet, "unet", [(one, 0.5), (two, 2.0)]).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in both.items())
+    assert all(torch.equal(value, bytes_before[name]) for name, value in unet.state_dict().items())
+    shared = [name for name, value in both.items() if value.data_ptr() == unet.state_dict()[name].data_ptr()]
+    assert len(shared) == len(both) - 1
+
+
+def test_text_encoders_by_both_trainers_names(tmp_path):
+    model = small.our_text_encoder()
+    up, down = noise(128, 4, seed=1), noise(4, 128, seed=2)
+    for name in ("lora_te_text_model_encoder_layers_1_self_attn_q_proj", "lora_te1_text_model_encoder_layers_1_self_attn_q_proj"):
+        file = read_lora(write(tmp_path, {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}))
+        after = patched(model, "text_encoder", [(file, 1.0)]).state_dict()["encoder.layers.1.self_attn.q_proj.weight"]
+        torch.testing.assert_close(after, model.state_dict()["encoder.layers.1.self_attn.q_proj.weight"] + up @ down)
+    file = read_lora(write(tmp_path, {"text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.up.weight": up,
+        "text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.down.weight": down}))  # fmt: skip
+    assert torch.equal(
+        patched(model, "text_encoder", [(file, 1.0)]).state_dict()["encoder.layers.1.self_attn.q_proj.weight"], after
+    )
+
+
+def test_the_published_layout_is_understood_key_by_key():
+    """kohya's file for Stable Diffusion 1.5: every tensor named, every module one of the network's."""
+    layout = read_layout("lora-kohya-sd15")
+    names = [parse(key) for key in layout]
+    assert None not in names
+    assert {name.part for name in names} == {"unet", "text_encoder"}
+    assert {name.role for name in names} == {"up", "down", "alpha"}
+    from nodegraph_diffusion.unet import UNet, UNetConfig
+
+    with torch.device("meta"):
+        unet = UNet(UNetConfig())
+    table = unet_modules(unet.config)
+    theirs = {rename(key.removesuffix(".weight"), table).replace(".", "_") for key in unet.state_dict()}
+    assert {name.module for name in names if name.part == "unet"} <= theirs
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({f"{kohya('down_blocks.7.attentions.0.proj_in')}.diff": CHANGE}, "It was made for another family"),
+        ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(4, 96)}, "found one of 32x96"),
+        ({f"{kohya(THEIRS)}.lora_up.weight": UP}, "expected a factor"),
+        ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(5, 128)}, "that fit each other"),
+        ({"model.diffusion_model.out.2.weight": CHANGE}, "a file of other tensors"),
+        ({}, "a file of other tensors (no tensor, ...)"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_changed(tmp_path, tensors, said):
+    with pytest.raises(CheckpointError, match=r"lora\.safetensors: expected ") as caught:
+        unmatched(read_lora(write(tmp_path, tensors)), "unet", small.our_unet())
+    assert said in str(caught.value)
