@@ -88,8 +88,8 @@ class Block(nn.ModuleList):
         return x
 
 
-class UNet(nn.Module):
-    """Predicts noise (or velocity) from a noisy latent, its timestep and a prompt (Rombach et al. 2022, sec. 3.3)."""
+class UNetEncoder(nn.Module):
+    """The half of a UNet that goes down, and the middle: what a ControlNet has a copy of. `skips` are the blocks' widths."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -102,36 +102,55 @@ class UNet(nn.Module):
             added = nn.Sequential(nn.Linear(config.added_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
             self.label_emb = nn.Sequential(added)
 
-        def res_block(channels: int, out_channels: int) -> ResBlock:
-            return ResBlock(channels, out_channels, embedding, config.norm_groups)
-
-        def transformer(channels: int, depth: int) -> list[SpatialTransformer]:
-            heads, groups, linear = config.heads(channels), config.norm_groups, config.linear_projection
-            return [SpatialTransformer(channels, config.context_dim, heads, depth, groups, linear)] if depth else []
-
         levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
         self.input_blocks = nn.ModuleList([Block([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
-        skips = [channels]
+        self.skips = [channels]
         for level, (mult, depth) in enumerate(levels):
             for _ in range(config.num_res_blocks):
-                block = Block([res_block(channels, mult * config.model_channels)])
+                block = Block([self._res_block(channels, mult * config.model_channels)])
                 channels = mult * config.model_channels
-                block.extend(transformer(channels, depth))
+                block.extend(self._transformer(channels, depth))
                 self.input_blocks.append(block)
-                skips.append(channels)
+                self.skips.append(channels)
             if level < len(levels) - 1:
                 self.input_blocks.append(Block([Downsample(channels)]))
-                skips.append(channels)
+                self.skips.append(channels)
 
-        middle = transformer(channels, config.middle_depth)
-        self.middle_block = Block([res_block(channels, channels), *middle, res_block(channels, channels)])
+        middle = self._transformer(channels, config.middle_depth)
+        self.middle_block = Block([self._res_block(channels, channels), *middle, self._res_block(channels, channels)])
 
+    def _res_block(self, channels: int, out_channels: int) -> ResBlock:
+        return ResBlock(channels, out_channels, self.config.model_channels * 4, self.config.norm_groups)
+
+    def _transformer(self, channels: int, depth: int) -> list[SpatialTransformer]:
+        config = self.config
+        heads, groups, linear = config.heads(channels), config.norm_groups, config.linear_projection
+        return [SpatialTransformer(channels, config.context_dim, heads, depth, groups, linear)] if depth else []
+
+    def project_context(self, context: Tensor) -> Context:
+        """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
+        blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
+        return Context(tuple(block.attn2.project(context) for block in blocks))
+
+    def embed(self, timesteps: Tensor, added: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What all residual blocks are told: of timesteps (B,) and the vector conditioning (B, added_dim), (B, E)."""
+        embedding: Tensor = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
+        return embedding if self.config.added_dim is None else embedding + self.label_emb(added)
+
+
+class UNet(UNetEncoder):
+    """Predicts noise (or velocity) from a noisy latent, its timestep and a prompt (Rombach et al. 2022, sec. 3.3)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        skips, channels = list(self.skips), self.skips[-1]
+        levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
         self.output_blocks = nn.ModuleList()
         for level, (mult, depth) in reversed(list(enumerate(levels))):
             for i in range(config.num_res_blocks + 1):
-                block = Block([res_block(channels + skips.pop(), mult * config.model_channels)])
+                block = Block([self._res_block(channels + skips.pop(), mult * config.model_channels)])
                 channels = mult * config.model_channels
-                block.extend(transformer(channels, depth))
+                block.extend(self._transformer(channels, depth))
                 if level > 0 and i == config.num_res_blocks:
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
@@ -139,11 +158,6 @@ class UNet(nn.Module):
         last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
         nn.init.zeros_(last.weight)
         self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
-
-    def project_context(self, context: Tensor) -> Context:
-        """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
-        blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
-        return Context(tuple(block.attn2.project(context) for block in blocks))
 
     def forward(
         self,
@@ -160,9 +174,7 @@ class UNet(nn.Module):
         published model.
         """
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
-        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
-        if self.config.added_dim is not None:
-            embedding = embedding + self.label_emb(added)
+        embedding = self.embed(timesteps, added, x.dtype)
         skips: list[Tensor] = []
         for block in self.input_blocks:
             x = block(x, embedding, layers)

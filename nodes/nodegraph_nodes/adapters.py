@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from nodegraph import File, Help, Range, Run, node
-from nodegraph_nodes.types import Patch, TextEncoder, UNetModel
+from nodegraph import File, Help, Range, Reads, Resource, Run, node
+from nodegraph.spec import under
+from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
+from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.controlnet import ControlNetGuide
 
 Strength = Annotated[float, Range(-10, 10)]
 
@@ -30,7 +37,6 @@ def load_lora(
     """Put a LoRA, or one of its kin, on a model. Several follow each other."""
     import torch
 
-    from nodegraph_diffusion.checkpoint import CheckpointError
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.lora.patch import read_lora, unmatched
     from nodegraph_diffusion.unet import UNet
@@ -52,3 +58,64 @@ def load_lora(
         replace(unet, patches=(*unet.patches, Patch.of(file, strength_unet))) if strength_unet else unet,
         replace(text_encoder, patches=(*text_encoder.patches, Patch.of(file, strength_text))) if strength_text else text_encoder,
     )
+
+
+def find_control(text: str, base: Path) -> Resource:
+    """The ControlNet that `text` names, a file or a diffusers folder. Reads headers only. Raises ValueError for anything else."""
+    try:
+        found = detect_control(under(base, text))
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
+
+
+@node("LoadControlNet")
+def load_control_net(
+    file: Annotated[ControlFile, Reads(find_control), Help("a .safetensors file or a diffusers folder")],
+    unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
+) -> ControlNetModel:
+    """Open a ControlNet."""
+    if file.difference and unet is None:
+        raise ValueError(f"{file.path} holds differences from a UNet: give the UNet that it is for as 'unet'")
+    return ControlNetModel.of(file, unet if file.difference else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Guided:
+    """What `ApplyControlNet` adds to a UNet."""
+
+    control_net: ControlNetModel
+    image: Image
+    strength: float
+    start: float
+    end: float
+
+    def load(self, run: Run) -> ControlNetGuide:
+        from nodegraph_diffusion.controlnet import ControlNetGuide
+
+        return ControlNetGuide(self.control_net.load(run), self.image.pixels, self.strength, self.start, self.end)
+
+
+@node("ApplyControlNet")
+def apply_control_net(
+    unet: UNetModel,
+    control_net: ControlNetModel,
+    image: Annotated[Image, Help("the hint: edges, depth, a pose, as the ControlNet was trained to see it")],
+    strength: Annotated[float, Range(0, 10), Help("how much it counts; 0 is none")] = 1.0,
+    start: Annotated[float, Range(0, 1), Help("the part of the sampling from which it counts")] = 0.0,
+    end: Annotated[float, Range(0, 1), Help("the part of the sampling up to which it counts")] = 1.0,
+) -> UNetModel:
+    """Guide a UNet by a picture. Several ControlNets add up."""
+    theirs, ours = control_net.file.config, unet.checkpoint.unet
+    if (theirs.context_dim, theirs.model_channels, theirs.channel_mult) != (
+        ours.context_dim,
+        ours.model_channels,
+        ours.channel_mult,
+    ):
+        raise ValueError(
+            f"control_net: expected one for a UNet of {ours.model_channels} channels and prompts of width {ours.context_dim}, "
+            f"found one for {theirs.model_channels} and {theirs.context_dim}. Give one made for this family of models"
+        )
+    if strength == 0 or start >= end:
+        return unet
+    return replace(unet, controls=(*unet.controls, _Guided(control_net, image, strength, start, end)))

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from nodegraph import Run
     from nodegraph_diffusion.checkpoint import Checkpoint
+    from nodegraph_diffusion.checkpoint.control import ControlFile
     from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
     from nodegraph_diffusion.prompt import Reader
@@ -185,6 +187,38 @@ class UNetModel(ModelPart):
 
         dtype = torch.float32 if run.dtype == "auto" else getattr(torch, run.dtype)
         return patched(run, self.files, "unet", dtype, self.patches, lambda: load_unet(self.checkpoint, run.device, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class ControlNetModel:
+    """A ControlNet on disk, in the state (bytes, mtime in ns) in which it was opened; `base` is the UNet that it differs from."""
+
+    file: ControlFile
+    state: tuple[tuple[int, int], ...]
+    base: UNetModel | None = None
+
+    @classmethod
+    def of(cls, file: ControlFile, base: UNetModel | None = None) -> ControlNetModel:
+        """The files as they are now. Raises OSError where one is gone."""
+        stats = [path.stat() for path in file.files]
+        return cls(file, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats), base)
+
+    def load(self, run: Run) -> ControlNet:
+        """On the run's device, in its dtype. Raises ValueError where the files do not hold it, or changed."""
+        import torch
+
+        from nodegraph_diffusion.checkpoint import CheckpointError
+        from nodegraph_diffusion.checkpoint.control import load_control
+
+        if ControlNetModel.of(self.file, self.base).state != self.state:
+            raise ValueError(f"the files of the ControlNet {self.file.path} were changed during the run. Run again")
+        dtype = torch.float32 if run.dtype == "auto" else getattr(torch, run.dtype)
+        base = None if self.base is None else self.base.load(run)
+        key = ("control", self.file.path, self.state, run.device, str(dtype), None if base is None else id(base))
+        try:
+            return run.resident(key, lambda: load_control(self.file, run.device, dtype, base))
+        except CheckpointError as error:
+            raise ValueError(str(error)) from error
 
 
 class VAE(ModelPart):

@@ -28,7 +28,7 @@ KNOWN_UNUSED = re.compile(
     r"|first_stage_model\.loss\..*"  # the autoencoder's discriminator
     r"|.*\.position_ids"  # 0 to 76
     r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, but for SDXL's second encoder
-    r"|v_pred|ztsnr|edm_mean|edm_std"  # marks of what the model was trained to predict
+    r"|v_pred|ztsnr|edm_mean|edm_std|difference"  # marks: what the model predicts, what a ControlNet's file holds
 )
 
 # What a file is that is none of ours, by the first of these that one of its keys begins with; the second list, without a UNet.
@@ -148,8 +148,12 @@ def _schedule(path: Path, tensors: Mapping[str, TensorInfo], kind: Kind, unet: U
     return NoiseSchedule(), "it predicts noise"
 
 
-def _unet_config(shapes: _Shapes) -> UNetConfig:
-    prefix = PREFIXES["sd1"]["unet"]  # the same in all
+def encoder_config(path: Path, tensors: Mapping[str, TensorInfo], prefix: str) -> UNetConfig:
+    """The sizes of a UNet of which only the half that goes down is there, below `prefix`. Raises CheckpointError, ValueError."""
+    return _unet_config(_Shapes(path, tensors), prefix, whole=False)
+
+
+def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: bool = True) -> UNetConfig:
     model_channels, in_channels, _, _ = shapes.get(f"{prefix}input_blocks.0.0.weight", 4)
     levels: list[list[int]] = [[]]
     depths: list[int] = [0]
@@ -174,7 +178,7 @@ def _unet_config(shapes: _Shapes) -> UNetConfig:
     added = f"{prefix}label_emb.0.0.weight"
     return UNetConfig(
         in_channels=in_channels,
-        out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0],
+        out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0] if whole else in_channels,
         model_channels=model_channels,
         channel_mult=tuple(_multiple(widths[-1] if widths else 0, model_channels) for widths in levels),
         num_res_blocks=len(levels[0]),

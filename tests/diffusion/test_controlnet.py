@@ -1,0 +1,164 @@
+"""ControlNets compute what diffusers' do, from every layout, and guide a UNet by as much as they are told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.control import control_modules, detect_control, load_control
+from nodegraph_diffusion.checkpoint.names import rename
+from nodegraph_diffusion.config import UNetConfig
+from nodegraph_diffusion.controlnet import ControlNet, ControlNetGuide, fitted
+from nodegraph_diffusion.denoiser import UNetDenoiser
+from nodegraph_diffusion.schedule import NoiseSchedule
+from tests import synthetic
+from tests.diffusion import small
+from tests.diffusion.test_unet import CONTEXT, SD2, TIMESTEPS
+
+X, HINT = small.noise(2, 4, 8, 8), small.noise(2, 64, 64, 3).sigmoid()
+
+
+def our_control(config: UNetConfig = small.UNET) -> ControlNet:
+    network = ControlNet(config).eval().requires_grad_(False)
+    synthetic.fill(network)
+    return network
+
+
+def theirs(config: UNetConfig) -> diffusers.ControlNetModel:
+    widths = [mult * config.model_channels for mult in config.channel_mult]
+    network = diffusers.ControlNetModel(
+        block_out_channels=widths,
+        down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in config.transformer_depth],
+        layers_per_block=config.num_res_blocks,
+        cross_attention_dim=config.context_dim,
+        attention_head_dim=config.num_heads or [width // config.head_channels for width in widths],
+        use_linear_projection=config.linear_projection,
+        norm_num_groups=config.norm_groups,
+    )
+    synthetic.fill(network)
+    return network.eval().requires_grad_(False)
+
+
+def write(folder: Path, state: dict[str, Tensor], prefix: str = "control_model.") -> Path:
+    file = folder / "control.safetensors"
+    save_file({prefix + key: value.contiguous() for key, value in state.items()}, file)
+    return file
+
+
+def assert_close(ours: tuple[tuple[Tensor, ...], Tensor], skips: list[Tensor], middle: Tensor) -> None:
+    for result, expected in zip((*ours[0], ours[1]), (*skips, middle), strict=True):
+        assert small.difference(result, expected) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize("changes", [{}, SD2], ids=["sd1", "sd2"])
+def test_a_folder_of_diffusers_opens_here_and_computes_the_same(tmp_path, changes):
+    reference = theirs(dataclasses.replace(small.UNET, **changes))
+    reference.save_pretrained(tmp_path / "control")
+    found = detect_control(tmp_path / "control")
+    assert (found.layout, found.difference) == ("diffusers", False)
+    network = load_control(found, "cpu", torch.float32)
+    expected = reference(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT.movedim(-1, 1), return_dict=False)
+    assert_close(network(X, HINT.movedim(-1, 1), TIMESTEPS, CONTEXT), *expected)
+
+
+@pytest.mark.parametrize("prefix", ["control_model.", ""])
+def test_a_file_of_the_authors_layout_is_loaded_exactly(tmp_path, prefix):
+    found = detect_control(write(tmp_path, our_control().state_dict(), prefix))
+    assert found.config == small.UNET
+    loaded, expected = load_control(found, "cpu", torch.float32).state_dict(), our_control().state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
+
+
+def test_the_published_layout_is_the_networks_key_by_key():
+    with torch.device("meta"):
+        network = ControlNet(UNetConfig())
+    ours = {f"control_model.{key}": list(value.shape) for key, value in network.state_dict().items()}
+    assert ours == synthetic.read_layout("controlnet-sd15-ldm")
+
+
+def test_every_tensor_of_diffusers_has_a_name_here():
+    table = control_modules(small.UNET)
+    assert {rename(key, table) for key in our_control().state_dict()} == theirs(small.UNET).state_dict().keys()
+
+
+def test_differences_are_added_to_the_unet_they_are_from(tmp_path):
+    unet, whole = small.our_unet(), our_control().state_dict()
+    base = unet.state_dict()
+    state = {key: value - base[key] if key in base else value for key, value in whole.items()}
+    found = detect_control(write(tmp_path, {**state, "difference": torch.ones(())}, ""))
+    assert found.difference
+    network = load_control(found, "cpu", torch.float32, unet)
+    assert all(torch.allclose(value, whole[key], atol=1e-6) for key, value in network.state_dict().items())
+    assert all(torch.equal(value, base[key]) for key, value in small.our_unet().state_dict().items())
+    with pytest.raises(ValueError, match="holds differences from a UNet: give the UNet"):
+        load_control(found, "cpu", torch.float32)
+
+
+def test_diffusers_unet_is_guided_alike():
+    reference, unet = small.reference_unet(), small.our_unet()
+    from nodegraph_diffusion.checkpoint.names import unet_modules
+
+    weights, table = reference.state_dict(), unet_modules(small.UNET)
+    unet.load_state_dict({key: weights[rename(key, table)] for key in unet.state_dict()})
+    skips, middle = our_control()(X, HINT.movedim(-1, 1), TIMESTEPS, CONTEXT)
+    expected = reference(
+        X, TIMESTEPS, CONTEXT, down_block_additional_residuals=list(skips), mid_block_additional_residual=middle
+    ).sample
+    assert small.difference(unet(X, TIMESTEPS, CONTEXT, None, (skips, middle)), expected) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize(("start", "end", "counts"), [(0.0, 1.0, True), (0.0, 0.1, False), (0.9, 1.0, False)])
+def test_it_counts_between_start_and_end_only(start, end, counts):
+    unet, schedule = small.our_unet(), NoiseSchedule()
+    guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start, end)
+    sigma = float(schedule.sigma(500))
+    plain = UNetDenoiser(unet, schedule, CONTEXT[:1])(X, sigma)
+    guided = UNetDenoiser(unet, schedule, CONTEXT[:1], controls=[guide])(X, sigma)
+    assert torch.equal(plain, guided) is not counts
+
+
+def test_strength_scales_the_residuals_and_several_add_up():
+    once = ControlNetGuide(our_control(), HINT, 1.0)(X, TIMESTEPS, CONTEXT, None)
+    half = ControlNetGuide(our_control(), HINT, 0.5)(X, TIMESTEPS, CONTEXT, None)
+    assert_close(half, [skip / 2 for skip in once[0]], once[1] / 2)
+    unet, schedule, network = small.our_unet(), NoiseSchedule(), our_control()
+    halves = [ControlNetGuide(network, HINT, 0.5) for _ in range(2)]
+    both = UNetDenoiser(unet, schedule, CONTEXT, controls=halves)(X, 3.0)
+    assert (
+        small.difference(both, UNetDenoiser(unet, schedule, CONTEXT, controls=[ControlNetGuide(network, HINT, 1.0)])(X, 3.0)) < 1e-4
+    )
+
+
+def test_a_hint_is_cut_about_its_centre_and_resized():
+    wide = torch.arange(12.0).reshape(1, 1, 12, 1).expand(1, 4, 12, 3)
+    assert fitted(wide, (4, 4))[0, 0, 0].tolist() == [4, 5, 6, 7]
+    assert fitted(wide, (8, 8))[0, 0, 0].tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, "a file of other tensors"),
+        ({"input_hint_block.0.weight": torch.ones(16, 3, 3, 3)}, "expected a tensor 'input_blocks.0.0.weight'"),
+        ({}, "no tensor"),
+    ],
+)
+def test_other_files_are_named(tmp_path, state, said):
+    with pytest.raises(CheckpointError, match=r"control\.safetensors: expected ") as caught:
+        detect_control(write(tmp_path, state, ""))
+    assert said in str(caught.value)
+
+
+def test_a_file_that_lacks_a_tensor_is_named(tmp_path):
+    state = our_control().state_dict()
+    del state["middle_block_out.0.bias"]
+    with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias, ...\)"):
+        load_control(detect_control(write(tmp_path, state)), "cpu", torch.float32)

@@ -1,0 +1,79 @@
+"""A LoRA, a ControlNet and a mixed prompt on the full-size Stable Diffusion 1.5 compute what ComfyUI 0.3.64 computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint.control import detect_control
+from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
+from nodegraph_nodes.conditioning import average_conditioning
+from nodegraph_nodes.latent import empty_latent, noise
+from nodegraph_nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.types import Conditioning, TextEncoder, UNetModel
+from tests import synthetic
+from tests.diffusion.test_reference_families import DATA, NEGATIVE, PROMPT, Place, assert_same
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def write(folder: Path, layout: str) -> Path:
+    path = folder / f"{layout}.safetensors"
+    synthetic.write(synthetic.read_layout(layout), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    path = write(tmp_path_factory.mktemp("sd15"), "sd15-ldm")
+    yield Place(path)
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    return load_file(DATA / "comfyui-adapters.safetensors")
+
+
+def encode(place: Place, text_encoder: TextEncoder) -> tuple[Conditioning, Conditioning]:
+    positive, negative = (text_encode(text_encoder, text, run=place.run) for text in (PROMPT, NEGATIVE))
+    return positive, negative
+
+
+def sample(place: Place, unet: UNetModel, prompts: tuple[Conditioning, Conditioning], steps: int) -> Tensor:
+    latent = empty_latent(place.model().vae, 64, 64)
+    denoiser = unet_denoise(unet, *prompts, cfg=3.0, run=place.run)
+    drawn = noise(latent, 7, "sequential")
+    return sampler(denoiser, latent, drawn, sampler="euler", schedule="normal", steps=steps, run=place.run).samples / 0.18215
+
+
+def test_every_reference_has_its_case(reference):
+    assert reference.keys() == {"lora/0.8_0.6", "controlnet/1.0", "conditioning/average"}
+
+
+def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
+    model = place.model()
+    before = sample(place, model.unet, encode(place, model.text_encoder), 1)
+    file = write(tmp_path, "lora-kohya-sd15")
+    adapted = load_lora(model.unet, model.text_encoder, file, 0.8, 0.6, run=place.run)
+    assert_same(sample(place, adapted.unet, encode(place, adapted.text_encoder), 3), reference["lora/0.8_0.6"])
+    assert torch.equal(sample(place, model.unet, encode(place, model.text_encoder), 1), before)
+
+
+def test_controlnet(place, reference, tmp_path):
+    model = place.model()
+    control = load_control_net(detect_control(write(tmp_path, "controlnet-sd15-ldm")))
+    unet = apply_control_net(model.unet, control, place.image, 1.0)
+    assert_same(sample(place, unet, encode(place, model.text_encoder), 4), reference["controlnet/1.0"])
+
+
+def test_average(place, reference):
+    model = place.model()
+    positive, negative = encode(place, model.text_encoder)
+    mixed = average_conditioning(positive, negative, 0.6)
+    assert_same(sample(place, model.unet, (mixed, negative), 3), reference["conditioning/average"])
