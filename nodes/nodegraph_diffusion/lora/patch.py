@@ -83,7 +83,8 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
     """A network like `network` with the changes of `files`, each at its strength, in their order.
 
     It shares every tensor that they leave alone; `network` stays as it is, to the last bit. What a file changes that the
-    network does not have is left out. Weights are changed in float32 and brought back to the network's dtype.
+    network does not have is left out. Weights are changed in float32 and brought back to the network's dtype; those of a text
+    encoder are rounded to float16 first, since ComfyUI keeps text encoders so and files are tuned by what it shows.
     """
     modules = _modules(network)
     state = dict(network.state_dict())
@@ -95,7 +96,8 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
                     _change(changes, state, modules[module], {role: tensors.tensor(key) for role, key in roles.items()}, strength)
     for key, value in changes.items():
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-        state[key] = value.to(state[key].dtype, memory_format=layout)
+        rounded = value.half() if isinstance(network, CLIPTextModel) else value
+        state[key] = rounded.to(state[key].dtype, memory_format=layout)
     with torch.device("meta"):
         copy = type(network)(network.config)
     copy.load_state_dict(state, assign=True)
