@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from nodegraph.cache import Cache
 from nodegraph.checking import build_graph
+from nodegraph.collector import without_collector
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.events import Event, Notice
 from nodegraph.explain import Explained, explain
@@ -142,8 +143,9 @@ class Engine:
     ) -> Graph:
         self.plugins.require_sound()
         given = [Override(name, value) for name, value in (params or {}).items()]
-        graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
-        file_names(graph, self.plugins.codecs)
+        with without_collector():
+            graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
+            file_names(graph, self.plugins.codecs)
         return graph
 
     def _keys(self, graph: Graph) -> Keys:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nodegraph.collector import without_collector
 from nodegraph.errors import NodegraphError
 from nodegraph.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.graph import GraphNode, Input, Many, Output, Value, Wire
@@ -89,17 +90,18 @@ class Executor:
                 self._consumers[source] += 1
 
     def execute(self) -> None:
-        for name in self.plan.names("pruned"):
-            self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
-        for name in self._outputs:
-            self._want(name, _Need.RESULT)
         try:
+            with without_collector():  # for what is there already
+                for name in self.plan.names("pruned"):
+                    self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
+                for name in self._outputs:
+                    self._want(name, _Need.RESULT)
+                self._look_round()
             while True:
-                while self._agenda:
-                    self._look_at(heapq.heappop(self._agenda)[1])
+                self._look_round()
                 if self._around.cancelled.is_set():
                     raise stopped()
-                if not self._lanes.busy and (not self._lanes.waiting or self._stopping):
+                if not self._lanes.busy and not self._lanes.waiting:
                     break
                 self._take(*self._lanes.next())  # no name for these: what a finished node was given could not go
         except KeyboardInterrupt:
@@ -123,6 +125,10 @@ class Executor:
 
     def _schedule(self, name: str) -> None:
         heapq.heappush(self._agenda, (self._order[name], name))
+
+    def _look_round(self) -> None:
+        while self._agenda:
+            self._look_at(heapq.heappop(self._agenda)[1])
 
     def _look_at(self, name: str) -> None:
         """Take a node as far as it can go now: found, waiting for others, or ready to run."""
@@ -227,6 +233,8 @@ class Executor:
         self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices)
         self._around.emit(NodeFailed(name, error))
         self._failure = self._failure or error
+        if self._stopping:
+            self._lanes.withdraw()
         self._settle(name)
 
     def _finish(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -14,6 +15,9 @@ R = TypeVar("R")
 
 WORKERS = min(8, (os.cpu_count() or 1) + 2)
 """How many nodes that compute without tensors run at once: reading and decoding files waits more than it computes."""
+
+HANDED = 8 * WORKERS
+"""How many of these are handed to the threads at once: those that do little then run one after another, and nobody waits."""
 
 
 class Lanes(Generic[T, R]):
@@ -61,6 +65,15 @@ class Lanes(Generic[T, R]):
         item, result = self._finished.get()
         return item, result
 
+    def withdraw(self) -> None:
+        """Start nothing more of what was added; what runs goes on."""
+        self._plain.clear()
+        self._numeric.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._tasks.get_nowait()
+                self._running_plain -= 1
+
     def done(self, *, numeric: bool) -> None:
         """Note that an item which `next` gave from a thread has been dealt with."""
         if numeric and self._running_numeric:
@@ -70,8 +83,7 @@ class Lanes(Generic[T, R]):
 
     def close(self) -> None:
         """Let what runs come to its end, and start nothing more."""
-        self._plain.clear()
-        self._numeric.clear()
+        self.withdraw()
         self._numeric_tasks.put(None)
         for _ in range(WORKERS):
             self._tasks.put(None)
@@ -88,7 +100,7 @@ class Lanes(Generic[T, R]):
         if self._numeric and not self._running_numeric:
             self._running_numeric = True
             self._numeric_tasks.put(self._take_numeric())
-        while self._plain and self._running_plain < WORKERS:
+        while self._plain and self._running_plain < HANDED:
             self._running_plain += 1
             self._tasks.put(self._plain.popleft())
 
