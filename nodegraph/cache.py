@@ -10,8 +10,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from nodegraph.codecs import Codec, Codecs
 from nodegraph.store import Lost, Record, Store, Stored, StoreInfo
@@ -25,8 +25,7 @@ KEPT_WITHOUT_CODEC: Final = 8
 """How many nodes' results that cannot be stored, and whose size nobody knows, are held."""
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """What made a result: node type, workflow, node, how long it took, what it had to say, and on which kind of machine."""
 
     type: str
@@ -37,18 +36,16 @@ class Made:
     machine: str = ""
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A result that is there: its content key, what made it, the digest of the value of each port, and what of it is on disk."""
 
     key: str
     made: Made
     digests: Mapping[str, str]
-    stored: Mapping[str, Stored] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     values: Mapping[str, Any]
     digests: Mapping[str, str]
     made: Made

@@ -11,8 +11,7 @@ import functools
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from nodegraph.collector import without_collector
 from nodegraph.errors import NodegraphError
@@ -29,8 +28,7 @@ Delivery = Callable[[Output, Stored | None, Callable[[], Any]], None]
 NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
 
 
-@dataclass(frozen=True)
-class NodeReport:
+class NodeReport(NamedTuple):
     """What became of a node. "skipped": the run ended before its turn.
 
     `key` is the static key, or without one the content key; `content` is the key that its result is filed under, None if it is not.

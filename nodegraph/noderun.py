@@ -7,9 +7,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeVar
 
 import pluggy
 
@@ -27,6 +28,8 @@ from nodegraph.spec import Run
 
 T = TypeVar("T")
 
+NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -42,8 +45,7 @@ class Surroundings:
     machine: str = ""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A node that is to run: its arguments, its content key, the files that are in the key, and the ports that are wanted.
 
     Without a key the result is not kept; `unkept` says why, where that is the node's own doing.
@@ -53,21 +55,20 @@ class Task:
     arguments: Mapping[str, Any]
     key: str | None
     workflow: str
-    files: Mapping[Path, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = NOTHING
     wanted: frozenset[str] = frozenset()
     unkept: str | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a task: values and digests by port, or the hit that another process left meanwhile, or the error.
 
     `kept`: the result was put under the content key. `changed`: a file that the node reads changed while it ran.
     """
 
     seconds: float
-    values: Mapping[str, Any] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = NOTHING
+    digests: Mapping[str, str] = NOTHING
     notices: tuple[str, ...] = ()
     kept: bool = False
     changed: bool = False

@@ -70,7 +70,7 @@ class RunRecord:
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
         form = self.forms.get(name)
-        about = {"type": self.graph.nodes[name].spec.name, **vars(report)}
+        about = {"type": self.graph.nodes[name].spec.name, **report._asdict()}
         return about if form is None else {**about, "form": written(form)}
 
 
