@@ -171,8 +171,11 @@ class Engine:
             self._on_event(event)
         elif isinstance(event, Notice) and event.node is None:
             warnings.warn(event.message, RuntimeWarning, stacklevel=2)  # trouble with the cache, and nobody listens
+        hook = self.plugins.manager.hook.on_event
+        if not hook.get_hookimpls():
+            return
         try:
-            self.plugins.manager.hook.on_event(event=event)
+            hook(event=event)
         except Exception as error:
             warnings.warn(f"a plugin's on_event failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
 
