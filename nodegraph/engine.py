@@ -161,7 +161,9 @@ class Engine:
     def _surroundings(self) -> Surroundings:
         hook = self.plugins.manager.hook
         machine = kind_of_machine(hook)
-        return Surroundings(self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, machine)
+        return Surroundings(
+            self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, self.plugins.owner, machine
+        )
 
     def _within(self, name: str) -> Path | None:
         return None if self.cache_dir is None else self.cache_dir / name

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from nodegraph.collector import without_collector
-from nodegraph.errors import NodegraphError
+from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.graph import GraphNode, Input, Many, Output, Value, Wire
 from nodegraph.lanes import Lanes
@@ -32,6 +32,7 @@ class NodeReport(NamedTuple):
     """What became of a node. "skipped": the run ended before its turn.
 
     `key` is the static key, or without one the content key; `content` is the key that its result is filed under, None if it is not.
+    `error` says why it failed.
     """
 
     status: NodeStatus
@@ -39,6 +40,7 @@ class NodeReport(NamedTuple):
     key: str | None = None
     content: str | None = None
     notices: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class _Need(enum.IntEnum):
@@ -98,7 +100,7 @@ class Executor:
             while True:
                 self._look_round()
                 if self._around.cancelled.is_set():
-                    raise stopped()
+                    self._lanes.withdraw()  # what runs goes on to its next step or its end
                 if not self._lanes.busy and not self._lanes.waiting:
                     break
                 self._take(*self._lanes.next())  # no name for these: what a finished node was given could not go
@@ -107,6 +109,8 @@ class Executor:
             raise
         finally:
             self._lanes.close()
+        if self._around.cancelled.is_set():
+            raise stopped()
         if self._failure is not None:
             raise self._failure
 
@@ -209,7 +213,7 @@ class Executor:
             self._found(name)
             return
         if outcome.error is not None:
-            self._fail(name, outcome)
+            self._fail(name, outcome, outcome.error)
             return
         if outcome.changed:
             self.known.taint(name)
@@ -221,14 +225,11 @@ class Executor:
         self._around.emit(NodeFinished(name, outcome.seconds))
         self._finish(name)
 
-    def _fail(self, name: str, outcome: Outcome) -> None:
-        error = outcome.error
-        if not isinstance(error, NodegraphError):
-            assert error is not None
-            raise error
-        if self._around.cancelled.is_set():
-            raise error
-        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices)
+    def _fail(self, name: str, outcome: Outcome, error: NodegraphError) -> None:
+        if isinstance(error, Cancelled):
+            self._around.cancelled.set()
+            return
+        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices, str(error))
         self._around.emit(NodeFailed(name, error))
         self._failure = self._failure or error
         if self._stopping:

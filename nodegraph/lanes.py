@@ -29,7 +29,7 @@ class Lanes(Generic[T, R]):
 
     def __init__(self, work: Callable[[T], R]) -> None:
         self._work = work
-        self._finished: queue.SimpleQueue[tuple[T, R]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[T, R] | BaseException] = queue.SimpleQueue()
         self._plain: deque[T] = deque()
         self._numeric: list[tuple[str | None, T]] = []
         self._running_plain = 0
@@ -57,13 +57,15 @@ class Lanes(Generic[T, R]):
         return bool(self._plain or self._numeric)
 
     def next(self) -> tuple[T, R]:
-        """Wait until an item is done with. Call it while something runs or waits."""
+        """Wait until an item is done with. Call it while something runs or waits. Raises what `work` raised."""
         if not self.busy and len(self._plain) + len(self._numeric) == 1:
             item = self._plain.pop() if self._plain else self._take_numeric()
             return item, self._work(item)
         self._start()
-        item, result = self._finished.get()
-        return item, result
+        finished = self._finished.get()
+        if isinstance(finished, BaseException):
+            raise finished
+        return finished
 
     def withdraw(self) -> None:
         """Start nothing more of what was added; what runs goes on."""
@@ -112,5 +114,8 @@ class Lanes(Generic[T, R]):
     def _run(self, tasks: queue.SimpleQueue[T | None]) -> None:
         """What a thread does."""
         while (item := tasks.get()) is not None:
-            self._finished.put((item, self._work(item)))
+            try:
+                self._finished.put((item, self._work(item)))
+            except BaseException as error:  # a thread that dies is waited for without end
+                self._finished.put(error)
             del item  # what it holds may be let go before the next one comes

@@ -33,7 +33,11 @@ NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the engine lends to a run. `machine` tells machines apart on which the same computation may round in another way."""
+    """What the engine lends to a run.
+
+    `owner` names the plugin that a module is a part of. `machine` tells machines apart on which the same computation may round in
+    another way.
+    """
 
     cache: Cache
     hook: pluggy.HookRelay
@@ -42,6 +46,7 @@ class Surroundings:
     numerics: Callable[[], Numerics]
     emit: Callable[[Event], None]
     cancelled: threading.Event
+    owner: Callable[[str], str | None] = lambda module: None
     machine: str = ""
 
 
@@ -73,11 +78,14 @@ class Outcome(NamedTuple):
     kept: bool = False
     changed: bool = False
     hit: Hit | None = None
-    error: BaseException | None = None
+    error: NodegraphError | None = None
 
 
 def run_node(task: Task, around: Surroundings) -> Outcome:
-    """Run a node and keep its result. Errors are in the outcome, not raised; may be called from any thread."""
+    """Run a node and keep its result; may be called from any thread.
+
+    Errors are in the outcome, not raised, whatever kind they are of: only Ctrl-C, which the main thread hears, is no node's doing.
+    """
     run = NodeRun(task.node, around, task.files)
     started = time.perf_counter()
     try:
@@ -91,7 +99,9 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
             return _kept(task, values, seconds, run, around)
     except Cancelled as error:
         return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error)
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
         failure = NodeError(task.node.name, task.node.spec.name, _said(task.node, error, around), task.node.where)
         failure.__cause__ = error
         return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=failure)
@@ -191,30 +201,42 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -
     except Exception as error:
         if not _is_out_of_memory(error, around):
             raise
+    # here and not above, where the error would still hold what the function had in hand
     around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
     around.cache.free()
     around.residents.clear()
     around.hook.free_memory()
-    return node.spec.function(**arguments)
+    try:
+        return node.spec.function(**arguments)
+    except Exception as error:
+        if _is_out_of_memory(error, around):
+            raise MemoryError(f"twice ({_line(error)})") from error
+        raise
 
 
 def _is_out_of_memory(error: BaseException, around: Surroundings) -> bool:
     return isinstance(error, MemoryError) or bool(around.hook.is_out_of_memory(error=error))
 
 
-def _said(node: GraphNode, error: Exception, around: Surroundings) -> str:
+def _said(node: GraphNode, error: BaseException, around: Surroundings) -> str:
     """What went wrong, for people, and what to do next."""
     plugin = node.origin.plugin
     if isinstance(error, Broken):
         return f"{error}. Nothing of it is kept; look at its inputs, or tell those who wrote plugin '{plugin}'"
-    if _is_out_of_memory(error, around):
-        return f"memory ran out, twice ({_line(error)}). Give it less at once, or another --device or --dtype"
+    if isinstance(error, MemoryError):
+        return f"memory ran out, {_line(error)}. Give it less at once, or another --device or --dtype"
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = ""
+    for frame, line in traceback.walk_tb(
+        error.__traceback__
+    ):  # the innermost plugin is the one to ask: a sampler that a node calls
+        owner = around.owner(frame.f_globals.get("__name__", ""))
+        if owner is not None:
+            plugin, place = owner, f" ({frame.f_code.co_filename}:{line})"
     return (
-        f"{type(error).__name__}: {_line(error)} ({frame.filename}:{frame.lineno}). If its inputs are right, this is a mistake "
-        f"in plugin '{plugin}'; -v shows the whole way there"
+        f"{type(error).__name__}: {_line(error)}{place}. If its inputs are right, this is a mistake in plugin '{plugin}'; "
+        f"-v shows the whole way there"
     )
 
 
