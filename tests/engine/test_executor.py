@@ -264,6 +264,40 @@ def test_an_unexpected_error_names_the_line_and_the_plugin(engine: Engine) -> No
         engine.run(workflow_of("Fails", how="key"))
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "in a thread"])
+def test_a_node_that_would_end_the_program_fails_like_any_other(engine: Engine, beside: bool) -> None:
+    workflow = workflow_of("Fails", how="exit")
+    if beside:
+        for i in range(3):
+            workflow.output(f"other{i}", workflow.add("Number", value=i))
+    with pytest.raises(NodeError, match=r"SystemExit: 3 .* this is a mistake in plugin 'stubs'"):
+        engine.run(workflow)
+
+
+def test_an_interrupt_that_a_node_raises_in_a_thread_does_not_hang_the_run(engine: Engine) -> None:
+    workflow = workflow_of("Fails", how="interrupt")
+    for i in range(3):
+        workflow.output(f"other{i}", workflow.add("Number", value=i))
+    with pytest.raises(NodeError, match="KeyboardInterrupt"):
+        engine.run(workflow)
+
+
+def test_nodes_that_want_the_same_model_run_together(
+    make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]
+) -> None:
+    workflow = Workflow("two models")
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        models.append(workflow.add("Load", name=f"load_{name}", path=tmp_path / name))
+    for i in range(3):
+        for name, model in zip("ab", models, strict=True):
+            workflow.output(f"{name}{i}", workflow.add("Use", name=f"{name}{i}", model=model.model, text=str(i)))
+    make_engine().run(workflow)
+    order = [event.node[0] for event in events if isinstance(event, NodeStarted) and not event.node.startswith("load")]
+    assert "".join(order) in ("aaabbb", "bbbaaa")
+
+
 def test_a_failure_is_not_kept_and_what_was_finished_is(engine: Engine) -> None:
     workflow = diamond()
     workflow.output("broken", workflow.add("Fails", name="fails", value=workflow.add("Number", name="other")))

@@ -139,6 +139,12 @@ def weights(model: Model) -> str:
     return model.weights
 
 
+@node("Use", numeric=True)
+def use(model: Model, text: str = "") -> str:
+    """Computes with a model."""
+    return model.weights + text
+
+
 @node("Make")
 def make(text: str = "x", count: int = 1) -> Blob:
     """A blob of `count` items."""
@@ -198,6 +204,7 @@ def fails(value: Any = None, how: str = "value") -> float:
         "key": KeyError("surprise"),
         "memory": MemoryError(),
         "interrupt": KeyboardInterrupt(),
+        "exit": SystemExit(3),
     }[how]
 
 
