@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
+_FIXED: Final = frozenset({type(None), bool, int, float, str})  # nobody can change these in place
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -136,11 +138,21 @@ def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
             raise Broken(f"it changed its input '{port}' in place, which others may read")
     values = returned.by_port(task.node.spec, result)
     for port, value in values.items():
-        codec = around.cache.codec(value)
-        wrong = codec.check(value) if codec is not None and value is not None else None
+        wrong = _wrong(value, around.cache)
         if wrong:
             raise Broken(f"'{port}': {wrong}")
     return values
+
+
+def _wrong(value: Any, cache: Cache) -> str | None:
+    """What is wrong with a value, or with one in a list of values, by its codec."""
+    if value is None:
+        return None
+    codec = cache.codec(value)
+    if codec is not None:
+        return codec.check(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, (_wrong(part, cache) for part in parts)), None)
 
 
 def _kept(task: Task, values: dict[str, Any], seconds: float, run: NodeRun, around: Surroundings) -> Outcome:
@@ -184,14 +196,20 @@ def _digest(value: Any, port: str, task: Task, key: str | None, cache: Cache) ->
 
 
 def _versions(arguments: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
-    """What codecs offer to tell whether a value was changed in place, by port."""
-    versions = {}
-    for port, value in arguments.items():
-        codec = cache.codecs.for_type(type(value))
-        version = getattr(codec, "version", None)
-        if version is not None:
-            versions[port] = version(value)
-    return versions
+    """What tells whether a value was changed in place, by port."""
+    return {port: _version(value, cache) for port, value in arguments.items() if type(value) not in _FIXED}
+
+
+def _version(value: Any, cache: Cache) -> Any:
+    """What the codec offers; of a list or a mapping, what is in it."""
+    if type(value) in _FIXED:
+        return value
+    if isinstance(value, list):
+        return [_version(item, cache) for item in value]
+    if isinstance(value, dict):
+        return {key: _version(item, cache) for key, item in value.items()}
+    version = getattr(cache.codecs.for_type(type(value)), "version", None)
+    return None if version is None else version(value)
 
 
 def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -> Any:

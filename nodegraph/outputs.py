@@ -26,8 +26,8 @@ from nodegraph.store import Lost, Stored
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
 
 _LONGEST: Final = 80  # bytes that a placeholder contributes to a file's name
-_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,10}")
 
 
@@ -82,6 +82,8 @@ class Writer:
     def prepare(self) -> None:
         """Make the folders, and see that they take files. Raises OutputError: before anything expensive runs."""
         for place in sorted({self._place(name).parent for name in self._names}):
+            if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.folder)):
+                raise OutputError(f"[E211] {place} leads out of the output folder {self.folder}. Remove the link")
             try:
                 place.mkdir(parents=True, exist_ok=True)
                 probe = place / f".nodegraph-{os.urandom(4).hex()}.tmp"
@@ -89,8 +91,6 @@ class Writer:
                 probe.unlink()
             except OSError as error:
                 raise _unwritable(place, error) from error
-            if not place.resolve().is_relative_to(self.folder.resolve()):
-                raise OutputError(f"[E211] {place} leads out of the output folder {self.folder}. Remove the link")
 
     def write(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> list[Path]:
         """Write an output, replacing what an earlier run wrote there; the paths. `stored`: how its value is stored, if it is.
@@ -186,7 +186,7 @@ def _check(path: PurePosixPath, template: str) -> None:
     for part in path.parts:
         if _UNSAFE.search(part) or _RESERVED.fullmatch(part) or part != part.rstrip(". "):
             raise Unsafe(f"save: '{part}' is no file name on every platform. Folders are separated by /")
-        if len(part.encode()) > 200:
+        if len(part.encode(errors="replace")) > 200:
             raise Unsafe(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")
 
 
