@@ -247,7 +247,7 @@ def test_a_model_in_a_single_file(place):
 # --- bad input
 
 
-def refused(place, ran, *said, status):
+def assert_refused(place, ran, *said, status):
     """That a run ended with `status` and these words, no traceback, and nothing written."""
     assert ran.status == status, ran.stderr
     for part in said:
@@ -260,64 +260,66 @@ def refused(place, ran, *said, status):
 
 @pytest.mark.parametrize("name", ["img2img", "inpaint"])
 def test_a_missing_picture(place, name):
-    refused(place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2)
+    assert_refused(
+        place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2
+    )
 
 
 def test_a_missing_mask(place):
     (place.examples / "mask.png").unlink()
-    refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
+    assert_refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_file_that_is_no_picture(place, what):
     (place.folder / "text.png").write_text("no picture")
-    refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
+    assert_refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
 
 
 def test_a_folder_in_place_of_a_picture(place):
-    refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
+    assert_refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_truncated_picture(place, what):
     whole = (place.examples / "scene.png").read_bytes()
     (place.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
+    assert_refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
 
 
 @pytest.mark.parametrize(("sampler", "said"), [("euller", "Did you mean 'euler'?"), ("xyz", "'nodegraph samplers' lists them")])
 def test_an_unknown_sampler(place, sampler, said):
-    refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
+    assert_refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}"])
 def test_a_checkpoint_that_is_none(place, content):
     (place.folder / "other.safetensors").write_bytes(content)
     ran = place("txt2img", "model=other.safetensors")
-    refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
+    assert_refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
 
 
 def test_a_folder_that_is_no_model(place):
-    refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
+    assert_refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
 
 
 @pytest.mark.parametrize("model", ["nowhere.safetensors", "~nobody-of-this-name/model", "a" * 300, "builtin:tyni", ""])
 def test_a_checkpoint_that_is_not_there(place, model):
-    refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
+    assert_refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
 
 
 def test_a_truncated_checkpoint(place):
     copied = shutil.copytree(place.model, place.folder / "model")
     with (copied / "vae" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
         file.truncate(5000)
-    refused(place, place("txt2img", f"model={copied}"), "vae", "truncated", "Download or copy the file again", status=2)
+    assert_refused(place, place("txt2img", f"model={copied}"), "vae", "truncated", "Download or copy the file again", status=2)
 
 
 def test_a_checkpoint_without_one_of_its_tensors(place):
     copied = shutil.copytree(place.model, place.folder / "model")
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
-    refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
+    assert_refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
 
 
 @pytest.mark.parametrize(
@@ -338,13 +340,13 @@ def test_a_checkpoint_without_one_of_its_tensors(place):
     ],
 )
 def test_a_setting_that_is_wrong(place, setting, said):
-    refused(place, place("txt2img", setting), said, status=2)
+    assert_refused(place, place("txt2img", setting), said, status=2)
 
 
 def test_an_output_folder_that_cannot_be_written_is_told_before_anything_runs(place):
     (place.folder / "taken").write_text("a file")
     ran = place("txt2img", options=("--out", "taken/here"))
-    refused(place, ran, "cannot write", "taken", "--out", status=1)
+    assert_refused(place, ran, "cannot write", "taken", "--out", status=1)
     assert "done in" not in ran.stderr
 
 
@@ -354,7 +356,7 @@ def test_a_picture_that_does_not_fit_its_original(place):
     text = text.replace("nodes:\n", "nodes:\n  small: {use: LoadImage, path: ../small.png}\n")
     Image.new("RGB", (16, 24)).save(place.folder / "small.png")
     (place.folder / "workflows" / "mixed.yaml").write_text(text)
-    refused(
+    assert_refused(
         place, place("mixed"), "'result' (Composite) failed: expected two pictures of one size, found 16x24 and 43x37", status=1
     )
 
@@ -362,12 +364,12 @@ def test_a_picture_that_does_not_fit_its_original(place):
 def test_a_placeholder_that_there_is_not(place):
     text = (place.folder / "workflows" / "inpaint.yaml").read_text()
     (place.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
-    refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
+    assert_refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
 
 
 @pytest.mark.parametrize("option", [("--device", "quantum"), ("--device", "cuda:77"), ("--dtype", "float7")])
 def test_a_device_or_dtype_that_is_none(place, option):
-    refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
+    assert_refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
 
 
 def words_of(text):
