@@ -76,9 +76,9 @@ class Session:
         if self._records is not None:
             numeric = any(node.spec.numeric for node in self._graph.nodes.values())
             numerics = self._around.numerics() if numeric else None  # asked for the keys already
-            forms = plan.known.keys.forms
+            known = self._plan.known  # of the last plan, if a value went away
             record = RunRecord(
-                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, forms
+                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, known
             )
             with without_collector():
                 record.write(self._records)

@@ -58,7 +58,7 @@ def test_the_literal_that_changed(make_engine: Callable[..., Engine], weights: P
 def test_the_file_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     weights.write_text("v")
-    assert reasons(make_engine(), workflow(weights))["model"] == ("run", "path: the file's content changed")
+    assert reasons(make_engine(), workflow(weights))["model"] == ("run", "path file changed")
 
 
 def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], weights: Path) -> None:
