@@ -44,7 +44,7 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
     if name in plan.known.forced:
         return "it is forced, or below one that is"
     if before is not None:
-        difference = next(_differences(before, written(form)), None)
+        difference = next(differences(before, written(form)), None)
         if difference is not None:
             return difference
     links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
@@ -59,7 +59,7 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
     return "its result is no longer in the cache"
 
 
-def _differences(before: Written, now: Written) -> Iterator[str]:
+def differences(before: Written, now: Written) -> Iterator[str]:
     """What differs between two forms of a node, in words, what weighs most first."""
     if before.get("type") != now["type"]:
         (old, old_version), (new, new_version) = before["type"], now["type"]
