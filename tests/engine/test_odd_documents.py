@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph import Engine, Workflow, WorkflowError, inputs
 from nodegraph.plugins import Plugins
 
 WHOLE = """\
@@ -114,6 +114,25 @@ def test_tags_are_refused_before_they_are_counted(before: str) -> None:  # the p
     with pytest.raises(WorkflowError, match=r"\[E100\] tags mean nothing in a workflow\. Take '%TAG' away\.$") as caught:
         Workflow.parse(before + "".join(f"%TAG !a{i}! b\n" for i in range(100_000)) + "---\nnodegraph: 1\n")
     assert str(caught.value.problems[0].where).endswith(":2:1" if before else ":1:1")
+
+
+def test_thousands_of_dangling_links_are_told_without_comparing_all_names(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(name: str, known: object) -> str:
+        asked.append(name)
+        return f"Did you mean '{name}'?"
+
+    monkeypatch.setattr(inputs, "did_you_mean", counted)
+    lines = "".join(f"  node{i}: {{use: Plus, a: $nude{i}, b: $params.p{i}}}\n" for i in range(1000))
+    workflow = Workflow.parse(f"nodegraph: 1\nparams: {{q: 1}}\nnodes:\n{lines}outputs: {{o: $node1}}\n")
+    with pytest.raises(WorkflowError) as caught:
+        Engine(cache_dir=None, plugins=plugins).check(workflow)
+    assert len(caught.value.problems) == 2000
+    assert len(asked) == 100
+    assert "Did you mean 'nude0'?" in str(caught.value.problems[0])
 
 
 def test_a_large_file_is_refused_by_its_size_even_where_it_is_cut_in_a_character(tmp_path: Path) -> None:
