@@ -96,15 +96,18 @@ def test_lists_gather_the_values_of_links(engine: Engine) -> None:
     assert engine.run(workflow, targets=[total])[total] == 13.0
 
 
-def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine]) -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine], on_disk: bool) -> None:
     workflow = Workflow("chain")
     last = workflow.add("Number", name="first")
     for i in range(9_999):
         last = workflow.add("Plus", name=f"n{i}", a=last)
-    engine = make_engine(cache_dir=None)
+    engine = make_engine() if on_disk else make_engine(cache_dir=None)
     result = engine.run(workflow, targets=[last])
     assert result[last] == 9_999.0
     assert len(result.ran) == 10_000
+    again = (make_engine() if on_disk else engine).run(workflow, targets=[last])
+    assert (len(again.cached), len(again.pruned), again[last]) == (1, 9_999, 9_999.0)
 
 
 def test_an_impure_node_and_what_is_below_run_every_time(engine: Engine, events: list[Event]) -> None:
@@ -345,6 +348,62 @@ def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: 
     assert plan.actions == {"edited": "run", "below": "run"}
     path.write_text("after")
     assert engine.run(workflow, targets=[below])[below] == "after"
+
+
+def test_a_file_that_changes_and_changes_back_during_the_run_is_no_key(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    age(path)
+    engine = make_engine()
+    workflow = Workflow("w")
+    seen = workflow.add("Flicker", name="seen", path=str(path), text="two")
+    result = engine.run(workflow, targets=[seen])
+    assert (result[seen], path.read_text()) == ("two", "one")
+    assert "changed during the run" in result.notices[0].message
+    assert list(engine.cache.entries()) == []
+    assert make_engine().plan(workflow, targets=[seen]).actions == {"seen": "run"}
+
+
+def age(path: Path) -> None:
+    """Set a file's times to those of a file that nobody has touched for long, and wait until a change shows."""
+    os.utime(path, (0, 0))
+    probe = path.with_name("probe")
+    while probe.write_text("tick") and probe.stat().st_ctime_ns <= path.stat().st_ctime_ns:
+        pass
+
+
+def test_what_reads_on_in_its_files_is_opened_anew_where_they_are_others(engine: Engine, tmp_path: Path) -> None:
+    def load(path: Path) -> tuple[str, ...]:
+        workflow = Workflow("w")
+        loaded = workflow.add("Load", name="loaded", path=str(path))
+        return engine.run(workflow, targets=[loaded.model, loaded.size]).ran
+
+    path = tmp_path / "weights"
+    path.write_text("one")
+    assert load(path) == ("loaded",)
+    assert load(path) == ()
+    os.utime(path, (1, 1))
+    assert load(path) == ("loaded",)
+    path.rename(tmp_path / "renamed")
+    assert load(tmp_path / "renamed") == ("loaded",)
+    assert load(tmp_path / "renamed") == ()
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_what_does_not_is_a_hit_wherever_they_are(
+    make_engine: Callable[..., Engine], tmp_path: Path, directory: bool, stubs: types.ModuleType
+) -> None:
+    engine = make_engine() if directory else make_engine(cache_dir=None)
+    path = tmp_path / "file"
+    path.write_text("one")
+    for change in (lambda: None, lambda: os.utime(path, (1, 1)), lambda: path.rename(tmp_path / "renamed")):
+        change()
+        place = path if path.exists() else tmp_path / "renamed"
+        workflow = Workflow("w")
+        read = workflow.add("Contents", name="read", path=str(place))
+        size = workflow.add("Load", name="loaded", path=str(place)).size
+        result = engine.run(workflow, targets=[read, size])
+    assert result.ran == ()
 
 
 def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(
