@@ -149,6 +149,7 @@ class Engine:
         return graph
 
     def _keys(self, graph: Graph) -> Keys:
+        self._numerics = None  # what a process has set in its library may be another than in an earlier run
         return KeyMaker(self._files.sha256, lambda: self._resolve().name).static(graph)
 
     def _resolve(self) -> Numerics:

@@ -184,6 +184,7 @@ class Executor:
             keys.files.get(node.name, {}),
             self.plan.needed.get(node.name, frozenset()),
             keys.missing[node.name] if own else None,
+            node.name in self.known.forced,
         )
         self._lanes.add(task, numeric=node.spec.numeric, group=self._model(node) if node.spec.numeric else None)
 

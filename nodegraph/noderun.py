@@ -18,7 +18,7 @@ from nodegraph import returned
 from nodegraph.cache import Cache, Hit, Made
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.events import Event, NodeProgress, NodeStarted, Notice
-from nodegraph.fingerprint import Fingerprints
+from nodegraph.fingerprint import Fingerprints, Stamp, stamps
 from nodegraph.graph import GraphNode
 from nodegraph.knowledge import value_of
 from nodegraph.numerics import Numerics
@@ -55,7 +55,8 @@ class Surroundings:
 class Task(NamedTuple):
     """A node that is to run: its arguments, its content key, the files that are in the key, and the ports that are wanted.
 
-    Without a key the result is not kept; `unkept` says why, where that is the node's own doing.
+    Without a key the result is not kept; `unkept` says why, where that is the node's own doing. A `forced` node runs though its
+    result is there.
     """
 
     node: GraphNode
@@ -65,6 +66,7 @@ class Task(NamedTuple):
     files: Mapping[Path, str] = NOTHING
     wanted: frozenset[str] = frozenset()
     unkept: str | None = None
+    forced: bool = False
 
 
 class Outcome(NamedTuple):
@@ -96,9 +98,10 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
                 return Outcome(time.perf_counter() - started, hit=hit)
             around.emit(NodeStarted(task.node.name))
             started = time.perf_counter()
+            files = stamps(task.files)
             values = _computed(task, run, around)
             seconds = time.perf_counter() - started
-            return _kept(task, values, seconds, run, around)
+            return _kept(task, values, files, seconds, run, around)
     except Cancelled as error:
         return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error)
     except BaseException as error:
@@ -111,7 +114,7 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
 
 @contextlib.contextmanager
 def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
-    """Keeps other processes from computing the same; gives what one of them left while this one waited for it."""
+    """Keeps other processes from computing the same; gives what one of them left since this one looked."""
     store = around.cache.store
     never = around.cache.codecs.never
     if task.key is None or store is None or all(never(port.type) for port in task.node.spec.outputs):
@@ -123,7 +126,7 @@ def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
             raise stopped()
 
     with store.lock(task.key, waiting) as waited:
-        yield around.cache.lookup(task.key, task.wanted) if waited else None
+        yield around.cache.lookup(task.key, task.wanted) if waited or not task.forced else None
 
 
 def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
@@ -155,10 +158,20 @@ def _wrong(value: Any, cache: Cache) -> str | None:
     return next(filter(None, (_wrong(part, cache) for part in parts)), None)
 
 
-def _kept(task: Task, values: dict[str, Any], seconds: float, run: NodeRun, around: Surroundings) -> Outcome:
-    """Put the result under its key, unless a file that is in the key changed while the run went on."""
+def _kept(
+    task: Task,
+    values: dict[str, Any],
+    before: Mapping[Path, Stamp | None],
+    seconds: float,
+    run: NodeRun,
+    around: Surroundings,
+) -> Outcome:
+    """Put the result under its key, unless a file that is in the key changed while the run went on.
+
+    `before` is the state of the files when the node began: one that was changed and changed back since may have been read between.
+    """
     key = task.key
-    changed = not all(around.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = stamps(task.files) != before or not all(around.files.unchanged(path, digest) for path, digest in task.files.items())
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
@@ -168,14 +181,14 @@ def _kept(task: Task, values: dict[str, Any], seconds: float, run: NodeRun, arou
     if key is not None:
         _compare(key, digests, run, around)
         made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices), around.machine)
-        for message in around.cache.put(key, values, digests, made):
+        for message in around.cache.put(key, values, digests, made, task.files):
             run.notice(message)
     return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
 
 
 def _compare(key: str, digests: Mapping[str, str], run: NodeRun, around: Surroundings) -> None:
     """Say so where the same inputs gave another result before, on a machine of the same kind."""
-    before = around.cache.lookup(key, ())
+    before = around.cache.peek(key)
     if before is None or before.made.machine != around.machine:
         return
     other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]

@@ -72,6 +72,7 @@ class Store:
     def start(self) -> None:
         """Begin a run: the troubles of an earlier one are forgotten; what failed then is tried again, and told again."""
         self._shelf.start()
+        self._used.clear()  # by plans that nobody ran
         self._mine: set[str] = set()  # keys that the run made or used
 
     def finish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 import weakref
@@ -124,6 +125,17 @@ def edit(path: File, text: str) -> str:
     before = path.read_text()
     path.write_text(text)
     return before
+
+
+@node("Flicker")
+def flicker(path: File, text: str) -> str:
+    """Reads a file that holds something else for a moment."""
+    before, stat = path.read_text(), path.stat()
+    path.write_text(text)
+    seen = path.read_text()
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return seen
 
 
 @node("Load")
