@@ -80,6 +80,8 @@ class Session:
             record = RunRecord(
                 self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, known
             )
+            if cache.store is not None:
+                cache.store.claim()
             with without_collector():
                 record.write(self._records)
         self.emit(RunFinished(status, seconds))

@@ -62,7 +62,7 @@ class PlainProgress:
             case events.NodeFailed():
                 self.settled(event.node, "failed")
             case events.Notice():
-                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"note: {event.message}")
+                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"warning: {event.message}")
             case events.RunFinished():
                 self.finished(event)
 
