@@ -8,6 +8,7 @@ import time
 import pytest
 from PIL import Image
 
+from nodegraph import Engine, Workflow
 from tests.small_model import save_small_model
 from tests.workflows.conftest import SIZE
 
@@ -50,8 +51,8 @@ def own_model(place, tmp_path):
     return folder
 
 
-def age(folder):
-    then = time.time() - 3600
+def age(folder, hours=1):
+    then = time.time() - 3600 * hours
     for file in folder.rglob("*"):
         os.utime(file, (then, then))
 
@@ -70,6 +71,23 @@ def test_another_model_under_the_same_name_is_a_miss_even_under_the_same_times(p
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert "model" in place("txt2img").named("ran")
+
+
+def test_a_model_that_is_touched_or_moved_between_two_runs_of_one_engine_is_the_same_model(place, own_model):
+    engine = Engine(cache_dir=place.folder / "cache")
+    workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
+
+    def ran(model, prompt):
+        return set(engine.run(workflow, params={"model": str(model), "prompt": prompt, "sampled.steps": 2}).ran)
+
+    place("txt2img", "prompt=a red house")
+    assert ran(own_model, "a blue house") == {"model", "positive", "denoiser", "sampled", "picture"}
+    age(own_model, hours=2)
+    assert ran(own_model, "a blue house") == set()
+    assert ran(own_model, "a red boat") >= {"positive", "sampled"}
+    moved = own_model.rename(place.folder / "moved")
+    assert ran(moved, "a red boat") == set()
+    assert ran(moved, "a blue boat") >= {"positive", "sampled"}
 
 
 def test_tensors_in_the_cache_whose_headers_lie_are_told_once_and_computed_again(place):
