@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -152,6 +153,34 @@ def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(sto
     store.layout.journal.replace(store.layout.journal.with_name("journal-00ff.taken"))
     assert {entry.uses for entry in store.entries() if entry.key == KEYS[0]} == {1}
     assert not list(store.place.glob("*.taken"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
+def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    opened, noted, write = threading.Event(), [], os.write
+
+    def late(descriptor: int, data: bytes) -> int:
+        """Write once the file has been taken, and its taker has had time to read and remove it."""
+        opened.set()
+        while not list(tmp_path.glob("*.taken")):
+            pass
+        time.sleep(0.1)
+        return write(descriptor, data)
+
+    def take() -> None:
+        opened.wait(60)
+        with journal.taken() as lines:
+            noted.extend(lines)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    monkeypatch.setattr("nodegraph.journal.os.write", late)
+    journal.add([["used", 1.0, {KEYS[0]: 1}]])
+    thread.join()
+    assert noted == [["used", 1.0, {KEYS[0]: 1}]]
 
 
 def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
