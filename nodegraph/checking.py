@@ -44,7 +44,8 @@ class _Builder:
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems))
         params = self.givens.told()
-        return Graph(self.workflow.name, {name: nodes[name] for name in order}, outputs, params, self._resolved(params))
+        nodes = {name: nodes[name] for name in order}
+        return Graph(self.workflow.name, nodes, outputs, params, self._resolved(params), self.givens.drawn)
 
     # --- nodes
 

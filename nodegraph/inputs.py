@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nodegraph import literals
 from nodegraph.errors import Location, Problem
-from nodegraph.givens import Given, Givens, drawn
+from nodegraph.givens import Given, Givens
 from nodegraph.graph import Input, Many, Value, Wire
 from nodegraph.literals import Unfit, type_name
 from nodegraph.plugins import Plugins
@@ -157,7 +157,7 @@ class Inputs:
         return Many(items) if len(items) == len(bound) else None
 
     def _literal(self, node: NodeDef, port: Port, kind: Any, given: Given) -> Value:
-        value = drawn(given.value) if port.seed else given.value
+        value = self.givens.seed(f"{node.name}.{port.name}", given.value) if port.seed else given.value
         if value is not given.value:
             self.resolved[node.name, port.name] = value
         if port.choice is not None and value is not None:

@@ -46,6 +46,8 @@ class PlainProgress:
             case events.RunStarted():
                 self.plan = event.plan
                 self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
+                for name, seed in self.plan.graph.seeds.items():
+                    self.line(f"{name} is {seed}, drawn at random")
             case events.NodeStarted():
                 self._clocks[event.node] = _Clock()
                 self.started(event.node)

@@ -104,8 +104,8 @@ def run(
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    """What `--json` prints; nodes whose turn never came are left out."""
-    return {
+    """What `--json` prints; nodes whose turn never came are left out, and `seeds` where none was drawn."""
+    return ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {}) | {
         "run": result.run,
         "status": result.status,
         "seconds": round(result.seconds, 4),
