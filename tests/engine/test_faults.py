@@ -210,7 +210,7 @@ def chains(length: int, count: int, size: int) -> Workflow:
 def test_memory_stays_flat_along_a_chain_of_large_values(
     make_engine: Callable[..., Engine], faulty: types.ModuleType, count: int, tmp_path: Path
 ) -> None:
-    def peak(length: int) -> int:
+    def peak(length: int, count: int) -> int:
         engine = make_engine(cache_dir=tmp_path / str(length), on_event=None)
         workflow = chains(length, count, 1 << 20)
         engine.check(workflow)
@@ -222,6 +222,6 @@ def test_memory_stays_flat_along_a_chain_of_large_values(
         finally:
             tracemalloc.stop()
 
-    short = peak(4)
-    assert short > count << 20
-    assert peak(64) < short + (2 << 20)
+    short = peak(4, 1)
+    assert short > 1 << 20
+    assert peak(64, count) < count * short + (2 << 20)  # threads may be at their peaks at the same time, or never
