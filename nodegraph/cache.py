@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from nodegraph.codecs import Codec, Codecs
+from nodegraph.fingerprint import Stamp, stamps
 from nodegraph.store import Lost, Record, Store, Stored, StoreInfo
 
 T = TypeVar("T")
@@ -25,8 +27,7 @@ KEPT_WITHOUT_CODEC: Final = 8
 """How many nodes' results that cannot be stored, and whose size nobody knows, are held."""
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """What made a result: node type, workflow, node, how long it took, what it had to say, and on which kind of machine."""
 
     type: str
@@ -37,21 +38,22 @@ class Made:
     machine: str = ""
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A result that is there: its content key, what made it, the digest of the value of each port, and what of it is on disk."""
 
     key: str
     made: Made
     digests: Mapping[str, str]
-    stored: Mapping[str, Stored] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
+    """Values in memory; `files` are what went into them, in the state that they were in."""
+
     values: Mapping[str, Any]
     digests: Mapping[str, str]
     made: Made
+    files: Mapping[Path, Stamp | None] = MappingProxyType({})
 
 
 class Cache:
@@ -80,16 +82,23 @@ class Cache:
             self.store.put_alias(static, content)
 
     def lookup(self, key: str, ports: Collection[str]) -> Hit | None:
-        """What is known of the result of `key`, if all of `ports` can be loaded; else None."""
+        """What is known of the result of `key`, if all of `ports` can be loaded; else None. Counts as a use."""
+        hit = self.peek(key, ports)
+        if hit is not None and hit.stored and self.store is not None:
+            self.store.touch(key)
+        return hit
+
+    def peek(self, key: str, ports: Collection[str] = ()) -> Hit | None:
+        """As `lookup`, and counts as no use."""
         held = self._in_memory(key)
+        if held is not None and not self._is_current(held, ports):
+            held = None
         wanted = [port for port in ports if held is None or port not in held.values]
         if held is not None and not wanted:
             return Hit(key, held.made, held.digests)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in wanted):
             return None
-        if self.store is not None:
-            self.store.touch(key)
         made = Made(record.type, record.workflow, record.node, record.seconds, record.notices, record.machine)
         return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()}, record.outputs)
 
@@ -118,8 +127,14 @@ class Cache:
         codec = self.codec(value)
         return None if codec is None else codec.digest(value)
 
-    def put(self, key: str, values: Mapping[str, Any], digests: Mapping[str, str], made: Made) -> list[str]:
-        """Keep a node's result, by port. Says what could not be stored."""
+    def put(
+        self, key: str, values: Mapping[str, Any], digests: Mapping[str, str], made: Made, files: Iterable[Path] = ()
+    ) -> list[str]:
+        """Keep a node's result, by port. Says what could not be stored.
+
+        A value that only memory can hold, such as an opened model, may read on in `files`: it is found as long as these are as
+        they are now.
+        """
         stored: dict[str, Stored] = {}
         held: dict[str, Any] = {}
         said: list[str] = []
@@ -147,7 +162,7 @@ class Cache:
         if held:
             tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
             with self._lock:
-                tier.put(key, _Held(held, digests, made), cost)
+                tier.put(key, _Held(held, digests, made, stamps(files) if codeless else {}), cost)
         return said
 
     def codec(self, value: Any) -> Codec | None:
@@ -190,6 +205,12 @@ class Cache:
         with self._lock:
             self._sized.clear()
             self._codeless.clear()
+
+    def _is_current(self, held: _Held, ports: Collection[str]) -> bool:
+        """Whether what only memory can hold of `ports` may be used: the files that it may read on in are as they were."""
+        if not held.files or all(self.codec(held.values[port]) is not None for port in ports if port in held.values):
+            return True
+        return stamps(held.files) == held.files
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,20 +25,7 @@ def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Overri
 
     Raises WorkflowError with every problem that was found.
     """
-    with _without_collector():
-        return _Builder(workflow, plugins).build(overrides, targets)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """A graph is many objects and no garbage: to go through them for cycles again and again takes more than linear time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return _Builder(workflow, plugins).build(overrides, targets)
 
 
 class _Builder:
@@ -59,7 +44,8 @@ class _Builder:
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems))
         params = self.givens.told()
-        return Graph(self.workflow.name, {name: nodes[name] for name in order}, outputs, params, self._resolved(params))
+        nodes = {name: nodes[name] for name in order}
+        return Graph(self.workflow.name, nodes, outputs, params, self._resolved(params), self.givens.drawn)
 
     # --- nodes
 

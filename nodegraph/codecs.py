@@ -70,6 +70,8 @@ class JSONCodec:
         return data
 
     def check(self, value: Any) -> str | None:
+        if type(value) is int and abs(value) < _LONG:
+            return None
         try:
             encoded = self._encode(value)
         except (TypeError, ValueError, RecursionError) as error:
@@ -83,7 +85,7 @@ class JSONCodec:
 
     @staticmethod
     def _encode(value: Any) -> bytes:
-        return _ENCODER.encode(value).encode()
+        return str(value).encode() if type(value) is int else _ENCODER.encode(value).encode()
 
 
 class Codecs:
@@ -148,5 +150,6 @@ class Codecs:
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SCALARS = (bool, int, float, str, type(None))  # these JSON never changes
+_LONG = 1 << 64  # far longer whole numbers Python does not write down
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))

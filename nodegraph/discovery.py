@@ -46,6 +46,12 @@ class LoadedPlugin:
     fatal: bool = False
     module: Any = None
 
+    @property
+    def package(self) -> str:
+        """The name of the outermost package or module that its code is in."""
+        name: str = self.module.__name__ if isinstance(self.module, types.ModuleType) else type(self.module).__module__
+        return name.partition(".")[0]
+
 
 def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
     """The plugins of the installed entry points, then those in `folders`."""

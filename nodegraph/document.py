@@ -26,16 +26,17 @@ def read(path: Path) -> Workflow:
     try:
         with path.open("rb") as stream:
             data = stream.read(_LARGEST + 1)  # a checkpoint given by mistake is not read whole
+        if len(data) > _LARGEST:
+            hint = "A workflow is text of some kilobytes. Check the path."
+            raise _unreadable(f"{file} holds over {_LARGEST >> 20} MiB", hint)
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise _unreadable(f"there is no workflow file {file}", "Check the path.") from None
     except UnicodeDecodeError as error:
         hint = "Save it as UTF-8 text; a picture or a checkpoint is no workflow."
         raise _unreadable(f"{file} is not UTF-8 text (byte {error.start})", hint) from None
-    except OSError as error:
-        raise _unreadable(f"{file} cannot be read: {error.strerror}", "Check the path.") from None
-    if len(data) > _LARGEST:
-        raise _unreadable(f"{file} holds over {_LARGEST >> 20} MiB", "A workflow is text of some kilobytes. Check the path.")
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        raise _unreadable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", "Check the path.") from None
     return parse(text, file=file, base=path.resolve().parent, name=path.stem)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from nodegraph.cache import Cache
 from nodegraph.checking import build_graph
+from nodegraph.collector import without_collector
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.events import Event, Notice
 from nodegraph.explain import Explained, explain
@@ -145,11 +146,13 @@ class Engine:
     ) -> Graph:
         self.plugins.require_sound()
         given = [Override(name, value) for name, value in (params or {}).items()]
-        graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
-        file_names(graph, self.plugins.codecs)
+        with without_collector():
+            graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
+            file_names(graph, self.plugins.codecs)
         return graph
 
     def _keys(self, graph: Graph) -> Keys:
+        self._numerics = None  # what a process has set in its library may be another than in an earlier run
         return KeyMaker(self._files.sha256, lambda: self._resolve().name).static(graph)
 
     def _resolve(self) -> Numerics:
@@ -162,7 +165,9 @@ class Engine:
     def _surroundings(self) -> Surroundings:
         hook = self.plugins.manager.hook
         machine = kind_of_machine(hook)
-        return Surroundings(self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, machine)
+        return Surroundings(
+            self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, self.plugins.owner, machine
+        )
 
     def _within(self, name: str) -> Path | None:
         return None if self.cache_dir is None else self.cache_dir / name
@@ -172,8 +177,11 @@ class Engine:
             self._on_event(event)
         elif isinstance(event, Notice) and event.node is None:
             warnings.warn(event.message, RuntimeWarning, stacklevel=2)  # trouble with the cache, and nobody listens
+        hook = self.plugins.manager.hook.on_event
+        if not hook.get_hookimpls():
+            return
         try:
-            self.plugins.manager.hook.on_event(event=event)
+            hook(event=event)
         except Exception as error:
             warnings.warn(f"a plugin's on_event failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
 

@@ -24,9 +24,14 @@ A message says what is wrong and where, what was expected and what was found, an
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+_LONGEST: Final = 4000  # characters of a problem
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.where} " if self.where else ""
         hint = f" {self.hint}" if self.hint else ""
-        return f"{place}[{self.code}] {sentence(self.message)}{hint}"
+        return _in_one_line(f"{place}[{self.code}] {sentence(self.message)}{hint}")
 
 
 class NodegraphError(Exception):
@@ -119,6 +124,13 @@ def shown(path: Path | str) -> str:
     except (OSError, ValueError):  # no current directory any more; another drive
         return str(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def _in_one_line(text: str) -> str:
+    """Text that a file may have brought along, without what would steer a terminal, and not endless."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _position(problem: Problem) -> tuple[str, int, int]:

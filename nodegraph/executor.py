@@ -11,10 +11,10 @@ import functools
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from nodegraph.errors import NodegraphError
+from nodegraph.collector import without_collector
+from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.graph import GraphNode, Input, Many, Output, Value, Wire
 from nodegraph.lanes import Lanes
@@ -28,11 +28,11 @@ Delivery = Callable[[Output, Stored | None, Callable[[], Any]], None]
 NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
 
 
-@dataclass(frozen=True)
-class NodeReport:
+class NodeReport(NamedTuple):
     """What became of a node. "skipped": the run ended before its turn.
 
     `key` is the static key, or without one the content key; `content` is the key that its result is filed under, None if it is not.
+    `error` says why it failed.
     """
 
     status: NodeStatus
@@ -40,6 +40,7 @@ class NodeReport:
     key: str | None = None
     content: str | None = None
     notices: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class _Need(enum.IntEnum):
@@ -89,17 +90,18 @@ class Executor:
                 self._consumers[source] += 1
 
     def execute(self) -> None:
-        for name in self.plan.names("pruned"):
-            self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
-        for name in self._outputs:
-            self._want(name, _Need.RESULT)
         try:
+            with without_collector():  # for what is there already
+                for name in self.plan.names("pruned"):
+                    self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
+                for name in self._outputs:
+                    self._want(name, _Need.RESULT)
+                self._look_round()
             while True:
-                while self._agenda:
-                    self._look_at(heapq.heappop(self._agenda)[1])
+                self._look_round()
                 if self._around.cancelled.is_set():
-                    raise stopped()
-                if not self._lanes.busy and (not self._lanes.waiting or self._stopping):
+                    self._lanes.withdraw()  # what runs goes on to its next step or its end
+                if not self._lanes.busy and not self._lanes.waiting:
                     break
                 self._take(*self._lanes.next())  # no name for these: what a finished node was given could not go
         except KeyboardInterrupt:
@@ -107,6 +109,8 @@ class Executor:
             raise
         finally:
             self._lanes.close()
+        if self._around.cancelled.is_set():
+            raise stopped()
         if self._failure is not None:
             raise self._failure
 
@@ -123,6 +127,10 @@ class Executor:
 
     def _schedule(self, name: str) -> None:
         heapq.heappush(self._agenda, (self._order[name], name))
+
+    def _look_round(self) -> None:
+        while self._agenda:
+            self._look_at(heapq.heappop(self._agenda)[1])
 
     def _look_at(self, name: str) -> None:
         """Take a node as far as it can go now: found, waiting for others, or ready to run."""
@@ -176,6 +184,7 @@ class Executor:
             keys.files.get(node.name, {}),
             self.plan.needed.get(node.name, frozenset()),
             keys.missing[node.name] if own else None,
+            node.name in self.known.forced,
         )
         self._lanes.add(task, numeric=node.spec.numeric, group=self._model(node) if node.spec.numeric else None)
 
@@ -205,7 +214,7 @@ class Executor:
             self._found(name)
             return
         if outcome.error is not None:
-            self._fail(name, outcome)
+            self._fail(name, outcome, outcome.error)
             return
         if outcome.changed:
             self.known.taint(name)
@@ -217,16 +226,15 @@ class Executor:
         self._around.emit(NodeFinished(name, outcome.seconds))
         self._finish(name)
 
-    def _fail(self, name: str, outcome: Outcome) -> None:
-        error = outcome.error
-        if not isinstance(error, NodegraphError):
-            assert error is not None
-            raise error
-        if self._around.cancelled.is_set():
-            raise error
-        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices)
+    def _fail(self, name: str, outcome: Outcome, error: NodegraphError) -> None:
+        if isinstance(error, Cancelled):
+            self._around.cancelled.set()
+            return
+        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices, str(error))
         self._around.emit(NodeFailed(name, error))
         self._failure = self._failure or error
+        if self._stopping:
+            self._lanes.withdraw()
         self._settle(name)
 
     def _finish(self, name: str) -> None:

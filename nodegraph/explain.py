@@ -44,7 +44,7 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
     if name in plan.known.forced:
         return "it is forced, or below one that is"
     if before is not None:
-        difference = next(_differences(before, written(form)), None)
+        difference = next(differences(before, written(form)), None)
         if difference is not None:
             return difference
     links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
@@ -59,7 +59,7 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
     return "its result is no longer in the cache"
 
 
-def _differences(before: Written, now: Written) -> Iterator[str]:
+def differences(before: Written, now: Written) -> Iterator[str]:
     """What differs between two forms of a node, in words, what weighs most first."""
     if before.get("type") != now["type"]:
         (old, old_version), (new, new_version) = before["type"], now["type"]
@@ -69,29 +69,29 @@ def _differences(before: Written, now: Written) -> Iterator[str]:
         if port not in old_inputs:
             yield f"{port}: an input that it did not have"
         elif old_inputs[port] != given:
-            yield f"{port}: {_change(old_inputs[port], given)}"
+            yield _change(port, old_inputs[port], given)
     if before.get("code") != now["code"]:
         yield _code_change(str(before.get("code")), now["code"])
     if before.get("numeric") != now["numeric"]:
         yield f"numerics: {before.get('numeric')} -> {now['numeric']}"
 
 
-def _change(old: Any, new: Any) -> str:
-    kind = new[0]
-    if old[0] != kind:
-        return f"{_shown(old)} -> {_shown(new)}"
-    if kind == "files":
-        return _file_change(dict(old[1]), dict(new[1]))
-    if kind == "registered" and old[1] == new[1]:
-        return f"{new[1]}: {_code_change(old[2], new[2])}"
-    return f"{_shown(old)} -> {_shown(new)}"
+def _change(port: str, old: Any, new: Any) -> str:
+    if old[0] == new[0] == "files":
+        return _file_change(port, dict(old[1]), dict(new[1]))
+    if old[0] == new[0] == "registered" and old[1] == new[1]:
+        return f"{port}: {new[1]}: {_code_change(old[2], new[2])}"
+    return f"{port}: {_shown(old)} -> {_shown(new)}"
 
 
-def _file_change(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+def _file_change(port: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """ "model file changed"; of several files, which."""
     if old.keys() != new.keys():
-        return "it names other files"
+        return f"{port}: it names other files"
     changed = [name for name, digest in new.items() if old[name] != digest]
-    return "the file's content changed" if changed == ["file"] else f"changed: {', '.join(changed)}"
+    if len(new) == 1:
+        return f"{port} file changed"
+    return f"{port} file{'s' if len(changed) > 1 else ''} changed: {', '.join(changed)}"
 
 
 def _code_change(old: str, new: str) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,17 @@ class Stamp(NamedTuple):
     def settled(self, granularity_ns: int) -> bool:
         """Whether a change from now on is bound to show in timestamps that are this coarse."""
         return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns
+
+
+def stamps(files: Iterable[Path]) -> Mapping[Path, Stamp | None]:
+    """The state of each file; None for one that is gone or cannot be reached."""
+    found: dict[Path, Stamp | None] = {}
+    for path in files:
+        try:
+            found[path] = Stamp.of(path)
+        except OSError:
+            found[path] = None
+    return found
 
 
 class Fingerprints:

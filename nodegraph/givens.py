@@ -75,13 +75,15 @@ class _Use:
 class Givens:
     """The values of all params, and those of node inputs that come from outside the workflow.
 
-    `bad` are the params that were found wrong and spoken of, so that what they feed need not be.
+    `bad` are the params that were found wrong and spoken of, so that what they feed need not be. `drawn` are the seeds that were
+    to be `random`, by "param" or "node.input".
     """
 
     def __init__(self, workflow: Workflow, types: Mapping[str, Entry[NodeSpec]], problems: list[Problem]) -> None:
         self.workflow, self.types, self.problems = workflow, types, problems
         self.inputs: dict[tuple[str, str], Given] = {}
         self.bad: set[str] = set()
+        self.drawn: dict[str, int] = {}
         self.params = {
             name: Given(param.default, workflow.base, workflow.base, param.where, source=f"param '{name}'")
             for name, param in workflow.params.items()
@@ -108,6 +110,13 @@ class Givens:
     def told(self) -> dict[str, Any]:
         """The params' values, as the workflow file would say them."""
         return {name: given.told(path=self._is_path(name)) for name, given in self.params.items()}
+
+    def seed(self, name: str, value: Any) -> Any:
+        """A seed as it is, or one drawn for the word `random`; `name` is the param's, or "node.input"."""
+        if not (isinstance(value, str) and value == RANDOM):
+            return value
+        self.drawn[name] = secrets.randbelow(_SEEDS_BELOW)
+        return self.drawn[name]
 
     def _is_path(self, name: str) -> bool:
         return self.workflow.params[name].type == "path" or any(use.port.reads for use in self._uses[name])
@@ -144,7 +153,7 @@ class Givens:
         try:
             value = literals.from_text(port, given.value) if given.text else given.value
             if param.type == "seed" or any(use.port.seed for use in uses):
-                value = drawn(value)
+                value = self.seed(param.name, value)
             if declared is not None and not (value is None and _take_nothing(uses)):
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
@@ -152,11 +161,6 @@ class Givens:
             return replace(given, source="").unfit(given.source, error)
         self.params[param.name] = replace(given, value=value, text=False)
         return None
-
-
-def drawn(value: Any) -> Any:
-    """A seed as it is, or one drawn for the word `random`."""
-    return secrets.randbelow(_SEEDS_BELOW) if isinstance(value, str) and value == RANDOM else value
 
 
 def _conflict(uses: list[_Use]) -> str:

@@ -92,7 +92,8 @@ class Output:
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after those it is fed by.
 
-    `params` are the resolved ones, seeds drawn; `resolved` is the workflow with every override and drawn seed written in.
+    `params` are the resolved ones, seeds drawn; `resolved` is the workflow with every override and drawn seed written in. `seeds`
+    are those that were drawn, by "param" or "node.input".
     """
 
     workflow: str
@@ -100,6 +101,7 @@ class Graph:
     outputs: Mapping[str, Output]
     params: Mapping[str, Any]
     resolved: Workflow
+    seeds: Mapping[str, int] = field(default_factory=dict)
     _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from nodegraph import literals
 from nodegraph.errors import Location, Problem
-from nodegraph.givens import Given, Givens, drawn
+from nodegraph.givens import Given, Givens
 from nodegraph.graph import Input, Many, Value, Wire
 from nodegraph.literals import Unfit, type_name
 from nodegraph.plugins import Plugins
 from nodegraph.registry import Entry, did_you_mean
 from nodegraph.spec import NodeSpec, Port, Reads
 from nodegraph.workflow import PARAMS, Link, NodeDef, ParamRef, Workflow, references
+
+_SUGGESTIONS: Final = 100
 
 
 class Inputs:
@@ -52,7 +54,7 @@ class Inputs:
     def wire(self, link: Link, where: Location | None, user: str) -> tuple[Wire, Port] | None:
         """Where `link` leads, and the output there. `user` says whose link it is."""
         if link.node not in self.workflow.nodes:
-            hint = did_you_mean(link.node, self.workflow.nodes)
+            hint = self._near(link.node, self.workflow.nodes)
             if link.node == PARAMS:
                 hint = "Name the param: '$params.NAME'."
             self._problem("E106", f"there is no node '{link.node}' ({user})", where, hint)
@@ -111,7 +113,7 @@ class Inputs:
 
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, given: Given) -> bool:
         if ref.name not in self.givens.params:
-            hint = did_you_mean(ref.name, self.givens.params) or "Add it under 'params:'."
+            hint = self._near(ref.name, self.givens.params) or "Add it under 'params:'."
             self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", given.where, hint)
         return ref.name in self.givens.params and ref.name not in self.givens.bad
 
@@ -155,7 +157,7 @@ class Inputs:
         return Many(items) if len(items) == len(bound) else None
 
     def _literal(self, node: NodeDef, port: Port, kind: Any, given: Given) -> Value:
-        value = drawn(given.value) if port.seed else given.value
+        value = self.givens.seed(f"{node.name}.{port.name}", given.value) if port.seed else given.value
         if value is not given.value:
             self.resolved[node.name, port.name] = value
         if port.choice is not None and value is not None:
@@ -197,6 +199,10 @@ class Inputs:
             if any(output.type is not Any and literals.accepts(port.type, output.type) for output in entry.value.outputs)
         ]
         return f" It comes from {' or '.join(makers[:4])}." if makers else ""
+
+    def _near(self, name: str, known: Iterable[str]) -> str:
+        """What may have been meant; looked for in the first problems only, as each looks through a whole file's names."""
+        return did_you_mean(name, known) if len(self.problems) < _SUGGESTIONS else ""
 
     def _problem(self, code: str, message: str, where: Location | None, hint: str = "") -> None:
         self.problems.append(Problem(code, message, where, hint))

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nodegraph.locks import is_at, share
+
 Line = list[Any]
 
 
@@ -30,11 +32,20 @@ class Journal:
     def add(self, lines: Iterable[Line]) -> None:
         """Append `lines` in one write, so that those of several processes do not mix. Raises OSError."""
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = self._open()
         try:
             os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends what a killed process may have left
         finally:
             os.close(descriptor)
+
+    def _open(self) -> int:
+        """The file's descriptor, to append to; it is not taken away before that is closed."""
+        while True:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            share(descriptor, alone=False)
+            if is_at(descriptor, self._path):
+                return descriptor
+            os.close(descriptor)  # another process has taken it since it was opened
 
     def size(self) -> int:
         """The bytes that wait; 0 where there are none."""
@@ -53,6 +64,8 @@ class Journal:
         with contextlib.suppress(OSError):  # none waits, or another process has the file open (Windows): next time
             self._path.replace(self._path.with_name(f"{self._path.stem}-{os.urandom(4).hex()}.taken"))
         files = self._set_aside()
+        for file in files:
+            _wait_for_writers(file)
         yield _lines(files)
         for file in files:
             with contextlib.suppress(OSError):
@@ -61,6 +74,12 @@ class Journal:
     def _set_aside(self) -> list[Path]:
         """What was taken, now or by a process that was killed over it."""
         return sorted(self._path.parent.glob(f"{self._path.stem}-*.taken"))
+
+
+def _wait_for_writers(file: Path) -> None:
+    """Wait until those who had the file open to append to it, when it was taken, have done so."""
+    with contextlib.suppress(OSError), file.open("rb") as taken:
+        share(taken.fileno(), alone=True)
 
 
 def _lines(files: Iterable[Path]) -> list[Line]:

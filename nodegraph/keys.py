@@ -21,7 +21,7 @@ from typing import Any
 
 from nodegraph.graph import Graph, GraphNode, Input, Many, Value, Wire
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes to the way keys are written; raising it makes every earlier key a miss."""
 
 FileDigest = Callable[[Path], str]
@@ -176,5 +176,5 @@ def _hash(form: Form, link: Callable[[Wire], Any]) -> str:
 
 
 def _encode(document: Any, link: Callable[[Wire], Any] | None = None) -> bytes:
-    text = json.dumps(document, default=link, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+    text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")  # as \u escapes, two surrogates would be written like the character they stand for

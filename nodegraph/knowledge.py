@@ -29,6 +29,10 @@ class Knowledge:
         digests = self._digests.get(wire.node)
         return None if digests is None else digests.get(wire.port)
 
+    def digests(self, name: str) -> Mapping[str, str]:
+        """The digests of a node's outputs that are known, by port."""
+        return self._digests.get(name, {})
+
     def key(self, name: str) -> str | None:
         """The key to speak of a node by: the static one, which is the same in each run; without it, the content key."""
         return self.keys.of.get(name) or self.content.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -15,6 +16,9 @@ R = TypeVar("R")
 WORKERS = min(8, (os.cpu_count() or 1) + 2)
 """How many nodes that compute without tensors run at once: reading and decoding files waits more than it computes."""
 
+HANDED = 8 * WORKERS
+"""How many of these are handed to the threads at once: those that do little then run one after another, and nobody waits."""
+
 
 class Lanes(Generic[T, R]):
     """Runs `work(item)` for items that are given, at most one numeric one at a time.
@@ -25,7 +29,7 @@ class Lanes(Generic[T, R]):
 
     def __init__(self, work: Callable[[T], R]) -> None:
         self._work = work
-        self._finished: queue.SimpleQueue[tuple[T, R]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[T, R] | BaseException] = queue.SimpleQueue()
         self._plain: deque[T] = deque()
         self._numeric: list[tuple[str | None, T]] = []
         self._running_plain = 0
@@ -53,13 +57,24 @@ class Lanes(Generic[T, R]):
         return bool(self._plain or self._numeric)
 
     def next(self) -> tuple[T, R]:
-        """Wait until an item is done with. Call it while something runs or waits."""
+        """Wait until an item is done with. Call it while something runs or waits. Raises what `work` raised."""
         if not self.busy and len(self._plain) + len(self._numeric) == 1:
             item = self._plain.pop() if self._plain else self._take_numeric()
             return item, self._work(item)
         self._start()
-        item, result = self._finished.get()
-        return item, result
+        finished = self._finished.get()
+        if isinstance(finished, BaseException):
+            raise finished
+        return finished
+
+    def withdraw(self) -> None:
+        """Start nothing more of what was added; what runs goes on."""
+        self._plain.clear()
+        self._numeric.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._tasks.get_nowait()
+                self._running_plain -= 1
 
     def done(self, *, numeric: bool) -> None:
         """Note that an item which `next` gave from a thread has been dealt with."""
@@ -70,8 +85,7 @@ class Lanes(Generic[T, R]):
 
     def close(self) -> None:
         """Let what runs come to its end, and start nothing more."""
-        self._plain.clear()
-        self._numeric.clear()
+        self.withdraw()
         self._numeric_tasks.put(None)
         for _ in range(WORKERS):
             self._tasks.put(None)
@@ -88,7 +102,7 @@ class Lanes(Generic[T, R]):
         if self._numeric and not self._running_numeric:
             self._running_numeric = True
             self._numeric_tasks.put(self._take_numeric())
-        while self._plain and self._running_plain < WORKERS:
+        while self._plain and self._running_plain < HANDED:
             self._running_plain += 1
             self._tasks.put(self._plain.popleft())
 
@@ -100,5 +114,8 @@ class Lanes(Generic[T, R]):
     def _run(self, tasks: queue.SimpleQueue[T | None]) -> None:
         """What a thread does."""
         while (item := tasks.get()) is not None:
-            self._finished.put((item, self._work(item)))
+            try:
+                self._finished.put((item, self._work(item)))
+            except BaseException as error:  # a thread that dies is waited for without end
+                self._finished.put(error)
             del item  # what it holds may be let go before the next one comes

@@ -32,11 +32,22 @@ if sys.platform == "win32":
     def _try_lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # may lie behind the end of the file
 
+    def share(descriptor: int, *, alone: bool) -> None:
+        """Nothing to do: a file that somebody has open can be neither renamed nor removed."""
+
 else:
     import fcntl
 
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def share(descriptor: int, *, alone: bool) -> None:
+        """Share an open file with others who share it, or have it `alone`, until it is closed; waits until that can be.
+
+        Where there are no locks it does not wait.
+        """
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
     def _let_go() -> None:
         for descriptor in _held:
@@ -93,7 +104,7 @@ class Locks:
             descriptor = self._open(path)
             try:
                 _try_lock(descriptor)
-                if _is_at(descriptor, path):
+                if is_at(descriptor, path):
                     _held.add(descriptor)
                     return descriptor
             except OSError as error:
@@ -112,7 +123,8 @@ class Locks:
             return os.open(path, flags, 0o666)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that lies at `path` now."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -126,7 +138,7 @@ def _release(descriptor: int, path: Path) -> None:
             path.unlink()
         return
     with contextlib.suppress(OSError):
-        if _is_at(descriptor, path):  # else the folder was emptied, and the name may be another's by now
+        if is_at(descriptor, path):  # else the folder was emptied, and the name may be another's by now
             path.unlink()
     _close(descriptor)
 

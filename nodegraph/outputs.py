@@ -6,11 +6,13 @@ A value that is several files (a batch of pictures) gets -0, -1, ... before the 
 
 from __future__ import annotations
 
+import ntpath
 import os
+import posixpath
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final
 
 from nodegraph.cache import Cache
@@ -24,8 +26,8 @@ from nodegraph.store import Lost, Stored
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
 
 _LONGEST: Final = 80  # bytes that a placeholder contributes to a file's name
-_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]+')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+_RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,10}")
 
 
@@ -42,9 +44,10 @@ def file_names(graph: Graph, codecs: Codecs) -> dict[str, PurePosixPath]:
     names: dict[str, PurePosixPath] = {}
     problems: list[Problem] = []
     taken: dict[str, str] = {}
+    params = {name: _param(graph, name) for name in graph.params}
     for output in graph.outputs.values():
         try:
-            name = _name(output, graph, codecs)
+            name = _name(output, graph, params, codecs)
         except Unsafe as error:
             problems.append(Problem("E117", f"output '{output.name}': {error}", output.where))
             continue
@@ -79,6 +82,8 @@ class Writer:
     def prepare(self) -> None:
         """Make the folders, and see that they take files. Raises OutputError: before anything expensive runs."""
         for place in sorted({self._place(name).parent for name in self._names}):
+            if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.folder)):
+                raise OutputError(f"[E211] {place} leads out of the output folder {self.folder}. Remove the link")
             try:
                 place.mkdir(parents=True, exist_ok=True)
                 probe = place / f".nodegraph-{os.urandom(4).hex()}.tmp"
@@ -86,8 +91,6 @@ class Writer:
                 probe.unlink()
             except OSError as error:
                 raise _unwritable(place, error) from error
-            if not place.resolve().is_relative_to(self.folder.resolve()):
-                raise OutputError(f"[E211] {place} leads out of the output folder {self.folder}. Remove the link")
 
     def write(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> list[Path]:
         """Write an output, replacing what an earlier run wrote there; the paths. `stored`: how its value is stored, if it is.
@@ -132,19 +135,19 @@ def safe_name(value: Any) -> str:
     return text.encode(errors="replace")[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
 
 
-def _name(output: Output, graph: Graph, codecs: Codecs) -> PurePosixPath:
+def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codecs) -> PurePosixPath:
     template = output.save if output.save is not None else DEFAULT_TEMPLATE
     kind = graph.nodes[output.wire.node].spec.output(output.wire.port)
     codec = codecs.for_type(kind.type) if kind is not None else None
-    path = PurePosixPath("".join(_filled(template, output, graph)))
+    known = {**params, "workflow": graph.workflow, "output": output.name}
+    path = PurePosixPath("".join(_filled(template, known)))
     if codec is not None:
         path = _without_extension(path, template, codec.extension)
     _check(path, template)
     return path
 
 
-def _filled(template: str, output: Output, graph: Graph) -> Iterator[str]:
-    known = {name: _param(graph, name) for name in graph.params} | {"workflow": graph.workflow, "output": output.name}
+def _filled(template: str, known: Mapping[str, Any]) -> Iterator[str]:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -169,21 +172,21 @@ def _param(graph: Graph, name: str) -> Any:
 def _without_extension(path: PurePosixPath, template: str, extension: str) -> PurePosixPath:
     if path.name.lower().endswith(extension) and len(path.name) > len(extension):
         return path.with_name(path.name[: -len(extension)])
-    wanted = PurePosixPath(template).suffix
+    wanted = posixpath.splitext(template)[1]
     if _EXTENSION.fullmatch(wanted):  # of the template: a name may end like "-5.0" once filled in
         raise Unsafe(f"save: this output is written as {extension}, found {wanted}")
     return path
 
 
 def _check(path: PurePosixPath, template: str) -> None:
-    if path.is_absolute() or PureWindowsPath(path).drive or ".." in path.parts:
+    if path.is_absolute() or ntpath.splitdrive(path)[0] or ".." in path.parts:
         raise Unsafe(f"save: '{template}' leads out of the output folder. Give a path below it; --out names another folder")
     if not path.name or template.endswith("/"):
         raise Unsafe(f"save: '{template}' names no file")
     for part in path.parts:
         if _UNSAFE.search(part) or _RESERVED.fullmatch(part) or part != part.rstrip(". "):
             raise Unsafe(f"save: '{part}' is no file name on every platform. Folders are separated by /")
-        if len(part.encode()) > 200:
+        if len(part.encode(errors="replace")) > 200:
             raise Unsafe(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")
 
 

@@ -58,6 +58,11 @@ class Plugins:
         """Where the plugin called `name` came from."""
         return next((plugin.origin for plugin in self.loaded if plugin.name == name), None)
 
+    def owner(self, module: str) -> str | None:
+        """The plugin that the module called `module` is a part of."""
+        package = module.partition(".")[0]
+        return next((plugin.name for plugin in self.loaded if plugin.package == package), None)
+
     def broken(self) -> list[LoadedPlugin]:
         """The plugins that cannot be used."""
         return [plugin for plugin in self.loaded if plugin.error]

@@ -22,6 +22,7 @@ from nodegraph.explain import written
 from nodegraph.files import write_whole
 from nodegraph.graph import Graph
 from nodegraph.keys import Form
+from nodegraph.knowledge import Knowledge
 from nodegraph.numerics import Numerics
 
 FORMAT: Final = 2
@@ -44,7 +45,7 @@ class RunRecord:
     numerics: Numerics | None
     reports: Mapping[str, NodeReport]
     outputs: Mapping[str, list[Path]]
-    forms: Mapping[str, Form]
+    known: Knowledge
 
     def write(self, folder: Path) -> None:
         """Write `<run>.json`. Best effort: that a cache directory takes nothing has been told when it was given results."""
@@ -69,8 +70,8 @@ class RunRecord:
             write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
-        form = self.forms.get(name)
-        about = {"type": self.graph.nodes[name].spec.name, **vars(report)}
+        form = self.known.keys.forms.get(name)
+        about = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
         return about if form is None else {**about, "form": written(form)}
 
 

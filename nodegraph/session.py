@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nodegraph.collector import without_collector
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.executor import Executor, NodeReport
@@ -60,8 +61,9 @@ class Session:
         cache = self._around.cache
         if cache.store is not None:
             cache.store.start()
-        keys = keys_of(self._graph)
-        plan = self._plan = make_plan(self._graph, keys, cache, self._force)
+        with without_collector():
+            keys = keys_of(self._graph)
+            plan = self._plan = make_plan(self._graph, keys, cache, self._force)
         self.emit(RunStarted(self.run, self._graph.workflow, plan))
         error = self._guarded(plan)
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
@@ -74,11 +76,14 @@ class Session:
         if self._records is not None:
             numeric = any(node.spec.numeric for node in self._graph.nodes.values())
             numerics = self._around.numerics() if numeric else None  # asked for the keys already
-            forms = plan.known.keys.forms
+            known = self._plan.known  # of the last plan, if a value went away
             record = RunRecord(
-                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, forms
+                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, known
             )
-            record.write(self._records)
+            if cache.store is not None:
+                cache.store.claim()
+            with without_collector():
+                record.write(self._records)
         self.emit(RunFinished(status, seconds))
         notices = tuple(self._notices)
         return Result(self.run, status, seconds, self._graph, reports, self._outputs, notices, error, self._kept, cache.load)

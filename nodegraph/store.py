@@ -72,7 +72,13 @@ class Store:
     def start(self) -> None:
         """Begin a run: the troubles of an earlier one are forgotten; what failed then is tried again, and told again."""
         self._shelf.start()
+        self._used.clear()  # by plans that nobody ran
         self._mine: set[str] = set()  # keys that the run made or used
+
+    def claim(self) -> None:
+        """Mark the directory as a cache, for what is not put there through the store. Where that cannot be, it is left as it is."""
+        with contextlib.suppress(OSError):
+            self.layout.make()
 
     def finish(self) -> None:
         """End a run: note what it used, and remove what was not used for longest if the limit is exceeded. Never fails."""
@@ -220,6 +226,8 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use, the one that was not used for longest first."""
+        if not self.layout.is_cache():
+            return []
         return self._ask(lambda index: index.entries(), exact=True)
 
     def info(self) -> StoreInfo:
@@ -234,7 +242,7 @@ class Store:
         found = verify(self.layout, self.record)
         self._verified.forget()
         self._seen.clear()
-        self._ask(lambda index: None, exact=True)
+        self.entries()  # so that the index follows
         return found
 
     def gc(self, limit: int | None = None, older_than: float | None = None) -> Collected:
@@ -244,6 +252,10 @@ class Store:
         another process does the same. Other processes may go on: what they are writing is left alone, and what they have open or
         mapped stays theirs.
         """
+        from nodegraph.upkeep import Collected
+
+        if not self.layout.is_cache():
+            return Collected((), (), 0, 0)
         with self._shelf.lock(_GC, lambda: None):
             return self._collect(limit, older_than)
 

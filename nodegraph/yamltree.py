@@ -20,6 +20,7 @@ MOST_PARTS: Final = 1_000_000  # a few aliases of aliases would otherwise fill t
 
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2.2, production 1
+_TAGS = re.compile("(?:^|[\n\r\x85\u2028\u2029])(%TAG)")
 _QUOTING = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes in quotes."
 _PLAINER = {
     "found character that cannot start any token": "a value cannot begin with this character",
@@ -72,10 +73,12 @@ def read_tree(text: str, file: str) -> Part | None:
     """
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
-        line = text.count("\n", 0, forbidden.start()) + 1
-        column = forbidden.start() - text.rfind("\n", 0, forbidden.start())
         message = f"the character U+{ord(forbidden[0]):04X} cannot stand in a text file"
-        raise _refused(message, Location(file, line, column), "Take it out, or write it as an escape in double quotes.")
+        hint = "Take it out, or write it as an escape in double quotes."
+        raise _refused(message, _place(text, forbidden.start(), file), hint)
+    tags = _TAGS.search(text)
+    if tags:  # the parser's time grows with the square of their number
+        raise _refused("tags mean nothing in a workflow", _place(text, tags.start(1), file), "Take '%TAG' away.")
     try:
         return _Composer(file).compose(yaml.parse(str(text), Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
@@ -91,6 +94,7 @@ class _Composer:
         self.open: list[tuple[Sequence | Mapping, str | None]] = []  # with the anchor of each
         self.keys: list[Part | None] = []  # of each open mapping: the key that waits for its value
         self.anchors: dict[str, Part] = {}
+        self.count = 0
 
     def compose(self, events: Iterator[yaml.Event]) -> Part | None:
         documents = 0
@@ -127,11 +131,12 @@ class _Composer:
         part.size += sum(p.size for p in inside)
         part.height = 1 + max((p.height for p in inside), default=0)
         self._refuse_depth(part.height, part)  # aliases add to it
-        if part.size > MOST_PARTS:
-            raise _refused(f"with its aliases this holds over {MOST_PARTS:,} values", part.where, "Are they meant?")
+        self._refuse_size(part.size, part)
         self._add(part, anchor)
 
     def _add(self, part: Part, anchor: str | None) -> None:
+        self.count += 1
+        self._refuse_size(self.count, part)  # before all of them fill the memory
         if anchor:
             self.anchors[anchor] = part
         if not self.open:
@@ -154,6 +159,10 @@ class _Composer:
             raise _refused(f"'*{event.anchor}' repeats a value '&{event.anchor}', which is not there", self._where(event), _QUOTING)
         return self.anchors[event.anchor]
 
+    def _refuse_size(self, size: int, part: Part) -> None:
+        if size > MOST_PARTS:
+            raise _refused(f"with its aliases this holds over {MOST_PARTS:,} values", part.where, "Are they meant?")
+
     def _refuse_depth(self, depth: int, part: Part) -> None:
         if depth > DEEPEST:
             raise _refused(f"this is nested more than {DEEPEST} levels deep", part.where, "Flatten it.")
@@ -168,6 +177,10 @@ class _Composer:
         mark = event.start_mark
         assert mark is not None  # the text is at hand
         return Location(self.file, mark.line + 1, mark.column + 1)
+
+
+def _place(text: str, index: int, file: str) -> Location:
+    return Location(file, text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
 
 
 def _refused(message: str, where: Location, hint: str = "") -> WorkflowError:

@@ -46,6 +46,8 @@ class PlainProgress:
             case events.RunStarted():
                 self.plan = event.plan
                 self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
+                for name, seed in self.plan.graph.seeds.items():
+                    self.line(f"{name} is {seed}, drawn at random")
             case events.NodeStarted():
                 self._clocks[event.node] = _Clock()
                 self.started(event.node)
@@ -62,7 +64,7 @@ class PlainProgress:
             case events.NodeFailed():
                 self.settled(event.node, "failed")
             case events.Notice():
-                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"note: {event.message}")
+                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"warning: {event.message}")
             case events.RunFinished():
                 self.finished(event)
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,23 +98,33 @@ def run(
         click.echo(json.dumps(_summary(result)))
     else:
         _print_paths(result)
+    _report_others(result)
     if result.error is not None:
         raise result.error
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    """What `--json` prints; nodes whose turn never came are left out."""
-    return {
+    """What `--json` prints; nodes whose turn never came are left out, and `seeds` where none was drawn."""
+    return ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {}) | {
         "run": result.run,
         "status": result.status,
         "seconds": round(result.seconds, 4),
         "outputs": {name: [str(path) for path in paths] for name, paths in result.outputs.items()},
         "nodes": {
             name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
+            | ({"error": report.error} if report.error else {})
             for name, report in result.nodes.items()
             if report.status != "skipped"
         },
     }
+
+
+def _report_others(result: Result) -> None:
+    """Say why nodes failed beside the one whose error ends the command."""
+    for name in result.failed:
+        said = result.nodes[name].error
+        if said != str(result.error):
+            click.echo(said, err=True)
 
 
 def _print_paths(result: Result) -> None:
@@ -132,12 +142,15 @@ def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         nonlocal asked
         if asked:
-            shown.close()
-            os._exit(130)  # threads inside a long operation would be waited for otherwise
+            try:
+                shown.close()
+            finally:
+                os._exit(130)  # threads inside a long operation would be waited for otherwise
         asked = True
         engine.cancel()
         if not shown.quiet:
-            shown.line("stopping at the next step; Ctrl-C again stops at once")
+            with suppress(OSError, RuntimeError):  # stderr is gone, or in the middle of a write that this one interrupts
+                shown.line("stopping at the next step; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -72,18 +72,24 @@ def _counts(record: dict[str, Any]) -> str:
 def _described(record: dict[str, Any]) -> Iterator[str]:
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
     yield f"{record['run']}: {record['workflow']}, {record['status']}, {began}, {record['seconds']:.2f} s"
-    if record["error"]:
-        yield f"error: {record['error']}"
+    failures = [node["error"] for node in record["nodes"].values() if node.get("error")]
+    for error in dict.fromkeys(filter(None, [record["error"], *failures])):
+        yield f"error: {error}"
     for title, rows in (
         ("params", [(name, json.dumps(value, ensure_ascii=False)) for name, value in record["params"].items()]),
         ("nodes", [_node(name, node) for name, node in record["nodes"].items() if node["status"] != "pruned"]),
         ("outputs", [(name, path) for name, paths in record["outputs"].items() for path in paths]),
         ("versions", list(record["versions"].items())),
         ("numerics", list((record["numerics"] or {}).items())),
+        ("machine", [("platform", record["platform"]), ("peak memory", _peak(record))]),
     ):
         if rows:
             yield f"\n{title}"
             yield from (f"  {line}" for line in aligned(rows))
+
+
+def _peak(record: dict[str, Any]) -> str:
+    return "unknown" if record["peak_memory"] is None else f"{record['peak_memory'] / (1 << 20):,.0f} MiB"
 
 
 def _node(name: str, node: dict[str, Any]) -> tuple[str, ...]:

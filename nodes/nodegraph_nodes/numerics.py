@@ -12,6 +12,7 @@ from pathlib import Path
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps")
+ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
 
 
@@ -28,6 +29,7 @@ def fingerprint() -> str:
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
+        "settings": settings() if "torch" in sys.modules else "sdpa",
     }
     return repr(parts)
 
@@ -64,7 +66,17 @@ def resolve(device: str, dtype: str) -> Mapping[str, str]:
     if dtype == "auto":
         dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])
-    return {"device": found, "dtype": dtype, "class": f"{kind} {_architecture(found, kind)} {dtype} torch {minor}"}
+    return {"device": found, "dtype": dtype, "class": f"{kind} {_architecture(found, kind)} {settings()} {dtype} torch {minor}"}
+
+
+def settings() -> str:
+    """The backend of attention, with what this process bars torch from: implementations of it, and exact products of float32."""
+    import torch
+
+    barred = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
+    precision = torch.get_float32_matmul_precision()
+    words = ["sdpa", *(f"no-{name}" for name in barred), *([] if precision == "highest" else [f"matmul-{precision}"])]
+    return " ".join(words)
 
 
 def _accelerator() -> str:

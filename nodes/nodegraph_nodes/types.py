@@ -92,24 +92,32 @@ class ModelFiles:
     """A checkpoint, and the state in which its files were when it was opened: what is loaded later is of this state."""
 
     checkpoint: Checkpoint
-    state: tuple[tuple[Path, int, int], ...]
+    state: tuple[tuple[Path, int, int, int, int], ...]
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ModelFiles:
         """The files as they are now. Raises OSError where one is gone."""
         stats = ((file, file.stat()) for file in checkpoint.files)
-        return cls(checkpoint, tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
+        return cls(checkpoint, tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in stats))
 
     def resident(self, run: Run, part: Hashable, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
         """What `load()` gives, kept by the run. Raises ValueError where the files are damaged, or others than before."""
         from nodegraph_diffusion.checkpoint import CheckpointError
 
-        if ModelFiles.of(self.checkpoint).state != self.state:
-            raise ValueError(f"the files of the model {self.checkpoint.path} were changed during the run. Run again")
+        def loaded() -> T:
+            value = load()
+            self._require_unchanged()  # what was changed meanwhile is not kept
+            return value
+
+        self._require_unchanged()
         try:
-            return run.resident((part, self.state, run.device, str(dtype)), load)
+            return run.resident((part, self.state, run.device, str(dtype)), loaded)
         except CheckpointError as error:
             raise ValueError(str(error)) from error
+
+    def _require_unchanged(self) -> None:
+        if ModelFiles.of(self.checkpoint).state != self.state:
+            raise ValueError(f"the files of the model {self.checkpoint.path} were changed during the run. Run again")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,21 @@ outputs:
   missing: $missing
 """
 
+QUITTER = """
+import sys
+from nodegraph import hookimpl, node
+
+@node("Quit")
+def quit(i: int) -> str:
+    if i == 0:
+        sys.exit(0)
+    raise KeyboardInterrupt if i == 1 else GeneratorExit
+
+@hookimpl
+def register_nodes(register):
+    register(quit)
+"""
+
 
 def test_explain_says_what_would_run_and_why(cli: Cli) -> None:
     file = cli.write(GREETING)
@@ -54,6 +69,7 @@ def test_runs_lists_and_shows_what_is_left_of_runs(cli: Cli) -> None:
     shown = cli("runs", "show", "last").stdout
     assert shown.startswith(f"{latest['run']}: greeting, done, ")
     assert '  word  "ho"' in shown
+    assert "peak memory  " in shown
     assert cli("runs", "show", first["run"], "--json").json["params"] == {"word": "hey"}
 
 
@@ -80,3 +96,30 @@ def test_keep_going_finishes_the_other_branches(cli: Cli) -> None:
         "missing": "failed",
     }
     assert list(told.json["outputs"]) == ["slow"]
+    assert "no good: hey" in told.json["nodes"]["missing"]["error"]
+
+
+def test_keep_going_says_why_each_node_failed(cli: Cli) -> None:
+    file = cli.write(BRANCHES.replace("{use: Slow, text: $text}", "{use: Fail, text: another}"), "branches.yaml")
+    told = cli("run", file, "--keep-going")
+    assert told.exit_code == 1
+    assert told.stdout == ""
+    lines = told.stderr.splitlines()
+    assert [sum(f"no good: {text}" in line for line in lines) for text in ("hey", "another")] == [1, 1]
+    shown = cli("runs", "show", "last").stdout
+    assert "no good: hey" in shown
+    assert "no good: another" in shown
+
+
+def test_a_node_that_would_end_the_program_does_not(cli: Cli) -> None:
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "quitter.py").write_text(QUITTER)
+    nodes = "\n".join(f"  q{i}: {{use: Quit, i: {i}}}" for i in range(3))
+    file = cli.write(f"nodegraph: 1\nnodes:\n{nodes}\noutputs: {{a: $q0, b: $q1, c: $q2}}\n", "quit.yaml")
+    told = cli.elsewhere("run", file, "--plugin-dir", "mine", "--keep-going", "--json")
+    assert told.exit_code == 1
+    assert {node["status"] for node in told.json["nodes"].values()} == {"failed"}
+    assert "SystemExit: 0" in told.json["nodes"]["q0"]["error"]
+    assert "KeyboardInterrupt" in told.json["nodes"]["q1"]["error"]
+    assert "mistake in plugin 'quitter'" in told.stderr
+    assert "Traceback" not in told.stderr

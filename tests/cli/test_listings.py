@@ -106,6 +106,15 @@ def test_show_as_mermaid(cli):
     ]
 
 
+def test_samplers_and_schedules_are_listed_with_their_plugin(cli):
+    samplers = {line.split()[0]: line.split()[-1] for line in cli("samplers").stdout.splitlines()}
+    assert set(samplers) == {"ddim", "ddpm", "dpmpp_2m", "euler", "euler_ancestral", "heun"}
+    assert set(samplers.values()) == {"nodegraph_nodes"}
+    schedules = cli("schedules").stdout.splitlines()
+    assert [line.split()[0] for line in schedules] == ["karras", "normal", "simple"]
+    assert "rho = 7.0" in cli("schedules", "karras").stdout
+
+
 def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "even.py").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -120,6 +121,58 @@ def test_ctrl_c_with_json_says_what_was_done(cli, nodes_of):
 
 
 @posix
+def test_ctrl_c_between_nodes_that_take_no_steps_starts_no_other(cli, nodes_of):
+    lines = "".join(f"  n{i}: {{use: Slow, text: $n{i - 1}, steps: 1, pause: {0.1 + i / 1e5}}}\n" for i in range(1, 300))
+    file = cli.write(f"nodegraph: 1\nnodes:\n  n0: {{use: Text}}\n{lines}outputs: {{last: {{from: $n299}}}}\n", "chain.yaml")
+    process = cli.process("run", file, "--json")
+    for line in process.stderr:
+        if "n3 " in line:
+            break
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    told = json.loads(stdout)
+    ran = [name for name, node in told["nodes"].items() if node["status"] == "ran"]
+    assert ran == [f"n{i}" for i in range(len(ran))]
+    assert 4 <= len(ran) < 30
+    assert (told["status"], told["outputs"]) == ("cancelled", {})
+    again = cli("run", file, "--json", "--target", ran[-1])
+    assert nodes_of(again)[ran[-1]] == "cached"
+    assert set(nodes_of(again).values()) == {"cached", "pruned"}
+
+
+@posix
+def test_ctrl_c_while_branches_run_beside_each_other_stops_all(cli):
+    branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: {600 + i}, pause: 0.05}}\n" for i in range(4))
+    outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(4))
+    file = cli.write(f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{branches}outputs: {{{outputs}}}\n", "branches.yaml")
+    process = cli.process("run", file, "--json")
+    assert "first" in process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert json.loads(stdout)["nodes"].keys() == {"first"}
+    assert "Traceback" not in stderr
+    record = cli("runs", "show", "last", "--json").json
+    assert record["status"] == "cancelled"
+    assert {node["status"] for name, node in record["nodes"].items() if name != "first"} == {"skipped"}
+
+
+@posix
+def test_ctrl_c_before_the_run_begins_ends_with_130(cli):
+    (cli.folder / "slow").mkdir()
+    (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    process = cli.process("run", cli.write(PATIENT), "--plugin-dir", "slow")
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+@posix
 def test_a_second_ctrl_c_stops_at_once(cli):
     process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
     time.sleep(0.3)
@@ -130,3 +183,24 @@ def test_a_second_ctrl_c_stops_at_once(cli):
     _, stderr = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "Traceback" not in stderr
+    assert not list(cli.folder.glob("out/*"))
+    assert cli("cache", "verify").exit_code == 0
+    assert "Text" in cli("cache", "ls").stdout  # what was finished
+
+
+@posix
+def test_a_second_ctrl_c_stops_branches_in_threads_at_once(cli):
+    branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: 1, pause: {60 + i}}}\n" for i in range(3))
+    outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(3))
+    process = cli.process(
+        "run", cli.write(f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{branches}outputs: {{{outputs}}}\n", "branches.yaml")
+    )
+    assert "first" in process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert "stopping at the next step" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert stderr == ""

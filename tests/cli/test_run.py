@@ -153,8 +153,25 @@ def test_quiet_says_nothing(cli, greeting):
 
 def test_a_random_seed_is_drawn_anew_and_can_be_read_back(cli):
     workflow = cli.write("nodegraph: 1\nnodes: {n: {use: Draw, seed: random}}\noutputs: {n: {from: $n}}\n")
-    keys = {cli("run", workflow, "--json").json["nodes"]["n"]["key"] for _ in range(2)}
-    assert len(keys) == 2
+    first, second = (cli("run", workflow, "--json").json for _ in range(2))
+    assert first["nodes"]["n"]["key"] != second["nodes"]["n"]["key"]
+    again = cli("run", workflow, "--json", "--set", f"n.seed={first['seeds']['n.seed']}").json
+    assert "seeds" not in again
+    assert again["nodes"]["n"] == {**first["nodes"]["n"], "status": "cached", "seconds": again["nodes"]["n"]["seconds"]}
+
+
+def test_a_seed_that_was_drawn_is_shown(cli):
+    workflow = cli.write(
+        "nodegraph: 1\nparams: {seed: random}\nnodes: {n: {use: Draw, seed: $params.seed}, m: {use: Draw, seed: random}}\n"
+        "outputs: {n: {from: $n}, m: {from: $m}}\n"
+    )
+    ran = cli("run", workflow)
+    shown = dict(re.findall(r"^(\S+) is (\d+), drawn at random$", ran.stderr, re.MULTILINE))
+    assert set(shown) == {"seed", "m.seed"}
+    record = cli("runs", "show", "last", "--json").json
+    assert str(record["params"]["seed"]) == shown["seed"]
+    assert shown["m.seed"] in record["document"]
+    assert "drawn" not in cli("run", workflow, "--set", "seed=1", "--set", "m.seed=2").stderr
 
 
 def test_paths_in_set_start_from_the_current_directory(cli):

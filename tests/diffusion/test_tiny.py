@@ -74,7 +74,8 @@ def test_prompts_are_encoded_as_captions_were(model: Model) -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model) -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(FOLDER, local_files_only=True).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")

@@ -315,6 +315,46 @@ def test_no_text_does_more_than_be_refused(source):
     assert all(problem.where is not None for problem in problems)
 
 
+mangled = st.builds(
+    lambda at, cut, put: GOOD[:at] + put + GOOD[at + cut :],
+    st.integers(0, 400),
+    st.integers(0, 12),
+    st.one_of(
+        st.binary(max_size=6),
+        st.sampled_from([b"&a ", b"*a", b"!!python/object:os.system ", b"<<: ", b"\xef\xbb\xbf", b"- ", b"? "]),
+    ),
+)
+GOOD = b"""\
+nodegraph: 1
+name: tea
+params:
+  minutes: {default: 3, min: 0, max: 9, help: how long}
+nodes:
+  water: {use: Kettle, degrees: 95, list: [1, 2.5, true, ~, "x"]}
+  tea:
+    use: Brew
+    water: $water.hot
+    minutes: $params.minutes
+outputs:
+  cup: {from: $tea, save: "{workflow}-{minutes}.txt"}
+"""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(), mangled))
+def test_no_bytes_do_more_than_be_refused(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "bytes.yaml"
+    file.write_bytes(data)
+    said = file.name
+    try:
+        workflow = Workflow.load(file)
+    except WorkflowError as error:
+        said = str(error)
+    else:
+        assert is_same(meaning(Workflow.parse(workflow.dump(), base=file.parent)), meaning(workflow))
+    assert file.name in said
+
+
 def test_the_dump_reads_well():
     workflow = Workflow("cup of tea", "Two lines\nof words")
     minutes = workflow.param("minutes", 3, min=0, help="how long")

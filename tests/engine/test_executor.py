@@ -105,6 +105,8 @@ def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine]) -
     result = engine.run(workflow, targets=[last])
     assert result[last] == 9_999.0
     assert len(result.ran) == 10_000
+    again = engine.run(workflow, targets=[last])
+    assert (len(again.cached), len(again.pruned), again[last]) == (1, 9_999, 9_999.0)
 
 
 def test_an_impure_node_and_what_is_below_run_every_time(engine: Engine, events: list[Event]) -> None:
@@ -264,6 +266,40 @@ def test_an_unexpected_error_names_the_line_and_the_plugin(engine: Engine) -> No
         engine.run(workflow_of("Fails", how="key"))
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "in a thread"])
+def test_a_node_that_would_end_the_program_fails_like_any_other(engine: Engine, beside: bool) -> None:
+    workflow = workflow_of("Fails", how="exit")
+    if beside:
+        for i in range(3):
+            workflow.output(f"other{i}", workflow.add("Number", value=i))
+    with pytest.raises(NodeError, match=r"SystemExit: 3 .* this is a mistake in plugin 'stubs'"):
+        engine.run(workflow)
+
+
+def test_an_interrupt_that_a_node_raises_in_a_thread_does_not_hang_the_run(engine: Engine) -> None:
+    workflow = workflow_of("Fails", how="interrupt")
+    for i in range(3):
+        workflow.output(f"other{i}", workflow.add("Number", value=i))
+    with pytest.raises(NodeError, match="KeyboardInterrupt"):
+        engine.run(workflow)
+
+
+def test_nodes_that_want_the_same_model_run_together(
+    make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]
+) -> None:
+    workflow = Workflow("two models")
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        models.append(workflow.add("Load", name=f"load_{name}", path=tmp_path / name))
+    for i in range(3):
+        for name, model in zip("ab", models, strict=True):
+            workflow.output(f"{name}{i}", workflow.add("Use", name=f"{name}{i}", model=model.model, text=str(i)))
+    make_engine().run(workflow)
+    order = [event.node[0] for event in events if isinstance(event, NodeStarted) and not event.node.startswith("load")]
+    assert "".join(order) in ("aaabbb", "bbbaaa")
+
+
 def test_a_failure_is_not_kept_and_what_was_finished_is(engine: Engine) -> None:
     workflow = diamond()
     workflow.output("broken", workflow.add("Fails", name="fails", value=workflow.add("Number", name="other")))
@@ -293,24 +329,6 @@ def test_a_wrong_output_fails_the_node_and_nothing_is_kept(engine: Engine, type:
         with pytest.raises(NodeError, match=message):
             engine.run(workflow, targets=[target])
     assert list(engine.cache.entries()) == []
-
-
-def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    workflow = Workflow("w")
-    edited = workflow.add("Edit", name="edited", path=str(path), text="after")
-    below = workflow.add("Text", name="below", value=edited)
-    path.write_text("before")
-    result = engine.run(workflow, targets=[below])
-    assert result[below] == "before"
-    assert "changed during the run" in result.notices[0].message
-    assert result.nodes["edited"].key is None
-    assert [record.node for record in engine.cache.entries()] == ["below"]  # filed under what it was given, which is true
-    path.write_text("before")
-    plan = engine.plan(workflow, targets=[below])
-    assert plan.actions == {"edited": "run", "below": "run"}
-    path.write_text("after")
-    assert engine.run(workflow, targets=[below])[below] == "after"
 
 
 def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(

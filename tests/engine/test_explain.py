@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.explain import differences
+from tests.engine.conftest import STUBS
 
 
 def workflow(weights: Path, **changes: Any) -> Workflow:
@@ -58,7 +61,7 @@ def test_the_literal_that_changed(make_engine: Callable[..., Engine], weights: P
 def test_the_file_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     weights.write_text("v")
-    assert reasons(make_engine(), workflow(weights))["model"] == ("run", "path: the file's content changed")
+    assert reasons(make_engine(), workflow(weights))["model"] == ("run", "path file changed")
 
 
 def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], weights: Path) -> None:
@@ -92,3 +95,125 @@ def test_code_that_changed(make_engine: Callable[..., Engine], tmp_path: Path) -
     engine().run(shout)
     file.write_text(source.replace("'!'", "'!!'"))
     assert reasons(engine(), shout)["shout"] == ("run", "the code of plugin shout changed")
+
+
+SHOUT = """
+from nodegraph import hookimpl, node
+
+@node("Shout", version={version}, numeric={numeric})
+def shout(text: str = "hey") -> str:
+    return text + "!"
+
+@hookimpl
+def register_nodes(register):
+    register(shout)
+
+@hookimpl(tryfirst=True)
+def resolve_numerics(device, dtype):
+    return {{"device": device, "dtype": dtype, "class": f"{{device}} {{dtype}} torch 2.13"}}
+"""
+
+FILTER = """
+from nodegraph import hookimpl
+
+def shut(text):
+    return text[:1]
+
+@hookimpl
+def register_filters(register):
+    register("shut", shut)
+"""
+
+
+def of_one(type: str, **inputs: Any) -> Workflow:
+    built = Workflow("one")
+    built.output("out", built.add(type, name="node", **inputs))
+    return built
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Writes a plugin file into a folder of plugins; gives the folder."""
+
+    def write(name: str, code: str) -> Path:
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text(code)
+        return tmp_path / "mine"
+
+    return write
+
+
+def test_the_registered_thing_that_was_edited(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
+    def engine() -> Engine:
+        return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[STUBS, write("doors.py", source)])
+
+    source = FILTER
+    filtered = of_one("Filtered", text="hey", filter="shut")
+    engine().run(filtered)
+    assert reasons(engine(), filtered)["node"] == ("cached", "")
+    source = FILTER.replace("[:1]", "[:2]")
+    assert reasons(engine(), filtered)["node"] == ("run", "filter: shut: the code of plugin doors changed")
+    other = of_one("Filtered", text="hey", filter="upper")
+    assert reasons(engine(), other)["node"] == ("run", "filter: shut -> upper")
+
+
+def test_the_numeric_class_and_the_version_of_the_type(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
+    def engine(version: int = 1, device: str = "cpu") -> Engine:
+        folder = write("shout.py", SHOUT.format(version=version, numeric=True))
+        return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[folder], device=device, dtype="float32")
+
+    shout = of_one("Shout")
+    engine().run(shout)
+    assert reasons(engine(), shout)["node"] == ("cached", "")
+    reason = "numerics: cpu float32 torch 2.13 -> gpu float32 torch 2.13"
+    assert reasons(engine(device="gpu"), shout)["node"] == ("run", reason)
+    assert reasons(engine(version=2), shout)["node"] == ("run", "Shout version 1 -> 2")
+
+
+def test_the_version_of_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "loud_nodes.py").write_text(SHOUT.format(version=1, numeric=False))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    def engine(version: str) -> Engine:
+        info = tmp_path / "site" / f"loud_nodes-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: loud_nodes\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text("[nodegraph]\nloud = loud_nodes\n")
+        points = importlib.metadata.Distribution.at(info).entry_points
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+        return Engine(cache_dir=tmp_path / "cache")
+
+    shout = of_one("Shout")
+    engine("0.2").run(shout)
+    assert reasons(engine("0.2"), shout)["node"] == ("cached", "")
+    assert reasons(engine("0.3"), shout)["node"] == ("run", "loud_nodes 0.2 -> 0.3")
+
+
+def test_what_is_above(make_engine: Callable[..., Engine], weights: Path) -> None:
+    make_engine().run(workflow(weights))
+    told = reasons(make_engine(), workflow(weights, text="a dog"))
+    assert told["upper"] == ("run", "text: what 'said' gives may be another")
+    assert told["many"] == ("run", "text: what 'upper' gives may be another")
+
+
+def test_an_input_given_another_way(make_engine: Callable[..., Engine], weights: Path) -> None:
+    make_engine().run(workflow(weights))
+    other = workflow(weights)
+    other.add("Text", name="typed", value="a cat by w")
+    again = Workflow.parse(other.dump().replace("text: $said", "text: $typed"), base=weights.parent)
+    assert reasons(make_engine(), again)["upper"] == ("run", "text: $said.output -> $typed.output")
+
+
+def test_of_several_files_those_that_changed_are_named() -> None:
+    def form(**digests: str) -> dict[str, Any]:
+        files = ["files", sorted([name, digest] for name, digest in digests.items())]
+        return {"type": ["T", 1], "code": "p 1", "numeric": None, "inputs": {"model": files}}
+
+    def first(old: dict[str, Any], new: dict[str, Any]) -> str:
+        return next(differences(old, new))
+
+    assert first(form(model="a"), form(model="b")) == "model file changed"
+    assert first(form(unet="a", vae="a"), form(unet="b", vae="a")) == "model file changed: unet"
+    assert first(form(unet="a", vae="a"), form(unet="b", vae="b")) == "model files changed: unet, vae"
+    assert first(form(unet="a"), form(unet="a", vae="b")) == "model: it names other files"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from nodegraph.index import ask
 from nodegraph.journal import Journal
 from nodegraph.store import Record, Store, Stored
-from tests.engine.elsewhere import end, start
+from tests.engine.elsewhere import end, start, wait_for
 
 KEYS = ["a" * 64, "b" * 64, "c" * 64]
 
@@ -154,6 +155,34 @@ def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(sto
     assert not list(store.place.glob("*.taken"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
+def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    opened, noted, write = threading.Event(), [], os.write
+
+    def late(descriptor: int, data: bytes) -> int:
+        """Write once the file has been taken, and its taker has had time to read and remove it."""
+        opened.set()
+        while not list(tmp_path.glob("*.taken")):
+            pass
+        time.sleep(0.1)
+        return write(descriptor, data)
+
+    def take() -> None:
+        opened.wait(60)
+        with journal.taken() as lines:
+            noted.extend(lines)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    monkeypatch.setattr("nodegraph.journal.os.write", late)
+    journal.add([["used", 1.0, {KEYS[0]: 1}]])
+    thread.join()
+    assert noted == [["used", 1.0, {KEYS[0]: 1}]]
+
+
 def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
     code = """
         for _ in range(20):
@@ -169,6 +198,30 @@ def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
     entries = {entry.key: entry for entry in store.entries()}
     assert len(entries) == 6
     assert entries[KEYS[0]].uses == 60
+
+
+def test_an_index_that_is_deleted_again_and_again_while_processes_work_on_it_is_made_anew(store: Store) -> None:
+    code = """
+        say("ready")
+        for i in range(30):
+            store.start()
+            store.touch("a" * 64)
+            keep(f"{os.getpid():060x}{i:04x}", b"of its own")
+            store.finish()
+            assert "a" * 64 in {entry.key for entry in store.entries()}
+        assert not warnings, warnings
+        """
+    processes = [start(store.place, code) for _ in range(3)]
+    for process in processes:
+        wait_for(process, "ready")
+    while any(process.poll() is None for process in processes):
+        for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
+            (store.place / name).unlink(missing_ok=True)
+    for process in processes:
+        end(process)
+    assert {entry.key for entry in store.entries()} == set(store.layout.records())
+    assert len(store.entries()) == 3 + 3 * 30
+    assert total(store) == 60 + len(b"of its own")
 
 
 def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:

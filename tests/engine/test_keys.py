@@ -243,6 +243,9 @@ def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
 # --- fingerprints
 
 
+HOUR_NS = 3600 * 10**9
+
+
 def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
     """A file that was last changed a while ago, as far as its modification time tells."""
     path.write_text(content)
@@ -273,7 +276,7 @@ def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: lis
 def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "file"
     path.write_text("one")
-    known = Fingerprints(tmp_path / "memo")
+    known = Fingerprints(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take as long as it likes
     first = known.sha256(path)
     stat = path.stat()
     path.write_text("two")
@@ -299,6 +302,66 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for _ in range(3):
         known.sha256(path)
     assert len(read) == 2  # once while it was young, once when it had settled
+
+
+def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]) -> None:
+    path = aged(tmp_path / "file", "one", seconds=-86400)  # a clock was set back
+    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    first = known.sha256(path)
+    stat = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert known.sha256(path) != first
+    assert known.sha256(path) == hash_file(path)
+    assert len(reads) == 3
+
+
+def settled(path: Path) -> None:
+    """Wait until a change of the file is bound to show in its ctime, which nobody can set."""
+    probe = path.with_name("probe")
+    while True:
+        probe.write_text("tick")
+        if probe.stat().st_ctime_ns > path.stat().st_ctime_ns:
+            return
+
+
+def set_times_back(path: Path, before: os.stat_result) -> None:
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+@pytest.mark.parametrize("how", ["in place", "replaced", "longer"])
+def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path, reads: list[Path], how: str) -> None:
+    path = aged(tmp_path / "file", "one")
+    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    assert known.sha256(path) == known.sha256(path)
+    assert len(reads) == 1  # it is trusted
+    before = path.stat()
+    settled(path)
+    if how == "replaced":
+        (tmp_path / "new").write_text("two")
+        set_times_back(tmp_path / "new", before)
+        (tmp_path / "new").replace(path)
+    else:
+        path.write_text("two" if how == "in place" else "one and two")
+    set_times_back(path, before)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert known.sha256(path) == Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = aged(tmp_path / "file", "one")
+
+    def edited(path: Path) -> str:
+        digest = hash_file(path)
+        path.write_text("two, which is longer")
+        return digest
+
+    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    with monkeypatch.context() as patched:
+        patched.setattr("nodegraph.fingerprint.hash_file", edited)
+        known.sha256(path)
+    assert known.sha256(path) == Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:

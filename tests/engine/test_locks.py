@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -54,26 +55,26 @@ def test_a_free_lock_is_had_at_once_and_leaves_no_file(tmp_path: Path, folder: L
 def test_threads_wait_for_each_other(folder: Locks) -> None:
     inside, most, waits = 0, 0, []
 
-    def work() -> None:
+    def work(asked: threading.Event) -> None:
         nonlocal inside, most
-        with folder.hold("name") as waited:
+        with folder.hold("name", asked.set) as waited:
             inside += 1
             most = max(most, inside)
             time.sleep(0.02)
             inside -= 1
             waits.append(waited)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    asked = [threading.Event() for _ in range(4)]
+    threads = [threading.Thread(target=work, args=[event]) for event in asked]
     with folder.hold("name"):
         for thread in threads:
             thread.start()
-        time.sleep(0.1)
+        assert all(event.wait(60) for event in asked)
         assert inside == 0
     for thread in threads:
         thread.join()
     assert most == 1
-    assert len(waits) == 4
-    assert any(waits)
+    assert waits == [True] * 4
 
 
 def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
@@ -114,8 +115,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
     with pytest.raises(Held), Locks(tmp_path / "cache" / "locks").hold_now(KEY):
         raise AssertionError
-    threading.Timer(0.2, kill, [process]).start()
-    with store.lock(KEY) as waited:
+    with store.lock(KEY, lambda: kill(process) if process.poll() is None else None) as waited:
         assert waited
 
 
@@ -125,20 +125,23 @@ def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) 
         tmp_path / "cache",
         """
         with store.lock("a" * 64):
-            if os.fork():
+            child = os.fork()
+            if child:
+                Path(sys.argv[2]).write_text(str(child))
                 say("held")
-                time.sleep(60)
             else:
                 os.close(1)
-                time.sleep(4)
-                os._exit(0)
+            time.sleep(600)
         """,
+        str(tmp_path / "child"),
     )
     wait_for(process, "held")
     kill(process)
-    began = time.monotonic()
-    with Locks(tmp_path / "cache" / "locks").hold(KEY):
-        assert time.monotonic() - began < 3
+    try:
+        with Locks(tmp_path / "cache" / "locks").hold_now(KEY):
+            os.kill(int((tmp_path / "child").read_text()), 0)  # the child lives
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
 def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Path, folder: Locks) -> None:

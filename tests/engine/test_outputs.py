@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import types
@@ -47,10 +48,16 @@ def test_an_output_without_a_template_is_named_after_workflow_and_output(engine:
         ("./deep/er/x.bin", "deep/er/x.bin"),
         ("{flag}", "true.bin"),
         ("{evil}", "_.._etc_passwd.bin"),
+        ("{up}/x", "_/x.bin"),
+        ("{windows}", "C_Windows_nul.bin"),
+        ("{long}", "y" * 80 + ".bin"),
+        ("{long}-{long}", f"{'y' * 80}-{'y' * 80}.bin"),
     ],
 )
 def test_placeholders_stand_for_params(engine: Engine, tmp_path: Path, save: str, expected: str) -> None:
     workflow = making(save, seed=7, prompt="a red\n house", cfg=5.0, flag=True, evil="../../etc/passwd")
+    for name, value in {"up": "..", "windows": "C:\\Windows\\nul", "long": "y" * 5000}.items():
+        workflow.param(name, value)
     assert written(engine, tmp_path, workflow) == [expected]
 
 
@@ -64,7 +71,7 @@ def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) ->
     ("save", "message"),
     [
         ("{sed}.bin", r"no placeholder \{sed\}.*Did you mean 'seed'"),
-        ("{nothing}.bin", r"There are \{output\}, \{seed\}, \{workflow\}"),
+        ("{nothing}.bin", r"There are \{device\}, \{long\}, \{output\}, \{seed\}, \{workflow\}"),
         ("{seed:03d}.bin", r"no placeholder \{seed:03d\}"),
         ("{seed.real}", r"no placeholder \{seed.real\}"),
         ("{0}", r"no placeholder \{0\}"),
@@ -76,6 +83,18 @@ def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) ->
         ("a\\b.bin", "no file name on every platform"),
         ("nul.bin", "no file name on every platform"),
         ("a/CON/x.bin", "no file name on every platform"),
+        ("com1.tar.bin", "no file name on every platform"),
+        ("COM\u00b2", "no file name on every platform"),
+        ("lpt9 .bin", "no file name on every platform"),
+        ("conout$", "no file name on every platform"),
+        ("{device}", "no file name on every platform"),
+        ("a /x", "no file name on every platform"),
+        ("ab:c", "no file name on every platform"),
+        ("x\ud800", "no file name on every platform"),
+        ("//server/share/x", "leads out of the output folder"),
+        ("~/../x", "leads out of the output folder"),
+        ("..", "leads out of the output folder"),
+        ("{long}-{long}-{long}", "too long"),
         ("x\0.bin", "no file name on every platform"),
         ("folder/", "names no file"),
         ("", "names no file"),
@@ -84,7 +103,7 @@ def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) ->
     ],
 )
 def test_a_template_that_is_none_is_found_by_check(engine: Engine, tmp_path: Path, save: str, message: str) -> None:
-    workflow = making(save, seed=7)
+    workflow = making(save, seed=7, device="aux", long="y" * 5000)
     with pytest.raises(WorkflowError, match=message) as caught:
         engine.check(workflow)
     assert caught.value.problems[0].code == "E117"
@@ -188,13 +207,73 @@ def test_a_file_that_cannot_be_replaced_is_an_error_and_leaves_no_trace(engine: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_a_link_that_leads_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("save", ["link/x", "link/deep/er/x", "inside/../link/x", "inside/out/x"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path, save: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OutputError, match="leads out of the output folder"):
-        engine.run(making("link/x"), out=tmp_path / "out")
+    (tmp_path / "out" / "inside").mkdir()
+    (tmp_path / "out" / "inside" / "out").symlink_to(tmp_path)
+    with pytest.raises(OutputError if ".." not in save else WorkflowError, match="leads out of the output folder"):
+        engine.run(making(save), out=tmp_path / "out")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["elsewhere", "out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_links_that_stay_or_that_are_the_output_folder_or_file_are_followed_or_replaced(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "here").symlink_to(tmp_path / "real" / "below")
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "real" / "below" / "x.bin").symlink_to(tmp_path / "mine.txt")
+    assert written(engine, tmp_path / "out", making("here/x")) == ["here/x.bin"]
+    assert (tmp_path / "mine.txt").read_text() == "mine"  # the link was replaced, not what it leads to
+    assert (tmp_path / "real" / "below" / "x.bin").read_bytes().startswith(b"x0\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_circle_of_links_is_an_error(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to("b")
+    (tmp_path / "out" / "b").symlink_to("a")
+    with pytest.raises(OutputError, match=r"cannot write .*--out"):
+        engine.run(making("a/x"), out=tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a limit of POSIX")
+def test_a_path_that_is_too_long_as_a_whole_is_an_error_before_anything_runs(
+    engine: Engine, tmp_path: Path, stubs: types.ModuleType
+) -> None:
+    workflow = Workflow("wf")
+    workflow.output("sum", workflow.add("Plus", a=1.0), "a/" * 3000 + "x")
+    with pytest.raises(OutputError, match=r"cannot write .*File name too long"):
+        engine.run(workflow, out=tmp_path / "out")
+    assert stubs.CALLS == []
+
+
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
+def test_a_disk_that_fills_while_a_batch_is_written_leaves_whole_files_only(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    real, count = getattr(Path, failing), []
+
+    def full(self: Path, argument: Any) -> Any:
+        if tmp_path / "out" not in self.parents:
+            return real(self, argument)
+        count.append(self)
+        if len(count) == 3:
+            if failing == "write_bytes":
+                real(self, argument[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, argument)
+
+    monkeypatch.setattr(Path, failing, full)
+    with pytest.raises(OutputError, match=r"cannot write .*wf-blob-2\.bin: No space left"):
+        engine.run(making(count=4), out=tmp_path / "out")
+    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(left) == {"wf-blob-0.bin", "wf-blob-1.bin"}
+    assert all(data.endswith(b"}") for data in left.values())
 
 
 def test_a_target_without_a_file_form_is_told_and_not_written(engine: Engine, tmp_path: Path) -> None:

@@ -210,6 +210,27 @@ def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
         assert mapped[:] == data
 
 
+def test_another_process_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
+    blob = keep(store, 1, b"x" * LARGE)
+    process = start(
+        store.place,
+        """
+        import mmap
+        with store.blob(sys.argv[2]).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            say("mapped")
+            sys.stdin.readline()
+            say(mapped[:] == b"x" * len(mapped))
+        """,
+        blob,
+    )
+    wait_for(process, "mapped")
+    assert store.gc(limit=0).blobs == ((blob,) if os.name == "posix" else ())
+    keep(store, 2, b"y" * LARGE)
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    assert end(process) == "True"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
 def test_temporary_files_of_dead_processes_go(store: Store) -> None:
     process = start(store.place, "say('x')")

@@ -85,6 +85,39 @@ def test_files_that_change_during_a_run_are_told_of(copied, run):
             load(run)
 
 
+def rewrite(file):
+    """Other weights of the same size, under the same times, once a change is bound to show in the file's ctime."""
+    stat, probe = file.stat(), file.with_name("probe")
+    while probe.write_text("tick") and probe.stat().st_ctime_ns <= stat.st_ctime_ns:
+        pass
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+def test_other_weights_under_the_same_times_are_told_of(copied, run):
+    model = load_model(found(copied))
+    rewrite(weights(copied))
+    with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
+        model.unet.load(run)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+def test_weights_that_change_while_they_are_read_are_told_of_and_not_kept(copied, run, monkeypatch):
+    model = load_model(found(copied))
+
+    def edited(*args):
+        rewrite(weights(copied))
+        return load_unet(*args)
+
+    monkeypatch.setattr("nodegraph_diffusion.checkpoint.load_unet", edited)
+    with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
+        model.unet.load(run)
+    assert not run.residents
+
+
 # --- what is refused
 
 

@@ -52,6 +52,32 @@ def test_the_class_differs_by_dtype():
     assert numerics.resolve("cpu", "float32")["class"] != numerics.resolve("cpu", "bfloat16")["class"]
 
 
+@pytest.mark.parametrize("name", numerics.ATTENTIONS)
+def test_the_class_differs_by_what_attention_may_be(name, monkeypatch):
+    before = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    monkeypatch.setattr(torch.backends.cuda, f"{name}_sdp_enabled", lambda: False)
+    after = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    assert f" no-{name} " in after[0]
+    assert before[0] != after[0]
+    assert before[1] != after[1]  # else what is remembered of another process would be taken
+
+
+def test_the_class_differs_by_how_exact_products_are():
+    before = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        after = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_the_fingerprint_is_the_same_before_and_after_torch_is_imported():
+    code = "from nodegraph_nodes import numerics; a = numerics.fingerprint(); import torch; print(a == numerics.fingerprint())"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "True"), ran.stderr
+
+
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is an accelerator")
 def test_auto_is_the_cpu_where_there_is_nothing_else():
     assert numerics.resolve("auto", "float32")["device"] == "cpu"

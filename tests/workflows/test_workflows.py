@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,10 +32,10 @@ SAMPLER = '''
 from nodegraph import hookimpl
 
 
-def sample_leap(denoise, x, sigmas, *, noise, on_step):
-    """Leap to what the denoiser sees."""
+def sample_leap(denoise, x, sigmas, *, noise, on_step, share: float = 1.0):
+    """Leap to what the denoiser sees, a share of the way."""
     for i, sigma in enumerate(sigmas.tolist()[:-1]):
-        x = denoise(x, sigma)
+        x = x + (denoise(x, sigma) - x) * share
         on_step(i, x, x)
     return x
 
@@ -72,13 +76,15 @@ def test_a_second_run_in_a_new_process_computes_nothing_and_imports_no_torch(pla
     assert path.name == f"{name}-{seed}.png"
     with Image.open(path) as picture:
         assert picture.size == (SIZE if name != "txt2img" else (SIDE, SIDE))
+        assert picture.mode == "RGB"
         text = picture.text["nodegraph"]
     before = picture_bytes(path)
     path.unlink()
     code = (
         "import sys\nfrom nodegraph.cli import main\n"
         f"try:\n    main({place.words(name)!r})\nexcept SystemExit as end:\n    status = end.code\n"
-        "print(status, *sorted({'torch', 'numpy', 'PIL', 'safetensors'} & set(sys.modules)), file=sys.stderr)"
+        "heavy = {'torch', 'numpy', 'PIL', 'safetensors', 'transformers', 'rich'}\n"
+        "print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     second = place.elsewhere(code=code)
     assert second.stderr.splitlines()[-1].strip() == "0"
@@ -196,13 +202,47 @@ def test_a_sampler_in_a_folder_of_its_own_and_an_edit_of_it_between_two_processe
     first = place("txt2img", "sampled.sampler=leap", **settings)
     assert "sampled" in first.named("ran")
     assert place("txt2img", "sampled.sampler=leap", **settings).named("ran") == set()
-    plugin.write_text(SAMPLER.replace("x = denoise(x, sigma)", "x = x + (denoise(x, sigma) - x) / 2"), encoding="utf-8")
+    plugin.write_text(SAMPLER.replace("share: float = 1.0", "share: float = 0.5"), encoding="utf-8")
     edited = place.elsewhere(*place.words("txt2img", "sampled.sampler=leap", **settings))
     assert {name for name, key in keys(edited).items() if key == keys(first)[name]} == ABOVE_THE_SAMPLER
-    assert not edited.named("ran") & {"positive", "negative", "latent", "noise"}  # the others lead to what is not stored
-    assert "sampled" in edited.named("ran")
+    assert edited.named("ran") == {"model", "denoiser", "sampled", "picture"}  # the first two lead to what is not stored
+    listed = place.elsewhere("samplers", "leap", "--plugin-dir", str(plugin.parent))
+    assert "share = 0.5" in listed.stdout
     shipped = place("txt2img", **settings)
     assert keys(place("txt2img")) == keys(shipped)  # who does not name it does not depend on it
+
+
+def test_an_error_in_a_sampler_of_a_stranger_is_told_for_his_own(place):
+    plugin = place.folder / "mine" / "leap.py"
+    plugin.parent.mkdir()
+    plugin.write_text(SAMPLER.replace("* share", "* shares"), encoding="utf-8")
+    ran = place("txt2img", "sampled.sampler=leap", options=("--plugin-dir", plugin.parent))
+    assert ran.status == 1
+    assert "node 'sampled' (Sampler) failed: NameError: name 'shares' is not defined" in ran.stderr
+    assert f"({plugin}:10). If its inputs are right, this is a mistake in plugin 'leap'" in ran.stderr
+    assert place.left() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_stops_at_the_next_denoising_step_and_keeps_what_is_finished(place):
+    settings = "sampled.sampler=euler", "sampled.schedule=normal"
+    command = [sys.executable, "-m", "nodegraph", *place.words("txt2img", *settings, steps=1000)]
+    process = subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = set()
+    while done != ABOVE_THE_SAMPLER:
+        line = process.stderr.readline()
+        assert line
+        done |= {line.split()[0]} if " done in " in line else set()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    told = json.loads(stdout)
+    assert told["status"] == "cancelled"
+    assert {name for name, node in told["nodes"].items() if node["status"] == "ran"} == ABOVE_THE_SAMPLER
+    assert place.left() == []
+    again = place("txt2img", *settings)
+    assert again.named("cached") >= {"positive", "negative", "noise"}
 
 
 def test_picture_k_of_a_batch_is_the_same_as_alone(place):
@@ -228,6 +268,13 @@ def test_no_strength_gives_what_the_autoencoder_keeps(place):
     assert torch.equal(result["sampled"].samples, result["latent"].samples)
 
 
+def test_a_model_is_described_without_reading_its_weights(place):
+    told = place.elsewhere("models", str(place.model))
+    assert told.status == 0, told.stderr
+    assert "diffusers layout" in told.stdout
+    assert f"{SIDE}x{SIDE}" in told.stdout
+
+
 def test_another_model_is_given_by_its_folder(place):
     other = save_small_model(place.folder / "other", salt="other")
     first = place("txt2img").path(place.folder)
@@ -247,7 +294,7 @@ def test_a_model_in_a_single_file(place):
 # --- bad input
 
 
-def refused(place, ran, *said, status):
+def assert_refused(place, ran, *said, status):
     """That a run ended with `status` and these words, no traceback, and nothing written."""
     assert ran.status == status, ran.stderr
     for part in said:
@@ -260,64 +307,73 @@ def refused(place, ran, *said, status):
 
 @pytest.mark.parametrize("name", ["img2img", "inpaint"])
 def test_a_missing_picture(place, name):
-    refused(place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2)
+    assert_refused(
+        place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2
+    )
 
 
 def test_a_missing_mask(place):
     (place.examples / "mask.png").unlink()
-    refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
+    assert_refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_file_that_is_no_picture(place, what):
     (place.folder / "text.png").write_text("no picture")
-    refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
+    assert_refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
 
 
 def test_a_folder_in_place_of_a_picture(place):
-    refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
+    assert_refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
 def test_a_truncated_picture(place, what):
     whole = (place.examples / "scene.png").read_bytes()
     (place.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
+    assert_refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
 
 
-@pytest.mark.parametrize(("sampler", "said"), [("euller", "Did you mean 'euler'?"), ("xyz", "'nodegraph samplers' lists them")])
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [("euller", "Did you mean 'euler'?"), ("dpmpp_2n", "Did you mean 'dpmpp_2m'?"), ("xyz", "'nodegraph samplers' lists them")],
+)
 def test_an_unknown_sampler(place, sampler, said):
-    refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
+    assert_refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0{}      "]
+)
 def test_a_checkpoint_that_is_none(place, content):
     (place.folder / "other.safetensors").write_bytes(content)
     ran = place("txt2img", "model=other.safetensors")
-    refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
+    assert_refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
 
 
 def test_a_folder_that_is_no_model(place):
-    refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
+    assert_refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
 
 
 @pytest.mark.parametrize("model", ["nowhere.safetensors", "~nobody-of-this-name/model", "a" * 300, "builtin:tyni", ""])
 def test_a_checkpoint_that_is_not_there(place, model):
-    refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
+    assert_refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
 
 
-def test_a_truncated_checkpoint(place):
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_truncated_checkpoint(place, part):
     copied = shutil.copytree(place.model, place.folder / "model")
-    with (copied / "vae" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
-        file.truncate(5000)
-    refused(place, place("txt2img", f"model={copied}"), "vae", "truncated", "Download or copy the file again", status=2)
+    weights = copied / part / "diffusion_pytorch_model.safetensors"
+    with weights.open("r+b") as file:
+        file.truncate(weights.stat().st_size // 2)
+    assert_refused(place, place("txt2img", f"model={copied}"), part, "truncated", "Download or copy the file again", status=2)
 
 
 def test_a_checkpoint_without_one_of_its_tensors(place):
     copied = shutil.copytree(place.model, place.folder / "model")
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
-    refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
+    assert_refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
 
 
 @pytest.mark.parametrize(
@@ -338,13 +394,14 @@ def test_a_checkpoint_without_one_of_its_tensors(place):
     ],
 )
 def test_a_setting_that_is_wrong(place, setting, said):
-    refused(place, place("txt2img", setting), said, status=2)
+    assert_refused(place, place("txt2img", setting), said, status=2)
 
 
-def test_an_output_folder_that_cannot_be_written_is_told_before_anything_runs(place):
+@pytest.mark.parametrize("out", ["taken", "taken/here"])
+def test_an_output_folder_that_cannot_be_written_is_told_before_anything_runs(place, out):
     (place.folder / "taken").write_text("a file")
-    ran = place("txt2img", options=("--out", "taken/here"))
-    refused(place, ran, "cannot write", "taken", "--out", status=1)
+    ran = place("txt2img", options=("--out", out))
+    assert_refused(place, ran, "cannot write", "taken", "--out", status=1)
     assert "done in" not in ran.stderr
 
 
@@ -354,7 +411,7 @@ def test_a_picture_that_does_not_fit_its_original(place):
     text = text.replace("nodes:\n", "nodes:\n  small: {use: LoadImage, path: ../small.png}\n")
     Image.new("RGB", (16, 24)).save(place.folder / "small.png")
     (place.folder / "workflows" / "mixed.yaml").write_text(text)
-    refused(
+    assert_refused(
         place, place("mixed"), "'result' (Composite) failed: expected two pictures of one size, found 16x24 and 43x37", status=1
     )
 
@@ -362,12 +419,12 @@ def test_a_picture_that_does_not_fit_its_original(place):
 def test_a_placeholder_that_there_is_not(place):
     text = (place.folder / "workflows" / "inpaint.yaml").read_text()
     (place.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
-    refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
+    assert_refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
 
 
 @pytest.mark.parametrize("option", [("--device", "quantum"), ("--device", "cuda:77"), ("--dtype", "float7")])
 def test_a_device_or_dtype_that_is_none(place, option):
-    refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
+    assert_refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
 
 
 def words_of(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 import weakref
@@ -126,6 +127,17 @@ def edit(path: File, text: str) -> str:
     return before
 
 
+@node("Flicker")
+def flicker(path: File, text: str) -> str:
+    """Reads a file that holds something else for a moment."""
+    before, stat = path.read_text(), path.stat()
+    path.write_text(text)
+    seen = path.read_text()
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return seen
+
+
 @node("Load")
 def load(path: File, run: Run = Run()) -> Loaded:
     """A model and its size."""
@@ -137,6 +149,12 @@ def load(path: File, run: Run = Run()) -> Loaded:
 def weights(model: Model) -> str:
     """Uses a model."""
     return model.weights
+
+
+@node("Use", numeric=True)
+def use(model: Model, text: str = "") -> str:
+    """Computes with a model."""
+    return model.weights + text
 
 
 @node("Make")
@@ -198,6 +216,7 @@ def fails(value: Any = None, how: str = "value") -> float:
         "key": KeyError("surprise"),
         "memory": MemoryError(),
         "interrupt": KeyboardInterrupt(),
+        "exit": SystemExit(3),
     }[how]
 
 

@@ -1,0 +1,178 @@
+"""Whole runs over a cache directory that fails: they come to their end without it, and say so once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+
+READS = """
+nodegraph: 1
+nodes:
+  note: {use: Read, path: note.txt}
+  twice: {use: Repeat, text: $note}
+  more: {use: Repeat, text: $twice, times: 3}
+outputs:
+  said: {from: $more}
+"""
+SMALL_DISK = 256 << 10
+
+
+@pytest.fixture
+def reads(cli):
+    (cli.folder / "note.txt").write_text("hey")
+    return cli.write(READS, "reads.yaml")
+
+
+@pytest.fixture
+def disk(cli):
+    """A small disk of its own, where the cache is to lie."""
+    place = cli.folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a tmpfs can be mounted by root on Linux only")
+    cli.env["NODEGRAPH_CACHE_DIR"] = str(place / "cache")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def remount(disk, how):
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def fill(disk):
+    """Write until the disk takes no more."""
+    with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
+        sum(filler.write(bytes(4096)) for _ in itertools.count())
+
+
+def uncached(cli, workflow, said):
+    """Run: everything is computed and written, and what is wrong with the cache is told once."""
+    ran = cli("run", workflow, "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert {node["status"] for node in ran.json["nodes"].values()} == {"ran"}
+    assert json.loads((cli.folder / ran.json["outputs"]["said"][0]).read_text()) == "hey" * 6
+    warnings = [line for line in ran.stderr.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1, ran.stderr
+    assert said in warnings[0]
+    assert "Traceback" not in ran.stderr
+    return ran
+
+
+def test_where_no_directory_can_be_made(cli, reads):
+    (cli.folder / "cache").write_text("a file")
+    uncached(cli, reads, "Not a directory")
+
+
+def test_where_the_directory_is_read_only(cli, reads, disk):
+    remount(disk, "ro")
+    uncached(cli, reads, "Read-only")
+    remount(disk, "rw")
+
+
+def test_what_lies_in_a_read_only_directory_is_used_without_a_word(cli, reads, disk, nodes_of):
+    cli("run", reads)
+    remount(disk, "ro")
+    ran = cli("run", reads, "--json")
+    assert nodes_of(ran) == {"note": "pruned", "twice": "pruned", "more": "cached"}
+    assert "warning" not in ran.stderr
+    assert [entry["node"] for entry in cli("cache", "ls", "--json").json] != []
+    remount(disk, "rw")
+
+
+def test_where_the_disk_is_full(cli, reads, disk):
+    fill(disk)
+    uncached(cli, reads, "No space left")
+    (disk / "filler").unlink()
+    assert {node["status"] for node in cli("run", reads, "--json").json["nodes"].values()} == {"ran"}
+    assert "cached" in {node["status"] for node in cli("run", reads, "--json").json["nodes"].values()}
+
+
+def test_where_a_lock_cannot_be_had(cli, reads):
+    (cli.folder / "cache").mkdir()
+    (cli.folder / "cache" / "CACHEDIR.TAG").write_text("")
+    (cli.folder / "cache" / "locks").write_text("a file, where the folder of locks is to be")
+    uncached(cli, reads, str(cli.folder / "cache"))
+    assert cli("cache", "info", "--json").json["results"] == 0
+
+
+def test_a_directory_that_is_removed_between_two_runs_is_made_anew(cli, reads, nodes_of):
+    for _ in range(2):
+        ran = cli("run", reads, "--json")
+        assert set(nodes_of(ran).values()) == {"ran"}
+        assert "warning" not in ran.stderr
+        subprocess.run(["rm", "-r", cli.folder / "cache"], check=True)
+
+
+# --- the commands
+
+
+def test_the_size_of_the_cache_is_the_limit_of_gc(cli, reads, monkeypatch):
+    for told in ("environment", "file"):
+        cli("run", reads)
+        assert cli("cache", "gc", "--json").json["results"] == 0
+        if told == "file":
+            monkeypatch.setattr("nodegraph.settings.config_file", lambda: cli.folder / "config.toml")
+            (cli.folder / "config.toml").write_text("[cache]\nsize = 0\n")
+        removed = cli("cache", "gc", "--json", env={"NODEGRAPH_CACHE_SIZE": "0"} if told == "environment" else {}).json
+        assert (removed["results"], removed["left"]) == (3, 0)
+        assert cli("cache", "ls", "--json").json == []
+
+
+def test_ls_says_when(cli, reads):
+    cli("run", reads)
+    entries = cli("cache", "ls", "--json").json
+    assert len({entry["key"] for entry in entries}) == 3
+    assert all(set(entry) == {"key", "type", "workflow", "node", "size", "created", "used", "uses"} for entry in entries)
+    assert all(line.count(" ago") == 1 for line in cli("cache", "ls").stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ["ls", "info", "verify", "gc", "clear"])
+def test_every_command_speaks_to_people_and_to_programs_even_of_nothing(cli, reads, command):
+    for state in ("nothing", "an empty folder", "results"):
+        if state == "an empty folder":
+            (cli.folder / "cache").mkdir()
+        if state == "results":
+            assert list((cli.folder / "cache").iterdir()) == []  # nothing is left in what may be another's
+            cli("run", reads)
+        shown = cli("cache", command)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        told = cli("cache", command, "--json")
+        assert (told.exit_code, told.stderr) == (0, "")
+        assert isinstance(told.json, list if command == "ls" else dict)
+
+
+def test_a_run_that_keeps_no_result_leaves_a_cache_all_the_same(cli):
+    failing = cli.write("nodegraph: 1\nnodes: {bad: {use: Fail, text: a}}\noutputs: {bad: {from: $bad}}\n")
+    assert cli("run", failing).exit_code == 1
+    for command in ("verify", "gc", "clear"):
+        assert cli("cache", command).exit_code == 0
+
+
+def test_an_index_that_is_deleted_costs_the_counts_of_uses_and_nothing_else(cli, reads, nodes_of):
+    for _ in range(2):
+        cli("run", reads)
+    before = cli("cache", "ls", "--json").json
+    for file in (cli.folder / "cache").glob("index.sqlite*"):
+        file.unlink()
+    assert set(nodes_of(cli("run", reads, "--json")).values()) == {"pruned", "cached"}
+    after = cli("cache", "ls", "--json").json
+    assert [{**entry, "uses": 0, "used": 0} for entry in after] == [{**entry, "uses": 0, "used": 0} for entry in before]
+
+
+def test_a_flipped_bit_is_told_put_aside_and_computed_again(cli, reads, nodes_of):
+    cli("run", reads)
+    cache = cli.folder / "cache"
+    blob = next(path for path in (cache / "blobs").rglob("*.json") if path.read_text() == f'"{"hey" * 6}"')
+    data = blob.read_bytes()
+    blob.write_bytes(data[:3] + bytes([data[3] ^ 1]) + data[4:])
+    ran = cli("run", reads, "--json")
+    assert nodes_of(ran) == {"note": "pruned", "twice": "cached", "more": "ran"}
+    assert ran.stderr.count(f"the cache file {blob} was changed") == 1
+    assert [path.name for path in (cache / "quarantine").iterdir()] == [blob.name]
+    assert blob.read_bytes() == data
+    assert cli("cache", "verify").exit_code == 0

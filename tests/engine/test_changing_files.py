@@ -1,0 +1,83 @@
+"""Files that nodes read: edited while a run reads them, touched, moved away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Engine, Workflow
+
+
+def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    workflow = Workflow("w")
+    edited = workflow.add("Edit", name="edited", path=str(path), text="after")
+    below = workflow.add("Text", name="below", value=edited)
+    path.write_text("before")
+    result = engine.run(workflow, targets=[below])
+    assert result[below] == "before"
+    assert "changed during the run" in result.notices[0].message
+    assert result.nodes["edited"].key is None
+    assert [record.node for record in engine.cache.entries()] == ["below"]  # filed under what it was given, which is true
+    path.write_text("before")
+    plan = engine.plan(workflow, targets=[below])
+    assert plan.actions == {"edited": "run", "below": "run"}
+    path.write_text("after")
+    assert engine.run(workflow, targets=[below])[below] == "after"
+
+
+def test_a_file_that_changes_and_changes_back_during_the_run_is_no_key(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("one")
+    age(path)
+    engine = make_engine()
+    workflow = Workflow("w")
+    seen = workflow.add("Flicker", name="seen", path=str(path), text="two")
+    result = engine.run(workflow, targets=[seen])
+    assert (result[seen], path.read_text()) == ("two", "one")
+    assert "changed during the run" in result.notices[0].message
+    assert list(engine.cache.entries()) == []
+    assert make_engine().plan(workflow, targets=[seen]).actions == {"seen": "run"}
+
+
+def age(path: Path) -> None:
+    """Set a file's times to those of a file that nobody has touched for long, and wait until a change shows."""
+    os.utime(path, (0, 0))
+    probe = path.with_name("probe")
+    while probe.write_text("tick") and probe.stat().st_ctime_ns <= path.stat().st_ctime_ns:
+        pass
+
+
+def test_what_reads_on_in_its_files_is_opened_anew_where_they_are_others(engine: Engine, tmp_path: Path) -> None:
+    def load(path: Path) -> tuple[str, ...]:
+        workflow = Workflow("w")
+        loaded = workflow.add("Load", name="loaded", path=str(path))
+        return engine.run(workflow, targets=[loaded.model, loaded.size]).ran
+
+    path = tmp_path / "weights"
+    path.write_text("one")
+    assert load(path) == ("loaded",)
+    assert load(path) == ()
+    os.utime(path, (1, 1))
+    assert load(path) == ("loaded",)
+    path.rename(tmp_path / "renamed")
+    assert load(tmp_path / "renamed") == ("loaded",)
+    assert load(tmp_path / "renamed") == ()
+
+
+@pytest.mark.parametrize("directory", [True, False])
+def test_what_does_not_is_a_hit_wherever_they_are(make_engine: Callable[..., Engine], tmp_path: Path, directory: bool) -> None:
+    engine = make_engine() if directory else make_engine(cache_dir=None)
+    path = tmp_path / "file"
+    path.write_text("one")
+    for change in (lambda: None, lambda: os.utime(path, (1, 1)), lambda: path.rename(tmp_path / "renamed")):
+        change()
+        place = path if path.exists() else tmp_path / "renamed"
+        workflow = Workflow("w")
+        read = workflow.add("Contents", name="read", path=str(place))
+        size = workflow.add("Load", name="loaded", path=str(place)).size
+        result = engine.run(workflow, targets=[read, size])
+    assert result.ran == ()

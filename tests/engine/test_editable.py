@@ -1,0 +1,96 @@
+"""An editable plugin from process to process: editing any of its code is a miss, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLUGIN = """
+from nodegraph import hookimpl, node
+from tea_pack.deep.helper import brewed
+
+@node("Brew")
+def brew(text: str) -> str:
+    return brewed(text)
+
+@node("Taste")
+def taste(text: str) -> str:
+    return text.lower()
+
+@hookimpl
+def register_nodes(register):
+    register(brew)
+    register(taste)
+"""
+
+RUN = """
+import json
+from nodegraph import Engine, Workflow
+engine = Engine(cache_dir="cache")
+workflow = Workflow("w")
+workflow.output("out", workflow.add("Taste", name="taste", text=workflow.add("Brew", name="brew", text="tea")))
+result = engine.run(workflow)
+print(json.dumps([result.ran, result["out"]]))
+"""
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """A plugin that is installed from its folder: as pip leaves it, with its files where they are edited."""
+    pack = tmp_path / "site" / "tea_pack"
+    (pack / "deep").mkdir(parents=True)
+    (pack / "__init__.py").write_text("")
+    (pack / "plugin.py").write_text(PLUGIN)
+    (pack / "deep" / "__init__.py").write_text("")
+    (pack / "deep" / "helper.py").write_text("def brewed(text):\n    return text + ' 1'\n")
+    info = tmp_path / "site" / "tea_pack-1.4.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tea-pack\nVersion: 1.4\n")
+    (info / "entry_points.txt").write_text("[nodegraph]\ntea = tea_pack.plugin\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": pack.as_uri(), "dir_info": {"editable": True}}))
+    return pack
+
+
+@pytest.fixture
+def run(pack: Path) -> Callable[[], Any]:
+    """Runs a workflow in a process of its own; what it ran, and what came out."""
+
+    def run() -> Any:
+        path = os.pathsep.join([str(pack.parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", RUN]
+        place = pack.parents[1]
+        ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    return run
+
+
+def test_editing_a_helper_is_a_miss_even_under_the_same_times(run: Callable[[], Any], pack: Path) -> None:
+    assert run() == [["brew", "taste"], "tea 1"]
+    assert run() == [[], "tea 1"]
+    helper = pack / "deep" / "helper.py"
+    before = helper.stat()
+    helper.write_text(helper.read_text().replace("1", "2"))
+    os.utime(helper, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run() == [["brew", "taste"], "tea 2"]
+    helper.write_text(helper.read_text().replace("2", "1"))
+    assert run() == [[], "tea 1"]
+
+
+def test_touching_and_describing_it_is_none(run: Callable[[], Any], pack: Path) -> None:
+    run()
+    for file in pack.rglob("*.py"):
+        os.utime(file, (1, 1))
+    (pack / "README.md").write_text("Tea.")
+    assert run() == [[], "tea 1"]
+    (pack / "leaves.json").write_text("{}")  # what a helper may read
+    assert run()[0] == ["brew", "taste"]

@@ -1,0 +1,227 @@
+"""Nodes that do what nodes must not: they fail, nothing of them is stored, and the run comes to its end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodegraph import Cancelled, Engine, NodeError, Workflow
+from nodegraph.events import Event, NodeFinished
+from nodegraph.plugins import Plugins, load_plugins
+from tests.engine.conftest import STUBS
+
+FAULTY = Path(__file__).parent / "faulty"
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return load_plugins([STUBS, FAULTY])
+
+
+@pytest.fixture
+def faulty(plugins: Plugins) -> types.ModuleType:
+    module = plugins.manager.get_plugin("faulty")
+    assert isinstance(module, types.ModuleType)
+    module.GO.clear()
+    module.STARTED.clear()
+    gc.collect()
+    return module
+
+
+def beside(workflow: Workflow, count: int = 3) -> Workflow:
+    """The workflow, with nodes that make the run use its threads."""
+    for i in range(count):
+        workflow.output(f"other{i}", workflow.add("Number", name=f"other{i}", value=float(i)))
+    return workflow
+
+
+def one(type: str, **inputs: Any) -> Workflow:
+    """One node, wanted."""
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add(type, name="node", **inputs))
+    return workflow
+
+
+def stored(engine: Engine) -> set[str]:
+    return {record.node for record in engine.cache.entries()}
+
+
+# --- what may not come out, and what may not be done to what goes in
+
+
+@pytest.mark.parametrize("how", ["inf", "-inf", "nan", "list", "mapping"])
+def test_a_number_that_is_none_fails_the_node(engine: Engine, how: str) -> None:
+    with pytest.raises(NodeError, match="'output': it cannot be written as JSON"):
+        engine.run(one("Odd", how=how))
+    assert stored(engine) == set()
+
+
+def test_nan_in_a_list_of_values_fails_the_node(engine: Engine) -> None:
+    workflow = Workflow("w")
+    good, bad = (workflow.add("Things", name=name, texts=texts) for name, texts in (("good", ["a"]), ("bad", ["a", "nan"])))
+    assert engine.run(workflow, targets=[good]).ran == ("good",)
+    with pytest.raises(NodeError, match="'output': it holds NaN"):
+        engine.run(workflow, targets=[bad])
+    assert stored(engine) == set()
+
+
+@pytest.mark.parametrize(("type", "port", "value"), [("Append", "numbers", [1.0]), ("Put", "table", [{"a": 1}])])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: str, value: Any, linked: bool) -> None:
+    workflow = Workflow("w")
+    given = workflow.add("Anything", name="given", value=value) if linked and type == "Put" else value
+    workflow.output("out", workflow.add(type, name="node", **{port: given}))
+    with pytest.raises(NodeError, match=f"it changed its input '{port}' in place"):
+        engine.run(workflow)
+    assert "node" not in stored(engine)
+
+
+def test_a_value_in_a_list_changed_in_place_fails_the_node(engine: Engine) -> None:
+    workflow = Workflow("w")
+    made = [workflow.add("Thing", name=name, text=name) for name in ("a", "b")]
+    workflow.output("out", workflow.add("Scribble", name="node", things=made))
+    with pytest.raises(NodeError, match="it changed its input 'things' in place"):
+        engine.run(workflow)
+    assert stored(engine) == {"a", "b"}
+
+
+# --- what a node may raise
+
+
+@pytest.mark.parametrize("kind", ["generator", "base"])
+@pytest.mark.parametrize("threads", [False, True])
+def test_whatever_a_node_raises_fails_the_node(engine: Engine, kind: str, threads: bool) -> None:
+    workflow = one("Raise", kind=kind)
+    result = engine.run(beside(workflow) if threads else workflow, raise_errors=False, keep_going=True)
+    assert isinstance(result.error, NodeError)
+    assert result.failed == ("node",)
+    assert len(result.ran) == (3 if threads else 0)
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_run_ends_even_where_an_error_cannot_be_told(engine: Engine, threads: bool) -> None:
+    workflow = one("Raise", kind="wordless")
+    with pytest.raises(RuntimeError, match="no words"):
+        engine.run(beside(workflow) if threads else workflow)
+    assert threading.active_count() == 1
+
+
+def test_a_plugin_that_cannot_tell_whether_memory_ran_out_fails_the_node(engine: Engine) -> None:
+    with pytest.raises(NodeError, match=r"LookupError: the device is gone \(.*faulty\.py:\d+\).* plugin 'faulty'"):
+        engine.run(beside(one("Room")))
+
+
+def test_an_error_of_what_another_plugin_registered_names_that_plugin(engine: Engine) -> None:
+    with pytest.raises(NodeError, match=r"KeyError: 'hey' \(.*faulty\.py:\d+\)\. .* mistake in plugin 'faulty'"):
+        engine.run(one("Filtered", text="hey", filter="fall"))
+
+
+def test_every_node_that_fails_is_told(engine: Engine) -> None:
+    workflow = Workflow("w")
+    for how in ("value", "key"):
+        workflow.output(how, workflow.add("Fails", name=how, how=how))
+    result = engine.run(beside(workflow), raise_errors=False, keep_going=True)
+    assert set(result.failed) == {"value", "key"}
+    assert "no pixels" in str(result.nodes["value"].error)
+    assert "surprise" in str(result.nodes["key"].error)
+    assert str(result.error) in {result.nodes[name].error for name in result.failed}
+    assert stored(engine) == {"other0", "other1", "other2"}
+
+
+def test_when_memory_runs_out_everything_is_let_go_before_the_second_try(
+    make_engine: Callable[..., Engine], faulty: types.ModuleType
+) -> None:
+    engine = make_engine(cache_dir=None)
+    workflow = Workflow("held")
+    for name in ("a", "b", "c"):
+        workflow.add("Thing", name=name, text=name)
+    engine.run(workflow, targets=["a", "b", "c"])
+    gc.collect()
+    assert len(faulty.ALIVE) == 3
+    assert engine.run(one("Greedy", text="fits"))["out"] == "fits"
+
+
+# --- stopping
+
+
+def test_what_finishes_while_the_run_stops_is_told_and_kept(make_engine: Callable[..., Engine], faulty: types.ModuleType) -> None:
+    workflow = Workflow("w")
+    workflow.output("endless", workflow.add("Endless", name="endless"))
+    workflow.output("linger", workflow.add("Linger", name="linger", text="a"))
+    workflow.output("after", workflow.add("Fold", name="after", text=workflow.add("Linger", name="other", text="b")))
+    engine = make_engine()
+
+    def stop() -> None:
+        faulty.STARTED.wait(20)
+        engine.cancel()
+        faulty.GO.set()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = engine.run(workflow, raise_errors=False)
+    thread.join()
+    assert isinstance(result.error, Cancelled)
+    assert {name: report.status for name, report in result.nodes.items()} == {
+        "endless": "skipped",
+        "linger": "ran",
+        "other": "ran",
+        "after": "skipped",
+    }
+    assert make_engine().run(workflow, targets=["linger"]).cached == ("linger",)
+
+
+def test_a_run_that_is_stopped_between_nodes_starts_no_other(make_engine: Callable[..., Engine]) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, NodeFinished) and event.node == "n1":
+            engine.cancel()
+
+    workflow = Workflow("w")
+    last = workflow.add("Number", name="n0")
+    for i in range(1, 5):
+        last = workflow.add("Plus", name=f"n{i}", a=last)
+    engine = make_engine(on_event=stop)
+    result = engine.run(workflow, targets=[last], raise_errors=False)
+    assert (result.status, result.ran) == ("cancelled", ("n0", "n1"))
+    assert make_engine().run(workflow, targets=[last]).cached == ("n1",)
+
+
+# --- memory
+
+
+def chains(length: int, count: int, size: int) -> Workflow:
+    """`count` chains of `length` nodes, each of which gives another value of `size` bytes."""
+    workflow = Workflow("chains")
+    for c in range(count):
+        last = workflow.add("Thing", name=f"c{c}", text="abc"[c], size=size)
+        for i in range(length):
+            last = workflow.add("Next", name=f"c{c}n{i}", thing=last, i=7 * i + c)
+        workflow.output(f"end{c}", last)
+    return workflow
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one chain", "two in threads"])
+def test_memory_stays_flat_along_a_chain_of_large_values(
+    make_engine: Callable[..., Engine], faulty: types.ModuleType, count: int, tmp_path: Path
+) -> None:
+    def peak(length: int, count: int) -> int:
+        engine = make_engine(cache_dir=tmp_path / str(length), on_event=None)
+        workflow = chains(length, count, 1 << 20)
+        engine.check(workflow)
+        tracemalloc.start()
+        try:
+            result = engine.run(workflow)
+            assert len(result.ran) == (length + 1) * count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    short = peak(4, 1)
+    assert short > 1 << 20
+    assert peak(64, count) < count * short + (2 << 20)  # threads may be at their peaks at the same time, or never

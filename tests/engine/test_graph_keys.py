@@ -1,0 +1,195 @@
+"""Keys of whole graphs: one for each thing to compute, whatever nodes are called and in which order they stand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph.fingerprint import hash_file
+from nodegraph.keys import KeyMaker, canonical
+from nodegraph.plugins import Plugins
+
+Node = tuple[str, dict[str, Any]]  # type and inputs; ("link", i) stands for the output of node i
+Nodes = list[Node]
+
+FLOATS = st.sampled_from([0.0, -0.0, 1.0, 1, 2.5, -1e300, 5e-324])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | FLOATS | st.sampled_from(["", "1", "1.0", "true", "none"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module")
+def engine(plugins: Plugins) -> Engine:
+    return Engine(cache_dir=None, plugins=plugins)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Nodes:
+    """Up to six nodes, each fed by literals and by nodes before it."""
+    nodes: Nodes = []
+    for _ in range(draw(st.integers(1, 6))):
+        numbers = [("link", i) for i, (type, _) in enumerate(nodes) if type in ("Number", "Plus", "Total")]
+        number = FLOATS | st.sampled_from(numbers) if numbers else FLOATS
+        anything = ANYTHING | st.sampled_from([("link", i) for i in range(len(nodes))]) if nodes else ANYTHING
+        inputs = {
+            "Number": st.fixed_dictionaries({}, optional={"value": number}),
+            "Plus": st.fixed_dictionaries({"a": number}, optional={"b": number}),
+            "Total": st.fixed_dictionaries({"values": st.lists(number, max_size=3)}),
+            "Anything": st.fixed_dictionaries({"value": anything}),
+        }
+        type = draw(st.sampled_from(sorted(inputs)))
+        nodes.append((type, draw(inputs[type])))
+    return nodes
+
+
+def keys_of(engine: Engine, nodes: Nodes, names: list[str], order: list[int]) -> list[str]:
+    """The static key of each node of a workflow file that calls them by `names` and lists them in `order`."""
+
+    def written(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return f"${names[value[1]]}"
+        return [written(item) for item in value] if isinstance(value, list) else value
+
+    listed = {
+        names[i]: {"use": nodes[i][0], **{port: written(value) for port, value in sorted(nodes[i][1].items(), reverse=i % 2 == 0)}}
+        for i in order
+    }
+    graph = engine.check(Workflow.parse(json.dumps({"nodegraph": 1, "nodes": listed})))
+    keys = KeyMaker(hash_file, lambda: "none").static(graph)
+    assert not keys.missing
+    return [keys.of[name] for name in names]
+
+
+def names_for(nodes: Nodes, letter: str = "n") -> list[str]:
+    return [f"{letter}{i}" for i in range(len(nodes))]
+
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {"Number": {"value": 0.0}, "Plus": {"b": 1.0}}
+
+
+def meaning(nodes: Nodes, i: int) -> Any:
+    """What node i computes, so that == tells types, and 0.0 from -0.0: written without a thought for keys."""
+    type, given = nodes[i]
+
+    def of(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return ("made by", meaning(nodes, value[1]))
+        if isinstance(value, list):
+            return ("list", tuple(map(of, value)))
+        if isinstance(value, dict):
+            return ("dict", frozenset((key, of(item)) for key, item in value.items()))
+        if type != "Anything" and isinstance(value, int):
+            value = float(value)  # as the port takes it
+        return (value.__class__, value, math.copysign(1, value) if isinstance(value, float) else None)
+
+    return type, frozenset((port, of(value)) for port, value in {**DEFAULTS.get(type, {}), **given}.items())
+
+
+bounded = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@bounded
+@given(nodes=graphs(), random=st.randoms(use_true_random=False))
+def test_neither_names_nor_order_count(engine: Engine, nodes: Nodes, random: Any) -> None:
+    order = list(range(len(nodes)))
+    before = keys_of(engine, nodes, names_for(nodes), order)
+    names = names_for(nodes, "other")
+    random.shuffle(names)
+    random.shuffle(order)
+    assert keys_of(engine, nodes, names, order) == before
+
+
+@bounded
+@given(first=graphs(), second=graphs())
+def test_nodes_share_a_key_if_and_only_if_they_compute_the_same(engine: Engine, first: Nodes, second: Nodes) -> None:
+    keyed: dict[str, Any] = {}
+    meant: dict[Any, str] = {}
+    for nodes in (first, second):
+        for i, key in enumerate(keys_of(engine, nodes, names_for(nodes), list(range(len(nodes))))):
+            assert keyed.setdefault(key, meaning(nodes, i)) == meaning(nodes, i)
+            assert meant.setdefault(meaning(nodes, i), key) == key
+
+
+@bounded
+@given(nodes=graphs(), pick=st.integers(0, 5), value=st.integers(3, 99))
+def test_another_literal_changes_the_keys_of_what_it_reaches_and_no_others(
+    engine: Engine, nodes: Nodes, pick: int, value: int
+) -> None:
+    changed = pick % len(nodes)
+    ports = {"Number": "value", "Plus": "a", "Total": "values", "Anything": "value"}
+    type, given = nodes[changed]
+    edited = nodes.copy()
+    edited[changed] = (type, {**given, ports[type]: [float(value)] if type == "Total" else float(value)})
+    reached: set[int] = {changed}
+    for i, (_, inputs) in enumerate(edited):
+        links = [link for value in inputs.values() for link in (value if isinstance(value, list) else [value])]
+        if any(isinstance(link, tuple) and link[1] in reached for link in links):
+            reached.add(i)
+    order = list(range(len(nodes)))
+    before, after = (keys_of(engine, some, names_for(nodes), order) for some in (nodes, edited))
+    assert {i for i in order if before[i] != after[i]} == reached
+
+
+# --- literals, once the port's type has had its say
+
+
+def key_of(engine: Engine, type: str, **inputs: Any) -> str:
+    workflow = Workflow("w")
+    workflow.add(type, name="n", **inputs)
+    return KeyMaker(hash_file, lambda: "none").static(engine.check(workflow)).of["n"]
+
+
+@bounded
+@given(one=ANYTHING, other=ANYTHING)
+def test_a_port_of_any_type_tells_all_values_apart(engine: Engine, one: Any, other: Any) -> None:
+    same = meaning([("Anything", {"value": one})], 0) == meaning([("Anything", {"value": other})], 0)
+    assert (key_of(engine, "Anything", value=one) == key_of(engine, "Anything", value=other)) == same
+
+
+def test_a_port_of_any_type_tells_apart_what_python_takes_for_equal(engine: Engine) -> None:
+    alike = [1, 1.0, True, "1", 0, 0.0, -0.0, False, "", [], {}, None, [1], [1.0], [True], {"a": 0.0}, {"a": -0.0}, [[]], [None]]
+    assert len({key_of(engine, "Anything", value=value) for value in alike}) == len(alike)
+
+
+def test_a_port_takes_what_is_the_same_for_it_as_the_same(engine: Engine) -> None:
+    assert key_of(engine, "Number", value=1) == key_of(engine, "Number", value=1.0)
+    assert key_of(engine, "Number", value=0) == key_of(engine, "Number", value=0.0) == key_of(engine, "Number")
+    assert key_of(engine, "Number", value=0.0) != key_of(engine, "Number", value=-0.0)
+    assert key_of(engine, "Total", values=[1, 2]) == key_of(engine, "Total", values=[1.0, 2.0])
+    assert key_of(engine, "Total", values=[1, 2]) != key_of(engine, "Total", values=[2, 1])
+    assert key_of(engine, "Total", values=[]) != key_of(engine, "Total", values=[0])
+
+
+@pytest.mark.parametrize(
+    ("type", "port", "value"),
+    [
+        ("Number", "value", True),
+        ("Number", "value", "1"),
+        ("Number", "value", math.nan),
+        ("Total", "values", [1.0, math.nan]),
+        ("Anything", "value", math.nan),
+        ("Anything", "value", {"a": [math.nan]}),
+        ("Draw", "seed", 1.5),
+        ("Draw", "seed", True),
+        ("Draw", "seed", "1"),
+    ],
+)
+def test_what_a_port_refuses_has_no_key(engine: Engine, type: str, port: str, value: Any) -> None:
+    with pytest.raises(WorkflowError):
+        key_of(engine, type, **{port: value})
+
+
+def test_two_surrogates_are_not_the_character_that_they_would_make() -> None:
+    assert canonical("\ud83d\ude00") != canonical("\U0001f600")
+    assert canonical({"\ud83d\ude00": 1}) != canonical({"\U0001f600": 1})

@@ -1,0 +1,146 @@
+"""Workflow files that are well-formed and odd: anything in the place of anything gives a run, or problems with their places."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Engine, Workflow, WorkflowError, inputs
+from nodegraph.plugins import Plugins
+
+WHOLE = """\
+nodegraph: <1>
+name: <w>
+description: <d>
+params:
+  p: <1>
+  q: {default: <hey>, help: <h>}
+  t: {default: <2>, min: <0>, max: <9>}
+  r: {type: <path>, default: <file>}
+  s: {type: <seed>, default: <random>}
+nodes:
+  a: {use: <Number>, value: <1.5>}
+  b: {use: Plus, a: <$a>, b: <$params.p>}
+  c: {use: Total, values: <[$a, 1, $b]>}
+  d: {use: Load, path: <$params.r>}
+  e: {use: Describe, model: <$d.model>, text: <$params.q>}
+  f: <{use: Anything, value: {x: [1, ~]}}>
+  g: {use: Draw, seed: <random>}
+  h: {use: Filtered, text: <x>, filter: <upper>}
+  i: {use: Many, numbers: <[1, 2]>, text: <"y">}
+  j: {use: Make, text: <x>, count: <$params.t>}
+  k: {use: Numeric, value: <1>}
+outputs:
+  o: <$b>
+  m: {from: <$e>, save: <"{p}/{q}-{workflow}">}
+  n: {from: <$c>, save: <"{r}">}
+  l: <{from: $j}>
+"""
+PARTS = re.split("<(.*?)>", WHOLE)  # at odd places what may be replaced
+ODD = [
+    *("~", "true", "1", "-1", "1.5", ".nan", ".inf", "1e999", "9" * 30, "9" * 400, "0x10", "''", "a", "é", "[]", "{}"),
+    *("$a", "$b", "$d.model", "$a.output", "$a.x", "$z", "$params.p", "$params.z", "$params", "$$a", "'$a'", "$", "!!str 1"),
+    *("random", "file", "nowhere", "/", "..", "~nobody/x", '"\\0"', '"a\\nb"', "builtin:tiny", "upper", "con", "text", "int"),
+    *("'{p}'", "'{q}/../..'", "'{'", "'{z}'", "'/abs'", "'a/'", "x.png", "{use: Number}", "{from: $a}", "{default: 1}", "Number"),
+]
+odd = st.recursive(
+    st.sampled_from(ODD),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(st.tuples(st.sampled_from(["use", "from", "save", "value", "default", "1", "~", "[a]"]), inner), max_size=3).map(
+            lambda pairs: f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
+        ),
+    ),
+    max_leaves=5,
+)
+documents = st.dictionaries(st.sampled_from(range(1, len(PARTS), 2)), odd, max_size=2).map(
+    lambda put: "".join(put.get(i, part) for i, part in enumerate(PARTS))
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "file").write_text("x")
+    return folder
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents)
+def test_anything_anywhere_runs_or_is_refused_at_its_place(plugins: Plugins, place: Path, source: str) -> None:
+    engine = Engine(cache_dir=None, plugins=plugins)
+    status, refused = "refused", None
+    try:
+        workflow = Workflow.parse(source, file="odd.yaml", base=place)
+        status = engine.run(workflow, out=place / "out", raise_errors=False).status
+    except WorkflowError as error:
+        refused = error
+    assert status in ("done", "failed", "refused")
+    if refused is not None:
+        assert all(problem.where is not None and problem.where.file == "odd.yaml" for problem in refused.problems)
+        assert all(re.match(r"odd\.yaml:\d+:\d+ \[E1\d\d\] \S", line) for line in str(refused).splitlines())
+
+
+def test_the_document_that_is_made_odd_runs(plugins: Plugins, place: Path) -> None:
+    source = "".join(PARTS)
+    result = Engine(cache_dir=None, plugins=plugins).run(Workflow.parse(source, base=place), out=place / "whole")
+    assert set(result.outputs) == {"o", "m", "n", "l"}
+
+
+# --- bounds
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "- - ", "a:\n"])
+def test_five_thousand_levels_are_refused(opening: str) -> None:
+    closing = {"[": "]", "{a: ": "}"}.get(opening, "")
+    nested = opening * 5_000 + "1" + closing * 5_000
+    if opening == "a:\n":
+        nested = "".join(f"{' ' * i}a:\n" for i in range(5_000))
+    with pytest.raises(WorkflowError, match="nested more than 64 levels deep"):
+        Workflow.parse(f"nodegraph: 1\nnodes:\n  a: {{use: T, x: {nested}}}\n" if opening in ("[", "{a: ") else nested)
+
+
+def test_a_list_without_end_is_refused_before_all_of_it_is_read() -> None:
+    with pytest.raises(WorkflowError, match=r"w\.yaml:1000001:3 \[E100\] .* over 1,000,000 values"):
+        Workflow.parse("- a\n" * 1_000_100, file="w.yaml")
+
+
+@pytest.mark.parametrize("before", ["", "# a\n", "%YAML 1.2\r\n"])
+def test_tags_are_refused_before_they_are_counted(before: str) -> None:  # the parser takes minutes for as many
+    with pytest.raises(WorkflowError, match=r"\[E100\] tags mean nothing in a workflow\. Take '%TAG' away\.$") as caught:
+        Workflow.parse(before + "".join(f"%TAG !a{i}! b\n" for i in range(100_000)) + "---\nnodegraph: 1\n")
+    assert str(caught.value.problems[0].where).endswith(":2:1" if before else ":1:1")
+
+
+def test_thousands_of_dangling_links_are_told_without_comparing_all_names(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(name: str, known: object) -> str:
+        asked.append(name)
+        return f"Did you mean '{name}'?"
+
+    monkeypatch.setattr(inputs, "did_you_mean", counted)
+    lines = "".join(f"  node{i}: {{use: Plus, a: $nude{i}, b: $params.p{i}}}\n" for i in range(1000))
+    workflow = Workflow.parse(f"nodegraph: 1\nparams: {{q: 1}}\nnodes:\n{lines}outputs: {{o: $node1}}\n")
+    with pytest.raises(WorkflowError) as caught:
+        Engine(cache_dir=None, plugins=plugins).check(workflow)
+    assert len(caught.value.problems) == 2000
+    assert len(asked) == 100
+    assert "Did you mean 'nude0'?" in str(caught.value.problems[0])
+
+
+def test_a_large_file_is_refused_by_its_size_even_where_it_is_cut_in_a_character(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_bytes(b"#" + "é".encode() * (9 << 20))
+    with pytest.raises(WorkflowError, match="holds over 16 MiB"):
+        Workflow.load(tmp_path / "w.yaml")
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(WorkflowError, match=r"\[E100\] .* cannot be read: .*null"):
+        Workflow.load("a\0b.yaml")

@@ -1,0 +1,98 @@
+"""Tensors that are read from the cache are its files, mapped into memory: no copies, and nobody's removing them does harm."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nodegraph.cache import Cache, Made
+from nodegraph.plugins import load_plugins
+from nodegraph.store import Lost, Store
+from nodegraph_nodes.codecs import CODECS
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
+
+KEY = "a" * 64
+MADE = Made("Type", "workflow", "node", 0.1)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(load_plugins().codecs, Store(tmp_path / "cache"))
+
+
+def put(cache, value):
+    digests = {"output": cache.digest(value)}
+    assert cache.put(KEY, {"output": value}, digests, MADE) == []
+    return cache.store.blob(cache.stored(KEY, "output").blob)
+
+
+def file_behind(tensor):
+    """The file that the tensor's memory is a part of, as Linux tells; None for memory without one."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, *_, path = re.split(r" +", line, maxsplit=5) if line.count(" ") >= 5 else (line.split()[0], "")
+        start, end = (int(place, 16) for place in span.split("-"))
+        if start <= tensor.data_ptr() and tensor.data_ptr() + tensor.numel() * tensor.element_size() <= end:
+            return path or None
+    return None
+
+
+VALUES = [
+    Image(torch.rand(1, 64, 64, 3)),
+    Mask(torch.rand(1, 64, 64)),
+    Latent(torch.rand(1, 4, 32, 32), (256, 256)),
+    Conditioning(torch.rand(1, 16, 32)),
+    Noise(torch.rand(1, 4, 32, 32), 7),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what memory is made of")
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_tensor_is_read_by_mapping_its_file(cache, value):
+    blob = put(cache, value)
+    tensor = getattr(cache.load(KEY, "output"), CODECS[type(value)].tensor)
+    assert file_behind(tensor) == str(blob)
+    assert file_behind(tensor.clone()) != str(blob)
+
+
+def test_a_tensor_stays_what_it_was_when_its_file_is_removed(cache):
+    value = Mask(torch.rand(1, 512, 512))
+    blob = put(cache, value)
+    loaded = cache.load(KEY, "output")
+    assert cache.store.gc(limit=0).keys == (KEY,)
+    assert not blob.exists()
+    put(cache, Mask(torch.zeros(1, 512, 512)))  # nor does another value that is written then
+    cache.store.clear()
+    assert torch.equal(loaded.values, value.values)
+
+
+HEADERS = {
+    "a length beyond the file": b"\xff" * 8 + b"{}",
+    "no JSON": b"\x02\0\0\0\0\0\0\0[}",
+    "nothing": b"",
+    "an offset beyond the file": b'\x40\0\0\0\0\0\0\0{"values":{"dtype":"F32","shape":[1,9,9],"data_offsets":[0,324]}}',
+    "no such tensor": b"\x08\0\0\0\0\0\0\0{}      ",
+}
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
+def test_a_file_that_is_no_safetensors_though_its_name_is_right_is_lost_and_made_anew(cache, content):
+    """As if a codec had written it: the content is what the name says, so nothing is wrong with the file as such."""
+    value = Mask(torch.rand(1, 8, 8))
+    put(cache, value)
+    blob, size = cache.store.put_bytes(content, ".safetensors")
+    assert blob.startswith(hashlib.sha256(content).hexdigest())
+    record = cache.store.record(KEY)
+    stored = type(record.outputs["output"])(record.outputs["output"].digest, blob, "mask", size)
+    cache.store.put_record(type(record)(**{**vars(record), "created": time.time(), "outputs": {"output": stored}}))
+    assert cache.lookup(KEY, ["output"]) is not None
+    with pytest.raises(Lost):
+        cache.load(KEY, "output")
+    assert cache.lookup(KEY, ["output"]) is None
+    put(cache, value)
+    assert torch.equal(cache.load(KEY, "output").values, value.values)

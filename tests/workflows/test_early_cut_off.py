@@ -1,0 +1,104 @@
+"""What comes out the same recomputes nothing below it, and a model is what is in its files: with the real node pack."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from PIL import Image
+
+from nodegraph import Engine, Workflow
+from tests.small_model import save_small_model
+from tests.workflows.conftest import SIZE
+
+BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
+
+
+def test_a_prompt_of_the_same_tokens_runs_nothing_but_its_own_encoding(place):
+    place("txt2img", "prompt=a red house")
+    assert place("txt2img", "prompt=a  red house ").named("ran") == {"model", "positive"}
+    assert place("txt2img", "prompt=a  red house ").named("ran") == set()  # what was found so is known the next time
+    assert "sampled" in place("txt2img", "prompt=a blue house").named("ran")
+
+
+def test_it_holds_in_another_process(place):
+    place("txt2img", "prompt=a red house")
+    elsewhere = place.elsewhere(*place.words("txt2img", "prompt=a  red house "))
+    assert elsewhere.named("ran") == {"model", "positive"}
+
+
+def test_a_picture_saved_anew_with_the_same_pixels_is_read_and_nothing_else(place):
+    scene = place.examples / "scene.png"
+    place("inpaint")
+    before = scene.read_bytes()
+    with Image.open(scene) as picture:
+        picture.load()
+        picture.save(scene, compress_level=1)
+    assert scene.read_bytes() != before
+    assert place("inpaint").named("ran") == {"picture"}
+    Image.new("RGB", SIZE, "red").save(scene)
+    assert place("inpaint").named("ran") >= BELOW_THE_PICTURE - {"noise"}
+
+
+@pytest.fixture
+def own_model(place, tmp_path):
+    """A model that may be changed, in use: its files are older than any timestamp's granularity."""
+    folder = save_small_model(tmp_path / "own")
+    place.model = folder
+    age(folder)
+    place("txt2img")
+    return folder
+
+
+def age(folder, hours=1):
+    then = time.time() - 3600 * hours
+    for file in folder.rglob("*"):
+        os.utime(file, (then, then))
+
+
+@pytest.mark.parametrize("changed", ["unet", "tokenizer"])
+def test_another_model_under_the_same_name_is_a_miss_even_under_the_same_times(place, own_model, changed):
+    if changed == "unet":
+        other = save_small_model(place.folder / "other", salt="other")
+        file = own_model / "unet" / "diffusion_pytorch_model.safetensors"
+        size, content = file.stat().st_size, (other / "unet" / file.name).read_bytes()
+        assert len(content) == size
+    else:
+        file = own_model / "tokenizer" / "tokenizer_config.json"
+        content = file.read_bytes() + b"\n"
+    before = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "model" in place("txt2img").named("ran")
+
+
+def test_a_model_that_is_touched_or_moved_between_two_runs_of_one_engine_is_the_same_model(place, own_model):
+    engine = Engine(cache_dir=place.folder / "cache")
+    workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
+
+    def ran(model, prompt):
+        return set(engine.run(workflow, params={"model": str(model), "prompt": prompt, "sampled.steps": 2}).ran)
+
+    place("txt2img", "prompt=a red house")
+    assert ran(own_model, "a blue house") == {"model", "positive", "denoiser", "sampled", "picture"}
+    age(own_model, hours=2)
+    assert ran(own_model, "a blue house") == set()
+    assert ran(own_model, "a red boat") >= {"positive", "sampled"}
+    moved = own_model.rename(place.folder / "moved")
+    assert ran(moved, "a red boat") == set()
+    assert ran(moved, "a blue boat") >= {"positive", "sampled"}
+
+
+def test_tensors_in_the_cache_whose_headers_lie_are_told_once_and_computed_again(place):
+    place("txt2img")
+    blobs = sorted((place.folder / "cache" / "blobs").rglob("*.safetensors"))
+    assert blobs
+    for blob in blobs:
+        blob.chmod(0o600)
+        with blob.open("r+b") as file:
+            file.write(b"\xff" * 8)  # a header longer than anything
+    ran = place("txt2img", "seed=8")
+    assert {"positive", "negative", "sampled"} <= ran.named("ran")
+    assert ran.stderr.count("the cache file") == 1
+    assert place("txt2img", "seed=8").named("ran") == set()
