@@ -14,6 +14,7 @@ import torch
 from nodegraph.cache import Cache, Made
 from nodegraph.plugins import load_plugins
 from nodegraph.store import Lost, Store
+from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 
@@ -46,7 +47,7 @@ VALUES = [
     Image(torch.rand(1, 64, 64, 3)),
     Mask(torch.rand(1, 64, 64)),
     Latent(torch.rand(1, 4, 32, 32), (256, 256)),
-    Conditioning(torch.rand(1, 16, 32)),
+    Conditioning((Prompt(torch.rand(1, 16, 32)),)),
     Noise(torch.rand(1, 4, 32, 32), 7),
 ]
 
@@ -55,7 +56,8 @@ VALUES = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_tensor_is_read_by_mapping_its_file(cache, value):
     blob = put(cache, value)
-    tensor = getattr(cache.load(KEY, "output"), CODECS[type(value)].tensor)
+    loaded = cache.load(KEY, "output")
+    tensor = loaded.prompts[0].embedding if isinstance(loaded, Conditioning) else getattr(loaded, CODECS[type(value)].tensor)
     assert file_behind(tensor) == str(blob)
     assert file_behind(tensor.clone()) != str(blob)
 

@@ -10,10 +10,16 @@ from nodegraph.spec import MISSING
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
 from nodegraph_nodes import plugin
-from nodegraph_nodes.types import VAE, Conditioning, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
+from nodegraph_nodes.types import VAE, Conditioning, ControlNetModel, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
 
 NODES = {
     "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadLora": (
+        {"unet", "text_encoder", "file", "strength_unet", "strength_text"},
+        {"unet": UNetModel, "text_encoder": TextEncoder},
+    ),
+    "LoadControlNet": ({"file", "unet"}, {"output": ControlNetModel}),
+    "ApplyControlNet": ({"unet", "control_net", "image", "strength", "start", "end"}, {"output": UNetModel}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
     "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax"}, {"output": Conditioning}),
     "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),

@@ -1,0 +1,138 @@
+"""Adapter nodes give new parts of a model, refuse files of other families, and leave what they are given as it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nodegraph import Engine, Workflow
+from nodegraph.errors import WorkflowError
+from nodegraph_diffusion.checkpoint.control import detect_control
+from nodegraph_diffusion.controlnet import ControlNet
+from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
+from nodegraph_nodes.types import Image
+from tests import synthetic
+
+MODULE = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32)
+TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"  # (32, 32)
+
+
+def lora(folder, rows=16, module=MODULE):
+    tensors = {
+        f"lora_unet_{module}.lora_up.weight": torch.ones(rows, 2),
+        f"lora_unet_{module}.lora_down.weight": torch.ones(2, 32),
+        f"{TEXT}.lora_up.weight": torch.ones(32, 2),
+        f"{TEXT}.lora_down.weight": torch.ones(2, 32),
+    }
+    save_file(tensors, folder / "some.safetensors")
+    return folder / "some.safetensors"
+
+
+@pytest.fixture
+def control(tmp_path, model):
+    with torch.device("cpu"):
+        network = ControlNet(model.unet.checkpoint.unet)
+    synthetic.fill(network)
+    folder = tmp_path / "control"
+    folder.mkdir()
+    from nodegraph_diffusion.checkpoint.configs import write_unet
+    from nodegraph_diffusion.checkpoint.control import control_modules
+    from nodegraph_diffusion.checkpoint.names import rename
+
+    table = control_modules(network.config)
+    state = {rename(key, table): value.contiguous() for key, value in network.state_dict().items()}
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text(json.dumps(write_unet(network.config, 8)))
+    return folder
+
+
+def test_a_lora_changes_both_networks_by_its_strengths_and_off_is_to_the_bit_what_was_before(tmp_path, model, run):
+    key, text = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", "encoder.layers.0.self_attn.q_proj.weight"
+    before, spoken = model.unet.load(run).state_dict()[key], model.text_encoder.load(run).state_dict()[text]
+    kept = before.clone()
+    adapted = load_lora(model.unet, model.text_encoder, lora(tmp_path), 0.5, 0.25, run=run)
+    torch.testing.assert_close(adapted.unet.load(run).state_dict()[key], before + 1.0)
+    torch.testing.assert_close(adapted.text_encoder.load(run).state_dict()[text], spoken + 0.5, rtol=1e-3, atol=1e-3)
+    assert torch.equal(model.unet.load(run).state_dict()[key], kept)
+    assert adapted.unet.load(run) is adapted.unet.load(run)  # made once
+    off = load_lora(model.unet, model.text_encoder, lora(tmp_path), 0.0, 0.0, run=run)
+    assert (off.unet, off.text_encoder) == (model.unet, model.text_encoder)
+    assert run.notices == []
+
+
+def test_a_lora_of_another_family_is_refused_before_anything_is_loaded(tmp_path, model, run):
+    for file, said in (
+        (lora(tmp_path, rows=24), "expected a change of 16x32"),
+        (lora(tmp_path, module="down_blocks_9_attentions_0_proj_in"), "It was made for another family of models"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_lora(model.unet, model.text_encoder, lora(tmp_path, rows=24) if "16x32" in said else file, run=run)
+    assert not run.residents
+
+
+def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
+    file = lora(tmp_path)
+    adapted = load_lora(model.unet, model.text_encoder, file, run=run)
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ValueError, match="was changed during the run"):
+        adapted.unet.load(run)
+
+
+def test_a_controlnet_guides_and_none_is_what_was_before(model, run, control):
+    opened = load_control_net(detect_control(control))
+    image = Image(torch.rand(1, 32, 32, 3))
+    guided = apply_control_net(model.unet, opened, image, 0.5)
+    assert len(apply_control_net(guided, opened, image).controls) == 2
+    assert apply_control_net(model.unet, opened, image, 0.0) is model.unet
+    assert apply_control_net(model.unet, opened, image, start=0.5, end=0.5) is model.unet
+    x = torch.randn(1, 4, 8, 8)
+    skips, middle = guided.controls[0].load(run)(x, torch.tensor([500.0]), torch.randn(1, 16, 32), None)
+    assert len(skips) == len(model.unet.load(run).input_blocks)
+    assert middle.abs().sum() > 0
+
+
+def test_a_controlnet_for_another_family_is_refused(model, control):
+    from dataclasses import replace
+
+    found = detect_control(control)
+    other = load_control_net(replace(found, config=replace(found.config, context_dim=64)))
+    with pytest.raises(ValueError, match="Give one made for this family of models"):
+        apply_control_net(model.unet, other, Image(torch.rand(1, 32, 32, 3)))
+    with pytest.raises(ValueError, match="give the UNet that it is for"):
+        load_control_net(replace(found, difference=True))
+
+
+def test_a_workflow_with_both_runs_and_is_cached(tmp_path, model_folder, control):
+    def workflow(strength):
+        w = Workflow("adapted")
+        model = w.add("LoadModel", model=str(model_folder))
+        adapted = w.add("LoadLora", unet=model.unet, text_encoder=model.text_encoder, file=lora(tmp_path), strength_unet=strength)
+        prompt = w.add("TextEncode", name="prompt", text_encoder=adapted.text_encoder, text="a red house")
+        latent = w.add("EmptyLatent", vae=model.vae)
+        image = w.add("VAEDecode", name="hint", vae=model.vae, latent=latent)
+        net = w.add("LoadControlNet", file=str(control))
+        unet = w.add("ApplyControlNet", unet=adapted.unet, control_net=net, image=image, strength=0.5)
+        noise = w.add("Noise", like=latent, seed=1)
+        denoiser = w.add("UNetDenoise", unet=unet, positive=prompt, negative=prompt)
+        sampled = w.add("Sampler", name="sampled", denoiser=denoiser, latent=latent, noise=noise, steps=2)
+        w.output("sampled", sampled)
+        return w
+
+    cache = tmp_path / "cache"
+    first = Engine(cache_dir=cache, dtype="float32").run(workflow(1.0))
+    assert Engine(cache_dir=cache, dtype="float32").run(workflow(1.0)).ran == ()
+    other = Engine(cache_dir=cache, dtype="float32").run(workflow(0.5))
+    assert "sampled" in other.ran
+    assert not torch.equal(first["sampled"].samples, other["sampled"].samples)
+
+
+@pytest.mark.parametrize(("node", "said"), [("LoadControlNet", "a file of other tensors"), ("LoadControlNet", "found nothing")])
+def test_other_files_are_refused_by_the_check(tmp_path, node, said):
+    file = lora(tmp_path) if "tensors" in said else tmp_path / "nowhere.safetensors"
+    w = Workflow("wrong")
+    w.output("net", w.add(node, file=str(file)))
+    with pytest.raises(WorkflowError, match=said):
+        Engine(cache_dir=None).check(w)
