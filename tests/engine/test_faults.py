@@ -14,6 +14,7 @@ import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow
 from nodegraph.events import Event, NodeFinished
+from nodegraph.lanes import WORKERS
 from nodegraph.plugins import Plugins, load_plugins
 from tests.engine.conftest import STUBS
 
@@ -225,4 +226,5 @@ def test_memory_stays_flat_along_a_chain_of_large_values(
 
     short = peak(4, 1)
     assert short > 1 << 20
-    assert peak(64, count) < count * short + (2 << 20)  # threads may be at their peaks at the same time, or never
+    late = WORKERS if count > 1 else 0  # a thread that is interrupted lets go of what it has handed on only when it goes on
+    assert peak(64, count) < count * short + (2 + late << 20)
