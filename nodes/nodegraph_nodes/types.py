@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -87,18 +87,33 @@ class Denoiser:
     function: DenoiserFunction
 
 
+class FileState(NamedTuple):
+    """A file, and what tells one state of it from another without reading it."""
+
+    file: Path
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, file: Path) -> FileState:
+        """The file as it is now. Raises OSError where it is gone."""
+        stat = file.stat()
+        return cls(file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
 @dataclass(frozen=True, eq=False)
 class ModelFiles:
     """A checkpoint, and the state in which its files were when it was opened: what is loaded later is of this state."""
 
     checkpoint: Checkpoint
-    state: tuple[tuple[Path, int, int, int, int], ...]
+    state: tuple[FileState, ...]
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> ModelFiles:
         """The files as they are now. Raises OSError where one is gone."""
-        stats = ((file, file.stat()) for file in checkpoint.files)
-        return cls(checkpoint, tuple((file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for file, stat in stats))
+        return cls(checkpoint, tuple(map(FileState.of, checkpoint.files)))
 
     def resident(self, run: Run, part: Hashable, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
         """What `load()` gives, kept by the run. Raises ValueError where the files are damaged, or others than before."""
@@ -133,17 +148,19 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Patch:
-    """A file of changes of weights, in the state (bytes, mtime in ns) in which it was opened, and how much they count."""
+    """A file of changes of weights, in the state in which it was opened, and how much they count."""
 
-    file: Path
-    state: tuple[int, int]
+    state: FileState
     strength: float
 
     @classmethod
     def of(cls, file: Path, strength: float) -> Patch:
         """The file as it is now. Raises OSError where it is gone."""
-        stat = file.stat()
-        return cls(file, (stat.st_size, stat.st_mtime_ns), strength)
+        return cls(FileState.of(file), strength)
+
+    @property
+    def file(self) -> Path:
+        return self.state.file
 
 
 def patched(run: Run, files: ModelFiles, part: Part, dtype: torch.dtype, patches: Sequence[Patch], load: Callable[[], N]) -> N:
@@ -199,17 +216,16 @@ class UNetModel(ModelPart):
 
 @dataclass(frozen=True, eq=False)
 class ControlNetModel:
-    """A ControlNet on disk, in the state (bytes, mtime in ns) in which it was opened; `base` is the UNet that it differs from."""
+    """A ControlNet on disk, in the state in which it was opened; `base` is the UNet that it differs from."""
 
     file: ControlFile
-    state: tuple[tuple[int, int], ...]
+    state: tuple[FileState, ...]
     base: UNetModel | None = None
 
     @classmethod
     def of(cls, file: ControlFile, base: UNetModel | None = None) -> ControlNetModel:
         """The files as they are now. Raises OSError where one is gone."""
-        stats = [path.stat() for path in file.files]
-        return cls(file, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats), base)
+        return cls(file, tuple(map(FileState.of, file.files)), base)
 
     def load(self, run: Run) -> ControlNet:
         """On the run's device, in its dtype. Raises ValueError where the files do not hold it, or changed."""
@@ -222,7 +238,7 @@ class ControlNetModel:
             raise ValueError(f"the files of the ControlNet {self.file.path} were changed during the run. Run again")
         dtype = torch.float32 if run.dtype == "auto" else getattr(torch, run.dtype)
         base = None if self.base is None else self.base.load(run)
-        key = ("control", self.file.path, self.state, run.device, str(dtype), None if base is None else id(base))
+        key = ("control", self.state, run.device, str(dtype), None if base is None else id(base))
         try:
             return run.resident(key, lambda: load_control(self.file, run.device, dtype, base))
         except CheckpointError as error:
