@@ -60,6 +60,24 @@ def load_lora(
     )
 
 
+@node("LoadEmbedding")
+def load_embedding(
+    text_encoder: TextEncoder,
+    file: Annotated[File, Help("a textual inversion, as .safetensors")],
+    word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
+) -> TextEncoder:
+    """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
+    from nodegraph_diffusion.inversion import read_inversion
+
+    if not word or any(char.isspace() or char in ",:()" for char in word):
+        raise ValueError(f"word: expected one without blanks, colons, commas and parentheses, found '{word}'")
+    try:
+        vectors = read_inversion(file, [text.width for text in text_encoder.checkpoint.texts])
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
+
+
 def find_control(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Reads headers only. Raises ValueError for anything else."""
     try:

@@ -36,6 +36,7 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 NODES = (
     load.load_model,
     adapters.load_lora,
+    adapters.load_embedding,
     adapters.load_control_net,
     adapters.apply_control_net,
     image.load_image,

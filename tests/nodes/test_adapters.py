@@ -12,7 +12,8 @@ from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
 from nodegraph_diffusion.checkpoint.control import detect_control
 from nodegraph_diffusion.controlnet import ControlNet
-from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
+from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
+from nodegraph_nodes.text import text_encode
 from nodegraph_nodes.types import Image
 from tests import synthetic
 
@@ -79,6 +80,43 @@ def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ValueError, match="was changed during the run"):
         adapted.unet.load(run)
+
+
+@pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
+def test_an_embedding_stands_for_its_vectors_in_a_prompt(tmp_path, model, run, tensors):
+    save_file(tensors, tmp_path / "style.safetensors")
+    encoder = load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+    count = len(next(iter(tensors.values())).reshape(-1, 32))
+    with_it = text_encode(encoder, "a embedding:style house", run=run).prompts[0].embedding
+    table = model.text_encoder.load(run).embeddings.token_embedding.weight
+    assert with_it.shape == (1, 16, table.shape[1])
+    assert not torch.equal(with_it, text_encode(encoder, "a house", run=run).prompts[0].embedding)
+    (vectors,) = encoder.embeddings["style"]
+    assert torch.equal(vectors, torch.ones(count, 32))
+    assert model.text_encoder.embeddings == {}
+    with pytest.raises(ValueError, match="expected the name of an embedding"):
+        text_encode(model.text_encoder, "a embedding:style house", run=run)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"emb_params": torch.ones(2, 48)}, "expected vectors of 32 numbers.*found 48. It was made for another family"),
+        ({"clip_l": torch.ones(2, 32), "clip_g": torch.ones(2, 48)}, "found 48"),
+        ({"a.weight": torch.ones(2, 32), "b.weight": torch.ones(2, 32)}, "a file of other tensors"),
+        ({"emb_params": torch.ones(2, 3, 32)}, "a file of other tensors"),
+        ({}, "no tensor"),
+    ],
+)
+def test_other_embeddings_are_refused(tmp_path, model, tensors, said):
+    save_file(tensors, tmp_path / "style.safetensors")
+    with pytest.raises(ValueError, match=said):
+        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+
+
+def test_an_embedding_is_called_by_one_word(tmp_path, model):
+    with pytest.raises(ValueError, match="word: expected one without blanks"):
+        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "two words")
 
 
 def test_a_controlnet_guides_and_none_is_what_was_before(model, run, control):

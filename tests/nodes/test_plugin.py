@@ -18,6 +18,7 @@ NODES = {
         {"unet", "text_encoder", "file", "strength_unet", "strength_text"},
         {"unet": UNetModel, "text_encoder": TextEncoder},
     ),
+    "LoadEmbedding": ({"text_encoder", "file", "word"}, {"output": TextEncoder}),
     "LoadControlNet": ({"file", "unet"}, {"output": ControlNetModel}),
     "ApplyControlNet": ({"unet", "control_net", "image", "strength", "start", "end"}, {"output": UNetModel}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
