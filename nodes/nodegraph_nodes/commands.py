@@ -23,5 +23,6 @@ def models(model: tuple[str, ...]) -> None:
         size = sum(file.stat().st_size for file in files.values()) / 1e6
         click.echo(
             f"{name}: {checkpoint.kind}, {checkpoint.layout} layout, {checkpoint.sample_size}x{checkpoint.sample_size} pixels, "
-            f"{checkpoint.schedule.prediction} prediction, {size:,.1f} MB in {len(files)} files"
+            f"{checkpoint.schedule.prediction} prediction, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}"
         )
+        click.echo(f"  {checkpoint.reason}")

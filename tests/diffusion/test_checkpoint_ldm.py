@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +103,7 @@ LAYOUTS = {
 def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounted_for(tmp_path, layout):
     checkpoint = detect(sparse(tmp_path, layout))
     assert (checkpoint.kind, checkpoint.sample_size, checkpoint.texts) == LAYOUTS[layout]
+    assert re.match(r"Stable Diffusion \S+, since its text encoders? lies? below '.*'; it predicts noise", checkpoint.reason)
     assert checkpoint.unet == PUBLISHED[layout]
     assert checkpoint.vae == VAEConfig(scaling_factor=0.13025 if checkpoint.kind == "sdxl" else 0.18215)
     verify(checkpoint)

@@ -270,6 +270,7 @@ def test_no_strength_gives_what_the_autoencoder_keeps(place):
 
 def test_a_model_is_described_without_reading_its_weights(place):
     told = place.elsewhere("models", str(place.model))
+    assert "Stable Diffusion 1.x, as model_index.json (StableDiffusionPipeline) and the configs say" in told.stdout
     assert told.status == 0, told.stderr
     assert "diffusers layout" in told.stdout
     assert f"{SIDE}x{SIDE}" in told.stdout

@@ -97,7 +97,7 @@ def detect_ldm(path: Path, tensors: Mapping[str, TensorInfo]) -> Checkpoint:
         tokenizers=(None,) * len(texts),
         weights=dict.fromkeys(prefixes, (path,)),
         files=(path,),
-        reason=f"{NAMES[kind]}, for {because}; {trained}",
+        reason=f"{NAMES[kind]}, since {because}; {trained}",
     )
 
 
@@ -131,7 +131,8 @@ def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
             found=f"{len(unknown)} unknown, such as {unknown[0]!r}",
             hint="Remove them or give another file.",
         )
-    return kind, f"its text encoders are named {' and '.join(repr(prefix) for prefix in prefixes[2:])}"
+    below = " and ".join(repr(prefix) for prefix in prefixes[2:])
+    return kind, f"its text encoder{'s lie' if len(prefixes) > 3 else ' lies'} below {below}"
 
 
 def _schedule(path: Path, tensors: Mapping[str, TensorInfo], kind: Kind, unet: UNetConfig) -> tuple[NoiseSchedule, str]:
