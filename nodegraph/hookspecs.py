@@ -8,6 +8,7 @@ of its own domain with `add_hooks`: each further `register_<kind>` makes a regis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -80,3 +81,12 @@ def memory_budget(place: str) -> int | None:
 @hookspec(firstresult=True)
 def moved(value: Any, place: str) -> Any:
     """A loaded model like `value` whose memory lies in `place`; `value` itself stays as it is. None: it cannot be moved."""
+
+
+@hookspec(firstresult=True)
+def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any] | None:
+    """A better eye for previews, from what lies at `path`: given a `NodeProgress.preview`, it makes the value to look at.
+
+    Nothing heavy is loaded before it is first called. ValueError says that nothing at `path` can be used or, from the function
+    itself, that it is not for this preview. None: not known here.
+    """

@@ -109,8 +109,11 @@ class Run:
     device: str = "cpu"
     dtype: str = "auto"
 
-    def step(self, i: int, n: int, preview: Any = None) -> None:
-        """Say that step `i` of `n` (from 1) is done. Raises Cancelled when the run is cancelled."""
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
+        """Say that step `i` of `n` (from 1) is done. Raises Cancelled when the run is cancelled.
+
+        `preview()` makes a value to look at, of a type with a codec; it is called before `step` returns, if somebody looks.
+        """
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make()` gives, kept under `key` between nodes and runs: loaded models."""

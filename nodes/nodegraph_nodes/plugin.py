@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
@@ -19,6 +20,7 @@ from nodegraph_nodes import (
     load,
     mask,
     numerics,
+    previews,
     residency,
     sampling,
     text,
@@ -141,3 +143,8 @@ def memory_budget(place: str) -> int | None:
 @hookimpl
 def moved(value: Any, place: str) -> Any:
     return residency.moved(value, place)
+
+
+@hookimpl
+def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any]:
+    return previews.load_preview_decoder(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from nodegraph import Choice, Help, Range, Run, node
 from nodegraph_nodes.concat import beside
 from nodegraph_nodes.mask import covering
+from nodegraph_nodes.previews import LatentPreview
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def unet_denoise(
         UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
         for side in (positive, negative)
     )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -118,7 +119,7 @@ def sampler(
         mask=None if mask is None else covering(mask, latent, run).to(run.device),
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:
