@@ -16,14 +16,14 @@ from nodegraph.plugins import Plugins
 
 Decoder = Callable[[Callable[[], Any]], Any]
 
-_PAUSE = 0.25  # seconds from a node's preview to its next, at least
+_PAUSE = 0.5  # seconds from a node's preview to its next, at least
 _SHARE = 4  # and as many times what the preview took
 
 
 class PreviewFiles:
     """Writes the previews of each running node below `folder`, as `{workflow}-{node}` with the extension of its kind.
 
-    A file is replaced as a whole, a few times a second at most, and once more at the node's last step. Previews take at most a
+    A file is replaced as a whole, twice a second at most, and once more at the node's last step. Previews take at most a
     fifth of the time; where one fails, `say` tells why, and the node goes on without. With a `decoder`, it makes them.
     """
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.config import VAEConfig
     from nodegraph_diffusion.taesd import TAESD
 
-LONGEST: Final = 512
-"""Pixels of a side up to which the cells of a latent are enlarged."""
+LONGEST: Final = 256
+"""Pixels of a side up to which the cells of a latent are enlarged: to write a PNG takes longer than the map."""
 
 _MODELS: Final = {"sd": "Stable Diffusion 1 and 2", "sdxl": "Stable Diffusion XL", "tiny": "builtin:tiny"}
 
