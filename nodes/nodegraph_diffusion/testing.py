@@ -68,7 +68,8 @@ class TwistedDenoiser:
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         scaled = x / (1 + float(sigma) ** 2) ** 0.5
-        return torch.tanh(scaled + 0.3 * scaled.roll(1, -1)) * (1 + 0.2 * math.sin(float(sigma))) + 0.1 * scaled.cos()
+        denoised = torch.tanh(scaled + 0.3 * scaled.roll(1, -1)) * (1 + 0.2 * math.sin(float(sigma)))
+        return denoised + 0.1 * scaled.cos()
 
     def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
         """The estimate, and another one for the side that guidance leads away from."""
@@ -241,9 +242,9 @@ def check_sampler(sampler: Sampler) -> None:
 
 
 def _spec(sampler: Sampler) -> SamplerSpec:
-    return (
-        sampler if isinstance(sampler, SamplerSpec) else SamplerSpec(sampler, stochastic=_draws(sampler), evaluations_per_step=None)
-    )
+    if isinstance(sampler, SamplerSpec):
+        return sampler
+    return SamplerSpec(sampler, stochastic=_draws(sampler), evaluations_per_step=None)
 
 
 def _draws(sampler: Sampler) -> bool:
