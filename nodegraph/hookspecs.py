@@ -38,6 +38,14 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
     """Say how values of a port type are stored and exported: `register(type, codec)`."""
 
 
+@hookspec(firstresult=True)
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    """Look at what a plugin registers in the registry `kind` of a pack, with `register(name, value, **declared)`.
+
+    Gives what stands there in its place, or None for itself. ValueError refuses it, with the reason.
+    """
+
+
 @hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands to the command line: decorate functions with `@cli.command()`."""

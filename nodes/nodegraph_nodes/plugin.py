@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.schedule import SCHEDULES
 from nodegraph_nodes import (
     adapters,
@@ -79,6 +79,13 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
     for kind, codec in CODECS.items():
         register(kind, codec)
+
+
+@hookimpl
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    if kind == "samplers" and not isinstance(value, SamplerSpec):
+        return SamplerSpec(value, **declared)
+    return None
 
 
 @hookimpl
