@@ -67,14 +67,14 @@ class TwistedDenoiser:
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        scaled = x / (1 + float(sigma) ** 2) ** 0.5
+        scaled = x / math.sqrt(1 + float(sigma) ** 2)
         denoised = torch.tanh(scaled + 0.3 * scaled.roll(1, -1)) * (1 + 0.2 * math.sin(float(sigma)))
         return denoised + 0.1 * scaled.cos()
 
     def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
         """The estimate, and another one for the side that guidance leads away from."""
         denoised = self(x, sigma)
-        return denoised, 0.8 * denoised + 0.1 * torch.sin(x / (1 + float(sigma) ** 2) ** 0.5)
+        return denoised, 0.8 * denoised + 0.1 * torch.sin(x / math.sqrt(1 + float(sigma) ** 2))
 
 
 def even_sigmas(steps: int, largest: float = 10.0, smallest: float = 0.1, end: bool = False) -> Tensor:
