@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.sampling.euler import sample_euler
+from nodegraph_diffusion.sampling.measured import MEASURED
 from nodegraph_diffusion.testing import (
     SAMPLER_CHECKS,
     check_batch,
@@ -18,7 +21,10 @@ from nodegraph_diffusion.testing import (
     check_sampler,
     check_steps,
     convergence_order,
+    measurable,
+    registered,
 )
+from nodegraph_diffusion.testing.__main__ import as_python, table
 
 
 @pytest.mark.parametrize("check", SAMPLER_CHECKS, ids=lambda check: check.__name__)
@@ -97,3 +103,40 @@ def silent(denoise, x, sigmas, *, noise, on_step):
 def test_a_sampler_that_breaks_a_promise_is_found(check, broken, said):
     with pytest.raises(AssertionError, match=said):
         check(broken)
+
+
+# --- measured orders
+
+
+@pytest.mark.parametrize("name", sorted(measurable()))
+def test_the_kept_orders_are_those_that_are_measured(name):
+    assert SAMPLERS[name].measured is not None, "run: python -m nodegraph_diffusion.testing --write"
+    assert SAMPLERS[name].measured == pytest.approx(convergence_order(SAMPLERS[name]), abs=0.1)
+
+
+def test_only_what_can_be_measured_is_kept():
+    assert set(MEASURED) == set(measurable())
+    assert not [name for name in MEASURED if SAMPLERS[name].stochastic]
+
+
+def test_a_table_of_all_is_printed():
+    lines = table(MEASURED).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == sorted(SAMPLERS)
+    heun = next(line.split() for line in lines if line.startswith("heun "))
+    assert heun == ["heun", "2", f"{MEASURED['heun']:.2f}", "2"]
+
+
+def test_the_kept_module_says_what_was_measured():
+    names: dict = {}
+    exec(as_python({"b": 2.0, "a": 0.99}), names)
+    assert names["MEASURED"] == {"a": 0.99, "b": 2.0}
+
+
+def test_what_a_plugin_registers_is_what_the_engine_sees():
+    plugin = ModuleType("plugin")
+    plugin.register_samplers = lambda register: register("mine", sample_euler, order=1)  # type: ignore[attr-defined]
+    spec = registered(plugin, "samplers")["mine"]
+    assert isinstance(spec, SamplerSpec)
+    assert spec.order == 1
+    with pytest.raises(AssertionError, match="a hook register_schedules in plugin"):
+        registered(plugin, "schedules")

@@ -8,6 +8,7 @@ from nodegraph_diffusion.sampling.dpmpp import sample_dpmpp_2m
 from nodegraph_diffusion.sampling.euler import sample_euler, sample_euler_ancestral
 from nodegraph_diffusion.sampling.heun import sample_heun
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
+from nodegraph_diffusion.sampling.measured import MEASURED
 from nodegraph_diffusion.sampling.noise import draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options, options_of
 from nodegraph_diffusion.sampling.run import sample, sigmas_for, start_latent
@@ -22,6 +23,8 @@ SAMPLERS: dict[str, SamplerSpec] = {
     "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a",)),
     "heun": SamplerSpec(sample_heun, order=2, evaluations_per_step=2, paper="Karras et al. 2022, Alg. 2", aliases=("Heun",)),
 }
+for _name, _spec in SAMPLERS.items():
+    _spec.measured = MEASURED.get(_name)
 
 __all__ = [
     "SAMPLERS",

@@ -26,7 +26,8 @@ class SamplerSpec:
     `noise` is what it is given as `noise`: independent draws, or the increments of one Brownian path, so that a finer
     schedule samples the same path. `discard_penultimate`: its schedule is one of a step more, whose last level above 0 is left out,
     as ComfyUI does for it. `other_mask_noise`: with a mask, ComfyUI noises what is kept with the noise of the next seed; so does a
-    run whose step noise is `comfyui`. `aliases`: other names that people know it by.
+    run whose step noise is `comfyui`. `aliases`: other names that people know it by. `measured` is the order that was found on a
+    problem with a known answer, where somebody measured it (see `nodegraph_diffusion.testing`).
     Raises ValueError where the function cannot be called as a sampler is.
     """
 
@@ -50,6 +51,7 @@ class SamplerSpec:
         self.stochastic, self.evaluations_per_step, self.order = stochastic, evaluations_per_step, order
         self.paper, self.noise, self.aliases = paper, noise, aliases
         self.discard_penultimate, self.other_mask_noise = discard_penultimate, other_mask_noise
+        self.measured: float | None = None
         functools.update_wrapper(self, function)
 
     def __call__(
@@ -61,8 +63,10 @@ class SamplerSpec:
         """What was declared of it, for a listing."""
         calls = {None: "as many as it needs", 1: "1"}.get(self.evaluations_per_step, str(self.evaluations_per_step))
         said = {"stochastic": "yes" if self.stochastic else "no", "evaluations per step": calls}
-        if self.order is not None:
-            said["order"] = str(self.order)
+        order = [str(self.order)] if self.order is not None else []
+        order += [f"measured {self.measured:.2f}"] if self.measured is not None else []
+        if order:
+            said["order"] = ", ".join(order)
         if self.noise != "independent" and self.stochastic:
             said["noise"] = "a Brownian path"
         if self.paper:

@@ -1,0 +1,94 @@
+"""What every schedule promises, each promise a function.
+
+A schedule may refuse a number of steps that it has no levels for with a ValueError; it must take most of those tried here. A check
+raises AssertionError with what was expected and found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.sampling.declared import require_callable_with
+from nodegraph_diffusion.sampling.options import check_options, options_of
+from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+from nodegraph_diffusion.testing.toys import require
+
+MODELS = (
+    NoiseSchedule(),
+    NoiseSchedule(prediction="v", zero_snr=True),
+    NoiseSchedule(steps=250, beta_start=0.0015, beta_end=0.0195),
+)
+"""Stable Diffusion 1; one whose last level holds no signal; a coarser one."""
+
+STEPS = (1, 2, 3, 8, 10, 25, 60)
+
+
+def check_options_hold(schedule: Schedule) -> None:
+    """It can be called as a schedule is, and its options have defaults of their own types."""
+    try:
+        require_callable_with(schedule, "schedule", ("noise_schedule", "steps"))
+        check_options("schedule", schedule, options_of(schedule))
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+
+
+def check_levels(schedule: Schedule) -> None:
+    """Noise levels are float32 on the CPU, one more than there are steps (or as many as it has), falling to 0."""
+    for model, steps, levels in _tried(schedule):
+        where = f"for {steps} steps of {model}"
+        require(isinstance(levels, torch.Tensor), f"a tensor {where}", type(levels).__name__)
+        require(levels.dtype == torch.float32, f"float32 {where}", f"{levels.dtype}")
+        require(levels.device.type == "cpu", f"noise levels on the CPU {where}", f"{levels.device}")
+        require(levels.ndim == 1 and len(levels) >= 2, f"({steps + 1},) noise levels {where}", f"shape {tuple(levels.shape)}")
+        require(bool(levels.isfinite().all()), f"finite noise levels {where}", f"{levels.tolist()}")
+        require(float(levels[-1]) == 0, f"0 as the last noise level {where}", f"{float(levels[-1]):g}")
+        require(bool((levels.diff() < 0).all()), f"each noise level below the one before {where}", f"{levels.tolist()}")
+
+
+def check_range(schedule: Schedule) -> None:
+    """All levels but the last, 0, lie among those that the model was trained on."""
+    for model, steps, levels in _tried(schedule):
+        low, high = model.sigma_min * (1 - 1e-4), model.sigma_max * (1 + 1e-4)
+        least, most = float(levels[:-1].min()), float(levels.max())
+        require(
+            low <= least and most <= high,
+            f"noise levels between {model.sigma_min:.4g} and {model.sigma_max:.4g} for {steps} steps of {model}",
+            f"{least:.4g} to {most:.4g}",
+        )
+
+
+def check_same(schedule: Schedule) -> None:
+    """The same is the same, and nobody who changes what he was given changes what the next one gets."""
+    model, steps = MODELS[0], 10
+    first = schedule(model, steps)
+    kept = first.clone()
+    first.zero_()
+    require(torch.equal(schedule(model, steps), kept), "the same noise levels twice", "others")
+
+
+SCHEDULE_CHECKS: tuple[Callable[[Schedule], None], ...] = (check_options_hold, check_levels, check_range, check_same)
+"""Every check of a schedule."""
+
+
+def check_schedule(schedule: Schedule) -> None:
+    """All of `SCHEDULE_CHECKS`, one after another. Raises AssertionError at the first that fails."""
+    for check in SCHEDULE_CHECKS:
+        check(schedule)
+
+
+def _tried(schedule: Schedule) -> Iterator[tuple[NoiseSchedule, int, Tensor]]:
+    """What it gives for each model and number of steps."""
+    for model in MODELS:
+        refused: list[Any] = []
+        for steps in STEPS:
+            try:
+                levels = schedule(model, steps)
+            except ValueError as error:
+                refused.append(f"{steps}: {error}")
+                continue
+            yield model, steps, levels
+        require(len(refused) <= len(STEPS) // 2, f"most of {STEPS} steps to be taken for {model}", f"refused {refused}")

@@ -1,0 +1,129 @@
+"""Denoisers whose answer is known or cheap: what the checks and measurements run samplers on.
+
+The problem that most of them solve is one with a known answer: data drawn from a normal distribution, of which the best denoiser
+and the probability flow are closed forms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.attention import AttentionHook
+from nodegraph_diffusion.guidance import Predictions, Side
+from nodegraph_diffusion.sampling.interface import Sampler
+from nodegraph_diffusion.schedule import NoiseSchedule
+
+SCHEDULE = NoiseSchedule()
+
+SHAPE = (3, 4, 8, 6)
+MEAN, DEVIATION = 0.7, 0.5
+
+
+class GaussianDenoiser:
+    """The exact denoiser of data drawn from N(mean, deviation^2), every element by itself.
+
+    E[clean | x] = mean + (x - mean) * deviation^2 / (deviation^2 + sigma^2). `levels` are the noise levels it was asked at; what
+    the other side of guidance sees is the same.
+    """
+
+    schedule = SCHEDULE
+
+    def __init__(self, mean: float = MEAN, deviation: float = DEVIATION) -> None:
+        self.mean, self.deviation = mean, deviation
+        self.levels: list[float] = []
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w), in the dtype of x."""
+        self.levels.append(float(sigma))
+        return self.mean + (x - self.mean) * (self.deviation**2 / (self.deviation**2 + float(sigma) ** 2))
+
+    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
+        """The same, as samplers of the CFG++ kind ask."""
+        denoised = self(x, sigma)
+        return denoised, denoised
+
+    def solution(self, x: Tensor, sigma: float, sigma_end: float) -> Tensor:
+        """Where the probability flow takes x from level `sigma` to `sigma_end` (Karras et al. 2022, Eq. 1, solved)."""
+        ratio = (self.deviation**2 + sigma_end**2) / (self.deviation**2 + sigma**2)
+        return self.mean + (x - self.mean) * math.sqrt(ratio)
+
+
+class TwistedDenoiser:
+    """A denoiser that is linear in nothing and mixes neighbours, to compare two samplers on; it means nothing."""
+
+    schedule = SCHEDULE
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        scaled = x / math.sqrt(1 + float(sigma) ** 2)
+        denoised = torch.tanh(scaled + 0.3 * scaled.roll(1, -1)) * (1 + 0.2 * math.sin(float(sigma)))
+        return denoised + 0.1 * scaled.cos()
+
+    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
+        """The estimate, and another one for the side that guidance leads away from."""
+        denoised = self(x, sigma)
+        return denoised, 0.8 * denoised + 0.1 * torch.sin(x / math.sqrt(1 + float(sigma) ** 2))
+
+
+class TwoSidedDenoiser:
+    """Guidance to look at: two sides that mean nothing, and `negative + cfg * (positive - negative)` of them."""
+
+    schedule = SCHEDULE
+
+    def __init__(self, cfg: float = 4.0) -> None:
+        self.cfg = cfg
+        self.given: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return self.predict(x, sigma).denoised
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        """The estimate and both sides. What is given is kept in `given`, beside a copy."""
+        toward, away = TwistedDenoiser().guided(x, float(sigma))
+        seen = Predictions(away + self.cfg * (toward - away), toward, away)
+        self.given += [(tensor, tensor.clone()) for tensor in seen]
+        return seen
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        """One side; with another attention, a little less of it."""
+        alone = TwistedDenoiser().guided(x, float(sigma))[0 if which == "positive" else 1]
+        return alone if attention is None else 0.9 * alone
+
+
+def even_sigmas(steps: int, largest: float = 10.0, smallest: float = 0.1, end: bool = False) -> Tensor:
+    """Noise levels evenly spaced in their logarithm, (steps + 1,) float64; with `end`, the last one is 0."""
+    if end:
+        return torch.cat([torch.logspace(math.log10(largest), math.log10(smallest), steps, dtype=torch.float64), torch.zeros(1)])
+    return torch.logspace(math.log10(largest), math.log10(smallest), steps + 1, dtype=torch.float64)
+
+
+def start(dtype: torch.dtype = torch.float32) -> Tensor:
+    """A latent of unit noise, always the same."""
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def run(sampler: Sampler, denoise: Any, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
+    """What the sampler makes of x with noise that is always the same."""
+    return sampler(denoise, x, sigmas, noise=unit_noise(x), on_step=ignore_step, **options)
+
+
+def unit_noise(like: Tensor) -> Callable[[float, float], Tensor]:
+    """Unit noise from one generator, always the same."""
+    generator = torch.Generator().manual_seed(3)
+    return lambda sigma_from, sigma_to: torch.randn(like.shape, generator=generator).to(like)
+
+
+def ignore_step(i: int, x: Tensor, denoised: Tensor) -> None:
+    """Progress that nobody watches."""
+
+
+def require(holds: bool, expected: str, found: str) -> None:
+    """Raise AssertionError with what was expected and found, unless it holds."""
+    if not holds:
+        raise AssertionError(f"expected {expected}, found {found}")
