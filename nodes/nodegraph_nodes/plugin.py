@@ -103,8 +103,10 @@ def register_schedules(register: Callable[..., None]) -> None:
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     from nodegraph_nodes.commands import models
+    from nodegraph_nodes.new_plugin import new_plugin
 
     cli.add_command(models)
+    cli.add_command(new_plugin)
 
 
 @hookimpl

@@ -1,0 +1,127 @@
+"""`nodegraph new-plugin`: what it writes works and passes its tests; a wrong call leaves nothing behind."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from nodegraph_nodes.new_plugin import KINDS, node_type
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_it_writes_passes_its_tests(cli, kind):
+    assert cli("new-plugin", kind, "brand_new").exit_code == 0
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "brand_new"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert " passed" in ran.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_commands_that_it_prints_do_what_they_say(cli, kind):
+    shutil.copytree(WORKFLOWS, cli.folder / "workflows")
+    said = cli("new-plugin", kind, "brand_new", "--out", "my plugins/brand new").stdout
+    commands = [shlex.split(line, comments=True) for line in said.split("It works as it is:")[1].splitlines()]
+    ours = [words[1:] for words in commands if words[:1] == ["nodegraph"]]
+    assert len(ours) == (2 if kind in ("sampler", "schedule") else 1)
+    for words in ours:
+        ran = cli(*words, *(["--set", "sampled.steps=2"] if words[0] == "run" else []))
+        assert ran.exit_code == 0, ran.stderr
+        assert "brand new" in " ".join(words)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_folder_is_a_package_with_an_entry_point(cli, kind):
+    assert cli("new-plugin", kind, "Brand_New_").exit_code == 0
+    folder = cli.folder / "Brand_New_"
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert files == ["Brand_New_.py", "README.md", "pyproject.toml", "tests/test_Brand_New_.py"]
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == "nodegraph-Brand-New"
+    assert project["project"]["entry-points"]["nodegraph"] == {"Brand_New_": "Brand_New_"}
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] == ["Brand_New_.py"]
+    for name in files:
+        assert "{{" not in (folder / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_lean_to_list(cli, kind):
+    """Neither writing a plugin nor listing it imports torch."""
+    code = (
+        "import sys\nfrom nodegraph.cli import main\n"
+        f"for words in (['new-plugin', '{kind}', 'brand_new'], ['plugins', '--plugin-dir', 'brand_new']):\n"
+        "    try:\n        main(words)\n    except SystemExit as end:\n        assert not end.code\n"
+        "print(*sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.split() == []
+    assert "brand_new" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("sampler", "my-sampler", "found 'my-sampler'. Call it 'my_sampler'"),
+        ("sampler", "3d", "found '3d'. Call it 'my_3d'"),
+        ("node", "class", "found 'class'. Call it 'my_class'"),
+        ("node", "_hidden", "found '_hidden'. Call it 'hidden'"),
+        ("schedule", "größe", "letters, digits and underscores"),
+        ("schedule", "", "Call it 'my'"),
+        ("sampler", "../up", "Call it 'up'"),
+        ("schedule", "random", "There is a Python module 'random' already"),
+        ("guidance", "torch", "There is a Python module 'torch' already"),
+        ("sampler", "euler", "There is a sampler 'euler' already, of the plugin 'nodegraph_nodes'"),
+        ("schedule", "karras", "There is a schedule 'karras' already"),
+        ("sampler", "DDIM", "There is a sampler 'DDIM' already"),
+        ("node", "load_image", "There is a node 'LoadImage' already"),
+        ("node", "stub", "There is a plugin 'stub' already"),
+        ("upscaler", "mine", "'upscaler' is not one of"),
+    ],
+)
+def test_a_bad_name_is_told_with_a_better_one(cli, kind, name, said):
+    ran = cli("new-plugin", kind, name)
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+    assert list(cli.folder.iterdir()) == []
+
+
+def test_what_is_there_stays(cli):
+    (cli.folder / "brand_new").mkdir()
+    (cli.folder / "kept").write_text("kept")
+    for out in ("brand_new", "kept"):
+        ran = cli("new-plugin", "node", "brand_new", "--out", out)
+        assert ran.exit_code == 2
+        assert f"{out} is there already, and stays as it is" in ran.stderr
+    assert (cli.folder / "kept").read_text() == "kept"
+    assert sorted(path.name for path in cli.folder.rglob("*")) == ["brand_new", "kept"]
+
+
+def test_what_cannot_be_written_whole_is_not_written(cli, monkeypatch):
+    (cli.folder / "file").write_text("")
+    assert "cannot be written: Not a directory" in cli("new-plugin", "node", "brand_new", "--out", "file/below").stderr
+    write_text = Path.write_text
+
+    def full(path, text, **options):
+        if path.name == "README.md":
+            raise OSError(28, "No space left on device")
+        return write_text(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    ran = cli("new-plugin", "node", "brand_new")
+    assert ran.exit_code == 2
+    assert "brand_new cannot be written: No space left on device" in ran.stderr
+    assert [path.name for path in cli.folder.iterdir()] == ["file"]
+
+
+def test_the_type_of_a_node_is_its_name_in_capitals():
+    assert [node_type(name) for name in ("blur", "soft_light", "toHSV_2")] == ["Blur", "SoftLight", "ToHSV2"]
