@@ -1,0 +1,50 @@
+"""tangent keeps the promises of every schedule, and turns by the same angle in each step."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tangent
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.testing import SCHEDULE_CHECKS, registered
+
+SCHEDULE = registered(tangent, "schedules")["tangent"]
+
+
+@pytest.mark.parametrize("shift", [1.0, 0.1, 5.0])
+@pytest.mark.parametrize("check", SCHEDULE_CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_its_promises(check, shift):
+    check(functools.partial(SCHEDULE, shift=shift))
+
+
+@given(steps=st.integers(3, 100), shift=st.floats(0.1, 10))
+def test_each_step_turns_by_the_same_angle(steps, shift):
+    levels = SCHEDULE(NoiseSchedule(), steps, shift=shift)[:-1].double()
+    turns = torch.atan(levels / shift).diff()
+    assert float(turns.std()) < 1e-5
+    assert float(levels[0]) == pytest.approx(NoiseSchedule().sigma_max, rel=1e-6)
+    assert float(levels[-1]) == pytest.approx(NoiseSchedule().sigma_min, rel=1e-5)
+
+
+def test_it_turns_velocity_predictions_evenly():
+    """The angle is that of the variance-preserving circle: tan(phi) = sqrt(1 - acp) / sqrt(acp)."""
+    acp = 1 / (1 + SCHEDULE(NoiseSchedule(), 9)[:-1].double() ** 2)
+    angles = torch.atan2((1 - acp).sqrt(), acp.sqrt())
+    assert torch.allclose(angles.diff(), angles.diff()[0].expand(8), atol=1e-6)
+
+
+def test_a_larger_shift_spends_more_steps_on_much_noise():
+    above = [int((SCHEDULE(NoiseSchedule(), 20, shift=shift) > 1).sum()) for shift in (0.3, 1.0, 3.0)]
+    assert above == sorted(set(above))
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 8, "shift": 0.0}, {"steps": 8, "shift": math.inf}])
+def test_what_is_out_of_range_is_refused(wrong):
+    with pytest.raises(ValueError, match="schedule tangent: expected"):
+        SCHEDULE(NoiseSchedule(), **wrong)
