@@ -14,6 +14,7 @@ from nodegraph_nodes import (
     adapters,
     concat,
     conditioning,
+    grid,
     hookspecs,
     image,
     latent,
@@ -61,6 +62,9 @@ NODES = (
     sampling.unet_denoise,
     sampling.sampler,
     image.composite,
+    grid.resize,
+    grid.label,
+    grid.grid,
 )
 
 

@@ -19,7 +19,7 @@ def guidance_apg(
 
     What guidance adds to the positive side is taken apart: the part along what that side sees, which makes colours loud, counts
     `eta`; the rest stays. It is shrunk where the difference of the sides is longer than `norm_threshold` (0: never), a length over
-    all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier noise levels of
+    all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of
     the run added; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
     Raises ValueError where norm_threshold is negative or momentum not between -1 and 1.
     """

@@ -44,6 +44,9 @@ NODES = {
     "Noise": ({"like", "seed", "draw"}, {"output": Noise}),
     "Mask": ({"path", "mask", "image", "channel", "invert", "threshold", "grow", "blur"}, {"output": Mask}),
     "UNetDenoise": ({"unet", "positive", "negative", "cfg"}, {"output": Denoiser}),
+    "Resize": ({"image", "width", "height", "scale", "method"}, {"output": Image}),
+    "Label": ({"image", "text", "place", "size", "colour", "background"}, {"output": Image}),
+    "Grid": ({"images", "columns", "gap", "background"}, {"output": Image}),
     "Sampler": (
         {
             "denoiser",
