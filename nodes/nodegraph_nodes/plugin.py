@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
