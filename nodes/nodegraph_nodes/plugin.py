@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,

@@ -96,7 +96,7 @@ def sampler(
     import torch
 
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-    from nodegraph_diffusion.schedule import SCHEDULES
+    from nodegraph_diffusion.schedules import SCHEDULES
 
     function = denoiser.function
     walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler

@@ -10,7 +10,7 @@ from nodegraph import PluginError
 from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin
 from nodegraph_nodes.types import VAE, Conditioning, ControlNetModel, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
 

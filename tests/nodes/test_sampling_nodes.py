@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.latent import noise
 from nodegraph_nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.text import text_encode
