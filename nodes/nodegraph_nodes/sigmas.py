@@ -46,11 +46,12 @@ def schedule(
 
 
 def _levels_fit(**given: Any) -> Iterable[str]:
-    from nodegraph_diffusion.schedules.levels import check_levels
+    from nodegraph_diffusion.schedules.levels import require_levels
 
-    levels = given.get("levels")
-    if isinstance(levels, list):
-        yield from check_levels(levels)
+    try:
+        require_levels(given.get("levels", [1.0, 0.0]))
+    except ValueError as error:
+        yield str(error)
 
 
 @node("Sigmas", check=_levels_fit)

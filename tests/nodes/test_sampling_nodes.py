@@ -242,6 +242,6 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
     ],
 )
 def test_what_a_check_says(plugins, literals, said):
-    messages = list(plugins.nodes.get("Sampler").value.check(**literals))
+    messages = list(plugins.nodes.get("Sampler").value.check(sigmas=None, **literals))
     assert len(messages) == (0 if said is None else 1)
     assert said is None or said in messages[0]

@@ -89,8 +89,7 @@ class ScheduleSpec:
 
     def said(self) -> dict[str, Any]:
         """What was declared of it, for a listing."""
-        said = {"paper": self.paper, "also known as": ", ".join(self.aliases)}
-        return {what: text for what, text in said.items() if text}
+        return {"paper": self.paper} if self.paper else {}
 
 
 def require_callable_with(function: Any, what: str, given: tuple[str, ...], by_name: tuple[str, ...] = ()) -> None:
