@@ -265,7 +265,7 @@ def test_what_is_wrong_is_named(value, said):
 
 def test_nothing_is_wrong_with_finite_values():
     for kind in CODECS:
-        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2)}.get(kind, (1, 4, 2, 2))
+        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
 
 
