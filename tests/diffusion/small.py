@@ -67,6 +67,7 @@ def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
         transformer_layers_per_block=[*(depth or 1 for depth in config.transformer_depth[:-1]), config.middle_depth],
         use_linear_projection=config.linear_projection,
         norm_num_groups=config.norm_groups,
+        time_cond_proj_dim=config.guidance_dim,
         **added,
     )
     synthetic.fill(unet)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
+from nodegraph_diffusion.lora.file import read_lora
 from nodegraph_diffusion.lora.keys import parse
-from nodegraph_diffusion.lora.patch import patched, read_lora, unmatched
+from nodegraph_diffusion.lora.patch import patched, unmatched
 from tests.diffusion import small
 from tests.synthetic import read_layout
 

@@ -52,11 +52,15 @@ _TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out
 
 
 class Name(NamedTuple):
-    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role."""
+    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role.
+
+    `written` is the module as the file writes it.
+    """
 
     part: Part
     module: str
     role: str
+    written: str
 
 
 def parse(key: str) -> Name | None:
@@ -72,7 +76,7 @@ def parse(key: str) -> Name | None:
             break
     if part is None:
         part = "text_encoder" if _TEXT.match(module) else "unet"
-    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup)
+    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
 
 
 def flat(module: str) -> str:
