@@ -163,6 +163,8 @@ def test_the_published_layout_is_understood_key_by_key():
         ({f"{kohya('down_blocks.7.attentions.0.proj_in')}.diff": CHANGE}, "It was made for another family"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(4, 96)}, "found one of 32x96"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP}, "expected a factor"),
+        ({f"{kohya(THEIRS)}.diff_b": noise(32)}, "to_k' has: none, found one of 32"),
+        ({f"{kohya(CONV_THEIRS)}.diff_b": noise(33)}, "conv1' has: one of 32, found one of 33"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(5, 128)}, "that fit each other"),
         ({"model.diffusion_model.out.2.weight": CHANGE}, "a file of other tensors"),
         ({}, "a file of other tensors (no tensor, ...)"),

@@ -31,11 +31,7 @@ def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: flo
     difference, rank = _difference(factors)
     if difference.numel() != weight.numel() or (difference.dim() > 0 and difference.shape[0] != weight.shape[0]):
         raise ValueError(f"expected a change of shape {list(weight.shape)}, found one of {list(difference.shape)}")
-    if alpha is not None and rank is not None:
-        difference = difference * (alpha / rank)
-    elif alpha is None and scale is not None:
-        difference = difference * scale
-    difference = difference.reshape(weight.shape)
+    difference = (difference * scaling(alpha, rank, scale)).reshape(weight.shape)
     learned = _norms(factors, weight)
     if learned is None:
         return weight + strength * difference
@@ -43,6 +39,13 @@ def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: flo
     decomposed = weight + difference
     decomposed = decomposed * (norms / torch.linalg.vector_norm(decomposed, dim=dims, keepdim=True))
     return torch.lerp(weight, decomposed, strength)
+
+
+def scaling(alpha: float | None, rank: int | None, scale: float | None) -> float:
+    """What a change is multiplied by: alpha / rank, else `scale`, else 1."""
+    if alpha is not None:
+        return 1.0 if rank is None else alpha / rank
+    return 1.0 if scale is None else scale
 
 
 def change_of_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
@@ -95,7 +98,7 @@ def _kronecker(factors: Factors) -> tuple[Tensor, int | None]:
         rank = factors["lokr_w2_b"].shape[0]
         core = factors.get("lokr_t2")
         second = _tucker(factors["lokr_w2_a"], factors["lokr_w2_b"], core)
-    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - 2)), second), rank
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - 2)), second.contiguous()), rank
 
 
 def _norms(factors: Factors, weight: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:

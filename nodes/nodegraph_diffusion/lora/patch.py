@@ -14,13 +14,15 @@ from nodegraph_diffusion.checkpoint.model import Part
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
 from nodegraph_diffusion.clip import CLIPTextModel
 from nodegraph_diffusion.lora.file import LoraFile
-from nodegraph_diffusion.lora.formulas import change_of_shape, changed
+from nodegraph_diffusion.lora.formulas import change_of_shape, changed, scaling
 from nodegraph_diffusion.lora.keys import flat
 from nodegraph_diffusion.unet import UNet
 
 Network = TypeVar("Network", UNet, CLIPTextModel)
 
-_FLAGS = ("alpha", "bias", "magnitude", "dora_scale")  # what a change has besides its factors
+_OTHER_FAMILY = "It was made for another family of models; give the family's own."
+_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # what a change has besides its factors
+_BESIDE = ("alpha", "bias", "up_bias")  # of these, what does not shape the change of the weight
 
 
 def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
@@ -38,11 +40,13 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
             file.path,
             expected=f"changes of modules that this model's {part} has",
             found=f"none ({missing[0]}, ...)",
-            hint="It was made for another family of models; give the family's own.",
+            hint=_OTHER_FAMILY,
         )
     for module, roles in wanted.items():
-        if module in modules and any(role not in _FLAGS for role in roles):
-            _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
+        if module in modules:
+            _check_bias(file, module, roles, weights.get(f"{modules[module]}.bias"))
+            if any(role not in _FLAGS for role in roles):
+                _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
     return missing
 
 
@@ -83,14 +87,28 @@ def _change(
     """Put the changed weight and bias of a module among `changes`, in float32."""
     key = f"{module}.weight"
     device = state[key].device
-    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in ("alpha", "bias")}
+    alpha = float(found["alpha"]) if "alpha" in found else None
+    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in _BESIDE}
     if any(role not in _FLAGS for role in factors):
-        alpha = float(found["alpha"]) if "alpha" in found else None
         weight = changes.get(key, state[key].float())
         changes[key] = changed(weight, factors, alpha, strength, scale)
-    if "bias" in found:
-        bias = f"{module}.bias"
-        changes[bias] = changes.get(bias, state[bias].float()) + strength * found["bias"].to(device, torch.float32)
+    rank = len(found["down"]) if "down" in found else None
+    for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
+        if role in found:
+            bias = f"{module}.bias"
+            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * found[role].to(device, torch.float32)
+
+
+def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
+    for role in ("bias", "up_bias"):
+        if role in roles and (bias is None or file.tensors[roles[role]].shape != bias.shape):
+            has = "none" if bias is None else f"one of {len(bias)}"
+            raise CheckpointError(
+                file.path,
+                expected=f"a change of the bias that {module!r} has: {has}",
+                found=f"one of {'x'.join(map(str, file.tensors[roles[role]].shape))}",
+                hint=_OTHER_FAMILY,
+            )
 
 
 def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: Tensor) -> None:
@@ -106,7 +124,7 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
             file.path,
             expected=f"a change of {expected[0]}x{expected[1]} for {module!r}",
             found=f"one of {found[0]}x{found[1]}",
-            hint="It was made for another family of models; give the family's own.",
+            hint=_OTHER_FAMILY,
         )
 
 
