@@ -8,7 +8,6 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_unet, verify
@@ -30,25 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 LCM = dataclasses.replace(small.UNET, guidance_dim=24)
 
 
-def pipeline(folder: Path, kind: type[diffusers.DiffusionPipeline], unet: diffusers.UNet2DConditionModel, scheduler, **more):
-    """A small Stable Diffusion 1 as a pipeline of this kind."""
-    return kind(
-        unet=unet,
-        vae=small.reference_vae(),
-        text_encoder=small.reference_text_encoder(),
-        tokenizer=transformers.CLIPTokenizer.from_pretrained(small.write_tokenizer(folder / "vocabulary")),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-        **more,
-    )
-
-
-def scheduler(kind: type = diffusers.EulerDiscreteScheduler, **more):
-    return kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, **more)
-
-
 @pytest.fixture(scope="module")
 def lcm(tmp_path_factory):
     """A model distilled with guidance, and the folder that diffusers saved it in."""
@@ -56,7 +36,7 @@ def lcm(tmp_path_factory):
     unet = small.reference_unet(LCM)
     for layer in (unet.time_embedding.cond_proj, unet.time_embedding.linear_1, unet.time_embedding.linear_2):
         layer.weight.mul_(10)  # so that it counts
-    reference = pipeline(folder, diffusers.LatentConsistencyModelPipeline, unet, scheduler(diffusers.LCMScheduler))
+    reference = small.pipeline(folder, diffusers.LatentConsistencyModelPipeline, unet, small.scheduler(diffusers.LCMScheduler))
     reference.save_pretrained(folder / "model")
     return reference, folder / "model"
 
@@ -114,7 +94,7 @@ def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lc
 @pytest.mark.parametrize("changes", [{}, {"rescale_betas_zero_snr": True}], ids=["turbo", "zero-snr"])
 def test_few_step_models_take_the_schedule_simple_for_diffusers_trailing(steps, changes):
     """SD-Turbo, SDXL-Turbo and Lightning were trained at these noise levels: the last step is always visited."""
-    reference = scheduler(timestep_spacing="trailing", **changes)
+    reference = small.scheduler(timestep_spacing="trailing", **changes)
     reference.set_timesteps(steps)
     schedule = NoiseSchedule(zero_snr=bool(changes))
     ours = sigmas_for(SCHEDULES["simple"], schedule, steps)
@@ -133,7 +113,7 @@ def test_few_step_models_take_the_schedule_simple_for_diffusers_trailing(steps, 
     ids=["lightning", "v", "zero-snr"],
 )
 def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp_path, changes, expected):
-    reference = pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), scheduler(**changes))
+    reference = small.pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), small.scheduler(**changes))
     reference.save_pretrained(tmp_path / "model")
     found = detect(tmp_path / "model")
     assert (found.schedule.prediction, found.schedule.zero_snr) == expected
