@@ -175,3 +175,35 @@ def test_other_files_are_refused_by_the_check(tmp_path, node, said):
     w.output("net", w.add(node, file=str(file)))
     with pytest.raises(WorkflowError, match=said):
         Engine(cache_dir=None).check(w)
+
+
+def test_a_folder_of_peft_is_a_lora_and_its_config_counts(tmp_path, model_folder):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    name = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {f"{name}.lora_A.weight": synthetic.draw("a", [2, 32]), f"{name}.lora_B.weight": synthetic.draw("b", [32, 2])}
+    save_file(factors, folder / "adapter_model.safetensors")
+    engine = Engine(cache_dir=tmp_path / "cache", dtype="float32")
+
+    def encoded(alpha, file):
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": alpha}))
+        w = Workflow("adapted")
+        model = w.add("LoadModel", model=str(model_folder))
+        adapted = w.add("LoadLora", unet=model.unet, text_encoder=model.text_encoder, file=str(file))
+        w.output("prompt", w.add("TextEncode", text_encoder=adapted.text_encoder, text="a red house"))
+        return engine.run(w)["prompt"].prompts[0].embedding
+
+    once, twice = encoded(2, folder), encoded(4, folder)
+    assert not torch.allclose(once, twice, atol=1e-3)
+    assert torch.equal(encoded(4, folder / "adapter_model.safetensors"), twice)
+    assert torch.equal(encoded(2, folder), once)
+
+
+def test_what_is_no_lora_is_refused_by_the_check(tmp_path, model_folder):
+    save_file({"some.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    w = Workflow("wrong")
+    model = w.add("LoadModel", model=str(model_folder))
+    adapted = w.add("LoadLora", unet=model.unet, text_encoder=model.text_encoder, file=str(tmp_path / "other.safetensors"))
+    w.output("unet", adapted.unet)
+    with pytest.raises(WorkflowError, match="expected a LoRA, LoHa, LoKr or DoRA, found a file of other tensors"):
+        Engine(cache_dir=None).check(w)
