@@ -51,8 +51,10 @@ def unet_denoise(
         )
         for side in (positive, negative)
     )
-    guided = ClassifierFreeGuidance(toward, away, cfg) if told is None else toward
-    return Denoiser(guided, checkpoint.vae)
+    if told is None:
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
+    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
+    return Denoiser(toward, checkpoint.vae)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:

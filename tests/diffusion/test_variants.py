@@ -23,6 +23,7 @@ from tests import small_model
 from tests.diffusion import small
 from tests.diffusion.test_families import FAMILIES
 from tests.diffusion.test_unet import CONTEXT, TIMESTEPS
+from tests.nodes.conftest import TellingRun
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -70,7 +71,8 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
     ).images
     model = load_model(find_model(str(folder), Path()).value)
     positive, negative = (text_encode(model.text_encoder, text) for text in ("a red house", "a blue boat"))
-    denoiser = unet_denoise(model.unet, positive, negative, 8.0).function
+    denoiser = unet_denoise(model.unet, positive, negative, 8.0, run=(run := TellingRun())).function
+    assert run.notices == ["the model was distilled with guidance: it is told of cfg, and the negative prompt does not count"]
     sigma = denoiser.schedule.sigma_max
     x = noise * (1 + sigma**2) ** 0.5
     assert small.difference(denoiser(x, sigma), expected) <= small.TOLERANCE
