@@ -147,9 +147,14 @@ def test_parts_of_one_file_have_scales_of_their_own(tmp_path):
         "{",
         "[1]",
         '{"peft_type": "OFT"}',
+        '{"peft_type": ["LORA"]}',
         '{"lora_alpha": "much", "r": 4}',
         '{"lora_alpha": 4, "r": 0}',
+        '{"lora_alpha": 4, "r": -4, "use_rslora": true}',
+        '{"lora_alpha": Infinity, "r": 4}',
+        pytest.param('{"lora_alpha": 4, "r": 1%s}' % ("0" * 400), id="a rank beyond all numbers"),
         '{"rank_pattern": 3, "r": 1}',
+        '{"alpha_pattern": {"(": 3}, "r": 1}',
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(tmp_path, config):

@@ -73,7 +73,7 @@ def read_lora(path: Path) -> LoraFile:
         config = _header_config(weights)
     try:
         scales = {module: scale for module, name in names.items() if (scale := _scale(config, name)) is not None}
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError, re.error) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise _damaged(path, str(error)) from error
     return LoraFile(path, weights, changes, scales, tensors, files)
 
@@ -122,7 +122,10 @@ def _scale(config: Config, name: Name) -> float | None:
     rank = _of_module(ours, "rank_pattern", name.written, ours.get("r"))
     if alpha is None or rank is None:
         return None
-    return float(alpha) / (math.sqrt(rank) if ours.get("use_rslora") else float(rank))
+    scale = float(alpha) / (math.sqrt(rank) if ours.get("use_rslora") else float(rank)) if float(rank) > 0 else math.nan
+    if not math.isfinite(scale):
+        raise ValueError(f"alpha {alpha} and rank {rank} for {name.written!r}")
+    return scale
 
 
 def _of_module(config: Config, pattern: str, module: str, otherwise: Any) -> Any:
