@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
@@ -23,6 +23,7 @@ from nodegraph_nodes import (
     previews,
     residency,
     sampling,
+    sigmas,
     text,
 )
 from nodegraph_nodes.codecs import CODECS
@@ -60,6 +61,10 @@ NODES = (
     concat.apply_pix2pix,
     sampling.unet_denoise,
     sampling.sampler,
+    sigmas.schedule,
+    sigmas.sigmas,
+    sigmas.split_sigmas,
+    sigmas.flip_sigmas,
     image.composite,
 )
 
@@ -85,6 +90,8 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     if kind == "samplers" and not isinstance(value, SamplerSpec):
         return SamplerSpec(value, **declared)
+    if kind == "schedules" and not isinstance(value, ScheduleSpec):
+        return ScheduleSpec(value, **declared)
     return None
 
 

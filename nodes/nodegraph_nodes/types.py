@@ -83,6 +83,13 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
+class Sigmas:
+    """Noise levels to walk along: `values` (steps + 1,), float32 on the CPU; they decrease unless they were turned round."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Denoiser:
     """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.latent import noise
 from nodegraph_nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.text import text_encode
@@ -241,6 +242,6 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
     ],
 )
 def test_what_a_check_says(plugins, literals, said):
-    messages = list(plugins.nodes.get("Sampler").value.check(**literals))
+    messages = list(plugins.nodes.get("Sampler").value.check(sigmas=None, **literals))
     assert len(messages) == (0 if said is None else 1)
     assert said is None or said in messages[0]

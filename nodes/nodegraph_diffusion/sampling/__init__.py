@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodegraph_diffusion.sampling.ddim import sample_ddim, sample_ddpm
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.sampling.dpmpp import sample_dpmpp_2m
 from nodegraph_diffusion.sampling.euler import sample_euler, sample_euler_ancestral
 from nodegraph_diffusion.sampling.heun import sample_heun
@@ -31,6 +31,7 @@ __all__ = [
     "OnStep",
     "Sampler",
     "SamplerSpec",
+    "ScheduleSpec",
     "check_options",
     "draw_noise",
     "options_of",
