@@ -14,7 +14,8 @@ from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_unet, v
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
 from nodegraph_diffusion.denoiser import UNetDenoiser
 from nodegraph_diffusion.sampling import sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.unet import guidance_embedding
 from nodegraph_nodes.load import find_model, load_model
 from nodegraph_nodes.sampling import unet_denoise
@@ -94,12 +95,12 @@ def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lc
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("changes", [{}, {"rescale_betas_zero_snr": True}], ids=["turbo", "zero-snr"])
-def test_few_step_models_take_the_schedule_simple_for_diffusers_trailing(steps, changes):
+def test_few_step_models_take_the_schedule_trailing(steps, changes):
     """SD-Turbo, SDXL-Turbo and Lightning were trained at these noise levels: the last step is always visited."""
     reference = small.scheduler(timestep_spacing="trailing", **changes)
     reference.set_timesteps(steps)
     schedule = NoiseSchedule(zero_snr=bool(changes))
-    ours = sigmas_for(SCHEDULES["simple"], schedule, steps)
+    ours = sigmas_for(SCHEDULES["trailing"], schedule, steps)
     known = slice(1 if changes else 0, None)  # without any signal sigma is infinite: each library has its own large number
     torch.testing.assert_close(ours[known], reference.sigmas[known], rtol=1e-4, atol=1e-6)
     assert ours[0] > 4000 or not changes
