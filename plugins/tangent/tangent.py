@@ -19,7 +19,7 @@ def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0)
     Scaled to unit variance, a latent is cos(phi) * picture + sin(phi) * noise: sampling turns it along a quarter circle (Salimans &
     Ho 2022, "Progressive Distillation", App. D; the time of TrigFlow, Lu & Song 2024), here by the same angle in each step. `shift`
     is the noise level in the middle of the turn: about the spread of the data. Above 1 more of the steps go to much noise, to what
-    a picture shows, below 1 to little noise, to its texture. Raises ValueError unless it is positive.
+    a picture shows, below 1 to little noise, to its texture; at 1 this is `kl_optimal`. Raises ValueError unless it is positive.
     """
     import torch
 

@@ -6,10 +6,13 @@ from types import ModuleType
 from typing import Any
 
 from nodegraph_diffusion.sampling import SamplerSpec
+from nodegraph_diffusion.schedules import ScheduleSpec
+
+_SPECS: dict[str, Any] = {"samplers": SamplerSpec, "schedules": ScheduleSpec}
 
 
 def registered(plugin: ModuleType, kind: str) -> dict[str, Any]:
-    """What the module's hook `register_<kind>` registers, by name; a sampler as the `SamplerSpec` of what is declared of it.
+    """What the module's hook `register_<kind>` registers, by name, with what is declared of it: a `SamplerSpec` of a sampler.
 
     Raises AssertionError where it has no such hook.
     """
@@ -19,8 +22,8 @@ def registered(plugin: ModuleType, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def register(name: str, value: Any, **declared: Any) -> None:
-        spec = kind == "samplers" and not isinstance(value, SamplerSpec)
-        found[name] = SamplerSpec(value, **declared) if spec else value
+        spec = _SPECS.get(kind)
+        found[name] = value if spec is None or isinstance(value, spec) else spec(value, **declared)
 
     hook(register)
     return found

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nodegraph_diffusion.sampling.declared import require_callable_with
 from nodegraph_diffusion.sampling.options import check_options, options_of
-from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import Schedule
 from nodegraph_diffusion.testing.toys import require
 
 MODELS = (

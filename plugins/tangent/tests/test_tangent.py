@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tangent
 from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.testing import SCHEDULE_CHECKS, registered
 
 SCHEDULE = registered(tangent, "schedules")["tangent"]
@@ -32,6 +33,12 @@ def test_each_step_turns_by_the_same_angle(steps, shift):
     assert float(levels[-1]) == pytest.approx(NoiseSchedule().sigma_min, rel=1e-5)
 
 
+@pytest.mark.parametrize("steps", [2, 10, 33])
+def test_without_a_shift_it_is_kl_optimal(steps):
+    """Sabour et al. 2024, Theorem 3.1, came to the same spacing from a bound on the error."""
+    assert torch.allclose(SCHEDULE(NoiseSchedule(), steps), SCHEDULES["kl_optimal"](NoiseSchedule(), steps), rtol=1e-5)
+
+
 def test_it_turns_velocity_predictions_evenly():
     """The angle is that of the variance-preserving circle: tan(phi) = sqrt(1 - acp) / sqrt(acp)."""
     acp = 1 / (1 + SCHEDULE(NoiseSchedule(), 9)[:-1].double() ** 2)
@@ -44,7 +51,7 @@ def test_a_larger_shift_spends_more_steps_on_much_noise():
     assert above == sorted(set(above))
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 8, "shift": 0.0}, {"steps": 8, "shift": math.inf}])
-def test_what_is_out_of_range_is_refused(wrong):
+@pytest.mark.parametrize(("steps", "options"), [(0, {}), (8, {"shift": 0.0}), (8, {"shift": math.inf})])
+def test_what_is_out_of_range_is_refused(steps, options):
     with pytest.raises(ValueError, match="schedule tangent: expected"):
-        SCHEDULE(NoiseSchedule(), **wrong)
+        SCHEDULE(NoiseSchedule(), steps, **options)
