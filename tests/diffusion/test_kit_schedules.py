@@ -13,7 +13,6 @@ from nodegraph_diffusion.schedules.timesteps import schedule_normal
 from nodegraph_diffusion.testing import SCHEDULE_CHECKS, check_schedule
 from nodegraph_diffusion.testing.schedules import check_range
 
-
 OF_THEIR_PAPERS = {"align_your_steps", "vp"}  # these have the levels that are printed there, whatever the model was trained on
 
 
