@@ -111,7 +111,10 @@ def test_samplers_and_schedules_are_listed_with_their_plugin(cli):
     assert set(samplers) == {"ddim", "ddpm", "dpmpp_2m", "euler", "euler_ancestral", "heun"}
     assert set(samplers.values()) == {"nodegraph_nodes"}
     schedules = cli("schedules").stdout.splitlines()
-    assert [line.split()[0] for line in schedules] == ["karras", "normal", "simple"]
+    assert [line.split()[0] for line in schedules] == [
+        *("align_your_steps", "beta", "ddim_uniform", "exponential", "karras", "kl_optimal", "laplace", "leading"),
+        *("linear_quadratic", "linspace", "normal", "polyexponential", "sgm_uniform", "simple", "trailing", "turbo", "vp"),
+    ]
     assert "rho = 7.0" in cli("schedules", "karras").stdout
 
 

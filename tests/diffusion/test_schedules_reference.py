@@ -146,6 +146,14 @@ def test_normal_visits_evenly_spaced_timesteps():
     assert_same(levels("normal", 5), at(999, 749.25, 499.5, 249.75, 0))
 
 
+def test_timesteps_are_rounded_as_comfyui_rounds_them():
+    """To float32, which shows where the last level lies far above the one before."""
+    for steps in range(2, 60):
+        visited = torch.linspace(999, 0, steps + 1, dtype=torch.float32)
+        assert_same(levels("sgm_uniform", steps, NO_SIGNAL)[:-1], NO_SIGNAL.sigma(visited)[:-1])
+        assert_same(levels("normal", steps + 1, NO_SIGNAL)[:-1], NO_SIGNAL.sigma(visited))
+
+
 def test_normal_ends_on_a_trained_level_that_has_no_noise():
     """And visits one training step more; the level itself is the 0."""
     assert NO_NOISE.sigma_min < 1e-5
