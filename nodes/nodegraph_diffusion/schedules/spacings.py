@@ -18,7 +18,7 @@ def schedule_leading(schedule: NoiseSchedule, steps: int, *, steps_offset: int =
     """Noise levels of the first training step of each of `steps` equal parts, then 0.
 
     What Stable Diffusion 1 and 2 are configured for. Training steps k (T // steps) + steps_offset: the largest level is not
-    visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 where nothing is said. `rule`: euler is diffusers' Euler,
+    visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 for diffusers by itself. `rule`: euler is diffusers' Euler,
     Heun, DDIM, PNDM, ...; dpm is its DPMSolverMultistep, UniPC, DEIS, ..., which make one part more and leave out its first step.
     Raises ValueError where that leads beyond the last training step.
     """
