@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,26 +21,39 @@ def explicit_sigmas(values: Sequence[float]) -> Tensor:
     """
     import torch
 
+    require_levels(values)
+    return torch.tensor(values, dtype=torch.float64).float()
+
+
+def require_levels(values: Sequence[float]) -> None:
+    """Raise ValueError unless these can be walked along (see `explicit_sigmas`)."""
     if len(values) < 2:
         raise ValueError(
             f"sigmas: expected at least two noise levels, one step apart, found {list(values)}; [14.6, 2.0, 0.0] is two steps"
         )
+    previous = math.inf
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"sigmas: expected a finite number as level {i}, found {value!r}; levels are like 14.6 or 0.03")
-    sigmas = torch.tensor(values, dtype=torch.float64).float()
-    for i, sigma in enumerate(sigmas.tolist()):
+        sigma = _float32(value)
         if not math.isfinite(sigma) or sigma < 0 or (sigma == 0 and i < len(values) - 1):
             what = "a positive number, or 0 at the end," if sigma <= 0 else "a number within float32's range"
             raise ValueError(
-                f"sigmas: expected {what} as level {i} of {len(values)}, found {values[i]!r}; mend or leave out that level"
+                f"sigmas: expected {what} as level {i} of {len(values)}, found {value!r}; mend or leave out that level"
             )
-        if i and sigma >= sigmas[i - 1]:
+        if sigma >= previous:
             raise ValueError(
-                f"sigmas: expected each level below the one before it, found level {i}, {values[i]!r}, after {values[i - 1]!r}; "
+                f"sigmas: expected each level below the one before it, found level {i}, {value!r}, after {values[i - 1]!r}; "
                 "sort them from the most noise to the least, and leave out what is there twice"
             )
-    return sigmas
+        previous = sigma
+
+
+def _float32(value: float) -> float:
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def split_sigmas(sigmas: Tensor, step: int) -> tuple[Tensor, Tensor]:
