@@ -33,7 +33,7 @@ def require_levels(values: Sequence[float]) -> None:
         )
     previous = math.inf
     for i, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"sigmas: expected a finite number as level {i}, found {value!r}; levels are like 14.6 or 0.03")
         sigma = _float32(value)
         if not math.isfinite(sigma) or sigma < 0 or (sigma == 0 and i < len(values) - 1):
