@@ -51,9 +51,9 @@ def require_levels(values: Sequence[float]) -> None:
 
 def _float32(value: float) -> float:
     try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
+        return float(struct.unpack("f", struct.pack("f", float(value)))[0])
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def split_sigmas(sigmas: Tensor, step: int) -> tuple[Tensor, Tensor]:
