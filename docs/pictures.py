@@ -1,4 +1,4 @@
-"""Makes the README's picture from the workflow that stands in it: `python docs/pictures.py`."""
+"""Makes the pictures of the README and of the pages from the workflows that they show: `python docs/pictures.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 from nodegraph import Engine, Workflow
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = ROOT / "workflows"
 ENLARGED, GAP = 4, 8
 
 
@@ -26,16 +27,27 @@ def side_by_side(pictures: list[Path]) -> Image.Image:
     return row
 
 
+def inpainted(out: Path) -> Image.Image:
+    """The README's: a scene, its mask, and what workflows/inpaint.yaml makes of them."""
+    result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "inpaint.yaml"), out=out)
+    examples = WORKFLOWS / "examples"
+    return side_by_side([examples / "scene.png", examples / "mask.png", *result.outputs["result"]])
+
+
+def samplers(out: Path) -> Image.Image:
+    """The sheet of workflows/compare_samplers.yaml."""
+    result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "compare_samplers.yaml"), out=out)
+    return Image.open(result.outputs["sheet"][0]).convert("RGB")
+
+
 def main() -> None:
-    workflows = ROOT / "workflows"
-    with tempfile.TemporaryDirectory() as out:
-        result = Engine(cache_dir=None).run(Workflow.load(workflows / "inpaint.yaml"), out=out)
-        examples = workflows / "examples"
-        row = side_by_side([examples / "scene.png", examples / "mask.png", *result.outputs["result"]])
-    target = ROOT / "docs" / "images" / "inpaint.png"
-    target.parent.mkdir(exist_ok=True)
-    row.save(target, optimize=True)
-    print(target.relative_to(ROOT))
+    for name, make in (("inpaint", inpainted), ("samplers", samplers)):
+        with tempfile.TemporaryDirectory() as out:
+            picture = make(Path(out))
+        target = ROOT / "docs" / "images" / f"{name}.png"
+        target.parent.mkdir(exist_ok=True)
+        picture.save(target, optimize=True)
+        print(target.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""workflows/compare_samplers.yaml: a labelled sheet, of which only what changed is made anew."""
+
+from __future__ import annotations
+
+import json
+
+from click.testing import CliRunner
+from PIL import Image
+
+from nodegraph.cli import main
+from tests.workflows.conftest import Ran
+
+COLUMNS = ("euler", "heun", "dpmpp_2m", "ancestral", "ddpm", "converged")
+WIDTH, GAP, BAND = 24, 4, 22
+
+
+def compared(place, *settings):
+    words = ["run", "workflows/compare_samplers.yaml", "--cache-dir", "cache", "--json"]
+    sets = [f"model={place.model}", f"width={WIDTH}", "steps=2", "converged.steps=3", *settings]
+    result = CliRunner().invoke(main, [*words, *(word for each in sets for word in ("--set", each))], prog_name="nodegraph")
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def test_it_makes_one_sheet_with_a_column_for_each_sampler(place):
+    ran = compared(place)
+    with Image.open(ran.path(place.folder)) as sheet:
+        assert sheet.size == (len(COLUMNS) * (WIDTH + GAP) - GAP, 3 * (WIDTH + GAP) - GAP + 2 * BAND)
+        white = {
+            sheet.getpixel((column * (WIDTH + GAP) - GAP // 2, y)) for column in (1, 2, 3) for y in range(BAND, sheet.height - BAND)
+        }
+        assert white == {(255, 255, 255)}
+        headings = [sheet.crop((k * (WIDTH + GAP), 0, k * (WIDTH + GAP) + WIDTH, BAND)) for k in range(len(COLUMNS))]
+    assert all(heading.convert("L").getextrema()[0] < 128 for heading in headings)
+
+
+def test_another_sampler_makes_only_its_column_anew(place):
+    compared(place)
+    again = compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim")
+    assert again.named("ran") - {"model", "denoiser"} == {
+        "heun",
+        "heun_pictures",
+        "heun_shown",
+        "heun_column",
+        "heun_labelled",
+        "grid",
+        "sheet",
+    }
+    assert compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim").named("ran") == set()
+
+
+def test_every_sampler_starts_from_the_same_noise(place):
+    nodes = json.loads(compared(place, "euler.steps=3", "euler.sampler=dpmpp_2m").stdout)["nodes"]
+    assert nodes["euler"]["key"] == nodes["converged"]["key"]
