@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-RUN = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("workflows.md", "plugins.md", "schedules.md"))]
+RUN = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "plugins", "schedules", "samplers-tutorial"))]
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
@@ -71,11 +73,19 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, cache):
                 words = shlex.split(line.removeprefix("$ "), comments=True)
                 if words[0] == "nodegraph" and not any(word.endswith("some-sd15.safetensors") for word in words):
                     run(*words[1:])
+                elif words[:3] == ["python", "-m", "pytest"]:
+                    passes(*words[3:])
 
 
 def run(*args: str) -> None:
     result = CliRunner().invoke(main, args, prog_name="nodegraph")
     assert result.exit_code == 0, f"nodegraph {shlex.join(args)}\n{result.output}"
+
+
+def passes(*args: str) -> None:
+    """Tests that a page has written, in a process of their own, as the modules of two may have one name."""
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", *args], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, f"python -m pytest {shlex.join(args)}\n{ran.stdout}{ran.stderr}"
 
 
 def test_the_readme_shows_the_workflow_of_the_main_job():

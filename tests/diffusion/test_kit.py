@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -117,6 +118,12 @@ def test_the_kept_orders_are_those_that_are_measured(name):
 def test_only_what_can_be_measured_is_kept():
     assert set(MEASURED) == set(measurable())
     assert not [name for name in MEASURED if SAMPLERS[name].stochastic]
+
+
+@pytest.mark.parametrize("name", sorted(measurable()))
+def test_every_order_is_drawn(name):
+    drawn = (Path(__file__).parents[2] / "docs/images/orders.svg").read_text(encoding="utf-8")
+    assert f">{name}</text>" in drawn, "run: python docs/plot_orders.py"
 
 
 def test_a_table_of_all_is_printed():
