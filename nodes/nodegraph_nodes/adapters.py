@@ -29,7 +29,7 @@ class Adapted(NamedTuple):
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a LoRA, LoHa, LoKr or DoRA, as .safetensors")],
+    file: Annotated[File, Help("a LoRA, LoHa, LoKr or DoRA")],
     strength_unet: Annotated[Strength, Help("how much the change of the UNet counts; 0 is none")] = 1.0,
     strength_text: Annotated[Strength, Help("how much that of the text encoders counts")] = 1.0,
     run: Run = Run(),
@@ -63,7 +63,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a textual inversion, as .safetensors")],
+    file: Annotated[File, Help("a textual inversion")],
     word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
@@ -89,7 +89,7 @@ def find_control(text: str, base: Path) -> Resource:
 
 @node("LoadControlNet")
 def load_control_net(
-    file: Annotated[ControlFile, Reads(find_control), Help("a .safetensors file or a diffusers folder")],
+    file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""

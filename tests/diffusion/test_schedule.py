@@ -99,7 +99,7 @@ def test_simple_picks_trained_levels():
         (lambda: schedule_karras(SD1, 5, rho=0.0), "rho above 0, found 0.0"),
         (lambda: schedule_simple(SD1, 1001), "at most 1000 steps"),
         (lambda: NoiseSchedule(beta_start=0.02), "0 < beta_start < beta_end < 1, found 0.02"),
-        (lambda: NoiseSchedule(steps=1), "at least 2, found 1"),
+        (lambda: NoiseSchedule(steps=1), "2 to 1,000,000 steps, found 1"),
         (lambda: NoiseSchedule(prediction="x0"), "'eps' or 'v', found 'x0'"),
     ],
 )

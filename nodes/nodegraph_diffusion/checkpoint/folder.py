@@ -25,9 +25,13 @@ WEIGHTS: dict[Part, str] = {
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
 }
+PICKLED = {"diffusion_pytorch_model.safetensors": "diffusion_pytorch_model.bin", "model.safetensors": "pytorch_model.bin"}
+"""What the files of weights were called when they were pickles."""
+
 _TOKENIZERS: dict[Part, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 _OTHER_FOLDER = "Give the folder of a whole Stable Diffusion model, as `save_pretrained` of diffusers writes it."
 _MAX_CONFIG_BYTES = 10_000_000
+_LARGEST_SIDE = 4096  # latent cells
 
 
 def detect_folder(path: Path) -> Checkpoint:
@@ -35,9 +39,9 @@ def detect_folder(path: Path) -> Checkpoint:
     index_file = path / "model_index.json"
     if not index_file.is_file():
         part = path / "config.json"
-        found = f"a single part ({_read_json(part).get('_class_name', 'unknown')})" if part.is_file() else "none"
+        found = f"a single part ({read_json(part).get('_class_name', 'unknown')})" if part.is_file() else "none"
         raise CheckpointError(path, expected="a folder with model_index.json", found=found, hint=_OTHER_FOLDER)
-    index = _read_json(index_file)
+    index = read_json(index_file)
     parts = _parts(path, index)
 
     configs = {part: path / part / "config.json" for part in parts}
@@ -62,7 +66,7 @@ def detect_folder(path: Path) -> Checkpoint:
         vae=vae,
         texts=texts,
         schedule=_read_config(scheduler, read_scheduler),
-        sample_size=_read_config(configs["unet"], lambda config: int(config.get("sample_size") or 64)) * vae.factor,
+        sample_size=_read_config(configs["unet"], _sample_size) * vae.factor,
         tokenizers=tuple(folders),
         weights=weights,
         files=tuple(files),
@@ -88,27 +92,29 @@ def _parts(path: Path, index: Json) -> list[Part]:
 def _weights(path: Path, part: Part) -> tuple[Path, ...]:
     """The part's weights, in one file or in shards: the standard ones, else the half-precision variant."""
     standard = path / part / WEIGHTS[part]
-    for file in (standard, standard.with_suffix(".fp16.safetensors")):
-        if file.is_file():
-            return (file,)
-        for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
-            if index.is_file():
-                return _shards(index)
+    pickled = standard.with_name(PICKLED[WEIGHTS[part]])
+    for whole in (standard, pickled):
+        for file in (whole, whole.with_suffix(f".fp16{whole.suffix}")):
+            if file.is_file():
+                return (file,)
+            for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
+                if index.is_file():
+                    return _shards(index)
     others = sorted(file.name for file in standard.parent.glob("*model*")) if standard.parent.is_dir() else []
-    hint = "Pickles (.bin) are never opened: save it again with safe_serialization=True." if others else _OTHER_FOLDER
     found = ", ".join(others) or "no weights"
-    raise CheckpointError(path, expected=f"{part}/{standard.name} (or .fp16)", found=found, hint=hint)
+    expected = f"{part}/{standard.name} (or .fp16, or {pickled.name})"
+    raise CheckpointError(path, expected=expected, found=found, hint=_OTHER_FOLDER)
 
 
 def _variant_index(file: Path) -> Path:
     """Where diffusers puts the index of a variant's shards: the variant behind the word index."""
-    name = file.name.replace(".fp16.safetensors", ".safetensors.index.fp16.json")
+    name = file.name.replace(f".fp16{file.suffix}", f"{file.suffix}.index.fp16.json")
     return file.with_name(name if name != file.name else f"{file.name}.index.json")
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
     """The files that an index names. Raises CheckpointError where one is not there, or is no name in the same folder."""
-    listed = _read_json(index).get("weight_map")
+    listed = read_json(index).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     missing = [name for name in names if "/" in name or "\\" in name or not (index.parent / name).is_file()]
     if missing or not names:
@@ -120,17 +126,20 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 def _read_config(file: Path, read: Callable[[Json], T]) -> T:
     try:
-        return read(_read_json(file))
+        return read(read_json(file))
     except (ValueError, KeyError, TypeError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else str(error)
         hint = "Only the networks of Stable Diffusion 1, 2 and XL are supported."
         raise CheckpointError(file, expected="a config of Stable Diffusion", found=found, hint=hint) from error
 
 
-def _read_json(file: Path) -> Json:
+def read_json(file: Path) -> Json:
+    """The JSON object in the config at `file`. Raises CheckpointError for anything else, NaN and infinities included."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise CheckpointError(file, expected="a config", found="something that is no file", hint=_OTHER_FOLDER)
         with file.open("rb") as stream:
-            content = json.loads(stream.read(_MAX_CONFIG_BYTES))
+            content = json.loads(stream.read(_MAX_CONFIG_BYTES), parse_constant=_no_number)
     except FileNotFoundError as error:
         raise CheckpointError(file, expected="a config", found="no file", hint=_OTHER_FOLDER) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -140,3 +149,15 @@ def _read_json(file: Path) -> Json:
         hint = "Download or copy the file again."
         raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, hint=hint)
     return content
+
+
+def _sample_size(config: Json) -> int:
+    """The native side in latent cells."""
+    side = config.get("sample_size") or 64
+    if type(side) is not int or not 1 <= side <= _LARGEST_SIDE:
+        raise ValueError(f"sample_size is {side!r}, not 1 to {_LARGEST_SIDE}")
+    return side
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name}, which is no number")
