@@ -192,7 +192,7 @@ def test_pickled_weights_are_refused(copy):
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
-    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bin: .* found a PyTorch pickle .*NODEGRAPH_ALLOW_PICKLES=1"):
+    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bin: .* found a PyTorch pickle .*ALLOW_PICKLES=1"):
         detect(copy)
 
 

@@ -168,7 +168,9 @@ def _maker(sizes: dict[str, int]) -> Maker:
     def call(name: str, arguments: tuple[Any, ...]) -> Any:
         return _CALLS[name](*arguments) if name in _CALLS else Opaque(name)
 
-    def persistent(identifier: Any) -> _Storage:
+    def persistent(identifier: Any) -> Any:
+        if identifier[0] == "module":  # a class and its source, which legacy files have; the class is a name as any other
+            return identifier[1]
         mark, kind, key, _, count, *view = identifier
         if mark != "storage" or not isinstance(kind, Global) or any(part is not None for part in view):
             raise ValueError("a storage that is none")
