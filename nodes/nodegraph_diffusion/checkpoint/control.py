@@ -71,7 +71,7 @@ def detect_control(path: Path) -> ControlFile:
         prefix = _PREFIX if any(key.startswith(_PREFIX) for key in tensors) else ""
         if f"{prefix}input_hint_block.0.weight" in tensors:
             return ControlFile(path, weights, "ldm", encoder_config(weights, tensors, prefix), DIFFERENCE in tensors)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or of another layout."
         raise CheckpointError(weights, expected=expected, found=str(error), hint=hint) from error
     some = ", ".join(repr(key) for key in sorted(tensors)[:2]) or "no tensor"

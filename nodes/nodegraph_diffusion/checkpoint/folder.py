@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +44,7 @@ def detect_folder(path: Path) -> Checkpoint:
         raise CheckpointError(path, expected="a folder with model_index.json", found=found, hint=_OTHER_FOLDER)
     index = read_json(index_file)
     parts = _parts(path, index)
+    class_name = str(index.get("_class_name")).encode("unicode_escape").decode()  # for a terminal
 
     configs = {part: path / part / "config.json" for part in parts}
     scheduler = path / "scheduler" / "scheduler_config.json"
@@ -70,7 +72,7 @@ def detect_folder(path: Path) -> Checkpoint:
         tokenizers=tuple(folders),
         weights=weights,
         files=tuple(files),
-        reason=f"{NAMES[kind]}, as model_index.json ({index.get('_class_name')}) and the configs say",
+        reason=f"{NAMES[kind]}, as model_index.json ({class_name}) and the configs say",
     )
 
 
@@ -127,7 +129,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
 def _read_config(file: Path, read: Callable[[Json], T]) -> T:
     try:
         return read(read_json(file))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else str(error)
         hint = "Only the networks of Stable Diffusion 1, 2 and XL are supported."
         raise CheckpointError(file, expected="a config of Stable Diffusion", found=found, hint=hint) from error
@@ -139,7 +141,7 @@ def read_json(file: Path) -> Json:
         if file.exists() and not file.is_file():  # a pipe would be waited for
             raise CheckpointError(file, expected="a config", found="something that is no file", hint=_OTHER_FOLDER)
         with file.open("rb") as stream:
-            content = json.loads(stream.read(_MAX_CONFIG_BYTES), parse_constant=_no_number)
+            content = json.loads(stream.read(_MAX_CONFIG_BYTES), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise CheckpointError(file, expected="a config", found="no file", hint=_OTHER_FOLDER) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -159,5 +161,9 @@ def _sample_size(config: Json) -> int:
     return side
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name}, which is no number")
+def _finite(text: str) -> float:
+    """The number that JSON says, unless it is NaN or infinite, in words or by its size."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text}, which is no number")
+    return number
