@@ -163,5 +163,5 @@ def test_absurd_sizes_are_refused_before_a_network_is_made(folder, key, monkeypa
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, key: [10**9] * 2 if key.startswith("block") else 10**9}))
     monkeypatch.setattr("torch.nn.Module.__init__", None)
-    with pytest.raises(CheckpointError, match="expected a config of Stable Diffusion, found .*1000000000"):
+    with pytest.raises(CheckpointError, match=r"expected a config of Stable Diffusion, found .*1000000000"):
         detect(folder)
