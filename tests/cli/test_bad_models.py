@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -15,24 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph.settings import PICKLES_VARIABLE
-from nodegraph_diffusion.checkpoint import permission
 from nodegraph_diffusion.checkpoint.configs import write_unet
 from nodegraph_diffusion.controlnet import ControlNet
-from tests.cli.conftest import Cli, Ran
-from tests.diffusion.pickles import Evil
-from tests.small_model import UNET, save_single_file, save_small_model
+from tests.cli.bad_models import assert_clear, assert_refused, workflow
+from tests.cli.conftest import Cli
+from tests.small_model import UNET
 
 LORA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model as a folder and as a file. Nobody changes it."""
-    folder = tmp_path_factory.mktemp("models")
-    save_small_model(folder / "small")
-    save_single_file(folder / "single.safetensors")
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -46,64 +34,6 @@ def patience() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-def workflow(models: Path, node: str, file: Path | str) -> str:
-    """Paint with the small model, and with `file` in the place where `node` reads one."""
-    model = str(file) if node == "LoadModel" else str(models / "small")
-    nodes: dict[str, Any] = {
-        "model": {"use": "LoadModel", "model": model},
-        "lora": {"use": "LoadLora", "unet": "$model.unet", "text_encoder": "$model.text_encoder", "file": str(file)},
-        "style": {"use": "LoadEmbedding", "text_encoder": "$model.text_encoder", "file": str(file), "word": "style"},
-        "net": {"use": "LoadControlNet", "file": str(file)},
-        "positive": {"use": "TextEncode", "text_encoder": "$model.text_encoder", "text": "a red house"},
-        "latent": {"use": "EmptyLatent", "vae": "$model.vae"},
-        "hint": {"use": "VAEDecode", "vae": "$model.vae", "latent": "$latent"},
-        "control": {"use": "ApplyControlNet", "unet": "$model.unet", "control_net": "$net", "image": "$hint"},
-        "noise": {"use": "Noise", "like": "$latent", "seed": 1},
-        "denoiser": {"use": "UNetDenoise", "unet": "$model.unet", "positive": "$positive", "negative": "$positive"},
-        "sampled": {"use": "Sampler", "denoiser": "$denoiser", "latent": "$latent", "noise": "$noise", "steps": 1},
-        "image": {"use": "VAEDecode", "vae": "$model.vae", "latent": "$sampled"},
-    }
-    used = {"LoadModel": (), "LoadLora": ("lora",), "LoadEmbedding": ("style",), "LoadControlNet": ("net", "hint", "control")}[node]
-    for name in ("lora", "style", "net", "hint", "control"):
-        if name not in used:
-            del nodes[name]
-    if node == "LoadLora":
-        nodes["denoiser"]["unet"] = "$lora.unet"
-    if node == "LoadEmbedding":
-        nodes["positive"]["text_encoder"] = "$style"
-    if node == "LoadControlNet":
-        nodes["denoiser"]["unet"] = "$control"
-    return json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"picture": {"from": "$image"}}})
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file below the folder but those of the cache, and what it holds."""
-    files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts)
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def assert_refused(cli: Cli, models: Path, node: str, file: Path | str, said: str, *args: str) -> None:
-    """`check` or else `run` ends with one clear message, `run` in any case; nothing is written but the cache."""
-    cli.write(workflow(models, node, file), "bad.yaml")
-    before = contents(cli.folder), contents(models)
-    for command, statuses in (("check", (0, 2)), ("run", (1, 2))):
-        ran = cli(command, "bad.yaml", *args)
-        assert ran.exit_code in statuses, ran.stderr
-        if ran.exit_code:
-            assert_clear(ran, said)
-    assert (contents(cli.folder), contents(models)) == before
-
-
-def assert_clear(ran: Ran, said: str) -> None:
-    assert said in ran.stderr, ran.stderr
-    assert "expected" in ran.stderr
-    assert "found" in ran.stderr
-    for never in ("Traceback", "unexpected", "\x1b", "\0"):
-        assert never not in ran.stderr
-    assert len(ran.stderr) < 5000
-    ran.stderr.encode()
 
 
 def header(content: object, data: bytes = b"") -> bytes:
@@ -430,80 +360,3 @@ def test_100_000_tensors_beside_a_model(cli, models):
         more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(100_000)}
         (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(400_000)))
         assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", said)
-
-
-# --- pickles
-
-
-def test_both_sides_mean_the_same_variable():
-    assert PICKLES_VARIABLE == permission.PICKLES_VARIABLE
-
-
-@pytest.fixture
-def pickled(cli: Cli, models: Path) -> Path:
-    torch.save({"state_dict": load_file(models / "single.safetensors")}, cli.folder / "single.safetensors")
-    return cli.folder / "single.safetensors"
-
-
-def test_a_pickle_is_refused_until_it_is_allowed(cli, models, pickled):
-    assert_refused(cli, models, "LoadModel", pickled, "found a PyTorch pickle")
-    cli.write(workflow(models, "LoadModel", pickled), "model.yaml")
-    for command in ("check", "explain", "run"):
-        assert cli(command, "model.yaml", "--allow-pickles", env={PICKLES_VARIABLE: None}).exit_code == 0
-        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: "1"}).exit_code == 0
-        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: None}).exit_code == 2  # said once is not said for ever
-    assert cli("models", pickled).exit_code == 2
-    assert "sd1, ldm layout" in cli("models", pickled, "--allow-pickles").stdout
-    ran = cli("check", "model.yaml", env={PICKLES_VARIABLE: "perhaps"})
-    assert ran.exit_code == 2
-    assert_clear(ran, "NODEGRAPH_ALLOW_PICKLES: expected 1 or 0, found 'perhaps'")
-
-
-def test_a_workflow_cannot_allow_pickles(cli, models, pickled):
-    text = json.loads(workflow(models, "LoadModel", pickled))
-    for place in ({"allow_pickles": True}, {"env": {PICKLES_VARIABLE: "1"}}):
-        cli.write(json.dumps(text | place), "model.yaml")
-        assert cli("check", "model.yaml").exit_code == 2
-        changed = json.loads(json.dumps(text))
-        changed["nodes"]["model"] |= place
-        cli.write(json.dumps(changed), "model.yaml")
-        assert cli("check", "model.yaml").exit_code == 2
-    (cli.folder / ".env").write_text(f"{PICKLES_VARIABLE}=1\n")
-    cli.write(json.dumps(text), "model.yaml")
-    assert_clear(cli("check", "model.yaml"), "a PyTorch pickle")
-
-
-def test_a_converted_pickle_needs_no_permission(cli, models, pickled):
-    ran = cli("convert", pickled, "new.safetensors")
-    assert ran.exit_code == 0, ran.stderr
-    assert ran.stdout.startswith("new.safetensors: ")
-    before = load_file(models / "single.safetensors")
-    after = load_file(cli.folder / "new.safetensors")
-    assert before.keys() == after.keys()
-    assert all(torch.equal(after[key], before[key]) for key in before)
-    cli.write(workflow(models, "LoadModel", "new.safetensors"), "model.yaml")
-    assert cli("check", "model.yaml").exit_code == 0
-    again = cli("convert", pickled, "new.safetensors")
-    assert again.exit_code == 2
-    assert "is there already, and was left as it is" in again.stderr
-    nowhere = cli("convert", pickled, "nowhere/new.safetensors")
-    assert nowhere.exit_code == 1
-    assert "[E211] cannot write nowhere/new.safetensors" in nowhere.stderr
-
-
-@pytest.mark.parametrize("args", [(), ("--allow-pickles",)])
-@pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_command_in_a_pickle_is_never_run(cli, models, node, args, legacy):
-    marker = cli.folder / "marker"
-    content = {"emb_params": torch.ones(1, 32), "extra": Evil(marker)}
-    torch.save(content, cli.folder / "bad.pt", _use_new_zipfile_serialization=not legacy)
-    said = "the name 'posix.system', which stands for code" if args and os.name != "nt" else "found"
-    assert_refused(cli, models, node, cli.folder / "bad.pt", said, *args)
-    for command in (("models", "bad.pt", *args), ("convert", "bad.pt", "new.safetensors")):
-        ran = cli(*command)
-        assert ran.exit_code == 2
-        assert_clear(ran, "found")
-    assert not marker.exists()
-    assert not (cli.folder / "new.safetensors").exists()
-    assert not list(cli.folder.glob(".new*"))
