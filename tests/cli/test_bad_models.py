@@ -232,7 +232,7 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadModel", "control", "found a ControlNet"),
         ("LoadLora", "model", "whole models go to LoadModel"),
         ("LoadLora", "vae", "expected a LoRA"),
-        ("LoadLora", "folder", "found a folder"),
+        ("LoadLora", "folder", "in the folder, found neither"),
         ("LoadLora", "wide lora", "expected a change of 16x32"),
         ("LoadEmbedding", "model", "expected vectors for a prompt's word"),
         ("LoadEmbedding", "wide style", "expected vectors of 32 numbers"),

@@ -20,7 +20,7 @@ from nodegraph_diffusion.checkpoint.control import detect_control
 from nodegraph_diffusion.checkpoint.header import read_header, read_stored
 from nodegraph_diffusion.checkpoint.mapped import MappedFile
 from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.lora.patch import read_lora
+from nodegraph_diffusion.lora.file import read_lora
 from tests.diffusion.test_checkpoint_ldm import whole
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -22,7 +22,7 @@ from nodegraph_diffusion.checkpoint.header import TensorInfo, read_floats, read_
 from nodegraph_diffusion.checkpoint.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
 from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.lora.patch import read_lora
+from nodegraph_diffusion.lora.file import read_lora
 from tests.diffusion import small
 from tests.diffusion.pickles import FORMS
 from tests.diffusion.test_checkpoint_ldm import whole

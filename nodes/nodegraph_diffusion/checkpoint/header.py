@@ -6,6 +6,7 @@ is opened only where that is allowed.
 
 from __future__ import annotations
 
+import json
 import stat
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ from nodegraph_diffusion.checkpoint.pickled import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.safetensors import read_safetensors
 from nodegraph_diffusion.checkpoint.stored import StoredTensor, TensorInfo
 
-__all__ = ["TensorInfo", "read_floats", "read_header", "read_stored"]
+__all__ = ["TensorInfo", "read_floats", "read_header", "read_metadata", "read_stored"]
 
 _FORMATS = {"F16": "<e", "F32": "<f"}
 
@@ -50,6 +51,17 @@ def read_stored(path: Path, pickles: bool | None = None) -> dict[str, StoredTens
     except (OSError, ValueError) as error:  # a ValueError is of a path that no file can have
         found = f"{type(error).__name__} ({error.strerror})" if isinstance(error, OSError) else str(error)
         raise CheckpointError(path, expected="a readable file", found=found, hint=NOT_A_CHECKPOINT) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a file that `read_header` has read says besides its tensors; a pickle's says nothing."""
+    with path.open("rb") as file:
+        start = file.read(9)
+        if is_pickle(start):
+            return {}
+        header = json.loads(start[8:] + file.read(int.from_bytes(start[:8], "little") - 1))
+    metadata = header.get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def read_floats(path: Path, key: str) -> list[float]:
