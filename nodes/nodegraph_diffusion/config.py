@@ -75,6 +75,14 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """What an autoencoder's latents are like: pixels per cell along a side, and what its latents are multiplied by."""
+
+    factor: int = 8
+    scaling_factor: float = 0.18215
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """Sizes of an autoencoder. Raises ValueError where they cannot be built: `norm_groups` must divide every width."""
 
@@ -94,6 +102,11 @@ class VAEConfig:
     def factor(self) -> int:
         """Pixels per latent cell along a side."""
         return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def latent(self) -> LatentSpace:
+        """The space that it encodes into."""
+        return LatentSpace(self.factor, self.scaling_factor)
 
 
 def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig, may_be_zero: Collection[str] = ()) -> None:

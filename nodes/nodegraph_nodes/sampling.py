@@ -29,15 +29,15 @@ def unet_denoise(
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 
-    checkpoint = unet.checkpoint
+    part = unet.part
     for name, side in (("positive", positive), ("negative", negative)):
         for prompt in side.prompts:
-            _require_fit(name, prompt, checkpoint.unet)
+            _require_fit(name, prompt, part.config)
     network = unet.load(run)
     concat = beside(unet)
     controls = [control.load(run) for control in unet.controls]
     toward, away = (
-        UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
+        UNetDenoiser(network, part.schedule, side.prompts, concat=concat, controls=controls, cell=part.latent.factor)
         for side in (positive, negative)
     )
     return Denoiser(ClassifierFreeGuidance(toward, away, cfg))

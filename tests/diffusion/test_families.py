@@ -107,8 +107,7 @@ class Saved:
     def readers(self) -> list[Reader]:
         checkpoint = self.checkpoint
         return [
-            Reader(load_text_encoder(checkpoint, "cpu", torch.float32, i), load_tokenizer(folder))
-            for i, folder in enumerate(checkpoint.tokenizers)
+            Reader(load_text_encoder(part, "cpu", torch.float32), load_tokenizer(part.tokenizer)) for part in checkpoint.text.parts
         ]
 
 
@@ -132,7 +131,7 @@ def encode(pipeline: diffusers.DiffusionPipeline, text: str) -> tuple[torch.Tens
 
 def test_every_tensor_is_accounted_for_and_weights_lie_in_shards(saved):
     verify(saved.checkpoint)
-    assert len(saved.checkpoint.weights["unet"]) > 1
+    assert len(saved.checkpoint.unet.weights.paths) > 1
     assert saved.checkpoint.kind in ("sd2", "sdxl", "sdxl-refiner")
 
 
@@ -147,9 +146,9 @@ def test_prompts_are_encoded_alike(saved):
 
 
 def test_pictures_are_encoded_and_decoded_alike(saved):
-    ours, theirs = load_vae(saved.checkpoint, "cpu", torch.float32), saved.pipeline.vae
+    ours, theirs = load_vae(saved.checkpoint.vae, "cpu", torch.float32), saved.pipeline.vae
     pixels, latent = small.noise(1, 3, 32, 32), small.noise(1, 4, 8, 8)
-    assert saved.checkpoint.vae.scaling_factor == theirs.config.scaling_factor
+    assert saved.checkpoint.vae.config.scaling_factor == theirs.config.scaling_factor
     assert small.difference(ours.encode(pixels)[0], theirs.encode(pixels).latent_dist.mean) <= small.TOLERANCE
     assert small.difference(ours.decode(latent), theirs.decode(latent).sample) <= small.TOLERANCE
 
@@ -158,7 +157,7 @@ def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
     checkpoint, pipeline = saved.checkpoint, saved.pipeline
     prompt = read_prompt(saved.readers(), "a red house")
     x = small.noise(1, 4, 8, 8) * SIGMA
-    denoiser = UNetDenoiser(load_unet(checkpoint, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
+    denoiser = UNetDenoiser(load_unet(checkpoint.unet, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
 
     embedding, pooled = encode(pipeline, "a red house")
     timestep, more = checkpoint.schedule.timestep(SIGMA).round(), {}
@@ -174,7 +173,7 @@ def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
 def test_what_the_model_was_trained_with_is_read(saved):
     expected = {"sd2": ("v", True), "sdxl": ("eps", False), "sdxl-refiner": ("eps", False)}[saved.checkpoint.kind]
     assert (saved.checkpoint.schedule.prediction, saved.checkpoint.schedule.zero_snr) == expected
-    layers = {(text.layer, text.final_norm) for text in saved.checkpoint.texts}
+    layers = {(part.config.layer, part.config.final_norm) for part in saved.checkpoint.text.parts}
     assert layers == ({(1, True)} if saved.checkpoint.kind == "sd2" else {(2, False)})
 
 
@@ -214,9 +213,11 @@ def test_openclips_names_mean_what_transformers_computes(tmp_path):
 
     checkpoint = detect(file)
     assert checkpoint.kind == "sdxl-refiner"
-    assert checkpoint.texts == (CLIPTextConfig(514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513),)
+    assert checkpoint.text.parts[0].config == CLIPTextConfig(
+        514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513
+    )
     tokens = torch.tensor([[512, 5, 6, 7, 513, *[0] * 11]])
-    hidden, pooled = load_text_encoder(checkpoint, "cpu", torch.float32).encode(tokens)
+    hidden, pooled = load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32).encode(tokens)
     expected = reference(tokens, output_hidden_states=True)
     assert small.difference(hidden, expected.hidden_states[-2]) <= small.TOLERANCE
     assert small.difference(pooled, expected.text_embeds) <= small.TOLERANCE

@@ -35,7 +35,7 @@ def lora(folder, rows=16, module=MODULE):
 @pytest.fixture
 def control(tmp_path, model):
     with torch.device("cpu"):
-        network = ControlNet(model.unet.checkpoint.unet)
+        network = ControlNet(model.unet.part.config)
     synthetic.fill(network)
     folder = tmp_path / "control"
     folder.mkdir()
