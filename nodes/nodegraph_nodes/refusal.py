@@ -23,4 +23,7 @@ TAKEN_BY: Final[Mapping[Content, str]] = {
 
 def refusal(error: CheckpointError) -> ValueError:
     """The error that a node raises; one that was given a file of another kind names the node that takes it."""
-    return ValueError(str(error) if error.holds is None else f"{error} {TAKEN_BY[error.holds]} takes what this is.")
+    if error.holds is None:
+        return ValueError(str(error))
+    taken = f"found {error.found}, which {TAKEN_BY[error.holds]} takes"
+    return ValueError(f"{error.path}: expected {error.expected}, {taken}. {error.hint}")

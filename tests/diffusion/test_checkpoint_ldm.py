@@ -75,14 +75,7 @@ def test_sizes_are_read_from_shapes(file):
 
 def sparse(folder: Path, layout: str) -> Path:
     """A file of a published layout whose tensors take no room."""
-    offset, header = 0, {}
-    for key, shape in synthetic.read_layout(layout).items():
-        header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset := offset + 2 * torch.Size(shape).numel()]}
-    text = json.dumps(header).encode()
-    with (folder / "sparse.safetensors").open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + offset)
-    return folder / "sparse.safetensors"
+    return synthetic.sparse(synthetic.read_layout(layout), folder / "sparse.safetensors")
 
 
 CLIP_L = CLIPTextConfig()

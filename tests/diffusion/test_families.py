@@ -10,37 +10,23 @@ import diffusers
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae, verify
 from nodegraph_diffusion.config import CLIPTextConfig
 from nodegraph_diffusion.denoiser import UNetDenoiser
 from nodegraph_diffusion.prompt import Reader, read_prompt
 from nodegraph_diffusion.tokenizer import load_tokenizer
-from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.test_unet import REFINER, SD2, SDXL
 
-OPENCLIP: dict[str, Any] = {"hidden_act": "gelu"}
+OPENCLIP: dict[str, Any] = {"activation": "gelu"}
 SIGMA = 3.0
 
 
 def text_encoder(width: int, projected: bool, **more: Any) -> transformers.PreTrainedModel:
-    config = transformers.CLIPTextConfig(
-        vocab_size=514,
-        hidden_size=width,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=96,
-        max_position_embeddings=16,
-        projection_dim=64,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-        **more,
-    )
-    model = (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
-    synthetic.fill(model)
-    return model.eval().requires_grad_(False)
+    config = CLIPTextConfig(514, width, 4, 2, 16, 96, projection=64, **more)
+    return small.reference_text_encoder(config, projected)
 
 
 def scheduler(**more: Any) -> diffusers.EulerDiscreteScheduler:
@@ -180,32 +166,10 @@ def test_what_the_model_was_trained_with_is_read(saved):
 def test_openclips_names_mean_what_transformers_computes(tmp_path):
     """The same values under OpenCLIP's names, in a file of the layout of Stable Diffusion XL's refiner."""
     reference = text_encoder(128, projected=True, **OPENCLIP)
-    state: dict[str, torch.Tensor] = {}
-    for key, value in reference.state_dict().items():
-        name = key.removeprefix("text_model.")
-        for theirs, openclip in (
-            ("embeddings.token_embedding.weight", "token_embedding.weight"),
-            ("embeddings.position_embedding.weight", "positional_embedding"),
-            ("final_layer_norm", "ln_final"),
-            ("encoder.layers", "transformer.resblocks"),
-            ("layer_norm", "ln_"),
-            ("self_attn.out_proj", "attn.out_proj"),
-            ("mlp.fc1", "mlp.c_fc"),
-            ("mlp.fc2", "mlp.c_proj"),
-        ):
-            name = name.replace(theirs, openclip)
-        if name == "text_projection.weight":
-            name, value = "text_projection", value.T
-        state[name] = value
-    for layer in range(4):
-        for kind in ("weight", "bias"):
-            names = [f"transformer.resblocks.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"]
-            state[f"transformer.resblocks.{layer}.attn.in_proj_{kind}"] = torch.cat([state.pop(name) for name in names])
+    state = small.openclip_names(reference.state_dict())
     config = dataclasses.replace(small.UNET, **REFINER | {"added_dim": 64 + 5 * 256, "head_channels": 64, "model_channels": 64})
     unet, autoencoder = small.our_unet(dataclasses.replace(config, norm_groups=32)), small.our_vae()
     file = tmp_path / "refiner.safetensors"
-    from safetensors.torch import save_file
-
     tensors = {f"conditioner.embedders.0.model.{key}": value for key, value in state.items()}
     tensors |= {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
     tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}

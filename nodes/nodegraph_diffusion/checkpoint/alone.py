@@ -46,7 +46,7 @@ _POOLED_SIZES = 5 * 256  # what the refiner is told beside its text encoder's po
 
 def file_unet(path: Path, tensors: Tensors) -> UNetPart:
     """The UNet in a file with these tensors. Raises CheckpointError where it holds none, or a broken one."""
-    naming, prefix = _place("a UNet", "unet", path, tensors, _UNETS)
+    naming, prefix = _place("unet", path, tensors, _UNETS)
     if is_whole(tensors):
         return detect_ldm(path, tensors).unet
     shapes = Shapes(path, tensors)
@@ -77,7 +77,7 @@ def unet_kind(config: UNetConfig) -> Kind:
 
 def file_vae(path: Path, tensors: Tensors) -> VAEPart:
     """The autoencoder in a file with these tensors. Raises CheckpointError where it holds none, or a broken one."""
-    naming, prefix = _place("an autoencoder (VAE)", "vae", path, tensors, _VAES)
+    naming, prefix = _place("vae", path, tensors, _VAES)
     if is_whole(tensors):
         return detect_ldm(path, tensors).vae
     xl = any(key.startswith((f"{UNET_PREFIX}label_emb.", TEXT_PREFIXES[1])) for key in tensors)
@@ -100,8 +100,8 @@ def file_texts(path: Path, tensors: Tensors, kind: Kind | None = None, part: Par
     """
     found = known(tensors)
     places = text_places(tensors)
-    if not places or (found is not None and found.holds not in ("text_encoder", "model")):
-        raise not_a("a text encoder", path, tensors, "Give a file that has one.")
+    if not places or (found is not None and found.holds not in ("text_encoder", "model", None)):
+        raise not_a("text_encoder", path, tensors, "Give a file that has one.")
     wanted = part or (only_part(kind) if len(places) > 1 else None)
     if wanted is not None:
         places = [place for place in places if place.part == wanted] or places[:1]
@@ -139,15 +139,15 @@ def _text(path: Path, tensors: Tensors, place: Place, kind: Kind, part: Part) ->
 
 
 def _place(
-    what: str, holds: Content, path: Path, tensors: Tensors, places: tuple[tuple[Naming, str, tuple[str, ...]], ...]
+    holds: Content, path: Path, tensors: Tensors, places: tuple[tuple[Naming, str, tuple[str, ...]], ...]
 ) -> tuple[Naming, str]:
     """By whose names, and below which prefix, a part lies in a file. Raises CheckpointError where it does not."""
     found = known(tensors)
-    if found is None or found.holds in (holds, "model"):
+    if found is None or found.holds in (holds, "model", None):
         for naming, prefix, signs in places:
             if any(key.startswith(tuple(prefix + sign for sign in signs)) for key in tensors):
                 return naming, prefix
-    raise not_a(what, path, tensors, "Give a file that has one.")
+    raise not_a(holds, path, tensors, "Give a file that has one.")
 
 
 def _config(path: Path, holds: Content | None, read: Callable[[Json], T], sizes: Callable[[], T]) -> tuple[T, tuple[Path, ...]]:

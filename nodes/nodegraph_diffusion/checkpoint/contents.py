@@ -21,6 +21,17 @@ class Known(NamedTuple):
     holds: Content | None = None
 
 
+_EXPECTED: dict[Content, str] = {
+    "model": "a Stable Diffusion model",
+    "unet": "a UNet",
+    "vae": "an autoencoder (VAE)",
+    "text_encoder": "a text encoder",
+    "lora": "a LoRA, LoHa, LoKr or DoRA",
+    "controlnet": "a ControlNet",
+    "embedding": "vectors for a prompt's word",
+}
+_WITHOUT = ("a UNet", "an autoencoder", "a text encoder")
+
 # The first of these that one of a file's keys begins with says what it is.
 _UNSUPPORTED = (
     (r"(model\.diffusion_model\.)?joint_blocks\.", Known("a Stable Diffusion 3 model")),
@@ -56,8 +67,8 @@ _CLASSES: dict[str, Known] = {
 def known(keys: Collection[str]) -> Known | None:
     """What a file with tensors of these names is; None where nothing is known by them."""
     parts = _parts_in(keys)
-    whole = Known("a whole model", "model")
-    signs = _UNSUPPORTED + (() if parts[0] else _ADAPTERS) + (((".", whole),) if sum(parts) > 1 else _PARTS)
+    several = Known("a whole model", "model") if all(parts) else Known(f"a model without {_WITHOUT[parts.index(False)]}")
+    signs = _UNSUPPORTED + (() if parts[0] else _ADAPTERS) + (((".", several),) if sum(parts) > 1 else _PARTS)
     return next((found for pattern, found in signs if any(re.match(pattern, key) for key in keys)), None)
 
 
@@ -73,12 +84,18 @@ def class_of(config: Mapping[str, Any]) -> Known | None:
     return _CLASSES.get(str(name))
 
 
-def not_a(expected: str, path: Path, keys: Collection[str], hint: str) -> CheckpointError:
-    """The error for a file with tensors of these names in the place of an `expected` one; `hint` says what to give."""
+def not_a(wanted: Content, path: Path, keys: Collection[str], hint: str) -> CheckpointError:
+    """The error for a file with tensors of these names in the place of what is `wanted`; `hint` says what to give.
+
+    It says what the file is; of one that has names of what is wanted, that it is broken.
+    """
     found = known(keys)
     some = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensor"
     name = f"a file of other tensors ({some}, ...)" if found is None else found.name
-    return CheckpointError(path, expected=expected, found=name, hint=hint, holds=found.holds if found else None)
+    holds = found.holds if found else None
+    if holds == wanted:
+        name, holds = f"a broken one, or one of a layout that is unknown here ({some}, ...)", None
+    return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=hint, holds=holds)
 
 
 def _parts_in(keys: Collection[str]) -> list[bool]:

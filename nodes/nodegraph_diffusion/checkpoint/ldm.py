@@ -97,8 +97,7 @@ def _layout(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
     """The kind of model whose names the file has, and which these are. Raises CheckpointError for others and for parts."""
     found = known(tensors)
     if found is not None and found.holds != "model":
-        hint = "Give the file of a whole Stable Diffusion 1, 2 or XL model."
-        raise not_a("a Stable Diffusion model", path, tensors, hint)
+        raise not_a("model", path, tensors, "Give the file of a whole Stable Diffusion 1, 2 or XL model.")
     begins = {prefix for kind in PREFIXES.values() for prefix in kind.values() if any(key.startswith(prefix) for key in tensors)}
     candidates = {kind: set(prefixes.values()) - begins for kind, prefixes in PREFIXES.items()}
     kind = min(candidates, key=lambda kind: (len(candidates[kind]), -len(PREFIXES[kind])))

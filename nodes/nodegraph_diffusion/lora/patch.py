@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nodegraph_diffusion.checkpoint.contents import not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.mapped import MappedFile
@@ -46,13 +47,7 @@ def read_lora(path: Path) -> LoraFile:
         else:
             changes.setdefault(name.part, {}).setdefault(name.module, {})[name.role] = key
     if not changes or len(unknown) > len(tensors) // 2:
-        some = ", ".join(repr(key) for key in unknown[:2]) or "no tensor"
-        raise CheckpointError(
-            path,
-            expected="a LoRA, LoHa, LoKr or DoRA",
-            found=f"a file of other tensors ({some}, ...)",
-            hint="Give a file of one of these; whole models go to LoadModel, ControlNets to LoadControlNet.",
-        )
+        raise not_a("lora", path, tensors, "Give a file of one of these.")
     return LoraFile(path, changes, tensors)
 
 
