@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, Self, TypeVar
 
+from nodegraph_diffusion.checkpoint import TextEncoders, TextPart, UNetPart, VAEPart
+from nodegraph_nodes.partfiles import FileState, P, PartFiles
 from nodegraph_nodes.refusal import refusal
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph import Run
-    from nodegraph_diffusion.checkpoint import TextEncoders, TextPart, UNetPart, VAEPart
     from nodegraph_diffusion.checkpoint.control import ControlFile
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.unet import UNet
     from nodegraph_diffusion.vae import AutoencoderKL
 
-T = TypeVar("T")
 N = TypeVar("N", "UNet", "CLIPTextModel")
-P = TypeVar("P", "UNetPart", "VAEPart", "TextPart")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,52 +88,20 @@ class Denoiser:
     function: DenoiserFunction
 
 
-class FileState(NamedTuple):
-    """A file, and what tells one state of it from another without reading it."""
-
-    file: Path
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, file: Path) -> FileState:
-        """The file as it is now. Raises OSError where it is gone."""
-        stat = file.stat()
-        return cls(file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-
-
 @dataclass(frozen=True, eq=False)
-class PartFiles(Generic[P]):
-    """A part of a model, and the state in which its files were when it was opened: what is loaded later is of this state."""
+class ModelPart(Generic[P]):
+    """A part of a model; its network is loaded when a node first asks for it, and kept by the run."""
 
-    part: P
-    state: tuple[FileState, ...]
+    files: PartFiles[P]
 
     @classmethod
-    def of(cls, part: P) -> PartFiles[P]:
+    def of(cls, part: P) -> Self:
         """The files as they are now. Raises OSError where one is gone."""
-        return cls(part, tuple(map(FileState.of, part.files)))
+        return cls(PartFiles.of(part))
 
-    def resident(self, run: Run, what: Hashable, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
-        """What `load()` gives, kept by the run. Raises ValueError where the files are damaged, or others than before."""
-        from nodegraph_diffusion.checkpoint import CheckpointError
-
-        def loaded() -> T:
-            value = load()
-            self._require_unchanged()  # what was changed meanwhile is not kept
-            return value
-
-        self._require_unchanged()
-        try:
-            return run.resident((what, self.part.weights, self.part.config, self.state, run.device, str(dtype)), loaded)
-        except CheckpointError as error:
-            raise refusal(error) from error
-
-    def _require_unchanged(self) -> None:
-        if tuple(map(FileState.of, self.part.files)) != self.state:
-            raise ValueError(f"the files of the model {self.part.path} were changed during the run. Run again")
+    @property
+    def part(self) -> P:
+        return self.files.part
 
 
 @dataclass(frozen=True)
@@ -188,22 +155,12 @@ class Concat:
 
 
 @dataclass(frozen=True, eq=False)
-class UNetModel:
-    """A model's denoising network, with what adapter nodes added to it. It is loaded when a node first asks for it."""
+class UNetModel(ModelPart[UNetPart]):
+    """A model's denoising network, with what adapter nodes added to it."""
 
-    files: PartFiles[UNetPart]
     patches: tuple[Patch, ...] = ()
     controls: tuple[Control, ...] = ()
     concat: Concat | None = None
-
-    @classmethod
-    def of(cls, part: UNetPart) -> UNetModel:
-        """The files as they are now. Raises OSError where one is gone."""
-        return cls(PartFiles.of(part))
-
-    @property
-    def part(self) -> UNetPart:
-        return self.files.part
 
     def load(self, run: Run) -> UNet:
         """On the run's device, in its dtype. Raises ValueError where the files do not hold it."""
@@ -246,20 +203,8 @@ class ControlNetModel:
             raise refusal(error) from error
 
 
-@dataclass(frozen=True, eq=False)
-class VAE:
-    """A model's autoencoder. It is loaded when a node first asks for it."""
-
-    files: PartFiles[VAEPart]
-
-    @classmethod
-    def of(cls, part: VAEPart) -> VAE:
-        """The files as they are now. Raises OSError where one is gone."""
-        return cls(PartFiles.of(part))
-
-    @property
-    def part(self) -> VAEPart:
-        return self.files.part
+class VAE(ModelPart[VAEPart]):
+    """A model's autoencoder."""
 
     def load(self, run: Run) -> AutoencoderKL:
         """On the run's device, in float32: published autoencoders overflow in float16. Raises ValueError as UNetModel's does."""
