@@ -32,7 +32,7 @@ def models(model: tuple[str, ...]) -> None:
         files = resource(found).files
         size = sum(file.stat().st_size for file in files.values()) / 1e6
         click.echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
-        click.echo(f"  {found.reason}")
+        click.echo(f"  {_reason(found)}")
 
 
 def _described(found: Found) -> str:
@@ -42,10 +42,18 @@ def _described(found: Found) -> str:
         native = f"{found.sample_size}x{found.sample_size} pixels"
         return f"{found.kind}, {found.layout} layout, {native}, {found.schedule.prediction} prediction"
     if isinstance(found, TextEncoders):
+        weights = found.parts[0].weights
         which = "a text encoder alone" if len(found.parts) == 1 else "two text encoders alone"
-        naming = found.parts[0].weights.naming
-        return f"{which}: give it to LoadTextEncoder; {found.kind}, {naming} names"
+        how = ", or for SDXL as its text_encoder_2" if weights.part == "text_encoder_2" else ""
+        return f"{which}: give it to LoadTextEncoder{how}; {found.kind}, {weights.naming} names"
     if isinstance(found, UNetPart):
         told = f"{found.schedule.prediction} prediction"
         return f"a UNet alone: give it to LoadUNet; {found.kind}, {found.weights.naming} names, {told}"
     return f"an autoencoder alone: give it to LoadVAE; {found.weights.naming} names"
+
+
+def _reason(found: Found) -> str:
+    from nodegraph_diffusion.checkpoint import TextEncoders
+    from nodegraph_diffusion.checkpoint.model import NAMES
+
+    return f"read as {NAMES[found.kind]}, {found.reason}" if isinstance(found, TextEncoders) else found.reason

@@ -132,6 +132,32 @@ def test_text_encoders_are_read_as_the_kind_that_is_told(single):
         load_text_encoder(texts, kind="sdxl")
 
 
+def painted(parts):
+    """A workflow that paints with the parts that `parts` adds to it."""
+    w = Workflow("painted")
+    unet, vae, text_encoder = parts(w)
+    prompt = w.add("TextEncode", text_encoder=text_encoder, text="a red house")
+    latent = w.add("EmptyLatent", vae=vae)
+    denoiser = w.add("UNetDenoise", unet=unet, positive=prompt, negative=prompt)
+    sampled = w.add("Sampler", denoiser=denoiser, latent=latent, noise=w.add("Noise", like=latent, seed=1), steps=2)
+    w.output("picture", w.add("VAEDecode", vae=vae, latent=sampled))
+    return Engine(cache_dir=None, dtype="float32").run(w)["picture"].pixels
+
+
+def test_parts_paint_what_the_model_does(model_folder):
+    def one(w):
+        model = w.add("LoadModel", model=str(model_folder))
+        return model.unet, model.vae, model.text_encoder
+
+    def each(w):
+        model = w.add("LoadModel", model=str(model_folder))
+        vae = w.add("LoadVAE", vae=str(model_folder / "vae"), like=model.vae)
+        unet = w.add("LoadUNet", unet=str(model_folder / "unet"), prediction="eps")
+        return unet, vae, w.add("LoadTextEncoder", text_encoder=str(model_folder / "text_encoder"))
+
+    assert torch.equal(painted(one), painted(each))
+
+
 # --- keys
 
 

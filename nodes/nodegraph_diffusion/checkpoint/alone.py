@@ -88,7 +88,7 @@ def file_vae(path: Path, tensors: Tensors) -> VAEPart:
         read_vae,
         lambda: vae_config(Shapes(path, tensors), naming, prefix, scaling),
     )
-    taken = "as its config says" if beside else "as Stable Diffusion 1's and 2's, since no file of an autoencoder says it"
+    taken = "as its config says" if beside else "as Stable Diffusion 1's and 2's: no file says it of itself, and XL's look the same"
     reason = f"its latents are multiplied by {config.scaling_factor}, {'as those of its family' if xl else taken}"
     return VAEPart(path, config, Weights("vae", naming, (path,), prefix), (path, *beside), reason)
 
