@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
+
+
+class AttentionHook(Protocol):
+    """Takes the place of self-attentions: is asked at each, by its place ("middle_block.1.transformer_blocks.0.attn1").
+
+    Given queries, keys and values, each (B, heads, L, d), gives what `attend` would, (B, L, heads * d), or None to leave that one
+    as it is. L is h * w of the feature map there.
+    """
+
+    def __call__(self, place: str, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention of `channels` over a context of `context_dim`; over itself where the two are one tensor."""
 
+    place = ""  # its name in the network that it is part of
+
     def __init__(self, channels: int, context_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -52,9 +65,11 @@ class Attention(nn.Module):
         """Keys and values of `context` (B, L, context_dim), each (B, heads, L, d)."""
         return split_heads(self.to_k(context), self.heads), split_heads(self.to_v(context), self.heads)
 
-    def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
+    def forward(self, x: Tensor, keys_values: KeysValues, hook: AttentionHook | None = None) -> Tensor:
         """(B, N, channels) -> (B, N, channels)."""
-        out: Tensor = self.to_out(attend(split_heads(self.to_q(x), self.heads), *keys_values))
+        q = split_heads(self.to_q(x), self.heads)
+        attended = None if hook is None else hook(self.place, q, *keys_values)
+        out: Tensor = self.to_out(attend(q, *keys_values) if attended is None else attended)
         return out
 
 
@@ -95,10 +110,10 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, context: KeysValues) -> Tensor:
+    def forward(self, x: Tensor, context: KeysValues, hook: AttentionHook | None = None) -> Tensor:
         """(B, N, channels) -> (B, N, channels)."""
         normed = self.norm1(x)
-        x = x + self.attn1(normed, self.attn1.project(normed))
+        x = x + self.attn1(normed, self.attn1.project(normed), hook)
         x = x + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
@@ -119,12 +134,12 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.proj_out.weight)
 
-    def forward(self, x: Tensor, context: Iterator[KeysValues]) -> Tensor:
+    def forward(self, x: Tensor, context: Iterator[KeysValues], hook: AttentionHook | None = None) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
         normed = self.norm(x)
         tokens = self.proj_in(pixels_as_tokens(normed)) if self.linear else pixels_as_tokens(self.proj_in(normed))  # (B, h * w, C)
         for block in self.transformer_blocks:
-            tokens = block(tokens, next(context))
+            tokens = block(tokens, next(context), hook)
         if self.linear:
             tokens = self.proj_out(tokens)
         pixels = tokens.transpose(1, 2).reshape(x.shape)

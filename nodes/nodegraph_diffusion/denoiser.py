@@ -16,7 +16,7 @@ from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.vector import AESTHETIC, UNAESTHETIC, vector_conditioning
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.attention import Context
+    from nodegraph_diffusion.attention import AttentionHook, Context
     from nodegraph_diffusion.unet import Controls, UNet
 
 MAX_REPEATS = 4  # a prompt is repeated at most so often to share a batch with a longer one
@@ -91,24 +91,29 @@ class PromptedUNet:
         sides = (*self.sides, *other.sides)
         return PromptedUNet(self.unet, self.schedule, sides, concat=self.concat, controls=self.controls, cell=self.cell)
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, first: int | None = None) -> list[Tensor]:
-        """What each side sees in x (B, C, h, w), or the `first` ones of them: as many of that shape."""
+    def __call__(
+        self, x: Tensor, sigma: float | Tensor, only: int | None = None, attention: AttentionHook | None = None
+    ) -> list[Tensor]:
+        """What each side sees in x (B, C, h, w), or the `only` one of them: as many of that shape.
+
+        `attention` takes the place of the network's self-attentions.
+        """
         level = float(sigma)
         weight = next(self.unet.parameters())
         plan = self._planned(x, weight)
-        regions = ((k, region) for k, side in enumerate(plan.sides[:first]) for region in side)
-        active = tuple((k, region) for k, region in regions if region.counts_at(level))
+        sides = range(len(plan.sides)) if only is None else (only,)
+        active = tuple((k, region) for k in sides for region in plan.sides[k] if region.counts_at(level))
         if active not in plan.batches:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.sides))
             plan.batches[active] = [self._batch(group, x, weight) for group in groups]
-        parts: list[list[tuple[Region, Tensor]]] = [[] for _ in plan.sides[:first]]
+        parts: dict[int, list[tuple[Region, Tensor]]] = {k: [] for k in sides}
         for batch in plan.batches[active]:
-            denoised = self._denoised(batch, x, level, weight).chunk(len(batch.regions))
+            denoised = self._denoised(batch, x, level, weight, attention).chunk(len(batch.regions))
             for (k, region), part in zip(batch.regions, denoised, strict=True):
                 parts[k].append((region, part))
-        return [mix(side, x) for side in parts]
+        return [mix(side, x) for side in parts.values()]
 
-    def _denoised(self, batch: _Batch, x: Tensor, level: float, weight: Tensor) -> Tensor:
+    def _denoised(self, batch: _Batch, x: Tensor, level: float, weight: Tensor, attention: AttentionHook | None) -> Tensor:
         """The denoised cuts of x, (n * B, C, h, w) for n regions.
 
         Karras et al. 2022, sec. 5, writes the wrapping as c_skip, c_in, c_out and c_noise. The timestep is the nearest
@@ -122,7 +127,7 @@ class PromptedUNet:
         controls = self._controls(seen, timesteps, batch, level)
         if batch.concat is not None:
             seen = torch.cat([seen, batch.concat], dim=1)
-        predicted: Tensor = self.unet(seen, timesteps, batch.projected, batch.added, controls).to(x)
+        predicted: Tensor = self.unet(seen, timesteps, batch.projected, batch.added, controls, attention).to(x)
         if self.schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
@@ -175,9 +180,9 @@ class UNetDenoiser:
         self.network = PromptedUNet(unet, schedule, [prompts], concat=concat, controls=controls, cell=cell)
         self.schedule = schedule
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        return self.network(x, sigma)[0]
+    def __call__(self, x: Tensor, sigma: float | Tensor, attention: AttentionHook | None = None, /) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w); `attention` takes the place of the network's self-attentions."""
+        return self.network(x, sigma, attention=attention)[0]
 
 
 def _grouped(regions: Sequence[tuple[int, Region]], size: tuple[int, int], limit: int) -> list[list[tuple[int, Region]]]:

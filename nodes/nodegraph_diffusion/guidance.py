@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nodegraph_diffusion.attention import AttentionHook
 from nodegraph_diffusion.denoiser import PromptedUNet
 from nodegraph_diffusion.denoiser import UNetDenoiser as UNetDenoiser
 from nodegraph_diffusion.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.sampling.interface import GuidedDenoise
 
 
 class Denoiser(Protocol):
@@ -22,6 +27,29 @@ class Denoiser(Protocol):
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) float32 and its noise level, a float or a 0-dim CPU tensor -> (B, C, h, w) float32."""
+        ...
+
+
+class Predictions(NamedTuple):
+    """What was seen in a latent: under both sides with guidance, and under each alone; all (B, C, h, w)."""
+
+    denoised: Tensor
+    positive: Tensor
+    negative: Tensor
+
+
+Side = Literal["positive", "negative"]
+
+
+class GuidedDenoiser(Denoiser, Protocol):
+    """A denoiser with two sides, which guidance can look at and change. What wraps one is one again."""
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+        """The estimate and what it was made from, from one pass over both sides."""
+        ...
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        """What one side sees alone, (B, C, h, w); `attention` takes the place of the network's self-attentions."""
         ...
 
 
@@ -46,13 +74,69 @@ class ClassifierFreeGuidance:
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        if self.cfg == 1:
-            return self.positive(x, sigma) if self._both is None else self._both(x, sigma, first=1)[0]
+        return self.side("positive", x, sigma) if self.cfg == 1 else self.predict(x, sigma).denoised
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+        """The estimate, and what each side sees; both are asked, whatever `cfg` is."""
         if self._both is None:
             positive, negative = self.positive(x, sigma), self.negative(x, sigma)
         else:
             positive, negative = self._both(x, sigma)
-        return negative + self.cfg * (positive - negative)
+        return Predictions(negative + self.cfg * (positive - negative), positive, negative)
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        """What one side sees alone. Raises ValueError for an `attention` where the denoiser of that side is no network."""
+        if self._both is not None:
+            return self._both(x, sigma, only=("positive", "negative").index(which), attention=attention)[0]
+        denoiser = self.positive if which == "positive" else self.negative
+        if isinstance(denoiser, UNetDenoiser):
+            return denoiser(x, sigma, attention)
+        if attention is not None:
+            raise ValueError(f"guidance: expected a network whose attention can be changed, found {type(denoiser).__name__}")
+        return denoiser(x, sigma)
+
+
+class Guided:
+    """A denoiser whose estimate `combine(x, sigma, predictions)` makes anew from what the two sides of another see."""
+
+    def __init__(self, denoiser: GuidedDenoiser, combine: Callable[[Tensor, float, Predictions], Tensor]) -> None:
+        self.denoiser, self.combine = denoiser, combine
+        self.schedule = denoiser.schedule
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return self.predict(x, sigma).denoised
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+        """What the other one predicts, with the estimate made anew."""
+        seen = self.denoiser.predict(x, sigma)
+        return seen._replace(denoised=self.combine(x, float(sigma), seen))
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        """What the other one sees with one side."""
+        return self.denoiser.side(which, x, sigma, attention)
+
+
+class _Unguided:
+    """A denoiser with nothing to be guided away from: both sides of it are itself."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        return self.denoiser(x, sigma)
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+        denoised = self.denoiser(x, sigma)
+        return Predictions(denoised, denoised, denoised)
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        return self.denoiser(x, sigma)
+
+
+def with_sides(denoiser: Denoiser) -> GuidedDenoiser:
+    """The denoiser itself where it has two sides, else one whose two sides are the same."""
+    return denoiser if hasattr(denoiser, "predict") and hasattr(denoiser, "side") else _Unguided(denoiser)  # type: ignore[return-value]
 
 
 class MaskedDenoiser:
@@ -61,18 +145,60 @@ class MaskedDenoiser:
     With the mask m, each call sees x * m + (latent + sigma * noise) * (1 - m), and its result becomes
     denoised * m + latent * (1 - m) (the blending of RePaint, Lugmayr et al. 2022, Eq. 8, with one fixed noise).
     `latent` and `noise` are (B, C, h, w); `mask` is (B or 1, H, W) or (B or 1, 1, H, W) in [0, 1], resized bilinearly.
+    With the noise levels of a run as `differential`, a grey says how long a cell is kept: m is 1 where the mask is at least the
+    part of the timesteps that are left, else 0 (Levin & Fried 2023, "Differential Diffusion", Alg. 1).
     """
 
-    def __init__(self, denoiser: Denoiser, latent: Tensor, noise: Tensor, mask: Tensor) -> None:
-        self.denoiser, self.latent, self.noise = denoiser, latent, noise
+    def __init__(self, denoiser: Denoiser, latent: Tensor, noise: Tensor, mask: Tensor, differential: Tensor | None = None) -> None:
+        self.denoiser, self.latent, self.noise = with_sides(denoiser), latent, noise
         self.schedule = denoiser.schedule
         self.mask = latent_mask(mask, latent)
+        self._span: tuple[float, float] | None = None
+        if differential is not None:
+            end = max(float(differential[-1]), self.schedule.sigma_min)
+            self._span = float(self.schedule.timestep(differential[0])), float(self.schedule.timestep(end))
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        known = self.latent + self.noise * sigma
-        denoised = self.denoiser(torch.lerp(known, x, self.mask), sigma)
-        return torch.lerp(self.latent, denoised, self.mask)
+        mask = self._mask_at(sigma)
+        return torch.lerp(self.latent, self.denoiser(self._seen(x, sigma, mask), sigma), mask)
+
+    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+        """The masked estimate, and what the sides see without the mask."""
+        mask = self._mask_at(sigma)
+        seen = self.denoiser.predict(self._seen(x, sigma, mask), sigma)
+        return seen._replace(denoised=torch.lerp(self.latent, seen.denoised, mask))
+
+    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
+        """What one side sees, without the mask on the result."""
+        return self.denoiser.side(which, self._seen(x, sigma, self._mask_at(sigma)), sigma, attention)
+
+    def _seen(self, x: Tensor, sigma: float | Tensor, mask: Tensor) -> Tensor:
+        return torch.lerp(self.latent + self.noise * sigma, x, mask)
+
+    def _mask_at(self, sigma: float | Tensor) -> Tensor:
+        if self._span is None:
+            return self.mask
+        start, end = self._span
+        left = (float(self.schedule.timestep(sigma)) - end) / (start - end) if start != end else 0.0
+        return (self.mask >= left).to(self.mask)
+
+
+def guided(denoiser: Denoiser) -> GuidedDenoise:
+    """The denoiser as samplers get it."""
+    return _Denoise(with_sides(denoiser))
+
+
+class _Denoise:
+    def __init__(self, denoiser: GuidedDenoiser) -> None:
+        self.denoiser = denoiser
+
+    def __call__(self, x: Tensor, sigma: float, /) -> Tensor:
+        return self.denoiser(x, sigma)
+
+    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
+        seen = self.denoiser.predict(x, sigma)
+        return seen.denoised, seen.negative
 
 
 def latent_mask(mask: Tensor, latent: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nodegraph_diffusion.attention import Context, KeysValues, SpatialTransformer, TransformerBlock
+from nodegraph_diffusion.attention import AttentionHook, Context, KeysValues, SpatialTransformer, TransformerBlock
 from nodegraph_diffusion.config import UNetConfig as UNetConfig
 
 Controls = tuple[tuple[Tensor, ...], Tensor]
@@ -74,13 +74,20 @@ class Upsample(nn.Module):
 class Block(nn.ModuleList):
     """One entry of the UNet's block lists: layers that differ in what they take besides the feature map."""
 
-    def forward(self, x: Tensor, embedding: Tensor, context: Iterator[KeysValues], size: tuple[int, int] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        context: Iterator[KeysValues],
+        size: tuple[int, int] | None = None,
+        attention: AttentionHook | None = None,
+    ) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w'). `size` is where an Upsample leads; it must be given to a block with one."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, embedding)
             elif isinstance(layer, SpatialTransformer):
-                x = layer(x, context)
+                x = layer(x, context, attention)
             elif isinstance(layer, Upsample):
                 x = layer(x, size)
             else:
@@ -158,6 +165,9 @@ class UNet(UNetEncoder):
         last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
         nn.init.zeros_(last.weight)
         self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
+        for name, module in self.named_modules():
+            if isinstance(module, TransformerBlock):
+                module.attn1.place = f"{name}.attn1"
 
     def forward(
         self,
@@ -166,10 +176,12 @@ class UNet(UNetEncoder):
         context: Tensor | Context,
         added: Tensor | None = None,
         controls: Controls | None = None,
+        attention: AttentionHook | None = None,
     ) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
 
-        `added` is the vector conditioning (B, added_dim) of networks that have one. Timesteps may lie between the trained
+        `added` is the vector conditioning (B, added_dim) of networks that have one, `attention` may take the place of
+        self-attentions. Timesteps may lie between the trained
         ones. Sides that the downsampling does not divide are rounded up on the way down and restored on the way up, as in the
         published model.
         """
@@ -177,15 +189,15 @@ class UNet(UNetEncoder):
         embedding = self.embed(timesteps, added, x.dtype)
         skips: list[Tensor] = []
         for block in self.input_blocks:
-            x = block(x, embedding, layers)
+            x = block(x, embedding, layers, attention=attention)
             skips.append(x)
-        x = self.middle_block(x, embedding, layers)
+        x = self.middle_block(x, embedding, layers, attention=attention)
         if controls is not None:
             skips = [skip + residual for skip, residual in zip(skips, controls[0], strict=True)]
             x = x + controls[1]
         for block in self.output_blocks:
             x = torch.cat([x, skips.pop()], dim=1)
             size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last
-            x = block(x, embedding, layers, size)
+            x = block(x, embedding, layers, size, attention)
         out: Tensor = self.out(x)
         return out

@@ -31,7 +31,7 @@ class RecordingUNet(nn.Module):
         self.projected.append(tuple(context.shape))
         return context.mean(dim=(1, 2))[:, None, None, None]
 
-    def forward(self, x, timesteps, context, added=None, controls=None):
+    def forward(self, x, timesteps, context, added=None, controls=None, attention=None):
         self.calls.append((tuple(x.shape), x.dtype, timesteps.tolist()))
         return x + context
 
@@ -60,7 +60,7 @@ def test_a_network_that_is_right_denoises(prediction):
     answer = noise if prediction == "eps" else signal**0.5 * noise - (1 - signal) ** 0.5 * clean
 
     class Oracle(RecordingUNet):
-        def forward(self, x, timesteps, context, added=None, controls=None):
+        def forward(self, x, timesteps, context, added=None, controls=None, attention=None):
             torch.testing.assert_close(x, signal**0.5 * clean + (1 - signal) ** 0.5 * noise)
             return answer
 

@@ -35,7 +35,7 @@ class ValueUNet(nn.Module):
     def project_context(self, context):
         return context.mean(dim=(1, 2))[:, None, None, None]
 
-    def forward(self, x, timesteps, context, added=None, controls=None):
+    def forward(self, x, timesteps, context, added=None, controls=None, attention=None):
         self.shapes.append(tuple(x.shape))
         return context.expand_as(x)
 

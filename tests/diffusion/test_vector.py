@@ -138,7 +138,7 @@ def test_the_refiner_is_told_of_a_good_picture_and_of_a_bad_one():
         def project_context(self, context):
             return context
 
-        def forward(self, x, timesteps, context, added, controls):
+        def forward(self, x, timesteps, context, added, controls, attention):
             told.append(added[:, PROJECTION + 4 * 256 :])
             return x
 

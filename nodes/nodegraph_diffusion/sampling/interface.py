@@ -1,8 +1,8 @@
-"""What a sampler is given and what it is: four callables."""
+"""What a sampler is given and what it is: callables."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,6 +12,14 @@ class Denoise(Protocol):
     """Estimates the clean latent in a noisy one: (B, C, h, w) and its noise level -> (B, C, h, w)."""
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor: ...
+
+
+class GuidedDenoise(Denoise, Protocol):
+    """A denoiser that also tells what it is guided away from: what samplers of the CFG++ kind step along."""
+
+    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
+        """The estimate of the clean latent, and that of the negative side alone; both (B, C, h, w)."""
+        ...
 
 
 class NoiseSource(Protocol):
@@ -32,8 +40,8 @@ class OnStep(Protocol):
 class Sampler(Protocol):
     """Takes `x`, noisy at `sigmas[0]`, along `sigmas` (steps + 1,) float32 on the CPU, decreasing, to the last of them.
 
-    `denoise` is called with Python floats or 0-dim CPU tensors as noise levels, so that an accelerator never waits for
-    one. `x` is left as it was. Options are keyword-only with types and defaults.
+    What it is given as `denoise` is a `GuidedDenoise`; it is called with Python floats or 0-dim CPU tensors as noise levels,
+    so that an accelerator never waits for one. `x` is left as it was. Options are keyword-only with types and defaults.
     """
 
-    def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor, /, *, noise: NoiseSource, on_step: OnStep) -> Tensor: ...
+    def __call__(self, denoise: Any, x: Tensor, sigmas: Tensor, /, *, noise: NoiseSource, on_step: OnStep) -> Tensor: ...

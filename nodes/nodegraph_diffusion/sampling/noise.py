@@ -33,24 +33,50 @@ def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> T
     return _draw_each(shape, [torch.Generator().manual_seed(_picture_seed(seed, k)) for k in range(shape[0])])
 
 
-def step_noise_source(kind: StepNoise, x: Tensor, seed: int) -> NoiseSource:
+def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float] | None = None) -> NoiseSource:
     """The source of the noise that stochastic samplers put in, shaped and placed like `x` (B, C, h, w).
 
     `fresh` gives each picture a generator of its own, derived from its seed and apart from the one that drew its start
     noise. `comfyui` draws the whole batch from one generator that starts from `seed` again, as ComfyUI 0.3.64 does: its
-    first draw is the start noise of a `sequential` draw once more. Raises ValueError for a seed outside [0, 2^64) or
-    another `kind`.
+    first draw is the start noise of a `sequential` draw once more. With `levels`, the least and the largest noise level,
+    the noise is that of a Brownian path between them: a step's is the sum of that of its halves, brought to unit variance.
+    Raises ValueError for a seed outside [0, 2^64) or another `kind`.
     """
+    _require_seed(seed)
+    if kind not in ("fresh", "comfyui"):
+        raise ValueError(f"step noise: expected 'fresh' or 'comfyui', found {kind!r}")
+    if levels is not None:
+        return _brownian_source(kind, x, seed, levels)
     import torch
 
-    _require_seed(seed)
     if kind == "comfyui":
         generator = torch.Generator().manual_seed(seed)
         return lambda sigma_from, sigma_to: torch.randn(x.shape, generator=generator).to(x.device)
-    if kind != "fresh":
-        raise ValueError(f"step noise: expected 'fresh' or 'comfyui', found {kind!r}")
     generators = [torch.Generator().manual_seed(_step_seed(_picture_seed(seed, k))) for k in range(x.shape[0])]
     return lambda sigma_from, sigma_to: _draw_each(x.shape, generators).to(x.device)
+
+
+def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float]) -> NoiseSource:
+    """Increments of Brownian paths over the noise level, one for each picture or, as ComfyUI has it, one for all of them."""
+    import torch
+    import torchsde
+
+    low, high = levels
+    if kind == "comfyui":
+        seeds, shape = [seed], tuple(x.shape)
+    else:
+        seeds, shape = [_step_seed(_picture_seed(seed, k)) for k in range(x.shape[0])], tuple(x.shape[1:])
+    trees = [torchsde.BrownianTree(t0=low, w0=torch.zeros(shape), t1=high, entropy=entropy) for entropy in seeds]
+
+    def noise(sigma_from: float, sigma_to: float) -> Tensor:
+        start, end = sorted((float(sigma_from), float(sigma_to)))
+        sign = 1 if sigma_from < sigma_to else -1
+        increments = [tree(start, end) for tree in trees]
+        increment = increments[0] if kind == "comfyui" else torch.stack(increments)
+        unit: Tensor = increment * (sign / (end - start) ** 0.5)
+        return unit.to(x)
+
+    return noise
 
 
 def _draw_each(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:

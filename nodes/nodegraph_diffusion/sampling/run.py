@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.noise import StepNoise, step_noise_source
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.guidance import Denoiser
     from nodegraph_diffusion.sampling.interface import OnStep, Sampler
-    from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.schedules.interface import Schedule
+
+SoftMask = Literal["blend", "differential"]
 
 FULL_STRENGTH = 0.9999  # from here on, a strength is 1
 MAX_STEPS = 1_000_000
@@ -28,12 +32,15 @@ def sigmas_for(
     start_step: int = 0,
     end_step: int | None = None,
     options: Mapping[str, object] | None = None,
+    discard_penultimate: bool = False,
 ) -> Tensor:
     """The noise levels of a run, (n + 1,) float32 on the CPU, decreasing, for n steps of a model's `noise_schedule`.
 
     A `strength` s below 1 keeps something of the latent that the run starts from: the last `steps` steps of a schedule
     of int(steps / s) steps; 0 is no step at all. `start_step` and `end_step` cut a run of `steps` steps in parts that
-    other runs complete. `options` go to the schedule. Raises ValueError where these are out of range or exclude each
+    other runs complete. `options` go to the schedule. `discard_penultimate` asks it for one step more and leaves out the last
+    level above 0 (see `SamplerSpec`). Some schedules give more or fewer steps than they are asked for, as in the programs that
+    they come from; a run at full strength takes them all. Raises ValueError where these are out of range or exclude each
     other.
     """
     if steps < 1:
@@ -45,6 +52,8 @@ def sigmas_for(
             f"start_step: expected 0 beside a strength below 1, found start_step {start_step} and strength {strength}; "
             "both say where to start: leave one out"
         )
+    import torch
+
     end = steps if end_step is None else min(end_step, steps)
     if not 0 <= start_step <= end:
         raise ValueError(
@@ -59,8 +68,12 @@ def sigmas_for(
             f"strength: expected 0 or at least {steps / MAX_STEPS:g} for {steps} steps, found {strength}; "
             "0 keeps the latent as it is"
         )
-    sigmas = _checked_sigmas(schedule, noise_schedule, total, options or {})
-    return sigmas[-(steps + 1) :][start_step : end + 1]
+    sigmas = _checked_sigmas(schedule, noise_schedule, total + discard_penultimate, options or {})
+    if discard_penultimate:
+        sigmas = torch.cat([sigmas[:-2], sigmas[-1:]])
+    if strength < FULL_STRENGTH:
+        sigmas = sigmas[-(steps + 1) :]
+    return sigmas[start_step:] if end_step is None or end_step >= steps else sigmas[start_step : end + 1]
 
 
 def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) -> Tensor:
@@ -81,6 +94,7 @@ def sample(
     sigmas: Tensor,
     *,
     mask: Tensor | None = None,
+    soft_mask: SoftMask = "blend",
     step_noise: StepNoise = "fresh",
     seed: int = 0,
     on_step: OnStep | None = None,
@@ -90,13 +104,14 @@ def sample(
 
     `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise`
     is unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where
-    there is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes. `seed` is that of the
+    there is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes; `soft_mask` says what its greys
+    mean (see `MaskedDenoiser`). `seed` is that of the
     noise of stochastic samplers, `step_noise` how it is drawn; `options` go to the sampler.
     Raises ValueError for shapes that do not fit and for options that the sampler does not have.
     """
     import torch
 
-    from nodegraph_diffusion.guidance import MaskedDenoiser
+    from nodegraph_diffusion.guidance import MaskedDenoiser, guided
 
     if latent.ndim != 4 or noise.shape != latent.shape:
         raise ValueError(
@@ -107,13 +122,22 @@ def sample(
     check_options("sampler", sampler, options)
     if len(sigmas) < 2:
         return latent
+    spec = sampler if isinstance(sampler, SamplerSpec) else SamplerSpec(sampler)
+    levels = None
+    if spec.noise == "brownian":
+        levels = float(sigmas[sigmas > 0].min()), float(sigmas.max())
     with torch.no_grad():
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
+        if mask is not None:
+            known = noise
+            if spec.other_mask_noise and step_noise == "comfyui":
+                known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
+            denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
         return sampler(
-            denoiser if mask is None else MaskedDenoiser(denoiser, latent, noise, mask),
+            guided(denoiser),
             x,
             sigmas,
-            noise=step_noise_source(step_noise, x, seed),
+            noise=step_noise_source(step_noise, x, seed, levels),
             on_step=on_step or (lambda i, x, denoised: None),
             **options,
         )
@@ -121,11 +145,17 @@ def sample(
 
 def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]) -> Tensor:
     """What `schedule` gives, after a look at what a stranger's function may get wrong."""
+    import torch
+
+    schedule = schedule if isinstance(schedule, ScheduleSpec) else ScheduleSpec(schedule)
     check_options("schedule", schedule, options)
     sigmas = schedule(noise_schedule, steps, **options)
-    if sigmas.shape != (steps + 1,) or sigmas[-1] != 0 or not bool((sigmas.diff() < 0).all()):
+    name = getattr(schedule, "__name__", schedule)
+    if not isinstance(sigmas, torch.Tensor):
+        raise ValueError(f"schedule {name}: expected a tensor of {steps + 1} noise levels, found {type(sigmas).__name__}")
+    if sigmas.ndim != 1 or len(sigmas) < 2 or sigmas[-1] != 0 or not bool((sigmas.diff() < 0).all()):
         raise ValueError(
-            f"schedule {getattr(schedule, '__name__', schedule)}: expected {steps + 1} noise levels for {steps} steps, "
-            f"strictly decreasing to 0, found {sigmas.tolist()}"
+            f"schedule {name}: expected {steps + 1} noise levels for {steps} steps, strictly decreasing to 0, "
+            f"found {sigmas.tolist()}"
         )
     return sigmas.float().cpu()
