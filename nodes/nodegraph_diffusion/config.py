@@ -76,8 +76,9 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What an autoencoder's latents are like: pixels per cell along a side, and what its latents are multiplied by."""
+    """What an autoencoder's latents are like: their channels, pixels per cell along a side, and what they are multiplied by."""
 
+    channels: int = 4
     factor: int = 8
     scaling_factor: float = 0.18215
 
@@ -106,7 +107,7 @@ class VAEConfig:
     @property
     def latent(self) -> LatentSpace:
         """The space that it encodes into."""
-        return LatentSpace(self.factor, self.scaling_factor)
+        return LatentSpace(self.latent_channels, self.factor, self.scaling_factor)
 
 
 @dataclass(frozen=True)

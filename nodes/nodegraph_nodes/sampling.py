@@ -45,7 +45,7 @@ def unet_denoise(
         UNetDenoiser(network, part.schedule, side.prompts, concat=concat, controls=controls, cell=part.latent.factor)
         for side in (positive, negative)
     )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
+    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -123,7 +123,7 @@ def sampler(
         soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.control import ControlFile
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
-    from nodegraph_diffusion.config import VAEConfig
+    from nodegraph_diffusion.config import LatentSpace
     from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
@@ -93,11 +93,11 @@ class Sigmas:
 class Denoiser:
     """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
 
-    `vae` sizes the autoencoder whose latents these are: previews go by it.
+    `latent` is the space that it denoises in: previews go by it.
     """
 
     function: DenoiserFunction
-    vae: VAEConfig | None = None
+    latent: LatentSpace | None = None
 
 
 @dataclass(frozen=True, eq=False)

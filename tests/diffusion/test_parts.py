@@ -175,7 +175,7 @@ def test_a_unet_alone_under_the_published_names(tmp_path, kind, prefix):
     file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
     part = detect_unet(file)
     assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
-    assert part.latent == LatentSpace(8, 0.13025 if kind == "sdxl" else 0.18215)
+    assert part.latent == LatentSpace(4, 8, 0.13025 if kind == "sdxl" else 0.18215)
     same_unet(part, UNETS[kind])
     assert identify(file) == part
 
@@ -251,7 +251,7 @@ def test_parts_of_a_single_file(single):
     model = detect(single)
     assert (detect_unet(single), detect_vae(single)) == (model.unet, model.vae)
     assert detect_texts(single).parts == model.text.parts
-    assert model.unet.latent == LatentSpace(4)
+    assert model.unet.latent == LatentSpace(factor=4)
 
 
 def test_parts_of_a_folder(whole):

@@ -64,7 +64,7 @@ def unet_alone(path: Path, config: UNetConfig, weights: Weights, files: tuple[Pa
     kind = unet_kind(config)
     tensors = {key: info for file in weights.paths for key, info in read_header(file).items()}
     schedule, reason = trained_for(weights, tensors, kind, config)
-    latent = LatentSpace(scaling_factor=scaling_factor(kind))
+    latent = LatentSpace(config.out_channels, scaling_factor=scaling_factor(kind))
     return UNetPart(path, kind, config, weights, schedule, latent, files, reason)
 
 
