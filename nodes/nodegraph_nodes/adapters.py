@@ -10,6 +10,7 @@ from nodegraph import File, Help, Range, Reads, Resource, Run, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
+from nodegraph_diffusion.lora.file import LoraFile, read_lora
 from nodegraph_nodes.refusal import refusal
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
@@ -26,11 +27,23 @@ class Adapted(NamedTuple):
     text_encoder: TextEncoder
 
 
+def find_lora(text: str, base: Path) -> Resource:
+    """The adapter that `text` names, a file or a folder. Reads headers only. Raises ValueError for anything else."""
+    try:
+        found = read_lora(under(base, text))
+    except CheckpointError as error:
+        raise refusal(error) from error
+    names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
+    return Resource(found, dict(zip(names, found.files, strict=False)))
+
+
 @node("LoadLora")
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a LoRA, LoHa, LoKr or DoRA, as .safetensors")],
+    file: Annotated[
+        LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: .safetensors, or the folder of PEFT or diffusers")
+    ],
     strength_unet: Annotated[Strength, Help("how much the change of the UNet counts; 0 is none")] = 1.0,
     strength_text: Annotated[Strength, Help("how much that of the text encoders counts")] = 1.0,
     run: Run = Run(),
@@ -39,20 +52,19 @@ def load_lora(
     import torch
 
     from nodegraph_diffusion.clip import CLIPTextModel
-    from nodegraph_diffusion.lora.patch import read_lora, unmatched
+    from nodegraph_diffusion.lora.patch import unmatched
     from nodegraph_diffusion.unet import UNet
 
     missing: list[str] = []
     try:
-        lora = read_lora(file)
         with torch.device("meta"):
-            missing += unmatched(lora, "unet", UNet(unet.part.config))
+            missing += unmatched(file, "unet", UNet(unet.part.config))
             for text in text_encoder.parts:
-                missing += unmatched(lora, text.weights.part, CLIPTextModel(text.config))
+                missing += unmatched(file, text.weights.part, CLIPTextModel(text.config))
     except CheckpointError as error:
         raise refusal(error) from error
     if missing:
-        run.notice(f"{len(missing)} of what {file.name} changes is not in this model and is left out ({missing[0]}, ...)")
+        run.notice(f"{len(missing)} of what {file.path.name} changes is not in this model and is left out ({missing[0]}, ...)")
     return Adapted(
         replace(unet, patches=(*unet.patches, Patch.of(file, strength_unet))) if strength_unet else unet,
         replace(text_encoder, patches=(*text_encoder.patches, Patch.of(file, strength_text))) if strength_text else text_encoder,

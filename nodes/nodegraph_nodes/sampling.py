@@ -30,7 +30,8 @@ def unet_denoise(
 ) -> Denoiser:
     """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022).
 
-    Each may be several that are combined: what the network sees under them is averaged.
+    Each may be several that are combined: what the network sees under them is averaged. A network that was distilled with
+    guidance, as LCM's is, is told of `cfg` and computes under the positive prompt alone.
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 
@@ -41,11 +42,23 @@ def unet_denoise(
     network = unet.load(run)
     concat = beside(unet)
     controls = [control.load(run) for control in unet.controls]
+    told = None if part.config.guidance_dim is None else cfg - 1  # the paper's w: both write guidance as 1 + w
     toward, away = (
-        UNetDenoiser(network, part.schedule, side.prompts, concat=concat, controls=controls, cell=part.latent.factor)
+        UNetDenoiser(
+            network,
+            part.schedule,
+            side.prompts,
+            concat=concat,
+            controls=controls,
+            cell=part.latent.factor,
+            guidance=told,
+        )
         for side in (positive, negative)
     )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
+    if told is None:
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
+    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
+    return Denoiser(toward, part.latent)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:

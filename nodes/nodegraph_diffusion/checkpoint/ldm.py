@@ -45,9 +45,10 @@ KNOWN_UNUSED = re.compile(
     r"|(vision_model|visual)\..*|visual_projection\.weight"  # CLIP's other half, which sees pictures
     r"|.*\.position_ids"  # 0 to 76
     r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, but for SDXL's second encoder
-    r"|v_pred|ztsnr|edm_mean|edm_std|difference"  # marks: what the model predicts, what a ControlNet's file holds
+    r"|v_pred|ztsnr|difference"  # marks: what the model predicts, what a ControlNet's file holds
 )
 
+_EDM = ("edm_mean", "edm_std", "edm_vpred.sigma_min", "edm_vpred.sigma_max")  # marks of Playground 2.5 and CosXL
 # The 768 model of Stable Diffusion 2 says nowhere that it predicts velocity; training it so has spread this bias.
 _SPREAD_BY_V: dict[Naming, str] = {
     "ldm": "output_blocks.11.1.transformer_blocks.0.norm1.bias",
@@ -110,7 +111,7 @@ def _layout(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
-    unknown = [key for key in tensors if not key.startswith(prefixes) and not KNOWN_UNUSED.fullmatch(key)]
+    unknown = [key for key in tensors if not key.startswith(prefixes) and key not in _EDM and not KNOWN_UNUSED.fullmatch(key)]
     if unknown:
         raise CheckpointError(
             path,
@@ -149,7 +150,14 @@ def impossible(path: Path, wanted: Kind, found: str) -> CheckpointError:
 
 
 def trained_for(weights: Weights, tensors: Mapping[str, TensorInfo], kind: Kind, unet: UNetConfig) -> tuple[NoiseSchedule, str]:
-    """What the network was trained to predict, and how that is known."""
+    """What the network was trained to predict, and how that is known. Raises CheckpointError where it is on other noise levels."""
+    if edm := [key for key in _EDM if key in tensors]:
+        raise CheckpointError(
+            weights.paths[0],
+            expected="a model that was trained on the noise levels of Stable Diffusion",
+            found=f"the mark {edm[0]!r}, which one has that was trained on those of Karras et al. 2022 (Playground 2.5, CosXL)",
+            hint="Such models are not supported; give one that predicts noise or velocity.",
+        )
     if "v_pred" in tensors:
         return NoiseSchedule(prediction="v", zero_snr="ztsnr" in tensors), "the mark 'v_pred' says that it predicts velocity"
     key = weights.prefix + _SPREAD_BY_V[weights.naming]
@@ -190,7 +198,7 @@ def unet_config(shapes: Shapes, prefix: str = UNET_PREFIX, whole: bool = True) -
     middle_depth = _depth(shapes, middle)
     transformer = middle if middle_depth else transformer
     linear = len(shapes.tensors[f"{transformer}proj_in.weight"].shape) == 2 if f"{transformer}proj_in.weight" in shapes else False
-    added = f"{prefix}label_emb.0.0.weight"
+    added, guidance = f"{prefix}label_emb.0.0.weight", f"{prefix}time_embedding.cond_proj.weight"
     return UNetConfig(
         in_channels=in_channels,
         out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0] if whole else in_channels,
@@ -204,6 +212,7 @@ def unet_config(shapes: Shapes, prefix: str = UNET_PREFIX, whole: bool = True) -
         context_dim=shapes.get(f"{transformer}transformer_blocks.0.attn2.to_k.weight", 2)[1],
         linear_projection=linear,
         added_dim=shapes.get(added, 2)[1] if added in shapes else None,
+        guidance_dim=shapes.get(guidance, 2)[1] if guidance in shapes else None,
     )
 
 

@@ -22,7 +22,7 @@ def unet_sizes(shapes: Shapes) -> UNetConfig:
     middle = "mid_block.attentions.0."
     proj_in = shapes.tensors.get(f"{middle}proj_in.weight")
     linear = proj_in is not None and len(proj_in.shape) == 2
-    added = "add_embedding.linear_1.weight"
+    added, guidance = "add_embedding.linear_1.weight", "time_embedding.cond_proj.weight"
     return UNetConfig(
         in_channels=in_channels,
         out_channels=shapes.get("conv_out.weight", 4)[0],
@@ -36,6 +36,7 @@ def unet_sizes(shapes: Shapes) -> UNetConfig:
         context_dim=shapes.get(f"{middle}transformer_blocks.0.attn2.to_k.weight", 2)[1],
         linear_projection=linear,
         added_dim=shapes.get(added, 2)[1] if added in shapes else None,
+        guidance_dim=shapes.get(guidance, 2)[1] if guidance in shapes else None,
     )
 
 
