@@ -83,6 +83,15 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """What an autoencoder's latents are like: their channels, pixels per cell along a side, and what they are multiplied by."""
+
+    channels: int = 4
+    factor: int = 8
+    scaling_factor: float = 0.18215
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """Sizes of an autoencoder. Raises ValueError where they cannot be built: `norm_groups` must divide every width."""
 
@@ -102,6 +111,11 @@ class VAEConfig:
     def factor(self) -> int:
         """Pixels per latent cell along a side."""
         return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def latent(self) -> LatentSpace:
+        """The space that it encodes into."""
+        return LatentSpace(self.latent_channels, self.factor, self.scaling_factor)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nodegraph_diffusion.checkpoint.contents import not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import read_header
 from nodegraph_diffusion.checkpoint.mapped import DTYPES, MappedFile
@@ -27,11 +28,7 @@ def read_inversion(path: Path, widths: Sequence[int]) -> tuple[Tensor | None, ..
     shapes = {name: tensors[name].shape for name in names}
     odd = any(len(shape) not in (1, 2) or tensors[name].dtype not in DTYPES for name, shape in shapes.items())
     if odd or not names or (len(names) > 1 and set(names) != set(_PAIR)):
-        some = ", ".join(repr(name) for name in sorted(tensors)[:3]) or "no tensor"
-        hint = "Give a textual inversion file; whole models go to LoadModel, LoRAs to LoadLora."
-        raise CheckpointError(
-            path, expected="vectors for a prompt's word", found=f"a file of other tensors ({some}, ...)", hint=hint
-        )
+        raise not_a("embedding", path, tensors, "Give a textual inversion file.")
     missing = [name for name in names if shapes[name][-1] not in widths]
     if missing:
         expected = f"vectors of {' or '.join(map(str, dict.fromkeys(widths)))} numbers, as the model's text encoders have"

@@ -12,6 +12,7 @@ from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
 from nodegraph_diffusion.checkpoint.header import read_header
 from nodegraph_diffusion.lora.file import LoraFile, read_lora
+from nodegraph_nodes.refusal import refusal
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def find_lora(text: str, base: Path) -> Resource:
     try:
         found = read_lora(under(base, text))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
@@ -63,16 +64,14 @@ def load_lora(
     from nodegraph_diffusion.lora.patch import unmatched
     from nodegraph_diffusion.unet import UNet
 
-    checkpoint = unet.checkpoint
-    texts = text_encoder.checkpoint
     missing: list[str] = []
     try:
         with torch.device("meta"):
-            missing += unmatched(file, "unet", UNet(checkpoint.unet))
-            for part, config in zip(texts.text_parts, texts.texts, strict=True):
-                missing += unmatched(file, part, CLIPTextModel(config))
+            missing += unmatched(file, "unet", UNet(unet.part.config))
+            for text in text_encoder.parts:
+                missing += unmatched(file, text.weights.part, CLIPTextModel(text.config))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     if missing:
         run.notice(f"{len(missing)} of what {file.path.name} changes is not in this model and is left out ({missing[0]}, ...)")
     return Adapted(
@@ -93,9 +92,9 @@ def load_embedding(
     if not word or any(char.isspace() or char in ",:()" for char in word):
         raise ValueError(f"word: expected one without blanks, colons, commas and parentheses, found '{word}'")
     try:
-        vectors = read_inversion(file, [text.width for text in text_encoder.checkpoint.texts])
+        vectors = read_inversion(file, [text.config.width for text in text_encoder.parts])
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
 
 
@@ -104,7 +103,7 @@ def find_control(text: str, base: Path) -> Resource:
     try:
         found = detect_control(under(base, text))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
 
 
@@ -145,7 +144,7 @@ def apply_control_net(
     end: Annotated[float, Range(0, 1), Help("the part of the sampling up to which it counts")] = 1.0,
 ) -> UNetModel:
     """Guide a UNet by a picture. Several ControlNets add up."""
-    theirs, ours = control_net.file.config, unet.checkpoint.unet
+    theirs, ours = control_net.file.config, unet.part.config
     if (theirs.context_dim, theirs.model_channels, theirs.channel_mult) != (
         ours.context_dim,
         ours.model_channels,

@@ -38,6 +38,9 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 
 NODES = (
     load.load_model,
+    load.load_vae,
+    load.load_unet,
+    load.load_text_encoder,
     adapters.load_lora,
     adapters.load_embedding,
     adapters.load_control_net,

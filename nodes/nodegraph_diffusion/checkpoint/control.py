@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.checkpoint.configs import read_unet
+from nodegraph_diffusion.checkpoint.contents import not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.folder import PICKLED, read_json
+from nodegraph_diffusion.checkpoint.folder import PICKLED
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.jsonfile import read_json
 from nodegraph_diffusion.checkpoint.ldm import encoder_config
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
 from nodegraph_diffusion.checkpoint.openclip import Piece
@@ -74,9 +76,7 @@ def detect_control(path: Path) -> ControlFile:
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or of another layout."
         raise CheckpointError(weights, expected=expected, found=str(error), hint=hint) from error
-    some = ", ".join(repr(key) for key in sorted(tensors)[:2]) or "no tensor"
-    hint = "Give a ControlNet; whole models go to LoadModel, LoRAs to LoadLora."
-    raise CheckpointError(weights, expected="a ControlNet", found=f"a file of other tensors ({some}, ...)", hint=hint)
+    raise not_a("controlnet", weights, tensors, "Give a .safetensors file, or the folder that diffusers wrote.")
 
 
 def _weights(folder: Path) -> Path:
