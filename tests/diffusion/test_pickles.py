@@ -140,11 +140,17 @@ def test_a_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
     torch.save({"state_dict": state, "global_step": 1} if wrapped else state, tmp_path / "model.ckpt", **form)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "model.safetensors")
     pickled, plain = detect(tmp_path / "model.ckpt"), detect(tmp_path / "model.safetensors")
-    assert (pickled.unet, pickled.vae, pickled.texts, pickled.reason) == (plain.unet, plain.vae, plain.texts, plain.reason)
+    assert (pickled.unet.config, pickled.vae.config, pickled.reason) == (plain.unet.config, plain.vae.config, plain.reason)
+    assert [part.config for part in pickled.text.parts] == [part.config for part in plain.text.parts]
     verify(pickled)
-    for load in (load_unet, load_vae, load_text_encoder):
+    loads = {
+        load_unet: lambda checkpoint: checkpoint.unet,
+        load_vae: lambda checkpoint: checkpoint.vae,
+        load_text_encoder: lambda checkpoint: checkpoint.text.parts[0],
+    }
+    for load, part in loads.items():
         for dtype in (torch.float32, torch.bfloat16):
-            ours, theirs = (load(checkpoint, "cpu", dtype).state_dict() for checkpoint in (pickled, plain))
+            ours, theirs = (load(part(checkpoint), "cpu", dtype).state_dict() for checkpoint in (pickled, plain))
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
             assert all(ours[key].dtype == dtype for key in ours)
 
@@ -163,7 +169,7 @@ PICKLED = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", 
 @pytest.mark.parametrize("half", ["", ".fp16"])
 @pytest.mark.usefixtures("allowed")
 def test_a_folder_of_pickles(tmp_path, folder, half):
-    before = load_unet(detect(folder), "cpu", torch.float32).state_dict()
+    before = load_unet(detect(folder).unet, "cpu", torch.float32).state_dict()
     for part, stem in PICKLED.items():
         (file,) = (folder / part).glob("*.safetensors")
         torch.save(load_file(file), folder / part / f"{stem}{half}.bin")
@@ -171,7 +177,7 @@ def test_a_folder_of_pickles(tmp_path, folder, half):
     checkpoint = detect(folder)
     verify(checkpoint)
     assert {file.suffix for part in checkpoint.weights.values() for file in part} == {".bin"}
-    after = load_unet(checkpoint, "cpu", torch.float32).state_dict()
+    after = load_unet(checkpoint.unet, "cpu", torch.float32).state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
@@ -189,7 +195,7 @@ def test_a_folder_of_pickles_in_shards(folder, index):
     (unet / index).write_text(json.dumps({"weight_map": places}))
     checkpoint = detect(folder)
     verify(checkpoint)
-    assert len(checkpoint.weights["unet"]) == 2
+    assert len(checkpoint.unet.weights.paths) == 2
     (unet / "diffusion_pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(CheckpointError, match=r"expected all 2 files of weights, found 1 missing \(diffusion_pytorch_model-00002"):
         detect(folder)
@@ -199,7 +205,7 @@ def test_a_folder_of_pickles_in_shards(folder, index):
 def test_safetensors_are_taken_where_a_folder_has_both(folder):
     (file,) = (folder / "unet").glob("*.safetensors")
     torch.save({"other": torch.ones(1)}, file.with_suffix(".bin"))
-    assert detect(folder).weights["unet"] == (file,)
+    assert detect(folder).unet.weights.paths == (file,)
 
 
 @pytest.mark.usefixtures("allowed")
