@@ -39,6 +39,9 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 
 NODES = (
     load.load_model,
+    load.load_vae,
+    load.load_unet,
+    load.load_text_encoder,
     adapters.load_lora,
     adapters.load_embedding,
     adapters.load_control_net,
@@ -113,11 +116,11 @@ def register_schedules(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import models
+    from nodegraph_nodes.commands import convert, models
     from nodegraph_nodes.new_plugin import new_plugin
 
-    cli.add_command(models)
-    cli.add_command(new_plugin)
+    for command in (models, convert, new_plugin):
+        cli.add_command(command)
 
 
 @hookimpl

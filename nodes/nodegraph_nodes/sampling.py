@@ -35,30 +35,30 @@ def unet_denoise(
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 
-    checkpoint = unet.checkpoint
+    part = unet.part
     for name, side in (("positive", positive), ("negative", negative)):
         for prompt in side.prompts:
-            _require_fit(name, prompt, checkpoint.unet)
+            _require_fit(name, prompt, part.config)
     network = unet.load(run)
     concat = beside(unet)
     controls = [control.load(run) for control in unet.controls]
-    told = None if checkpoint.unet.guidance_dim is None else cfg - 1  # the paper's w: both write guidance as 1 + w
+    told = None if part.config.guidance_dim is None else cfg - 1  # the paper's w: both write guidance as 1 + w
     toward, away = (
         UNetDenoiser(
             network,
-            checkpoint.schedule,
+            part.schedule,
             side.prompts,
             concat=concat,
             controls=controls,
-            cell=checkpoint.vae.factor,
+            cell=part.latent.factor,
             guidance=told,
         )
         for side in (positive, negative)
     )
     if told is None:
-        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
     run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
-    return Denoiser(toward, checkpoint.vae)
+    return Denoiser(toward, part.latent)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -136,7 +136,7 @@ def sampler(
         soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:

@@ -27,7 +27,10 @@ from nodegraph_nodes.types import (
 )
 
 NODES = {
-    "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadModel": ({"model", "prediction", "zero_snr", "kind"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadUNet": ({"unet", "prediction", "zero_snr"}, {"output": UNetModel}),
+    "LoadVAE": ({"vae", "like", "scaling"}, {"output": VAE}),
+    "LoadTextEncoder": ({"text_encoder", "text_encoder_2", "kind"}, {"output": TextEncoder}),
     "LoadLora": (
         {"unet", "text_encoder", "file", "strength_unet", "strength_text"},
         {"unet": UNetModel, "text_encoder": TextEncoder},

@@ -92,6 +92,7 @@ def check_repeatable(sampler: Sampler) -> None:
         return denoised
 
     denoise.guided = lambda x, sigma: (denoise(x, sigma), denoise(x * 0.9, sigma))  # type: ignore[attr-defined]
+    denoise.schedule = SCHEDULE  # type: ignore[attr-defined]
     first, second = (run(spec, denoise, x, sigmas) for _ in range(2))
     require(torch.equal(first, second), "the same result twice", "two different ones")
     require(torch.equal(x, kept[0]) and torch.equal(sigmas, kept[1]), "x and sigmas as they were", "them changed in place")
