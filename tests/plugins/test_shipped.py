@@ -1,0 +1,54 @@
+"""The plugins in `plugins/`: each a folder as `nodegraph new-plugin` writes it. What they do is tested beside them."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodegraph.cli import main
+from nodegraph_nodes.new_plugin import contents
+from tests.test_snippets import blocks
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = {"apg": "guidance", "detail": "sampler", "tangent": "schedule"}
+
+
+def test_these_are_all():
+    assert sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()) == sorted(SHIPPED)
+
+
+@pytest.mark.parametrize(("name", "kind"), SHIPPED.items())
+def test_the_folder_is_one_of_new_plugin(name, kind):
+    folder = ROOT / "plugins" / name
+    written = contents(kind, name, folder)
+    assert all((folder / path).is_file() for path in written)
+    kept, fresh = (
+        tomllib.loads(text) for text in ((folder / "pyproject.toml").read_text(encoding="utf-8"), written["pyproject.toml"])
+    )
+    for project in (kept, fresh):
+        del project["project"]["description"], project["project"]["optional-dependencies"]
+    assert kept == fresh
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_commands_of_its_readme_end_well(name, tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    shutil.copytree(ROOT / "plugins", tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NODEGRAPH_CACHE_DIR", str(tmp_path / "cache"))
+    lines = [
+        line
+        for block in blocks(ROOT / "plugins" / name / "README.md")
+        if block.language == "console"
+        for line in block.text.splitlines()
+    ]
+    ours = [words[2:] for words in map(shlex.split, lines) if words[:2] == ["$", "nodegraph"]]
+    assert ours
+    for words in ours:
+        ran = CliRunner().invoke(main, words, prog_name="nodegraph")
+        assert ran.exit_code == 0, ran.output
