@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
+from nodegraph_diffusion.guides import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
     conditioning,
+    guidance,
     hookspecs,
     image,
     latent,
@@ -57,6 +59,9 @@ NODES = (
     concat.apply_inpaint,
     concat.apply_pix2pix,
     sampling.unet_denoise,
+    guidance.guidance,
+    guidance.perp_neg,
+    guidance.dual_guidance,
     sampling.sampler,
     image.composite,
 )
@@ -89,6 +94,12 @@ def register_samplers(register: Callable[..., None]) -> None:
 def register_schedules(register: Callable[..., None]) -> None:
     for name, schedule in SCHEDULES.items():
         register(name, schedule)
+
+
+@hookimpl
+def register_guidance(register: Callable[..., None]) -> None:
+    for name, spec in GUIDANCE.items():
+        register(name, spec)
 
 
 @hookimpl

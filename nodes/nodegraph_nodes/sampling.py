@@ -13,6 +13,7 @@ from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, U
 if TYPE_CHECKING:
     from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.config import UNetConfig
+    from nodegraph_diffusion.denoiser import UNetDenoiser
 
 
 @node("UNetDenoise", numeric=True)
@@ -27,20 +28,26 @@ def unet_denoise(
 
     Each may be several that are combined: what the network sees under them is averaged.
     """
-    from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
+
+    toward, away = under_prompts(unet, run, positive=positive, negative=negative)
+    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+
+
+def under_prompts(unet: UNetModel, run: Run, **sides: Conditioning) -> list[UNetDenoiser]:
+    """The UNet under the prompts of each side. Raises ValueError for prompts of another model, named by their side."""
+    from nodegraph_diffusion.denoiser import UNetDenoiser
 
     checkpoint = unet.checkpoint
-    for name, side in (("positive", positive), ("negative", negative)):
+    for name, side in sides.items():
         for prompt in side.prompts:
             _require_fit(name, prompt, checkpoint.unet)
-    network = unet.load(run)
-    concat = beside(unet)
+    network, concat = unet.load(run), beside(unet)
     controls = [control.load(run) for control in unet.controls]
-    toward, away = (
+    return [
         UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
-        for side in (positive, negative)
-    )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+        for side in sides.values()
+    ]
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
