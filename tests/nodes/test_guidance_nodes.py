@@ -1,0 +1,181 @@
+"""The nodes of guidance give what the library gives, and tell mistakes before a model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph_diffusion.conditioning import Prompt
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, PerpNeg
+from nodegraph_diffusion.unet import UNet
+from nodegraph_nodes.concat import apply_pix2pix
+from nodegraph_nodes.conditioning import combine_conditioning, set_area
+from nodegraph_nodes.guidance import dual_guidance, guidance, perp_neg
+from nodegraph_nodes.latent import noise
+from nodegraph_nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.types import Conditioning, Latent, Mask, UNetModel
+from tests import small_model, synthetic
+
+X = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(5))
+SIGMA = 2.0
+
+
+@pytest.fixture(scope="module")
+def prompts(model):
+    return tuple(text_encode(model.text_encoder, text) for text in ("a red house", "night", ""))
+
+
+@pytest.fixture(scope="module")
+def denoiser(model, prompts):
+    return unet_denoise(model.unet, *prompts[:2], cfg=3.0)
+
+
+def sides(model, prompts, run):
+    network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
+    return [UNetDenoiser(network, schedule, one.prompts) for one in prompts]
+
+
+# --- Guidance
+
+
+@pytest.mark.parametrize("name", sorted(GUIDANCE))
+def test_a_guidance_is_the_librarys(model, prompts, denoiser, run, name):
+    ours = guidance(denoiser, name).function(X, SIGMA)
+    direct = GUIDANCE[name](ClassifierFreeGuidance(*sides(model, prompts[:2], run), 3.0))
+    assert torch.equal(ours, direct(X, SIGMA))
+
+
+def test_options_go_to_the_guidance(denoiser):
+    weak, strong = (guidance(denoiser, "perturbed_attention", {"scale": scale}).function(X, SIGMA) for scale in (1.0, 2.0))
+    plain = denoiser.function(X, SIGMA)
+    torch.testing.assert_close(strong - plain, 2 * (weak - plain), rtol=1e-3, atol=1e-4)
+
+
+def test_several_are_stacked_and_the_order_counts(denoiser):
+    function = denoiser.function
+    expected = GUIDANCE["rescale"](GUIDANCE["perturbed_attention"](function))(X, SIGMA)
+    ours = guidance(guidance(denoiser, "perturbed_attention"), "rescale").function(X, SIGMA)
+    assert torch.equal(ours, expected)
+    other = guidance(guidance(denoiser, "rescale"), "perturbed_attention").function(X, SIGMA)
+    assert not torch.allclose(ours, other, atol=1e-3)
+
+
+def test_what_else_a_denoiser_has_stays_with_it(denoiser):
+    around = guidance(denoiser, "rescale")
+    others = {field.name for field in dataclasses.fields(denoiser)} - {"function"}
+    assert all(getattr(around, name) is getattr(denoiser, name) for name in others)
+
+
+def test_a_strangers_function_guides(denoiser):
+    def twice(denoiser, *, by: float = 2.0):
+        class Twice:
+            schedule = denoiser.schedule
+
+            def __call__(self, x, sigma):
+                return denoiser(x, sigma) * by
+
+        return Twice()
+
+    assert torch.equal(guidance(denoiser, twice, {"by": 3.0}).function(X, SIGMA), denoiser.function(X, SIGMA) * 3.0)
+    with pytest.raises(ValueError, match=r"no option 'bye'.* did you mean 'by'"):
+        guidance(denoiser, twice, {"bye": 3.0})
+
+
+@pytest.mark.parametrize("name", sorted(GUIDANCE))
+def test_areas_masks_and_a_batch(model, prompts, name):
+    area = set_area(prompts[1], width=32, height=48, x=0, y=0, unit="pixels")
+    several = unet_denoise(model.unet, combine_conditioning(prompts[0], area), prompts[2], cfg=3.0)
+    latent = Latent(X, (48, 64))
+    mask = torch.zeros(1, 48, 64)
+    mask[:, :, 32:] = 1
+    result = sampler(guidance(several, name), latent, noise(latent, seed=3), mask=Mask(mask), sampler="euler", steps=3).samples
+    assert result.isfinite().all()
+    torch.testing.assert_close(result[..., :4], X[..., :4], rtol=0, atol=1e-5)
+    one = Latent(X[1:], (48, 64))
+    alone = sampler(guidance(several, name), one, noise(one, seed=4), mask=Mask(mask), sampler="euler", steps=3).samples
+    torch.testing.assert_close(alone[0], result[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "said"),
+    [
+        (GUIDANCE["rescale"], {"amont": 0.5}, "did you mean 'amount'"),
+        (GUIDANCE["rescale"], {"amount": 7}, "from 0 to 1, found 7"),
+        (GUIDANCE["interval"], {"start": 0.9, "end": 0.1}, "start before it ends"),
+        (GUIDANCE["self_attention"], {"scale": "much"}, "expected a number, found 'much'"),
+        (lambda denoiser, *, by=1.0: denoiser, {"bye": 1.0}, "did you mean 'by'"),
+        (GUIDANCE["rescale"], {"amount": 0.5}, None),
+        (GUIDANCE["rescale"], None, None),
+    ],
+)
+def test_what_a_check_says(plugins, chosen, options, said):
+    messages = list(plugins.nodes.get("Guidance").value.check(guidance=chosen, options=options))
+    assert len(messages) == (0 if said is None else 1)
+    assert said is None or said in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"), [("guidance: rescal", "Did you mean 'rescale'"), ("guidance: rescale, options: {amount: 2}", "from 0 to 1")]
+)
+def test_a_mistake_is_told_before_a_model_is_looked_for(choice, said, tmp_path):
+    text = "nodegraph: 1\nnodes:\n"
+    text += "  model: {use: LoadModel, model: 'builtin:tiny'}\n"
+    text += "  prompt: {use: TextEncode, text_encoder: $model.text_encoder, text: ''}\n"
+    text += "  denoiser: {use: UNetDenoise, unet: $model.unet, positive: $prompt, negative: $prompt}\n"
+    text += f"  guided: {{use: Guidance, denoiser: $denoiser, {choice}}}\n"
+    with pytest.raises(WorkflowError, match=said):
+        Engine(cache_dir=tmp_path).check(Workflow.parse(text))
+
+
+# --- PerpNeg and DualGuidance
+
+
+def test_perp_neg_is_the_librarys(model, prompts, run):
+    positive, negative, empty = prompts
+    ours = perp_neg(model.unet, positive, negative, empty, cfg=4.0, neg_scale=0.7)
+    assert torch.equal(ours.function(X, SIGMA), PerpNeg(*sides(model, prompts, run), 4.0, 0.7)(X, SIGMA))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_dual_guidance_is_the_librarys(model, prompts, run, nested):
+    ours = dual_guidance(model.unet, *prompts, cfg=4.0, cfg_middle=2.0, nested=nested)
+    assert torch.equal(ours.function(X, SIGMA), DualGuidance(*sides(model, prompts, run), 4.0, 2.0, nested)(X, SIGMA))
+
+
+def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
+    """Three evaluations: of instruction and picture, of the picture alone, and of neither."""
+    config = dataclasses.replace(small_model.UNET, in_channels=8)
+    network = UNet(config).eval().requires_grad_(False)
+    synthetic.fill(network)
+    checkpoint = model.unet.checkpoint
+    parts = SimpleNamespace(unet=config, vae=checkpoint.vae, schedule=checkpoint.schedule)
+    unet = UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+    picture = Latent(X[:1] + 1, (48, 64))
+    told = apply_pix2pix(unet, picture)
+    positive, empty = prompts[0], prompts[2]
+    ours = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, unet_negative=unet, run=run).function(X, SIGMA)
+
+    def seen(prompt, channels):
+        return UNetDenoiser(network, checkpoint.schedule, prompt.prompts, concat=channels)(X, SIGMA)
+
+    beside = picture.samples / checkpoint.vae.scaling_factor
+    both, alone, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
+    torch.testing.assert_close(ours, neither + 1.5 * (alone - neither) + 7.5 * (both - alone), rtol=1e-3, atol=1e-3)
+    wrong = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
+    assert not torch.allclose(ours, wrong, atol=1e-2)
+
+
+@pytest.mark.parametrize("node", [perp_neg, dual_guidance])
+@pytest.mark.parametrize("which", range(3))
+def test_a_prompt_of_another_model_is_refused_by_its_name(model, prompts, node, which):
+    given = list(prompts)
+    given[which] = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
+    name = {perp_neg: ("positive", "negative", "empty"), dual_guidance: ("positive", "middle", "negative")}[node][which]
+    with pytest.raises(ValueError, match=f"{name}: expected a prompt of width 32"):
+        node(model.unet, *given)
