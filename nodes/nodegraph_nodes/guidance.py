@@ -6,22 +6,18 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from nodegraph import Choice, Help, Range, Run, node
+from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.sampling import under_prompts
 from nodegraph_nodes.types import Conditioning, Denoiser, UNetModel
 
 
 def _guidance_fits(**given: Any) -> Iterable[str]:
     from nodegraph_diffusion.guides import GuidanceSpec
-    from nodegraph_diffusion.sampling import check_options
 
     chosen, options = given.get("guidance"), given.get("options")
-    if callable(chosen) and isinstance(options, dict):
+    if isinstance(chosen, GuidanceSpec) and isinstance(options, dict):
         try:
-            if isinstance(chosen, GuidanceSpec):
-                chosen.check(options)
-            else:
-                check_options("guidance", chosen, options)
+            chosen.check_values(options)
         except ValueError as error:
             yield str(error)
 
@@ -30,7 +26,7 @@ def _guidance_fits(**given: Any) -> Iterable[str]:
 def guidance(
     denoiser: Denoiser,
     guidance: Annotated[Any, Choice("guidance")],
-    options: Annotated[dict[str, Any] | None, Help("of the guidance: 'nodegraph guidance NAME' lists them")] = None,
+    options: Annotated[dict[str, Any] | None, OptionsOf("guidance"), Help("'nodegraph guidance NAME' lists them")] = None,
 ) -> Denoiser:
     """A denoiser with a guidance around it. Several are stacked: the last one sees what those before it made."""
     from nodegraph_diffusion.guidance import with_sides
@@ -60,7 +56,7 @@ def perp_neg(
     from nodegraph_diffusion.guides import PerpNeg
 
     toward, away, base = under_prompts(unet, run, positive=positive, negative=negative, empty=empty)
-    return Denoiser(PerpNeg(toward, away, base, cfg, neg_scale))
+    return Denoiser(PerpNeg(toward, away, base, cfg, neg_scale), unet.checkpoint.vae)
 
 
 @node("DualGuidance", numeric=True)
@@ -87,4 +83,4 @@ def dual_guidance(
     else:
         toward, between = under_prompts(unet, run, positive=positive, middle=middle)
         (away,) = under_prompts(unet_negative, run, negative=negative)
-    return Denoiser(DualGuidance(toward, between, away, cfg, cfg_middle, nested))
+    return Denoiser(DualGuidance(toward, between, away, cfg, cfg_middle, nested), unet.checkpoint.vae)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.config import VAEConfig
     from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
@@ -81,10 +82,21 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
+class Sigmas:
+    """Noise levels to walk along: `values` (steps + 1,), float32 on the CPU; they decrease unless they were turned round."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows."""
+    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
+
+    `vae` sizes the autoencoder whose latents these are: previews go by it.
+    """
 
     function: DenoiserFunction
+    vae: VAEConfig | None = None
 
 
 class FileState(NamedTuple):

@@ -105,11 +105,8 @@ def test_areas_masks_and_a_batch(model, prompts, name):
 @pytest.mark.parametrize(
     ("chosen", "options", "said"),
     [
-        (GUIDANCE["rescale"], {"amont": 0.5}, "did you mean 'amount'"),
         (GUIDANCE["rescale"], {"amount": 7}, "from 0 to 1, found 7"),
         (GUIDANCE["interval"], {"start": 0.9, "end": 0.1}, "start before it ends"),
-        (GUIDANCE["self_attention"], {"scale": "much"}, "expected a number, found 'much'"),
-        (lambda denoiser, *, by=1.0: denoiser, {"bye": 1.0}, "did you mean 'by'"),
         (GUIDANCE["rescale"], {"amount": 0.5}, None),
         (GUIDANCE["rescale"], None, None),
     ],
@@ -120,17 +117,47 @@ def test_what_a_check_says(plugins, chosen, options, said):
     assert said is None or said in messages[0]
 
 
+WORKFLOW = """
+nodegraph: 1
+nodes:
+  model: {use: LoadModel, model: "builtin:tiny"}
+  prompt: {use: TextEncode, text_encoder: $model.text_encoder, text: ""}
+  denoiser: {use: UNetDenoise, unet: $model.unet, positive: $prompt, negative: $prompt}
+  guided: {use: Guidance, denoiser: $denoiser, GUIDANCE}
+"""
+
+
+def check(chosen, folder):
+    return Engine(cache_dir=folder).check(Workflow.parse(WORKFLOW.replace("GUIDANCE", chosen)))
+
+
 @pytest.mark.parametrize(
-    ("choice", "said"), [("guidance: rescal", "Did you mean 'rescale'"), ("guidance: rescale, options: {amount: 2}", "from 0 to 1")]
+    ("chosen", "said"),
+    [
+        ("guidance: rescal", "Did you mean 'rescale'"),
+        ("guidance: rescale, options: {amount: 2}", "from 0 to 1, found 2"),
+        ("guidance: rescale, options: {amont: 1}", "no option 'amont'.*\n?.*Did you mean 'amount'"),
+        ("guidance: PAG, options: {scale: much}", "scale"),
+        ("guidance: interval, options: {start: 0.9, end: 0.1}", "start before it ends"),
+    ],
 )
-def test_a_mistake_is_told_before_a_model_is_looked_for(choice, said, tmp_path):
-    text = "nodegraph: 1\nnodes:\n"
-    text += "  model: {use: LoadModel, model: 'builtin:tiny'}\n"
-    text += "  prompt: {use: TextEncode, text_encoder: $model.text_encoder, text: ''}\n"
-    text += "  denoiser: {use: UNetDenoise, unet: $model.unet, positive: $prompt, negative: $prompt}\n"
-    text += f"  guided: {{use: Guidance, denoiser: $denoiser, {choice}}}\n"
+def test_a_mistake_is_told_before_anything_runs(chosen, said, tmp_path):
     with pytest.raises(WorkflowError, match=said):
-        Engine(cache_dir=tmp_path).check(Workflow.parse(text))
+        check(chosen, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "guidance: PAG, options: {places: output_blocks.3}",
+        "guidance: perturbed_attention, options: {places: [middle_block, output_blocks.3]}",
+        "guidance: interval, options: {sigma_start: 5, sigma_end: 0.3}",
+        "guidance: dynamic_threshold, options: {limit: 3.5}",
+        "guidance: rescale, options: {of: prediction}",
+    ],
+)
+def test_options_of_every_form_are_taken(chosen, tmp_path):
+    assert check(chosen, tmp_path)
 
 
 # --- PerpNeg and DualGuidance

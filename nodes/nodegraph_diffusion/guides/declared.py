@@ -45,12 +45,12 @@ class GuidanceSpec:
 
     def __call__(self, denoiser: GuidedDenoiser, /, **options: Any) -> GuidedDenoiser:
         """The denoiser with the guidance around it. Raises ValueError for options that it does not have, or out of range."""
-        self.check(options)
+        check_options("guidance", self.function, options)
+        self.check_values(options)
         return self.function(denoiser, **options)
 
-    def check(self, options: Mapping[str, object]) -> None:
-        """Raise ValueError unless each of `options` is one that it has, of its type and in its range. Reads no weights."""
-        check_options("guidance", self.function, options)
+    def check_values(self, options: Mapping[str, object]) -> None:
+        """Raise ValueError for options, of the right names and types, that are out of range or do not go together."""
         for option, (low, high) in self.ranges.items():
             value = options.get(option)
             if isinstance(value, int | float) and not low <= value <= high:
@@ -64,6 +64,4 @@ class GuidanceSpec:
         said = {"evaluations of one side more per step": str(self.evaluations)}
         if self.paper:
             said["paper"] = self.paper
-        if self.aliases:
-            said["also known as"] = ", ".join(self.aliases)
         return said
