@@ -29,7 +29,8 @@ from nodegraph_diffusion.guidance import ClassifierFreeGuidance, MaskedDenoiser,
 from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, GradientGuidance, GuidanceSpec, PerpNeg
 from nodegraph_diffusion.regions import noise_level
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from tests.diffusion import small
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
