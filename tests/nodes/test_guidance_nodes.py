@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph import Engine, PluginError, Workflow, WorkflowError
+from nodegraph.plugins import load_plugins
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, PerpNeg
@@ -158,6 +159,35 @@ def test_a_mistake_is_told_before_anything_runs(chosen, said, tmp_path):
 )
 def test_options_of_every_form_are_taken(chosen, tmp_path):
     assert check(chosen, tmp_path)
+
+
+PLUGIN = """
+from nodegraph import hookimpl
+
+
+def guidance_half(SIGNATURE):
+    '''Half of everything.'''
+
+
+@hookimpl
+def register_guidance(register):
+    register("half", guidance_half, paper="Nobody 2020", evaluations=2)
+"""
+
+
+def test_a_plugins_guidance_is_registered_with_what_is_said_of_it(tmp_path):
+    (tmp_path / "half.py").write_text(PLUGIN.replace("SIGNATURE", "denoiser, *, by: float = 0.5"))
+    spec = load_plugins([tmp_path]).registries["guidance"].get("half").value
+    assert spec.said() == {"evaluations of one side more per step": "2", "paper": "Nobody 2020"}
+
+
+def test_a_plugins_guidance_with_another_signature_is_refused(tmp_path):
+    (tmp_path / "half.py").write_text(PLUGIN.replace("SIGNATURE", "denoiser, by"))
+    plugins = load_plugins([tmp_path])
+    with pytest.raises(
+        PluginError, match=r"expected a function guidance\(denoiser, \*\*options\).* found guidance_half\(denoiser, by\)"
+    ):
+        plugins.require_sound()
 
 
 # --- PerpNeg and DualGuidance
