@@ -24,8 +24,8 @@ def guidance_interval(
 
     Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval": where sigma_end < sigma <= sigma_start. `start` and
     `end` say the same as parts of the sampling, by timesteps: 0 is all noise, 1 is none; the defaults are near the paper's
-    0.28 < sigma <= 5.42 for Stable Diffusion XL. Other guidance that it is put around is left out with it. Raises ValueError
-    where the interval is empty.
+    0.28 < sigma <= 5.42 for Stable Diffusion XL. Other guidance that it is put around is left out with it, and samplers of the
+    CFG++ kind step along the positive side there. Raises ValueError where the interval is empty.
     """
     from nodegraph_diffusion.regions import noise_level
 
