@@ -39,7 +39,8 @@ class UNetConfig:
     `transformer_depth` says how many transformer blocks stand behind each residual block of a level (0: none), `middle_depth`
     how many stand in the middle. Heads are told by their number or by their width, one of the two. `linear_projection`: the
     transformers are entered through linear layers, not convolutions. `added_dim` is the width of the vector conditioning of
-    Stable Diffusion XL and its refiner (None: there is none). Raises ValueError where they cannot be built.
+    Stable Diffusion XL and its refiner (None: there is none), `guidance_dim` that of the guidance scale which a network that was
+    distilled with guidance is told of (None: it is not told). Raises ValueError where they cannot be built.
     """
 
     in_channels: int = 4
@@ -55,6 +56,7 @@ class UNetConfig:
     linear_projection: bool = False
     norm_groups: int = 32
     added_dim: int | None = None
+    guidance_dim: int | None = None
 
     def __post_init__(self) -> None:
         _check_positive(self, may_be_zero=("transformer_depth", "middle_depth"))

@@ -31,16 +31,24 @@ def unet_denoise(
 ) -> Denoiser:
     """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022).
 
-    Each may be several that are combined: what the network sees under them is averaged.
+    Each may be several that are combined: what the network sees under them is averaged. A network that was distilled with
+    guidance, as LCM's is, is told of `cfg` and computes under the positive prompt alone.
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
-    toward, away = under_prompts(unet, run, positive=positive, negative=negative)
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), unet.checkpoint.vae)
+    checkpoint = unet.checkpoint
+    toward, away = under_prompts(unet, run, cfg - 1, positive=positive, negative=negative)  # w: both write guidance as 1 + w
+    if checkpoint.unet.guidance_dim is None:
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
+    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
+    return Denoiser(toward, checkpoint.vae)
 
 
-def under_prompts(unet: UNetModel, run: Run, **sides: Conditioning) -> list[UNetDenoiser]:
-    """The UNet under the prompts of each side. Raises ValueError for prompts of another model, named by their side."""
+def under_prompts(unet: UNetModel, run: Run, guidance: float = 0.0, /, **sides: Conditioning) -> list[UNetDenoiser]:
+    """The UNet under the prompts of each side; one that was distilled with guidance is told of `guidance`, the paper's w.
+
+    Raises ValueError for prompts of another model, named by their side.
+    """
     from nodegraph_diffusion.denoiser import UNetDenoiser
 
     checkpoint = unet.checkpoint
@@ -50,7 +58,15 @@ def under_prompts(unet: UNetModel, run: Run, **sides: Conditioning) -> list[UNet
     network, concat = unet.load(run), beside(unet)
     controls = [control.load(run) for control in unet.controls]
     return [
-        UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
+        UNetDenoiser(
+            network,
+            checkpoint.schedule,
+            side.prompts,
+            concat=concat,
+            controls=controls,
+            cell=checkpoint.vae.factor,
+            guidance=guidance,
+        )
         for side in sides.values()
     ]
 
