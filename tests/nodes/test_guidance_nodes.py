@@ -42,6 +42,15 @@ def sides(model, prompts, run):
     return [UNetDenoiser(network, schedule, one.prompts) for one in prompts]
 
 
+def variant(model, **changes):
+    """A UNet of another config, of the small model's schedule and autoencoder."""
+    config = dataclasses.replace(small_model.UNET, **changes)
+    network = UNet(config).eval().requires_grad_(False)
+    synthetic.fill(network)
+    parts = SimpleNamespace(unet=config, vae=model.unet.checkpoint.vae, schedule=model.unet.checkpoint.schedule)
+    return UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+
+
 # --- Guidance
 
 
@@ -207,12 +216,8 @@ def test_dual_guidance_is_the_librarys(model, prompts, run, nested):
 
 def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
     """Three evaluations: of instruction and picture, of the picture alone, and of neither."""
-    config = dataclasses.replace(small_model.UNET, in_channels=8)
-    network = UNet(config).eval().requires_grad_(False)
-    synthetic.fill(network)
-    checkpoint = model.unet.checkpoint
-    parts = SimpleNamespace(unet=config, vae=checkpoint.vae, schedule=checkpoint.schedule)
-    unet = UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+    unet = variant(model, in_channels=8)
+    network, checkpoint = unet.load(run), unet.checkpoint
     picture = Latent(X[:1] + 1, (48, 64))
     told = apply_pix2pix(unet, picture)
     positive, empty = prompts[0], prompts[2]
@@ -226,6 +231,22 @@ def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
     torch.testing.assert_close(ours, neither + 1.5 * (alone - neither) + 7.5 * (both - alone), rtol=1e-3, atol=1e-3)
     wrong = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
     assert not torch.allclose(ours, wrong, atol=1e-2)
+
+
+def test_a_network_that_was_distilled_with_guidance(model, prompts, run):
+    """It is told of the scale, sees one prompt at a time, and is guided as any other."""
+    unet = variant(model, guidance_dim=16)
+    network, schedule = unet.load(run), unet.checkpoint.schedule
+    told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
+    plain = told.function(X, SIGMA)
+    assert torch.equal(plain, UNetDenoiser(network, schedule, prompts[0].prompts, guidance=2.0)(X, SIGMA))
+    for name in ("perturbed_attention", "self_attention"):
+        guided = guidance(told, name).function(X, SIGMA)
+        assert guided.isfinite().all()
+        assert not torch.allclose(guided, plain)
+    torch.testing.assert_close(guidance(told, "rescale").function(X, SIGMA), plain)
+    unguided = [UNetDenoiser(network, schedule, one.prompts, guidance=0.0) for one in prompts]
+    assert torch.equal(perp_neg(unet, *prompts, cfg=3.0, run=run).function(X, SIGMA), PerpNeg(*unguided, 3.0)(X, SIGMA))
 
 
 @pytest.mark.parametrize("node", [perp_neg, dual_guidance])
