@@ -16,10 +16,11 @@ _OTHER_FAMILY = "It was made for another family of models; give the family's own
 
 
 def read_inversion(path: Path, widths: Sequence[int]) -> tuple[Tensor | None, ...]:
-    """The vectors (n, width) in the safetensors file at `path` for text encoders of these widths, float32.
+    """The vectors (n, width) in the file at `path` for text encoders of these widths, float32.
 
     None for an encoder that the file has none for. A file holds `emb_params`, or `clip_l` and `clip_g`, or one tensor under the
-    word that it stands for. Raises CheckpointError for other files, and where no encoder has the width of its vectors.
+    word that it stands for, or under `*`. Raises CheckpointError for other files, and where no encoder has the width of its
+    vectors.
     """
     tensors = read_header(path)
     names = [name for name in (*_PAIR, "emb_params") if name in tensors] or list(tensors)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from nodegraph import File, Help, Range, Reads, Resource, Run, node
+from nodegraph import Help, Range, Reads, Resource, Run, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
+from nodegraph_diffusion.checkpoint.header import read_header
 from nodegraph_diffusion.lora.file import LoraFile, read_lora
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
@@ -36,13 +37,21 @@ def find_lora(text: str, base: Path) -> Resource:
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
 
+def find_tensors(text: str, base: Path) -> Resource:
+    """The file of tensors that `text` names. Reads its header only. Raises ValueError for anything else."""
+    path = under(base, text)
+    try:
+        read_header(path)
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    return Resource(path, {"file": path})
+
+
 @node("LoadLora")
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[
-        LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: .safetensors, or the folder of PEFT or diffusers")
-    ],
+    file: Annotated[LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: a file, or the folder of PEFT or diffusers")],
     strength_unet: Annotated[Strength, Help("how much the change of the UNet counts; 0 is none")] = 1.0,
     strength_text: Annotated[Strength, Help("how much that of the text encoders counts")] = 1.0,
     run: Run = Run(),
@@ -75,7 +84,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a textual inversion, as .safetensors")],
+    file: Annotated[Path, Reads(find_tensors), Help("a textual inversion")],
     word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
@@ -101,7 +110,7 @@ def find_control(text: str, base: Path) -> Resource:
 
 @node("LoadControlNet")
 def load_control_net(
-    file: Annotated[ControlFile, Reads(find_control), Help("a .safetensors file or a diffusers folder")],
+    file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""

@@ -57,7 +57,11 @@ class Model(NamedTuple):
 @node("LoadModel")
 def load_model(
     model: Annotated[
-        Checkpoint, Reads(find_model), Help("builtin:tiny, a .safetensors file, a diffusers folder, or hf://organisation/name")
+        Checkpoint,
+        Reads(find_model),
+        Help(
+            "builtin:tiny, a file (.safetensors, or .ckpt where pickles are allowed), a diffusers folder, or hf://organisation/name"
+        ),
     ],
     prediction: Annotated[
         Literal["auto", "eps", "v"], Help("what the network was trained to predict, where its files do not say so")

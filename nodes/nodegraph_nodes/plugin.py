@@ -122,9 +122,10 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import models
+    from nodegraph_nodes.commands import convert, models
 
     cli.add_command(models)
+    cli.add_command(convert)
 
 
 @hookimpl

@@ -190,8 +190,9 @@ def test_a_part_alone_is_named(copy):
 
 def test_pickled_weights_are_refused(copy):
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(CheckpointError, match=r"found diffusion_pytorch_model\.bin\. Pickles"):
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bin: .* found a PyTorch pickle .*ALLOW_PICKLES=1"):
         detect(copy)
 
 
@@ -205,7 +206,7 @@ def test_pickled_weights_are_refused(copy):
         ("unet/config.json", {"attention_head_dim": [5, 10, 20, 20]}, "attention_head_dim is [5, 10, 20, 20]"),
         ("unet/config.json", {"addition_embed_type": "image"}, "addition_embed_type is 'image'"),
         ("unet/config.json", {"block_out_channels": [32, 48]}, "[32, 48] are no multiples of the first"),
-        ("unet/config.json", {"block_out_channels": None}, "NoneType"),
+        ("unet/config.json", {"block_out_channels": None}, "block_out_channels is None, not the width of each level"),
         ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is none of"),
         ("unet/config.json", {"in_channels": 10}, "one with 10 in and 4 out"),
         ("unet/config.json", {"cross_attention_dim": 64}, "1 of 128"),

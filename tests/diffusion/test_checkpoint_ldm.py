@@ -28,11 +28,13 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
 from nodegraph_diffusion.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.unet import UNet
 from tests import synthetic
 from tests.diffusion import small
+from tests.diffusion.pickles import FORMS
 from tests.diffusion.test_unet import PUBLISHED
 
 State = dict[str, Tensor]
@@ -283,13 +285,17 @@ def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
 
 
 @pytest.mark.slow
-def test_loading_needs_the_network_and_one_tensor(tmp_path):
+@pytest.mark.parametrize("form", [None, *FORMS])
+def test_loading_needs_the_network_and_one_tensor(tmp_path, form, monkeypatch):
     pytest.importorskip("resource")
     with torch.device("meta"):
         big = UNet(dataclasses.replace(small.UNET, model_channels=160)).state_dict()
     unet = {f"model.diffusion_model.{key}": torch.zeros(value.shape, dtype=torch.float16) for key, value in big.items()}
     rest = {key: value for key, value in whole().items() if not key.startswith("model.diffusion_model.")}
-    file = save(tmp_path, rest | unet)
+    file = tmp_path / "model.ckpt" if form is not None else save(tmp_path, rest | unet)
+    if form is not None:
+        torch.save({"state_dict": rest | unet}, file, **form)
+        monkeypatch.setenv(PICKLES_VARIABLE, "1")
     code = """
 import resource, sys, torch
 from nodegraph_diffusion.checkpoint import detect, load_unet, load_vae

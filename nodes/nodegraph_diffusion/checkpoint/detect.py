@@ -12,7 +12,7 @@ from nodegraph_diffusion.checkpoint.model import Checkpoint
 
 
 def detect(path: str | Path) -> Checkpoint:
-    """The checkpoint at `path`: an LDM .safetensors file or a diffusers folder.
+    """The checkpoint at `path`: a file in the LDM layout or a diffusers folder.
 
     Reads headers only, and imports no torch. Raises CheckpointError for anything that is not a whole, undamaged model
     of a supported kind. Names and shapes of all tensors are checked by `verify`, and when a part is loaded.

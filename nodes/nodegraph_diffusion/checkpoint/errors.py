@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+DOWNLOAD_AGAIN = "Download or copy the file again."
+NOT_A_CHECKPOINT = "Give a .safetensors file or a diffusers folder."
+
 
 class CheckpointError(Exception):
     """A file or folder that is no checkpoint, a damaged one, or one of a kind that is not supported."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -25,9 +26,13 @@ WEIGHTS: dict[Part, str] = {
     "text_encoder": "model.safetensors",
     "text_encoder_2": "model.safetensors",
 }
+PICKLED = {"diffusion_pytorch_model.safetensors": "diffusion_pytorch_model.bin", "model.safetensors": "pytorch_model.bin"}
+"""What the files of weights were called when they were pickles."""
+
 _TOKENIZERS: dict[Part, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 _OTHER_FOLDER = "Give the folder of a whole Stable Diffusion model, as `save_pretrained` of diffusers writes it."
 _MAX_CONFIG_BYTES = 10_000_000
+_LARGEST_SIDE = 4096  # latent cells
 
 
 def detect_folder(path: Path) -> Checkpoint:
@@ -35,10 +40,11 @@ def detect_folder(path: Path) -> Checkpoint:
     index_file = path / "model_index.json"
     if not index_file.is_file():
         part = path / "config.json"
-        found = f"a single part ({_read_json(part).get('_class_name', 'unknown')})" if part.is_file() else "none"
+        found = f"a single part ({read_json(part).get('_class_name', 'unknown')})" if part.is_file() else "none"
         raise CheckpointError(path, expected="a folder with model_index.json", found=found, hint=_OTHER_FOLDER)
-    index = _read_json(index_file)
+    index = read_json(index_file)
     parts = _parts(path, index)
+    class_name = str(index.get("_class_name")).encode("unicode_escape").decode()  # for a terminal
 
     configs = {part: path / part / "config.json" for part in parts}
     scheduler = path / "scheduler" / "scheduler_config.json"
@@ -62,11 +68,11 @@ def detect_folder(path: Path) -> Checkpoint:
         vae=vae,
         texts=texts,
         schedule=_read_config(scheduler, read_scheduler),
-        sample_size=_read_config(configs["unet"], lambda config: int(config.get("sample_size") or 64)) * vae.factor,
+        sample_size=_read_config(configs["unet"], _sample_size) * vae.factor,
         tokenizers=tuple(folders),
         weights=weights,
         files=tuple(files),
-        reason=f"{NAMES[kind]}, as model_index.json ({index.get('_class_name')}) and the configs say",
+        reason=f"{NAMES[kind]}, as model_index.json ({class_name}) and the configs say",
     )
 
 
@@ -88,27 +94,29 @@ def _parts(path: Path, index: Json) -> list[Part]:
 def _weights(path: Path, part: Part) -> tuple[Path, ...]:
     """The part's weights, in one file or in shards: the standard ones, else the half-precision variant."""
     standard = path / part / WEIGHTS[part]
-    for file in (standard, standard.with_suffix(".fp16.safetensors")):
-        if file.is_file():
-            return (file,)
-        for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
-            if index.is_file():
-                return _shards(index)
+    pickled = standard.with_name(PICKLED[WEIGHTS[part]])
+    for whole in (standard, pickled):
+        for file in (whole, whole.with_suffix(f".fp16{whole.suffix}")):
+            if file.is_file():
+                return (file,)
+            for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
+                if index.is_file():
+                    return _shards(index)
     others = sorted(file.name for file in standard.parent.glob("*model*")) if standard.parent.is_dir() else []
-    hint = "Pickles (.bin) are never opened: save it again with safe_serialization=True." if others else _OTHER_FOLDER
     found = ", ".join(others) or "no weights"
-    raise CheckpointError(path, expected=f"{part}/{standard.name} (or .fp16)", found=found, hint=hint)
+    expected = f"{part}/{standard.name} (or .fp16, or {pickled.name})"
+    raise CheckpointError(path, expected=expected, found=found, hint=_OTHER_FOLDER)
 
 
 def _variant_index(file: Path) -> Path:
     """Where diffusers puts the index of a variant's shards: the variant behind the word index."""
-    name = file.name.replace(".fp16.safetensors", ".safetensors.index.fp16.json")
+    name = file.name.replace(f".fp16{file.suffix}", f"{file.suffix}.index.fp16.json")
     return file.with_name(name if name != file.name else f"{file.name}.index.json")
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
     """The files that an index names. Raises CheckpointError where one is not there, or is no name in the same folder."""
-    listed = _read_json(index).get("weight_map")
+    listed = read_json(index).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     missing = [name for name in names if "/" in name or "\\" in name or not (index.parent / name).is_file()]
     if missing or not names:
@@ -120,17 +128,20 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 def _read_config(file: Path, read: Callable[[Json], T]) -> T:
     try:
-        return read(_read_json(file))
-    except (ValueError, KeyError, TypeError) as error:
+        return read(read_json(file))
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else str(error)
         hint = "Only the networks of Stable Diffusion 1, 2 and XL are supported."
         raise CheckpointError(file, expected="a config of Stable Diffusion", found=found, hint=hint) from error
 
 
-def _read_json(file: Path) -> Json:
+def read_json(file: Path) -> Json:
+    """The JSON object in the config at `file`. Raises CheckpointError for anything else, NaN and infinities included."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise CheckpointError(file, expected="a config", found="something that is no file", hint=_OTHER_FOLDER)
         with file.open("rb") as stream:
-            content = json.loads(stream.read(_MAX_CONFIG_BYTES))
+            content = json.loads(stream.read(_MAX_CONFIG_BYTES), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise CheckpointError(file, expected="a config", found="no file", hint=_OTHER_FOLDER) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -140,3 +151,19 @@ def _read_json(file: Path) -> Json:
         hint = "Download or copy the file again."
         raise CheckpointError(file, expected="a JSON object", found=type(content).__name__, hint=hint)
     return content
+
+
+def _sample_size(config: Json) -> int:
+    """The native side in latent cells."""
+    side = config.get("sample_size") or 64
+    if type(side) is not int or not 1 <= side <= _LARGEST_SIDE:
+        raise ValueError(f"sample_size is {side!r}, not 1 to {_LARGEST_SIDE}")
+    return side
+
+
+def _finite(text: str) -> float:
+    """The number that JSON says, unless it is NaN or infinite, in words or by its size."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text}, which is no number")
+    return number

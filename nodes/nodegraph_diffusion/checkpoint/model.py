@@ -29,7 +29,7 @@ class Checkpoint:
     """A published model on disk: where its parts lie and how they are sized.
 
     `texts` are its text encoders, `tokenizers` their tokenizers' folders (None: the standard CLIP vocabulary), `sample_size` the
-    native side in pixels. `weights` gives the safetensors files of each part, the text encoders' in the order of `texts`;
+    native side in pixels. `weights` gives the files of each part, the text encoders' in the order of `texts`;
     `files` every file that its outputs depend on, in a fixed order. `reason` says in a line what it was taken for, and why.
     """
 
