@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
+from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
     conditioning,
+    guidance,
     hookspecs,
     image,
     latent,
@@ -63,6 +65,9 @@ NODES = (
     concat.apply_inpaint,
     concat.apply_pix2pix,
     sampling.unet_denoise,
+    guidance.guidance,
+    guidance.perp_neg,
+    guidance.dual_guidance,
     sampling.sampler,
     sigmas.schedule,
     sigmas.sigmas,
@@ -95,6 +100,8 @@ def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) ->
         return SamplerSpec(value, **declared)
     if kind == "schedules" and not isinstance(value, ScheduleSpec):
         return ScheduleSpec(value, **declared)
+    if kind == "guidance" and not isinstance(value, GuidanceSpec):
+        return GuidanceSpec(value, **declared)
     return None
 
 
@@ -108,6 +115,12 @@ def register_samplers(register: Callable[..., None]) -> None:
 def register_schedules(register: Callable[..., None]) -> None:
     for name, schedule in SCHEDULES.items():
         register(name, schedule)
+
+
+@hookimpl
+def register_guidance(register: Callable[..., None]) -> None:
+    for name, spec in GUIDANCE.items():
+        register(name, spec)
 
 
 @hookimpl
