@@ -38,7 +38,7 @@ def denoiser(model, prompts):
 
 
 def sides(model, prompts, run):
-    network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
+    network, schedule = model.unet.load(run), model.unet.part.schedule
     return [UNetDenoiser(network, schedule, one.prompts) for one in prompts]
 
 
@@ -47,8 +47,8 @@ def variant(model, **changes):
     config = dataclasses.replace(small_model.UNET, **changes)
     network = UNet(config).eval().requires_grad_(False)
     synthetic.fill(network)
-    parts = SimpleNamespace(unet=config, vae=model.unet.checkpoint.vae, schedule=model.unet.checkpoint.schedule)
-    return UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+    part = dataclasses.replace(model.unet.part, config=config)
+    return UNetModel(SimpleNamespace(part=part, resident=lambda *asked: network))
 
 
 # --- Guidance
@@ -217,16 +217,16 @@ def test_dual_guidance_is_the_librarys(model, prompts, run, nested):
 def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
     """Three evaluations: of instruction and picture, of the picture alone, and of neither."""
     unet = variant(model, in_channels=8)
-    network, checkpoint = unet.load(run), unet.checkpoint
+    network, part = unet.load(run), unet.part
     picture = Latent(X[:1] + 1, (48, 64))
     told = apply_pix2pix(unet, picture)
     positive, empty = prompts[0], prompts[2]
     ours = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, unet_negative=unet, run=run).function(X, SIGMA)
 
     def seen(prompt, channels):
-        return UNetDenoiser(network, checkpoint.schedule, prompt.prompts, concat=channels)(X, SIGMA)
+        return UNetDenoiser(network, part.schedule, prompt.prompts, concat=channels)(X, SIGMA)
 
-    beside = picture.samples / checkpoint.vae.scaling_factor
+    beside = picture.samples / part.latent.scaling_factor
     both, alone, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
     torch.testing.assert_close(ours, neither + 1.5 * (alone - neither) + 7.5 * (both - alone), rtol=1e-3, atol=1e-3)
     wrong = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
@@ -236,7 +236,7 @@ def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
 def test_a_network_that_was_distilled_with_guidance(model, prompts, run):
     """It is told of the scale, sees one prompt at a time, and is guided as any other."""
     unet = variant(model, guidance_dim=16)
-    network, schedule = unet.load(run), unet.checkpoint.schedule
+    network, schedule = unet.load(run), unet.part.schedule
     told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
     plain = told.function(X, SIGMA)
     assert torch.equal(plain, UNetDenoiser(network, schedule, prompts[0].prompts, guidance=2.0)(X, SIGMA))
