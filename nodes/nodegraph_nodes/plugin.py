@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.schedule import SCHEDULES
 from nodegraph_nodes import (
     adapters,
@@ -19,6 +20,7 @@ from nodegraph_nodes import (
     load,
     mask,
     numerics,
+    previews,
     residency,
     sampling,
     text,
@@ -77,6 +79,13 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
     for kind, codec in CODECS.items():
         register(kind, codec)
+
+
+@hookimpl
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    if kind == "samplers" and not isinstance(value, SamplerSpec):
+        return SamplerSpec(value, **declared)
+    return None
 
 
 @hookimpl
@@ -141,3 +150,8 @@ def memory_budget(place: str) -> int | None:
 @hookimpl
 def moved(value: Any, place: str) -> Any:
     return residency.moved(value, place)
+
+
+@hookimpl
+def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any]:
+    return previews.load_preview_decoder(path)

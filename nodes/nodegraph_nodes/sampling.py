@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nodegraph import Choice, Help, Range, Run, node
+from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.concat import beside
 from nodegraph_nodes.mask import covering
+from nodegraph_nodes.previews import LatentPreview
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def unet_denoise(
         UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
         for side in (positive, negative)
     )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+    return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -67,18 +68,7 @@ def _steps_fit(**given: Any) -> Iterable[str]:
         yield f"start_step {start} lies behind the last step, {last}"
 
 
-def _sampler_fits(**given: Any) -> Iterable[str]:
-    from nodegraph_diffusion.sampling import check_options
-
-    yield from _steps_fit(**given)
-    if callable(given.get("sampler")) and isinstance(given.get("options"), dict):
-        try:
-            check_options("sampler", given["sampler"], given["options"])
-        except ValueError as error:
-            yield str(error)
-
-
-@node("Sampler", numeric=True, check=_sampler_fits)
+@node("Sampler", numeric=True, check=_steps_fit)
 def sampler(
     denoiser: Denoiser,
     latent: Latent,
@@ -90,8 +80,12 @@ def sampler(
     start_step: Annotated[int, Range(0, 10_000), Help("skip the steps before it")] = 0,
     end_step: Annotated[int | None, Range(0, 10_000), Help("stop there, leaving noise for another sampler")] = None,
     strength: Annotated[float, Range(0, 1), Help("1 forgets what the latent shows, 0 keeps it")] = 1.0,
+    soft_mask: Annotated[
+        Literal["blend", "differential"], Help("greys: mixed at every step, or kept for a part of the steps")
+    ] = "blend",
     step_noise: Annotated[Literal["fresh", "comfyui"], Help("comfyui: draw as ComfyUI 0.3.64 does")] = "fresh",
-    options: Annotated[dict[str, Any] | None, Help("of the sampler: 'nodegraph samplers NAME' lists them")] = None,
+    options: Annotated[dict[str, Any] | None, OptionsOf("sampler"), Help("'nodegraph samplers NAME' lists them")] = None,
+    schedule_options: Annotated[dict[str, Any] | None, OptionsOf("schedule"), Help("'nodegraph schedules NAME' lists them")] = None,
     run: Run = Run(),
 ) -> Latent:
     """Denoise a latent: it is noised to the first noise level of the schedule, and walked down it by the sampler.
@@ -107,7 +101,8 @@ def sampler(
     function = denoiser.function
     walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
-    sigmas = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step)
+    discard = getattr(walk, "discard_penultimate", False)
+    sigmas = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step, schedule_options, discard)
     total = len(sigmas) - 1
     samples = sample(
         function,
@@ -116,9 +111,10 @@ def sampler(
         walk,
         sigmas,
         mask=None if mask is None else covering(mask, latent, run).to(run.device),
+        soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.config import VAEConfig
     from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
@@ -82,9 +83,13 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows."""
+    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
+
+    `vae` sizes the autoencoder whose latents these are: previews go by it.
+    """
 
     function: DenoiserFunction
+    vae: VAEConfig | None = None
 
 
 class FileState(NamedTuple):

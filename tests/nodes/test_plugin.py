@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 
+from nodegraph import PluginError
+from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import SCHEDULES
@@ -54,8 +56,10 @@ NODES = {
             "start_step",
             "end_step",
             "strength",
+            "soft_mask",
             "step_noise",
             "options",
+            "schedule_options",
         },
         {"output": Latent},
     ),
@@ -91,6 +95,39 @@ def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(p
         if port.choice is not None:
             assert port.default in plugins.registries[port.choice.registry]
     assert sampler.input("latent").default is MISSING
+
+
+NAMED = """
+from nodegraph import hookimpl
+
+def sample_mine(denoise, x, sigmas, *, noise, on_step{more}):
+    return x
+
+@hookimpl
+def register_samplers(register):
+    register("mine", sample_mine{declared})
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "declared", "said"),
+    [
+        ("", ", order=2", None),
+        (", strength", "", r"samplers 'mine': expected a function sampler\(denoise, x, sigmas, \*, noise, on_step, \*\*options\)"),
+        ("", ", nois='brownian'", "unexpected keyword argument 'nois'"),
+        ("", ", noise='pink'", "expected noise 'independent' or 'brownian', found 'pink'"),
+        ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
+    ],
+)
+def test_a_sampler_that_cannot_be_one_is_refused_where_it_is_registered(tmp_path, more, declared, said):
+    (tmp_path / "mine.py").write_text(NAMED.format(more=more, declared=declared))
+    plugins = load_plugins([tmp_path])
+    if said is None:
+        plugins.require_sound()
+        assert plugins.registries["samplers"].get("mine").value.order == 2
+        return
+    with pytest.raises(PluginError, match=said):
+        plugins.require_sound()
 
 
 def test_values_are_stored_and_loaded_models_are_not(plugins):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.noise import StepNoise, step_noise_source
+from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
 if TYPE_CHECKING:
@@ -128,7 +128,10 @@ def sample(
     with torch.no_grad():
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
         if mask is not None:
-            denoiser = MaskedDenoiser(denoiser, latent, noise, mask, sigmas if soft_mask == "differential" else None)
+            known = noise
+            if spec.other_mask_noise and step_noise == "comfyui":
+                known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
+            denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
         return sampler(
             guided(denoiser),
             x,
