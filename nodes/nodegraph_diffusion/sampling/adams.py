@@ -46,8 +46,8 @@ def sample_ipndm_v(
 ) -> Tensor:
     """`ipndm` for steps of varying length, with the weights as they were published (Zhou et al. 2024, the code of AMED-Solver).
 
-    They are those of `lms`, but for a bracket in what the second difference counts and a ratio in the third, which were misplaced
-    there and in ComfyUI: the same where all steps are of one length.
+    They are not quite those of `lms`, which this is up to second order: from the third on, a bracket, a sign and a ratio went wrong
+    in that code, and ComfyUI's is the same. It converges none the less, a little more slowly.
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate.
     Raises ValueError unless `max_order` is between 1 and 4.
     """
@@ -123,7 +123,7 @@ def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float
     if len(before) > 2:
         h3 = before[2]
         b = h1 * (h1 + h2) / (h2 * (h2 + h3))
-        third = (1 - h / (3 * (h + h1))) / 2 + (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))
+        third = (1 - h / (3 * (h + h1))) / 2 + (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))  # rightly the difference
         third *= h * (h + h1) * (h + h1 + h2) / (h1 * (h1 + h2) * (h1 + h2 + h3))
         weights[0] += third
         weights[1] -= (1 + a + b) * third
