@@ -116,9 +116,7 @@ def check_declared(sampler: Sampler) -> None:
     if spec.evaluations_per_step is not None:
         most = 6 * spec.evaluations_per_step
         calls = len(denoise.levels)
-        least = (
-            most - 2 * spec.evaluations_per_step
-        )  # first and last steps may be of lower order; the first may take a call more
+        least = most - 2 * spec.evaluations_per_step  # first and last steps may be of lower order; the first may take a call more
         _require(least < calls <= most + 1, f"at most {most} calls of denoise in 6 steps, as declared", f"{calls}")
 
 
