@@ -1,7 +1,7 @@
 """The multistep samplers take the steps of diffusers' schedulers, which are given our noise levels in place of their own.
 
-Where conventions differ: diffusers extrapolates the last step of iPNDM, to noise level 0, where ours ends at the estimate, as that of
-ComfyUI does; its UniPC takes level 0 itself, where ours takes 0.001; its PNDM scheduler takes the first step in two calls.
+Where conventions differ: diffusers extrapolates the last step of iPNDM, to noise level 0, where ours ends at the estimate, as
+ComfyUI's does; its UniPC takes level 0 itself, where ours takes 0.001; its PNDM scheduler takes the first step in two calls.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from nodegraph_diffusion.sampling.multistep import adams_weights, require_order
 if TYPE_CHECKING:
     from torch import Tensor
 
-# what the slopes count, newest first, where all steps are of one length (Liu et al. 2022, Eq. 12; Zhang & Chen 2022, Table 1)
+# what the slopes count, newest first, where all steps are of one length (Liu et al. 2022, Eq. 12)
 _EQUAL_STEPS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
@@ -30,8 +30,7 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSourc
 
 
 def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4) -> Tensor:
-    """Improved PNDM (Zhang & Chen 2022, "Fast Sampling of Diffusion Models with Exponential Integrator", Sec. 3): the
-    Adams-Bashforth weights of steps that are equally long, whatever the schedule.
+    """Improved PNDM (Zhang & Chen 2022): the Adams-Bashforth weights of steps that are equally long, whatever the schedule.
 
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate. As the
     steps in sigma seldom are of one length, no more than second order is had; `ipndm_v` and `lms` heed the length.
@@ -44,7 +43,7 @@ def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
 def sample_ipndm_v(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
 ) -> Tensor:
-    """`ipndm` for steps of varying length, with the weights as they were published (Zhou et al. 2024, the code of AMED-Solver).
+    """`ipndm` for steps of varying length, with the weights as they were published (Zhou et al. 2023, the code of AMED-Solver).
 
     They are not quite those of `lms`, which this is up to second order: from the third on, a bracket, a sign and a ratio went wrong
     in that code, and ComfyUI's is the same. It converges none the less, a little more slowly.
@@ -61,7 +60,7 @@ def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
     It is `ipndm` but for two things: the first step is one of the paper's improved Euler kind, which calls `denoise` a second
     time, where it lands (Rombach et al. 2022, the released PLMS sampler; the paper begins with Runge-Kutta steps); and the
     step to noise level 0 is extrapolated as the others are. One call of `denoise` in every other step.
-    The paper's transfer of Eq. 11 is a step along dx/dsigma: see `ddim`.
+    The paper's transfer, Eq. 9, is a step along dx/dsigma: see `ddim`.
     """
     slopes: list[Tensor] = []
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):

@@ -33,7 +33,7 @@ def estimates(denoise: Any, cfg_pp: bool) -> Callable[[Tensor, float], tuple[Ten
 def sample_euler_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Euler's method with CFG++ (Chung et al. 2024, Alg. 2): the guided estimate, with the noise that the negative side alone sees.
 
-    The cfg of the denoiser is the paper's lambda, for which 1 or less is enough: 0.6 is as strong as a cfg of 7 elsewhere. Where
+    The cfg of the denoiser is the paper's lambda, for which 1 or less is enough: 0.6 is about as strong as 7.5 elsewhere. Where
     both sides see the same this is `euler`.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):

@@ -26,7 +26,7 @@ def sample_deis(
     max_order: int = 3,
     deis_mode: Literal["tab", "rhoab"] = "tab",
 ) -> Tensor:
-    """DEIS by Adams-Bashforth (Zhang & Chen 2022, Eq. 13 to 15): the noise that is predicted is a polynomial through the last few.
+    """DEIS (Zhang & Chen 2022, tAB- and rhoAB-DEIS): the predicted noise is taken for a polynomial through the last few.
 
     A polynomial in time with `tab`, the time of the variance-preserving process as Karras et al. 2022 (Table 1) write it, between
     the levels 0.002 and 80; in sigma with `rhoab`, which makes this `lms`. The integrals are exact, where ComfyUI sums 10000 terms.

@@ -26,13 +26,16 @@ def sample_dpm_2(
     on_step: OnStep,
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
-    s_tmax: float = math.inf,
+    s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
     """k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma (after DPM-Solver-2): second order.
 
-    Two calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's. With `s_churn` above 0
-    it draws noise: see `Churn`, which says what the other options are.
+    Two calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
+
+    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
+    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
+    ValueError where one of them is negative.
     """
     churn = Churn("dpm_2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):

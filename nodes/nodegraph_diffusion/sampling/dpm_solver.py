@@ -114,7 +114,7 @@ def first_middle(denoise: Denoise, x: Tensor, slope: Tensor, sigma: float, h: fl
 
 
 def second_order(x: Tensor, slope: Tensor, slope_1: Tensor, sigma: float, h: float, r1: float) -> Tensor:
-    """DPM-Solver-2, from the slopes at the start and at `r1` (Alg. 4)."""
+    """DPM-Solver-2, from the slopes at the start and at `r1` (Alg. 1, where it is 1/2)."""
     scale = sigma * math.exp(-h) * math.expm1(h)
     return x - slope * scale - (slope_1 - slope) * (scale / (2 * r1))
 

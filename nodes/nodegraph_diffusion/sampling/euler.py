@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,12 +22,14 @@ def sample_euler(
     on_step: OnStep,
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
-    s_tmax: float = math.inf,
+    s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
     """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2 without its correction): first order.
 
-    With `s_churn` above 0 it draws noise: see `Churn`, which says what the other options are.
+    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
+    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
+    ValueError where one of them is negative.
     """
     churn = Churn("euler", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):

@@ -19,9 +19,9 @@ PAPER = "Permenter & Yuan 2024, arXiv:2306.04848"
 def sample_gradient_estimation(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
-    """Gradient estimation (Permenter & Yuan 2024, "Interpreting and Improving Diffusion Models from an Optimization
-    Perspective", Alg. 2): Euler's step along `ge_gamma` of this slope and 1 - `ge_gamma` of the last one.
+    """Euler's step along `ge_gamma` of this slope and 1 - `ge_gamma` of the last one (Permenter & Yuan 2024).
 
+    "Interpreting and Improving Diffusion Models from an Optimization Perspective": the two estimate the gradient of the distance.
     One call of `denoise` a step. The first step, and one to noise level 0, are Euler's; `ge_gamma` 1 is `euler`.
     """
     return _walk(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,13 +22,16 @@ def sample_heun(
     on_step: OnStep,
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
-    s_tmax: float = math.inf,
+    s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
     """Heun's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2): second order.
 
-    Two calls of `denoise` a step, but one for a step to noise level 0, where the slope at the end is not defined. With `s_churn`
-    above 0 it draws noise: see `Churn`, which says what the other options are.
+    Two calls of `denoise` a step, but one for a step to noise level 0, where the slope at the end is not defined.
+
+    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
+    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
+    ValueError where one of them is negative.
     """
     churn = Churn("heun", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -59,15 +61,18 @@ def sample_heunpp2(
     on_step: OnStep,
     s_churn: float = 0.0,
     s_tmin: float = 0.0,
-    s_tmax: float = math.inf,
+    s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
     """Heun++: the slopes here and one and two steps on, each weighted by its noise level (ComfyUI's `heunpp2`; of no paper).
 
     The slopes ahead count sigma / (3 sigmas[0]), or / (2 sigmas[0]) in the last step but one, which looks one step on, and the
     slope here counts the rest: three calls of `denoise` a step, two in the last but one, one in the last, which is Euler's.
-    These are not the weights of a method of higher order: it converges as `euler` does. With `s_churn`
-    above 0 it draws noise: see `Churn`, which says what the other options are.
+    These are not the weights of a method of higher order: it converges as `euler` does.
+
+    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
+    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
+    ValueError where one of them is negative.
     """
     churn = Churn("heunpp2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     levels = sigmas.tolist()

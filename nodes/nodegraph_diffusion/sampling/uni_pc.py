@@ -18,7 +18,7 @@ _SIGMA_END = 0.001  # the level that stands for 0, whose logarithm is needed: Co
 
 
 def sample_uni_pc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """UniPC with B(h) = h (Zhao et al. 2023, "UniPC", Alg. 5 and 6 over the estimate of the clean latent), as ComfyUI runs it.
+    """UniPC with B(h) = h (Zhao et al. 2023, "UniPC", Alg. 1 and 2 over the estimate of the clean latent), as ComfyUI runs it.
 
     A step is foretold from the last estimates (UniP); the estimate where it lands corrects it (UniC) before the next: one call of
     `denoise` a step. Up to third order, but of less in the first steps and the last ones, down to one in the very last, which is
@@ -75,9 +75,9 @@ def _step(
 
 
 def _weights(ratios: Sequence[float], h: float, scale: float) -> list[float]:
-    """What the differences to the estimates at `ratios` of the step count: the solution of Eq. 8, R(h) a B(h) = phi(h).
+    """What the differences to the estimates at `ratios` of the step count: the solution of R(h) a B(h) = phi(h).
 
-    That of a single one is 1/2, as the paper has it (Sec. 3.3).
+    Zhao et al. 2023, Theorem 3.1; that of a single one is 1/2, as the paper has it.
     """
     import torch
 
