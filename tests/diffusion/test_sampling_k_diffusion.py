@@ -124,6 +124,7 @@ def test_dpm_fast_takes_k_diffusions_steps(sigmas, options):
         {"order": 2},
         {"rtol": 0.01, "atol": 0.001, "h_init": 0.5},
         {"pcoeff": 0.4, "icoeff": 0.3, "dcoeff": 0.1, "accept_safety": 0.9},
+        {"pcoeff": 0.4, "icoeff": 0.3, "dcoeff": 0.1, "h_init": 4.0, "rtol": 0.01, "atol": 0.001},
         {"eta": 0.5, "s_noise": 0.9},
     ],
 )
