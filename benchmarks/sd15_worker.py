@@ -71,10 +71,11 @@ class Ours:
         self.dtype = getattr(torch, dtype)
         checkpoint = detect(file)
         self.schedule = checkpoint.schedule
-        self.tokenizer = load_tokenizer(checkpoint.tokenizers[0])
-        self.text_encoder = load_text_encoder(checkpoint, "cpu", self.dtype)
-        self.unet = load_unet(checkpoint, "cpu", self.dtype)
-        self.vae = load_vae(checkpoint, "cpu", self.dtype)
+        text = checkpoint.text.parts[0]
+        self.tokenizer = load_tokenizer(text.tokenizer)
+        self.text_encoder = load_text_encoder(text, "cpu", self.dtype)
+        self.unet = load_unet(checkpoint.unet, "cpu", self.dtype)
+        self.vae = load_vae(checkpoint.vae, "cpu", self.dtype)
 
     def text(self) -> Measured:
         return repeat(self._encode, self.clock)
@@ -84,7 +85,7 @@ class Ours:
 
         from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
         from nodegraph_diffusion.sampling.euler import sample_euler
-        from nodegraph_diffusion.schedule import schedule_normal
+        from nodegraph_diffusion.schedules.timesteps import schedule_normal
 
         positive, negative = (UNetDenoiser(self.unet, self.schedule, prompt[None]) for prompt in self._encode())
         denoiser = ClassifierFreeGuidance(positive, negative, GUIDANCE)

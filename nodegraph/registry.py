@@ -98,7 +98,7 @@ class Registry(Generic[T]):
 
     def suggest(self, name: str) -> str:
         """A sentence that leads on from an unknown name."""
-        return did_you_mean(name, [*self._entries, *self._aliases]) or f"'nodegraph {self.kind}' lists them."
+        return did_you_mean(name, self._entries) or did_you_mean(name, self._aliases) or f"'nodegraph {self.kind}' lists them."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

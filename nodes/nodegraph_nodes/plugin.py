@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
@@ -23,6 +23,7 @@ from nodegraph_nodes import (
     previews,
     residency,
     sampling,
+    sigmas,
     text,
 )
 from nodegraph_nodes.codecs import CODECS
@@ -37,6 +38,9 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 
 NODES = (
     load.load_model,
+    load.load_vae,
+    load.load_unet,
+    load.load_text_encoder,
     adapters.load_lora,
     adapters.load_embedding,
     adapters.load_control_net,
@@ -60,6 +64,10 @@ NODES = (
     concat.apply_pix2pix,
     sampling.unet_denoise,
     sampling.sampler,
+    sigmas.schedule,
+    sigmas.sigmas,
+    sigmas.split_sigmas,
+    sigmas.flip_sigmas,
     image.composite,
 )
 
@@ -85,6 +93,8 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     if kind == "samplers" and not isinstance(value, SamplerSpec):
         return SamplerSpec(value, **declared)
+    if kind == "schedules" and not isinstance(value, ScheduleSpec):
+        return ScheduleSpec(value, **declared)
     return None
 
 
@@ -102,9 +112,10 @@ def register_schedules(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import models
+    from nodegraph_nodes.commands import convert, models
 
     cli.add_command(models)
+    cli.add_command(convert)
 
 
 @hookimpl

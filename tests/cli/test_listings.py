@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 
 SHAPES = """
 nodegraph: 1

@@ -23,7 +23,8 @@ from nodegraph_diffusion.clip import CLIPTextModel
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.prompt import encode_prompt
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.tokenizer import Tokenizer, load_tokenizer
 from nodegraph_diffusion.unet import UNet
 from nodegraph_diffusion.vae import AutoencoderKL
@@ -93,10 +94,10 @@ def model(tmp_path_factory) -> Model:
     checkpoint = detect(path)
     on = ("cpu", torch.float32)
     loaded = Model(
-        load_unet(checkpoint, *on),
-        load_vae(checkpoint, *on),
-        load_text_encoder(checkpoint, *on),
-        load_tokenizer(checkpoint.tokenizers[0]),
+        load_unet(checkpoint.unet, *on),
+        load_vae(checkpoint.vae, *on),
+        load_text_encoder(checkpoint.text.parts[0], *on),
+        load_tokenizer(checkpoint.text.parts[0].tokenizer),
         checkpoint.schedule,
     )
     if not given:

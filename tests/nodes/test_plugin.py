@@ -10,12 +10,27 @@ from nodegraph import PluginError
 from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin
-from nodegraph_nodes.types import VAE, Conditioning, ControlNetModel, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
+from nodegraph_nodes.types import (
+    VAE,
+    Conditioning,
+    ControlNetModel,
+    Denoiser,
+    Image,
+    Latent,
+    Mask,
+    Noise,
+    Sigmas,
+    TextEncoder,
+    UNetModel,
+)
 
 NODES = {
-    "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadModel": ({"model", "prediction", "zero_snr", "kind"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadUNet": ({"unet", "prediction", "zero_snr"}, {"output": UNetModel}),
+    "LoadVAE": ({"vae", "like", "scaling"}, {"output": VAE}),
+    "LoadTextEncoder": ({"text_encoder", "text_encoder_2", "kind"}, {"output": TextEncoder}),
     "LoadLora": (
         {"unet", "text_encoder", "file", "strength_unet", "strength_text"},
         {"unet": UNetModel, "text_encoder": TextEncoder},
@@ -50,6 +65,7 @@ NODES = {
             "latent",
             "noise",
             "mask",
+            "sigmas",
             "sampler",
             "schedule",
             "steps",
@@ -63,6 +79,13 @@ NODES = {
         },
         {"output": Latent},
     ),
+    "Schedule": (
+        {"unet", "schedule", "steps", "start_step", "end_step", "strength", "schedule_options"},
+        {"output": Sigmas},
+    ),
+    "Sigmas": ({"levels"}, {"output": Sigmas}),
+    "SplitSigmas": ({"sigmas", "step"}, {"high": Sigmas, "low": Sigmas}),
+    "FlipSigmas": ({"sigmas"}, {"output": Sigmas}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
 }
 """The names that workflows say: whoever changes one breaks them."""
@@ -131,7 +154,7 @@ def test_a_sampler_that_cannot_be_one_is_refused_where_it_is_registered(tmp_path
 
 
 def test_values_are_stored_and_loaded_models_are_not(plugins):
-    for kind in (Image, Mask, Latent, Noise):
+    for kind in (Image, Mask, Latent, Noise, Sigmas):
         assert plugins.codecs.for_type(kind).name == kind.__name__.lower()
     assert plugins.codecs.for_type(Conditioning).name == "prompts"
     for kind in (UNetModel, VAE, TextEncoder, Denoiser):

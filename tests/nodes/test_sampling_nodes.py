@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.latent import noise
 from nodegraph_nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.text import text_encode
@@ -54,7 +55,7 @@ def half_mask(height=32, width=40):
 
 
 def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
-    network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
+    network, schedule = model.unet.load(run), model.unet.part.schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
@@ -242,6 +243,6 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
     ],
 )
 def test_what_a_check_says(plugins, literals, said):
-    messages = list(plugins.nodes.get("Sampler").value.check(**literals))
+    messages = list(plugins.nodes.get("Sampler").value.check(sigmas=None, **literals))
     assert len(messages) == (0 if said is None else 1)
     assert said is None or said in messages[0]

@@ -18,7 +18,7 @@ from nodegraph_diffusion.sampling import (
     restart,
     uni_pc,
 )
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
 from nodegraph_diffusion.sampling.noise import draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options, options_of
@@ -49,6 +49,7 @@ __all__ = [
     "OnStep",
     "Sampler",
     "SamplerSpec",
+    "ScheduleSpec",
     "check_options",
     "draw_noise",
     "options_of",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph_diffusion.sampling.interface import NoiseSource, OnStep, Sampler
+    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.schedules.interface import Schedule
 
 StepNoiseKind = Literal["independent", "brownian"]
 
@@ -68,6 +70,26 @@ class SamplerSpec:
         if self.paper:
             said["paper"] = self.paper
         return said
+
+
+class ScheduleSpec:
+    """A sampling schedule, and what is declared of it; calling it calls the schedule.
+
+    `paper`: where it is described. `aliases`: other names that people know it by. Raises ValueError where the function cannot be
+    called as a schedule is.
+    """
+
+    def __init__(self, function: Schedule, *, paper: str = "", aliases: tuple[str, ...] = ()) -> None:
+        require_callable_with(function, "schedule", ("noise_schedule", "steps"))
+        self.function, self.paper, self.aliases = function, paper, aliases
+        functools.update_wrapper(self, function)
+
+    def __call__(self, schedule: NoiseSchedule, steps: int, /, **options: Any) -> Tensor:
+        return self.function(schedule, steps, **options)
+
+    def said(self) -> dict[str, Any]:
+        """What was declared of it, for a listing."""
+        return {"paper": self.paper} if self.paper else {}
 
 
 def require_callable_with(function: Any, what: str, given: tuple[str, ...], by_name: tuple[str, ...] = ()) -> None:

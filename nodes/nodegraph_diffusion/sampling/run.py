@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.guidance import Denoiser
     from nodegraph_diffusion.sampling.interface import OnStep, Sampler
-    from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.schedules.interface import Schedule
 
 SoftMask = Literal["blend", "differential"]
 
@@ -146,6 +147,7 @@ def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: in
     """What `schedule` gives, after a look at what a stranger's function may get wrong."""
     import torch
 
+    schedule = schedule if isinstance(schedule, ScheduleSpec) else ScheduleSpec(schedule)
     check_options("schedule", schedule, options)
     sigmas = schedule(noise_schedule, steps, **options)
     name = getattr(schedule, "__name__", schedule)
