@@ -48,7 +48,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-RUN = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "plugins", "schedules", "samplers-tutorial"))]
+RUN = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "plugins", "schedules", "guidance", "samplers-tutorial")),
+]
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)

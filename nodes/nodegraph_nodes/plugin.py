@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
+from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
@@ -15,6 +16,7 @@ from nodegraph_nodes import (
     concat,
     conditioning,
     grid,
+    guidance,
     hookspecs,
     image,
     latent,
@@ -64,6 +66,9 @@ NODES = (
     concat.apply_inpaint,
     concat.apply_pix2pix,
     sampling.unet_denoise,
+    guidance.guidance,
+    guidance.perp_neg,
+    guidance.dual_guidance,
     sampling.sampler,
     sigmas.schedule,
     sigmas.sigmas,
@@ -99,6 +104,8 @@ def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) ->
         return SamplerSpec(value, **declared)
     if kind == "schedules" and not isinstance(value, ScheduleSpec):
         return ScheduleSpec(value, **declared)
+    if kind == "guidance" and not isinstance(value, GuidanceSpec):
+        return GuidanceSpec(value, **declared)
     return None
 
 
@@ -112,6 +119,12 @@ def register_samplers(register: Callable[..., None]) -> None:
 def register_schedules(register: Callable[..., None]) -> None:
     for name, schedule in SCHEDULES.items():
         register(name, schedule)
+
+
+@hookimpl
+def register_guidance(register: Callable[..., None]) -> None:
+    for name, spec in GUIDANCE.items():
+        register(name, spec)
 
 
 @hookimpl

@@ -230,7 +230,7 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadModel", "lora", "found a LoRA"),
         ("LoadModel", "style", "found a textual inversion"),
         ("LoadModel", "control", "found a ControlNet"),
-        ("LoadLora", "model", "whole models go to LoadModel"),
+        ("LoadLora", "model", "found a whole model, which LoadModel takes"),
         ("LoadLora", "vae", "expected a LoRA"),
         ("LoadLora", "folder", "in the folder, found neither"),
         ("LoadLora", "wide lora", "expected a change of 16x32"),
@@ -338,7 +338,7 @@ def test_a_name_that_is_no_text(cli, models):
     ("node", "name", "said"),
     [
         ("LoadModel", "tensor.{}", "tensors whose names begin with"),
-        ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "tensors whose names begin with"),
+        ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "found a UNet alone, which LoadUNet takes"),
         ("LoadLora", "lora_unet_block_{}.lora_up.weight", "changes of modules that this model's unet has"),
         ("LoadEmbedding", "word {}", "a file of other tensors"),
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.guidance import Guided
+from nodegraph_diffusion.guides import GUIDANCE
 from nodegraph_diffusion.testing import GUIDANCE_CHECKS, check_guidance
 
 
@@ -17,6 +18,12 @@ def guidance_midway(denoiser, *, share: float = 0.5):
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
 def test_guidance_keeps_its_promises(check):
     check(guidance_midway)
+
+
+@pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_every_guidance_keeps_its_promises(name, check):
+    check(GUIDANCE[name])
 
 
 def combining(combine):
@@ -57,7 +64,7 @@ def unoptional(denoiser, scale):
     ("broken", "said"),
     [
         (unoptional, "scale"),
-        (OneSided, "the positive side alone as predict tells it"),
+        (OneSided, "the positive side alone as the denoiser sees it"),
         (combining(lambda x, sigma, seen: seen.denoised[:, :1]), "shape"),
         (combining(lambda x, sigma, seen: seen.denoised.double()), "torch.float32"),
         (combining(lambda x, sigma, seen: seen.denoised / seen.denoised.sub(seen.positive).norm()), "finite numbers"),

@@ -176,7 +176,8 @@ def test_a_folder_of_pickles(tmp_path, folder, half):
         file.unlink()
     checkpoint = detect(folder)
     verify(checkpoint)
-    assert {file.suffix for part in checkpoint.weights.values() for file in part} == {".bin"}
+    parts = (checkpoint.unet, checkpoint.vae, *checkpoint.text.parts)
+    assert {file.suffix for part in parts for file in part.weights.paths} == {".bin"}
     after = load_unet(checkpoint.unet, "cpu", torch.float32).state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
 

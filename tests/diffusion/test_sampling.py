@@ -28,6 +28,7 @@ PUBLISHED = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
 }
+BASIC = ["ddim", "ddpm", "dpmpp_2m", "euler", "euler_ancestral", "heun"]
 DETERMINISTIC = ["ddim", "dpmpp_2m", "euler", "heun"]
 START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 
@@ -169,7 +170,7 @@ def test_ddpm_takes_diffusers_steps():
     assert_same_steps(our_steps("ddpm", sigmas, generator_noise(START.double())), reference)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", BASIC)
 def test_a_sampler_behaves(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     kept_x, kept_sigmas = x.clone(), sigmas.clone()
@@ -189,7 +190,7 @@ def test_a_sampler_behaves(name):
     assert torch.equal(sampled, again)
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpmpp_2m"}))  # which has no last step to go on from
+@pytest.mark.parametrize("name", [name for name in BASIC if name != "dpmpp_2m"])  # which has no last step to go on from
 def test_a_run_in_two_parts_is_the_same(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     noise = generator_noise(x)

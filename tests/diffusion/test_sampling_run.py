@@ -21,6 +21,7 @@ from nodegraph_diffusion.schedules.timesteps import schedule_simple
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 SHAPE = (3, 4, 6, 5)
+STAYS_ABOVE_0 = {"dpm_adaptive": 0.03, "dpm_fast": 0.03, "uni_pc": 0.001, "uni_pc_bh2": 0.001}  # their last noise level
 LATENT = torch.randn(SHAPE, generator=torch.Generator().manual_seed(100))
 
 
@@ -152,7 +153,7 @@ def test_noise_that_does_not_exist_is_refused(call, message):
 
 def test_options_are_the_keyword_only_defaults():
     assert options_of(SAMPLERS["euler_ancestral"]) == {"eta": 1.0, "s_noise": 1.0}
-    assert options_of(SAMPLERS["euler"]) == {}
+    assert options_of(SAMPLERS["ddpm"]) == {}
     assert options_of(SCHEDULES["karras"]) == {"rho": 7.0}
 
 
@@ -176,7 +177,7 @@ def run(denoise, latent, noise, name="euler_ancestral", strength=1.0, **keywords
     return sample(denoise, latent, noise, SAMPLERS[name], karras(6, strength), **keywords)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))  # whose steps depend on the whole batch
 def test_a_picture_of_a_batch_is_the_same_as_alone(name):
     noise = draw_noise(SHAPE, 5)
     batch = run(TwistedDenoiser(), LATENT, noise, name, seed=5)
@@ -213,7 +214,8 @@ def test_what_a_mask_shows_black_stays(name, strength):
     mask = torch.zeros(1, SHAPE[2], SHAPE[3])
     mask[:, :, 3:] = 1
     sampled = run(TwistedDenoiser(), LATENT, draw_noise(SHAPE, 5), name, strength, mask=mask)
-    torch.testing.assert_close(sampled[..., :3], LATENT[..., :3], rtol=0, atol=2e-5)
+    left = STAYS_ABOVE_0.get(name, 0.0)  # of the noise
+    torch.testing.assert_close(sampled[..., :3], LATENT[..., :3], rtol=0, atol=2e-5 + 4 * left)
     assert (sampled[..., 3:] - LATENT[..., 3:]).abs().mean() > 0.1
 
 

@@ -9,6 +9,7 @@ import torch
 from nodegraph import PluginError
 from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
+from nodegraph_diffusion.guides import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin
@@ -62,6 +63,12 @@ NODES = {
     "Resize": ({"image", "width", "height", "scale", "method"}, {"output": Image}),
     "Label": ({"image", "text", "place", "size", "colour", "background"}, {"output": Image}),
     "Grid": ({"images", "columns", "gap", "background"}, {"output": Image}),
+    "Guidance": ({"denoiser", "guidance", "options"}, {"output": Denoiser}),
+    "PerpNeg": ({"unet", "positive", "negative", "empty", "cfg", "neg_scale"}, {"output": Denoiser}),
+    "DualGuidance": (
+        {"unet", "positive", "middle", "negative", "cfg", "cfg_middle", "nested", "unet_negative"},
+        {"output": Denoiser},
+    ),
     "Sampler": (
         {
             "denoiser",
@@ -110,12 +117,13 @@ def test_there_are_no_others(plugins):
 
 def test_what_computes_with_a_network_has_the_device_in_its_key(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
-    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "Sampler"}
+    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
 
 
 def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(plugins):
     assert plugins.registries["samplers"].names() == sorted(SAMPLERS)
     assert plugins.registries["schedules"].names() == sorted(SCHEDULES)
+    assert plugins.registries["guidance"].names() == sorted(GUIDANCE)
     sampler = plugins.nodes.get("Sampler").value
     for port in sampler.inputs:
         if port.choice is not None:

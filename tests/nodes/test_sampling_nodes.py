@@ -88,7 +88,8 @@ def test_prompts_of_different_length(model, prompts):
 def test_the_node_gives_what_the_library_gives(denoiser, name, schedule, strength):
     given, drawn = start(batch=2), noise(start(batch=2), seed=3)
     result = sampler(denoiser, given, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
-    sigmas = sigmas_for(SCHEDULES[schedule], NoiseSchedule(), STEPS, strength)
+    discarded = SAMPLERS[name].discard_penultimate
+    sigmas = sigmas_for(SCHEDULES[schedule], NoiseSchedule(), STEPS, strength, discard_penultimate=discarded)
     direct = sample(denoiser.function, given.samples, drawn.values, SAMPLERS[name], sigmas, seed=3)
     assert result.size == given.size
     assert torch.equal(result.samples, direct)

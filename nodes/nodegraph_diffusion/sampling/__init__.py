@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from nodegraph_diffusion.sampling.ddim import sample_ddim, sample_ddpm
+from nodegraph_diffusion.sampling import (
+    adams,
+    cfg_pp,
+    ddim,
+    deis,
+    dpm_2,
+    dpm_adaptive,
+    dpm_solver,
+    dpmpp,
+    euler,
+    gradient_estimation,
+    heun,
+    res_multistep,
+    restart,
+    uni_pc,
+)
 from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
-from nodegraph_diffusion.sampling.dpmpp import sample_dpmpp_2m
-from nodegraph_diffusion.sampling.euler import sample_euler, sample_euler_ancestral
-from nodegraph_diffusion.sampling.heun import sample_heun
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
 from nodegraph_diffusion.sampling.measured import MEASURED
 from nodegraph_diffusion.sampling.noise import draw_noise, step_noise_source
@@ -14,14 +26,20 @@ from nodegraph_diffusion.sampling.options import check_options, options_of
 from nodegraph_diffusion.sampling.run import sample, sigmas_for, start_latent
 
 SAMPLERS: dict[str, SamplerSpec] = {
-    "ddim": SamplerSpec(
-        sample_ddim, order=1, other_mask_noise=True, paper="Song et al. 2021, arXiv:2010.02502", aliases=("DDIM", "DDIMScheduler")
-    ),
-    "ddpm": SamplerSpec(sample_ddpm, stochastic=True, paper="Ho et al. 2020, arXiv:2006.11239", aliases=("DDPMScheduler",)),
-    "dpmpp_2m": SamplerSpec(sample_dpmpp_2m, order=2, paper="Lu et al. 2022, arXiv:2211.01095", aliases=("DPM++ 2M",)),
-    "euler": SamplerSpec(sample_euler, order=1, paper="Karras et al. 2022, arXiv:2206.00364", aliases=("Euler",)),
-    "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a",)),
-    "heun": SamplerSpec(sample_heun, order=2, evaluations_per_step=2, paper="Karras et al. 2022, Alg. 2", aliases=("Heun",)),
+    **ddim.SAMPLERS,
+    **dpmpp.SAMPLERS,
+    **euler.SAMPLERS,
+    **cfg_pp.SAMPLERS,
+    **heun.SAMPLERS,
+    **dpm_2.SAMPLERS,
+    **adams.SAMPLERS,
+    **deis.SAMPLERS,
+    **dpm_solver.SAMPLERS,
+    **dpm_adaptive.SAMPLERS,
+    **res_multistep.SAMPLERS,
+    **gradient_estimation.SAMPLERS,
+    **uni_pc.SAMPLERS,
+    **restart.SAMPLERS,
 }
 for _name, _spec in SAMPLERS.items():
     _spec.measured = MEASURED.get(_name)

@@ -11,6 +11,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 
 if TYPE_CHECKING:
@@ -63,3 +64,11 @@ def sample_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
 def _signal(sigma: float) -> float:
     """The cumulative signal level at a noise level: 1 where there is no noise."""
     return 1 / (1 + sigma**2)
+
+
+SAMPLERS = {
+    "ddim": SamplerSpec(
+        sample_ddim, order=1, other_mask_noise=True, paper="Song et al. 2021, arXiv:2010.02502", aliases=("DDIM", "DDIMScheduler")
+    ),
+    "ddpm": SamplerSpec(sample_ddpm, stochastic=True, paper="Ho et al. 2020, arXiv:2006.11239", aliases=("DDPM", "DDPMScheduler")),
+}

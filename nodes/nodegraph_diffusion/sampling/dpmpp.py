@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 
 if TYPE_CHECKING:
@@ -30,3 +31,8 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise
         previous, h_previous = denoised, h
         on_step(i, x, denoised)
     return x
+
+
+SAMPLERS = {
+    "dpmpp_2m": SamplerSpec(sample_dpmpp_2m, order=2, paper="Lu et al. 2022, arXiv:2211.01095", aliases=("DPM++ 2M",)),
+}

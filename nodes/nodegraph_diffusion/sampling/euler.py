@@ -5,18 +5,38 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sample_euler(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2 without churn): first order."""
+def sample_euler(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: OnStep,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float | None = None,
+    s_noise: float = 1.0,
+) -> Tensor:
+    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2 without its correction): first order.
+
+    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
+    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
+    ValueError where one of them is negative.
+    """
+    churn = Churn("euler", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised = denoise(x, sigma)
-        slope = (x - denoised) / sigma
-        x = x + slope * (sigma_next - sigma)
+        x, sigma_hat = churn(x, sigma)
+        denoised = denoise(x, sigma_hat)
+        slope = (x - denoised) / sigma_hat
+        x = x + slope * (sigma_next - sigma_hat)
         on_step(i, x, denoised)
     return x
 
@@ -37,11 +57,7 @@ def sample_euler_ancestral(
     is sure of itself, which makes the step that of `ddpm`. `s_noise` scales the noise itself, 1 being the right amount.
     Raises ValueError where either is negative.
     """
-    if eta < 0 or s_noise < 0:
-        raise ValueError(
-            f"sampler euler_ancestral: expected eta and s_noise of at least 0, found eta {eta} and s_noise {s_noise}; "
-            "both are 1 by default"
-        )
+    require_ancestral("euler_ancestral", eta, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
@@ -61,3 +77,17 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, 
     """
     sigma_up = min(sigma_next, eta * sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5)
     return (sigma_next**2 - sigma_up**2) ** 0.5, sigma_up
+
+
+def require_ancestral(name: str, eta: float, s_noise: float, usual: str = "both are 1 by default") -> None:
+    """Raise ValueError unless the options of an ancestral sampler are at least 0."""
+    if not (eta >= 0 and s_noise >= 0):
+        raise ValueError(f"sampler {name}: expected eta and s_noise of at least 0, found eta {eta} and s_noise {s_noise}; {usual}")
+
+
+SAMPLERS = {
+    "euler": SamplerSpec(
+        sample_euler, order=1, paper="Karras et al. 2022, arXiv:2206.00364", aliases=("Euler", "EulerDiscreteScheduler")
+    ),
+    "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a", "EulerAncestralDiscreteScheduler")),
+}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from nodegraph_diffusion.guides import GuidanceSpec
 from nodegraph_diffusion.sampling import SamplerSpec
 from nodegraph_diffusion.schedules import ScheduleSpec
 
-_SPECS: dict[str, Any] = {"samplers": SamplerSpec, "schedules": ScheduleSpec}
+_SPECS: dict[str, Any] = {"samplers": SamplerSpec, "schedules": ScheduleSpec, "guidance": GuidanceSpec}
 
 
 def registered(plugin: ModuleType, kind: str) -> dict[str, Any]:

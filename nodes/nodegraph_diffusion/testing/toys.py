@@ -20,6 +20,9 @@ from nodegraph_diffusion.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule()
 
+PLACE = "middle_block.1.transformer_blocks.0.attn1"
+"""Where the self-attention of `TwoSidedDenoiser` is: in the middle of a network."""
+
 SHAPE = (3, 4, 8, 6)
 MEAN, DEVIATION = 0.7, 0.5
 
@@ -91,9 +94,11 @@ class TwoSidedDenoiser:
         return seen
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
-        """One side; with another attention, a little less of it."""
+        """One side. It has a self-attention of one head over all cells, at `PLACE`, which counts only where it is changed."""
         alone = TwistedDenoiser().guided(x, float(sigma))[0 if which == "positive" else 1]
-        return alone if attention is None else 0.9 * alone
+        cells = (x / math.sqrt(1 + float(sigma) ** 2)).flatten(2).mT[:, None]  # (B, 1, L, C)
+        changed = None if attention is None else attention(PLACE, cells, cells, cells)  # (B, L, C)
+        return alone if changed is None else 0.9 * alone + 0.1 * changed.mT.reshape(x.shape)
 
 
 def even_sigmas(steps: int, largest: float = 10.0, smallest: float = 0.1, end: bool = False) -> Tensor:
