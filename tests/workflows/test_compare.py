@@ -10,7 +10,7 @@ from PIL import Image
 from nodegraph.cli import main
 from tests.workflows.conftest import Ran
 
-COLUMNS = ("euler", "heun", "dpmpp_2m", "ancestral", "uni_pc", "converged")
+COLUMNS = ("euler", "heun", "dpmpp_2m", "ancestral", "dpm_solver_3", "converged")
 WIDTH, GAP, BAND = 24, 4, 22
 
 
