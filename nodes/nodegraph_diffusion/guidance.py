@@ -191,7 +191,7 @@ def guided(denoiser: Denoiser) -> GuidedDenoise:
 
 class _Denoise:
     def __init__(self, denoiser: GuidedDenoiser) -> None:
-        self.denoiser = denoiser
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor:
         return self.denoiser(x, sigma)

@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 
+from nodegraph_diffusion.guidance import guided
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedule import schedule_karras, schedule_normal
 from tests.diffusion.toys import (
@@ -27,12 +28,16 @@ PUBLISHED = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
 }
-DETERMINISTIC = ["ddim", "dpmpp_2m", "euler", "heun"]
+MULTISTEP = {"dpmpp_2m", "dpmpp_2m_cfg_pp", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"}  # go on from earlier steps
 START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 
 
 def run(name, denoise, x, sigmas, noise=no_noise, **options):
-    return SAMPLERS[name](denoise, x, sigmas, noise=noise, on_step=ignore_step, **options)
+    return SAMPLERS[name](guided(denoise), x, sigmas, noise=noise, on_step=ignore_step, **options)
+
+
+def noise_for(name, x):
+    return generator_noise(x) if SAMPLERS[name].stochastic else no_noise
 
 
 def error(name, steps):
@@ -173,22 +178,22 @@ def test_a_sampler_behaves(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     kept_x, kept_sigmas = x.clone(), sigmas.clone()
     denoise, reports = GaussianDenoiser(), []
-    noise = no_noise if name in DETERMINISTIC else generator_noise(x)
-    sampled = SAMPLERS[name](denoise, x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
+    noise = noise_for(name, x)
+    sampled = SAMPLERS[name](guided(denoise), x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
 
     assert torch.equal(x, kept_x)
     assert torch.equal(sigmas, kept_sigmas)
     assert [i for i, _, _ in reports] == list(range(6))
     assert torch.equal(reports[-1][1], sampled)
     assert all(denoised.shape == x.shape for _, _, denoised in reports)
-    assert len(denoise.levels) == (2 * 6 - 1 if name == "heun" else 6)
+    calls = SAMPLERS[name].evaluations_per_step
+    assert 5 * calls + 1 <= len(denoise.levels) <= 6 * calls
     assert sampled.dtype == torch.float32
     torch.testing.assert_close(sampled, reports[-1][2], rtol=0, atol=1e-5)  # the last step ends at its estimate
-    again = run(name, GaussianDenoiser(), x, sigmas, no_noise if name in DETERMINISTIC else generator_noise(x))
-    assert torch.equal(sampled, again)
+    assert torch.equal(sampled, run(name, GaussianDenoiser(), x, sigmas, noise_for(name, x)))
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpmpp_2m"}))  # which has no last step to go on from
+@pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - MULTISTEP))
 def test_a_run_in_two_parts_is_the_same(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     noise = generator_noise(x)

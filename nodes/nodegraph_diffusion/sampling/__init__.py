@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nodegraph_diffusion.sampling import dpmpp, dpmpp_sde, dpmpp_singlestep, lcm
 from nodegraph_diffusion.sampling.ddim import sample_ddim, sample_ddpm
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.dpmpp import sample_dpmpp_2m
 from nodegraph_diffusion.sampling.euler import sample_euler, sample_euler_ancestral
 from nodegraph_diffusion.sampling.heun import sample_heun
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
@@ -15,10 +15,13 @@ from nodegraph_diffusion.sampling.run import sample, sigmas_for, start_latent
 SAMPLERS: dict[str, SamplerSpec] = {
     "ddim": SamplerSpec(sample_ddim, order=1, paper="Song et al. 2021, arXiv:2010.02502", aliases=("DDIM", "DDIMScheduler")),
     "ddpm": SamplerSpec(sample_ddpm, stochastic=True, paper="Ho et al. 2020, arXiv:2006.11239", aliases=("DDPMScheduler",)),
-    "dpmpp_2m": SamplerSpec(sample_dpmpp_2m, order=2, paper="Lu et al. 2022, arXiv:2211.01095", aliases=("DPM++ 2M",)),
     "euler": SamplerSpec(sample_euler, order=1, paper="Karras et al. 2022, arXiv:2206.00364", aliases=("Euler",)),
     "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a",)),
     "heun": SamplerSpec(sample_heun, order=2, evaluations_per_step=2, paper="Karras et al. 2022, Alg. 2", aliases=("Heun",)),
+    **dpmpp.SAMPLERS,
+    **dpmpp_singlestep.SAMPLERS,
+    **dpmpp_sde.SAMPLERS,
+    **lcm.SAMPLERS,
 }
 
 __all__ = [
