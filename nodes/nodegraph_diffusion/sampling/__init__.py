@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodegraph_diffusion.sampling import dpmpp, dpmpp_sde, dpmpp_singlestep, lcm
+from nodegraph_diffusion.sampling import dpmpp, dpmpp_sde, dpmpp_singlestep, er_sde, lcm, sa_solver, seeds
 from nodegraph_diffusion.sampling.ddim import sample_ddim, sample_ddpm
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import sample_euler, sample_euler_ancestral
@@ -22,6 +22,9 @@ SAMPLERS: dict[str, SamplerSpec] = {
     **dpmpp_singlestep.SAMPLERS,
     **dpmpp_sde.SAMPLERS,
     **lcm.SAMPLERS,
+    **er_sde.SAMPLERS,
+    **seeds.SAMPLERS,
+    **sa_solver.SAMPLERS,
 }
 
 __all__ = [

@@ -1,9 +1,4 @@
-"""DPM-Solver++ for the diffusion SDE, multistep: one call a step, with the noise of a Brownian path.
-
-From noise level s to t, with h = log(s / t) and the noise that `eta` puts in, the exact solution for an estimate that does not
-change is x * t / s * exp(-eta h) + denoised * (1 - exp(-(1 + eta) h)) + t * sqrt(1 - exp(-2 eta h)) * noise (Lu et al. 2022, Eq. 18
-at eta 1); what follows corrects it for an estimate that does.
-"""
+"""DPM-Solver++ for the diffusion SDE, multistep: one call a step, with the noise of a Brownian path."""
 
 from __future__ import annotations
 
@@ -12,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.sampling.exponential import StepNoise, hold, phi_2
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 from nodegraph_diffusion.sampling.options import require_at_least_0
 
@@ -51,11 +47,11 @@ def sample_dpmpp_2m_sde(
         else:
             h = math.log(sigma / sigma_next)  # lambda_next - lambda
             h_eta = h * (1 + eta)
-            x = _first_order(x, denoised, sigma, sigma_next, eta)
+            x = hold(x, denoised, sigma, sigma_next, eta)
             if previous is not None:
                 change = (denoised - previous) * (h / h_previous)  # over a step of this length
-                x = x + change * (-math.expm1(-h_eta) / 2 if solver_type == "midpoint" else _phi_2(h_eta))
-            x = _with_noise(x, sigma, sigma_next, noise, eta, s_noise)
+                x = x + change * (-math.expm1(-h_eta) / 2 if solver_type == "midpoint" else phi_2(h_eta))
+            x = x + StepNoise(noise, sigma, eta, s_noise).down_to(sigma_next)
             previous, h_previous = denoised, h
         on_step(i, x, denoised)
     return x
@@ -86,9 +82,9 @@ def sample_dpmpp_3m_sde(
             x = denoised
         else:
             h = math.log(sigma / sigma_next)
-            x = _first_order(x, denoised, sigma, sigma_next, eta)
+            x = hold(x, denoised, sigma, sigma_next, eta)
             x = x + _change(denoised, before, h, h * (1 + eta))
-            x = _with_noise(x, sigma, sigma_next, noise, eta, s_noise)
+            x = x + StepNoise(noise, sigma, eta, s_noise).down_to(sigma_next)
             before = [(denoised, h), *before[:1]]
         on_step(i, x, denoised)
     return x
@@ -101,29 +97,12 @@ def _change(denoised: Tensor, before: list[tuple[Tensor, float]], h: float, h_et
     (denoised_1, h_1), *earlier = before
     slope_1 = (denoised - denoised_1) * (h / h_1)
     if not earlier:
-        return slope_1 * _phi_2(h_eta)
+        return slope_1 * phi_2(h_eta)
     ((denoised_2, h_2),) = earlier
     slope_2 = (denoised_1 - denoised_2) * (h / h_2)
     bend = (slope_1 - slope_2) * (h / (h_1 + h_2))
     slope = slope_1 + bend * (h_1 / h)
-    return slope * _phi_2(h_eta) - bend * (_phi_2(h_eta) / h_eta - 0.5)
-
-
-def _first_order(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, eta: float) -> Tensor:
-    h = math.log(sigma / sigma_next)
-    return x * (sigma_next / sigma * math.exp(-eta * h)) - denoised * math.expm1(-(1 + eta) * h)
-
-
-def _with_noise(x: Tensor, sigma: float, sigma_next: float, noise: NoiseSource, eta: float, s_noise: float) -> Tensor:
-    if not (eta > 0 and s_noise > 0):
-        return x
-    h = math.log(sigma / sigma_next)
-    return x + noise(sigma, sigma_next) * (s_noise * sigma_next * math.sqrt(-math.expm1(-2 * eta * h)))
-
-
-def _phi_2(h: float) -> float:
-    """The integral of h * exp(-h * (1 - u)) * u over a step u from 0 to 1: what a line that rises by 1 adds up to."""
-    return 1 + math.expm1(-h) / h
+    return slope * phi_2(h_eta) - bend * (phi_2(h_eta) / h_eta - 0.5)
 
 
 SAMPLERS = {
