@@ -84,7 +84,7 @@ class Ours:
 
         from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
         from nodegraph_diffusion.sampling.euler import sample_euler
-        from nodegraph_diffusion.schedule import schedule_normal
+        from nodegraph_diffusion.schedules.timesteps import schedule_normal
 
         positive, negative = (UNetDenoiser(self.unet, self.schedule, prompt[None]) for prompt in self._encode())
         denoiser = ClassifierFreeGuidance(positive, negative, GUIDANCE)

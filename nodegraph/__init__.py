@@ -15,7 +15,7 @@ from nodegraph.errors import (
     Problem,
     WorkflowError,
 )
-from nodegraph.spec import Choice, File, Help, Range, Reads, Resource, Run, Seed, node
+from nodegraph.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
 from nodegraph.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "Location",
     "NodeError",
     "NodegraphError",
+    "OptionsOf",
     "OutputError",
     "PluginError",
     "Problem",

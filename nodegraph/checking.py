@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from nodegraph import literals
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.givens import Givens, Override
 from nodegraph.graph import Graph, GraphNode, Input, Output, Value
@@ -14,7 +15,8 @@ from nodegraph.inputs import Inputs
 from nodegraph.literals import type_name
 from nodegraph.plugins import Plugins
 from nodegraph.registry import did_you_mean
-from nodegraph.spec import NodeSpec
+from nodegraph.signature import option_ports
+from nodegraph.spec import NodeSpec, Port
 from nodegraph.workflow import Link, NodeDef, Workflow
 
 _LONGEST_PATH = 20  # nodes of a circle that a message names
@@ -61,9 +63,33 @@ class _Builder:
                 message = f"{node.type} has no input '{input}' (node '{node.name}')"
                 self._problem("E104", message, node.place(input, key=True), _suggest_input(input, spec))
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.of(node, port)) is not None}
+        for port in spec.options:
+            inputs.update(self._options(node, port, inputs))
         if len(inputs) == len(spec.inputs):
             self._ask(node, spec, inputs)
         return GraphNode(node.name, spec, entry.origin, inputs, node.where)
+
+    def _options(self, node: NodeDef, port: Port, inputs: Mapping[str, Input]) -> dict[str, Input]:
+        """The options at `port` as what the other input names has them; what it does not have is a problem."""
+        given, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
+        if not isinstance(given, Value) or not isinstance(given.value, dict) or not isinstance(chosen, Value) or not chosen.entry:
+            return {}
+        entry, where = chosen.entry, node.place(port.name)
+        known = {option.name: option for option in option_ports(entry.value)}
+        options = {}
+        for name, value in given.value.items():
+            if name not in known:
+                has = f"It has {', '.join(known)}." if known else "It has none."
+                message = f"{entry.name} has no option '{name}' ('{port.name}' of node '{node.name}')"
+                self._problem("E104", message, where, did_you_mean(str(name), known) or has)
+                continue
+            try:
+                options[name] = literals.coerce(known[name].type, value)
+                literals.check_range(known[name], options[name])
+            except literals.Unfit as error:
+                message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
+                self._problem(error.code, message, where, error.hint or f"{known[name].default!r} is its default.")
+        return {port.name: replace(given, value=options)}
 
     def _ask(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
         """What the node type's own `check` says about the literals taken together."""

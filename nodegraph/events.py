@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,12 +30,16 @@ class NodeStarted:
 
 @dataclass(frozen=True)
 class NodeProgress:
-    """Step `step` of `steps` (from 1) of a running node is done; `preview` is what the node offers to look at, or None."""
+    """Step `step` of `steps` (from 1) of a running node is done.
+
+    `preview`, where the node offers one, makes a value to look at (such as an Image); call it while the event is heard, for what it
+    shows may change afterwards. Who does not call it pays nothing.
+    """
 
     node: str
     step: int
     steps: int
-    preview: Any = None
+    preview: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

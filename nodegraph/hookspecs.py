@@ -8,6 +8,7 @@ of its own domain with `add_hooks`: each further `register_<kind>` makes a regis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -35,6 +36,14 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 @hookspec
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
     """Say how values of a port type are stored and exported: `register(type, codec)`."""
+
+
+@hookspec(firstresult=True)
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    """Look at what a plugin registers in the registry `kind` of a pack, with `register(name, value, **declared)`.
+
+    Gives what stands there in its place, or None for itself. ValueError refuses it, with the reason.
+    """
 
 
 @hookspec
@@ -80,3 +89,12 @@ def memory_budget(place: str) -> int | None:
 @hookspec(firstresult=True)
 def moved(value: Any, place: str) -> Any:
     """A loaded model like `value` whose memory lies in `place`; `value` itself stays as it is. None: it cannot be moved."""
+
+
+@hookspec(firstresult=True)
+def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any] | None:
+    """A better eye for previews, from what lies at `path`: given a `NodeProgress.preview`, it makes the value to look at.
+
+    Nothing heavy is loaded before it is first called. ValueError says that nothing at `path` can be used or, from the function
+    itself, that it is not for this preview. None: not known here.
+    """

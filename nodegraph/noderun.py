@@ -289,7 +289,7 @@ class NodeRun(Run):
         """The dtype that the run computes in."""
         return self._around.numerics().dtype
 
-    def step(self, i: int, n: int, preview: Any = None) -> None:
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
         self._around.emit(NodeProgress(self._node, i, n, preview))
         if self._around.cancelled.is_set():
             raise stopped()

@@ -111,7 +111,7 @@ class Writer:
             raise OutputError(f"[E212] output '{output.name}' cannot be made a {codec.extension} file: {error}") from error
         base = self._place(output.name)
         paths = []
-        for suffix, data in zip(_numbers(len(files)), files, strict=True):
+        for suffix, data in zip(numbers(len(files)), files, strict=True):
             path = base.with_name(f"{base.name}{suffix}{codec.extension}")
             owner = self._written.setdefault(path, output.name)
             if owner != output.name:
@@ -133,6 +133,11 @@ def safe_name(value: Any) -> str:
     text = repr(value).lower() if isinstance(value, bool) else str(value)
     text = _UNSAFE.sub("_", " ".join(text.split()))
     return text.encode(errors="replace")[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
+
+
+def numbers(count: int) -> list[str]:
+    """What stands behind a file's name for each of `count` files of one value."""
+    return [""] if count == 1 else [f"-{i}" for i in range(count)]
 
 
 def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codecs) -> PurePosixPath:
@@ -188,10 +193,6 @@ def _check(path: PurePosixPath, template: str) -> None:
             raise Unsafe(f"save: '{part}' is no file name on every platform. Folders are separated by /")
         if len(part.encode(errors="replace")) > 200:
             raise Unsafe(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")
-
-
-def _numbers(count: int) -> list[str]:
-    return [""] if count == 1 else [f"-{i}" for i in range(count)]
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

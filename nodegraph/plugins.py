@@ -165,6 +165,12 @@ class Plugins:
             return register_node
 
         def register(name: str, value: Any, **meta: Any) -> None:
-            self.registries[kind].add(Entry(name, value, origin, meta))
+            try:
+                checked = self.manager.hook.registered(kind=kind, name=name, value=value, declared=meta)
+            except (TypeError, ValueError) as error:
+                raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
+            value = value if checked is None else checked
+            aliases = meta.get("aliases", getattr(value, "aliases", ()))
+            self.registries[kind].add(Entry(name, value, origin, meta, (aliases,) if isinstance(aliases, str) else tuple(aliases)))
 
         return register

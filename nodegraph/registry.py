@@ -33,12 +33,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered thing: its name, itself, where it came from, and what its plugin says about it."""
+    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it."""
 
     name: str
     value: T
     origin: Origin
     meta: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -47,47 +48,57 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry[T]] = {}
+        self._aliases: dict[str, str] = {}
 
     def add(self, entry: Entry[T]) -> None:
-        """Add `entry`. Raises PluginError if its name is taken, naming both plugins, or if it is none."""
+        """Add `entry`. Raises PluginError if a name of it is taken, naming both plugins, or if it is none."""
+        for name in (entry.name, *entry.aliases):
+            self._require_free(name, entry)
+        self._entries[entry.name] = entry
+        self._aliases |= dict.fromkeys(entry.aliases, entry.name)
+
+    def _require_free(self, name: str, entry: Entry[T]) -> None:
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
-        if not isinstance(entry.name, str) or not entry.name.strip():
+        if not isinstance(name, str) or not name.strip():
             raise PluginError(
-                f"[E302] plugin {who} registers something among the {self.kind} under {entry.name!r}, which is no name. "
+                f"[E302] plugin {who} registers something among the {self.kind} under {name!r}, which is no name. "
                 f"Give it one: register('name', ...)"
             )
-        taken = self._entries.get(entry.name)
+        taken = self._entries.get(self._aliases.get(name, name))
         if taken and taken.origin == entry.origin:
-            raise PluginError(f"[E301] plugin {who} registers '{entry.name}' twice among the {self.kind}. Rename or remove one")
+            raise PluginError(f"[E301] plugin {who} registers '{name}' twice among the {self.kind}. Rename or remove one")
         if taken:
             raise PluginError(
-                f"[E301] two plugins register '{entry.name}' among the {self.kind}: '{taken.origin.plugin}' "
+                f"[E301] two plugins register '{name}' among the {self.kind}: '{taken.origin.plugin}' "
                 f"({taken.origin.place}) and {who}. Rename or remove one"
             )
-        self._entries[entry.name] = entry
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._aliases
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, name: str) -> Entry[T]:
-        """The entry called `name`. Raises KeyError, with a suggestion, if there is none."""
+        """The entry called `name`, or known by it. Raises KeyError, with a suggestion, if there is none."""
         try:
-            return self._entries[name]
+            return self._entries[self._aliases.get(name, name)]
         except KeyError:
             raise KeyError(f"there is no '{name}' among the {self.kind}. {self.suggest(name)}".strip()) from None
 
     def names(self) -> list[str]:
         return sorted(self._entries)
 
+    def aliases(self) -> list[str]:
+        """The other names by which things are known."""
+        return sorted(self._aliases)
+
     def entries(self) -> Iterator[Entry[T]]:
         return (self._entries[name] for name in self.names())
 
     def suggest(self, name: str) -> str:
         """A sentence that leads on from an unknown name."""
-        return did_you_mean(name, self._entries) or f"'nodegraph {self.kind}' lists them."
+        return did_you_mean(name, self._entries) or did_you_mean(name, self._aliases) or f"'nodegraph {self.kind}' lists them."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

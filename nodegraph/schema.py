@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, Final
 
 from nodegraph.document import FORMAT, PARAM_TYPES
 from nodegraph.plugins import Plugins
+from nodegraph.signature import option_ports
 from nodegraph.spec import NodeSpec, Port
 from nodegraph.workflow import NAME
 
@@ -81,10 +83,28 @@ def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
     properties: Schema = {"use": {"const": spec.name, "description": spec.doc.partition("\n\n")[0]}}
     properties |= {port.name: _input(port, plugins) for port in spec.inputs}
     required = ["use", *(port.name for port in spec.inputs if port.required)]
-    return {
-        "if": {"required": ["use"], "properties": {"use": {"const": spec.name}}},
-        "then": {"properties": properties, "required": required, "additionalProperties": False},
-    }
+    then: Schema = {"properties": properties, "required": required, "additionalProperties": False}
+    chosen = [schema for port in spec.options for schema in _options(spec, port, plugins)]
+    if chosen:
+        then["allOf"] = chosen
+    return {"if": {"required": ["use"], "properties": {"use": {"const": spec.name}}}, "then": then}
+
+
+def _options(spec: NodeSpec, port: Port, plugins: Plugins) -> Iterator[Schema]:
+    """What `port` takes, for each thing that the input which it is about can name."""
+    other = spec.input(port.options_of.input) if port.options_of else None
+    registry = plugins.registries.get(other.choice.registry) if other is not None and other.choice is not None else None
+    if other is None or registry is None:
+        return
+    for entry in registry.entries():
+        options = {option.name: _input(option, plugins) for option in option_ports(entry.value)}
+        taken: Schema = {"type": ["object", "null"], "properties": options, "additionalProperties": False}
+        names: Schema = {"enum": [entry.name, *entry.aliases]}
+        absent = other.default == entry.name
+        yield {
+            "if": {"properties": {other.name: names}} | ({} if absent else {"required": [other.name]}),
+            "then": {"properties": {port.name: {"anyOf": [_LINK, taken]}}},
+        }
 
 
 def _input(port: Port, plugins: Plugins) -> Schema:
@@ -99,7 +119,7 @@ def _input(port: Port, plugins: Plugins) -> Schema:
 def _literals(port: Port, plugins: Plugins) -> list[Schema]:
     if port.choice is not None:
         registry = plugins.registries.get(port.choice.registry)
-        return [{"enum": registry.names() if registry is not None else []}]
+        return [{"enum": [*registry.names(), *registry.aliases()] if registry is not None else []}]
     if port.reads is not None:
         nothing = [{"type": "null"}] if type(None) in typing.get_args(port.type) else []
         return [{"type": "string"}, *nothing]

@@ -10,7 +10,20 @@ from typing import Annotated, Any, Final, TypeVar
 
 from nodegraph import literals
 from nodegraph.literals import Unfit
-from nodegraph.spec import MISSING, RANDOM, SINGLE_OUTPUT, Choice, Help, NodeSpec, Port, RandomSeed, Range, Reads, Run
+from nodegraph.spec import (
+    MISSING,
+    RANDOM,
+    SINGLE_OUTPUT,
+    Choice,
+    Help,
+    NodeSpec,
+    OptionsOf,
+    Port,
+    RandomSeed,
+    Range,
+    Reads,
+    Run,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +44,32 @@ def spec_of(function: Callable[..., Any]) -> NodeSpec:
         return _spec(function, said)
     except Unusable as error:
         raise Unusable(f"node type '{said['name']}' ({called}): {error}") from error
+
+
+def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:
+    """The options of a registered function, its parameters that have a default, as inputs.
+
+    One whose annotation names what only type checkers import, or that has none, has the type of its default.
+    """
+    ports = []
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in by_name and parameter.default is not parameter.empty:
+            hint = _option_hint(function, parameter)
+            ports.append(_port(parameter.name, hint, parameter.default))
+    return tuple(ports)
+
+
+def _option_hint(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    hint = parameter.annotation
+    if isinstance(hint, str):
+        try:
+            hint = eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))  # as typing.get_type_hints does
+        except Exception:
+            hint = parameter.empty
+    if hint is parameter.empty:
+        return Any if parameter.default is None else type(parameter.default)
+    return hint
 
 
 def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
@@ -88,6 +127,7 @@ def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
         help=help_mark.text if help_mark else "",
         range=mark(Range),
         choice=mark(Choice),
+        options_of=mark(OptionsOf),
         reads=mark(Reads),
         seed=mark(RandomSeed) is not None,
     )

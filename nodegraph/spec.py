@@ -1,14 +1,15 @@
 """What a node type is: a typed function, described once by `@node`.
 
 A function's parameters are the node's inputs and its return annotation is its output; a `NamedTuple` gives several named
-outputs. `Annotated` adds what a type cannot say: `Range`, `Choice`, `Help`, `Reads`. The decorator returns the function
-itself, so that a test calls it directly.
+outputs. `Annotated` adds what a type cannot say: `Range`, `Choice`, `OptionsOf`, `Help`, `Reads`. The decorator returns the
+function itself, so that a test calls it directly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
 
@@ -41,6 +42,13 @@ class Choice:
     """A text input that names something in a registry, such as `Choice("samplers")`."""
 
     registry: str
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """A mapping of options for what another input, a `Choice`, names: its parameters that have a default."""
+
+    input: str
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,11 @@ class Run:
     device: str = "cpu"
     dtype: str = "auto"
 
-    def step(self, i: int, n: int, preview: Any = None) -> None:
-        """Say that step `i` of `n` (from 1) is done. Raises Cancelled when the run is cancelled."""
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
+        """Say that step `i` of `n` (from 1) is done. Raises Cancelled when the run is cancelled.
+
+        `preview()` makes a value to look at, of a type with a codec; it is called before `step` returns, if somebody looks.
+        """
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make()` gives, kept under `key` between nodes and runs: loaded models."""
@@ -130,6 +141,7 @@ class Port:
     help: str = ""
     range: Range | None = None
     choice: Choice | None = None
+    options_of: OptionsOf | None = None
     reads: Reads | None = None
     seed: bool = False
 
@@ -156,6 +168,11 @@ class NodeSpec:
     numeric: bool = False
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
+
+    @cached_property
+    def options(self) -> tuple[Port, ...]:
+        """The inputs that take options of what another one names."""
+        return tuple(port for port in self.inputs if port.options_of is not None)
 
     def input(self, name: str) -> Port | None:
         return next((port for port in self.inputs if port.name == name), None)

@@ -87,6 +87,7 @@ def test_the_public_names_are_these():
         "Location",
         "NodeError",
         "NodegraphError",
+        "OptionsOf",
         "OutputError",
         "PluginError",
         "Problem",

@@ -42,7 +42,7 @@ def _describe(entry: Entry[NodeSpec]) -> None:
         click.echo(f"\n{spec.doc}")
     if spec.inputs:
         click.echo("\ninputs:")
-        _print([(port.name, _type(port), _facts(port)) for port in spec.inputs])
+        _print([(port.name, _type(port), facts(port)) for port in spec.inputs])
     click.echo("\noutputs:")
     _print([(port.name, _type(port), port.help) for port in spec.outputs])
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
@@ -53,22 +53,24 @@ def _print(rows: Sequence[Sequence[str]]) -> None:
         click.echo(f"  {line}")
 
 
-def _facts(port: Port) -> str:
+def facts(port: Port) -> str:
     """What is to know about an input beside its type: default, range, choices, help."""
-    facts = ["required" if port.required else f"default {_literal(port.default)}"]
+    said = ["required" if port.required else f"default {_literal(port.default)}"]
     if port.range:
         low, high = port.range.low, port.range.high
         if low is not None and high is not None:
-            facts.append(f"{low:g} to {high:g}" if max(abs(low), abs(high)) < 1e6 else f"from {low:g}")
+            said.append(f"{low:g} to {high:g}" if max(abs(low), abs(high)) < 1e6 else f"from {low:g}")
         elif low is not None:
-            facts.append(f"at least {low:g}")
+            said.append(f"at least {low:g}")
         elif high is not None:
-            facts.append(f"at most {high:g}")
+            said.append(f"at most {high:g}")
     if port.choice:
-        facts.append(f"one of 'nodegraph {port.choice.registry}'")
+        said.append(f"one of 'nodegraph {port.choice.registry}'")
+    if port.options_of:
+        said.append(f"of the {port.options_of.input} that is named")
     if port.help:
-        facts.append(port.help)
-    return "; ".join(facts)
+        said.append(port.help)
+    return "; ".join(said)
 
 
 def _literal(value: Any) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 import click
 
 from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.nodes import facts
 from nodegraph.cli.options import plugin_dir_option
-from nodegraph.cli.tables import first_line, print_table
+from nodegraph.cli.tables import aligned, first_line, print_table
+from nodegraph.literals import type_name
 from nodegraph.registry import Entry, Registry, did_you_mean
+from nodegraph.signature import option_ports
 
 
 def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
@@ -49,19 +52,21 @@ def _describe(entry: Entry[Any]) -> None:
     doc = inspect.getdoc(entry.value)
     if doc:
         click.echo(f"\n{doc}")
-    options = _options(entry.value)
+    options = option_ports(entry.value) if callable(entry.value) else ()
     if options:
         click.echo("\noptions:")
-        for option in options:
-            click.echo(f"  {option}")
-    for key, value in entry.meta.items():
-        click.echo(f"\n{key}: {value}")
+        for line in aligned([(option.name, type_name(option.type), facts(option)) for option in options]):
+            click.echo(f"  {line}")
+    said = declared(entry)
+    if said:
+        click.echo()
+        for line in aligned([(f"{key}:", value) for key, value in said.items()]):
+            click.echo(line)
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 
-def _options(value: Any) -> list[str]:
-    """The keyword parameters that have a default: what a workflow may set."""
-    if not callable(value):
-        return []
-    parameters = inspect.signature(value).parameters.values()
-    return [f"{p.name} = {p.default!r}" for p in parameters if p.default is not p.empty]
+def declared(entry: Entry[Any]) -> dict[str, str]:
+    """What was declared of a registered thing, in its own words where it has them."""
+    say = getattr(entry.value, "said", None)
+    said = dict(say()) if callable(say) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
+    return said | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from nodegraph.cli.options import cache_dir_option, cache_size_option, file_argu
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
     from nodegraph.engine import Engine, Result
+    from nodegraph.events import Event
 
 
 @click.command()
@@ -47,6 +49,19 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
 @click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="While nodes run, write there what they show so far, for an image viewer that reloads.",
+)
+@click.option(
+    "--preview-decoder",
+    type=click.Path(path_type=Path),
+    envvar="NODEGRAPH_PREVIEW_DECODER",
+    metavar="FILE",
+    help="With --preview: a TAESD decoder, for sharper pictures. Also: NODEGRAPH_PREVIEW_DECODER.",
+)
 @plugin_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -63,6 +78,8 @@ def run(
     no_cache: bool,
     device: str,
     dtype: str,
+    preview: Path | None,
+    preview_decoder: Path | None,
     plugin_dirs: Sequence[Path],
     as_json: bool,
     quiet: bool,
@@ -73,6 +90,7 @@ def run(
     What was computed before, with the same inputs, is taken from the cache. Ctrl-C stops at the next step and keeps
     what is finished; a second one stops at once.
     """
+    from nodegraph.cli.previews import PreviewFiles, find_decoder
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
     from nodegraph.workflow import Workflow
@@ -81,8 +99,11 @@ def run(
     if no_cache:
         where = {"cache_dir": None}
     with progress(quiet=quiet, verbose=verbose) as shown:
-        engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=shown, **where)
+        heard: list[Callable[[Event], None]] = [shown]
+        engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=partial(_tell, heard), **where)
         warn_of_broken(engine.plugins)
+        if preview is not None:
+            heard.append(PreviewFiles(preview, engine.plugins.codecs, shown, find_decoder(engine.plugins, preview_decoder)))
         workflow = Workflow.load(file)
         with _stoppable(engine, shown):
             result = engine.run(
@@ -101,6 +122,11 @@ def run(
     _report_others(result)
     if result.error is not None:
         raise result.error
+
+
+def _tell(listeners: Sequence[Callable[[Event], None]], event: Event) -> None:
+    for listener in listeners:
+        listener(event)
 
 
 def _summary(result: Result) -> dict[str, Any]:

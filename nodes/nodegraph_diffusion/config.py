@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class UNetConfig:
     `transformer_depth` says how many transformer blocks stand behind each residual block of a level (0: none), `middle_depth`
     how many stand in the middle. Heads are told by their number or by their width, one of the two. `linear_projection`: the
     transformers are entered through linear layers, not convolutions. `added_dim` is the width of the vector conditioning of
-    Stable Diffusion XL and its refiner (None: there is none). Raises ValueError where they cannot be built.
+    Stable Diffusion XL and its refiner (None: there is none), `guidance_dim` that of the guidance scale which a network that was
+    distilled with guidance is told of (None: it is not told). Raises ValueError where they cannot be built.
     """
 
     in_channels: int = 4
@@ -55,6 +56,7 @@ class UNetConfig:
     linear_projection: bool = False
     norm_groups: int = 32
     added_dim: int | None = None
+    guidance_dim: int | None = None
 
     def __post_init__(self) -> None:
         _check_positive(self, may_be_zero=("transformer_depth", "middle_depth"))
@@ -96,7 +98,49 @@ class VAEConfig:
         return 1 << (len(self.channel_mult) - 1)
 
 
-def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig, may_be_zero: Collection[str] = ()) -> None:
+@dataclass(frozen=True)
+class TAESDConfig:
+    """One half of a tiny autoencoder (see `nodegraph_diffusion.taesd`): all of them are alike but for the latent's channels."""
+
+    half: Literal["encoder", "decoder"] = "decoder"
+    latent_channels: int = 4
+
+    WIDTH: ClassVar[int] = 64
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What stands at each place of its sequence."""
+        if self.half == "encoder":
+            return ("conv", "block", *("down", "block", "block", "block") * 3, "conv")
+        return ("clamp", "conv", "relu", *("block", "block", "block", "up", "plain") * 3, "block", "conv")
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many channels go in and come out."""
+        return (3, self.latent_channels) if self.half == "encoder" else (self.latent_channels, 3)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each of its tensors."""
+        into, out, wide = *self.ends, self.WIDTH
+        shapes: dict[str, tuple[int, ...]] = {}
+        last = len(self.layers) - 1
+        for place, layer in enumerate(self.layers):
+            if layer == "conv":
+                sizes = (out, wide) if place == last else (wide, into)
+                shapes |= {f"{place}.weight": (*sizes, 3, 3), f"{place}.bias": (sizes[0],)}
+            elif layer in ("plain", "down"):
+                shapes[f"{place}.weight"] = (wide, wide, 3, 3)
+            elif layer == "block":
+                for i in (0, 2, 4):
+                    shapes |= {f"{place}.conv.{i}.weight": (wide, wide, 3, 3), f"{place}.conv.{i}.bias": (wide,)}
+        return shapes
+
+
+def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
     for name, value in vars(config).items():
         sizes = value if isinstance(value, tuple) else (value,)
         least = 0 if name in may_be_zero else 1

@@ -13,6 +13,7 @@ from torch import Tensor
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.regions import Region, arrange, mix, noise_level
 from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.unet import guidance_embedding
 from nodegraph_diffusion.vector import AESTHETIC, UNAESTHETIC, vector_conditioning
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class PromptedUNet:
 
     A side is prompts, or the encoding of one (1 or B, L, D). `concat` (1 or B, C', h, w) are channels that the network sees
     beside the latent, (..., 1, 1) if they are the same in every cell; `controls` guide it; `cell` is the pixels of a latent's
-    cell along a side. A refiner is told of a good picture on the first side, of a bad one on the others. The network computes
-    on its own device and in its own dtype; what goes in and comes out is float32. Raises ValueError for a side without
-    prompts.
+    cell along a side; `guidance` is the scale w that a network distilled with guidance is told of, 0 for none. A refiner is
+    told of a good picture on the first side, of a bad one on the others. The network computes on its own device and in its
+    own dtype; what goes in and comes out is float32. Raises ValueError for a side without prompts.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class PromptedUNet:
         concat: Tensor | None = None,
         controls: Sequence[Control] = (),
         cell: int = 8,
+        guidance: float | None = None,
     ) -> None:
         self.unet, self.schedule, self.concat, self.controls, self.cell = unet, schedule, concat, tuple(controls), cell
+        self.guidance = guidance
         self.sides = tuple((Prompt(side),) if isinstance(side, Tensor) else tuple(side) for side in sides)
         if not all(self.sides):
             raise ValueError("PromptedUNet: expected at least one encoded prompt (1 or B, L, D), found none")
@@ -88,8 +91,17 @@ class PromptedUNet:
         """Both as one, where they are one network that sees the same besides its prompts."""
         if self.unet is not other.unet or self.concat is not other.concat or self.controls != other.controls:
             return None
-        sides = (*self.sides, *other.sides)
-        return PromptedUNet(self.unet, self.schedule, sides, concat=self.concat, controls=self.controls, cell=self.cell)
+        if self.guidance != other.guidance:
+            return None
+        return PromptedUNet(
+            self.unet,
+            self.schedule,
+            (*self.sides, *other.sides),
+            concat=self.concat,
+            controls=self.controls,
+            cell=self.cell,
+            guidance=self.guidance,
+        )
 
     def __call__(
         self, x: Tensor, sigma: float | Tensor, only: int | None = None, attention: AttentionHook | None = None
@@ -127,10 +139,17 @@ class PromptedUNet:
         controls = self._controls(seen, timesteps, batch, level)
         if batch.concat is not None:
             seen = torch.cat([seen, batch.concat], dim=1)
-        predicted: Tensor = self.unet(seen, timesteps, batch.projected, batch.added, controls, attention).to(x)
+        told = self._told(weight)
+        predicted: Tensor = self.unet(seen, timesteps, batch.projected, batch.added, controls, attention, **told).to(x)
         if self.schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
+
+    def _told(self, weight: Tensor) -> dict[str, Tensor]:
+        """What only a network that was distilled with guidance is told: the embedding of its scale, (1, guidance_dim)."""
+        if self.guidance is None or (width := self.unet.config.guidance_dim) is None:
+            return {}
+        return {"guidance": guidance_embedding(self.guidance, width).to(weight)}
 
     def _controls(self, seen: Tensor, timesteps: Tensor, batch: _Batch, level: float) -> Controls | None:
         """The sum of the residuals of all controls that count at this noise level."""
@@ -176,8 +195,9 @@ class UNetDenoiser:
         concat: Tensor | None = None,
         controls: Sequence[Control] = (),
         cell: int = 8,
+        guidance: float | None = None,
     ) -> None:
-        self.network = PromptedUNet(unet, schedule, [prompts], concat=concat, controls=controls, cell=cell)
+        self.network = PromptedUNet(unet, schedule, [prompts], concat=concat, controls=controls, cell=cell, guidance=guidance)
         self.schedule = schedule
 
     def __call__(self, x: Tensor, sigma: float | Tensor, attention: AttentionHook | None = None, /) -> Tensor:

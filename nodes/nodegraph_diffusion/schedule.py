@@ -1,15 +1,14 @@
-"""Noise schedules: the one a model was trained with, and the ones it is sampled with.
+"""The noise schedule that a model was trained with: data about the model.
 
-`NoiseSchedule` is data about a model. A sampling schedule is a function of it and a number of steps that gives the
-noise levels to visit; `SCHEDULES` names them. Noise levels are sigmas in the variance-exploding convention of Karras et
-al. 2022: x = latent + sigma * noise.
+A sampling schedule is a function of it and a number of steps (see `schedules`). Noise levels are sigmas in the variance-exploding
+convention of Karras et al. 2022: x = latent + sigma * noise.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,73 +99,3 @@ def _log_sigmas(schedule: NoiseSchedule) -> Tensor:
     """log sqrt((1 - acp) / acp) of each training step, (steps,) float64: read-only, shared by all who ask."""
     alphas_cumprod = schedule.alphas_cumprod()
     return 0.5 * ((1 - alphas_cumprod) / alphas_cumprod).log()
-
-
-class Schedule(Protocol):
-    """A sampling schedule: the noise levels to visit in `steps` steps.
-
-    Gives (steps + 1,) float32 on the CPU, strictly decreasing, the last one 0. Options are keyword-only with defaults.
-    """
-
-    def __call__(self, schedule: NoiseSchedule, steps: int, /) -> Tensor: ...
-
-
-def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels of evenly spaced training steps, from the last to the first, then 0."""
-    import torch
-
-    _require_steps(steps)
-    return _with_zero(schedule.sigma(torch.linspace(schedule.steps - 1, 0, steps, dtype=torch.float64)))
-
-
-def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:
-    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, Eq. 5).
-
-    A larger `rho` spends more of the steps on little noise. Raises ValueError unless rho is positive.
-    """
-    import torch
-
-    _require_steps(steps)
-    if not rho > 0:
-        raise ValueError(f"schedule karras: expected rho above 0, found {rho}; the paper takes 7")
-    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    largest, smallest = schedule.sigma_max ** (1 / rho), schedule.sigma_min ** (1 / rho)
-    return _with_zero((largest + ramp * (smallest - largest)) ** rho)
-
-
-def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Every (training steps / steps)-th trained noise level from the largest down, rounded to a trained one, then 0.
-
-    The smallest level it visits is that of training step 1000 / steps, not the first. Raises ValueError when there are
-    more steps than trained levels.
-    """
-    import torch
-
-    _require_steps(steps)
-    if steps > schedule.steps:
-        raise ValueError(
-            f"schedule simple: expected at most {schedule.steps} steps, one a trained noise level, found {steps}; "
-            "take fewer steps, a strength nearer to 1, or the schedule normal"
-        )
-    stride = schedule.steps / steps
-    picks = torch.tensor([schedule.steps - 1 - int(i * stride) for i in range(steps)])
-    return _with_zero(schedule.sigmas()[picks])
-
-
-SCHEDULES: dict[str, Schedule] = {
-    "karras": schedule_karras,
-    "normal": schedule_normal,
-    "simple": schedule_simple,
-}
-
-
-def _require_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"schedule: expected at least 1 step, found {steps}; 20 to 30 are usual")
-
-
-def _with_zero(sigmas: Tensor) -> Tensor:
-    """`sigmas` as float32 with the clean end of the path appended, (steps + 1,)."""
-    import torch
-
-    return torch.cat([sigmas.float(), torch.zeros(1)])

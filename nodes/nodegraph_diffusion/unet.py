@@ -24,6 +24,17 @@ def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def guidance_embedding(scale: float, channels: int) -> Tensor:
+    """Sinusoids of a guidance scale w, 0 for none, sines first: (1, channels) float32 (Luo et al. 2023, sec. 4.2).
+
+    As the networks that were published were told of it: of 1000 w, the last frequency being 1 / 10000 itself.
+    """
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32) / max(half - 1, 1)
+    angles = 1000 * scale * torch.exp(-math.log(10000.0) * exponents)
+    return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, channels % 2))[None]
+
+
 class ResBlock(nn.Module):
     """Two convolutions with the timestep added between them; `out_layers.2` is the published model's unused dropout."""
 
@@ -104,7 +115,8 @@ class UNetEncoder(nn.Module):
         channels = config.model_channels
         embedding = channels * 4
         self.time_embed = nn.Sequential(nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-
+        if config.guidance_dim is not None:
+            self.time_embedding = nn.ModuleDict({"cond_proj": nn.Linear(config.guidance_dim, channels, bias=False)})
         if config.added_dim is not None:
             added = nn.Sequential(nn.Linear(config.added_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
             self.label_emb = nn.Sequential(added)
@@ -139,9 +151,13 @@ class UNetEncoder(nn.Module):
         blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
         return Context(tuple(block.attn2.project(context) for block in blocks))
 
-    def embed(self, timesteps: Tensor, added: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """What all residual blocks are told: of timesteps (B,) and the vector conditioning (B, added_dim), (B, E)."""
-        embedding: Tensor = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
+    def embed(self, timesteps: Tensor, added: Tensor | None, dtype: torch.dtype, guidance: Tensor | None = None) -> Tensor:
+        """What all residual blocks are told, (B, E): of timesteps (B,), the vector conditioning (B, added_dim), and the guidance
+        (1 or B, guidance_dim) where there is one."""
+        sinusoids = timestep_embedding(timesteps, self.config.model_channels).to(dtype)
+        if guidance is not None:
+            sinusoids = sinusoids + self.time_embedding["cond_proj"](guidance)
+        embedding: Tensor = self.time_embed(sinusoids)
         return embedding if self.config.added_dim is None else embedding + self.label_emb(added)
 
 
@@ -177,16 +193,17 @@ class UNet(UNetEncoder):
         added: Tensor | None = None,
         controls: Controls | None = None,
         attention: AttentionHook | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
 
         `added` is the vector conditioning (B, added_dim) of networks that have one, `attention` may take the place of
-        self-attentions. Timesteps may lie between the trained
-        ones. Sides that the downsampling does not divide are rounded up on the way down and restored on the way up, as in the
-        published model.
+        self-attentions, and `guidance` is the embedding (1 or B, guidance_dim) of the scale that a distilled network is told
+        of; without, it is told of none. Timesteps may lie between the trained ones. Sides that the downsampling does not
+        divide are rounded up on the way down and restored on the way up, as in the published model.
         """
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
-        embedding = self.embed(timesteps, added, x.dtype)
+        embedding = self.embed(timesteps, added, x.dtype, guidance)
         skips: list[Tensor] = []
         for block in self.input_blocks:
             x = block(x, embedding, layers, attention=attention)

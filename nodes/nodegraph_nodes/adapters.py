@@ -10,6 +10,7 @@ from nodegraph import File, Help, Range, Reads, Resource, Run, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
+from nodegraph_diffusion.lora.file import LoraFile, read_lora
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
 if TYPE_CHECKING:
@@ -25,11 +26,23 @@ class Adapted(NamedTuple):
     text_encoder: TextEncoder
 
 
+def find_lora(text: str, base: Path) -> Resource:
+    """The adapter that `text` names, a file or a folder. Reads headers only. Raises ValueError for anything else."""
+    try:
+        found = read_lora(under(base, text))
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
+    return Resource(found, dict(zip(names, found.files, strict=False)))
+
+
 @node("LoadLora")
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a LoRA, LoHa, LoKr or DoRA, as .safetensors")],
+    file: Annotated[
+        LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: .safetensors, or the folder of PEFT or diffusers")
+    ],
     strength_unet: Annotated[Strength, Help("how much the change of the UNet counts; 0 is none")] = 1.0,
     strength_text: Annotated[Strength, Help("how much that of the text encoders counts")] = 1.0,
     run: Run = Run(),
@@ -38,22 +51,21 @@ def load_lora(
     import torch
 
     from nodegraph_diffusion.clip import CLIPTextModel
-    from nodegraph_diffusion.lora.patch import read_lora, unmatched
+    from nodegraph_diffusion.lora.patch import unmatched
     from nodegraph_diffusion.unet import UNet
 
     checkpoint = unet.checkpoint
     texts = text_encoder.checkpoint
     missing: list[str] = []
     try:
-        lora = read_lora(file)
         with torch.device("meta"):
-            missing += unmatched(lora, "unet", UNet(checkpoint.unet))
+            missing += unmatched(file, "unet", UNet(checkpoint.unet))
             for part, config in zip(texts.text_parts, texts.texts, strict=True):
-                missing += unmatched(lora, part, CLIPTextModel(config))
+                missing += unmatched(file, part, CLIPTextModel(config))
     except CheckpointError as error:
         raise ValueError(str(error)) from error
     if missing:
-        run.notice(f"{len(missing)} of what {file.name} changes is not in this model and is left out ({missing[0]}, ...)")
+        run.notice(f"{len(missing)} of what {file.path.name} changes is not in this model and is left out ({missing[0]}, ...)")
     return Adapted(
         replace(unet, patches=(*unet.patches, Patch.of(file, strength_unet))) if strength_unet else unet,
         replace(text_encoder, patches=(*text_encoder.patches, Patch.of(file, strength_text))) if strength_text else text_encoder,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_diffusion.conditioning import TENSORS, Area, Prompt, SizeConditioning
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,4 +217,5 @@ CODECS: dict[type, SafetensorsCodec] = {
     Latent: TensorCodec(Latent, "samples", "B C h w", "size"),
     Conditioning: PromptsCodec(),
     Noise: TensorCodec(Noise, "values", "B C h w", "seed"),
+    Sigmas: TensorCodec(Sigmas, "values", "n"),
 }

@@ -9,7 +9,7 @@ from nodegraph import hookspec
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.sampling import Sampler
-    from nodegraph_diffusion.schedule import Schedule
+    from nodegraph_diffusion.schedules import Schedule
 
 
 @hookspec

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
@@ -19,8 +20,10 @@ from nodegraph_nodes import (
     load,
     mask,
     numerics,
+    previews,
     residency,
     sampling,
+    sigmas,
     text,
 )
 from nodegraph_nodes.codecs import CODECS
@@ -58,6 +61,10 @@ NODES = (
     concat.apply_pix2pix,
     sampling.unet_denoise,
     sampling.sampler,
+    sigmas.schedule,
+    sigmas.sigmas,
+    sigmas.split_sigmas,
+    sigmas.flip_sigmas,
     image.composite,
 )
 
@@ -77,6 +84,15 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
     for kind, codec in CODECS.items():
         register(kind, codec)
+
+
+@hookimpl
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    if kind == "samplers" and not isinstance(value, SamplerSpec):
+        return SamplerSpec(value, **declared)
+    if kind == "schedules" and not isinstance(value, ScheduleSpec):
+        return ScheduleSpec(value, **declared)
+    return None
 
 
 @hookimpl
@@ -141,3 +157,8 @@ def memory_budget(place: str) -> int | None:
 @hookimpl
 def moved(value: Any, place: str) -> Any:
     return residency.moved(value, place)
+
+
+@hookimpl
+def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any]:
+    return previews.load_preview_decoder(path)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nodegraph import Choice, Help, Range, Run, node
+from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.concat import beside
 from nodegraph_nodes.mask import covering
-from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, UNetModel
+from nodegraph_nodes.previews import LatentPreview
+from nodegraph_nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, steps_fit
+from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, Sigmas, UNetModel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
     from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.config import UNetConfig
 
@@ -25,7 +30,8 @@ def unet_denoise(
 ) -> Denoiser:
     """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022).
 
-    Each may be several that are combined: what the network sees under them is averaged.
+    Each may be several that are combined: what the network sees under them is averaged. A network that was distilled with
+    guidance, as LCM's is, is told of `cfg` and computes under the positive prompt alone.
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 
@@ -36,11 +42,23 @@ def unet_denoise(
     network = unet.load(run)
     concat = beside(unet)
     controls = [control.load(run) for control in unet.controls]
+    told = None if checkpoint.unet.guidance_dim is None else cfg - 1  # the paper's w: both write guidance as 1 + w
     toward, away = (
-        UNetDenoiser(network, checkpoint.schedule, side.prompts, concat=concat, controls=controls, cell=checkpoint.vae.factor)
+        UNetDenoiser(
+            network,
+            checkpoint.schedule,
+            side.prompts,
+            concat=concat,
+            controls=controls,
+            cell=checkpoint.vae.factor,
+            guidance=told,
+        )
         for side in (positive, negative)
     )
-    return Denoiser(ClassifierFreeGuidance(toward, away, cfg))
+    if told is None:
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
+    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
+    return Denoiser(toward, checkpoint.vae)
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -58,40 +76,34 @@ def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
         )
 
 
-def _steps_fit(**given: Any) -> Iterable[str]:
-    steps, start, end, strength = (given.get(name) for name in ("steps", "start_step", "end_step", "strength"))
-    if start and strength is not None and strength < 1:
-        yield f"start_step {start} and strength {strength} both say where to start; leave one out"
-    last = min((step for step in (steps, end) if step is not None), default=None)
-    if start is not None and last is not None and start > last:
-        yield f"start_step {start} lies behind the last step, {last}"
+def _levels_fit(**given: Any) -> Iterable[str]:
+    yield from steps_fit(**given)
+    said = [
+        name for name, default in (("start_step", 0), ("end_step", None), ("strength", 1)) if given.get(name, default) != default
+    ]
+    if "sigmas" not in given and said:
+        yield f"sigmas says where to start and to end, and {' and '.join(said)} says it, too; leave one out"
 
 
-def _sampler_fits(**given: Any) -> Iterable[str]:
-    from nodegraph_diffusion.sampling import check_options
-
-    yield from _steps_fit(**given)
-    if callable(given.get("sampler")) and isinstance(given.get("options"), dict):
-        try:
-            check_options("sampler", given["sampler"], given["options"])
-        except ValueError as error:
-            yield str(error)
-
-
-@node("Sampler", numeric=True, check=_sampler_fits)
+@node("Sampler", numeric=True, check=_levels_fit)
 def sampler(
     denoiser: Denoiser,
     latent: Latent,
     noise: Noise,
     mask: Annotated[Mask | None, Help("white is repainted, the rest kept at every step")] = None,
+    sigmas: Annotated[Sigmas | None, Help("noise levels, in place of schedule, steps, start_step, end_step and strength")] = None,
     sampler: Annotated[Any, Choice("samplers")] = "dpmpp_2m",
     schedule: Annotated[Any, Choice("schedules")] = "karras",
-    steps: Annotated[int, Range(1, 10_000)] = 20,
-    start_step: Annotated[int, Range(0, 10_000), Help("skip the steps before it")] = 0,
-    end_step: Annotated[int | None, Range(0, 10_000), Help("stop there, leaving noise for another sampler")] = None,
-    strength: Annotated[float, Range(0, 1), Help("1 forgets what the latent shows, 0 keeps it")] = 1.0,
+    steps: Steps = 20,
+    start_step: StartStep = 0,
+    end_step: EndStep = None,
+    strength: Strength = 1.0,
+    soft_mask: Annotated[
+        Literal["blend", "differential"], Help("greys: mixed at every step, or kept for a part of the steps")
+    ] = "blend",
     step_noise: Annotated[Literal["fresh", "comfyui"], Help("comfyui: draw as ComfyUI 0.3.64 does")] = "fresh",
-    options: Annotated[dict[str, Any] | None, Help("of the sampler: 'nodegraph samplers NAME' lists them")] = None,
+    options: Annotated[dict[str, Any] | None, OptionsOf("sampler"), Help("'nodegraph samplers NAME' lists them")] = None,
+    schedule_options: ScheduleOptions = None,
     run: Run = Run(),
 ) -> Latent:
     """Denoise a latent: it is noised to the first noise level of the schedule, and walked down it by the sampler.
@@ -102,23 +114,29 @@ def sampler(
     import torch
 
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-    from nodegraph_diffusion.schedule import SCHEDULES
+    from nodegraph_diffusion.schedules import SCHEDULES
 
     function = denoiser.function
     walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
-    spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
-    sigmas = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step)
-    total = len(sigmas) - 1
+    if sigmas is None:
+        spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+        discard = getattr(walk, "discard_penultimate", False)
+        levels = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step, schedule_options, discard)
+    else:
+        levels = sigmas.values
+        _require_walkable(levels, walk)
+    total = len(levels) - 1
     samples = sample(
         function,
         latent.samples.to(run.device),
         noise.values.to(run.device),
         walk,
-        sigmas,
+        levels,
         mask=None if mask is None else covering(mask, latent, run).to(run.device),
+        soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, denoised),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:
@@ -127,3 +145,12 @@ def sampler(
             f"expected a latent of shape {list(latent.samples.shape)} from the sampler, found {found}. Mend the sampler"
         )
     return Latent(samples.float().cpu(), latent.size)
+
+
+def _require_walkable(levels: Tensor, walk: Any) -> None:
+    """Raises ValueError for noise levels that go up where the sampler puts noise in of its own."""
+    if len(levels) > 1 and bool(levels[-1] > levels[0]) and getattr(walk, "stochastic", False):
+        raise ValueError(
+            f"sigmas: expected a sampler that draws no noise for levels that go up from {float(levels[0]):g} to "
+            f"{float(levels[-1]):g}, found {getattr(walk, '__name__', walk)}; take euler, or sigmas that are not turned round"
+        )

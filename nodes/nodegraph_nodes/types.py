@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
+    from nodegraph_diffusion.config import VAEConfig
     from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.lora.file import LoraFile
     from nodegraph_diffusion.prompt import Reader
     from nodegraph_diffusion.tokenizer import Tokenizer
     from nodegraph_diffusion.unet import UNet
@@ -81,10 +83,21 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
+class Sigmas:
+    """Noise levels to walk along: `values` (steps + 1,), float32 on the CPU; they decrease unless they were turned round."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows."""
+    """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
+
+    `vae` sizes the autoencoder whose latents these are: previews go by it.
+    """
 
     function: DenoiserFunction
+    vae: VAEConfig | None = None
 
 
 class FileState(NamedTuple):
@@ -148,19 +161,29 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Patch:
-    """A file of changes of weights, in the state in which it was opened, and how much they count."""
+    """Changes of weights, at a path, with their files in the state in which they were opened, and how much they count."""
 
-    state: FileState
+    path: Path
+    state: tuple[FileState, ...]
     strength: float
 
     @classmethod
-    def of(cls, file: Path, strength: float) -> Patch:
-        """The file as it is now. Raises OSError where it is gone."""
-        return cls(FileState.of(file), strength)
+    def of(cls, file: LoraFile, strength: float) -> Patch:
+        """The files as they are now. Raises OSError where one is gone."""
+        return cls(file.path, tuple(map(FileState.of, file.files)), strength)
 
-    @property
-    def file(self) -> Path:
-        return self.state.file
+    def opened(self) -> LoraFile:
+        """What the files hold. Raises ValueError where they were changed since, or are no adapter any more."""
+        from nodegraph_diffusion.checkpoint import CheckpointError
+        from nodegraph_diffusion.lora.file import read_lora
+
+        try:
+            file = read_lora(self.path)
+            if Patch.of(file, self.strength) == self:
+                return file
+        except (CheckpointError, OSError):
+            pass
+        raise ValueError(f"the file {self.path} was changed during the run. Run again")
 
 
 def patched(run: Run, files: ModelFiles, part: Part, dtype: torch.dtype, patches: Sequence[Patch], load: Callable[[], N]) -> N:
@@ -168,16 +191,10 @@ def patched(run: Run, files: ModelFiles, part: Part, dtype: torch.dtype, patches
     base = files.resident(run, part, dtype, load)
     if not patches:
         return base
-    from nodegraph_diffusion.lora.patch import patched, read_lora
+    from nodegraph_diffusion.lora.patch import patched
 
-    for patch in patches:
-        if Patch.of(patch.file, patch.strength) != patch:
-            raise ValueError(f"the file {patch.file} was changed during the run. Run again")
-
-    def apply() -> N:
-        return patched(base, part, [(read_lora(patch.file), patch.strength) for patch in patches])
-
-    return files.resident(run, (part, *patches), dtype, apply)
+    opened = [(patch.opened(), patch.strength) for patch in patches]
+    return files.resident(run, (part, *patches), dtype, lambda: patched(base, part, opened))
 
 
 class Control(Protocol):

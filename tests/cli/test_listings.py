@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.schedules import SCHEDULES
 
 SHAPES = """
 nodegraph: 1
@@ -60,7 +61,7 @@ def test_a_registry_has_a_listing_of_its_own(cli):
     assert cli("widgets").stdout.split() == ["gear", "A", "wheel", "with", "teeth.", "stub"]
     described = cli("widgets", "gear").stdout
     assert "A wheel with teeth." in described
-    assert "teeth = 12" in described
+    assert "teeth  int  default 12" in described
 
 
 def test_plugins_say_where_they_come_from(cli):
@@ -110,11 +111,19 @@ def test_show_as_mermaid(cli):
 
 def test_samplers_and_schedules_are_listed_with_their_plugin(cli):
     samplers = {line.split()[0]: line.split()[-1] for line in cli("samplers").stdout.splitlines()}
-    assert set(samplers) == SAMPLERS.keys()
+    assert set(samplers) == set(SAMPLERS)
     assert set(samplers.values()) == {"nodegraph_nodes"}
     schedules = cli("schedules").stdout.splitlines()
-    assert [line.split()[0] for line in schedules] == ["karras", "normal", "simple"]
-    assert "rho = 7.0" in cli("schedules", "karras").stdout
+    assert [line.split()[0] for line in schedules] == sorted(SCHEDULES)
+    assert "rho  float  default 7.0" in cli("schedules", "karras").stdout
+
+
+def test_a_sampler_is_described_with_what_was_declared_of_it(cli):
+    told = cli("samplers", "DPM++ 2M").stdout  # by the name that other programs have for it
+    assert told.startswith("dpmpp_2m\n")
+    for said in ("stochastic: ", "evaluations per step: ", "order: ", "arXiv:2211.01095", "also known as: "):
+        assert said in told
+    assert "eta  float  default 0.0" in cli("samplers", "ddim").stdout
 
 
 def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
@@ -126,4 +135,4 @@ def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
     )
     listed = cli("schedules", "--plugin-dir", "mine").stdout
     assert ["even", "Evenly", "spaced", "noise", "levels,", "then", "0.", "even"] in map(str.split, listed.splitlines())
-    assert "least = 0.1" in cli("schedules", "even", "--plugin-dir", "mine").stdout
+    assert "least  float  default 0.1" in cli("schedules", "even", "--plugin-dir", "mine").stdout

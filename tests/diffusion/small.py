@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -67,6 +68,7 @@ def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
         transformer_layers_per_block=[*(depth or 1 for depth in config.transformer_depth[:-1]), config.middle_depth],
         use_linear_projection=config.linear_projection,
         norm_num_groups=config.norm_groups,
+        time_cond_proj_dim=config.guidance_dim,
         **added,
     )
     synthetic.fill(unet)
@@ -119,6 +121,34 @@ def write_tokenizer(folder: Path) -> Path:
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
+
+
+def scheduler(kind: type[diffusers.SchedulerMixin] = diffusers.EulerDiscreteScheduler, **more: Any) -> diffusers.SchedulerMixin:
+    """A scheduler of diffusers with the noise levels of Stable Diffusion."""
+    return kind(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, **more)
+
+
+def pipeline(
+    folder: Path,
+    kind: type[diffusers.DiffusionPipeline],
+    unet: diffusers.UNet2DConditionModel,
+    scheduler: diffusers.SchedulerMixin,
+    **more: Any,
+) -> diffusers.DiffusionPipeline:
+    """A small Stable Diffusion 1 as a pipeline of this kind, with a tokenizer below `folder`."""
+    parts = {
+        "unet": unet,
+        "vae": reference_vae(),
+        "text_encoder": reference_text_encoder(),
+        "tokenizer": transformers.CLIPTokenizer.from_pretrained(write_tokenizer(folder / "vocabulary")),
+        "scheduler": scheduler,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    made = kind(**parts | more)
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 def noise(*shape: int) -> Tensor:

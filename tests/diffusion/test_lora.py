@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
+from nodegraph_diffusion.lora.file import read_lora
 from nodegraph_diffusion.lora.keys import parse
-from nodegraph_diffusion.lora.patch import patched, read_lora, unmatched
+from nodegraph_diffusion.lora.patch import patched, unmatched
 from tests.diffusion import small
 from tests.synthetic import read_layout
 
@@ -162,6 +163,8 @@ def test_the_published_layout_is_understood_key_by_key():
         ({f"{kohya('down_blocks.7.attentions.0.proj_in')}.diff": CHANGE}, "It was made for another family"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(4, 96)}, "found one of 32x96"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP}, "expected a factor"),
+        ({f"{kohya(THEIRS)}.diff_b": noise(32)}, "to_k' has: none, found one of 32"),
+        ({f"{kohya(CONV_THEIRS)}.diff_b": noise(33)}, "conv1' has: one of 32, found one of 33"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(5, 128)}, "that fit each other"),
         ({"model.diffusion_model.out.2.weight": CHANGE}, "a file of other tensors"),
         ({}, "a file of other tensors (no tensor, ...)"),

@@ -23,7 +23,8 @@ from nodegraph_diffusion.clip import CLIPTextModel
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.prompt import encode_prompt
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import SCHEDULES, NoiseSchedule
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.tokenizer import Tokenizer, load_tokenizer
 from nodegraph_diffusion.unet import UNet
 from nodegraph_diffusion.vae import AutoencoderKL

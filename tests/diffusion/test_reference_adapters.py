@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint.control import detect_control
+from nodegraph_diffusion.lora.file import read_lora
 from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
 from nodegraph_nodes.conditioning import average_conditioning
 from nodegraph_nodes.latent import empty_latent, noise
@@ -60,7 +61,7 @@ def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
     model = place.model()
     before = sample(place, model.unet, encode(place, model.text_encoder), 1)
     file = write(tmp_path, "lora-kohya-sd15")
-    adapted = load_lora(model.unet, model.text_encoder, file, 0.8, 0.6, run=place.run)
+    adapted = load_lora(model.unet, model.text_encoder, read_lora(file), 0.8, 0.6, run=place.run)
     assert_same(sample(place, adapted.unet, encode(place, adapted.text_encoder), 3), reference["lora/0.8_0.6"])
     assert torch.equal(sample(place, model.unet, encode(place, model.text_encoder), 1), before)
 

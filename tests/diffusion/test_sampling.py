@@ -10,7 +10,8 @@ import torch
 
 from nodegraph_diffusion.guidance import guided
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import schedule_karras, schedule_normal
+from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.timesteps import schedule_normal
 from tests.diffusion.toys import (
     SCHEDULE,
     GaussianDenoiser,

@@ -15,7 +15,9 @@ from nodegraph_diffusion.sampling import (
     start_latent,
     step_noise_source,
 )
-from nodegraph_diffusion.schedule import SCHEDULES, schedule_karras, schedule_simple
+from nodegraph_diffusion.schedules import SCHEDULES
+from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.timesteps import schedule_simple
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 SHAPE = (3, 4, 6, 5)

@@ -15,7 +15,7 @@ from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.prompt import encode_prompt
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import schedule_normal
+from nodegraph_diffusion.schedules.timesteps import schedule_normal
 from nodegraph_diffusion.tiny import FOLDER
 from nodegraph_diffusion.tokenizer import load_tokenizer
 from nodegraph_diffusion.training import tiny, vocabulary

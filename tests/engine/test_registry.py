@@ -55,6 +55,19 @@ def test_registering_twice_in_one_plugin_is_a_mistake_of_that_plugin(teas):
         teas.add(Entry("sencha", 3, Origin("japan", "1.0", place="/plugins/japan.py")))
 
 
+def test_a_thing_is_found_by_its_other_names():
+    registry: Registry[int] = Registry("teas")
+    registry.add(Entry("sencha", 1, Origin("japan", "1.0", place="/plugins/japan.py"), aliases=("Green tea",)))
+    assert registry.get("Green tea").name == "sencha"
+    assert "Green tea" in registry
+    assert registry.names() == ["sencha"]
+    assert registry.suggest("green te") == "Did you mean 'Green tea'?"
+    for clash in (Entry("Green tea", 2, Origin("china", "1.0")), Entry("other", 2, Origin("china", "1.0"), aliases=("sencha",))):
+        with pytest.raises(PluginError, match="two plugins register"):
+            registry.add(clash)
+    assert len(registry) == 1
+
+
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
 def test_what_is_no_name_is_refused(teas, name):
     with pytest.raises(

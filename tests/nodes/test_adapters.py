@@ -12,6 +12,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
 from nodegraph_diffusion.checkpoint.control import detect_control
 from nodegraph_diffusion.controlnet import ControlNet
+from nodegraph_diffusion.lora.file import read_lora
 from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.text import text_encode
 from nodegraph_nodes.types import Image
@@ -54,12 +55,12 @@ def test_a_lora_changes_both_networks_by_its_strengths_and_off_is_to_the_bit_wha
     key, text = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", "encoder.layers.0.self_attn.q_proj.weight"
     before, spoken = model.unet.load(run).state_dict()[key], model.text_encoder.load(run).state_dict()[text]
     kept = before.clone()
-    adapted = load_lora(model.unet, model.text_encoder, lora(tmp_path), 0.5, 0.25, run=run)
+    adapted = load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path)), 0.5, 0.25, run=run)
     torch.testing.assert_close(adapted.unet.load(run).state_dict()[key], before + 1.0)
     torch.testing.assert_close(adapted.text_encoder.load(run).state_dict()[text], spoken + 0.5, rtol=1e-3, atol=1e-3)
     assert torch.equal(model.unet.load(run).state_dict()[key], kept)
     assert adapted.unet.load(run) is adapted.unet.load(run)  # made once
-    off = load_lora(model.unet, model.text_encoder, lora(tmp_path), 0.0, 0.0, run=run)
+    off = load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path)), 0.0, 0.0, run=run)
     assert (off.unet, off.text_encoder) == (model.unet, model.text_encoder)
     assert run.notices == []
 
@@ -70,13 +71,13 @@ def test_a_lora_of_another_family_is_refused_before_anything_is_loaded(tmp_path,
         (lora(tmp_path, module="down_blocks_9_attentions_0_proj_in"), "It was made for another family of models"),
     ):
         with pytest.raises(ValueError, match=said):
-            load_lora(model.unet, model.text_encoder, lora(tmp_path, rows=24) if "16x32" in said else file, run=run)
+            load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path, rows=24) if "16x32" in said else file), run=run)
     assert not run.residents
 
 
 def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
     file = lora(tmp_path)
-    adapted = load_lora(model.unet, model.text_encoder, file, run=run)
+    adapted = load_lora(model.unet, model.text_encoder, read_lora(file), run=run)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ValueError, match="was changed during the run"):
         adapted.unet.load(run)
@@ -173,4 +174,36 @@ def test_other_files_are_refused_by_the_check(tmp_path, node, said):
     w = Workflow("wrong")
     w.output("net", w.add(node, file=str(file)))
     with pytest.raises(WorkflowError, match=said):
+        Engine(cache_dir=None).check(w)
+
+
+def test_a_folder_of_peft_is_a_lora_and_its_config_counts(tmp_path, model_folder):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    name = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {f"{name}.lora_A.weight": synthetic.draw("a", [2, 32]), f"{name}.lora_B.weight": synthetic.draw("b", [32, 2])}
+    save_file(factors, folder / "adapter_model.safetensors")
+    engine = Engine(cache_dir=tmp_path / "cache", dtype="float32")
+
+    def encoded(alpha, file):
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": alpha}))
+        w = Workflow("adapted")
+        model = w.add("LoadModel", model=str(model_folder))
+        adapted = w.add("LoadLora", unet=model.unet, text_encoder=model.text_encoder, file=str(file))
+        w.output("prompt", w.add("TextEncode", text_encoder=adapted.text_encoder, text="a red house"))
+        return engine.run(w)["prompt"].prompts[0].embedding
+
+    once, twice = encoded(2, folder), encoded(4, folder)
+    assert not torch.allclose(once, twice, atol=1e-3)
+    assert torch.equal(encoded(4, folder / "adapter_model.safetensors"), twice)
+    assert torch.equal(encoded(2, folder), once)
+
+
+def test_what_is_no_lora_is_refused_by_the_check(tmp_path, model_folder):
+    save_file({"some.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    w = Workflow("wrong")
+    model = w.add("LoadModel", model=str(model_folder))
+    adapted = w.add("LoadLora", unet=model.unet, text_encoder=model.text_encoder, file=str(tmp_path / "other.safetensors"))
+    w.output("unet", adapted.unet)
+    with pytest.raises(WorkflowError, match="expected a LoRA, LoHa, LoKr or DoRA, found a file of other tensors"):
         Engine(cache_dir=None).check(w)

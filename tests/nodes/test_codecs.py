@@ -14,7 +14,7 @@ from safetensors.torch import load as load_bytes
 
 from nodegraph_diffusion.conditioning import Area, Prompt, SizeConditioning
 from nodegraph_nodes.codecs import CODECS
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 METADATA = {"nodegraph": "prompt: ein Häuschen, 夜の赤い家, 🏠\n", "nodegraph_run": '{"run": "1"}'}
 
@@ -27,6 +27,7 @@ def make(kind, tensor):
         Latent: lambda: Latent(tensor, (24, 40)),
         Conditioning: lambda: Conditioning((Prompt(tensor, strength=0.1, area=Area(0.5, 1, 0, 0.25, fraction=True)),)),
         Noise: lambda: Noise(tensor, 2**64 - 1),
+        Sigmas: lambda: Sigmas(tensor),
     }[kind]()
 
 
@@ -264,7 +265,7 @@ def test_what_is_wrong_is_named(value, said):
 
 def test_nothing_is_wrong_with_finite_values():
     for kind in CODECS:
-        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2)}.get(kind, (1, 4, 2, 2))
+        shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
 
 

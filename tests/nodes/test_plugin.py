@@ -6,11 +6,25 @@ import sys
 import pytest
 import torch
 
+from nodegraph import PluginError
+from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin
-from nodegraph_nodes.types import VAE, Conditioning, ControlNetModel, Denoiser, Image, Latent, Mask, Noise, TextEncoder, UNetModel
+from nodegraph_nodes.types import (
+    VAE,
+    Conditioning,
+    ControlNetModel,
+    Denoiser,
+    Image,
+    Latent,
+    Mask,
+    Noise,
+    Sigmas,
+    TextEncoder,
+    UNetModel,
+)
 
 NODES = {
     "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
@@ -48,17 +62,27 @@ NODES = {
             "latent",
             "noise",
             "mask",
+            "sigmas",
             "sampler",
             "schedule",
             "steps",
             "start_step",
             "end_step",
             "strength",
+            "soft_mask",
             "step_noise",
             "options",
+            "schedule_options",
         },
         {"output": Latent},
     ),
+    "Schedule": (
+        {"unet", "schedule", "steps", "start_step", "end_step", "strength", "schedule_options"},
+        {"output": Sigmas},
+    ),
+    "Sigmas": ({"levels"}, {"output": Sigmas}),
+    "SplitSigmas": ({"sigmas", "step"}, {"high": Sigmas, "low": Sigmas}),
+    "FlipSigmas": ({"sigmas"}, {"output": Sigmas}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
 }
 """The names that workflows say: whoever changes one breaks them."""
@@ -93,8 +117,41 @@ def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(p
     assert sampler.input("latent").default is MISSING
 
 
+NAMED = """
+from nodegraph import hookimpl
+
+def sample_mine(denoise, x, sigmas, *, noise, on_step{more}):
+    return x
+
+@hookimpl
+def register_samplers(register):
+    register("mine", sample_mine{declared})
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "declared", "said"),
+    [
+        ("", ", order=2", None),
+        (", strength", "", r"samplers 'mine': expected a function sampler\(denoise, x, sigmas, \*, noise, on_step, \*\*options\)"),
+        ("", ", nois='brownian'", "unexpected keyword argument 'nois'"),
+        ("", ", noise='pink'", "expected noise 'independent' or 'brownian', found 'pink'"),
+        ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
+    ],
+)
+def test_a_sampler_that_cannot_be_one_is_refused_where_it_is_registered(tmp_path, more, declared, said):
+    (tmp_path / "mine.py").write_text(NAMED.format(more=more, declared=declared))
+    plugins = load_plugins([tmp_path])
+    if said is None:
+        plugins.require_sound()
+        assert plugins.registries["samplers"].get("mine").value.order == 2
+        return
+    with pytest.raises(PluginError, match=said):
+        plugins.require_sound()
+
+
 def test_values_are_stored_and_loaded_models_are_not(plugins):
-    for kind in (Image, Mask, Latent, Noise):
+    for kind in (Image, Mask, Latent, Noise, Sigmas):
         assert plugins.codecs.for_type(kind).name == kind.__name__.lower()
     assert plugins.codecs.for_type(Conditioning).name == "prompts"
     for kind in (UNetModel, VAE, TextEncoder, Denoiser):

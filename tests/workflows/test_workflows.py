@@ -207,7 +207,7 @@ def test_a_sampler_in_a_folder_of_its_own_and_an_edit_of_it_between_two_processe
     assert {name for name, key in keys(edited).items() if key == keys(first)[name]} == ABOVE_THE_SAMPLER
     assert edited.named("ran") == {"model", "denoiser", "sampled", "picture"}  # the first two lead to what is not stored
     listed = place.elsewhere("samplers", "leap", "--plugin-dir", str(plugin.parent))
-    assert "share = 0.5" in listed.stdout
+    assert "share  float  default 0.5" in listed.stdout
     shipped = place("txt2img", **settings)
     assert keys(place("txt2img")) == keys(shipped)  # who does not name it does not depend on it
 

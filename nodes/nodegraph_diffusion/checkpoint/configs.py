@@ -33,7 +33,6 @@ UNET_FIXED: Json = {
     "num_class_embeds": None,
     "only_cross_attention": False,
     "resnet_time_scale_shift": "default",
-    "time_cond_proj_dim": None,
     "time_embedding_type": "positional",
 }
 VAE_FIXED: Json = {
@@ -83,6 +82,7 @@ def read_unet(json: Json) -> UNetConfig:
         linear_projection=json.get("use_linear_projection", False),
         norm_groups=json.get("norm_num_groups", 32),
         added_dim=json["projection_class_embeddings_input_dim"] if added is not None else None,
+        guidance_dim=json.get("time_cond_proj_dim"),
     )
 
 
@@ -110,6 +110,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
         "norm_num_groups": config.norm_groups,
         "out_channels": config.out_channels,
         "sample_size": sample_size,
+        "time_cond_proj_dim": config.guidance_dim,
         "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
         "up_block_types": [up[here] for here in reversed(attention)],
         "use_linear_projection": config.linear_projection,

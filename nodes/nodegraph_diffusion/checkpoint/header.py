@@ -64,6 +64,14 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return {name: info for _, _, name, info in ranges}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file that `read_header` has read says besides its tensors."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    metadata = header.get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def read_floats(path: Path, key: str) -> list[float]:
     """The numbers of one small tensor, in float16, bfloat16 or float32. Raises CheckpointError for other ones."""
     with path.open("rb") as file:

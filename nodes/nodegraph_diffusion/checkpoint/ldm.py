@@ -28,7 +28,7 @@ KNOWN_UNUSED = re.compile(
     r"|first_stage_model\.loss\..*"  # the autoencoder's discriminator
     r"|.*\.position_ids"  # 0 to 76
     r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, but for SDXL's second encoder
-    r"|v_pred|ztsnr|edm_mean|edm_std|difference"  # marks: what the model predicts, what a ControlNet's file holds
+    r"|v_pred|ztsnr|difference"  # marks: what the model predicts, what a ControlNet's file holds
 )
 
 # What a file is that is none of ours, by the first of these that one of its keys begins with; the second list, without a UNet.
@@ -36,6 +36,7 @@ _OTHERS = (
     (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 model"),
     (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux model"),
 )
+_EDM = ("edm_mean", "edm_std", "edm_vpred.sigma_min", "edm_vpred.sigma_max")  # marks of Playground 2.5 and CosXL
 # The 768 model of Stable Diffusion 2 says nowhere that it predicts velocity; training it so has spread this bias.
 _SPREAD_BY_V = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _SPREAD = 0.09
@@ -112,6 +113,13 @@ def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
                 found=name,
                 hint="Give the file of a whole Stable Diffusion 1, 2 or XL model.",
             )
+    if edm := [key for key in _EDM if key in tensors]:
+        raise CheckpointError(
+            path,
+            expected="a model that was trained on the noise levels of Stable Diffusion",
+            found=f"the mark {edm[0]!r}, which one has that was trained on those of Karras et al. 2022 (Playground 2.5, CosXL)",
+            hint="Such models are not supported; give one that predicts noise or velocity.",
+        )
     candidates = {kind: set(prefixes.values()) - begins for kind, prefixes in PREFIXES.items()}
     kind = min(candidates, key=lambda kind: (len(candidates[kind]), -len(PREFIXES[kind])))
     if candidates[kind]:
@@ -176,7 +184,7 @@ def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: 
     middle_depth = _depth(shapes, middle)
     transformer = middle if middle_depth else transformer
     linear = len(shapes.tensors[f"{transformer}proj_in.weight"].shape) == 2 if f"{transformer}proj_in.weight" in shapes else False
-    added = f"{prefix}label_emb.0.0.weight"
+    added, guidance = f"{prefix}label_emb.0.0.weight", f"{prefix}time_embedding.cond_proj.weight"
     return UNetConfig(
         in_channels=in_channels,
         out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0] if whole else in_channels,
@@ -190,6 +198,7 @@ def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: 
         context_dim=shapes.get(f"{transformer}transformer_blocks.0.attn2.to_k.weight", 2)[1],
         linear_projection=linear,
         added_dim=shapes.get(added, 2)[1] if added in shapes else None,
+        guidance_dim=shapes.get(guidance, 2)[1] if guidance in shapes else None,
     )
 
 

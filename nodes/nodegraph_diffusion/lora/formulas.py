@@ -8,12 +8,12 @@ A weight has `out` rows; a convolution's further dimensions count as columns. Ad
 - diff: the difference itself.
 - DoRA (Liu et al. 2024, eq. 5): any of them, the sum then brought to a learned norm for each row (or column).
 
-Each is multiplied by alpha / rank; an adapter without alpha, and a LoKr of two whole factors, by one.
+Each is multiplied by alpha / rank, or by what the file's trainer wrote down beside it; an adapter without alpha, and a LoKr of
+two whole factors, by one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -22,18 +22,16 @@ from torch import Tensor
 Factors = Mapping[str, Tensor]
 
 
-def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: float, root: bool = False) -> Tensor:
+def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: float, scale: float | None = None) -> Tensor:
     """`weight`, float32, under the adapter at `strength`: a new tensor of the same shape.
 
-    `root` divides alpha by the root of the rank in its place (Kalajdzievski 2023, rsLoRA, eq. 4). Raises ValueError where the
-    factors are of no kind above, or do not fit each other or the weight.
+    `scale` stands in the place of alpha / rank where there is no alpha. Raises ValueError where the factors are of no kind
+    above, or do not fit each other or the weight.
     """
     difference, rank = _difference(factors)
     if difference.numel() != weight.numel() or (difference.dim() > 0 and difference.shape[0] != weight.shape[0]):
         raise ValueError(f"expected a change of shape {list(weight.shape)}, found one of {list(difference.shape)}")
-    if alpha is not None and rank is not None:
-        difference = difference * (alpha / (math.sqrt(rank) if root else rank))
-    difference = difference.reshape(weight.shape)
+    difference = (difference * scaling(alpha, rank, scale)).reshape(weight.shape)
     learned = _norms(factors, weight)
     if learned is None:
         return weight + strength * difference
@@ -41,6 +39,13 @@ def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: flo
     decomposed = weight + difference
     decomposed = decomposed * (norms / torch.linalg.vector_norm(decomposed, dim=dims, keepdim=True))
     return torch.lerp(weight, decomposed, strength)
+
+
+def scaling(alpha: float | None, rank: int | None, scale: float | None) -> float:
+    """What a change is multiplied by: alpha / rank, else `scale`, else 1."""
+    if alpha is not None:
+        return 1.0 if rank is None else alpha / rank
+    return 1.0 if scale is None else scale
 
 
 def change_of_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
@@ -93,7 +98,7 @@ def _kronecker(factors: Factors) -> tuple[Tensor, int | None]:
         rank = factors["lokr_w2_b"].shape[0]
         core = factors.get("lokr_t2")
         second = _tucker(factors["lokr_w2_a"], factors["lokr_w2_b"], core)
-    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - 2)), second), rank
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - 2)), second.contiguous()), rank
 
 
 def _norms(factors: Factors, weight: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:

@@ -26,7 +26,8 @@ _ENDINGS = {
     "alpha": rf"(?:{_BEFORE})?\.alpha",
     "dora_scale": r"\.dora_scale",
     "magnitude": r"\.lora_magnitude_vector(?:\.\w+)*",
-    "bias": r"(?:\.diff_b|\.b_norm|(?:\.lora_up|\.lora_B(?:\.\w+)?)\.bias)",
+    "bias": r"(?:\.diff_b|\.b_norm)",
+    "up_bias": r"(?:\.lora_up|\.lora_B(?:\.\w+)?)\.bias",
     "diff": r"\.(?:diff|w_norm)",
     **{role: rf"\.{role}" for role in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
     **{role: rf"\.{role}" for role in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
@@ -52,11 +53,15 @@ _TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out
 
 
 class Name(NamedTuple):
-    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role."""
+    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role.
+
+    `written` is the module as the file writes it.
+    """
 
     part: Part
     module: str
     role: str
+    written: str
 
 
 def parse(key: str) -> Name | None:
@@ -72,7 +77,7 @@ def parse(key: str) -> Name | None:
             break
     if part is None:
         part = "text_encoder" if _TEXT.match(module) else "unet"
-    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup)
+    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
 
 
 def flat(module: str) -> str:

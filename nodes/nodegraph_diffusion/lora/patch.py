@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.model import Part
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
 from nodegraph_diffusion.clip import CLIPTextModel
-from nodegraph_diffusion.lora.formulas import change_of_shape, changed
-from nodegraph_diffusion.lora.keys import flat, parse
+from nodegraph_diffusion.lora.file import LoraFile
+from nodegraph_diffusion.lora.formulas import change_of_shape, changed, scaling
+from nodegraph_diffusion.lora.keys import flat
 from nodegraph_diffusion.unet import UNet
 
 Network = TypeVar("Network", UNet, CLIPTextModel)
 
-_FLAGS = ("alpha", "bias", "magnitude", "dora_scale")  # what a change has besides its factors
-
-
-@dataclass(frozen=True)
-class LoraFile:
-    """What an adapter file changes: for each part of a model, by module, the names of its tensors by their roles."""
-
-    path: Path
-    changes: Mapping[Part, Mapping[str, Mapping[str, str]]]
-    tensors: Mapping[str, TensorInfo]
-
-
-def read_lora(path: Path) -> LoraFile:
-    """What the adapter file at `path` holds, by its header. Raises CheckpointError for any other file."""
-    tensors = read_header(path)
-    changes: dict[Part, dict[str, dict[str, str]]] = {}
-    unknown = []
-    for key in tensors:
-        name = parse(key)
-        if name is None:
-            unknown.append(key)
-        else:
-            changes.setdefault(name.part, {}).setdefault(name.module, {})[name.role] = key
-    if not changes or len(unknown) > len(tensors) // 2:
-        some = ", ".join(repr(key) for key in unknown[:2]) or "no tensor"
-        raise CheckpointError(
-            path,
-            expected="a LoRA, LoHa, LoKr or DoRA",
-            found=f"a file of other tensors ({some}, ...)",
-            hint="Give a file of one of these; whole models go to LoadModel, ControlNets to LoadControlNet.",
-        )
-    return LoraFile(path, changes, tensors)
+_OTHER_FAMILY = "It was made for another family of models; give the family's own."
+_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # what a change has besides its factors
+_BESIDE = ("alpha", "bias", "up_bias")  # of these, what does not shape the change of the weight
 
 
 def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
@@ -71,11 +40,13 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
             file.path,
             expected=f"changes of modules that this model's {part} has",
             found=f"none ({missing[0]}, ...)",
-            hint="It was made for another family of models; give the family's own.",
+            hint=_OTHER_FAMILY,
         )
     for module, roles in wanted.items():
-        if module in modules and any(role not in _FLAGS for role in roles):
-            _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
+        if module in modules:
+            _check_bias(file, module, roles, weights.get(f"{modules[module]}.bias"))
+            if any(role not in _FLAGS for role in roles):
+                _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
     return missing
 
 
@@ -90,10 +61,11 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
     state = dict(network.state_dict())
     changes: dict[str, Tensor] = {}
     for file, strength in files:
-        with MappedFile(file.path) as tensors:
+        with MappedFile(file.weights) as tensors:
             for module, roles in file.changes.get(part, {}).items():
                 if module in modules and strength != 0:
-                    _change(changes, state, modules[module], {role: tensors.tensor(key) for role, key in roles.items()}, strength)
+                    found = {role: tensors.tensor(key) for role, key in roles.items()}
+                    _change(changes, state, modules[module], found, strength, file.scales.get((part, module)))
     for key, value in changes.items():
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
         rounded = value.half() if isinstance(network, CLIPTextModel) else value
@@ -105,19 +77,38 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
 
 
 def _change(
-    changes: dict[str, Tensor], state: Mapping[str, Tensor], module: str, found: Mapping[str, Tensor], strength: float
+    changes: dict[str, Tensor],
+    state: Mapping[str, Tensor],
+    module: str,
+    found: Mapping[str, Tensor],
+    strength: float,
+    scale: float | None,
 ) -> None:
     """Put the changed weight and bias of a module among `changes`, in float32."""
     key = f"{module}.weight"
     device = state[key].device
-    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in ("alpha", "bias")}
+    alpha = float(found["alpha"]) if "alpha" in found else None
+    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in _BESIDE}
     if any(role not in _FLAGS for role in factors):
-        alpha = float(found["alpha"]) if "alpha" in found else None
         weight = changes.get(key, state[key].float())
-        changes[key] = changed(weight, factors, alpha, strength)
-    if "bias" in found:
-        bias = f"{module}.bias"
-        changes[bias] = changes.get(bias, state[bias].float()) + strength * found["bias"].to(device, torch.float32)
+        changes[key] = changed(weight, factors, alpha, strength, scale)
+    rank = len(found["down"]) if "down" in found else None
+    for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
+        if role in found:
+            bias = f"{module}.bias"
+            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * found[role].to(device, torch.float32)
+
+
+def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
+    for role in ("bias", "up_bias"):
+        if role in roles and (bias is None or file.tensors[roles[role]].shape != bias.shape):
+            has = "none" if bias is None else f"one of {len(bias)}"
+            raise CheckpointError(
+                file.path,
+                expected=f"a change of the bias that {module!r} has: {has}",
+                found=f"one of {'x'.join(map(str, file.tensors[roles[role]].shape))}",
+                hint=_OTHER_FAMILY,
+            )
 
 
 def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: Tensor) -> None:
@@ -133,7 +124,7 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
             file.path,
             expected=f"a change of {expected[0]}x{expected[1]} for {module!r}",
             found=f"one of {found[0]}x{found[1]}",
-            hint="It was made for another family of models; give the family's own.",
+            hint=_OTHER_FAMILY,
         )
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph_diffusion.sampling.interface import NoiseSource, OnStep, Sampler
+    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.schedules.interface import Schedule
 
 StepNoiseKind = Literal["independent", "brownian"]
 
@@ -25,7 +27,8 @@ class SamplerSpec:
     it decides so itself. `order`: that of its convergence, where it is deterministic. `paper`: where it is described.
     `noise` is what it is given as `noise`: independent draws, or the increments of one Brownian path, so that a finer
     schedule samples the same path. `discard_penultimate`: its schedule is one of a step more, whose last level above 0 is left out,
-    as ComfyUI does for it. `aliases`: other names that people know it by.
+    as ComfyUI does for it. `other_mask_noise`: with a mask, ComfyUI noises what is kept with the noise of the next seed; so does a
+    run whose step noise is `comfyui`. `aliases`: other names that people know it by.
     Raises ValueError where the function cannot be called as a sampler is.
     """
 
@@ -39,6 +42,7 @@ class SamplerSpec:
         paper: str = "",
         noise: StepNoiseKind = "independent",
         discard_penultimate: bool = False,
+        other_mask_noise: bool = False,
         aliases: tuple[str, ...] = (),
     ) -> None:
         require_callable_with(function, "sampler", _GIVEN, _GIVEN_BY_NAME)
@@ -46,7 +50,8 @@ class SamplerSpec:
             raise ValueError(f"expected noise 'independent' or 'brownian', found {noise!r}")
         self.function = function
         self.stochastic, self.evaluations_per_step, self.order = stochastic, evaluations_per_step, order
-        self.paper, self.noise, self.discard_penultimate, self.aliases = paper, noise, discard_penultimate, aliases
+        self.paper, self.noise, self.aliases = paper, noise, aliases
+        self.discard_penultimate, self.other_mask_noise = discard_penultimate, other_mask_noise
         functools.update_wrapper(self, function)
 
     def __call__(
@@ -64,9 +69,27 @@ class SamplerSpec:
             said["noise"] = "a Brownian path"
         if self.paper:
             said["paper"] = self.paper
-        if self.aliases:
-            said["also known as"] = ", ".join(self.aliases)
         return said
+
+
+class ScheduleSpec:
+    """A sampling schedule, and what is declared of it; calling it calls the schedule.
+
+    `paper`: where it is described. `aliases`: other names that people know it by. Raises ValueError where the function cannot be
+    called as a schedule is.
+    """
+
+    def __init__(self, function: Schedule, *, paper: str = "", aliases: tuple[str, ...] = ()) -> None:
+        require_callable_with(function, "schedule", ("noise_schedule", "steps"))
+        self.function, self.paper, self.aliases = function, paper, aliases
+        functools.update_wrapper(self, function)
+
+    def __call__(self, schedule: NoiseSchedule, steps: int, /, **options: Any) -> Tensor:
+        return self.function(schedule, steps, **options)
+
+    def said(self) -> dict[str, Any]:
+        """What was declared of it, for a listing."""
+        return {"paper": self.paper} if self.paper else {}
 
 
 def require_callable_with(function: Any, what: str, given: tuple[str, ...], by_name: tuple[str, ...] = ()) -> None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.noise import StepNoise, step_noise_source
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.guidance import Denoiser
     from nodegraph_diffusion.sampling.interface import OnStep, Sampler
-    from nodegraph_diffusion.schedule import NoiseSchedule, Schedule
+    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.schedules.interface import Schedule
 
 SoftMask = Literal["blend", "differential"]
 
@@ -128,7 +129,10 @@ def sample(
     with torch.no_grad():
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
         if mask is not None:
-            denoiser = MaskedDenoiser(denoiser, latent, noise, mask, sigmas if soft_mask == "differential" else None)
+            known = noise
+            if spec.other_mask_noise and step_noise == "comfyui":
+                known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
+            denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
         return sampler(
             guided(denoiser),
             x,
@@ -153,6 +157,7 @@ def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: in
     """What `schedule` gives, after a look at what a stranger's function may get wrong."""
     import torch
 
+    schedule = schedule if isinstance(schedule, ScheduleSpec) else ScheduleSpec(schedule)
     check_options("schedule", schedule, options)
     sigmas = schedule(noise_schedule, steps, **options)
     name = getattr(schedule, "__name__", schedule)

@@ -15,7 +15,8 @@ from torch import Tensor
 from nodegraph_diffusion.clip import CLIPTextModel
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule, schedule_karras
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.schedules.ramps import schedule_karras
 from nodegraph_diffusion.unet import UNet
 from nodegraph_diffusion.vae import AutoencoderKL
 

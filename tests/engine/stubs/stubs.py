@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -249,7 +250,7 @@ STARTED = threading.Event()
 def steps(value: float = 0.0, n: int = 3, run: Run = Run()) -> float:
     """Takes steps."""
     for i in range(n):
-        run.step(i + 1, n, preview=i)
+        run.step(i + 1, n, preview=partial(int, i))
         STARTED.set()
     return value
 

@@ -1,0 +1,141 @@
+"""Schedules that are a curve from the largest noise level to the smallest, whatever steps the model was trained on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nodegraph_diffusion.schedule import NoiseSchedule
+
+
+def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:
+    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, Eq. 5).
+
+    A larger `rho` spends more of the steps on little noise. Raises ValueError unless rho is positive.
+    """
+    require_steps(steps)
+    if not 0 < rho < math.inf:
+        raise ValueError(f"schedule karras: expected rho above 0, found {rho}; the paper takes 7")
+    import torch
+
+    largest, smallest = torch.tensor([schedule.sigma_max, schedule.sigma_min], dtype=torch.float64) ** (1 / rho)
+    return down_to_zero((largest + _ramp(steps) * (smallest - largest)) ** rho)
+
+
+def schedule_exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """Noise levels evenly spaced in their logarithm, then 0 (k-diffusion)."""
+    return schedule_polyexponential(schedule, steps)
+
+
+def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float = 1.0) -> Tensor:
+    """Noise levels whose logarithm is a ramp to the power `rho`, then 0 (k-diffusion).
+
+    log sigma = log sigma_min + r^rho (log sigma_max - log sigma_min) for r from 1 to 0. A larger `rho` spends more of the steps
+    on little noise; 1 is the schedule exponential. Raises ValueError unless rho is positive.
+    """
+    require_steps(steps)
+    if not 0 < rho < math.inf:
+        raise ValueError(f"schedule polyexponential: expected rho above 0, found {rho}; 1 is the schedule exponential")
+    largest, smallest = math.log(schedule.sigma_max), math.log(schedule.sigma_min)
+    return down_to_zero((smallest + (1 - _ramp(steps)) ** rho * (largest - smallest)).exp())
+
+
+def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
+    """Noise levels whose logarithm has quantiles of a Laplace distribution around `mu`, then 0 (Hang et al. 2024, Table 1).
+
+    log sigma = mu - beta sign(1/2 - x) log(1 - 2 |1/2 - x| + 1e-5) for x from 0 to 1, kept between the smallest and the largest
+    level; levels that come out the same are one. `beta` is the width: with a small one, nearly all steps are spent near e^mu.
+    In float32, as ComfyUI computes it, whose list lacks the 0. Raises ValueError unless mu is finite and beta positive.
+    """
+    require_steps(steps)
+    if not math.isfinite(mu) or not 0 < beta < math.inf:
+        raise ValueError(f"schedule laplace: expected a finite mu and beta above 0, found {mu} and {beta}; 0 and 0.5 are usual")
+    import torch
+
+    offset = 0.5 - torch.linspace(0, 1, steps)
+    log_sigma = mu - beta * offset.sign() * (1 - 2 * offset.abs() + 1e-5).log()
+    return down_to_zero(log_sigma.exp().clamp(schedule.sigma_min, schedule.sigma_max))
+
+
+def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """Noise levels evenly spaced in their arc tangent, then 0 (Sabour et al. 2024, "Align Your Steps").
+
+    It has the least KL divergence where the data is one Gaussian of unit variance. In float32, as ComfyUI
+    computes it: where a model's last training step holds no signal, the rounding shows in the largest level's fourth digit.
+    """
+    require_steps(steps)
+    import torch
+
+    part = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
+    return down_to_zero((part * math.atan(schedule.sigma_min) + (1 - part) * math.atan(schedule.sigma_max)).tan())
+
+
+def schedule_linear_quadratic(
+    schedule: NoiseSchedule, steps: int, *, threshold_noise: float = 0.025, linear_steps: int | None = None
+) -> Tensor:
+    """From the largest noise level, `linear_steps` small and equal steps, then ever larger ones down to 0 (Mochi 1).
+
+    In parts of the largest level: the equal steps take away `threshold_noise` together, a parabola that goes on from their slope
+    takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a threshold outside (0, 1), for
+    linear steps that are none or all, and where they are so large that the parabola would have to turn back.
+    """
+    require_steps(steps)
+    if steps == 1:
+        return _scaled([1.0], schedule)
+    linear = steps // 2 if linear_steps is None else linear_steps
+    if not 0 < threshold_noise < 1:
+        raise ValueError(
+            f"schedule linear_quadratic: expected threshold_noise between 0 and 1, found {threshold_noise}; 0.025 is usual"
+        )
+    if not 1 <= linear < steps:
+        raise ValueError(
+            f"schedule linear_quadratic: expected linear_steps between 1 and {steps - 1} for {steps} steps, found {linear}; "
+            "leave it out for half of them"
+        )
+    slope, bent = threshold_noise / linear, steps - linear
+    curvature = (1 - threshold_noise - slope * bent) / bent**2
+    bound = linear * (2 * bent - 1) / (steps * (2 * bent - 1) - bent**2)  # from which on the last step is none
+    if threshold_noise >= bound:
+        raise ValueError(
+            f"schedule linear_quadratic: expected a threshold_noise below {bound:.3g} for {linear} linear "
+            f"steps of {steps}, found {threshold_noise}; 0.025 is usual"
+        )
+    taken = [i * slope + (curvature * (i - linear) ** 2 if i > linear else 0.0) for i in range(steps)]
+    return _scaled([1 - part for part in taken], schedule)
+
+
+def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1e-3) -> Tensor:
+    """The noise levels of the continuous variance-preserving process, then 0 (Song et al. 2021; Karras et al. 2022, Table 1).
+
+    sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1) for t evenly spaced from 1 to `eps_s`. These are the process's own levels,
+    152 to 0.0105 by default, not the model's: one beyond what the model was trained on, the model takes for its nearest. Raises
+    ValueError where a number is out of range or the levels leave float32's.
+    """
+    require_steps(steps)
+    if not (beta_d >= 0 and beta_min >= 0 and 0 < beta_d + beta_min < math.inf and 0 < eps_s < 1):
+        raise ValueError(
+            "schedule vp: expected beta_d and beta_min of at least 0, not both 0, and eps_s between 0 and 1, "
+            f"found {beta_d}, {beta_min} and {eps_s}; 19.9, 0.1 and 0.001 are usual"
+        )
+    import torch
+
+    t = torch.linspace(1, eps_s, steps, dtype=torch.float64)
+    return down_to_zero((beta_d * t**2 / 2 + beta_min * t).expm1().sqrt())
+
+
+def _ramp(steps: int) -> Tensor:
+    """From 0 to 1, (steps,) float64; 0 alone where there is one step."""
+    import torch
+
+    return torch.linspace(0, 1, steps, dtype=torch.float64)
+
+
+def _scaled(parts: list[float], schedule: NoiseSchedule) -> Tensor:
+    import torch
+
+    return down_to_zero(torch.tensor(parts, dtype=torch.float64) * schedule.sigma_max)

@@ -1,0 +1,122 @@
+"""Schedules that visit training steps, as ComfyUI picks them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nodegraph_diffusion.schedule import NoiseSchedule
+
+_NO_NOISE = 1e-5  # a trained level up to here is the clean end itself
+
+
+def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """Noise levels of evenly spaced training steps, from the last to the first, then 0.
+
+    Where the model was trained down to no noise (a smallest level of at most 1e-5), its first training step is the clean end: one
+    more training step is visited, and that one is the 0.
+    """
+    import torch
+
+    require_steps(steps)
+    clean = schedule.sigma_min <= _NO_NOISE
+    visited = torch.linspace(schedule.steps - 1, 0, steps + clean, dtype=torch.float64)
+    return down_to_zero(schedule.sigma(visited[:steps]))
+
+
+def schedule_sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """As normal with one step more, whose first training step is left out: the last visited is as far from it as they are apart.
+
+    The way of Stability's generative-models, which Turbo and Lightning models are made for.
+    """
+    import torch
+
+    require_steps(steps)
+    return down_to_zero(schedule.sigma(torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1]))
+
+
+def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """Every (training steps / steps)-th trained noise level from the largest down, rounded to a trained one, then 0.
+
+    The smallest level it visits is that of training step 1000 / steps, not the first. Raises ValueError when there are
+    more steps than trained levels.
+    """
+    import torch
+
+    require_steps(steps)
+    if steps > schedule.steps:
+        raise ValueError(
+            f"schedule simple: expected at most {schedule.steps} steps, one a trained noise level, found {steps}; "
+            "take fewer steps, a strength nearer to 1, or the schedule normal"
+        )
+    stride = schedule.steps / steps
+    picks = torch.tensor([schedule.steps - 1 - int(i * stride) for i in range(steps)])
+    return down_to_zero(schedule.sigmas()[picks])
+
+
+def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+    """Every k-th trained noise level from the second one up, k = training steps // steps, then 0 (Song et al. 2021, DDIM).
+
+    The largest level is seldom visited, and there are more levels than `steps` where that does not divide the training steps (30
+    steps of 1000 make 31), or fewer where it is more than them. Where the model was trained down to no noise, its second level, of
+    at most 1e-5, is the clean end, and the stride is that of one step more.
+    """
+    require_steps(steps)
+    sigmas = schedule.sigmas()
+    clean = float(sigmas[1]) <= _NO_NOISE
+    picked = sigmas[1 :: max(schedule.steps // (steps + clean), 1)]
+    if clean and len(picked) > 1:
+        picked = picked[1:]
+    return down_to_zero(picked.flip(0))
+
+
+def schedule_beta(
+    schedule: NoiseSchedule, steps: int, *, alpha: float = 0.6, beta: float = 0.6, spread: Literal["timestep", "sigma"] = "timestep"
+) -> Tensor:
+    """Noise levels at evenly spaced quantiles of a beta distribution, then 0 (Lee et al. 2024, "Beta Sampling is All You Need").
+
+    With alpha and beta below 1, most steps lie at both ends. `spread`: over the training steps, each rounded to a whole one, and
+    one that is met twice counts once (ComfyUI); or over sigma itself, from the largest to the smallest (A1111, diffusers). Many
+    steps give fewer levels. Raises ValueError unless alpha and beta are positive.
+    """
+    require_steps(steps)
+    if not (0 < alpha < math.inf and 0 < beta < math.inf):
+        raise ValueError(f"schedule beta: expected alpha and beta above 0, found {alpha} and {beta}; both are usually 0.6")
+    import numpy as np
+    import torch
+    from scipy import stats
+
+    by_sigma = spread == "sigma"
+    quantiles = stats.beta.ppf(1 - np.linspace(0, 1, steps, endpoint=by_sigma), alpha, beta)
+    if by_sigma:
+        return down_to_zero(torch.from_numpy(schedule.sigma_min + quantiles * (schedule.sigma_max - schedule.sigma_min)))
+    return down_to_zero(schedule.sigmas()[torch.from_numpy(np.rint(quantiles * (schedule.steps - 1))).long()])
+
+
+def schedule_turbo(schedule: NoiseSchedule, steps: int, *, denoise: float = 1.0) -> Tensor:
+    """The noise levels of the first `steps` of ten training steps, 999, 899, ... 99 of 1000, then 0 (Sauer et al. 2023, ADD).
+
+    What SD Turbo and SDXL Turbo were distilled for. A `denoise` below 1 leaves out the first of the ten, 10 - int(10 denoise) of
+    them. Raises ValueError where fewer than `steps` are left, or denoise is outside (0, 1].
+    """
+    import torch
+
+    require_steps(steps)
+    if not 0 < denoise <= 1 or schedule.steps < 10:
+        raise ValueError(
+            f"schedule turbo: expected denoise above 0 and at most 1, and a model of 10 training steps or more, "
+            f"found {denoise} and {schedule.steps}; 1 denoises from pure noise"
+        )
+    left = int(10 * denoise)
+    if steps > left:
+        raise ValueError(
+            f"schedule turbo: expected at most {left} of 10 steps with denoise {denoise}, found {steps}; "
+            "models that were not distilled want another schedule"
+        )
+    visited = torch.tensor([k * schedule.steps // 10 - 1 for k in range(left, left - steps, -1)])
+    return down_to_zero(schedule.sigmas()[visited])

@@ -1,0 +1,162 @@
+"""Whole pipelines of diffusers and the same through our nodes: from one start noise to the same latent.
+
+Where the two have different conventions, the settings are such that both mean the same; docs/models.md tells of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint.control import control_modules, detect_control
+from nodegraph_diffusion.checkpoint.names import rename, unet_modules
+from nodegraph_diffusion.config import VAEConfig
+from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_nodes.adapters import apply_control_net, load_control_net
+from nodegraph_nodes.concat import apply_inpaint, apply_pix2pix
+from nodegraph_nodes.latent import empty_latent, vae_encode
+from nodegraph_nodes.load import Model, find_model, load_model
+from nodegraph_nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.types import Image, Mask, Noise, UNetModel
+from tests.diffusion import small
+from tests.diffusion.test_controlnet import our_control
+from tests.diffusion.test_controlnet import theirs as their_control
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SIDE, STEPS, CFG = 64, 4, 3.0
+NOISE = small.noise(1, 4, SIDE // 8, SIDE // 8)
+# With this spacing diffusers starts from sigma * noise, we as ComfyUI does, from sqrt(1 + sigma^2) * noise.
+START = NOISE * (1 + NoiseSchedule().sigma_max ** -2) ** 0.5
+PICTURE = small.noise(1, SIDE, SIDE, 3).sigmoid()
+POSITIVE, NEGATIVE = "a red house", "a boat"
+TOLD = {
+    "prompt": POSITIVE,
+    "negative_prompt": NEGATIVE,
+    "num_inference_steps": STEPS,
+    "guidance_scale": CFG,
+    "output_type": "latent",
+    "height": SIDE,
+    "width": SIDE,
+}
+
+
+def vae() -> diffusers.AutoencoderKL:
+    """An autoencoder of 8 pixels a cell whose draws are its means: diffusers draws, where ours does not."""
+    network = small.reference_vae(VAEConfig(channels=32, channel_mult=(1, 1, 2, 2)))
+    with torch.no_grad():
+        network.quant_conv.weight[4:] = 0
+        network.quant_conv.bias[4:] = -60  # of the logarithm of the variance
+    return network
+
+
+def saved(folder: Path, kind: type[diffusers.DiffusionPipeline], channels: int = 4, **more: Any) -> tuple[Any, Model]:
+    """A pipeline, and the model that we find in the folder that it writes."""
+    unet = small.reference_unet(dataclasses.replace(small.UNET, in_channels=channels))
+    unet.register_to_config(sample_size=64)
+    made = small.pipeline(folder, kind, unet, small.scheduler(timestep_spacing="trailing"), vae=vae(), **more)
+    made.save_pretrained(folder / "model")
+    return made, load_model(find_model(str(folder / "model"), Path()).value)
+
+
+def ours(model: Model, unet: UNetModel, cfg: float = CFG) -> Tensor:
+    """What our nodes make of the noise by the same settings."""
+    positive, negative = (text_encode(model.text_encoder, text) for text in (POSITIVE, NEGATIVE))
+    latent = empty_latent(model.vae, SIDE, SIDE)
+    denoiser = unet_denoise(unet, positive, negative, cfg)
+    return sampler(denoiser, latent, Noise(NOISE, 0), sampler="euler", schedule="simple", steps=STEPS).samples
+
+
+def theirs(pipeline: Any, **told: Any) -> Tensor:
+    return pipeline(**TOLD | told, latents=START.clone()).images
+
+
+def test_a_plain_model(tmp_path):
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionPipeline)
+    assert small.difference(ours(model, model.unet), theirs(pipeline)) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize("grey", [1.0, 0.9], ids=["black and white", "grey"])
+def test_inpainting(tmp_path, grey):
+    """A mask whose edges lie between cells, so that how it is resized does not count, and that both round."""
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionInpaintPipeline, 9)
+    mask = torch.zeros(1, SIDE, SIDE)
+    mask[:, 16:48, 8:40] = grey
+    mask[:, :8, :8] = 1 - grey
+    expected = theirs(pipeline, image=PICTURE.movedim(-1, 1), mask_image=mask[:, None].clone(), strength=1.0)
+    unet = apply_inpaint(model.unet, model.vae, Image(PICTURE), Mask(mask))
+    assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
+    assert small.difference(ours(model, model.unet), expected) > 0.05
+
+
+def test_changing_a_picture_by_an_instruction(tmp_path):
+    """Diffusers' image_guidance_scale 1 is ours: the picture is told to both sides."""
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionInstructPix2PixPipeline, 8)
+    told = {"image": PICTURE.movedim(-1, 1), "image_guidance_scale": 1.0}
+    without_size = {name: value for name, value in TOLD.items() if name not in ("height", "width")}
+    expected = pipeline(**without_size, **told, latents=START.clone()).images
+    unet = apply_pix2pix(model.unet, vae_encode(model.vae, Image(PICTURE)))
+    assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
+    assert small.difference(ours(model, model.unet), expected) > 0.05
+
+
+def control(salt: float) -> diffusers.ControlNetModel:
+    network = their_control(small.UNET)
+    with torch.no_grad():
+        for block in (*network.controlnet_down_blocks, network.controlnet_mid_block):
+            block.weight.mul_(salt)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("strengths", "starts", "ends"),
+    [
+        ((1.0,), (0.0,), (1.0,)),
+        ((0.5, 1.5), (0.0, 0.0), (1.0, 1.0)),
+        ((1.0, 0.7), (0.5, 0.0), (1.0, 0.5)),
+        ((1.0, 0.7), (0.25, 0.0), (0.75, 1.0)),
+    ],
+    ids=["one", "two", "one after another", "over one another"],
+)
+def test_controlnets(tmp_path, strengths, starts, ends):
+    """Diffusers counts steps, we count timesteps: of steps that are spaced evenly, quarters of both are the same."""
+    controls = [control(salt) for salt in (1.0, -0.6)[: len(strengths)]]
+    for i, network in enumerate(controls):
+        network.save_pretrained(tmp_path / f"control-{i}")
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionControlNetPipeline, controlnet=controls)
+    hints = [PICTURE.flip(i) for i in range(len(controls))]
+    expected = theirs(
+        pipeline,
+        image=[hint.movedim(-1, 1) for hint in hints],
+        controlnet_conditioning_scale=list(strengths),
+        control_guidance_start=list(starts),
+        control_guidance_end=list(ends),
+    )
+    unet = model.unet
+    for i, (hint, *told) in enumerate(zip(hints, strengths, starts, ends, strict=True)):
+        unet = apply_control_net(unet, load_control_net(detect_control(tmp_path / f"control-{i}")), Image(hint), *told)
+    assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
+    assert small.difference(ours(model, model.unet), expected) > 0.05
+
+
+def test_a_file_of_differences_guides_as_the_whole_one(tmp_path):
+    network = control(1.0)
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionControlNetPipeline, controlnet=[network])
+    table, base_table = control_modules(small.UNET), unet_modules(small.UNET)
+    whole, base = network.state_dict(), pipeline.unet.state_dict()
+    state = {key: whole[rename(key, table)] for key in our_control().state_dict()}
+    for key, value in state.items():
+        if (shared := rename(key, base_table)) in base:
+            state[key] = value - base[shared]
+    save_file({**state, "difference": torch.zeros(())}, tmp_path / "difference.safetensors")
+    expected = theirs(pipeline, image=[PICTURE.movedim(-1, 1)], controlnet_conditioning_scale=[1.0])
+    opened = load_control_net(detect_control(tmp_path / "difference.safetensors"), model.unet)
+    assert small.difference(ours(model, apply_control_net(model.unet, opened, Image(PICTURE))), expected) <= small.TOLERANCE

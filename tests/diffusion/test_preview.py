@@ -1,0 +1,120 @@
+"""The linear map from latents to colours: near what the autoencoder decodes, for the model that is shipped."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import detect, load_vae
+from nodegraph_diffusion.config import VAEConfig
+from nodegraph_diffusion.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
+from nodegraph_diffusion.tiny import FOLDER
+from nodegraph_diffusion.training.data import pictures, to_tensor
+from nodegraph_diffusion.vae import AutoencoderKL
+
+SD, SDXL = VAEConfig(), VAEConfig(scaling_factor=0.13025)
+
+
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKL:
+    return load_vae(detect(FOLDER), "cpu", torch.float32)
+
+
+@torch.no_grad()
+def encoded(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    return torch.cat([vae.encode(part)[0] for part in pixels.split(50)])
+
+
+def small(pixels: Tensor) -> Tensor:
+    """Networks' pixels as pictures (B, h, w, 3) of the latent's size."""
+    return F.avg_pool2d(pixels / 2 + 0.5, 4).movedim(1, -1)
+
+
+@pytest.mark.parametrize("split", ["valid", "held-out"])
+def test_the_preview_of_an_encoded_picture_is_near_the_picture_made_small(vae, split):
+    pixels = to_tensor(pictures(split, 50))
+    preview, picture = linear_map(vae.config, 4)(encoded(vae, pixels)), small(pixels)
+    assert preview.shape == picture.shape == (50, 16, 16, 3)
+    assert (preview - picture).square().mean().sqrt() < 0.1
+    for colour in range(3):
+        assert torch.corrcoef(torch.stack([preview[..., colour].flatten(), picture[..., colour].flatten()]))[0, 1] > 0.9
+
+
+def test_the_numbers_of_the_shipped_model_are_fitted_as_the_docstring_says(vae):
+    latent = encoded(vae, to_tensor(pictures("train", 400)))
+    with torch.no_grad():
+        decoded = torch.cat([vae.decode(part) for part in latent.split(50)])
+    again = fitted(latent, (decoded / 2 + 0.5).movedim(1, -1))
+    for ours, theirs in zip((*again.weights, again.bias), (*MAPS["tiny"].weights, MAPS["tiny"].bias), strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-3)
+
+
+@given(seed=st.integers(0, 1000), channels=st.integers(1, 16), factor=st.sampled_from([1, 2, 8]))
+def test_a_fit_finds_a_map_that_is_linear(seed, channels, factor):
+    random = torch.Generator().manual_seed(seed)
+    weights, bias = torch.randn(channels, 3, generator=random), torch.randn(3, generator=random)
+    latent = torch.randn(3, channels, 6, 5, generator=random)
+    pixels = (latent.movedim(1, -1) @ weights + bias).repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    found = fitted(latent, pixels)
+    assert torch.allclose(torch.tensor(found.weights), weights, atol=1e-4)
+    assert torch.allclose(torch.tensor(found.bias), bias, atol=1e-4)
+
+
+def test_which_map_an_autoencoder_gets():
+    tiny = detect(FOLDER).vae
+    assert [latent_space(config) for config in (SD, SDXL, tiny)] == ["sd", "sdxl", "tiny"]
+    assert [linear_map(config, 4) for config in (SD, SDXL, tiny)] == [MAPS["sd"], MAPS["sdxl"], MAPS["tiny"]]
+    assert latent_space(VAEConfig(latent_channels=16)) is None
+    assert linear_map(SD, 16) == linear_map(None, 16)  # a latent of another autoencoder than the model's
+
+
+def test_the_published_factors():
+    """keturn's for pixels in [-1, 1], Vass's for pixels up to 255."""
+    one = torch.eye(4)[..., None, None]  # each picture a cell with one channel at 1
+    channels = MAPS["sd"](torch.cat([one, -one]))[:, 0, 0]
+    expected = torch.tensor([[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473]])
+    assert torch.allclose(channels * 2 - 1, torch.cat([expected, -expected]), atol=1e-6)
+    zero, first = MAPS["sdxl"](torch.stack([torch.zeros(4, 1, 1), one[0]]))[:, 0, 0]
+    assert torch.allclose(zero * 255, torch.tensor([150.0, 140.0, 130.0]))
+    assert torch.allclose(first * 255, torch.tensor([210.0, 200.0, 190.0]))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])
+def test_a_latent_that_nobody_knows_shows_its_first_channels(channels):
+    latent = torch.randn(2, channels, 4, 5, generator=torch.Generator().manual_seed(1))
+    pixels = linear_map(None, channels)(latent)
+    assert pixels.shape == (2, 4, 5, 3)
+    for colour in range(3):
+        expected = latent[:, colour] / 6 + 0.5 if colour < channels else torch.full((2, 4, 5), 0.5)
+        assert torch.allclose(pixels[..., colour], expected.clamp(0, 1))
+
+
+def test_pixels_are_within_bounds_whatever_the_latent_is():
+    latent = torch.tensor([1e9, -1e9, float("nan"), float("inf")]).expand(4, 4)[None, ..., None].bfloat16()
+    pixels = MAPS["sd"](latent)
+    assert pixels.dtype == torch.float32
+    assert ((pixels >= 0) & (pixels <= 1)).all()
+
+
+@pytest.mark.parametrize(("batch", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (5, 2, 3), (9, 3, 3)])
+def test_a_batch_is_one_picture(batch, rows, columns):
+    pixels = torch.rand(batch, 4, 6, 3)
+    whole = tiled(pixels)
+    assert whole.shape == (1, rows * 4, columns * 6, 3)
+    for cell in range(rows * columns):
+        top, left = 4 * (cell // columns), 6 * (cell % columns)
+        part = whole[0, top : top + 4, left : left + 6]
+        assert torch.equal(part, pixels[cell] if cell < batch else torch.zeros(4, 6, 3))
+
+
+def test_enlarging_keeps_what_is_flat():
+    assert torch.allclose(enlarged(torch.full((2, 3, 5, 3), 0.3), 4), torch.full((2, 12, 20, 3), 0.3))
+
+
+def test_a_map_counts_each_channel_by_its_row():
+    double = LinearMap(((0.5, 0.0, 0.0), (0.0, 0.25, 0.0)), (0.0, 0.0, 1.0))
+    assert double(torch.tensor([[[[1.0]], [[2.0]]]])).tolist() == [[[[0.5, 0.5, 1.0]]]]

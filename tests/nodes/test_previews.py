@@ -1,0 +1,136 @@
+"""What the sampler offers to look at, and what a TAESD decoder makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nodegraph_diffusion.checkpoint import detect
+from nodegraph_diffusion.config import TAESDConfig, VAEConfig
+from nodegraph_diffusion.preview import MAPS, tiled
+from nodegraph_diffusion.taesd import TAESD
+from nodegraph_diffusion.tiny import FOLDER
+from nodegraph_nodes.latent import empty_latent, noise
+from nodegraph_nodes.previews import LONGEST, LatentPreview, load_preview_decoder
+from nodegraph_nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.text import text_encode
+from tests import synthetic
+from tests.nodes.conftest import TellingRun
+
+SD, SDXL, TINY = VAEConfig(), VAEConfig(scaling_factor=0.13025), detect(FOLDER).vae
+
+
+def latent(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def taesd() -> TAESD:
+    network = TAESD(TAESDConfig()).eval().requires_grad_(False)
+    synthetic.fill(network)
+    return network
+
+
+@pytest.fixture
+def write(taesd, tmp_path):
+    """A file of the decoder, by name."""
+
+    def written(name: str) -> Path:
+        save_file(taesd.state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    return written
+
+
+def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
+    class Looking(TellingRun):
+        def step(self, i, n, preview=None):
+            super().step(i, n)
+            self.shown.append((preview.vae, preview.size, preview.samples.clone(), preview()))
+
+    run = Looking()
+    run.shown = []
+    start = empty_latent(model.vae, 32, 24, batch=2)
+    prompt = text_encode(model.text_encoder, "a cat", run=run)
+    denoiser = unet_denoise(model.unet, prompt, prompt, cfg=2.0, run=run)
+    drawn = noise(start, 5)
+    sampled = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=run)
+    assert run.steps == [(1, 3), (2, 3), (3, 3)]
+    for vae, size, samples, image in run.shown:
+        assert vae == model.vae.checkpoint.vae
+        assert size == (24, 32)
+        assert samples.shape == (2, 4, 3, 4)
+        assert image.pixels.shape == (1, 24, 64, 3)
+    # the last step of Euler's method ends where the denoiser points
+    assert torch.allclose(run.shown[-1][2], sampled.samples, atol=1e-5)
+    unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=TellingRun())
+    assert torch.equal(unseen.samples, sampled.samples)  # looking changes nothing
+
+
+@pytest.mark.parametrize(
+    ("batch", "cells", "size", "expected"),
+    [
+        (1, (64, 64), (512, 512), (256, 256)),
+        (1, (96, 64), (768, 512), (192, 128)),
+        (2, (32, 32), (256, 256), (128, 256)),
+        (4, (64, 64), (512, 512), (256, 256)),
+        (3, (4, 6), (32, 48), (64, 96)),
+        (1, (3, 3), (20, 20), (18, 18)),
+        (1, (600, 2), (4800, 16), (600, 2)),
+    ],
+)
+def test_cells_are_enlarged_to_the_pictures_size_or_as_far_as_is_cheap(batch, cells, size, expected):
+    pixels = LatentPreview(latent(batch, 4, *cells), SD, size)().pixels
+    assert pixels.shape == (1, *expected, 3)
+    assert max(expected) <= max(LONGEST, *cells)
+
+
+def test_colours_are_those_of_the_models_latents():
+    flat = latent(1, 4, 1, 1).expand(1, 4, 8, 8)
+    for config, space in ((SD, "sd"), (SDXL, "sdxl"), (TINY, "tiny")):
+        pixels = LatentPreview(flat, config, (64, 64))().pixels
+        assert torch.allclose(pixels, MAPS[space](flat)[:, :1, :1].expand_as(pixels), atol=1e-6)
+    assert LatentPreview(flat, None, (64, 64))().pixels.shape == (1, 64, 64, 3)  # of a denoiser by a stranger
+
+
+def test_a_decoder_decodes_each_picture_and_crops_it(write, taesd):
+    preview = LatentPreview(latent(3, 4, 4, 6), SD, (30, 45))
+    image = load_preview_decoder(write("taesd_decoder.safetensors"))(preview)
+    with torch.no_grad():
+        decoded = (taesd(preview.samples) / 2 + 0.5).clamp(0, 1)[:, :, :30, :45]
+    assert torch.allclose(image.pixels, tiled(decoded.movedim(1, -1)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "preview", "said"),
+    [
+        (
+            "taesdxl_decoder.safetensors",
+            LatentPreview(latent(1, 4, 2, 2), SD, (16, 16)),
+            "of Stable Diffusion XL, and these are of",
+        ),
+        ("taesd_decoder.safetensors", LatentPreview(latent(1, 4, 2, 2), SDXL, (16, 16)), "these are of Stable Diffusion XL"),
+        ("decoder.safetensors", LatentPreview(latent(1, 4, 2, 2), TINY, (8, 8)), "these are of builtin:tiny"),
+        ("decoder.safetensors", LatentPreview(latent(1, 4, 2, 2), None, (8, 8)), "these are of another autoencoder"),
+        ("decoder.safetensors", LatentPreview(latent(1, 16, 2, 2), None, (8, 8)), "of 4 channels, and these have 16"),
+        ("decoder.safetensors", lambda: 1, "and this is none"),
+    ],
+)
+def test_a_decoder_for_another_family_says_so(write, name, preview, said):
+    decoder = load_preview_decoder(write(name))
+    with pytest.raises(ValueError, match=said):
+        decoder(preview)
+
+
+@pytest.mark.parametrize(("name", "config"), [("taesdxl_decoder", SDXL), ("my_decoder", SDXL), ("my_decoder", SD)])
+def test_a_decoder_of_the_same_family_or_of_no_known_one_is_taken(write, name, config):
+    decoder = load_preview_decoder(write(f"{name}.safetensors"))
+    assert decoder(LatentPreview(latent(1, 4, 2, 2).half(), config, (16, 16))).pixels.shape == (1, 16, 16, 3)
+
+
+def test_a_decoder_that_cannot_be_used_is_told_before_anything_runs(tmp_path, plugins):
+    with pytest.raises(ValueError, match="expected a readable file"):
+        plugins.manager.hook.load_preview_decoder(path=tmp_path / "gone.safetensors")
