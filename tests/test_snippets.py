@@ -46,7 +46,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/workflows.md", ROOT / "docs/plugins.md"], ids=lambda p: p.name)
+RUN = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("workflows.md", "plugins.md", "schedules.md"))]
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, cache):
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     monkeypatch.chdir(tmp_path)

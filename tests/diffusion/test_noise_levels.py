@@ -45,6 +45,7 @@ def test_whole_numbers_and_tuples_do():
         ([14.6, "2", 0.0], "finite number as level 1, found '2'"),
         ([2, True, 0], "finite number as level 1, found True"),
         ([1e39, 1.0], "within float32's range as level 0 of 2, found 1e[+]39"),
+        ([10**400, 1.0], "within float32's range as level 0 of 2, found 10+"),
         ([14.6, -1.0], "positive number, or 0 at the end, as level 1 of 2, found -1.0"),
         ([14.6, 0.0, 0.0], "positive number, or 0 at the end, as level 1 of 3, found 0.0"),
         ([14.6, 1e-50, 0.0], "positive number, or 0 at the end, as level 1 of 3, found 1e-50"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from nodegraph_diffusion.sampling import options_of, sigmas_for
 from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 
+DOCS = Path(__file__).parents[2] / "docs"
 SD1 = NoiseSchedule()
 NO_SIGNAL = NoiseSchedule(prediction="v", zero_snr=True)  # at the last training step
 NO_NOISE = NoiseSchedule(beta_start=1e-12)  # at the first one
@@ -102,6 +105,18 @@ def test_options_are_those_of_the_function():
     assert options_of(SCHEDULES["align_your_steps"]) == {"model": "sd1"}
     with pytest.raises(ValueError, match="'model' expected one of 'sd1', 'sdxl', 'svd', found 'sd3'"):
         sigmas_for(SCHEDULES["align_your_steps"], SD1, 10, options={"model": "sd3"})
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_its_page_has_it_with_its_options(name):
+    page = (DOCS / "schedules.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    options = options_of(SCHEDULES[name])
+    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == set(options)
+    for option, default in options.items():
+        said = f"{default:g}" if isinstance(default, float) else "n / 2" if default is None else str(default)
+        assert f"`{option}` {said}" in row
+    assert f">{name}</text>" in (DOCS / "images/schedules.svg").read_text(encoding="utf-8"), "run: python docs/plot_schedules.py"
 
 
 def schedule_halves(schedule, steps, *, factor: float = 0.5):

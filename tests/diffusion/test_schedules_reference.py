@@ -146,6 +146,14 @@ def test_normal_visits_evenly_spaced_timesteps():
     assert_same(levels("normal", 5), at(999, 749.25, 499.5, 249.75, 0))
 
 
+def test_timesteps_are_rounded_as_comfyui_rounds_them():
+    """To float32, which shows where the last level lies far above the one before."""
+    for steps in range(2, 60):
+        visited = torch.linspace(999, 0, steps + 1, dtype=torch.float32)
+        assert_same(levels("sgm_uniform", steps, NO_SIGNAL)[:-1], NO_SIGNAL.sigma(visited)[:-1])
+        assert_same(levels("normal", steps + 1, NO_SIGNAL)[:-1], NO_SIGNAL.sigma(visited))
+
+
 def test_normal_ends_on_a_trained_level_that_has_no_noise():
     """And visits one training step more; the level itself is the 0."""
     assert NO_NOISE.sigma_min < 1e-5
@@ -241,10 +249,13 @@ def test_ramps_are_diffusers(name, options, steps):
 EVERY = [*range(1, 60), 64, 80, 96, 100, 250, 333, 400, 499, 500, 501, 800, 999]
 
 
-@pytest.mark.parametrize("scheduler", [diffusers.EulerDiscreteScheduler, diffusers.DPMSolverMultistepScheduler])
+DPM = (diffusers.DPMSolverMultistepScheduler, diffusers.UniPCMultistepScheduler, diffusers.DEISMultistepScheduler)
+
+
+@pytest.mark.parametrize("scheduler", [diffusers.EulerDiscreteScheduler, *DPM])
 @pytest.mark.parametrize(("name", "offset"), [("leading", 0), ("leading", 1), ("trailing", 0), ("linspace", 0)])
 def test_spacings_are_diffusers(scheduler, name, offset):
-    dpm = scheduler is diffusers.DPMSolverMultistepScheduler
+    dpm = scheduler in DPM
     options = {"rule": "dpm"} if dpm and name != "trailing" else {}
     options |= {"steps_offset": offset} if name == "leading" else {}
     for steps in EVERY:
@@ -253,7 +264,7 @@ def test_spacings_are_diffusers(scheduler, name, offset):
         theirs = diffusers_levels(steps, scheduler, timestep_spacing=name, steps_offset=offset)
         if name == "trailing" and len(theirs) == steps + 2:
             theirs = torch.cat([theirs[:-2], theirs[-1:]])  # rounding led it to a timestep -1
-        assert_same(levels(name, steps, **options), theirs, rtol=3e-5)
+        assert_same(levels(name, steps, **options)[:-1], theirs[:-1], rtol=3e-5)  # DEIS ends on the smallest level, the others on 0
 
 
 def test_spacings_at_the_ends_of_what_they_can():

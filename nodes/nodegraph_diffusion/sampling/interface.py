@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nodegraph_diffusion.schedule import NoiseSchedule
+
 
 class Denoise(Protocol):
     """Estimates the clean latent in a noisy one: (B, C, h, w) and its noise level -> (B, C, h, w)."""
@@ -15,7 +17,10 @@ class Denoise(Protocol):
 
 
 class GuidedDenoise(Denoise, Protocol):
-    """A denoiser that also tells what it is guided away from: what samplers of the CFG++ kind step along."""
+    """A denoiser that also tells what it is guided away from, which samplers of the CFG++ kind step along, and the model's levels."""
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
 
     def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
         """The estimate of the clean latent, and that of the negative side alone; both (B, C, h, w)."""

@@ -33,7 +33,7 @@ def require_levels(values: Sequence[float]) -> None:
         )
     previous = math.inf
     for i, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"sigmas: expected a finite number as level {i}, found {value!r}; levels are like 14.6 or 0.03")
         sigma = _float32(value)
         if not math.isfinite(sigma) or sigma < 0 or (sigma == 0 and i < len(values) - 1):
@@ -51,9 +51,9 @@ def require_levels(values: Sequence[float]) -> None:
 
 def _float32(value: float) -> float:
     try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
+        return float(struct.unpack("f", struct.pack("f", float(value)))[0])
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def split_sigmas(sigmas: Tensor, step: int) -> tuple[Tensor, Tensor]:

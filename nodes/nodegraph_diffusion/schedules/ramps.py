@@ -46,7 +46,7 @@ def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float 
 
 
 def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
-    """Noise levels whose logarithm has quantiles of a Laplace distribution around `mu`, then 0 (Hang et al. 2024, Table 1).
+    """Noise levels at even quantiles of a Laplace distribution of log sigma, then 0 (Hang et al. 2024, Table 1).
 
     log sigma = mu - beta sign(1/2 - x) log(1 - 2 |1/2 - x| + 1e-5) for x from 0 to 1, kept between the smallest and the largest
     level; levels that come out the same are one. `beta` is the width: with a small one, nearly all steps are spent near e^mu.
@@ -78,11 +78,11 @@ def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_linear_quadratic(
     schedule: NoiseSchedule, steps: int, *, threshold_noise: float = 0.025, linear_steps: int | None = None
 ) -> Tensor:
-    """From the largest noise level, `linear_steps` small and equal steps, then ever larger ones down to 0 (Mochi 1).
+    """Small and equal steps down from the largest noise level, then ever larger ones to 0 (Mochi 1, Genmo 2024).
 
-    In parts of the largest level: the equal steps take away `threshold_noise` together, a parabola that goes on from their slope
-    takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a threshold outside (0, 1), for
-    linear steps that are none or all, and where they are so large that the parabola would have to turn back.
+    In parts of the largest level: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that goes on
+    from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a threshold
+    outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to turn back.
     """
     require_steps(steps)
     if steps == 1:
@@ -110,11 +110,11 @@ def schedule_linear_quadratic(
 
 
 def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1e-3) -> Tensor:
-    """The noise levels of the continuous variance-preserving process, then 0 (Song et al. 2021; Karras et al. 2022, Table 1).
+    """Noise levels of the continuous variance-preserving process, then 0 (Song et al. 2021).
 
-    sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1) for t evenly spaced from 1 to `eps_s`. These are the process's own levels,
-    152 to 0.0105 by default, not the model's: one beyond what the model was trained on, the model takes for its nearest. Raises
-    ValueError where a number is out of range or the levels leave float32's.
+    Karras et al. 2022, Table 1: sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1) for t evenly spaced from 1 to `eps_s`.
+    These are the process's own levels, 152 to 0.0105 by default, not the model's: one beyond what the model was trained on, the
+    model takes for its nearest. Raises ValueError where a number is out of range or the levels leave float32's.
     """
     require_steps(steps)
     if not (beta_d >= 0 and beta_min >= 0 and 0 < beta_d + beta_min < math.inf and 0 < eps_s < 1):

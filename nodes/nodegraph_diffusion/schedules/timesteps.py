@@ -25,26 +25,27 @@ def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
 
     require_steps(steps)
     clean = schedule.sigma_min <= _NO_NOISE
-    visited = torch.linspace(schedule.steps - 1, 0, steps + clean, dtype=torch.float64)
+    visited = torch.linspace(schedule.steps - 1, 0, steps + clean)  # in float32, as ComfyUI's
     return down_to_zero(schedule.sigma(visited[:steps]))
 
 
 def schedule_sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """As normal with one step more, whose first training step is left out: the last visited is as far from it as they are apart.
+    """Noise levels of evenly spaced training steps, the first one left out, then 0.
 
-    The way of Stability's generative-models, which Turbo and Lightning models are made for.
+    As normal with one step more: the last one visited is as far from the first training step as they are apart. The way of
+    Stability's generative-models, which Turbo and Lightning models are made for.
     """
     import torch
 
     require_steps(steps)
-    return down_to_zero(schedule.sigma(torch.linspace(schedule.steps - 1, 0, steps + 1, dtype=torch.float64)[:-1]))
+    return down_to_zero(schedule.sigma(torch.linspace(schedule.steps - 1, 0, steps + 1)[:-1]))
 
 
 def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Every (training steps / steps)-th trained noise level from the largest down, rounded to a trained one, then 0.
+    """Every (training steps / steps)-th trained noise level from the largest down, then 0.
 
-    The smallest level it visits is that of training step 1000 / steps, not the first. Raises ValueError when there are
-    more steps than trained levels.
+    What is no whole training step is rounded up. The smallest level it visits is that of training step 1000 / steps, not the
+    first. Raises ValueError when there are more steps than trained levels.
     """
     import torch
 
@@ -60,11 +61,11 @@ def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Every k-th trained noise level from the second one up, k = training steps // steps, then 0 (Song et al. 2021, DDIM).
+    """Every k-th trained noise level from the second one up, then 0 (Song et al. 2021, DDIM).
 
-    The largest level is seldom visited, and there are more levels than `steps` where that does not divide the training steps (30
-    steps of 1000 make 31), or fewer where it is more than them. Where the model was trained down to no noise, its second level, of
-    at most 1e-5, is the clean end, and the stride is that of one step more.
+    k is the training steps // steps. The largest level is seldom visited, and there are more levels than `steps` where that does
+    not divide the training steps (30 steps of 1000 make 31), or fewer where it is more than them. Where the model was trained
+    down to no noise, its second level, of at most 1e-5, is the clean end, and the stride is that of one step more.
     """
     require_steps(steps)
     sigmas = schedule.sigmas()
@@ -78,7 +79,7 @@ def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_beta(
     schedule: NoiseSchedule, steps: int, *, alpha: float = 0.6, beta: float = 0.6, spread: Literal["timestep", "sigma"] = "timestep"
 ) -> Tensor:
-    """Noise levels at evenly spaced quantiles of a beta distribution, then 0 (Lee et al. 2024, "Beta Sampling is All You Need").
+    """Noise levels at even quantiles of a beta distribution, then 0 (Lee et al. 2024, "Beta Sampling is All You Need").
 
     With alpha and beta below 1, most steps lie at both ends. `spread`: over the training steps, each rounded to a whole one, and
     one that is met twice counts once (ComfyUI); or over sigma itself, from the largest to the smallest (A1111, diffusers). Many
@@ -99,7 +100,7 @@ def schedule_beta(
 
 
 def schedule_turbo(schedule: NoiseSchedule, steps: int, *, denoise: float = 1.0) -> Tensor:
-    """The noise levels of the first `steps` of ten training steps, 999, 899, ... 99 of 1000, then 0 (Sauer et al. 2023, ADD).
+    """Noise levels of the first `steps` of ten training steps, 999, 899, ..., then 0 (Sauer et al. 2023).
 
     What SD Turbo and SDXL Turbo were distilled for. A `denoise` below 1 leaves out the first of the ten, 10 - int(10 denoise) of
     them. Raises ValueError where fewer than `steps` are left, or denoise is outside (0, 1].
