@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for, step_noise_source
-from nodegraph_diffusion.schedule import SCHEDULES
+from nodegraph_diffusion.schedules import SCHEDULES
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 from tests.kdiffusion import SAMPLING
 
@@ -132,3 +132,25 @@ def test_the_parts_of_a_run_follow_one_path():
 def test_the_parts_of_a_run_follow_paths_of_their_own_in_comfyui():
     whole, parts = in_parts("comfyui")
     assert not torch.allclose(whole, parts, atol=0.1)
+
+
+def test_a_rounding_of_the_levels_is_another_noise():
+    """Why the schedules are ComfyUI's to the last bit: what is off by a rounding gives noise that is off by thousandths."""
+    other = [level * (1 + 3e-7) for level in SIGMAS]
+    ours = step_noise_source("comfyui", LATENT, 7, levels=LEVELS)
+    theirs = step_noise_source("comfyui", LATENT, 7, levels=(other[-2], other[0]))
+    difference = float((ours(SIGMAS[1], SIGMAS[2]) - theirs(other[1], other[2])).abs().max())
+    assert 1e-4 < difference < 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 77])
+def test_levels_of_timesteps_are_comfyuis_to_the_last_bit(steps):
+    """Its arithmetic: float32, linear between the logarithms of two trained levels."""
+    alphas_cumprod = SCHEDULE.alphas_cumprod()
+    logs = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().log().float()
+    timesteps = torch.linspace(999, 0, steps)
+    part = timesteps - timesteps.floor()
+    levels = ((1 - part) * logs[timesteps.floor().long()] + part * logs[timesteps.ceil().long()]).exp()
+    assert torch.equal(SCHEDULES["normal"](SCHEDULE, steps)[:-1], levels)
+    one_by_one = [float(SCHEDULE.sigma(timestep)) for timestep in timesteps]
+    assert levels.tolist() == one_by_one

@@ -20,7 +20,6 @@ from nodegraph_diffusion.testing import (
     convergence_order,
 )
 
-
 NOT_EXACT = {
     "lcm": "it is made for consistent models, which the best denoiser of the data is not",
     "dpmpp_2s_ancestral_cfg_pp": "its half steps take the negative side's estimate from different levels, as ComfyUI's do",

@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from nodegraph_diffusion.schedule import schedule_karras, schedule_normal
+from nodegraph_diffusion.schedules import schedule_karras, schedule_normal
 from tests.diffusion.test_sampling import PUBLISHED, our_steps, preserving, reference_steps
 from tests.diffusion.test_sampling_sde import SCHEDULES, START, assert_near, error, run
 from tests.diffusion.toys import SCHEDULE, TwistedDenoiser, generator_noise

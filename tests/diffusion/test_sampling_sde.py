@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, options_of, step_noise_source
-from nodegraph_diffusion.schedule import schedule_karras, schedule_normal, schedule_simple
+from nodegraph_diffusion.schedules import schedule_karras, schedule_normal, schedule_simple
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 from tests.kdiffusion import SAMPLING, KModel
 

@@ -16,7 +16,7 @@ Draw = Literal["per_picture", "sequential"]
 StepNoise = Literal["fresh", "comfyui"]
 
 _DIGITS = 6  # that torchsde resolves a path to, unless told otherwise
-_ROUNDING = 1e-5  # the part of a level by which a sampler's arithmetic may miss it
+ROUNDING = 1e-5  # the part of a level by which the arithmetic of a sampler or a schedule may miss it
 
 
 def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> Tensor:
@@ -86,7 +86,7 @@ def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float,
 
 def _on_path(start: float, end: float, low: float, high: float) -> tuple[float, float]:
     """The ends of a step, to the digits that a path between `low` and `high` is resolved to, and kept from rounding off it."""
-    if start < low * (1 - _ROUNDING) or end > high * (1 + _ROUNDING):
+    if start < low * (1 - ROUNDING) or end > high * (1 + ROUNDING):
         raise ValueError(
             f"noise: expected a step between the noise levels {low:g} and {high:g} of the Brownian path, found {start:g} and "
             f"{end:g}; a step to level 0 draws no noise"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
-from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
+from nodegraph_diffusion.sampling.noise import ROUNDING, StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
 if TYPE_CHECKING:
@@ -150,7 +150,10 @@ def _path_levels(sigmas: Tensor, schedule: NoiseSchedule, step_noise: StepNoise)
     run alone, as there.
     """
     low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
-    return (low, high) if step_noise == "comfyui" else (min(low, schedule.sigma_min), max(high, schedule.sigma_max))
+    if step_noise == "comfyui":
+        return low, high
+    least, largest = schedule.sigma_min, schedule.sigma_max
+    return low if low < least * (1 - ROUNDING) else least, high if high > largest * (1 + ROUNDING) else largest
 
 
 def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]) -> Tensor:
