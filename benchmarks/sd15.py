@@ -76,10 +76,10 @@ def write_configs(folder: Path, file: Path) -> None:
     files = {
         "model_index.json": {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **classes},
         "scheduler/scheduler_config.json": configs.write_scheduler(checkpoint.schedule),
-        "text_encoder/config.json": configs.write_text(checkpoint.text, tokens),
+        "text_encoder/config.json": configs.write_text(checkpoint.text.parts[0].config, tokens),
         "tokenizer/tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special},
-        "unet/config.json": configs.write_unet(checkpoint.unet, SIDE // checkpoint.vae.factor),
-        "vae/config.json": configs.write_vae(checkpoint.vae, SIDE),
+        "unet/config.json": configs.write_unet(checkpoint.unet.config, SIDE // checkpoint.vae.config.factor),
+        "vae/config.json": configs.write_vae(checkpoint.vae.config, SIDE),
     }
     for name, content in files.items():
         path = folder / name

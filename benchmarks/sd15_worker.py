@@ -71,10 +71,11 @@ class Ours:
         self.dtype = getattr(torch, dtype)
         checkpoint = detect(file)
         self.schedule = checkpoint.schedule
-        self.tokenizer = load_tokenizer(checkpoint.tokenizers[0])
-        self.text_encoder = load_text_encoder(checkpoint, "cpu", self.dtype)
-        self.unet = load_unet(checkpoint, "cpu", self.dtype)
-        self.vae = load_vae(checkpoint, "cpu", self.dtype)
+        text = checkpoint.text.parts[0]
+        self.tokenizer = load_tokenizer(text.tokenizer)
+        self.text_encoder = load_text_encoder(text, "cpu", self.dtype)
+        self.unet = load_unet(checkpoint.unet, "cpu", self.dtype)
+        self.vae = load_vae(checkpoint.vae, "cpu", self.dtype)
 
     def text(self) -> Measured:
         return repeat(self._encode, self.clock)

@@ -52,8 +52,8 @@ def _command_line() -> str:
 
 
 def _nodes() -> str:
-    parts = ["# Nodes, samplers, schedules", NOTE]
-    for kind in ("nodes", "samplers", "schedules"):
+    parts = ["# Nodes, samplers, schedules, guidance", NOTE]
+    for kind in ("nodes", "samplers", "schedules", "guidance"):
         parts.append(f"## {kind.capitalize()}")
         for line in said(kind).splitlines():
             name = line.split()[0]

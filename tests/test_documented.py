@@ -1,4 +1,4 @@
-"""Every hook, node type, sampler, schedule and command has a docstring, a place in the docs, and a test."""
+"""Every hook, node type, sampler, schedule, guidance and command has a docstring, a place in the docs, and a test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOOKS = {
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if hasattr(function, "nodegraph_spec")
 }
-THINGS = [(kind, entry) for kind in ("samplers", "schedules") for entry in PLUGINS.registries[kind].entries()]
+THINGS = [(kind, entry) for kind in ("samplers", "schedules", "guidance") for entry in PLUGINS.registries[kind].entries()]
 
 
 def is_tested(name: str) -> bool:
@@ -57,7 +57,7 @@ def test_nodes(entry):
 
 
 @pytest.mark.parametrize(("kind", "entry"), THINGS, ids=[f"{kind}-{entry.name}" for kind, entry in THINGS])
-def test_samplers_and_schedules(kind, entry):
+def test_samplers_schedules_and_guidance(kind, entry):
     assert inspect.getdoc(entry.value)
     assert f"\n### {entry.name}\n" in (ROOT / "docs/nodes.md").read_text(encoding="utf-8")
     assert is_tested(entry.name)

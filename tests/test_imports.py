@@ -80,8 +80,8 @@ def test_the_node_pack_imports_nothing_heavy_until_a_node_runs(path):
     assert not roots(path, at_import_only=True) & HEAVY
 
 
-@pytest.mark.parametrize("name", ["schedule", "schedules", "sampling"])
-def test_samplers_and_schedules_can_be_listed_without_torch(name):
+@pytest.mark.parametrize("name", ["schedule", "schedules", "sampling", "guides"])
+def test_samplers_schedules_and_guidance_can_be_listed_without_torch(name):
     place = ROOT / "nodes/nodegraph_diffusion" / name
     for path in modules(place) if place.is_dir() else [place.with_suffix(".py")]:
         assert not roots(path, at_import_only=True) & HEAVY, path
@@ -117,7 +117,7 @@ def test_the_layers_of_the_engine_go_down():
         ("import nodegraph_nodes.plugin", HEAVY),
         ("import nodegraph_nodes.types", HEAVY),
         ("import nodegraph_diffusion", HEAVY),
-        ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedules", HEAVY | {"scipy"}),
+        ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedules, nodegraph_diffusion.guides", HEAVY | {"scipy"}),
     ],
 )
 def test_what_an_import_brings(statement, absent):

@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-RUN = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("workflows.md", "plugins.md", "schedules.md"))]
+RUN = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("workflows.md", "plugins.md", "schedules.md", "guidance.md"))]
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)

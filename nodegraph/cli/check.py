@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
-from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, overrides, pickles_option, plugin_dir_option, set_option
 
 
 @click.command()
 @file_argument
 @set_option
+@pickles_option
 @plugin_dir_option
 @verbose_option("With an unexpected failure, show where it came from.")
 def check(file: Path, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], verbose: bool) -> None:

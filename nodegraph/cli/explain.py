@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
-from nodegraph.cli.options import cache_dir_option, file_argument, json_option, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import (
+    cache_dir_option,
+    file_argument,
+    json_option,
+    overrides,
+    pickles_option,
+    plugin_dir_option,
+    set_option,
+)
 from nodegraph.cli.tables import aligned
 
 _SAID = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
@@ -23,6 +31,7 @@ _SAID = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
 @cache_dir_option
 @click.option("--device", default="auto", show_default=True, metavar="D", help="As for run.")
 @click.option("--dtype", default="auto", show_default=True, metavar="T", help="As for run.")
+@pickles_option
 @plugin_dir_option
 @json_option
 @verbose_option("With an unexpected failure, show where it came from.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+
+from nodegraph.settings import PICKLES_VARIABLE
 
 if TYPE_CHECKING:
     from nodegraph.givens import Override
@@ -38,6 +41,24 @@ cache_size_option: Option = click.option(
     help='How much is kept, such as "50 GB" or "unlimited"; 20 GB by default. Also: NODEGRAPH_CACHE_SIZE.',
 )
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _allow_pickles(ctx: click.Context, param: click.Parameter, allowed: bool) -> None:
+    """Say it in the environment, where nodes look, until the command ends."""
+    before = os.environ.get(PICKLES_VARIABLE)
+    if not allowed or before == "1":
+        return
+    os.environ[PICKLES_VARIABLE] = "1"
+    ctx.call_on_close(lambda: os.environ.update({PICKLES_VARIABLE: before or ""}))
+
+
+pickles_option: Option = click.option(
+    "--allow-pickles",
+    is_flag=True,
+    expose_value=False,
+    callback=_allow_pickles,
+    help=f"Let nodes open pickles (.ckpt, .pt, .bin), without running what is in them. Also: {PICKLES_VARIABLE}=1.",
+)
 
 
 def _split(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:

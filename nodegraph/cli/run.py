@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
-from nodegraph.cli.options import cache_dir_option, cache_size_option, file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import (
+    cache_dir_option,
+    cache_size_option,
+    file_argument,
+    overrides,
+    pickles_option,
+    plugin_dir_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
@@ -49,6 +57,7 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
 @click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
+@pickles_option
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
+
+_WIDEST = 1 << 20  # more than any network has, and few enough that what is computed from two of them is a number of bytes
+_REPEATED = ("layers", "num_res_blocks", "transformer_depth", "middle_depth", "channel_mult")
+_MOST_REPEATED = 256
+_MOST_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class CLIPTextConfig:
     eos: int = 49407
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_sizes(self)
         _check_divides("heads", self.heads, self.width)
 
 
@@ -59,7 +65,7 @@ class UNetConfig:
     guidance_dim: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self, may_be_zero=("transformer_depth", "middle_depth"))
+        _check_sizes(self, may_be_zero=("transformer_depth", "middle_depth"))
         if len(self.transformer_depth) != len(self.channel_mult):
             levels = f"{len(self.transformer_depth)} levels, channel_mult {len(self.channel_mult)}"
             raise ValueError(f"transformer_depth names {levels}")
@@ -77,6 +83,15 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
+class LatentSpace:
+    """What an autoencoder's latents are like: their channels, pixels per cell along a side, and what they are multiplied by."""
+
+    channels: int = 4
+    factor: int = 8
+    scaling_factor: float = 0.18215
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """Sizes of an autoencoder. Raises ValueError where they cannot be built: `norm_groups` must divide every width."""
 
@@ -89,13 +104,18 @@ class VAEConfig:
     scaling_factor: float = 0.18215
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_sizes(self)
         _check_divides("norm_groups", self.norm_groups, self.channels)
 
     @property
     def factor(self) -> int:
         """Pixels per latent cell along a side."""
         return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def latent(self) -> LatentSpace:
+        """The space that it encodes into."""
+        return LatentSpace(self.latent_channels, self.factor, self.scaling_factor)
 
 
 @dataclass(frozen=True)
@@ -108,7 +128,7 @@ class TAESDConfig:
     WIDTH: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        _check_positive(self)
+        _check_sizes(self)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -140,13 +160,22 @@ class TAESDConfig:
         return shapes
 
 
-def _check_positive(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
-    for name, value in vars(config).items():
+def _check_sizes(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
+    """Raise ValueError unless each number is positive, whole where it counts something, and such as a network can have."""
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
         sizes = value if isinstance(value, tuple) else (value,)
         least = 0 if name in may_be_zero else 1
-        numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
-        if not sizes or any(size < least if isinstance(size, int) else size <= 0 for size in numbers):
-            raise ValueError(f"{name} must be positive, got {value}")
+        most = _MOST_REPEATED if name in _REPEATED else _WIDEST
+        if not 1 <= len(sizes) <= _MOST_LEVELS:
+            raise ValueError(f"{name} must have 1 to {_MOST_LEVELS} levels, got {len(sizes)}")
+        for size in sizes:
+            if "int" in str(field.type) and type(size) is not int and not (size is None and "None" in str(field.type)):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if type(size) is int and not least <= size <= most:
+                raise ValueError(f"{name} must be {least} to {most:,}, got {value}")
+            if type(size) is float and not 0 < size < math.inf:
+                raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _check_divides(name: str, divisor: int, width: int) -> None:

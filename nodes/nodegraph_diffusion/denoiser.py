@@ -104,16 +104,16 @@ class PromptedUNet:
         )
 
     def __call__(
-        self, x: Tensor, sigma: float | Tensor, only: int | None = None, attention: AttentionHook | None = None
+        self, x: Tensor, sigma: float | Tensor, only: Sequence[int] | None = None, attention: AttentionHook | None = None
     ) -> list[Tensor]:
-        """What each side sees in x (B, C, h, w), or the `only` one of them: as many of that shape.
+        """What each side sees in x (B, C, h, w), or `only` these of them: as many of that shape.
 
         `attention` takes the place of the network's self-attentions.
         """
         level = float(sigma)
         weight = next(self.unet.parameters())
         plan = self._planned(x, weight)
-        sides = range(len(plan.sides)) if only is None else (only,)
+        sides = range(len(plan.sides)) if only is None else only
         active = tuple((k, region) for k in sides for region in plan.sides[k] if region.counts_at(level))
         if active not in plan.batches:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.sides))

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodegraph_diffusion.attention import AttentionHook
-from nodegraph_diffusion.denoiser import PromptedUNet
 from nodegraph_diffusion.denoiser import UNetDenoiser as UNetDenoiser
 from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.sides import Sides
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.sampling.interface import GuidedDenoise
@@ -44,8 +44,12 @@ Side = Literal["positive", "negative"]
 class GuidedDenoiser(Denoiser, Protocol):
     """A denoiser with two sides, which guidance can look at and change. What wraps one is one again."""
 
-    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
-        """The estimate and what it was made from, from one pass over both sides."""
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        """The estimate and what it was made from, from one pass over both sides.
+
+        `negative` False says that nobody looks at that side: where the estimate does not hang on it, it is not asked, and
+        what the positive side sees stands in its place.
+        """
         ...
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
@@ -61,55 +65,45 @@ class ClassifierFreeGuidance:
     """
 
     def __init__(self, positive: Denoiser, negative: Denoiser, cfg: float) -> None:
-        if not math.isfinite(cfg):
-            raise ValueError(f"guidance: expected a finite cfg, found {cfg}; 1 is no guidance, 3 to 8 are usual")
-        if positive.schedule != negative.schedule:
-            raise ValueError(
-                f"guidance: expected both denoisers to know the same noise levels, found {positive.schedule} and "
-                f"{negative.schedule}; make both from one model"
-            )
-        self.positive, self.negative, self.cfg = positive, negative, cfg
-        self.schedule = positive.schedule
-        self._both = _joined(positive, negative)
+        require_finite(cfg=cfg)
+        self.sides, self.cfg = Sides(positive, negative), cfg
+        self.schedule = self.sides.schedule
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        return self.side("positive", x, sigma) if self.cfg == 1 else self.predict(x, sigma).denoised
+        return self.predict(x, sigma, negative=False).denoised
 
-    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
-        """The estimate, and what each side sees; both are asked, whatever `cfg` is."""
-        if self._both is None:
-            positive, negative = self.positive(x, sigma), self.negative(x, sigma)
-        else:
-            positive, negative = self._both(x, sigma)
-        return Predictions(negative + self.cfg * (positive - negative), positive, negative)
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        """The estimate, and what each side sees."""
+        if self.cfg == 1 and not negative:
+            return Predictions(*[self.side("positive", x, sigma)] * 3)
+        toward, away = self.sides(x, sigma)
+        return Predictions(away + self.cfg * (toward - away), toward, away)
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
         """What one side sees alone. Raises ValueError for an `attention` where the denoiser of that side is no network."""
-        if self._both is not None:
-            return self._both(x, sigma, only=("positive", "negative").index(which), attention=attention)[0]
-        denoiser = self.positive if which == "positive" else self.negative
-        if isinstance(denoiser, UNetDenoiser):
-            return denoiser(x, sigma, attention)
-        if attention is not None:
-            raise ValueError(f"guidance: expected a network whose attention can be changed, found {type(denoiser).__name__}")
-        return denoiser(x, sigma)
+        return self.sides.alone(0 if which == "positive" else 1, x, sigma, attention)
 
 
 class Guided:
-    """A denoiser whose estimate `combine(x, sigma, predictions)` makes anew from what the two sides of another see."""
+    """A denoiser whose estimate `combine(x, sigma, predictions)` makes anew from what the two sides of another see.
 
-    def __init__(self, denoiser: GuidedDenoiser, combine: Callable[[Tensor, float, Predictions], Tensor]) -> None:
-        self.denoiser, self.combine = denoiser, combine
+    `negative` says whether it looks at that side.
+    """
+
+    def __init__(
+        self, denoiser: GuidedDenoiser, combine: Callable[[Tensor, float, Predictions], Tensor], negative: bool = True
+    ) -> None:
+        self.denoiser, self.combine, self.negative = denoiser, combine, negative
         self.schedule = denoiser.schedule
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        return self.predict(x, sigma).denoised
+        return self.predict(x, sigma, negative=False).denoised
 
-    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
         """What the other one predicts, with the estimate made anew."""
-        seen = self.denoiser.predict(x, sigma)
+        seen = self.denoiser.predict(x, sigma, negative or self.negative)
         return seen._replace(denoised=self.combine(x, float(sigma), seen))
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
@@ -121,17 +115,17 @@ class _Unguided:
     """A denoiser with nothing to be guided away from: both sides of it are itself."""
 
     def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.denoiser, self.sides = denoiser, Sides(denoiser)
+        self.schedule = denoiser.schedule
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         return self.denoiser(x, sigma)
 
-    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
-        denoised = self.denoiser(x, sigma)
-        return Predictions(denoised, denoised, denoised)
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        return Predictions(*[self.denoiser(x, sigma)] * 3)
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
-        return self.denoiser(x, sigma)
+        return self.sides.alone(0, x, sigma, attention)
 
 
 def with_sides(denoiser: Denoiser) -> GuidedDenoiser:
@@ -146,7 +140,7 @@ class MaskedDenoiser:
     denoised * m + latent * (1 - m) (the blending of RePaint, Lugmayr et al. 2022, Eq. 8, with one fixed noise).
     `latent` and `noise` are (B, C, h, w); `mask` is (B or 1, H, W) or (B or 1, 1, H, W) in [0, 1], resized bilinearly.
     With the noise levels of a run as `differential`, a grey says how long a cell is kept: m is 1 where the mask is at least the
-    part of the timesteps that are left, else 0 (Levin & Fried 2023, "Differential Diffusion", Alg. 1).
+    part of the timesteps that are left, else 0 (Levin & Fried 2023, "Differential Diffusion", Alg. 1), and 0 where it is black.
     """
 
     def __init__(self, denoiser: Denoiser, latent: Tensor, noise: Tensor, mask: Tensor, differential: Tensor | None = None) -> None:
@@ -163,10 +157,10 @@ class MaskedDenoiser:
         mask = self._mask_at(sigma)
         return torch.lerp(self.latent, self.denoiser(self._seen(x, sigma, mask), sigma), mask)
 
-    def predict(self, x: Tensor, sigma: float | Tensor, /) -> Predictions:
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
         """The masked estimate, and what the sides see without the mask."""
         mask = self._mask_at(sigma)
-        seen = self.denoiser.predict(self._seen(x, sigma, mask), sigma)
+        seen = self.denoiser.predict(self._seen(x, sigma, mask), sigma, negative)
         return seen._replace(denoised=torch.lerp(self.latent, seen.denoised, mask))
 
     def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
@@ -181,7 +175,7 @@ class MaskedDenoiser:
             return self.mask
         start, end = self._span
         left = (float(self.schedule.timestep(sigma)) - end) / (start - end) if start != end else 0.0
-        return (self.mask >= left).to(self.mask)
+        return ((self.mask >= left) & (self.mask > 0)).to(self.mask)
 
 
 def guided(denoiser: Denoiser) -> GuidedDenoise:
@@ -217,8 +211,8 @@ def latent_mask(mask: Tensor, latent: Tensor) -> Tensor:
     return resized.expand_as(latent)
 
 
-def _joined(positive: Denoiser, negative: Denoiser) -> PromptedUNet | None:
-    """Both as one, where they are one UNet's: their areas get opposites, and their prompts share batches."""
-    if not isinstance(positive, UNetDenoiser) or not isinstance(negative, UNetDenoiser):
-        return None
-    return positive.network.beside(negative.network)
+def require_finite(**options: float) -> None:
+    """Raise ValueError for a scale that is no finite number."""
+    for name, value in options.items():
+        if not math.isfinite(value):
+            raise ValueError(f"guidance: expected a finite {name}, found {value}; 1 is no guidance, 3 to 8 are usual")

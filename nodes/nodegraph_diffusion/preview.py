@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nodegraph_diffusion.config import VAEConfig
+from nodegraph_diffusion.config import LatentSpace
 
 Row = tuple[float, float, float]
 Space = Literal["sd", "sdxl", "tiny"]
@@ -68,14 +68,14 @@ MAPS: Final[dict[Space, LinearMap]] = {
 }
 
 
-def latent_space(vae: VAEConfig) -> Space | None:
-    """Whose latents those of this autoencoder are like, told by its channels, factor and scaling; None: nobody's known here."""
-    return _SPACES.get((vae.latent_channels, vae.factor, vae.scaling_factor))
+def latent_space(latent: LatentSpace) -> Space | None:
+    """Whose latents these are like, told by their channels, factor and scaling; None: nobody's known here."""
+    return _SPACES.get((latent.channels, latent.factor, latent.scaling_factor))
 
 
-def linear_map(vae: VAEConfig | None, channels: int) -> LinearMap:
-    """The map for latents of `channels` channels of this autoencoder, or, where it is not known, of any."""
-    space = None if vae is None or vae.latent_channels != channels else latent_space(vae)
+def linear_map(latent: LatentSpace | None, channels: int) -> LinearMap:
+    """The map for latents of `channels` channels that are like these, or, where that is not known, of any."""
+    space = None if latent is None or latent.channels != channels else latent_space(latent)
     if space is not None:
         return MAPS[space]
     sixth = 1 / 6  # three standard deviations of a latent to each side of grey

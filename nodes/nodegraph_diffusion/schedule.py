@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _NEARLY_NONE = 4.8973451890853435e-08  # of the signal, where there is to be none: ComfyUI's value, so that sigma stays finite
+_MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class NoiseSchedule:
     `steps` levels from betas that are linear in their square root between `beta_start` and `beta_end` (Rombach et al.
     2022, the released configuration). `prediction` is what the network gives: the noise ("eps", Ho et al. 2020) or the
     velocity ("v", Salimans & Ho 2022). `zero_snr`: the last step holds no signal (Lin et al. 2023, "Common Diffusion Noise
-    Schedules and Sample Steps are Flawed", Alg. 1). Raises ValueError unless 0 < beta_start < beta_end < 1 and steps >= 2.
+    Schedules and Sample Steps are Flawed", Alg. 1). Raises ValueError unless 0 < beta_start < beta_end < 1, 2 <= steps <= 1e6.
     """
 
     steps: int = 1000
@@ -34,8 +35,8 @@ class NoiseSchedule:
     zero_snr: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"NoiseSchedule: expected steps of at least 2, found {self.steps}; Stable Diffusion has 1000")
+        if type(self.steps) is not int or not 2 <= self.steps <= _MOST_STEPS:
+            raise ValueError(f"NoiseSchedule: expected 2 to {_MOST_STEPS:,} steps, found {self.steps}; Stable Diffusion has 1000")
         if not 0 < self.beta_start < self.beta_end < 1:
             raise ValueError(
                 f"NoiseSchedule: expected 0 < beta_start < beta_end < 1, found {self.beta_start} and {self.beta_end}; "

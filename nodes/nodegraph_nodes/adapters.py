@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from nodegraph import File, Help, Range, Reads, Resource, Run, node
+from nodegraph import Help, Range, Reads, Resource, Run, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
+from nodegraph_diffusion.checkpoint.header import read_header
 from nodegraph_diffusion.lora.file import LoraFile, read_lora
+from nodegraph_nodes.refusal import refusal
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
 if TYPE_CHECKING:
@@ -31,18 +33,26 @@ def find_lora(text: str, base: Path) -> Resource:
     try:
         found = read_lora(under(base, text))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
+
+
+def find_tensors(text: str, base: Path) -> Resource:
+    """The file of tensors that `text` names. Reads its header only. Raises ValueError for anything else."""
+    path = under(base, text)
+    try:
+        read_header(path)
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
+    return Resource(path, {"file": path})
 
 
 @node("LoadLora")
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[
-        LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: .safetensors, or the folder of PEFT or diffusers")
-    ],
+    file: Annotated[LoraFile, Reads(find_lora), Help("a LoRA, LoHa, LoKr or DoRA: a file, or the folder of PEFT or diffusers")],
     strength_unet: Annotated[Strength, Help("how much the change of the UNet counts; 0 is none")] = 1.0,
     strength_text: Annotated[Strength, Help("how much that of the text encoders counts")] = 1.0,
     run: Run = Run(),
@@ -54,16 +64,14 @@ def load_lora(
     from nodegraph_diffusion.lora.patch import unmatched
     from nodegraph_diffusion.unet import UNet
 
-    checkpoint = unet.checkpoint
-    texts = text_encoder.checkpoint
     missing: list[str] = []
     try:
         with torch.device("meta"):
-            missing += unmatched(file, "unet", UNet(checkpoint.unet))
-            for part, config in zip(texts.text_parts, texts.texts, strict=True):
-                missing += unmatched(file, part, CLIPTextModel(config))
+            missing += unmatched(file, "unet", UNet(unet.part.config))
+            for text in text_encoder.parts:
+                missing += unmatched(file, text.weights.part, CLIPTextModel(text.config))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     if missing:
         run.notice(f"{len(missing)} of what {file.path.name} changes is not in this model and is left out ({missing[0]}, ...)")
     return Adapted(
@@ -75,7 +83,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[File, Help("a textual inversion, as .safetensors")],
+    file: Annotated[Path, Reads(find_tensors), Help("a textual inversion")],
     word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
@@ -84,9 +92,9 @@ def load_embedding(
     if not word or any(char.isspace() or char in ",:()" for char in word):
         raise ValueError(f"word: expected one without blanks, colons, commas and parentheses, found '{word}'")
     try:
-        vectors = read_inversion(file, [text.width for text in text_encoder.checkpoint.texts])
+        vectors = read_inversion(file, [text.config.width for text in text_encoder.parts])
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
 
 
@@ -95,13 +103,13 @@ def find_control(text: str, base: Path) -> Resource:
     try:
         found = detect_control(under(base, text))
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
 
 
 @node("LoadControlNet")
 def load_control_net(
-    file: Annotated[ControlFile, Reads(find_control), Help("a .safetensors file or a diffusers folder")],
+    file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""
@@ -136,7 +144,7 @@ def apply_control_net(
     end: Annotated[float, Range(0, 1), Help("the part of the sampling up to which it counts")] = 1.0,
 ) -> UNetModel:
     """Guide a UNet by a picture. Several ControlNets add up."""
-    theirs, ours = control_net.file.config, unet.checkpoint.unet
+    theirs, ours = control_net.file.config, unet.part.config
     if (theirs.context_dim, theirs.model_channels, theirs.channel_mult) != (
         ours.context_dim,
         ours.model_channels,

@@ -44,7 +44,7 @@ def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
     Start from an `EmptyLatent` of the same size.
     """
     _require(unet, "pix2pix")
-    scale = unet.checkpoint.vae.scaling_factor
+    scale = unet.part.latent.scaling_factor
     return dataclasses.replace(unet, concat=Concat(latent.samples / scale, "pix2pix"))
 
 
@@ -64,14 +64,14 @@ def beside(unet: UNetModel) -> Tensor | None:
 
 
 def _kind(unet: UNetModel) -> Literal["inpaint", "pix2pix"] | None:
-    config = unet.checkpoint.unet
+    config = unet.part.config
     return KINDS.get(config.in_channels - config.out_channels)
 
 
 def _require(unet: UNetModel, kind: Literal["inpaint", "pix2pix"]) -> None:
     """Raises ValueError where the network sees something else beside the latent, or nothing."""
     if _kind(unet) != kind:
-        config = unet.checkpoint.unet
+        config = unet.part.config
         expected = next(extra for extra, known in KINDS.items() if known == kind) + config.out_channels
         raise ValueError(
             f"unet: expected a network with {expected} input channels, as one for {NAMES[kind]} has, found one with "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nodegraph import hookspec
 
 if TYPE_CHECKING:
+    from nodegraph_diffusion.guides import Guidance
     from nodegraph_diffusion.sampling import Sampler
     from nodegraph_diffusion.schedules import Schedule
 
@@ -20,3 +21,8 @@ def register_samplers(register: Callable[[str, Sampler], None]) -> None:
 @hookspec
 def register_schedules(register: Callable[[str, Schedule], None]) -> None:
     """Offer schedules: `register("karras", schedule_karras)`, a function `schedule(noise_schedule, steps, **options)`."""
+
+
+@hookspec
+def register_guidance(register: Callable[[str, Guidance], None]) -> None:
+    """Offer guidance: `register("rescale", guidance_rescale)`, a function `guidance(denoiser, **options)` to another denoiser."""

@@ -20,7 +20,7 @@ def empty_latent(
     """A latent of zeros: what text-to-image starts from."""
     import torch
 
-    native, config = vae.checkpoint.sample_size, vae.checkpoint.vae
+    native, config = vae.part.sample_size, vae.part.config
     size = (height or native, width or native)
     h, w = (-(-side // config.factor) for side in size)
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
@@ -43,14 +43,14 @@ def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     """Decode latents into pictures."""
     import torch
 
-    channels = vae.checkpoint.vae.latent_channels
+    channels = vae.part.config.latent_channels
     if latent.samples.shape[1] != channels:
         found = f"{latent.samples.shape[1]}; take the autoencoder of the model that the latent is for"
         raise ValueError(f"expected a latent of {channels} channels, which this autoencoder decodes, found one of {found}")
     network = vae.load(run)
     height, width = latent.size
     with torch.no_grad():
-        pixels = network.decode(latent.samples.to(run.device) / vae.checkpoint.vae.scaling_factor)  # (B, 3, H, W)
+        pixels = network.decode(latent.samples.to(run.device) / vae.part.config.scaling_factor)  # (B, 3, H, W)
     pixels = (pixels[:, :, :height, :width].float() / 2 + 0.5).clamp(0, 1)
     return Image(pixels.permute(0, 2, 3, 1).contiguous().cpu())
 
@@ -85,7 +85,7 @@ def encoded(vae: VAE, image: Image, run: Run, seed: int | None = None) -> Latent
     from nodegraph_diffusion.sampling import draw_noise
 
     network = vae.load(run)
-    config = vae.checkpoint.vae
+    config = vae.part.config
     size = (image.pixels.shape[1], image.pixels.shape[2])
     padding = [(-side) % config.factor for side in size]
     pixels = image.pixels.permute(0, 3, 1, 2).to(run.device) * 2 - 1  # (B, 3, H, W)

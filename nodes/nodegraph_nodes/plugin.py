@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
+from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import (
     adapters,
     concat,
     conditioning,
+    guidance,
     hookspecs,
     image,
     latent,
@@ -38,6 +40,9 @@ __nodegraph_includes__ = ("nodegraph_diffusion",)
 
 NODES = (
     load.load_model,
+    load.load_vae,
+    load.load_unet,
+    load.load_text_encoder,
     adapters.load_lora,
     adapters.load_embedding,
     adapters.load_control_net,
@@ -60,6 +65,9 @@ NODES = (
     concat.apply_inpaint,
     concat.apply_pix2pix,
     sampling.unet_denoise,
+    guidance.guidance,
+    guidance.perp_neg,
+    guidance.dual_guidance,
     sampling.sampler,
     sigmas.schedule,
     sigmas.sigmas,
@@ -92,6 +100,8 @@ def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) ->
         return SamplerSpec(value, **declared)
     if kind == "schedules" and not isinstance(value, ScheduleSpec):
         return ScheduleSpec(value, **declared)
+    if kind == "guidance" and not isinstance(value, GuidanceSpec):
+        return GuidanceSpec(value, **declared)
     return None
 
 
@@ -108,10 +118,17 @@ def register_schedules(register: Callable[..., None]) -> None:
 
 
 @hookimpl
+def register_guidance(register: Callable[..., None]) -> None:
+    for name, spec in GUIDANCE.items():
+        register(name, spec)
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import models
+    from nodegraph_nodes.commands import convert, models
 
     cli.add_command(models)
+    cli.add_command(convert)
 
 
 @hookimpl

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph_diffusion.checkpoint.taesd import TAESDFile
-    from nodegraph_diffusion.config import VAEConfig
+    from nodegraph_diffusion.config import LatentSpace
     from nodegraph_diffusion.taesd import TAESD
 
 LONGEST: Final = 256
@@ -25,19 +25,19 @@ _MODELS: Final = {"sd": "Stable Diffusion 1 and 2", "sdxl": "Stable Diffusion XL
 
 @dataclass(frozen=True, eq=False)
 class LatentPreview:
-    """What the pictures `samples` (B, C, h, w) show so far, which `vae` would decode to `size`, height and width in pixels.
+    """What the pictures `samples` (B, C, h, w), of the space `latent`, show so far; decoded, they have `size`, height and width.
 
     Called, it gives them as one Image, side by side, by a linear map of each cell: (1, H', W', 3).
     """
 
     samples: Tensor
-    vae: VAEConfig | None
+    latent: LatentSpace | None
     size: tuple[int, int]
 
     def __call__(self) -> Image:
         from nodegraph_diffusion.preview import enlarged, linear_map, tiled
 
-        cells = linear_map(self.vae, self.samples.shape[1])(self.samples).cpu()  # (B, h, w, 3)
+        cells = linear_map(self.latent, self.samples.shape[1])(self.samples).cpu()  # (B, h, w, 3)
         factor = max(1, self.size[0] // cells.shape[1])
         scale = min(factor, LONGEST // max(tiled(cells).shape[1:3]))
         return Image(tiled(enlarged(cells, max(1, scale))))
@@ -69,7 +69,7 @@ class DecodedPreviews:
     def _require_fit(self, preview: LatentPreview) -> None:
         from nodegraph_diffusion.preview import latent_space
 
-        space = None if preview.vae is None else latent_space(preview.vae)
+        space = None if preview.latent is None else latent_space(preview.latent)
         channels, expected = preview.samples.shape[1], self.file.config.latent_channels
         if channels != expected:
             raise ValueError(f"{self.file.path} decodes latents of {expected} channels, and these have {channels}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.conditioning import Prompt
     from nodegraph_diffusion.config import UNetConfig
+    from nodegraph_diffusion.denoiser import UNetDenoiser
 
 
 @node("UNetDenoise", numeric=True)
@@ -33,32 +34,41 @@ def unet_denoise(
     Each may be several that are combined: what the network sees under them is averaged. A network that was distilled with
     guidance, as LCM's is, is told of `cfg` and computes under the positive prompt alone.
     """
-    from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
-    checkpoint = unet.checkpoint
-    for name, side in (("positive", positive), ("negative", negative)):
+    part = unet.part
+    toward, away = under_prompts(unet, run, cfg - 1, positive=positive, negative=negative)  # w: both write guidance as 1 + w
+    if part.config.guidance_dim is None:
+        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
+    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
+    return Denoiser(toward, part.latent)
+
+
+def under_prompts(unet: UNetModel, run: Run, guidance: float = 0.0, /, **sides: Conditioning) -> list[UNetDenoiser]:
+    """The UNet under the prompts of each side; one that was distilled with guidance is told of `guidance`, the paper's w.
+
+    Raises ValueError for prompts of another model, named by their side.
+    """
+    from nodegraph_diffusion.denoiser import UNetDenoiser
+
+    part = unet.part
+    for name, side in sides.items():
         for prompt in side.prompts:
-            _require_fit(name, prompt, checkpoint.unet)
-    network = unet.load(run)
-    concat = beside(unet)
+            _require_fit(name, prompt, part.config)
+    network, concat = unet.load(run), beside(unet)
     controls = [control.load(run) for control in unet.controls]
-    told = None if checkpoint.unet.guidance_dim is None else cfg - 1  # the paper's w: both write guidance as 1 + w
-    toward, away = (
+    return [
         UNetDenoiser(
             network,
-            checkpoint.schedule,
+            part.schedule,
             side.prompts,
             concat=concat,
             controls=controls,
-            cell=checkpoint.vae.factor,
-            guidance=told,
+            cell=part.latent.factor,
+            guidance=guidance,
         )
-        for side in (positive, negative)
-    )
-    if told is None:
-        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), checkpoint.vae)
-    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
-    return Denoiser(toward, checkpoint.vae)
+        for side in sides.values()
+    ]
 
 
 def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
@@ -136,7 +146,7 @@ def sampler(
         soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.vae, latent.size)),
+        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
     )
     if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:

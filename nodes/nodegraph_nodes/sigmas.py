@@ -42,7 +42,7 @@ def schedule(
     from nodegraph_diffusion.schedules import SCHEDULES
 
     spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
-    return Sigmas(sigmas_for(spaced, unet.checkpoint.schedule, steps, strength, start_step, end_step, schedule_options))
+    return Sigmas(sigmas_for(spaced, unet.part.schedule, steps, strength, start_step, end_step, schedule_options))
 
 
 def _levels_fit(**given: Any) -> Iterable[str]:

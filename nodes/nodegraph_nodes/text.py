@@ -30,7 +30,7 @@ def text_encode(
     readers = text_encoder.readers(run, clip_skip)
     tokenizer = readers[0].tokenizer
     plain = EMBEDDING.sub("", text)
-    if text_encoder.checkpoint.tokenizers[0] is not None and (unknown := tokenizer.unknown_words(plain)):
+    if text_encoder.parts[0].tokenizer is not None and (unknown := tokenizer.unknown_words(plain)):
         run.notice(f"the model's vocabulary does not hold {_listed(unknown)}; what it has to spell means little to it")
     prompt = read_prompt(readers, text, clip_skip, syntax).map(lambda tensor: tensor.cpu())
     chunks = prompt.embedding.shape[1] // tokenizer.max_length

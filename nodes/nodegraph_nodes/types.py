@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Protocol, Self, TypeVar
+
+from nodegraph_diffusion.checkpoint import TextEncoders, TextPart, UNetPart, VAEPart
+from nodegraph_nodes.partfiles import FileState, P, PartFiles
+from nodegraph_nodes.refusal import refusal
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from nodegraph import Run
-    from nodegraph_diffusion.checkpoint import Checkpoint
     from nodegraph_diffusion.checkpoint.control import ControlFile
-    from nodegraph_diffusion.checkpoint.model import Part
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.conditioning import Prompt
-    from nodegraph_diffusion.config import VAEConfig
+    from nodegraph_diffusion.config import LatentSpace
     from nodegraph_diffusion.controlnet import ControlNet
     from nodegraph_diffusion.denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.unet import UNet
     from nodegraph_diffusion.vae import AutoencoderKL
 
-T = TypeVar("T")
 N = TypeVar("N", "UNet", "CLIPTextModel")
 
 
@@ -93,70 +94,27 @@ class Sigmas:
 class Denoiser:
     """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), with the noise levels that it knows.
 
-    `vae` sizes the autoencoder whose latents these are: previews go by it.
+    `latent` is the space that it denoises in: previews go by it.
     """
 
     function: DenoiserFunction
-    vae: VAEConfig | None = None
-
-
-class FileState(NamedTuple):
-    """A file, and what tells one state of it from another without reading it."""
-
-    file: Path
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, file: Path) -> FileState:
-        """The file as it is now. Raises OSError where it is gone."""
-        stat = file.stat()
-        return cls(file, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    latent: LatentSpace | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFiles:
-    """A checkpoint, and the state in which its files were when it was opened: what is loaded later is of this state."""
+class ModelPart(Generic[P]):
+    """A part of a model; its network is loaded when a node first asks for it, and kept by the run."""
 
-    checkpoint: Checkpoint
-    state: tuple[FileState, ...]
+    files: PartFiles[P]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> ModelFiles:
+    def of(cls, part: P) -> Self:
         """The files as they are now. Raises OSError where one is gone."""
-        return cls(checkpoint, tuple(map(FileState.of, checkpoint.files)))
-
-    def resident(self, run: Run, part: Hashable, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
-        """What `load()` gives, kept by the run. Raises ValueError where the files are damaged, or others than before."""
-        from nodegraph_diffusion.checkpoint import CheckpointError
-
-        def loaded() -> T:
-            value = load()
-            self._require_unchanged()  # what was changed meanwhile is not kept
-            return value
-
-        self._require_unchanged()
-        try:
-            return run.resident((part, self.state, run.device, str(dtype)), loaded)
-        except CheckpointError as error:
-            raise ValueError(str(error)) from error
-
-    def _require_unchanged(self) -> None:
-        if ModelFiles.of(self.checkpoint).state != self.state:
-            raise ValueError(f"the files of the model {self.checkpoint.path} were changed during the run. Run again")
-
-
-@dataclass(frozen=True, eq=False)
-class ModelPart:
-    """A part of a checkpoint; it is loaded when a node first asks for it, and kept by the run."""
-
-    files: ModelFiles
+        return cls(PartFiles.of(part))
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        return self.files.checkpoint
+    def part(self) -> P:
+        return self.files.part
 
 
 @dataclass(frozen=True)
@@ -186,15 +144,15 @@ class Patch:
         raise ValueError(f"the file {self.path} was changed during the run. Run again")
 
 
-def patched(run: Run, files: ModelFiles, part: Part, dtype: torch.dtype, patches: Sequence[Patch], load: Callable[[], N]) -> N:
+def patched(run: Run, files: PartFiles[P], dtype: torch.dtype, patches: Sequence[Patch], load: Callable[[], N]) -> N:
     """The network that `load()` gives with the patches on it, both kept by the run. Raises ValueError as `resident` does."""
-    base = files.resident(run, part, dtype, load)
+    base = files.resident(run, "network", dtype, load)
     if not patches:
         return base
     from nodegraph_diffusion.lora.patch import patched
 
     opened = [(patch.opened(), patch.strength) for patch in patches]
-    return files.resident(run, (part, *patches), dtype, lambda: patched(base, part, opened))
+    return files.resident(run, ("patched", *patches), dtype, lambda: patched(base, files.part.weights.part, opened))
 
 
 class Control(Protocol):
@@ -214,8 +172,8 @@ class Concat:
 
 
 @dataclass(frozen=True, eq=False)
-class UNetModel(ModelPart):
-    """The denoising network of a checkpoint, with what adapter nodes added to it."""
+class UNetModel(ModelPart[UNetPart]):
+    """A model's denoising network, with what adapter nodes added to it."""
 
     patches: tuple[Patch, ...] = ()
     controls: tuple[Control, ...] = ()
@@ -228,7 +186,7 @@ class UNetModel(ModelPart):
         from nodegraph_diffusion.checkpoint import load_unet
 
         dtype = torch.float32 if run.dtype == "auto" else getattr(torch, run.dtype)
-        return patched(run, self.files, "unet", dtype, self.patches, lambda: load_unet(self.checkpoint, run.device, dtype))
+        return patched(run, self.files, dtype, self.patches, lambda: load_unet(self.part, run.device, dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,11 +217,11 @@ class ControlNetModel:
         try:
             return run.resident(key, lambda: load_control(self.file, run.device, dtype, base))
         except CheckpointError as error:
-            raise ValueError(str(error)) from error
+            raise refusal(error) from error
 
 
-class VAE(ModelPart):
-    """The autoencoder of a checkpoint."""
+class VAE(ModelPart[VAEPart]):
+    """A model's autoencoder."""
 
     def load(self, run: Run) -> AutoencoderKL:
         """On the run's device, in float32: published autoencoders overflow in float16. Raises ValueError as UNetModel's does."""
@@ -272,19 +230,29 @@ class VAE(ModelPart):
         from nodegraph_diffusion.checkpoint import load_vae
 
         dtype = torch.float32
-        return self.files.resident(run, "vae", dtype, lambda: load_vae(self.checkpoint, run.device, dtype))
+        return self.files.resident(run, "network", dtype, lambda: load_vae(self.part, run.device, dtype))
 
 
 @dataclass(frozen=True, eq=False)
-class TextEncoder(ModelPart):
-    """The text encoders of a checkpoint, and their tokenizers, with what adapter nodes added to them.
+class TextEncoder:
+    """A model's text encoders and their tokenizers, with what adapter nodes added to them.
 
-    `embeddings` are what `embedding:NAME` in a prompt stands for, by name: for each encoder (n, width), float32, or None where
-    the file has none for it.
+    Each is loaded when a node first asks for it. `embeddings` are what `embedding:NAME` in a prompt stands for, by name: for each
+    encoder (n, width), float32, or None where the file has none for it.
     """
 
+    files: tuple[PartFiles[TextPart], ...]
     patches: tuple[Patch, ...] = ()
     embeddings: Mapping[str, tuple[Tensor | None, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, texts: TextEncoders) -> TextEncoder:
+        """The files as they are now. Raises OSError where one is gone."""
+        return cls(tuple(PartFiles.of(part) for part in texts.parts))
+
+    @property
+    def parts(self) -> tuple[TextPart, ...]:
+        return tuple(files.part for files in self.files)
 
     def load(self, run: Run, index: int = 0) -> CLIPTextModel:
         """On the run's device, in float32: it runs once for a prompt. Raises ValueError as UNetModel's does."""
@@ -292,29 +260,27 @@ class TextEncoder(ModelPart):
 
         from nodegraph_diffusion.checkpoint import load_text_encoder
 
-        dtype = torch.float32
-        part = self.checkpoint.text_parts[index]
-        return patched(
-            run, self.files, part, dtype, self.patches, lambda: load_text_encoder(self.checkpoint, run.device, dtype, index)
-        )
+        dtype, files = torch.float32, self.files[index]
+        return patched(run, files, dtype, self.patches, lambda: load_text_encoder(files.part, run.device, dtype))
 
     def tokenizer(self, run: Run, index: int = 0) -> Tokenizer:
-        """The checkpoint's own, or CLIP's. Raises ValueError where its folder holds none."""
+        """The model's own, or CLIP's. Raises ValueError where its folder holds none."""
         from nodegraph_diffusion.tokenizer import load_tokenizer
 
-        folder = self.checkpoint.tokenizers[index]
-        pad = 0 if folder is None and self.checkpoint.texts[index].activation == "gelu" else None  # OpenCLIP fills up with it
-        return self.files.resident(run, f"tokenizer {index}", None, lambda: load_tokenizer(folder, pad))
+        files = self.files[index]
+        folder = files.part.tokenizer
+        pad = 0 if folder is None and files.part.config.activation == "gelu" else None  # OpenCLIP fills up with it
+        return files.resident(run, "tokenizer", None, lambda: load_tokenizer(folder, pad))
 
     def readers(self, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:
         """Each encoder with its tokenizer and its embeddings. Raises ValueError where one has no layer `clip_skip`."""
         from nodegraph_diffusion.prompt import Reader
 
-        layers = min(text.layers for text in self.checkpoint.texts)
+        layers = min(part.config.layers for part in self.parts)
         if clip_skip is not None and clip_skip > layers:
             raise ValueError(f"clip_skip: expected at most {layers}, the layers of this text encoder, found {clip_skip}")
         readers = []
-        for index in range(len(self.checkpoint.texts)):
+        for index in range(len(self.files)):
             embeddings = {name: vectors[index] for name, vectors in self.embeddings.items()}
             readers.append(Reader(self.load(run, index), self.tokenizer(run, index), embeddings))
         return tuple(readers)

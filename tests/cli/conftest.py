@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nodegraph.cli import main
+from tests.small_model import save_single_file, save_small_model
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -79,6 +80,15 @@ class Cli:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.chdir(tmp_path)
     return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model as a folder and as a file. Nobody changes it."""
+    folder = tmp_path_factory.mktemp("models")
+    save_small_model(folder / "small")
+    save_single_file(folder / "single.safetensors")
+    return folder
 
 
 @pytest.fixture

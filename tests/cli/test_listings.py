@@ -126,6 +126,13 @@ def test_a_sampler_is_described_with_what_was_declared_of_it(cli):
     assert "eta  float  default 0.0" in cli("samplers", "ddim").stdout
 
 
+def test_guidance_is_listed_with_its_options(cli):
+    listed = cli("guidance").stdout.splitlines()
+    assert {line.split()[-1] for line in listed} == {"nodegraph_nodes"}
+    assert "rescale" in {line.split()[0] for line in listed}
+    assert "default 0.7" in cli("guidance", "rescale").stdout
+
+
 def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "even.py").write_text(

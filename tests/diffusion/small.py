@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ def reference_vae(config: VAEConfig = VAE) -> diffusers.AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
-def reference_text_encoder(config: CLIPTextConfig = TEXT) -> transformers.CLIPTextModel:
-    reference = transformers.CLIPTextConfig(
+def reference_text_encoder(config: CLIPTextConfig = TEXT, projected: bool = False) -> transformers.PreTrainedModel:
+    sizes = transformers.CLIPTextConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.width,
         num_hidden_layers=config.layers,
@@ -98,13 +99,39 @@ def reference_text_encoder(config: CLIPTextConfig = TEXT) -> transformers.CLIPTe
         intermediate_size=config.mlp_width,
         max_position_embeddings=config.max_length,
         hidden_act=config.activation,
+        projection_dim=config.projection or config.width,
         bos_token_id=512,
         eos_token_id=513,
         pad_token_id=513,
     )
-    model = transformers.CLIPTextModel(reference)
+    model = (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(sizes)
     synthetic.fill(model)
     return model.eval().requires_grad_(False)
+
+
+def openclip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A text encoder's values as OpenCLIP stores them: other names, queries, keys and values in one, the projection turned."""
+    table = (
+        ("embeddings.token_embedding.weight", "token_embedding.weight"),
+        ("embeddings.position_embedding.weight", "positional_embedding"),
+        ("final_layer_norm", "ln_final"),
+        ("encoder.layers", "transformer.resblocks"),
+        ("layer_norm", "ln_"),
+        ("self_attn.out_proj", "attn.out_proj"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+    )
+    named: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key.removeprefix("text_model.")
+        for theirs, ours in table:
+            name = name.replace(theirs, ours)
+        named[name.removesuffix(".weight") if "text_projection" in name else name] = value.T if "text_projection" in name else value
+    for first in [name for name in named if ".self_attn.q_proj." in name]:
+        names = [first.replace("q_proj", f"{part}_proj") for part in "qkv"]
+        fused = first.replace("self_attn.q_proj.", "attn.in_proj_")
+        named[fused] = torch.cat([named.pop(name) for name in names])
+    return named
 
 
 def write_tokenizer(folder: Path) -> Path:

@@ -28,11 +28,13 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
 from nodegraph_diffusion.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.unet import UNet
 from tests import synthetic
 from tests.diffusion import small
+from tests.diffusion.pickles import FORMS
 from tests.diffusion.test_unet import PUBLISHED
 
 State = dict[str, Tensor]
@@ -67,22 +69,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sizes_are_read_from_shapes(file):
     checkpoint = detect(str(file))
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("ldm", "sd1", 512)
-    assert (checkpoint.unet, checkpoint.vae, checkpoint.texts) == (small.UNET, small.VAE, (small.TEXT,))
+    assert (checkpoint.unet.config, checkpoint.vae.config, checkpoint.text.parts[0].config) == (small.UNET, small.VAE, small.TEXT)
     assert checkpoint.files == (file,)
-    assert checkpoint.tokenizers == (None,)
+    assert [part.tokenizer for part in checkpoint.text.parts] == [None]
     verify(checkpoint)
 
 
 def sparse(folder: Path, layout: str) -> Path:
     """A file of a published layout whose tensors take no room."""
-    offset, header = 0, {}
-    for key, shape in synthetic.read_layout(layout).items():
-        header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset := offset + 2 * torch.Size(shape).numel()]}
-    text = json.dumps(header).encode()
-    with (folder / "sparse.safetensors").open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + offset)
-    return folder / "sparse.safetensors"
+    return synthetic.sparse(synthetic.read_layout(layout), folder / "sparse.safetensors")
 
 
 CLIP_L = CLIPTextConfig()
@@ -102,10 +97,10 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounted_for(tmp_path, layout):
     checkpoint = detect(sparse(tmp_path, layout))
-    assert (checkpoint.kind, checkpoint.sample_size, checkpoint.texts) == LAYOUTS[layout]
+    assert (checkpoint.kind, checkpoint.sample_size, tuple(part.config for part in checkpoint.text.parts)) == LAYOUTS[layout]
     assert re.match(r"Stable Diffusion \S+, since its text encoders? lies? below '.*'; it predicts noise", checkpoint.reason)
-    assert checkpoint.unet == PUBLISHED[layout]
-    assert checkpoint.vae == VAEConfig(scaling_factor=0.13025 if checkpoint.kind == "sdxl" else 0.18215)
+    assert checkpoint.unet.config == PUBLISHED[layout]
+    assert checkpoint.vae.config == VAEConfig(scaling_factor=0.13025 if checkpoint.kind == "sdxl" else 0.18215)
     verify(checkpoint)
 
 
@@ -126,9 +121,9 @@ def test_what_a_model_predicts_is_told_by_marks_or_by_what_training_did_to_a_bia
 def test_networks_are_loaded_exactly(file):
     checkpoint = detect(file)
     pairs = (
-        (load_unet(checkpoint, "cpu", torch.float32), small.our_unet()),
-        (load_vae(checkpoint, "cpu", torch.float32), small.our_vae()),
-        (load_text_encoder(checkpoint, "cpu", torch.float32), small.our_text_encoder()),
+        (load_unet(checkpoint.unet, "cpu", torch.float32), small.our_unet()),
+        (load_vae(checkpoint.vae, "cpu", torch.float32), small.our_vae()),
+        (load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32), small.our_text_encoder()),
     )
     for loaded, expected in pairs:
         assert not loaded.training
@@ -140,14 +135,14 @@ def test_networks_are_loaded_exactly(file):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_networks_are_loaded_in_another_dtype(file, dtype):
-    vae = load_vae(detect(file), "cpu", dtype)
+    vae = load_vae(detect(file).vae, "cpu", dtype)
     expected = small.our_vae().to(dtype).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in vae.state_dict().items())
 
 
 def test_text_encoder_may_lack_its_prefix(tmp_path):
     state = {key.replace(".text_model.", "."): value for key, value in whole().items()}
-    model = load_text_encoder(detect(save(tmp_path, state)), "cpu", torch.float32)
+    model = load_text_encoder(detect(save(tmp_path, state)).text.parts[0], "cpu", torch.float32)
     expected = small.our_text_encoder().state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
 
@@ -174,7 +169,7 @@ def _with(**tensors: Tensor) -> Callable[[State], State]:
         (lambda _: {"lora_unet_mid_block.lora_up.weight": torch.ones(2, 2)}, "a LoRA"),
         (lambda _: {"control_model.input_hint_block.0.weight": torch.ones(2, 2)}, "a ControlNet"),
         (lambda _: {"emb_params": torch.ones(2, 2)}, "a textual inversion embedding"),
-        (lambda _: {"down_blocks.0.resnets.0.conv1.weight": torch.ones(2, 2)}, "the UNet of a diffusers folder"),
+        (lambda _: {"down_blocks.0.resnets.0.conv1.weight": torch.ones(2, 2)}, "a UNet alone, under diffusers' names"),
         (lambda _: {"weight": torch.ones(2, 2)}, "none ('weight', ...)"),
         (lambda _: {}, "none (no tensor, ...)"),
         (_only("first_stage_model."), "an autoencoder (VAE) alone"),
@@ -195,21 +190,22 @@ def test_other_files_are_named(tmp_path, change, found):
 
 
 @pytest.mark.parametrize(
-    ("change", "load", "found"),
+    ("change", "part", "found"),
     [
-        (_with(model__diffusion_model__out__0__bias=torch.ones(7)), load_unet, "shape [7] in F32"),
-        (_with(model__diffusion_model__out__0__bias=torch.ones(32).int()), load_unet, "shape [32] in I32"),
-        (_with(model__diffusion_model__out__9__bias=torch.ones(7)), load_unet, "1 unknown (model.diffusion_model.out.9.bias, ...)"),
+        (_with(model__diffusion_model__out__0__bias=torch.ones(7)), "unet", "shape [7] in F32"),
+        (_with(model__diffusion_model__out__0__bias=torch.ones(32).int()), "unet", "shape [32] in I32"),
+        (_with(model__diffusion_model__out__9__bias=torch.ones(7)), "unet", "1 unknown (model.diffusion_model.out.9.bias, ...)"),
         (
             lambda state: {key: value for key, value in state.items() if "decoder.mid" not in key},
-            load_vae,
+            "vae",
             "26 missing (decoder.mid.block_1.norm1.weight, ...)",
         ),
     ],
 )
-def test_every_tensor_is_accounted_for(tmp_path, change, load, found):
+def test_every_tensor_is_accounted_for(tmp_path, change, part, found):
     checkpoint = detect(save(tmp_path, change(whole())))
-    for check in (verify, lambda checkpoint: load(checkpoint, "cpu", torch.float32)):
+    load = {"unet": load_unet, "vae": load_vae}[part]
+    for check in (verify, lambda checkpoint: load(getattr(checkpoint, part), "cpu", torch.float32)):
         with pytest.raises(CheckpointError) as caught:
             check(checkpoint)
         assert found == caught.value.found
@@ -283,20 +279,24 @@ def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
 
 
 @pytest.mark.slow
-def test_loading_needs_the_network_and_one_tensor(tmp_path):
+@pytest.mark.parametrize("form", [None, *FORMS])
+def test_loading_needs_the_network_and_one_tensor(tmp_path, form, monkeypatch):
     pytest.importorskip("resource")
     with torch.device("meta"):
         big = UNet(dataclasses.replace(small.UNET, model_channels=160)).state_dict()
     unet = {f"model.diffusion_model.{key}": torch.zeros(value.shape, dtype=torch.float16) for key, value in big.items()}
     rest = {key: value for key, value in whole().items() if not key.startswith("model.diffusion_model.")}
-    file = save(tmp_path, rest | unet)
+    file = tmp_path / "model.ckpt" if form is not None else save(tmp_path, rest | unet)
+    if form is not None:
+        torch.save({"state_dict": rest | unet}, file, **form)
+        monkeypatch.setenv(PICKLES_VARIABLE, "1")
     code = """
 import resource, sys, torch
 from nodegraph_diffusion.checkpoint import detect, load_unet, load_vae
 checkpoint = detect(sys.argv[1])
-load_vae(checkpoint, "cpu", torch.float32)                              # whatever is imported or started once
+load_vae(checkpoint.vae, "cpu", torch.float32)                              # whatever is imported or started once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-unet = load_unet(checkpoint, "cpu", torch.float32)
+unet = load_unet(checkpoint.unet, "cpu", torch.float32)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before      # KiB on Linux
 tensors = [parameter.nbytes for parameter in unet.parameters()]
 mapped = sum(tensors) // 2                                              # the file's own pages, which the system may drop

@@ -146,7 +146,7 @@ def test_a_hint_is_cut_about_its_centre_and_resized():
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, "a file of other tensors"),
+        ({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, "found a LoRA."),
         ({"input_hint_block.0.weight": torch.ones(16, 3, 3, 3)}, "expected a tensor 'input_blocks.0.0.weight'"),
         ({}, "no tensor"),
     ],

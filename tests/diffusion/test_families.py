@@ -10,37 +10,23 @@ import diffusers
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae, verify
 from nodegraph_diffusion.config import CLIPTextConfig
 from nodegraph_diffusion.denoiser import UNetDenoiser
 from nodegraph_diffusion.prompt import Reader, read_prompt
 from nodegraph_diffusion.tokenizer import load_tokenizer
-from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.test_unet import REFINER, SD2, SDXL
 
-OPENCLIP: dict[str, Any] = {"hidden_act": "gelu"}
+OPENCLIP: dict[str, Any] = {"activation": "gelu"}
 SIGMA = 3.0
 
 
 def text_encoder(width: int, projected: bool, **more: Any) -> transformers.PreTrainedModel:
-    config = transformers.CLIPTextConfig(
-        vocab_size=514,
-        hidden_size=width,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=96,
-        max_position_embeddings=16,
-        projection_dim=64,
-        bos_token_id=512,
-        eos_token_id=513,
-        pad_token_id=513,
-        **more,
-    )
-    model = (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
-    synthetic.fill(model)
-    return model.eval().requires_grad_(False)
+    config = CLIPTextConfig(514, width, 4, 2, 16, 96, projection=64, **more)
+    return small.reference_text_encoder(config, projected)
 
 
 def scheduler(**more: Any) -> diffusers.EulerDiscreteScheduler:
@@ -107,8 +93,7 @@ class Saved:
     def readers(self) -> list[Reader]:
         checkpoint = self.checkpoint
         return [
-            Reader(load_text_encoder(checkpoint, "cpu", torch.float32, i), load_tokenizer(folder))
-            for i, folder in enumerate(checkpoint.tokenizers)
+            Reader(load_text_encoder(part, "cpu", torch.float32), load_tokenizer(part.tokenizer)) for part in checkpoint.text.parts
         ]
 
 
@@ -132,7 +117,7 @@ def encode(pipeline: diffusers.DiffusionPipeline, text: str) -> tuple[torch.Tens
 
 def test_every_tensor_is_accounted_for_and_weights_lie_in_shards(saved):
     verify(saved.checkpoint)
-    assert len(saved.checkpoint.weights["unet"]) > 1
+    assert len(saved.checkpoint.unet.weights.paths) > 1
     assert saved.checkpoint.kind in ("sd2", "sdxl", "sdxl-refiner")
 
 
@@ -147,9 +132,9 @@ def test_prompts_are_encoded_alike(saved):
 
 
 def test_pictures_are_encoded_and_decoded_alike(saved):
-    ours, theirs = load_vae(saved.checkpoint, "cpu", torch.float32), saved.pipeline.vae
+    ours, theirs = load_vae(saved.checkpoint.vae, "cpu", torch.float32), saved.pipeline.vae
     pixels, latent = small.noise(1, 3, 32, 32), small.noise(1, 4, 8, 8)
-    assert saved.checkpoint.vae.scaling_factor == theirs.config.scaling_factor
+    assert saved.checkpoint.vae.config.scaling_factor == theirs.config.scaling_factor
     assert small.difference(ours.encode(pixels)[0], theirs.encode(pixels).latent_dist.mean) <= small.TOLERANCE
     assert small.difference(ours.decode(latent), theirs.decode(latent).sample) <= small.TOLERANCE
 
@@ -158,7 +143,7 @@ def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
     checkpoint, pipeline = saved.checkpoint, saved.pipeline
     prompt = read_prompt(saved.readers(), "a red house")
     x = small.noise(1, 4, 8, 8) * SIGMA
-    denoiser = UNetDenoiser(load_unet(checkpoint, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
+    denoiser = UNetDenoiser(load_unet(checkpoint.unet, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
 
     embedding, pooled = encode(pipeline, "a red house")
     timestep, more = checkpoint.schedule.timestep(SIGMA).round(), {}
@@ -174,39 +159,17 @@ def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
 def test_what_the_model_was_trained_with_is_read(saved):
     expected = {"sd2": ("v", True), "sdxl": ("eps", False), "sdxl-refiner": ("eps", False)}[saved.checkpoint.kind]
     assert (saved.checkpoint.schedule.prediction, saved.checkpoint.schedule.zero_snr) == expected
-    layers = {(text.layer, text.final_norm) for text in saved.checkpoint.texts}
+    layers = {(part.config.layer, part.config.final_norm) for part in saved.checkpoint.text.parts}
     assert layers == ({(1, True)} if saved.checkpoint.kind == "sd2" else {(2, False)})
 
 
 def test_openclips_names_mean_what_transformers_computes(tmp_path):
     """The same values under OpenCLIP's names, in a file of the layout of Stable Diffusion XL's refiner."""
     reference = text_encoder(128, projected=True, **OPENCLIP)
-    state: dict[str, torch.Tensor] = {}
-    for key, value in reference.state_dict().items():
-        name = key.removeprefix("text_model.")
-        for theirs, openclip in (
-            ("embeddings.token_embedding.weight", "token_embedding.weight"),
-            ("embeddings.position_embedding.weight", "positional_embedding"),
-            ("final_layer_norm", "ln_final"),
-            ("encoder.layers", "transformer.resblocks"),
-            ("layer_norm", "ln_"),
-            ("self_attn.out_proj", "attn.out_proj"),
-            ("mlp.fc1", "mlp.c_fc"),
-            ("mlp.fc2", "mlp.c_proj"),
-        ):
-            name = name.replace(theirs, openclip)
-        if name == "text_projection.weight":
-            name, value = "text_projection", value.T
-        state[name] = value
-    for layer in range(4):
-        for kind in ("weight", "bias"):
-            names = [f"transformer.resblocks.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"]
-            state[f"transformer.resblocks.{layer}.attn.in_proj_{kind}"] = torch.cat([state.pop(name) for name in names])
+    state = small.openclip_names(reference.state_dict())
     config = dataclasses.replace(small.UNET, **REFINER | {"added_dim": 64 + 5 * 256, "head_channels": 64, "model_channels": 64})
     unet, autoencoder = small.our_unet(dataclasses.replace(config, norm_groups=32)), small.our_vae()
     file = tmp_path / "refiner.safetensors"
-    from safetensors.torch import save_file
-
     tensors = {f"conditioner.embedders.0.model.{key}": value for key, value in state.items()}
     tensors |= {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
     tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
@@ -214,9 +177,11 @@ def test_openclips_names_mean_what_transformers_computes(tmp_path):
 
     checkpoint = detect(file)
     assert checkpoint.kind == "sdxl-refiner"
-    assert checkpoint.texts == (CLIPTextConfig(514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513),)
+    assert checkpoint.text.parts[0].config == CLIPTextConfig(
+        514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513
+    )
     tokens = torch.tensor([[512, 5, 6, 7, 513, *[0] * 11]])
-    hidden, pooled = load_text_encoder(checkpoint, "cpu", torch.float32).encode(tokens)
+    hidden, pooled = load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32).encode(tokens)
     expected = reference(tokens, output_hidden_states=True)
     assert small.difference(hidden, expected.hidden_states[-2]) <= small.TOLERANCE
     assert small.difference(pooled, expected.text_embeds) <= small.TOLERANCE

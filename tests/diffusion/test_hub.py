@@ -34,6 +34,13 @@ REPOSITORIES = {
         "vae/diffusion_pytorch_model.safetensors.index.json": b"{}",
     },
     "org/single": {"model.safetensors": b"weights", "model.ckpt": b"not wanted"},
+    "org/part": {
+        "config.json": b"{}",
+        "README.md": b"not wanted",
+        "diffusion_pytorch_model.bin": b"not wanted",
+        "diffusion_pytorch_model.safetensors": b"weights",
+        "sdxl.vae.safetensors": b"not wanted: the same under other names",
+    },
     "org/several": {"a.safetensors": b"a", "b.safetensors": b"b", "deep/c.safetensors": b"c"},
     "org/pickles": {"model.ckpt": b"not wanted"},
     "org/gated": {"model.safetensors": b"secret"},
@@ -103,6 +110,21 @@ def test_of_a_folder_what_a_model_needs_is_fetched_once(hub):
     assert second == Fetched(first.said, imported=False, asked=[])
 
 
+def test_a_part_alone_is_fetched_once(hub):
+    first, second = hub.fetch("hf://org/part"), hub.fetch("hf://org/part")
+    assert first.files == {".nodegraph", "config.json", "diffusion_pytorch_model.safetensors"}
+    assert second == Fetched(first.said, imported=False, asked=[])
+
+
+def test_of_a_part_of_a_model_its_weights_and_the_models_configs_are_fetched_once(hub):
+    first, second = hub.fetch("hf://org/folder/vae"), hub.fetch("hf://org/folder/vae")
+    assert second == Fetched(first.said, imported=False, asked=[])
+    folder = Path(first.said)
+    fetched = {file.relative_to(folder.parent).as_posix() for file in folder.parent.rglob("*") if file.is_file()}
+    assert fetched == {"vae/.nodegraph", *(name for name in WANTED if name != ".nodegraph" and not name.startswith("unet/d"))}
+    assert hub.fetch("hf://org/folder").files == WANTED | {"vae/.nodegraph"}
+
+
 def test_a_single_file_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/single"), hub.fetch("hf://org/single")
     assert Path(first.said).read_bytes() == b"weights"
@@ -131,6 +153,7 @@ def test_one_file_of_several_does_not_stand_for_all(hub):
         ("hf://org/gated", "found one whose terms are to be accepted. Do so on its page, then log in"),
         ("hf://org/single@v9", "expected a revision 'v9', found none"),
         ("hf://org/single/other.safetensors", "expected a file 'other.safetensors', found none"),
+        ("hf://org/folder/safety_checker", "expected a part of a model in 'safety_checker', found none"),
         ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found none of the two"),
     ],
 )

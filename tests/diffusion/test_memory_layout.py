@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loaded_convolutions_are_channels_last(checkpoint, dtype):
-    for network in (load_unet(checkpoint, "cpu", dtype), load_vae(checkpoint, "cpu", dtype)):
+    for network in (load_unet(checkpoint.unet, "cpu", dtype), load_vae(checkpoint.vae, "cpu", dtype)):
         weights = [parameter for parameter in network.parameters() if parameter.dim() == 4]
         assert weights
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
@@ -45,8 +45,8 @@ def test_feature_maps_follow_and_tokens_are_views(checkpoint, dtype, monkeypatch
     monkeypatch.setattr("nodegraph_diffusion.attention.pixels_as_tokens", noting)
     monkeypatch.setattr("nodegraph_diffusion.vae.pixels_as_tokens", noting)
     latent = small.noise(2, 4, 8, 8).to(dtype)
-    predicted = load_unet(checkpoint, "cpu", dtype)(latent, torch.tensor([3.0, 871.5]), small.noise(2, 16, 128).to(dtype))
-    decoded = load_vae(checkpoint, "cpu", dtype).decode(latent)
+    predicted = load_unet(checkpoint.unet, "cpu", dtype)(latent, torch.tensor([3.0, 871.5]), small.noise(2, 16, 128).to(dtype))
+    decoded = load_vae(checkpoint.vae, "cpu", dtype).decode(latent)
     for value in (predicted, decoded):
         assert value.is_contiguous(memory_format=torch.channels_last)
     assert copied == [False] * len(copied)
@@ -56,4 +56,4 @@ def test_feature_maps_follow_and_tokens_are_views(checkpoint, dtype, monkeypatch
 def test_both_layouts_compute_the_same(checkpoint):
     latent = small.noise(2, 4, 8, 8)
     expected = small.our_vae().decode(latent)
-    assert small.difference(load_vae(checkpoint, "cpu", torch.float32).decode(latent), expected) <= small.TOLERANCE
+    assert small.difference(load_vae(checkpoint.vae, "cpu", torch.float32).decode(latent), expected) <= small.TOLERANCE

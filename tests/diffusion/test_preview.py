@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import detect, load_vae
-from nodegraph_diffusion.config import VAEConfig
+from nodegraph_diffusion.config import LatentSpace
 from nodegraph_diffusion.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
 from nodegraph_diffusion.tiny import FOLDER
 from nodegraph_diffusion.training.data import pictures, to_tensor
 from nodegraph_diffusion.vae import AutoencoderKL
 
-SD, SDXL = VAEConfig(), VAEConfig(scaling_factor=0.13025)
+SD, SDXL = LatentSpace(), LatentSpace(scaling_factor=0.13025)
 
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKL:
-    return load_vae(detect(FOLDER), "cpu", torch.float32)
+    return load_vae(detect(FOLDER).vae, "cpu", torch.float32)
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def small(pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize("split", ["valid", "held-out"])
 def test_the_preview_of_an_encoded_picture_is_near_the_picture_made_small(vae, split):
     pixels = to_tensor(pictures(split, 50))
-    preview, picture = linear_map(vae.config, 4)(encoded(vae, pixels)), small(pixels)
+    preview, picture = linear_map(vae.config.latent, 4)(encoded(vae, pixels)), small(pixels)
     assert preview.shape == picture.shape == (50, 16, 16, 3)
     assert (preview - picture).square().mean().sqrt() < 0.1
     for colour in range(3):
@@ -65,10 +65,10 @@ def test_a_fit_finds_a_map_that_is_linear(seed, channels, factor):
 
 
 def test_which_map_an_autoencoder_gets():
-    tiny = detect(FOLDER).vae
+    tiny = detect(FOLDER).unet.latent
     assert [latent_space(config) for config in (SD, SDXL, tiny)] == ["sd", "sdxl", "tiny"]
     assert [linear_map(config, 4) for config in (SD, SDXL, tiny)] == [MAPS["sd"], MAPS["sdxl"], MAPS["tiny"]]
-    assert latent_space(VAEConfig(latent_channels=16)) is None
+    assert latent_space(LatentSpace(channels=16)) is None
     assert linear_map(SD, 16) == linear_map(None, 16)  # a latent of another autoencoder than the model's
 
 

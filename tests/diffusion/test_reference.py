@@ -94,10 +94,10 @@ def model(tmp_path_factory) -> Model:
     checkpoint = detect(path)
     on = ("cpu", torch.float32)
     loaded = Model(
-        load_unet(checkpoint, *on),
-        load_vae(checkpoint, *on),
-        load_text_encoder(checkpoint, *on),
-        load_tokenizer(checkpoint.tokenizers[0]),
+        load_unet(checkpoint.unet, *on),
+        load_vae(checkpoint.vae, *on),
+        load_text_encoder(checkpoint.text.parts[0], *on),
+        load_tokenizer(checkpoint.text.parts[0].tokenizer),
         checkpoint.schedule,
     )
     if not given:

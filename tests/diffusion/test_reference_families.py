@@ -65,7 +65,7 @@ class Place:
         denoiser = unet_denoise(unet, positive, negative, cfg=3.0, run=self.run)
         drawn = noise(latent, 7, "sequential")
         done = sampler(denoiser, latent, drawn, sampler="euler", schedule="normal", steps=steps, run=self.run)
-        return done.samples / model.vae.checkpoint.vae.scaling_factor
+        return done.samples / model.vae.part.config.scaling_factor
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -119,6 +119,6 @@ def test_latents_are_comfyuis(place, reference):
             assert_same(place.sample(model, model.unet, latent), reference[f"sd21/euler_normal_{prediction}"])
     else:
         model = place.model()
-        encoded = vae_encode(model.vae, place.image, run=place.run).samples / model.vae.checkpoint.vae.scaling_factor
+        encoded = vae_encode(model.vae, place.image, run=place.run).samples / model.vae.part.config.scaling_factor
         assert_same(encoded, reference["sdxl/vae_encode"])
         assert_same(place.sample(model, model.unet, empty_latent(model.vae, 64, 64)), reference["sdxl/euler_normal"])

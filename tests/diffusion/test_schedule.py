@@ -66,7 +66,7 @@ def test_shapes_follow_the_argument():
     ("call", "message"),
     [
         (lambda: NoiseSchedule(beta_start=0.02), "0 < beta_start < beta_end < 1, found 0.02"),
-        (lambda: NoiseSchedule(steps=1), "at least 2, found 1"),
+        (lambda: NoiseSchedule(steps=1), "2 to 1,000,000 steps, found 1"),
         (lambda: NoiseSchedule(prediction="x0"), "'eps' or 'v', found 'x0'"),
     ],
 )

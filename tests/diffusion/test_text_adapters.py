@@ -31,8 +31,8 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[diffusers.Dif
 
 def readers(checkpoint: Checkpoint, word: str = "", vectors: tuple[Tensor | None, ...] = ()) -> list[Reader]:
     return [
-        Reader(load_text_encoder(checkpoint, "cpu", torch.float32, i), load_tokenizer(folder), {word: vectors[i]} if word else {})
-        for i, folder in enumerate(checkpoint.tokenizers)
+        Reader(load_text_encoder(part, "cpu", torch.float32), load_tokenizer(part.tokenizer), {word: vectors[i]} if word else {})
+        for i, part in enumerate(checkpoint.text.parts)
     ]
 
 
@@ -41,8 +41,8 @@ def readers(checkpoint: Checkpoint, word: str = "", vectors: tuple[Tensor | None
 def test_a_textual_inversion_says_what_it_says_in_diffusers(tmp_path, saved, count):
     pipeline, checkpoint = saved
     tensors = {
-        name: small.noise(count, text.width).mul(0.05 * (i + 1))
-        for i, (name, text) in enumerate(zip(("clip_l", "clip_g"), checkpoint.texts, strict=False))
+        name: small.noise(count, text.config.width).mul(0.05 * (i + 1))
+        for i, (name, text) in enumerate(zip(("clip_l", "clip_g"), checkpoint.text.parts, strict=False))
     }
     if len(tensors) == 1:
         tensors = {"emb_params": tensors["clip_l"]}
@@ -52,7 +52,7 @@ def test_a_textual_inversion_says_what_it_says_in_diffusers(tmp_path, saved, cou
         encoders.append((pipeline.text_encoder_2, pipeline.tokenizer_2))
     for (encoder, tokenizer), vectors in zip(encoders, tensors.values(), strict=True):
         pipeline.load_textual_inversion(vectors, token="<style>", text_encoder=encoder, tokenizer=tokenizer)
-    vectors = read_inversion(tmp_path / "style.safetensors", [text.width for text in checkpoint.texts])
+    vectors = read_inversion(tmp_path / "style.safetensors", [text.config.width for text in checkpoint.text.parts])
     told, untold = readers(checkpoint, "style", vectors), readers(checkpoint)
     for prompt in ("a {} house", "{}", "red {}"):
         expected, pooled = encode(pipeline, prompt.format("<style>"))

@@ -36,9 +36,9 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def model(checkpoint: Checkpoint) -> Model:
     return Model(
-        load_unet(checkpoint, "cpu", torch.float32),
-        load_vae(checkpoint, "cpu", torch.float32),
-        load_text_encoder(checkpoint, "cpu", torch.float32),
+        load_unet(checkpoint.unet, "cpu", torch.float32),
+        load_vae(checkpoint.vae, "cpu", torch.float32),
+        load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
         checkpoint.schedule,
     )
 

@@ -54,8 +54,8 @@ def test_a_network_distilled_with_guidance_is_found_and_computes_as_diffusers_do
     reference, folder = lcm
     found = detect(folder)
     verify(found)
-    assert (found.kind, found.unet) == ("sd1", LCM)
-    unet, told = load_unet(found, "cpu", torch.float32), small.noise(2, 24)
+    assert (found.kind, found.unet.config) == ("sd1", LCM)
+    unet, told = load_unet(found.unet, "cpu", torch.float32), small.noise(2, 24)
     x = small.noise(2, 4, 8, 8)
     expected = reference.unet(x, TIMESTEPS, CONTEXT, timestep_cond=told).sample
     assert small.difference(unet(x, TIMESTEPS, CONTEXT, guidance=told), expected) <= small.TOLERANCE
@@ -85,12 +85,12 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
 def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = detect(file)
-    told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.model_channels, 24)}
+    told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
     save_file({**load_file(file), **told}, file)
     found = detect(file)
     verify(found)
-    assert found.unet == dataclasses.replace(plain.unet, guidance_dim=24)
-    assert rename("time_embedding.cond_proj.weight", unet_modules(found.unet)) == "time_embedding.cond_proj.weight"
+    assert found.unet.config == dataclasses.replace(plain.unet.config, guidance_dim=24)
+    assert rename("time_embedding.cond_proj.weight", unet_modules(found.unet.config)) == "time_embedding.cond_proj.weight"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
@@ -128,7 +128,7 @@ def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp
     clean.set_timesteps(1)
     clean.sigmas, clean._step_index = torch.tensor([sigma, 0.0]), 0
     denoised = clean.step(predicted, clean.timesteps[0], x).pred_original_sample
-    ours = UNetDenoiser(load_unet(found, "cpu", torch.float32), found.schedule, embedding)(x, sigma)
+    ours = UNetDenoiser(load_unet(found.unet, "cpu", torch.float32), found.schedule, embedding)(x, sigma)
     assert small.difference(ours, denoised) <= small.TOLERANCE
 
 

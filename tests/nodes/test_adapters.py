@@ -36,7 +36,7 @@ def lora(folder, rows=16, module=MODULE):
 @pytest.fixture
 def control(tmp_path, model):
     with torch.device("cpu"):
-        network = ControlNet(model.unet.checkpoint.unet)
+        network = ControlNet(model.unet.part.config)
     synthetic.fill(network)
     folder = tmp_path / "control"
     folder.mkdir()
@@ -105,7 +105,7 @@ def test_an_embedding_stands_for_its_vectors_in_a_prompt(tmp_path, model, run, t
         ({"emb_params": torch.ones(2, 48)}, "expected vectors of 32 numbers.*found 48. It was made for another family"),
         ({"clip_l": torch.ones(2, 32), "clip_g": torch.ones(2, 48)}, "found 48"),
         ({"a.weight": torch.ones(2, 32), "b.weight": torch.ones(2, 32)}, "a file of other tensors"),
-        ({"emb_params": torch.ones(2, 3, 32)}, "a file of other tensors"),
+        ({"emb_params": torch.ones(2, 3, 32)}, "found a broken one"),
         ({}, "no tensor"),
     ],
 )
@@ -168,9 +168,11 @@ def test_a_workflow_with_both_runs_and_is_cached(tmp_path, model_folder, control
     assert not torch.equal(first["sampled"].samples, other["sampled"].samples)
 
 
-@pytest.mark.parametrize(("node", "said"), [("LoadControlNet", "a file of other tensors"), ("LoadControlNet", "found nothing")])
+@pytest.mark.parametrize(
+    ("node", "said"), [("LoadControlNet", "found a LoRA, which LoadLora takes"), ("LoadControlNet", "found nothing")]
+)
 def test_other_files_are_refused_by_the_check(tmp_path, node, said):
-    file = lora(tmp_path) if "tensors" in said else tmp_path / "nowhere.safetensors"
+    file = lora(tmp_path) if "LoRA" in said else tmp_path / "nowhere.safetensors"
     w = Workflow("wrong")
     w.output("net", w.add(node, file=str(file)))
     with pytest.raises(WorkflowError, match=said):

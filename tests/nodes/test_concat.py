@@ -29,16 +29,15 @@ def make(model):
         config = dataclasses.replace(small_model.UNET, in_channels=channels)
         network = UNet(config).eval().requires_grad_(False)
         synthetic.fill(network)
-        checkpoint = model.unet.checkpoint
-        parts = SimpleNamespace(unet=config, vae=checkpoint.vae, schedule=checkpoint.schedule)
-        return UNetModel(SimpleNamespace(checkpoint=parts, resident=lambda *asked: network))
+        part = dataclasses.replace(model.unet.part, config=config)
+        return UNetModel(SimpleNamespace(part=part, resident=lambda *asked: network))
 
     return unet
 
 
 def guided(unet, concat, run):
     network = unet.load(run)
-    sides = (UNetDenoiser(network, unet.checkpoint.schedule, side.prompts, concat=concat) for side in PROMPTS)
+    sides = (UNetDenoiser(network, unet.part.schedule, side.prompts, concat=concat) for side in PROMPTS)
     return ClassifierFreeGuidance(*sides, 3.0)(X, 2.0)
 
 
@@ -49,7 +48,7 @@ def picture(height=32, width=40):
 def encoded(model, pixels, run):
     """The scaled mean of the latent of (1, H, W, 3)."""
     mean, _ = model.vae.load(run).encode(pixels.permute(0, 3, 1, 2) * 2 - 1)
-    return mean.detach() * model.vae.checkpoint.vae.scaling_factor
+    return mean.detach() * model.vae.part.config.scaling_factor
 
 
 def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_white(model, make, run):

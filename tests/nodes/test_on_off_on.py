@@ -75,7 +75,7 @@ def with_embedding(model: Model, folder: Path, run: TellingRun) -> Parts:
 
 
 def with_control(kind: str, model: Model, folder: Path, run: TellingRun) -> Parts:
-    network = ControlNet(model.unet.checkpoint.unet)
+    network = ControlNet(model.unet.part.config)
     synthetic.fill(network)
     state = {key: value.detach() for key, value in network.state_dict().items()}
     if kind == "diffusers":

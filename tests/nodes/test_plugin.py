@@ -9,6 +9,7 @@ import torch
 from nodegraph import PluginError
 from nodegraph.plugins import load_plugins
 from nodegraph.spec import MISSING
+from nodegraph_diffusion.guides import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin
@@ -27,7 +28,10 @@ from nodegraph_nodes.types import (
 )
 
 NODES = {
-    "LoadModel": ({"model", "prediction", "zero_snr"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadModel": ({"model", "prediction", "zero_snr", "kind"}, {"unet": UNetModel, "vae": VAE, "text_encoder": TextEncoder}),
+    "LoadUNet": ({"unet", "prediction", "zero_snr"}, {"output": UNetModel}),
+    "LoadVAE": ({"vae", "like", "scaling"}, {"output": VAE}),
+    "LoadTextEncoder": ({"text_encoder", "text_encoder_2", "kind"}, {"output": TextEncoder}),
     "LoadLora": (
         {"unet", "text_encoder", "file", "strength_unet", "strength_text"},
         {"unet": UNetModel, "text_encoder": TextEncoder},
@@ -56,6 +60,12 @@ NODES = {
     "Noise": ({"like", "seed", "draw"}, {"output": Noise}),
     "Mask": ({"path", "mask", "image", "channel", "invert", "threshold", "grow", "blur"}, {"output": Mask}),
     "UNetDenoise": ({"unet", "positive", "negative", "cfg"}, {"output": Denoiser}),
+    "Guidance": ({"denoiser", "guidance", "options"}, {"output": Denoiser}),
+    "PerpNeg": ({"unet", "positive", "negative", "empty", "cfg", "neg_scale"}, {"output": Denoiser}),
+    "DualGuidance": (
+        {"unet", "positive", "middle", "negative", "cfg", "cfg_middle", "nested", "unet_negative"},
+        {"output": Denoiser},
+    ),
     "Sampler": (
         {
             "denoiser",
@@ -104,12 +114,13 @@ def test_there_are_no_others(plugins):
 
 def test_what_computes_with_a_network_has_the_device_in_its_key(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
-    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "Sampler"}
+    assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
 
 
 def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(plugins):
     assert plugins.registries["samplers"].names() == sorted(SAMPLERS)
     assert plugins.registries["schedules"].names() == sorted(SCHEDULES)
+    assert plugins.registries["guidance"].names() == sorted(GUIDANCE)
     sampler = plugins.nodes.get("Sampler").value
     for port in sampler.inputs:
         if port.choice is not None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import detect
-from nodegraph_diffusion.config import TAESDConfig, VAEConfig
+from nodegraph_diffusion.config import LatentSpace, TAESDConfig
 from nodegraph_diffusion.preview import MAPS, tiled
 from nodegraph_diffusion.taesd import TAESD
 from nodegraph_diffusion.tiny import FOLDER
@@ -20,7 +20,7 @@ from nodegraph_nodes.text import text_encode
 from tests import synthetic
 from tests.nodes.conftest import TellingRun
 
-SD, SDXL, TINY = VAEConfig(), VAEConfig(scaling_factor=0.13025), detect(FOLDER).vae
+SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), detect(FOLDER).unet.latent
 
 
 def latent(*shape: int) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
     class Looking(TellingRun):
         def step(self, i, n, preview=None):
             super().step(i, n)
-            self.shown.append((preview.vae, preview.size, preview.samples.clone(), preview()))
+            self.shown.append((preview.latent, preview.size, preview.samples.clone(), preview()))
 
     run = Looking()
     run.shown = []
@@ -59,8 +59,8 @@ def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
     drawn = noise(start, 5)
     sampled = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=run)
     assert run.steps == [(1, 3), (2, 3), (3, 3)]
-    for vae, size, samples, image in run.shown:
-        assert vae == model.vae.checkpoint.vae
+    for space, size, samples, image in run.shown:
+        assert space == model.vae.part.config.latent
         assert size == (24, 32)
         assert samples.shape == (2, 4, 3, 4)
         assert image.pixels.shape == (1, 24, 64, 3)

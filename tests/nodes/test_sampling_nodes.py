@@ -55,7 +55,7 @@ def half_mask(height=32, width=40):
 
 
 def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
-    network, schedule = model.unet.load(run), model.unet.checkpoint.schedule
+    network, schedule = model.unet.load(run), model.unet.part.schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nodegraph_diffusion.checkpoint.detect import detect
+from nodegraph_diffusion.checkpoint.detect import detect, detect_texts, detect_unet, detect_vae, identify, paired
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.model import Checkpoint
+from nodegraph_diffusion.checkpoint.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint.load import load_text_encoder, load_unet, load_vae, verify
@@ -16,10 +16,19 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "TextEncoders",
+    "TextPart",
+    "UNetPart",
+    "VAEPart",
     "detect",
+    "detect_texts",
+    "detect_unet",
+    "detect_vae",
+    "identify",
     "load_text_encoder",
     "load_unet",
     "load_vae",
+    "paired",
     "save_diffusers",
     "verify",
 ]

@@ -56,7 +56,7 @@ _PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 def read_unet(json: Json) -> UNetConfig:
     """The sizes in a UNet2DConditionModel's config. Raises ValueError where our UNet cannot be such a network."""
     _check_fixed(json, UNET_FIXED)
-    widths = json["block_out_channels"]
+    widths = _widths(json["block_out_channels"])
     attention = tuple(_one_of(_BLOCKS, name) for name in json["down_block_types"])
     if tuple(_one_of(_UP_BLOCKS, name) for name in json["up_block_types"]) != attention[::-1]:
         raise ValueError("up_block_types does not mirror down_block_types")
@@ -122,7 +122,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
 def read_vae(json: Json) -> VAEConfig:
     """The sizes in an AutoencoderKL's config. Raises ValueError where our autoencoder cannot be such a network."""
     _check_fixed(json, VAE_FIXED)
-    widths = json["block_out_channels"]
+    widths = _widths(json["block_out_channels"])
     return VAEConfig(
         channels=widths[0],
         channel_mult=_mults(widths),
@@ -264,7 +264,13 @@ def _heads(value: Any, widths: list[int]) -> tuple[int | None, int | None]:
     return None, each.pop()
 
 
+def _widths(value: Any) -> list[int]:
+    if not isinstance(value, list) or not value or not all(type(width) is int and width > 0 for width in value):
+        raise ValueError(f"block_out_channels is {value!r}, not the width of each level")
+    return value
+
+
 def _mults(widths: list[int]) -> tuple[int, ...]:
-    if not widths or any(width % widths[0] for width in widths):
+    if any(width % widths[0] for width in widths):
         raise ValueError(f"block_out_channels {widths} are no multiples of the first")
     return tuple(width // widths[0] for width in widths)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.checkpoint.configs import Json, read_unet
+from nodegraph_diffusion.checkpoint.configs import read_unet
+from nodegraph_diffusion.checkpoint.contents import not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.folder import PICKLED
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.jsonfile import read_json
 from nodegraph_diffusion.checkpoint.ldm import encoder_config
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules
 from nodegraph_diffusion.checkpoint.openclip import Piece
@@ -60,9 +62,9 @@ class ControlFile:
 
 def detect_control(path: Path) -> ControlFile:
     """The ControlNet at `path`, a file or a diffusers folder, by its header. Raises CheckpointError for anything else."""
-    weights = path / WEIGHTS if path.is_dir() else path
+    weights = _weights(path) if path.is_dir() else path
     if not weights.exists():
-        hint = "Give a .safetensors file, or the folder that diffusers wrote."
+        hint = "Give a file of weights, or the folder that diffusers wrote."
         raise CheckpointError(weights, expected="a ControlNet", found="nothing", hint=hint)
     tensors = read_header(weights)
     try:
@@ -71,12 +73,16 @@ def detect_control(path: Path) -> ControlFile:
         prefix = _PREFIX if any(key.startswith(_PREFIX) for key in tensors) else ""
         if f"{prefix}input_hint_block.0.weight" in tensors:
             return ControlFile(path, weights, "ldm", encoder_config(weights, tensors, prefix), DIFFERENCE in tensors)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or of another layout."
         raise CheckpointError(weights, expected=expected, found=str(error), hint=hint) from error
-    some = ", ".join(repr(key) for key in sorted(tensors)[:2]) or "no tensor"
-    hint = "Give a ControlNet; whole models go to LoadModel, LoRAs to LoadLora."
-    raise CheckpointError(weights, expected="a ControlNet", found=f"a file of other tensors ({some}, ...)", hint=hint)
+    raise not_a("controlnet", weights, tensors, "Give a .safetensors file, or the folder that diffusers wrote.")
+
+
+def _weights(folder: Path) -> Path:
+    """The weights in a diffusers folder: those in full, else in half precision, else a pickle; the first where there are none."""
+    names = [f"{Path(name).stem}{half}{Path(name).suffix}" for name in (WEIGHTS, PICKLED[WEIGHTS]) for half in ("", ".fp16")]
+    return next((folder / name for name in names if (folder / name).is_file()), folder / WEIGHTS)
 
 
 def load_control(file: ControlFile, device: torch.device | str, dtype: torch.dtype, base: UNet | None = None) -> ControlNet:
@@ -134,7 +140,7 @@ def _their_config(path: Path, tensors: Mapping[str, TensorInfo]) -> UNetConfig:
     """The sizes in a diffusers folder's config, or those of the published family that the shapes tell."""
     beside = path / "config.json"
     if path.is_dir() and beside.is_file():
-        config: Json = json.loads(beside.read_text(encoding="utf-8"))
+        config = read_json(beside)
         ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
         blocks = [ups[name] for name in reversed(config["down_block_types"])]
         return read_unet({**config, "up_block_types": blocks, "out_channels": config["in_channels"]})

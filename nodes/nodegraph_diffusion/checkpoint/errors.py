@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+Content = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
+
+DOWNLOAD_AGAIN = "Download or copy the file again."
+NOT_A_CHECKPOINT = "Give a .safetensors file or a diffusers folder."
 
 
 class CheckpointError(Exception):
-    """A file or folder that is no checkpoint, a damaged one, or one of a kind that is not supported."""
+    """A file or folder that is no checkpoint, a damaged one, or one of a kind that is not supported.
 
-    def __init__(self, path: Path | str, *, expected: str, found: str, hint: str) -> None:
+    `holds` says what it is instead, where that is something that can be loaded as what it is.
+    """
+
+    def __init__(self, path: Path | str, *, expected: str, found: str, hint: str, holds: Content | None = None) -> None:
         super().__init__(f"{path}: expected {expected}, found {found}. {hint}")
         self.path = path
         self.expected = expected
         self.found = found
         self.hint = hint
+        self.holds = holds

@@ -53,7 +53,7 @@ def fill(network: Network, sources: Sources, device: torch.device | str, dtype: 
             layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
             if arena is None:
                 state[key] = tensor.to(device).to(dtype, memory_format=layout)
-            elif tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout):
+            elif tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout) and tensor.data_ptr() % dtype.itemsize == 0:
                 state[key] = tensor  # the file's own pages
                 continue
             else:

@@ -1,4 +1,4 @@
-"""Models named on the Hugging Face hub: `hf://org/name`, `hf://org/name@revision`, `hf://org/name/file.safetensors`.
+"""Models named on the Hugging Face hub: `hf://org/name`, `hf://org/name@revision`, `hf://org/name/vae`, `.../file.safetensors`.
 
 What was fetched before is found in the hub's own cache folder without a word to the network, and without its library, whose
 import takes longer than a cached run. The rest is left to that library: tokens, mirrors (HF_ENDPOINT), resumed downloads.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,13 @@ SCHEME = "hf://"
 _FETCHED = ".nodegraph"  # stands in a snapshot that has all it should, and names the model in it: the hub's cache does not tell
 _REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?")
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+_OF_PARTS = ("diffusion_pytorch_model", "model")  # what the weights of a part are called
 _WEIGHTS = re.compile(r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an `hf://` address names: a repository, a revision of it, and one file of it or (None) its diffusers folder."""
+    """What an `hf://` address names: a repository, a revision of it, and one file or folder of it, or (None) all of a model."""
 
     repo: str
     revision: str
@@ -57,10 +58,11 @@ def fetch(text: str) -> Path:
 def _cached(reference: Reference) -> Path | None:
     """Where the hub's cache holds it, whole; None: it must be asked for."""
     snapshot = _snapshot(reference)
-    if reference.file is not None:
-        return snapshot / reference.file if (snapshot / reference.file).is_file() else None
+    if reference.file is not None and (snapshot / reference.file).is_file():
+        return snapshot / reference.file
+    folder = snapshot / (reference.file or "")
     try:
-        model = snapshot / (snapshot / _FETCHED).read_text(encoding="utf-8")
+        model = folder / (folder / _FETCHED).read_text(encoding="utf-8")
     except OSError:
         return None
     return model if model.exists() else None
@@ -94,8 +96,8 @@ def _downloaded(reference: Reference) -> Path:
         refusal = _refusal(reference, error)
         if refusal is not None:
             raise refusal from error
-        folder = _snapshot(reference)
-        if reference.file is None and (folder / "model_index.json").is_file():
+        folder = _snapshot(reference) / (reference.file or "")
+        if any((folder / name).is_file() for name in ("model_index.json", "config.json")):
             return folder
         said = (" ".join(str(error).split()) or type(error).__name__)[:300]
         hint = "Check the connection (and HF_ENDPOINT, HF_HUB_OFFLINE, the room on the disk), or give a path instead."
@@ -106,11 +108,14 @@ def _asked_for(reference: Reference) -> Path:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     repo, revision = reference.repo, reference.revision
-    if reference.file is not None:
+    if reference.file is not None and Path(reference.file).suffix:
         return Path(hf_hub_download(repo, reference.file, revision=revision))
     names = HfApi().list_repo_files(repo, revision=revision)
-    if "model_index.json" in names:
-        model = folder = Path(snapshot_download(repo, revision=revision, allow_patterns=_wanted(names)))
+    if wanted := _wanted(names, reference.file or ""):
+        model = folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted)) / (reference.file or "")
+    elif reference.file is not None:
+        hint = "Copy its name from the list of the model's files."
+        raise CheckpointError(str(reference), expected=f"a part of a model in '{reference.file}'", found="none", hint=hint)
     else:
         model = Path(hf_hub_download(repo, _only_model(reference, names), revision=revision))
         folder = model.parent
@@ -155,13 +160,33 @@ def _only_model(reference: Reference, names: Iterable[str]) -> str:
     raise CheckpointError(str(reference), expected="a diffusers folder or one .safetensors file", found=found, hint=hint)
 
 
-def _wanted(names: Iterable[str]) -> list[str]:
-    """The files of a diffusers folder that a model is loaded from."""
-    inside = [name for name in names if name == "model_index.json" or name.split("/")[0] in _PARTS]
+def _wanted(names: Collection[str], part: str = "") -> list[str]:
+    """Of a repository's files, those that a model in diffusers' layout is loaded from, or one `part` of it; none in other ones.
+
+    Of a part's model, configs and vocabularies are wanted, too: they say what it was trained for. A repository may be of one part
+    alone.
+    """
+    if "model_index.json" in names:
+        inside = [name for name in names if name == "model_index.json" or name.split("/")[0] in _PARTS]
+        loaded = _loaded(inside)
+        return [name for name in loaded if name.startswith(part) or _is_config(name)] if part in ("", *_PARTS) else []
+    folder = f"{part}/" if part else ""
+    if f"{folder}config.json" not in names:
+        return []
+    beside = (name for name in names if name.rpartition("/")[0] == part)
+    return _loaded(name for name in beside if name.removeprefix(folder).startswith(_OF_PARTS) or _is_config(name))
+
+
+def _loaded(names: Iterable[str]) -> list[str]:
+    """Of the files in folders of diffusers' layout, those that are loaded: of each folder's weights, one variant."""
+    inside = list(names)
     weights = {name: match for name in inside if (match := _WEIGHTS.fullmatch(name))}
     halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
-    configs = [name for name in inside if name.endswith((".json", ".txt")) and ".index." not in name]
     kept = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
     kept = [name for name in kept if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
     indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
-    return sorted([*configs, *kept, *indices])
+    return sorted([*filter(_is_config, inside), *kept, *indices])
+
+
+def _is_config(name: str) -> bool:
+    return name.endswith((".json", ".txt")) and ".index." not in name

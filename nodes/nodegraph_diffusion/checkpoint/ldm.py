@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import pstdev
 
+from nodegraph_diffusion.checkpoint.contents import UNET_PREFIX, VAE_PREFIX, known, not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.header import TensorInfo, read_floats
-from nodegraph_diffusion.checkpoint.model import NAMES, TEXT_PARTS, Checkpoint, Kind, Part
-from nodegraph_diffusion.config import CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.checkpoint.header import TensorInfo, read_floats, read_header
+from nodegraph_diffusion.checkpoint.model import (
+    NAMES,
+    TEXT_PARTS,
+    Checkpoint,
+    Kind,
+    Naming,
+    Part,
+    TextEncoders,
+    TextPart,
+    UNetPart,
+    VAEPart,
+    Weights,
+    scaling_factor,
+)
+from nodegraph_diffusion.checkpoint.shapes import Shapes, multiple
+from nodegraph_diffusion.checkpoint.sizes import vae_config
+from nodegraph_diffusion.checkpoint.texts import WIDTH_2, text_config, text_kind, text_naming
+from nodegraph_diffusion.config import UNetConfig
 from nodegraph_diffusion.schedule import NoiseSchedule
 
-_IN_ALL: dict[Part, str] = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+_IN_ALL: dict[Part, str] = {"unet": UNET_PREFIX, "vae": VAE_PREFIX}
 PREFIXES: dict[Kind, dict[Part, str]] = {
     "sd1": {**_IN_ALL, "text_encoder": "cond_stage_model.transformer."},
     "sd2": {**_IN_ALL, "text_encoder": "cond_stage_model.model."},
@@ -25,101 +41,65 @@ PREFIXES: dict[Kind, dict[Part, str]] = {
 KNOWN_UNUSED = re.compile(
     r"model_ema\..*"  # the training's moving average; the plain weights are the published model
     r"|(alphas_cumprod|alphas_cumprod_prev|betas|sqrt_.*|log_one_minus_.*|posterior_.*|lvlb_weights|logvar)"  # schedule
-    r"|first_stage_model\.loss\..*"  # the autoencoder's discriminator
+    r"|(first_stage_model\.)?loss\..*"  # the autoencoder's discriminator
+    r"|(vision_model|visual)\..*|visual_projection\.weight"  # CLIP's other half, which sees pictures
     r"|.*\.position_ids"  # 0 to 76
     r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, but for SDXL's second encoder
     r"|v_pred|ztsnr|difference"  # marks: what the model predicts, what a ControlNet's file holds
 )
 
-# What a file is that is none of ours, by the first of these that one of its keys begins with; the second list, without a UNet.
-_OTHERS = (
-    (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 model"),
-    (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux model"),
-)
 _EDM = ("edm_mean", "edm_std", "edm_vpred.sigma_min", "edm_vpred.sigma_max")  # marks of Playground 2.5 and CosXL
 # The 768 model of Stable Diffusion 2 says nowhere that it predicts velocity; training it so has spread this bias.
-_SPREAD_BY_V = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_SPREAD_BY_V: dict[Naming, str] = {
+    "ldm": "output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    "diffusers": "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
+}
 _SPREAD = 0.09
 
-_NO_MODEL = (
-    (r".*(lora_|\.lora\.|\.hada_|\.lokr_)", "a LoRA"),
-    (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", "a ControlNet"),
-    (r"(emb_params|clip_[lg]$|string_to_param)", "a textual inversion embedding"),
-    (r"(down_blocks|time_embedding)\.", "the UNet of a diffusers folder"),
-    (r"(first_stage_model\.)?(encoder\.(down|conv_in)|decoder\.(up|conv_in))", "an autoencoder (VAE) alone"),
-    (r"(cond_stage_model\.transformer\.)?(text_model\.)?(encoder\.layers|embeddings)\.", "a text encoder alone"),
-)
 
+def detect_ldm(path: Path, tensors: Mapping[str, TensorInfo], kind: Kind | None = None) -> Checkpoint:
+    """The checkpoint in the file at `path` with these tensors, read as a model of `kind` where that is given.
 
-@dataclass(frozen=True)
-class _Shapes:
-    """The shapes of a file's tensors; asking for one that is missing or of another rank is a CheckpointError."""
-
-    path: Path
-    tensors: Mapping[str, TensorInfo]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.tensors
-
-    def get(self, key: str, rank: int) -> tuple[int, ...]:
-        info = self.tensors.get(key)
-        if info is None or len(info.shape) != rank:
-            found = "none" if info is None else f"one of shape {list(info.shape)}"
-            raise CheckpointError(
-                self.path,
-                expected=f"a tensor {key!r} of {rank} dimensions",
-                found=found,
-                hint="The file is incomplete or of another layout; download it again or give another.",
-            )
-        return info.shape
-
-
-def detect_ldm(path: Path, tensors: Mapping[str, TensorInfo]) -> Checkpoint:
-    """The checkpoint in the file at `path` with these tensors. Raises CheckpointError unless it is of a known kind."""
-    kind, because = _kind(path, tensors)
-    shapes = _Shapes(path, tensors)
-    prefixes = PREFIXES[kind]
+    Raises CheckpointError unless it is of a known kind, and of one that can be read so.
+    """
+    layout, because = _layout(path, tensors)
+    kind, because = _read_as(path, tensors, layout, because, kind)
+    shapes = Shapes(path, tensors)
+    prefixes = PREFIXES[layout]
+    scaling = scaling_factor(kind)
     try:
-        unet, vae = _unet_config(shapes), _vae_config(shapes, 0.13025 if kind.startswith("sdxl") else 0.18215)
-        texts = tuple(_text_config(shapes, prefixes[part], kind) for part in TEXT_PARTS if part in prefixes)
+        unet, vae = unet_config(shapes), vae_config(shapes, "ldm", VAE_PREFIX, scaling)
+        texts = [
+            TextPart(path, text_config(shapes, weights, kind), weights, (path,))
+            for part in TEXT_PARTS
+            if part in prefixes
+            for weights in [Weights(part, text_naming(prefixes[part]), (path,), prefixes[part])]
+        ]
     except ValueError as error:
         expected, hint = f"sizes of a {NAMES[kind]} model", "The file is damaged or of another layout."
         raise CheckpointError(path, expected=expected, found=str(error), hint=hint) from error
-    schedule, trained = _schedule(path, tensors, kind, unet)
+    weights = Weights("unet", "ldm", (path,), UNET_PREFIX)
+    schedule, trained = trained_for(weights, tensors, kind, unet)
+    size = 1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512
+    scaled = f"its latents are multiplied by {scaling}, as those of {NAMES[kind]}"
     return Checkpoint(
         path=path,
         layout="ldm",
         kind=kind,
-        unet=unet,
-        vae=vae,
-        texts=texts,
-        schedule=schedule,
-        sample_size=1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512,
-        tokenizers=(None,) * len(texts),
-        weights=dict.fromkeys(prefixes, (path,)),
+        unet=UNetPart(path, kind, unet, weights, schedule, vae.latent, (path,), trained),
+        vae=VAEPart(path, vae, Weights("vae", "ldm", (path,), VAE_PREFIX), (path,), scaled, size),
+        text=TextEncoders(path, kind, tuple(texts), because),
         files=(path,),
-        reason=f"{NAMES[kind]}, since {because}; {trained}",
+        reason=f"{NAMES[kind]}, {because}; {trained}",
     )
 
 
-def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
-    """Which model the file holds, and why. Raises CheckpointError for others, for parts and for what is unknown."""
+def _layout(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
+    """The kind of model whose names the file has, and which these are. Raises CheckpointError for others and for parts."""
+    found = known(tensors)
+    if found is not None and found.holds != "model":
+        raise not_a("model", path, tensors, "Give the file of a whole Stable Diffusion 1, 2 or XL model.")
     begins = {prefix for kind in PREFIXES.values() for prefix in kind.values() if any(key.startswith(prefix) for key in tensors)}
-    for pattern, name in _OTHERS if PREFIXES["sd1"]["unet"] in begins else _OTHERS + _NO_MODEL:
-        if any(re.match(pattern, key) for key in tensors):
-            raise CheckpointError(
-                path,
-                expected="a Stable Diffusion model",
-                found=name,
-                hint="Give the file of a whole Stable Diffusion 1, 2 or XL model.",
-            )
-    if edm := [key for key in _EDM if key in tensors]:
-        raise CheckpointError(
-            path,
-            expected="a model that was trained on the noise levels of Stable Diffusion",
-            found=f"the mark {edm[0]!r}, which one has that was trained on those of Karras et al. 2022 (Playground 2.5, CosXL)",
-            hint="Such models are not supported; give one that predicts noise or velocity.",
-        )
     candidates = {kind: set(prefixes.values()) - begins for kind, prefixes in PREFIXES.items()}
     kind = min(candidates, key=lambda kind: (len(candidates[kind]), -len(PREFIXES[kind])))
     if candidates[kind]:
@@ -131,7 +111,7 @@ def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
-    unknown = [key for key in tensors if not key.startswith(prefixes) and not KNOWN_UNUSED.fullmatch(key)]
+    unknown = [key for key in tensors if not key.startswith(prefixes) and key not in _EDM and not KNOWN_UNUSED.fullmatch(key)]
     if unknown:
         raise CheckpointError(
             path,
@@ -140,29 +120,63 @@ def _kind(path: Path, tensors: Mapping[str, TensorInfo]) -> tuple[Kind, str]:
             hint="Remove them or give another file.",
         )
     below = " and ".join(repr(prefix) for prefix in prefixes[2:])
-    return kind, f"its text encoder{'s lie' if len(prefixes) > 3 else ' lies'} below {below}"
+    return kind, f"since its text encoder{'s lie' if len(prefixes) > 3 else ' lies'} below {below}"
 
 
-def _schedule(path: Path, tensors: Mapping[str, TensorInfo], kind: Kind, unet: UNetConfig) -> tuple[NoiseSchedule, str]:
-    """What the network was trained to predict, and how that is known."""
+def _read_as(path: Path, tensors: Mapping[str, TensorInfo], layout: Kind, because: str, wanted: Kind | None) -> tuple[Kind, str]:
+    """The kind that a file with the names of `layout` is read as, and why. Raises CheckpointError where it cannot be `wanted`."""
+    if wanted is None:
+        if layout == "sd1" and text_kind(tensors, PREFIXES[layout]["text_encoder"]) == "sd2":
+            return "sd2", f"{because} and is {WIDTH_2} wide"
+        return layout, because
+    if not readable_as(layout, wanted):
+        raise impossible(path, wanted, f"{NAMES[layout]}, {because}")
+    return wanted, because if wanted == layout else "as it was told to be"
+
+
+def readable_as(kind: Kind, wanted: Kind) -> bool:
+    """Whether a model of a kind has the parts of one of the kind that is wanted: Stable Diffusion 1's are those of 2."""
+    return wanted == kind or {wanted, kind} == {"sd1", "sd2"}
+
+
+def impossible(path: Path, wanted: Kind, found: str) -> CheckpointError:
+    """The error for a model that cannot be read as one of the kind that is wanted."""
+    needed = {
+        "sdxl": "two text encoders, and a UNet that is told sizes",
+        "sdxl-refiner": "one text encoder with a projection, and a UNet that is told sizes",
+    }
+    expected = f"a {NAMES[wanted]} model ({needed.get(wanted, 'one text encoder, and a UNet that is told no sizes')})"
+    return CheckpointError(path, expected=expected, found=found, hint=f"Leave out 'kind: {wanted}', or give another model.")
+
+
+def trained_for(weights: Weights, tensors: Mapping[str, TensorInfo], kind: Kind, unet: UNetConfig) -> tuple[NoiseSchedule, str]:
+    """What the network was trained to predict, and how that is known. Raises CheckpointError where it is on other noise levels."""
+    if edm := [key for key in _EDM if key in tensors]:
+        raise CheckpointError(
+            weights.paths[0],
+            expected="a model that was trained on the noise levels of Stable Diffusion",
+            found=f"the mark {edm[0]!r}, which one has that was trained on those of Karras et al. 2022 (Playground 2.5, CosXL)",
+            hint="Such models are not supported; give one that predicts noise or velocity.",
+        )
     if "v_pred" in tensors:
         return NoiseSchedule(prediction="v", zero_snr="ztsnr" in tensors), "the mark 'v_pred' says that it predicts velocity"
-    if kind == "sd2" and unet.in_channels == unet.out_channels and _SPREAD_BY_V in tensors:
-        spread = pstdev(read_floats(path, _SPREAD_BY_V))
-        if spread > _SPREAD:
-            return NoiseSchedule(
-                prediction="v"
-            ), f"it predicts velocity, as far as the spread of one of its biases ({spread:.2f}) tells"
-        return NoiseSchedule(), f"it predicts noise, as far as the spread of one of its biases ({spread:.2f}) tells"
+    key = weights.prefix + _SPREAD_BY_V[weights.naming]
+    if kind == "sd2" and unet.in_channels == unet.out_channels and key in tensors:
+        file = next(file for file in weights.paths if len(weights.paths) == 1 or key in read_header(file))
+        spread = pstdev(read_floats(file, key))
+        velocity = spread > _SPREAD
+        told = f"as far as the spread of one of its biases ({spread:.2f}) tells"
+        return NoiseSchedule(prediction="v" if velocity else "eps"), f"it predicts {'velocity' if velocity else 'noise'}, {told}"
     return NoiseSchedule(), "it predicts noise"
 
 
 def encoder_config(path: Path, tensors: Mapping[str, TensorInfo], prefix: str) -> UNetConfig:
     """The sizes of a UNet of which only the half that goes down is there, below `prefix`. Raises CheckpointError, ValueError."""
-    return _unet_config(_Shapes(path, tensors), prefix, whole=False)
+    return unet_config(Shapes(path, tensors), prefix, whole=False)
 
 
-def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: bool = True) -> UNetConfig:
+def unet_config(shapes: Shapes, prefix: str = UNET_PREFIX, whole: bool = True) -> UNetConfig:
+    """The sizes of a UNet (or of its half that goes down, where it is not `whole`) below `prefix`. Raises as `encoder_config`."""
     model_channels, in_channels, _, _ = shapes.get(f"{prefix}input_blocks.0.0.weight", 4)
     levels: list[list[int]] = [[]]
     depths: list[int] = [0]
@@ -189,7 +203,7 @@ def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: 
         in_channels=in_channels,
         out_channels=shapes.get(f"{prefix}out.2.weight", 4)[0] if whole else in_channels,
         model_channels=model_channels,
-        channel_mult=tuple(_multiple(widths[-1] if widths else 0, model_channels) for widths in levels),
+        channel_mult=tuple(multiple(widths[-1] if widths else 0, model_channels) for widths in levels),
         num_res_blocks=len(levels[0]),
         transformer_depth=tuple(depths),
         middle_depth=middle_depth,
@@ -202,80 +216,6 @@ def _unet_config(shapes: _Shapes, prefix: str = PREFIXES["sd1"]["unet"], whole: 
     )
 
 
-def _depth(shapes: _Shapes, transformer: str) -> int:
+def _depth(shapes: Shapes, transformer: str) -> int:
     """How many blocks the transformer of this name has; 0 where it is none."""
-    depth = 0
-    while f"{transformer}transformer_blocks.{depth}.attn2.to_k.weight" in shapes:
-        depth += 1
-    return depth
-
-
-def _vae_config(shapes: _Shapes, scaling_factor: float) -> VAEConfig:
-    prefix = PREFIXES["sd1"]["vae"]
-    channels = shapes.get(f"{prefix}encoder.conv_in.weight", 4)[0]
-    levels = blocks = 0
-    widths = []
-    while (key := f"{prefix}encoder.down.{levels}.block.0.conv1.weight") in shapes:
-        widths.append(shapes.get(key, 4)[0])
-        levels += 1
-    while f"{prefix}encoder.down.0.block.{blocks}.conv1.weight" in shapes:
-        blocks += 1
-    return VAEConfig(
-        channels=channels,
-        channel_mult=tuple(_multiple(width, channels) for width in widths),
-        num_res_blocks=blocks,
-        latent_channels=shapes.get(f"{prefix}post_quant_conv.weight", 4)[0],
-        mid_attention=f"{prefix}encoder.mid.attn_1.q.weight" in shapes,
-        scaling_factor=scaling_factor,
-    )
-
-
-def _text_config(shapes: _Shapes, prefix: str, kind: Kind) -> CLIPTextConfig:
-    if prefix.endswith("model."):
-        return _openclip_config(shapes, prefix, kind)
-    if any(key.startswith(f"{prefix}text_model.") for key in shapes.tensors):
-        prefix += "text_model."
-    vocab_size, width = shapes.get(f"{prefix}embeddings.token_embedding.weight", 2)
-    return CLIPTextConfig(
-        vocab_size=vocab_size,
-        width=width,
-        layers=_layers(shapes, f"{prefix}encoder.layers.", "mlp.fc1.weight"),
-        heads=_multiple(width, 64),
-        max_length=shapes.get(f"{prefix}embeddings.position_embedding.weight", 2)[0],
-        mlp_width=shapes.get(f"{prefix}encoder.layers.0.mlp.fc1.weight", 2)[0],
-        eos=vocab_size - 1,
-        layer=2 if kind == "sdxl" else 1,
-        final_norm=kind != "sdxl",
-    )
-
-
-def _openclip_config(shapes: _Shapes, prefix: str, kind: Kind) -> CLIPTextConfig:
-    """Of a text encoder named as OpenCLIP names it. Each was trained to be read at the last layer but one."""
-    vocab_size, width = shapes.get(f"{prefix}token_embedding.weight", 2)
-    xl = kind != "sd2"
-    return CLIPTextConfig(
-        vocab_size=vocab_size,
-        width=width,
-        layers=_layers(shapes, f"{prefix}transformer.resblocks.", "mlp.c_fc.weight"),
-        heads=_multiple(width, 64),
-        max_length=shapes.get(f"{prefix}positional_embedding", 2)[0],
-        mlp_width=shapes.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
-        activation="gelu",
-        projection=shapes.get(f"{prefix}text_projection", 2)[1] if xl else None,
-        layer=2,
-        final_norm=not xl,
-        eos=vocab_size - 1,
-    )
-
-
-def _layers(shapes: _Shapes, prefix: str, name: str) -> int:
-    layers = 0
-    while f"{prefix}{layers}.{name}" in shapes:
-        layers += 1
-    return layers
-
-
-def _multiple(width: int, of: int) -> int:
-    if of <= 0 or width <= 0 or width % of:
-        raise ValueError(f"a width of {width}, which is no multiple of {of}")
-    return width // of
+    return shapes.count(f"{transformer}transformer_blocks.{{}}.attn2.to_k.weight")

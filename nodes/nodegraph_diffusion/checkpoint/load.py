@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from nodegraph_diffusion.checkpoint.fill import Sources, fill, find_sources
-from nodegraph_diffusion.checkpoint.ldm import PREFIXES
-from nodegraph_diffusion.checkpoint.model import TEXT_PARTS, Checkpoint, Part
+from nodegraph_diffusion.checkpoint.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules, vae_modules
 from nodegraph_diffusion.checkpoint.openclip import Piece, openclip_pieces
 from nodegraph_diffusion.clip import CLIPTextModel
@@ -18,69 +18,74 @@ from nodegraph_diffusion.vae import AutoencoderKL
 
 Network = TypeVar("Network", UNet, AutoencoderKL, CLIPTextModel)
 
-_OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+AnyPart = UNetPart | VAEPart | TextPart
+
+_OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers up to 0.17 had these
 
 
-def load_unet(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype) -> UNet:
+def load_unet(part: UNetPart, device: torch.device | str, dtype: torch.dtype) -> UNet:
     """The denoising network, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
-    return _load(checkpoint, "unet", _empty_unet(checkpoint), device, dtype)
+    return _load(part, UNet, device, dtype)
 
 
-def load_vae(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
+def load_vae(part: VAEPart, device: torch.device | str, dtype: torch.dtype) -> AutoencoderKL:
     """The autoencoder, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
-    return _load(checkpoint, "vae", _empty_vae(checkpoint), device, dtype)
+    return _load(part, AutoencoderKL, device, dtype)
 
 
-def load_text_encoder(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.dtype, index: int = 0) -> CLIPTextModel:
-    """The text encoder `index`, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
-    return _load(checkpoint, checkpoint.text_parts[index], _empty_text_encoder(checkpoint, index), device, dtype)
+def load_text_encoder(part: TextPart, device: torch.device | str, dtype: torch.dtype) -> CLIPTextModel:
+    """A text encoder, in evaluation mode, without gradients. Raises CheckpointError where a tensor is off."""
+    return _load(part, CLIPTextModel, device, dtype)
 
 
-def verify(checkpoint: Checkpoint) -> None:
+def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
     """Check name, shape and dtype of every tensor of every part, from the headers. Raises CheckpointError."""
-    _sources(checkpoint, "unet", _empty_unet(checkpoint))
-    _sources(checkpoint, "vae", _empty_vae(checkpoint))
-    for index, part in enumerate(checkpoint.text_parts):
-        _sources(checkpoint, part, _empty_text_encoder(checkpoint, index))
+    if isinstance(found, Checkpoint):
+        for part in (found.unet, found.vae, found.text):
+            verify(part)
+    elif isinstance(found, UNetPart):
+        _sources(found, _empty(found, UNet))
+    elif isinstance(found, TextEncoders):
+        for text in found.parts:
+            _sources(text, _empty(text, CLIPTextModel))
+    else:
+        _sources(found, _empty(found, AutoencoderKL))
 
 
-def _empty_unet(checkpoint: Checkpoint) -> UNet:
+def _empty(part: AnyPart, build: Callable[[Any], Network]) -> Network:
     with torch.device("meta"):
-        return UNet(checkpoint.unet)
+        return build(part.config)
 
 
-def _empty_vae(checkpoint: Checkpoint) -> AutoencoderKL:
-    with torch.device("meta"):
-        return AutoencoderKL(checkpoint.vae)
+def _load(part: AnyPart, build: Callable[[Any], Network], device: torch.device | str, dtype: torch.dtype) -> Network:
+    network = _empty(part, build)
+    return fill(network, _sources(part, network), device, dtype)
 
 
-def _empty_text_encoder(checkpoint: Checkpoint, index: int) -> CLIPTextModel:
-    with torch.device("meta"):
-        return CLIPTextModel(checkpoint.texts[index])
+def _sources(part: AnyPart, network: nn.Module) -> Sources:
+    weights = part.weights
+    return find_sources(network, weights.part, weights.paths, weights.prefix, _renaming(part))
 
 
-def _load(checkpoint: Checkpoint, part: Part, network: Network, device: torch.device | str, dtype: torch.dtype) -> Network:
-    return fill(network, _sources(checkpoint, part, network), device, dtype)
-
-
-def _sources(checkpoint: Checkpoint, part: Part, network: Network) -> Sources:
-    prefix = PREFIXES[checkpoint.kind][part] if checkpoint.layout == "ldm" else ""
-    return find_sources(network, part, checkpoint.weights[part], prefix, _renaming(checkpoint, part))
-
-
-def _renaming(checkpoint: Checkpoint, part: Part) -> Callable[[str], list[Piece]]:
+def _renaming(part: AnyPart) -> Callable[[str], list[Piece]]:
     """From a tensor's name in its file, less the prefix of its part, to what of ours it holds."""
-    if part in TEXT_PARTS:
-        if checkpoint.layout == "ldm" and PREFIXES[checkpoint.kind][part].endswith("model."):
-            return openclip_pieces
+    naming = part.weights.naming
+    if naming == "openclip":
+        return openclip_pieces
+    if naming == "transformers":
         return lambda key: [Piece(key.removeprefix("text_model."))]  # transformers writes it up to 5.5
-    if checkpoint.layout == "ldm":
+    if naming == "ldm":
         return lambda key: [Piece(key)]
-    table = unet_modules(checkpoint.unet) if part == "unet" else vae_modules(checkpoint.vae)
-    modules = {theirs: ours for ours, theirs in table.items()}
-    if part == "vae":  # diffusers up to 0.17 had other names
-        for module in [theirs for theirs in modules if "attentions" in theirs]:
-            for old, new in _OLD_VAE_ATTENTION.items():
-                if module.endswith(f".{new}"):
-                    modules[module.removesuffix(new) + old] = modules[module]
+    modules = {theirs: ours for ours, theirs in _modules(part).items()}
+    for module in [theirs for theirs in modules if part.weights.part == "vae" and "attentions" in theirs]:
+        for old, new in _OLD_VAE_ATTENTION.items():
+            if module.endswith(f".{new}"):
+                modules[module.removesuffix(new) + old] = modules[module]
     return lambda key: [Piece(rename(key, modules))]
+
+
+def _modules(part: AnyPart) -> dict[str, str]:
+    """Our name of each module -> diffusers'."""
+    if isinstance(part, UNetPart):
+        return unet_modules(part.config)
+    return vae_modules(part.config) if isinstance(part, VAEPart) else {}

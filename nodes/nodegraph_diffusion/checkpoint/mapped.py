@@ -1,27 +1,25 @@
-"""Tensors of a safetensors file, mapped into memory: read when they are touched, and given back when they are done with."""
+"""Tensors of a file, mapped into memory: read when they are touched, and given back when they are done with."""
 
 from __future__ import annotations
 
-import json
 import mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from nodegraph_diffusion.checkpoint.header import read_stored
 
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
 class MappedFile:
-    """A file whose header was checked (`read_header`). What `tensor` gives stays valid after the file is closed."""
+    """A file of tensors (`read_stored`, which raises CheckpointError). What `tensor` gives stays valid after it is closed."""
 
     def __init__(self, path: Path) -> None:
+        self._stored = read_stored(path)
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            self._entries: dict[str, Any] = json.loads(file.read(length))
-            self._start = 8 + length
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
     def __enter__(self) -> MappedFile:
@@ -32,18 +30,17 @@ class MappedFile:
 
     def tensor(self, name: str) -> Tensor:
         """A tensor in the dtype of the file: its own pages, not a copy."""
-        entry = self._entries[name]
-        start, end = entry["data_offsets"]
-        dtype = DTYPES[entry["dtype"]]
-        if start == end:
-            return torch.empty(entry["shape"], dtype=dtype)
-        count = (end - start) // dtype.itemsize
-        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=self._start + start).reshape(entry["shape"])
+        info, start, strides = stored = self._stored[name]
+        dtype = DTYPES[info.dtype]
+        if not stored.span:
+            return torch.empty(info.shape, dtype=dtype)
+        numbers = torch.frombuffer(self._map, dtype=dtype, count=stored.span, offset=start)
+        return numbers.reshape(info.shape) if strides is None else numbers.as_strided(info.shape, strides)
 
     def release(self, name: str) -> None:
         """Give back the memory that reading a tensor took; its pages are read again if somebody touches them."""
         if not hasattr(mmap, "MADV_DONTNEED"):
             return  # Windows gives back what it needs
-        start, end = (self._start + offset for offset in self._entries[name]["data_offsets"])
-        start -= start % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+        stored = self._stored[name]
+        start = stored.start - stored.start % mmap.PAGESIZE
+        self._map.madvise(mmap.MADV_DONTNEED, start, stored.end - start)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nodegraph_diffusion.checkpoint.contents import not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header, read_metadata
 from nodegraph_diffusion.checkpoint.model import Part
@@ -56,13 +57,7 @@ def read_lora(path: Path) -> LoraFile:
             changes.setdefault(name.part, {}).setdefault(name.module, {})[name.role] = key
             names[name.part, name.module] = name
     if not changes or len(unknown) > len(tensors) // 2:
-        some = ", ".join(repr(key) for key in unknown[:2]) or "no tensor"
-        raise CheckpointError(
-            path,
-            expected="a LoRA, LoHa, LoKr or DoRA",
-            found=f"a file of other tensors ({some}, ...)",
-            hint="Give a file of one of these; whole models go to LoadModel, ControlNets to LoadControlNet.",
-        )
+        raise not_a("lora", path, tensors, "Give a file of one of these.")
     beside = weights.with_name(PEFT_CONFIG) if weights.name == PEFT_WEIGHTS else None
     files: tuple[Path, ...] = (weights,)
     if beside is not None and beside.is_file():

@@ -17,7 +17,7 @@ class Denoise(Protocol):
 
 
 class GuidedDenoise(Denoise, Protocol):
-    """A denoiser that also tells what it is guided away from, as CFG++ samplers need, and the levels of the model."""
+    """A denoiser that also tells what it is guided away from, which CFG++ samplers step along, and the model's noise levels."""
 
     @property
     def schedule(self) -> NoiseSchedule: ...

@@ -117,9 +117,9 @@ def report_figures(folder: Path, judge: learned_judge.LearnedJudge, count: int) 
     """Evaluate the model in a folder as it is shipped, on `count` captions of each kind, and the judges themselves."""
     checkpoint = detect(folder)
     model = evaluation.Model(
-        load_unet(checkpoint, "cpu", torch.float32),
-        load_vae(checkpoint, "cpu", torch.float32),
-        load_text_encoder(checkpoint, "cpu", torch.float32),
+        load_unet(checkpoint.unet, "cpu", torch.float32),
+        load_vae(checkpoint.vae, "cpu", torch.float32),
+        load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
         checkpoint.schedule,
     )
     judges: dict[str, evaluation.Judge] = {"learned": judge, "matched filter": matched_filter.judge_by_templates}

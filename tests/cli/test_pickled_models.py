@@ -1,0 +1,91 @@
+"""Pickles through the command line: refused until the user allows them, and never run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nodegraph.settings import PICKLES_VARIABLE
+from nodegraph_diffusion.checkpoint import permission
+from tests.cli.bad_models import assert_clear, assert_refused, workflow
+from tests.cli.conftest import Cli
+from tests.diffusion.pickles import Evil
+
+
+def test_both_sides_mean_the_same_variable():
+    assert PICKLES_VARIABLE == permission.PICKLES_VARIABLE
+
+
+@pytest.fixture
+def pickled(cli: Cli, models: Path) -> Path:
+    torch.save({"state_dict": load_file(models / "single.safetensors")}, cli.folder / "single.safetensors")
+    return cli.folder / "single.safetensors"
+
+
+def test_a_pickle_is_refused_until_it_is_allowed(cli, models, pickled):
+    assert_refused(cli, models, "LoadModel", pickled, "found a PyTorch pickle")
+    cli.write(workflow(models, "LoadModel", pickled), "model.yaml")
+    for command in ("check", "explain", "run"):
+        assert cli(command, "model.yaml", "--allow-pickles", env={PICKLES_VARIABLE: None}).exit_code == 0
+        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: "1"}).exit_code == 0
+        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: None}).exit_code == 2  # said once is not said for ever
+    assert cli("models", pickled).exit_code == 2
+    assert "sd1, ldm layout" in cli("models", pickled, "--allow-pickles").stdout
+    ran = cli("check", "model.yaml", env={PICKLES_VARIABLE: "perhaps"})
+    assert ran.exit_code == 2
+    assert_clear(ran, "NODEGRAPH_ALLOW_PICKLES: expected 1 or 0, found 'perhaps'")
+
+
+def test_a_workflow_cannot_allow_pickles(cli, models, pickled):
+    text = json.loads(workflow(models, "LoadModel", pickled))
+    for place in ({"allow_pickles": True}, {"env": {PICKLES_VARIABLE: "1"}}):
+        cli.write(json.dumps(text | place), "model.yaml")
+        assert cli("check", "model.yaml").exit_code == 2
+        changed = json.loads(json.dumps(text))
+        changed["nodes"]["model"] |= place
+        cli.write(json.dumps(changed), "model.yaml")
+        assert cli("check", "model.yaml").exit_code == 2
+    (cli.folder / ".env").write_text(f"{PICKLES_VARIABLE}=1\n")
+    cli.write(json.dumps(text), "model.yaml")
+    assert_clear(cli("check", "model.yaml"), "a PyTorch pickle")
+
+
+def test_a_converted_pickle_needs_no_permission(cli, models, pickled):
+    ran = cli("convert", pickled, "new.safetensors")
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.startswith("new.safetensors: ")
+    before = load_file(models / "single.safetensors")
+    after = load_file(cli.folder / "new.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    cli.write(workflow(models, "LoadModel", "new.safetensors"), "model.yaml")
+    assert cli("check", "model.yaml").exit_code == 0
+    again = cli("convert", pickled, "new.safetensors")
+    assert again.exit_code == 2
+    assert "is there already, and was left as it is" in again.stderr
+    nowhere = cli("convert", pickled, "nowhere/new.safetensors")
+    assert nowhere.exit_code == 1
+    assert "[E211] cannot write nowhere/new.safetensors" in nowhere.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("--allow-pickles",)])
+@pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_command_in_a_pickle_is_never_run(cli, models, node, args, legacy):
+    marker = cli.folder / "marker"
+    content = {"emb_params": torch.ones(1, 32), "extra": Evil(marker)}
+    torch.save(content, cli.folder / "bad.pt", _use_new_zipfile_serialization=not legacy)
+    said = "the name 'posix.system', which stands for code" if args and os.name != "nt" else "found"
+    assert_refused(cli, models, node, cli.folder / "bad.pt", said, *args)
+    for command in (("models", "bad.pt", *args), ("convert", "bad.pt", "new.safetensors")):
+        ran = cli(*command)
+        assert ran.exit_code == 2
+        assert_clear(ran, "found")
+    assert not marker.exists()
+    assert not (cli.folder / "new.safetensors").exists()
+    assert not list(cli.folder.glob(".new*"))

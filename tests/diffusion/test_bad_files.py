@@ -1,0 +1,167 @@
+"""Damaged files and absurd configs, drawn at random: each is read as the format's own library reads it, or refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from nodegraph_diffusion.checkpoint import CheckpointError, detect, verify
+from nodegraph_diffusion.checkpoint.control import detect_control
+from nodegraph_diffusion.checkpoint.header import read_header, read_stored
+from nodegraph_diffusion.checkpoint.mapped import MappedFile
+from nodegraph_diffusion.inversion import read_inversion
+from nodegraph_diffusion.lora.file import read_lora
+from tests.diffusion.test_checkpoint_ldm import whole
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DOORS = (detect, detect_control, read_lora, lambda path: read_inversion(path, [128]), MappedFile)
+
+
+def written(path: Path, header: bytes, data: bytes = b"") -> Path:
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A whole model as one file."""
+    file = tmp_path_factory.mktemp("whole") / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in whole().items()}, file)
+    return file.read_bytes()
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_file_that_is_cut_anywhere_is_refused_at_every_door(tmp_path, content, data):
+    length = int.from_bytes(content[:8], "little")
+    places = st.one_of(st.integers(0, 16), st.integers(0, 8 + length), st.integers(0, len(content) - 1))
+    (tmp_path / "cut.safetensors").write_bytes(content[: data.draw(places)])
+    for door in DOORS:
+        with pytest.raises(CheckpointError, match=r"cut\.safetensors: expected .*, found "):
+            door(tmp_path / "cut.safetensors")
+
+
+sizes = st.one_of(st.integers(0, 5), st.sampled_from([-1, 1 << 40, 1 << 63, 1 << 200, True, None, "2", 2.0]))
+entries = st.fixed_dictionaries(
+    {
+        "dtype": st.sampled_from(["F32", "F16", "I64", "BOOL", "F33", 32, None, ["F32"]]),
+        "shape": st.one_of(st.lists(sizes, max_size=3), st.none(), st.integers()),
+        "data_offsets": st.one_of(st.lists(st.one_of(st.integers(0, 24), sizes), min_size=1, max_size=3), st.none()),
+    }
+)
+honest = st.lists(st.integers(0, 3), max_size=3).map(lambda shape: {"dtype": "F32", "shape": shape, "data_offsets": None})
+
+
+@settings(FUZZ, max_examples=500)
+@given(data=st.data())
+def test_a_header_is_read_as_the_formats_own_library_reads_it_or_refused(tmp_path, data):
+    header: dict[str, Any] = data.draw(st.dictionaries(st.text(max_size=3), st.one_of(honest, entries), max_size=4))
+    end = 0
+    for entry in header.values():
+        shape = entry["shape"]
+        if entry["data_offsets"] is None and isinstance(shape, list) and all(type(side) is int and 0 <= side < 6 for side in shape):
+            entry["data_offsets"] = [end, end := end + 4 * math.prod(shape)]
+    file = written(tmp_path / "some.safetensors", json.dumps(header).encode(), bytes(end))
+    try:
+        found = read_header(file)
+    except CheckpointError:
+        return  # more is refused here than there
+    with safe_open(file, "pt") as reference:
+        assert {name: list(info.shape) for name, info in found.items()} == {
+            name: reference.get_slice(name).get_shape()
+            for name in reference.keys()  # noqa: SIM118
+        }
+
+
+@FUZZ
+@given(data=st.data())
+def test_what_the_formats_own_library_refuses_is_refused(tmp_path, data):
+    tensors = {"a": torch.ones(2, 3), "b": torch.ones(4)}
+    save_file(tensors, tmp_path / "some.safetensors")
+    content = bytearray((tmp_path / "some.safetensors").read_bytes())
+    at = data.draw(st.integers(0, len(content) - 41))  # the numbers themselves are none of the header's business
+    content[at] = data.draw(st.integers(0, 255))
+    (tmp_path / "some.safetensors").write_bytes(content)
+    try:
+        with safe_open(tmp_path / "some.safetensors", "pt") as reference:
+            names = set(reference.keys())
+    except (SafetensorError, UnicodeDecodeError):
+        with pytest.raises(CheckpointError):
+            read_header(tmp_path / "some.safetensors")
+        return
+    with contextlib.suppress(CheckpointError):
+        assert set(read_header(tmp_path / "some.safetensors")) == names
+
+
+def test_tensors_are_told_in_the_order_of_their_bytes(tmp_path):
+    entry = {"dtype": "U8", "shape": [2]}
+    header = {"b": {**entry, "data_offsets": [2, 4]}, "a": {**entry, "data_offsets": [0, 2]}}
+    file = written(tmp_path / "some.safetensors", json.dumps(header).encode(), bytes(4))
+    assert list(read_stored(file)) == ["a", "b"]
+    assert read_stored(file)["b"].start == read_stored(file)["a"].end == file.stat().st_size - 2
+
+
+CONFIGS = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json")
+VALUES = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2,
+    7,
+    2.5,
+    -0.0,
+    1e300,
+    10**9,
+    10**400,
+    "",
+    "x",
+    [],
+    [1],
+    [10**9] * 4,
+    [1] * 1000,
+    {},
+    {"a": 1},
+)
+NO_JSON = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 20_000, "9" * 5000, '"\\ud800"', "nul")
+
+
+@settings(FUZZ, max_examples=200)
+@given(data=st.data())
+def test_a_config_with_any_value_is_read_or_refused(folder, data):
+    file = folder / data.draw(st.sampled_from(CONFIGS))
+    before = file.read_text()
+    config = json.loads(before)
+    key = data.draw(st.sampled_from(sorted(config)))
+    text = json.dumps({**config, key: "@@"}).replace(
+        '"@@"', data.draw(st.one_of(st.sampled_from(VALUES).map(json.dumps), st.sampled_from(NO_JSON)))
+    )
+    file.write_text(text)
+    try:
+        verify(detect(folder))
+    except CheckpointError:
+        pass
+    finally:
+        file.write_text(before)
+
+
+@pytest.mark.parametrize("key", ["block_out_channels", "layers_per_block", "cross_attention_dim", "in_channels", "norm_num_groups"])
+def test_absurd_sizes_are_refused_before_a_network_is_made(folder, key, monkeypatch):
+    file = folder / "unet" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, key: [10**9] * 2 if key.startswith("block") else 10**9}))
+    monkeypatch.setattr("torch.nn.Module.__init__", None)
+    with pytest.raises(CheckpointError, match=r"expected a config of Stable Diffusion, found .*1000000000"):
+        detect(folder)

@@ -1,0 +1,389 @@
+"""Parts of models that lie alone: by whose names ever, they compute what the references do; whole models give theirs, too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import (
+    CheckpointError,
+    detect,
+    detect_texts,
+    detect_unet,
+    detect_vae,
+    identify,
+    load_unet,
+    load_vae,
+    save_diffusers,
+    verify,
+)
+from nodegraph_diffusion.checkpoint.model import UNetPart, VAEPart
+from nodegraph_diffusion.checkpoint.names import rename, unet_modules, vae_modules
+from nodegraph_diffusion.config import LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.schedule import NoiseSchedule
+from tests import synthetic
+from tests.diffusion import small
+from tests.diffusion.test_unet import PUBLISHED
+
+State = dict[str, Tensor]
+
+LATENT, PIXELS, CONTEXT = small.noise(1, 4, 8, 8), small.noise(1, 3, 32, 32), small.noise(1, 16, 128)
+SD2 = dataclasses.replace(small.UNET, model_channels=64, num_heads=None, head_channels=64, linear_projection=True)
+XL = dataclasses.replace(SD2, transformer_depth=(0, 2, 3), middle_depth=3, added_dim=1600)
+ADDED = small.noise(1, 1600)
+
+
+def write(folder: Path, state: Mapping[str, Tensor], name: str = "part.safetensors") -> Path:
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / name)
+    return folder / name
+
+
+def below(prefix: str, state: Mapping[str, Tensor]) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def difference_of(state: Mapping[str, Tensor], *others: str) -> State:
+    """Without what belongs to the parts named."""
+    return {key: value for key, value in state.items() if not key.startswith(others)}
+
+
+# --- autoencoders
+
+
+def published(_: Path) -> State:
+    """The reference's values under the published names."""
+    reference, modules = small.reference_vae().state_dict(), vae_modules(small.VAE)
+    return {key: reference[rename(key, modules)].reshape(value.shape) for key, value in small.our_vae().state_dict().items()}
+
+
+def as_linear(_: Path) -> State:
+    """Attention as linear layers, as files that went through diffusers have it."""
+    return {key: value.flatten(1) if ".attn_1." in key and value.dim() == 4 else value for key, value in published(_).items()}
+
+
+def discriminated(folder: Path) -> State:
+    return published(folder) | {"loss.logvar": torch.zeros(()), "model_ema.decay": torch.zeros(())}
+
+
+def from_diffusers(folder: Path) -> State:
+    small.reference_vae().save_pretrained(folder / "saved")
+    return load_file(folder / "saved" / "diffusion_pytorch_model.safetensors")
+
+
+def old_names(folder: Path) -> State:
+    state = {}
+    for key, value in from_diffusers(folder).items():
+        for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        state[key] = value
+    assert any("query" in key for key in state)
+    return state
+
+
+VAES: dict[str, Callable[[Path], State]] = {
+    "ldm": published,
+    "ldm, below its prefix": lambda folder: below("first_stage_model.", published(folder)),
+    "ldm, linear attention": as_linear,
+    "ldm, with its discriminator": discriminated,
+    "diffusers": from_diffusers,
+    "diffusers, old names": old_names,
+}
+
+
+def same_vae(part: VAEPart, config: VAEConfig = small.VAE) -> None:
+    """Its sizes are those, and it computes what diffusers' does."""
+    verify(part)
+    assert part.config == config
+    vae, reference = load_vae(part, "cpu", torch.float32), small.reference_vae()
+    assert small.difference(vae.encode(PIXELS)[0], reference.encode(PIXELS).latent_dist.mean) <= small.TOLERANCE
+    assert small.difference(vae.decode(LATENT), reference.decode(LATENT).sample) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize("layout", VAES)
+def test_an_autoencoder_alone(tmp_path, layout):
+    file = write(tmp_path, VAES[layout](tmp_path))
+    part = detect_vae(file)
+    assert (part.files, part.sample_size, part.weights.naming) == ((file,), 512, layout.split(",")[0])
+    assert "no file says it of itself" in part.reason
+    same_vae(part)
+    assert identify(file) == part
+
+
+@pytest.mark.parametrize("given", ["folder", "file"])
+def test_an_autoencoder_with_its_config_beside_it(tmp_path, given):
+    reference = small.reference_vae()
+    reference.register_to_config(scaling_factor=0.13025)
+    reference.save_pretrained(tmp_path)
+    part = detect_vae(tmp_path if given == "folder" else tmp_path / "diffusion_pytorch_model.safetensors")
+    assert set(part.files) == {tmp_path / "config.json", tmp_path / "diffusion_pytorch_model.safetensors"}
+    assert (part.sample_size, part.reason) == (1024, "its latents are multiplied by 0.13025, as its config says")
+    same_vae(part, dataclasses.replace(small.VAE, scaling_factor=0.13025))
+
+
+def test_a_config_of_something_else_beside_a_file_does_not_count(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
+    part = detect_vae(write(tmp_path, from_diffusers(tmp_path)))
+    assert part.files == (tmp_path / "part.safetensors",)
+    same_vae(part)
+
+
+# --- denoising networks
+
+
+def same_unet(part: UNetPart, config: UNetConfig) -> None:
+    verify(part)
+    assert part.config == config
+    unet, time = load_unet(part, "cpu", torch.float32), torch.tensor([321.0])
+    if config.added_dim is None:
+        ours = unet(LATENT, time, CONTEXT)
+        theirs = small.reference_unet(config)(LATENT, time, CONTEXT).sample
+    else:
+        ours = unet(LATENT, time, CONTEXT, ADDED)
+        with torch.no_grad():
+            theirs = _with_added(small.reference_unet(config), time)
+    assert small.difference(ours, theirs) <= small.TOLERANCE
+
+
+def _with_added(reference: diffusers.UNet2DConditionModel, time: Tensor) -> Tensor:
+    """What the reference computes where its embedding of texts and sizes is given whole."""
+    reference.get_aug_embed = lambda emb, **_: reference.add_embedding(ADDED)
+    return reference(LATENT, time, CONTEXT).sample
+
+
+def as_published(config: UNetConfig) -> State:
+    """The reference's values under the published names."""
+    reference, modules = small.reference_unet(config).state_dict(), unet_modules(config)
+    return {key: reference[rename(key, modules)].reshape(value.shape) for key, value in small.our_unet(config).state_dict().items()}
+
+
+UNETS = {"sd1": small.UNET, "sd2": SD2, "sdxl": XL}
+
+
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+@pytest.mark.parametrize("kind", UNETS)
+def test_a_unet_alone_under_the_published_names(tmp_path, kind, prefix):
+    file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
+    part = detect_unet(file)
+    assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
+    assert part.latent == LatentSpace(4, 8, 0.13025 if kind == "sdxl" else 0.18215)
+    same_unet(part, UNETS[kind])
+    assert identify(file) == part
+
+
+@pytest.mark.parametrize("given", ["folder", "file", "file alone"])
+@pytest.mark.parametrize("kind", UNETS)
+def test_a_unet_alone_under_diffusers_names(tmp_path, kind, given):
+    small.reference_unet(UNETS[kind]).save_pretrained(tmp_path)
+    weights = tmp_path / "diffusion_pytorch_model.safetensors"
+    if given == "file alone":
+        (tmp_path / "config.json").unlink()
+    part = detect_unet(tmp_path if given == "folder" else weights)
+    assert (part.kind, part.schedule) == (kind, NoiseSchedule())
+    assert set(part.files) == set(tmp_path.iterdir())
+    same_unet(part, UNETS[kind])
+
+
+def test_a_unet_in_shards_and_in_half_precision(tmp_path):
+    small.reference_unet().half().save_pretrained(tmp_path, max_shard_size="500KB", variant="fp16")
+    part = detect_unet(tmp_path)
+    assert len(part.weights.paths) > 1
+    verify(part)
+
+
+def test_the_mark_of_a_unet_that_predicts_velocity_counts(tmp_path):
+    marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
+    part = detect_unet(write(tmp_path, as_published(small.UNET) | marks))
+    assert part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
+    verify(part)
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+@pytest.mark.parametrize("part", ["unet", "vae", "text"])
+def test_parts_of_published_layouts_are_told_from_their_headers(tmp_path, layout, part):
+    """Each cut out of the file of the whole model; every key is accounted for."""
+    prefixes = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.",), "text": ("cond_stage_model.", "conditioner.")}
+    cut = {key: shape for key, shape in synthetic.read_layout(layout).items() if key.startswith(prefixes[part])}
+    bare = prefixes[part][0] if part != "text" else ""
+    for names in (cut, {key.removeprefix(bare): shape for key, shape in cut.items()}):
+        found = identify(synthetic.sparse(names, tmp_path / "sparse.safetensors"))
+        verify(found)
+        kind = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl"}[layout.split("-")[0]]
+        if part == "unet":
+            assert (found.config, found.kind) == (PUBLISHED[layout], kind)
+        elif part == "vae":
+            assert (found.config, found.sample_size) == (VAEConfig(), 512)
+        else:
+            assert (found.kind, found.width) == (kind, PUBLISHED[layout].context_dim)
+
+
+# --- out of whole models
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder of a whole model."""
+    folder = tmp_path_factory.mktemp("whole")
+    networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
+    schedule, tokenizer = NoiseSchedule(prediction="v"), small.write_tokenizer(folder / "vocabulary")
+    save_diffusers(folder / "model", *networks, schedule, tokenizer, sample_size=32, dtype=torch.float32)
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = below("model.diffusion_model.", small.our_unet().state_dict())
+    state |= below("first_stage_model.", small.our_vae().state_dict())
+    state |= below("cond_stage_model.transformer.text_model.", small.our_text_encoder().state_dict())
+    return write(tmp_path_factory.mktemp("single"), state, "model.safetensors")
+
+
+def test_parts_of_a_single_file(single):
+    model = detect(single)
+    assert (detect_unet(single), detect_vae(single)) == (model.unet, model.vae)
+    assert detect_texts(single).parts == model.text.parts
+    assert model.unet.latent == LatentSpace(factor=4)
+
+
+def test_parts_of_a_folder(whole):
+    model = detect(whole)
+    assert (detect_unet(whole), detect_vae(whole), detect_texts(whole)) == (model.unet, model.vae, model.text)
+    assert (model.vae.sample_size, model.unet.schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
+
+
+def test_the_folder_of_a_part_knows_the_model_that_it_lies_in(whole):
+    model = detect(whole)
+    for found, expected in (
+        (detect_unet(whole / "unet"), model.unet),
+        (detect_vae(whole / "vae"), model.vae),
+        (detect_texts(whole / "text_encoder").parts[0], model.text.parts[0]),
+    ):
+        assert dataclasses.replace(found, path=expected.path) == expected
+
+
+def test_only_files_of_the_part_count(whole):
+    def folders(files: tuple[Path, ...]) -> set[str]:
+        return {file.relative_to(whole).parts[0] for file in files if file.suffix == ".safetensors"}
+
+    model = detect(whole)
+    assert folders(model.unet.files) == {"unet"}
+    assert folders(model.vae.files) == {"vae"}
+    assert folders(model.text.files) == {"text_encoder"}
+    assert set(model.files) == {file for file in whole.rglob("*") if file.is_file()}
+
+
+def test_a_part_is_found_beside_a_broken_one(whole, tmp_path):
+    copy = Path(shutil.copytree(whole, tmp_path / "copy"))
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"broken")
+    assert detect_vae(copy).config == small.VAE
+    with pytest.raises(CheckpointError, match="expected a safetensors file"):
+        detect_unet(copy)
+
+
+def test_parts_of_a_file_that_lacks_one(single, tmp_path):
+    file = write(tmp_path, difference_of(load_file(single), "cond_stage_model."))
+    assert (detect_unet(file).config, detect_vae(file).config) == (small.UNET, small.VAE)
+    for find, found in ((detect, "a model without a text encoder"), (detect_texts, "a model without a text encoder")):
+        with pytest.raises(CheckpointError) as caught:
+            find(file)
+        assert caught.value.found == found
+
+
+# --- what a model is told to be
+
+
+def test_a_model_is_read_as_the_kind_that_it_is_told_to_be(single):
+    told = detect(single, "sd2")
+    assert (told.kind, told.text.kind, told.unet.kind, told.reason) == (
+        "sd2",
+        "sd2",
+        "sd2",
+        "Stable Diffusion 2.x, as it was told to be; it predicts noise",
+    )
+    assert told.text.parts[0].config == dataclasses.replace(small.TEXT, activation="gelu")
+    verify(told)
+    assert detect(single, "sd1") == detect(single)
+
+
+def test_a_folder_is_read_as_the_kind_that_it_is_told_to_be(whole):
+    assert (detect(whole, "sd2").kind, detect(whole).kind) == ("sd2", "sd1")
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "sdxl-refiner"])
+def test_a_model_cannot_be_read_as_one_that_has_other_parts(single, whole, kind):
+    for path in (single, whole):
+        with pytest.raises(CheckpointError, match=rf"expected a Stable Diffusion XL.*found Stable Diffusion 1\.x.*'kind: {kind}'"):
+            detect(path, kind)
+
+
+# --- what is refused
+
+ONE = torch.ones(2, 2)
+OTHERS = {
+    "lora": ({"lora_unet_mid_block.lora_up.weight": ONE}, "a LoRA"),
+    "controlnet": ({"input_hint_block.0.weight": ONE}, "a ControlNet"),
+    "embedding": ({"emb_params": ONE}, "a textual inversion embedding"),
+    "unet": ({"input_blocks.0.0.weight": ONE}, "a UNet alone"),
+    "vae": ({"decoder.up.0.block.0.conv1.weight": ONE}, "an autoencoder (VAE) alone"),
+    "text_encoder": ({"text_model.encoder.layers.0.mlp.fc1.weight": ONE}, "a text encoder alone"),
+    None: ({"double_blocks.0.weight": ONE}, "a Flux model"),
+}
+FINDERS = {"model": detect, "unet": detect_unet, "vae": detect_vae, "text_encoder": detect_texts}
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in FINDERS for given in OTHERS if wanted != given])
+def test_a_file_of_another_kind_is_named(tmp_path, wanted, given):
+    state, name = OTHERS[given]
+    with pytest.raises(CheckpointError) as caught:
+        FINDERS[wanted](write(tmp_path, state))
+    assert (caught.value.found, caught.value.holds) == (name, given)
+
+
+@pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in list(FINDERS)[1:] for given in list(FINDERS)[1:]])
+def test_a_folder_of_another_kind_is_named(whole, tmp_path, wanted, given):
+    folder = Path(shutil.copytree(whole / given, tmp_path / given))
+    if wanted == given:
+        assert FINDERS[wanted](folder)
+        return
+    with pytest.raises(CheckpointError, match=rf"{given}: expected a folder with an? .*, found an? .* alone") as caught:
+        FINDERS[wanted](folder)
+    assert caught.value.holds == given
+
+
+@pytest.mark.parametrize(
+    ("part", "gone", "said"),
+    [
+        ("vae", "decoder.mid", "found 26 missing (decoder.mid.block_1.norm1.weight, ...)"),
+        ("vae", "encoder.conv_in", "expected a tensor 'encoder.conv_in.weight' of 4 dimensions, found none"),
+        ("vae", "encoder.", "expected a tensor 'encoder.conv_in.weight' of 4 dimensions, found none"),
+        ("unet", "middle_block.1.", "missing (middle_block.1."),
+        ("unet", "input_blocks.0", "expected a tensor 'input_blocks.0.0.weight' of 4 dimensions, found none"),
+        ("text_encoder", "encoder.layers.1.", "unknown (encoder.layers.2."),
+        ("text_encoder", "embeddings.token", "expected a tensor 'embeddings.token_embedding.weight' of 2 dimensions, found none"),
+    ],
+)
+def test_a_broken_part_is_not_taken_for_something_else(tmp_path, part, gone, said):
+    networks = {"vae": small.our_vae(), "unet": small.our_unet(), "text_encoder": small.our_text_encoder()}
+    file = write(tmp_path, difference_of(networks[part].state_dict(), gone))
+    with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
+        verify(FINDERS[part](file))
+    assert caught.value.holds is None
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_nothing_at_the_path_and_a_truncated_file(tmp_path, part):
+    with pytest.raises(CheckpointError, match="found nothing"):
+        FINDERS[part](tmp_path / "nowhere.safetensors")
+    file = write(tmp_path, small.our_vae().state_dict())
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="the file is truncated"):
+        FINDERS[part](file)

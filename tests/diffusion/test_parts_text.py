@@ -1,0 +1,136 @@
+"""Text encoders that lie alone: by whose names ever, they compute what transformers' do, as the family reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nodegraph_diffusion.checkpoint import CheckpointError, detect_texts, identify, load_text_encoder, paired, verify
+from nodegraph_diffusion.config import CLIPTextConfig
+from tests.diffusion import small
+from tests.diffusion.test_parts import below, write
+
+State = dict[str, Tensor]
+
+TOKENS = torch.tensor([[512, 5, 6, 7, 513, *[513] * 11]])
+BIG = CLIPTextConfig(514, 192, 3, 3, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513)
+
+
+def bare(state: Mapping[str, Tensor]) -> State:
+    return {key.removeprefix("text_model."): value for key, value in state.items()}
+
+
+POSITIONS = {"text_model.embeddings.position_ids": torch.arange(16)[None]}
+FIRSTS: dict[str, Callable[[State], State]] = {
+    "text_model": lambda state: below("text_model.", bare(state)),
+    "bare": bare,
+    "position ids": lambda state: below("text_model.", bare(state)) | POSITIONS,
+    "ldm": lambda state: below("cond_stage_model.transformer.text_model.", bare(state)),
+    "ldm, bare": lambda state: below("cond_stage_model.transformer.", bare(state)),
+    "with the half that sees pictures": lambda state: (
+        below("text_model.", bare(state))
+        | {"vision_model.x.weight": torch.ones(2), "visual_projection.weight": torch.ones(2, 2), "logit_scale": torch.ones(())}
+        | {"text_projection.weight": torch.ones(128, 128)}
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", [name for name in FIRSTS if name != "with the half that sees pictures"])
+def test_a_text_encoder_alone(tmp_path, layout):
+    reference = small.reference_text_encoder(small.TEXT)
+    file = write(tmp_path, FIRSTS[layout](reference.state_dict()))
+    found = detect_texts(file)
+    verify(found)
+    assert (found.kind, [part.config for part in found.parts], found.files) == ("sd1", [small.TEXT], (file,))
+    ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)
+    assert small.difference(ours, reference(TOKENS).last_hidden_state) <= small.TOLERANCE
+    assert identify(file) == found
+
+
+def test_the_half_of_clip_that_sees_pictures_does_not_count(tmp_path):
+    file = write(tmp_path, FIRSTS["with the half that sees pictures"](small.reference_text_encoder(small.TEXT).state_dict()))
+    found = detect_texts(file, "sd1")
+    verify(found)
+    assert found.parts[0].config == small.TEXT
+
+
+@pytest.mark.parametrize("given", ["folder", "file"])
+def test_a_text_encoder_with_its_config_beside_it(tmp_path, given):
+    config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes would not tell
+    reference = small.reference_text_encoder(config)
+    reference.save_pretrained(tmp_path)
+    found = detect_texts(tmp_path if given == "folder" else tmp_path / "model.safetensors")
+    assert (found.kind, found.parts[0].config, found.parts[0].tokenizer) == ("sd2", config, None)
+    assert set(found.files) == {tmp_path / "config.json", tmp_path / "model.safetensors"}
+    ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)
+    assert small.difference(ours, reference(TOKENS).last_hidden_state) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("naming", "prefix"),
+    [
+        ("transformers", ""),
+        ("openclip", ""),
+        ("openclip", "conditioner.embedders.0.model."),
+        ("openclip", "conditioner.embedders.1.model."),
+    ],
+)
+def test_a_text_encoder_with_a_projection(tmp_path, naming, prefix):
+    reference = small.reference_text_encoder(BIG, projected=True)
+    state = reference.state_dict()
+    file = write(
+        tmp_path, below(prefix, small.openclip_names(state) | {"logit_scale": torch.ones(())} if naming == "openclip" else state)
+    )
+    found = detect_texts(file)
+    verify(found)
+    assert (found.kind, found.parts[0].weights.part, found.parts[0].config) == ("sdxl-refiner", "text_encoder_2", BIG)
+    hidden, pooled = load_text_encoder(found.parts[0], "cpu", torch.float32).encode(TOKENS)
+    expected = reference(TOKENS, output_hidden_states=True)
+    assert small.difference(hidden, expected.hidden_states[-2]) <= small.TOLERANCE
+    assert small.difference(pooled, expected.text_embeds) <= small.TOLERANCE
+
+
+@pytest.mark.parametrize("prefix", ["", "cond_stage_model.model."])
+def test_openclips_text_encoder_of_stable_diffusion_2(tmp_path, prefix):
+    """Its last layer is there and is not read."""
+    config = dataclasses.replace(small.TEXT, activation="gelu", layer=2)
+    reference = small.reference_text_encoder(config)
+    found = detect_texts(write(tmp_path, below(prefix, small.openclip_names(reference.state_dict()))))
+    assert (found.kind, found.parts[0].config) == ("sd2", config)
+    ours = load_text_encoder(found.parts[0], "cpu", torch.float32).encode(TOKENS)[0]
+    before_last = reference(TOKENS, output_hidden_states=True).hidden_states[-2]
+    normed = getattr(reference, "text_model", reference).final_layer_norm(before_last)
+    assert small.difference(ours, normed) <= small.TOLERANCE
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """CLIP-L's like and bigG's like, a file each."""
+    first = write(tmp_path, small.reference_text_encoder(small.TEXT).state_dict(), "clip_l.safetensors")
+    return first, write(tmp_path, small.reference_text_encoder(BIG, projected=True).state_dict(), "clip_g.safetensors")
+
+
+def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(pair):
+    found = paired(*pair)
+    verify(found)
+    assert (found.kind, found.width, found.files) == ("sdxl", small.TEXT.width + BIG.width, pair)
+    assert [part.config for part in found.parts] == [dataclasses.replace(small.TEXT, layer=2, final_norm=False), BIG]
+
+
+def test_two_files_that_are_swapped_are_told(pair):
+    with pytest.raises(CheckpointError, match=r"expected a text encoder with a projection.*CLIP-L is its first"):
+        paired(*reversed(pair))
+    projected = load_file(pair[0]) | {"text_projection.weight": torch.ones(128, 128)}
+    with pytest.raises(CheckpointError, match="Swap text_encoder and text_encoder_2"):
+        paired(pair[1], write(pair[0].parent, projected))
+
+
+def test_one_file_is_not_the_two_of_stable_diffusion_xl(pair):
+    with pytest.raises(CheckpointError, match="expected the two text encoders of Stable Diffusion XL, found one"):
+        detect_texts(pair[0], "sdxl")

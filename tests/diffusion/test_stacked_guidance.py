@@ -1,0 +1,145 @@
+"""Guidance of every kind around every kind of denoiser: in any order, in a batch, with masks, controls and areas."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph_diffusion.conditioning import Area, Prompt
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance, guided
+from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg
+from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
+from nodegraph_diffusion.schedules import SCHEDULES
+from tests.diffusion import small
+from tests.diffusion.guiding import (
+    CONFIG,
+    EMPTY,
+    NEGATIVE,
+    POSITIVE,
+    SIGMA,
+    X,
+    assert_near,
+    classifier_free,
+    prompt,
+    prompted,
+    shared_unet,
+)
+from tests.diffusion.toys import SCHEDULE
+
+NAMES = sorted(GUIDANCE)
+SETTINGS = {name: {} for name in NAMES} | {"dynamic_threshold": {"percentile": 0.9, "mimic": 2.0}, "self_attention": {"scale": 2.0}}
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return shared_unet()
+
+
+def stacked(denoiser, names):
+    for name in names:
+        denoiser = GUIDANCE[name](denoiser, **SETTINGS[name])
+    return denoiser
+
+
+class Residuals:
+    """A control that adds to every feature map what the latent is on average."""
+
+    start, end = 0.0, 1.0
+
+    def __call__(self, x, timesteps, context, added):
+        half = [-(-side // 2) for side in x.shape[-2:]]
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        maps = [(32, *x.shape[-2:])] * 2 + [(32, *half), (64, *half), (64, *half)]
+        *skips, middle = (mean.expand(-1, *shape) for shape in maps)
+        return tuple(skips), middle
+
+
+CONTROLS = [Residuals()]
+
+
+def denoisers(unet, pictures=slice(None)):
+    """Each kind of denoiser that guidance goes around, for all pictures or some."""
+    own = torch.cat([prompt(11).embedding, prompt(12).embedding])[pictures]
+    left = Area(1.0, 0.5, 0, 0, fraction=True)
+    mask = torch.rand(2, 24, 20, generator=torch.Generator().manual_seed(4))[pictures]
+    several = (POSITIVE, prompt(5, area=left, strength=0.8), prompt(6, mask=mask), prompt(7, start=0.2, end=0.6))
+    return {
+        "one prompt for each": classifier_free(unet, positive=(Prompt(own),)),
+        "no guidance": classifier_free(unet, cfg=1.0),
+        "several prompts": classifier_free(unet, positive=several, negative=(NEGATIVE, prompt(8, area=left))),
+        "perp neg": PerpNeg(prompted(unet, *several), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 4.0),
+        "dual": DualGuidance(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 4.0, 2.0),
+        "controlled": ClassifierFreeGuidance(*(prompted(unet, *side, controls=CONTROLS) for side in (several, (NEGATIVE,))), 4.0),
+        "apart": ClassifierFreeGuidance(prompted(unet, POSITIVE), prompted(unet, NEGATIVE, controls=CONTROLS), 4.0),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(denoisers(None)))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_alone_is_the_same_as_in_a_batch(unet, name, kind):
+    together = stacked(denoisers(unet)[kind], [name]).predict(X, SIGMA)
+    for k in range(2):
+        here = slice(k, k + 1)
+        alone = stacked(denoisers(unet, here)[kind], [name]).predict(X[here], SIGMA)
+        for ours, expected in zip(together, alone, strict=True):
+            assert_near(ours[here], expected, 1e-3)
+
+
+@pytest.mark.parametrize("kind", sorted(denoisers(None)))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_is_the_estimate_of_a_prediction_and_changes_nothing(unet, name, kind):
+    denoise, x = stacked(denoisers(unet)[kind], [name]), X.clone()
+    seen = denoise.predict(x, SIGMA)
+    assert_near(denoise(x, torch.tensor(SIGMA)), seen.denoised)
+    assert torch.equal(x, X)
+    for side in ("positive", "negative"):
+        assert_near(denoise.side(side, x, SIGMA), getattr(seen, side))
+
+
+@settings(max_examples=12, deadline=None)
+@given(order=st.permutations(NAMES), cfg=st.sampled_from([1.0, 5.0]), sigma=st.sampled_from([0.05, 1.0, 14.0]))
+def test_guidance_stacks_in_any_order(order, cfg, sigma):
+    seen = stacked(classifier_free(shared_unet(), cfg), order).predict(X, sigma)
+    assert all(one.shape == X.shape and one.isfinite().all() for one in seen)
+
+
+def test_the_order_counts(unet):
+    pairs = itertools.permutations(["perturbed_attention", "rescale"])
+    one, other = (stacked(classifier_free(unet), names)(X, SIGMA) for names in pairs)
+    assert small.difference(one, other) > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision(dtype):
+    exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
+    ours, expected = (stacked(classifier_free(unet), NAMES)(X, SIGMA) for unet in (half, exact))
+    assert ours.dtype == torch.float32
+    assert ((ours - expected).std() / expected.std()).item() < 0.1
+    with torch.no_grad():
+        moved = GradientGuidance(classifier_free(half), lambda latent, sigma: latent.mean(dim=(1, 2, 3)))(X, SIGMA)
+    assert moved.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_with_a_mask_keeps_what_is_black(unet, name):
+    latent, noise = X[:1] / 3, torch.randn(1, 4, 12, 10, generator=torch.Generator().manual_seed(9))
+    mask = torch.zeros(1, 12, 10)
+    mask[:, :, 5:] = 1
+    sigmas = sigmas_for(SCHEDULES["karras"], SCHEDULE, 3)
+    denoise = stacked(classifier_free(unet), [name])
+    result = sample(denoise, latent, noise, SAMPLERS["euler"], sigmas, mask=mask)
+    torch.testing.assert_close(result[..., :5], latent[..., :5], rtol=0, atol=1e-5)
+    assert not torch.allclose(result, sample(classifier_free(unet), latent, noise, SAMPLERS["euler"], sigmas, mask=mask))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samplers_of_the_cfg_pp_kind_get_the_guided_estimate_and_the_negative_side(unet, name):
+    inner = classifier_free(unet)
+    denoise = stacked(inner, [name])
+    estimate, negative = guided(denoise).guided(X, SIGMA)
+    assert_near(estimate, denoise(X, SIGMA))
+    assert_near(negative, inner.side("negative", X, SIGMA))
