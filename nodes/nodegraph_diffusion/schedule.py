@@ -65,12 +65,12 @@ class NoiseSchedule:
     @property
     def sigma_min(self) -> float:
         """The smallest noise level that the model was trained on."""
-        return float(self.sigma(0))
+        return float(self.sigmas()[0])
 
     @property
     def sigma_max(self) -> float:
         """The largest noise level that the model was trained on: where sampling from pure noise starts."""
-        return float(self.sigma(self.steps - 1))
+        return float(self.sigmas()[-1])
 
     def timestep(self, sigma: float | Tensor) -> Tensor:
         """The training step of a noise level: float32, shaped like `sigma`, in [0, steps - 1].
@@ -86,13 +86,16 @@ class NoiseSchedule:
         return (low + fraction).clamp(0, self.steps - 1).float()
 
     def sigma(self, timestep: float | Tensor) -> Tensor:
-        """The noise level of a training step, whole or not: float32, shaped like `timestep`. Inverts `timestep`."""
+        """The noise level of a training step, whole or not: float32, shaped like `timestep`. Inverts `timestep`.
+
+        In ComfyUI's float32 arithmetic: the noise of a Brownian path shows the last bit of a level.
+        """
         import torch
 
-        table = _log_sigmas(self)
-        step = torch.as_tensor(timestep, dtype=torch.float64, device="cpu").clamp(0, self.steps - 1)
-        low = step.floor().long().clamp(max=self.steps - 2)
-        return torch.lerp(table[low], table[low + 1], step - low).exp().float()
+        table = _log_sigmas(self).float()
+        step = torch.as_tensor(timestep, dtype=torch.float32, device="cpu").clamp(0, self.steps - 1)
+        part = step.frac()
+        return ((1 - part) * table[step.floor().long()] + part * table[step.ceil().long()]).exp()
 
 
 @functools.lru_cache(maxsize=16)

@@ -27,10 +27,17 @@ from nodegraph_diffusion.testing import (
 )
 from nodegraph_diffusion.testing.__main__ import as_python, table
 
+NOT_EXACT = {
+    "lcm": "it is made for consistent models, which the best denoiser of the data is not",
+    "dpmpp_2s_ancestral_cfg_pp": "its half steps take the negative side's estimate from different levels, as ComfyUI's do",
+}
+
 
 @pytest.mark.parametrize("check", SAMPLER_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_keeps_its_promises(name, check):
+    if check is check_exact and name in NOT_EXACT:
+        pytest.skip(NOT_EXACT[name])
     check(SAMPLERS[name])
 
 

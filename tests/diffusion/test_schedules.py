@@ -33,8 +33,8 @@ def assert_falls_to_zero(name: str, sigmas: torch.Tensor, schedule: NoiseSchedul
     assert sigmas.isfinite().all()
     assert (sigmas.diff() < 0).all()
     assert sigmas[-1] == 0
-    if name not in THEIR_OWN_LEVELS:  # float32's tangent misses a large level by as much as it is large
-        assert sigmas[0] <= schedule.sigma_max * (1 + (1e-7 * schedule.sigma_max if name == "kl_optimal" else 0))
+    if name not in THEIR_OWN_LEVELS:  # but for float32's rounding, whose tangent misses a large level by as much as it is large
+        assert sigmas[0] <= schedule.sigma_max * (1 + 3e-6 + (1e-7 * schedule.sigma_max if name == "kl_optimal" else 0))
 
 
 def most_steps(name: str, schedule: NoiseSchedule) -> float:

@@ -11,11 +11,17 @@ from nodegraph_diffusion.sampling import (
     dpm_adaptive,
     dpm_solver,
     dpmpp,
+    dpmpp_sde,
+    dpmpp_singlestep,
+    er_sde,
     euler,
     gradient_estimation,
     heun,
+    lcm,
     res_multistep,
     restart,
+    sa_solver,
+    seeds,
     uni_pc,
 )
 from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
@@ -40,6 +46,12 @@ SAMPLERS: dict[str, SamplerSpec] = {
     **gradient_estimation.SAMPLERS,
     **uni_pc.SAMPLERS,
     **restart.SAMPLERS,
+    **dpmpp_singlestep.SAMPLERS,
+    **dpmpp_sde.SAMPLERS,
+    **lcm.SAMPLERS,
+    **er_sde.SAMPLERS,
+    **seeds.SAMPLERS,
+    **sa_solver.SAMPLERS,
 }
 for _name, _spec in SAMPLERS.items():
     _spec.measured = MEASURED.get(_name)

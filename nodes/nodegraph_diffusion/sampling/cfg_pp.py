@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.euler import ancestral_step, require_ancestral
+from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,7 @@ def sample_euler_ancestral_cfg_pp(
     `eta` is the share of the posterior's noise that is put in, 0 being `euler_cfg_pp`; `s_noise` scales the noise itself.
     Raises ValueError where either is negative.
     """
-    require_ancestral("euler_ancestral_cfg_pp", eta, s_noise)
+    require_at_least_0("euler_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, negative = denoise.guided(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.sampling.churn import Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.euler import ancestral_step, require_ancestral
+from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +61,7 @@ def sample_dpm_2_ancestral(
     `eta` is the share of the posterior's noise that is put in, 0 being `dpm_2`; `s_noise` scales the noise itself.
     Raises ValueError where either is negative.
     """
-    require_ancestral("dpm_2_ancestral", eta, s_noise)
+    require_at_least_0("dpm_2_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
         x, denoised = _midpoint_step(denoise, x, sigma, sigma_down)

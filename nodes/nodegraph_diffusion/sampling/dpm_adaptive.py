@@ -16,8 +16,8 @@ from nodegraph_diffusion.sampling.dpm_solver import (
     solved_range,
     third_order,
 )
-from nodegraph_diffusion.sampling.euler import require_ancestral
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ def sample_dpm_adaptive(
     share of an ancestral step's noise, which `s_noise` scales. Raises ValueError for options that could not end, and
     where the error is not finite.
     """
-    require_ancestral("dpm_adaptive", eta, s_noise, "eta is 0 and s_noise 1 by default")
+    require_at_least_0("dpm_adaptive", eta=eta, s_noise=s_noise)
     _require_ends(order, rtol, atol, h_init, (pcoeff, icoeff, dcoeff), accept_safety)
     first, last = solved_range(sigmas)
     if first == last:

@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.euler import ancestral_step, require_ancestral
+from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ def sample_dpm_fast(
     ends low. `on_step` counts these steps. Where there is but one level above 0, it is denoised. `eta` above 0 puts in that
     share of an ancestral step's noise, which `s_noise` scales. Raises ValueError where either is negative.
     """
-    require_ancestral("dpm_fast", eta, s_noise, "eta is 0 and s_noise 1 by default")
+    require_at_least_0("dpm_fast", eta=eta, s_noise=s_noise)
     first, last = solved_range(sigmas)
     if first == last:
         return denoised_at_once(denoise, x, first, on_step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.churn import Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def sample_euler_ancestral(
     is sure of itself, which makes the step that of `ddpm`. `s_noise` scales the noise itself, 1 being the right amount.
     Raises ValueError where either is negative.
     """
-    require_ancestral("euler_ancestral", eta, s_noise)
+    require_at_least_0("euler_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
@@ -77,12 +78,6 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, 
     """
     sigma_up = min(sigma_next, eta * sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5)
     return (sigma_next**2 - sigma_up**2) ** 0.5, sigma_up
-
-
-def require_ancestral(name: str, eta: float, s_noise: float, usual: str = "both are 1 by default") -> None:
-    """Raise ValueError unless the options of an ancestral sampler are at least 0."""
-    if not (eta >= 0 and s_noise >= 0):
-        raise ValueError(f"sampler {name}: expected eta and s_noise of at least 0, found eta {eta} and s_noise {s_noise}; {usual}")
 
 
 SAMPLERS = {

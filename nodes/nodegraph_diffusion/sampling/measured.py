@@ -9,6 +9,7 @@ MEASURED: dict[str, float] = {
     "dpm_fast": 1.96,
     "dpm_solver_3": 3.05,
     "dpmpp_2m": 1.96,
+    "dpmpp_2m_cfg_pp": 1.96,
     "euler": 0.99,
     "euler_cfg_pp": 0.99,
     "gradient_estimation": 0.93,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Draw = Literal["per_picture", "sequential"]
 StepNoise = Literal["fresh", "comfyui"]
 
+_DIGITS = 6  # that torchsde resolves a path to, unless told otherwise
+ROUNDING = 1e-5  # the part of a level by which the arithmetic of a sampler or a schedule may miss it
+
 
 def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> Tensor:
     """Unit noise to start from, `shape` (B, C, h, w), float32 on the CPU.
@@ -40,7 +43,8 @@ def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float
     noise. `comfyui` draws the whole batch from one generator that starts from `seed` again, as ComfyUI 0.3.64 does: its
     first draw is the start noise of a `sequential` draw once more. With `levels`, the least and the largest noise level,
     the noise is that of a Brownian path between them: a step's is the sum of that of its halves, brought to unit variance.
-    Raises ValueError for a seed outside [0, 2^64) or another `kind`.
+    Other `levels` are another path. It is resolved to 1e-6 of a level. Raises ValueError for a seed outside [0, 2^64) or
+    another `kind`, and, where it is drawn from, for a step that leaves the path or is too short for it.
     """
     _require_seed(seed)
     if kind not in ("fresh", "comfyui"):
@@ -51,9 +55,9 @@ def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float
 
     if kind == "comfyui":
         generator = torch.Generator().manual_seed(seed)
-        return lambda sigma_from, sigma_to: torch.randn(x.shape, generator=generator).to(x.device)
+        return lambda sigma_from, sigma_to: torch.randn(x.shape, generator=generator).to(x)
     generators = [torch.Generator().manual_seed(_step_seed(_picture_seed(seed, k))) for k in range(x.shape[0])]
-    return lambda sigma_from, sigma_to: _draw_each(x.shape, generators).to(x.device)
+    return lambda sigma_from, sigma_to: _draw_each(x.shape, generators).to(x)
 
 
 def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float]) -> NoiseSource:
@@ -70,13 +74,30 @@ def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float,
 
     def noise(sigma_from: float, sigma_to: float) -> Tensor:
         start, end = sorted((float(sigma_from), float(sigma_to)))
-        sign = 1 if sigma_from < sigma_to else -1
-        increments = [tree(start, end) for tree in trees]
+        ends = _on_path(start, end, low, high)
+        increments = [tree(*ends) for tree in trees]
         increment = increments[0] if kind == "comfyui" else torch.stack(increments)
-        unit: Tensor = increment * (sign / (end - start) ** 0.5)
+        sign = 1 if sigma_from < sigma_to else -1
+        unit: Tensor = increment * sign / torch.tensor(end - start).sqrt()
         return unit.to(x)
 
     return noise
+
+
+def _on_path(start: float, end: float, low: float, high: float) -> tuple[float, float]:
+    """The ends of a step, to the digits that a path between `low` and `high` is resolved to, and kept from rounding off it."""
+    if start < low * (1 - ROUNDING) or end > high * (1 + ROUNDING):
+        raise ValueError(
+            f"noise: expected a step between the noise levels {low:g} and {high:g} of the Brownian path, found {start:g} and "
+            f"{end:g}; a step to level 0 draws no noise"
+        )
+    first, last = (min(max(round(level, _DIGITS), round(low, _DIGITS)), round(high, _DIGITS)) for level in (start, end))
+    if first == last:
+        raise ValueError(
+            f"noise: expected a step of at least 1e-{_DIGITS}, to which a Brownian path is resolved, found one between "
+            f"{start:.9g} and {end:.9g}; take fewer steps"
+        )
+    return first, last
 
 
 def _draw_each(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:

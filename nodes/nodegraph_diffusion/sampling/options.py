@@ -35,6 +35,15 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
             )
 
 
+def require_at_least_0(sampler: str, **options: float) -> None:
+    """Raise ValueError where one of these amounts (an eta, an s_noise) is negative; `sampler` is its name, for the message."""
+    for name, value in options.items():
+        if not value >= 0:
+            raise ValueError(
+                f"sampler {sampler}: expected {name} of at least 0, found {value}; 1 is the usual amount of noise, 0 is none"
+            )
+
+
 def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}

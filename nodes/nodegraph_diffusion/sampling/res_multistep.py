@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nodegraph_diffusion.sampling.cfg_pp import PAPER as CFG_PP_PAPER
 from nodegraph_diffusion.sampling.cfg_pp import estimates
 from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.euler import ancestral_step, require_ancestral
+from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +50,7 @@ def sample_res_multistep_ancestral(
     `eta` is the share of the posterior's noise that is put in, 0 being `res_multistep`; `s_noise` scales the noise itself.
     Raises ValueError where either is negative.
     """
-    require_ancestral("res_multistep_ancestral", eta, s_noise)
+    require_at_least_0("res_multistep_ancestral", eta=eta, s_noise=s_noise)
     return _walk(denoise, x, sigmas, noise, on_step, eta, s_noise, cfg_pp=False)
 
 
@@ -67,7 +68,7 @@ def sample_res_multistep_ancestral_cfg_pp(
 
     Raises ValueError where `eta` or `s_noise` is negative.
     """
-    require_ancestral("res_multistep_ancestral_cfg_pp", eta, s_noise)
+    require_at_least_0("res_multistep_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     return _walk(denoise, x, sigmas, noise, on_step, eta, s_noise, cfg_pp=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
-from nodegraph_diffusion.sampling.noise import StepNoise, draw_noise, step_noise_source
+from nodegraph_diffusion.sampling.noise import ROUNDING, StepNoise, draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ def sample(
     `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise`
     is unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where
     there is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes; `soft_mask` says what its greys
-    mean (see `MaskedDenoiser`). `seed` is that of the
-    noise of stochastic samplers, `step_noise` how it is drawn; `options` go to the sampler.
+    mean (see `MaskedDenoiser`). `seed` is that of the noise of stochastic samplers, `step_noise` how it is drawn (see
+    `step_noise_source`): where the sampler wants a Brownian path, a `fresh` one leads over all of the model's noise levels, and
+    the parts of a run follow the same; a `comfyui` one leads over those of this run, so that a later part follows another, as in
+    ComfyUI. `options` go to the sampler.
     Raises ValueError for shapes that do not fit and for options that the sampler does not have.
     """
     import torch
@@ -123,9 +125,7 @@ def sample(
     if len(sigmas) < 2:
         return latent
     spec = sampler if isinstance(sampler, SamplerSpec) else SamplerSpec(sampler)
-    levels = None
-    if spec.noise == "brownian":
-        levels = float(sigmas[sigmas > 0].min()), float(sigmas.max())
+    levels = _path_levels(sigmas, denoiser.schedule, step_noise) if spec.noise == "brownian" else None
     with torch.no_grad():
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
         if mask is not None:
@@ -141,6 +141,19 @@ def sample(
             on_step=on_step or (lambda i, x, denoised: None),
             **options,
         )
+
+
+def _path_levels(sigmas: Tensor, schedule: NoiseSchedule, step_noise: StepNoise) -> tuple[float, float]:
+    """The noise levels between which a run's Brownian path leads.
+
+    All that the model knows, so that the parts of a run, and runs of other steps, follow one path; for `comfyui` those of this
+    run alone, as there.
+    """
+    low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
+    if step_noise == "comfyui":
+        return low, high
+    least, largest = schedule.sigma_min, schedule.sigma_max
+    return low if low < least * (1 - ROUNDING) else least, high if high > largest * (1 + ROUNDING) else largest
 
 
 def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]) -> Tensor:

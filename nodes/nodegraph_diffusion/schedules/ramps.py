@@ -1,4 +1,8 @@
-"""Schedules that are a curve from the largest noise level to the smallest, whatever steps the model was trained on."""
+"""Schedules that are a curve from the largest noise level to the smallest, whatever steps the model was trained on.
+
+Those of k-diffusion are computed in float32 and in its order, to be the same to the last bit: the noise of a Brownian path
+shows the last bit of a level.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +28,15 @@ def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) ->
     import torch
 
     largest, smallest = torch.tensor([schedule.sigma_max, schedule.sigma_min], dtype=torch.float64) ** (1 / rho)
-    return down_to_zero((largest + _ramp(steps) * (smallest - largest)) ** rho)
+    return down_to_zero((float(largest) + torch.linspace(0, 1, steps) * float(smallest - largest)) ** rho)
 
 
 def schedule_exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
     """Noise levels evenly spaced in their logarithm, then 0 (k-diffusion)."""
-    return schedule_polyexponential(schedule, steps)
+    import torch
+
+    require_steps(steps)
+    return down_to_zero(torch.linspace(math.log(schedule.sigma_max), math.log(schedule.sigma_min), steps).exp())
 
 
 def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float = 1.0) -> Tensor:
@@ -38,11 +45,13 @@ def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float 
     log sigma = log sigma_min + r^rho (log sigma_max - log sigma_min) for r from 1 to 0. A larger `rho` spends more of the steps
     on little noise; 1 is the schedule exponential. Raises ValueError unless rho is positive.
     """
+    import torch
+
     require_steps(steps)
     if not 0 < rho < math.inf:
         raise ValueError(f"schedule polyexponential: expected rho above 0, found {rho}; 1 is the schedule exponential")
     largest, smallest = math.log(schedule.sigma_max), math.log(schedule.sigma_min)
-    return down_to_zero((smallest + (1 - _ramp(steps)) ** rho * (largest - smallest)).exp())
+    return down_to_zero((torch.linspace(1, 0, steps) ** rho * (largest - smallest) + smallest).exp())
 
 
 def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
@@ -126,13 +135,6 @@ def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, be
 
     t = torch.linspace(1, eps_s, steps, dtype=torch.float64)
     return down_to_zero((beta_d * t**2 / 2 + beta_min * t).expm1().sqrt())
-
-
-def _ramp(steps: int) -> Tensor:
-    """From 0 to 1, (steps,) float64; 0 alone where there is one step."""
-    import torch
-
-    return torch.linspace(0, 1, steps, dtype=torch.float64)
 
 
 def _scaled(parts: list[float], schedule: NoiseSchedule) -> Tensor:

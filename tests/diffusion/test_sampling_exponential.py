@@ -1,0 +1,374 @@
+"""SEEDS, ER-SDE and SA-Solver take the steps that their papers say, and diffusers' stochastic schedulers those of ours.
+
+What no package has is written once more here, plainly, with the papers' integrals done by quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import diffusers
+import numpy
+import pytest
+import torch
+from scipy.integrate import quad
+
+from nodegraph_diffusion.schedules import schedule_karras, schedule_normal
+from tests.diffusion.test_sampling import PUBLISHED, our_steps, preserving, reference_steps
+from tests.diffusion.test_sampling_sde import SCHEDULES, START, assert_near, error, run
+from tests.diffusion.toys import SCHEDULE, TwistedDenoiser, generator_noise
+
+# diffusers hands tensors to numpy in a way that numpy is about to drop
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+STEPS = [1, 2, 3, 4, 20]
+ALWAYS = {"sde_start": 0.0, "sde_end": 1.0}  # SA-Solver draws noise in every step
+
+
+def schedules():
+    for name, schedule in SCHEDULES.items():
+        for steps in STEPS:
+            sigmas = schedule(SCHEDULE, steps).double()
+            yield pytest.param(sigmas, id=f"{name}-{steps}")
+            if steps > 1:
+                yield pytest.param(sigmas[:-1], id=f"{name}-{steps}-not-to-0")
+
+
+def assert_same_walk(name, reference, sigmas, **options):
+    x = START.double() * sigmas[0]
+    ours = run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
+    assert_near(ours, reference(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), **options), 1e-7)
+
+
+# --- SEEDS, from the covariance of its noise: of the stage at the part r, exp(-2 eta (1 - r) h) - exp(-2 eta h) is left ---
+
+
+def seeds_2(denoise, x, sigmas, noise, eta=1.0, s_noise=1.0, r=0.5):
+    for sigma, sigma_next in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        if sigma_next == 0:
+            x = denoised
+            continue
+        h = math.log(sigma) - math.log(sigma_next)
+        middle = sigma * math.exp(-r * h)
+        first, second = (noise(sigma, middle), noise(middle, sigma_next)) if eta else (0.0, 0.0)
+        stage = math.exp(-r * h * (1 + eta)) * x + (1 - math.exp(-r * h * (1 + eta))) * denoised
+        stage = stage + middle * s_noise * math.sqrt(1 - math.exp(-2 * eta * r * h)) * first
+        denoised_2 = denoise(stage, middle)
+        target = denoised + (denoised_2 - denoised) / (2 * r)
+        x = math.exp(-h * (1 + eta)) * x + (1 - math.exp(-h * (1 + eta))) * target
+        faded = math.sqrt(math.exp(-2 * eta * (1 - r) * h) - math.exp(-2 * eta * h)) * first
+        x = x + sigma_next * s_noise * (faded + math.sqrt(1 - math.exp(-2 * eta * (1 - r) * h)) * second)
+    return x
+
+
+def seeds_3(denoise, x, sigmas, noise, eta=1.0, s_noise=1.0, r_1=1 / 3, r_2=2 / 3):
+    for sigma, sigma_next in pairwise(sigmas):
+        denoised = denoise(x, sigma)
+        if sigma_next == 0:
+            x = denoised
+            continue
+        h = math.log(sigma) - math.log(sigma_next)
+        level_1, level_2 = sigma * math.exp(-r_1 * h), sigma * math.exp(-r_2 * h)
+        draws = [(noise(*step) if eta else 0.0) for step in ((sigma, level_1), (level_1, level_2), (level_2, sigma_next))]
+
+        def noise_at(r, level, draws=draws, h=h):
+            ends = [end for end in (0.0, r_1, r_2, 1.0) if end <= r]
+            shares = [math.exp(-2 * eta * (r - end) * h) - math.exp(-2 * eta * (r - start) * h) for start, end in pairwise(ends)]
+            return level * s_noise * sum(math.sqrt(share) * draw for share, draw in zip(shares, draws, strict=False))
+
+        def solved(slope, r, x=x, denoised=denoised, h=h):
+            """The exact solution at r for the estimate denoised + slope * u."""
+            rate = h * (1 + eta)
+            drift = quad(lambda u: rate * math.exp(-rate * (r - u)) * u, 0, r, epsabs=1e-13)[0]
+            return math.exp(-rate * r) * x + (1 - math.exp(-rate * r)) * denoised + drift * slope
+
+        stage_1 = solved(0.0, r_1) + noise_at(r_1, level_1)
+        slope_1 = (denoise(stage_1, level_1) - denoised) / r_1
+        stage_2 = solved(slope_1, r_2) + noise_at(r_2, level_2)
+        slope_2 = (denoise(stage_2, level_2) - denoised) / r_2
+        x = solved(slope_2, 1.0) + noise_at(1.0, sigma_next)
+    return x
+
+
+@pytest.mark.parametrize("sigmas", list(schedules()))
+@pytest.mark.parametrize("options", [{}, {"eta": 0.0}, {"eta": 0.6, "s_noise": 0.9, "r": 0.3}])
+def test_seeds_2(sigmas, options):
+    assert_same_walk("seeds_2", seeds_2, sigmas, **options)
+
+
+@pytest.mark.parametrize("sigmas", list(schedules()))
+@pytest.mark.parametrize("options", [{}, {"eta": 0.0}, {"eta": 0.6, "s_noise": 0.9, "r_1": 0.25, "r_2": 0.6}])
+def test_seeds_3(sigmas, options):
+    assert_same_walk("seeds_3", seeds_3, sigmas, **options)
+
+
+# --- ER-SDE ---
+
+
+def er_sde(denoise, x, sigmas, noise, s_noise=1.0, max_stage=3):
+    """The published solver in its own terms: sums of 200 points from the lower level up."""
+
+    def phi(level):
+        return level * (numpy.exp(level**0.3) + 10.0)
+
+    estimates, slopes = [], []
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        estimates.append(denoise(x, sigma))
+        if sigma_next == 0:
+            x = estimates[-1]
+            continue
+        r, dt = phi(sigma_next) / phi(sigma), sigma_next - sigma
+        x = r * x + (1 - r) * estimates[-1]
+        points = sigma_next - numpy.arange(200) * dt / 200
+        slopes.append(None)
+        if min(max_stage, i + 1) >= 2:
+            slopes[-1] = (estimates[-1] - estimates[-2]) / (sigma - sigmas[i - 1])
+            x = x + (dt + float((1 / phi(points)).sum()) * -dt / 200 * phi(sigma_next)) * slopes[-1]
+        if min(max_stage, i + 1) >= 3:
+            bend = (slopes[-1] - slopes[-2]) / ((sigma - sigmas[i - 2]) / 2)
+            area = float(((points - sigma) / phi(points)).sum()) * -dt / 200
+            x = x + (dt**2 / 2 + area * phi(sigma_next)) * bend
+        if s_noise:
+            x = x + noise(sigma, sigma_next) * s_noise * math.sqrt(sigma_next**2 - sigma**2 * r**2)
+    return x
+
+
+@pytest.mark.parametrize("sigmas", list(schedules()))
+@pytest.mark.parametrize("options", [{}, {"max_stage": 1}, {"max_stage": 2, "s_noise": 0.9}, {"s_noise": 0.0}])
+def test_er_sde(sigmas, options):
+    assert_same_walk("er_sde", er_sde, sigmas, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "same_as"),
+    [
+        ({"solver_type": "reverse_time", "max_stage": 1}, ("euler_ancestral", {})),
+        ({"solver_type": "reverse_time", "max_stage": 1, "s_noise": 0.7}, ("euler_ancestral", {"s_noise": 0.7})),
+        ({"solver_type": "ode", "max_stage": 1}, ("euler", {})),
+        ({"solver_type": "reverse_time", "eta": 0.0}, ("er_sde", {"solver_type": "ode"})),
+    ],
+)
+def test_er_sde_has_known_samplers_among_it(options, same_as):
+    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 7)
+    mine = run("er_sde", TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
+    torch.testing.assert_close(mine, run(same_as[0], TwistedDenoiser(), x, sigmas, generator_noise(x), **same_as[1]))
+
+
+# --- SA-Solver ---
+
+
+def sa_solver(denoise, x, sigmas, noise, eta=1.0, predictor_order=3, corrector_order=4, use_pece=False, between=(0.0, math.inf)):
+    """Eq. 14 and 17 of the paper by quadrature, with ComfyUI's orders."""
+
+    def step(x, sigma, sigma_next, tau, points):
+        rate, end = 1 + tau**2, -math.log(sigma_next)
+        times = [-math.log(level) for level, _ in points]
+        result = sigma_next / sigma * math.exp(-(tau**2) * (end + math.log(sigma))) * x
+        for k, (_, estimate) in enumerate(points):
+
+            def basis(time, k=k):
+                others = [other for j, other in enumerate(times) if j != k]
+                return math.prod((time - other) / (times[k] - other) for other in others)
+
+            def integrand(time, basis=basis):
+                return rate * math.exp(-rate * (end - time)) * basis(time)
+
+            result = result + quad(integrand, -math.log(sigma), end, epsabs=1e-13, epsrel=1e-12)[0] * estimate
+        return result
+
+    steps, to_0 = len(sigmas) - 1, sigmas[-1] == 0
+    points, predicted, tau, fresh = [], x, 0.0, 0.0
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        points.append((sigma, denoise(predicted, sigma)))
+        order = min(corrector_order, len(points), steps - i if to_0 else 99)
+        if i > 0 and order and (sigma_next > 0 or use_pece):
+            x = step(x, sigmas[i - 1], sigma, tau, points[-order:]) + fresh
+            if use_pece:
+                points[-1] = (sigma, denoise(x, sigma))
+        else:
+            x = predicted
+        if sigma_next == 0:
+            return points[-1][1]
+        tau = eta if between[0] <= sigma_next <= between[1] else 0.0
+        h = math.log(sigma / sigma_next)
+        fresh = noise(sigma, sigma_next) * sigma_next * math.sqrt(1 - math.exp(-2 * tau**2 * h)) if tau else 0.0
+        order = min(predictor_order, len(points), steps - 1 - i if to_0 else 99)
+        predicted = step(x, sigma, sigma_next, tau, points[-order:]) + fresh
+    return predicted
+
+
+@pytest.mark.parametrize("use_pece", [False, True])
+@pytest.mark.parametrize("sigmas", list(schedules()))
+def test_sa_solver(sigmas, use_pece):
+    x = START.double() * sigmas[0]
+    between = [float(SCHEDULE.sigma(part * 999)) for part in (0.2, 0.8)]
+    name = "sa_solver_pece" if use_pece else "sa_solver"
+    ours = run(name, TwistedDenoiser(), x, sigmas, generator_noise(x))
+    reference = sa_solver(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), use_pece=use_pece, between=between)
+    assert_near(ours, reference, 1e-7)
+
+
+@pytest.mark.parametrize(("predictor_order", "corrector_order"), [(1, 0), (1, 1), (2, 0), (2, 3), (4, 4), (5, 6)])
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_sa_solver_of_each_order(predictor_order, corrector_order, eta):
+    sigmas = schedule_normal(SCHEDULE, 9).double()
+    orders = {"eta": eta, "predictor_order": predictor_order, "corrector_order": corrector_order}
+    x = START.double() * sigmas[0]
+    ours = run("sa_solver", TwistedDenoiser(), x, sigmas, generator_noise(x), **orders, **ALWAYS)
+    assert_near(ours, sa_solver(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), **orders), 1e-6)
+
+
+def test_sa_solver_draws_noise_in_its_interval_only():
+    sigmas, drawn = schedule_normal(SCHEDULE, 20), []
+
+    def noise(sigma_from, sigma_to):
+        drawn.append(sigma_to)
+        return torch.ones(())
+
+    run("sa_solver", TwistedDenoiser(), START * sigmas[0], sigmas, noise)
+    high, low = (float(SCHEDULE.sigma(part * 999)) for part in (0.8, 0.2))
+    assert drawn == [sigma for sigma in sigmas[1:].tolist() if low <= sigma <= high]
+    assert 10 < len(drawn) < 14
+
+
+def test_sa_solver_without_a_model_takes_stable_diffusions_time():
+    x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 8)
+    known = run("sa_solver", TwistedDenoiser(), x, sigmas, generator_noise(x))
+    denoise = TwistedDenoiser()
+    assert torch.equal(known, run("sa_solver", lambda x, sigma: denoise(x, sigma), x, sigmas, generator_noise(x)))
+
+
+# --- diffusers ---
+
+
+@pytest.mark.parametrize("orders", [(1, 1), (2, 2), (3, 3), (3, 4), (2, 3)])
+@pytest.mark.parametrize("tau", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("steps", [3, 4, 12])
+def test_sa_solver_takes_diffusers_steps(orders, tau, steps):
+    """Its orders fall a step later toward 0, so that the schedule does not end there; its tau is that of the level stepped from."""
+    predictor_order, corrector_order = orders
+    scheduler = diffusers.SASolverScheduler(
+        **PUBLISHED,
+        predictor_order=predictor_order,
+        corrector_order=corrector_order,
+        tau_func=lambda timestep: torch.tensor(tau),
+        lower_order_final=False,
+    )
+    scheduler.set_timesteps(steps)
+    sigmas = schedule_karras(SCHEDULE, steps + 1)[:-1].double()
+    scheduler.sigmas = sigmas
+    draws = reference_steps(scheduler, sigmas, preserving, generator=torch.Generator().manual_seed(3))
+    x = START.double()
+    noise = generator_noise(x)
+    options = {"predictor_order": predictor_order, "corrector_order": corrector_order, "simple_order_2": True, "eta": tau}
+    for ours, theirs in zip(our_steps("sa_solver", sigmas, noise, **options, **ALWAYS), draws, strict=True):
+        assert_near(ours, theirs)
+
+
+def multistep(**options):
+    scheduler = diffusers.DPMSolverMultistepScheduler(**PUBLISHED, use_karras_sigmas=True, **options)
+    scheduler.set_timesteps(20)  # with fewer than 15 it takes lower orders toward the end
+    return scheduler
+
+
+@pytest.mark.parametrize("solver_type", ["midpoint", "heun"])
+def test_dpmpp_2m_sde_takes_diffusers_steps(solver_type):
+    scheduler = multistep(algorithm_type="sde-dpmsolver++", solver_order=2, solver_type=solver_type)
+    sigmas = schedule_karras(SCHEDULE, 20)
+    reference = reference_steps(scheduler, sigmas, preserving, generator=torch.Generator().manual_seed(3))
+    ours = our_steps("dpmpp_2m_sde", sigmas, generator_noise(START), solver_type=solver_type)
+    for mine, theirs in zip(ours, reference, strict=True):
+        assert_near(mine, theirs)
+
+
+def test_dpmpp_3m_takes_diffusers_steps():
+    """Without noise: with it, diffusers subtracts the half that it adds here, so that its bend does not vanish with the step."""
+    scheduler = multistep(algorithm_type="dpmsolver++", solver_order=3, solver_type="heun")
+    sigmas = schedule_karras(SCHEDULE, 20)
+    reference = reference_steps(scheduler, sigmas, preserving)
+    for mine, theirs in zip(our_steps("dpmpp_3m_sde", sigmas, eta=0.0), reference, strict=True):
+        assert_near(mine, theirs)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 20])
+def test_dpmpp_sde_takes_diffusers_steps(steps):
+    scheduler = diffusers.DPMSolverSDEScheduler(**PUBLISHED, use_karras_sigmas=True)
+    scheduler.set_timesteps(steps)
+    sigmas = schedule_karras(SCHEDULE, steps)
+    x = START.double()
+    noise, denoise = generator_noise(x), TwistedDenoiser()
+    scheduler.noise_sampler = lambda sigma, sigma_next: noise(sigma, sigma_next)
+    sample, reference = x * sigmas[0], []
+    for i, timestep in enumerate(scheduler.timesteps):
+        sigma = float(sigmas[i // 2]) if scheduler.state_in_first_order else float(scheduler.mid_point_sigma)
+        sample = scheduler.step((sample - denoise(sample, sigma)) / sigma, timestep, sample).prev_sample
+        if scheduler.state_in_first_order:
+            reference.append(sample)
+    for ours, theirs in zip(our_steps("dpmpp_sde", sigmas, generator_noise(x)), reference, strict=True):
+        assert_near(ours, theirs)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_lcm_takes_diffusers_steps(steps):
+    """It mixes a little of the sample into the estimate, 6e-6 of it at the last step, which ours leaves."""
+    scheduler = diffusers.LCMScheduler(**PUBLISHED, clip_sample=False)
+    scheduler.set_timesteps(steps)
+    sigmas = torch.cat([SCHEDULE.sigmas()[scheduler.timesteps], torch.zeros(1)])
+    reference = reference_steps(scheduler, sigmas, preserving, generator=torch.Generator().manual_seed(3))
+    for ours, theirs in zip(our_steps("lcm", sigmas, generator_noise(START.double())), reference, strict=True):
+        assert_near(ours, theirs)
+
+
+# --- convergence ---
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "order"),
+    [
+        ("seeds_2", {"eta": 0.0}, 2),
+        ("seeds_2", {"eta": 0.0, "r": 0.8}, 2),
+        ("seeds_3", {"eta": 0.0}, 3),
+        ("er_sde", {"solver_type": "ode", "max_stage": 1}, 1),
+        ("er_sde", {"solver_type": "ode", "max_stage": 2, "integration_points": 5_000}, 2),
+        ("er_sde", {"solver_type": "ode", "max_stage": 3, "integration_points": 5_000}, 2),
+        ("sa_solver", {"eta": 0.0, "predictor_order": 1, "corrector_order": 0}, 1),
+        ("sa_solver", {"eta": 0.0, "predictor_order": 2, "corrector_order": 0}, 2),
+        ("sa_solver", {"eta": 0.0, "predictor_order": 3, "corrector_order": 0}, 3),
+        ("sa_solver", {"eta": 0.0, "predictor_order": 1, "corrector_order": 2}, 2),
+        ("sa_solver", {"eta": 0.0}, 4),
+        ("sa_solver_pece", {"eta": 0.0}, 4),
+        ("sa_solver", {"eta": 0.0, "predictor_order": 2, "corrector_order": 2, "simple_order_2": True}, 2),
+    ],
+)
+def test_order_of_convergence_without_noise(name, options, order):
+    coarse, fine = error(name, 100, 80.0, **options), error(name, 200, 80.0, **options)
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("seeds_2", {"r": 1.0}, "seeds_2: expected r between 0 and 1, found 1.0"),
+        ("seeds_2", {"eta": -1.0}, "eta of at least 0, found -1.0"),
+        ("seeds_3", {"r_1": 0.7}, "0 < r_1 < r_2 < 1, found 0.7 and 0.66"),
+        ("seeds_3", {"s_noise": -1.0}, "s_noise of at least 0, found -1.0"),
+        ("er_sde", {"max_stage": 4}, "max_stage 1, 2 or 3, found 4"),
+        ("er_sde", {"integration_points": 0}, "at least 1 integration_points, found 0"),
+        ("er_sde", {"solver_type": "sde"}, "'er_sde', 'reverse_time', 'ode', found 'sde'"),
+        ("sa_solver", {"predictor_order": 0}, "predictor_order from 1 to 6, found 0"),
+        ("sa_solver", {"corrector_order": 7}, "corrector_order from 0 .* to 6, found 7"),
+        ("sa_solver", {"sde_start": 0.9}, "0 <= sde_start <= sde_end <= 1, found 0.9 and 0.8"),
+        ("sa_solver_pece", {"eta": float("nan")}, "eta of at least 0, found nan"),
+        ("dpmpp_sde", {"r": 0.0}, "r above 0 and at most 1, found 0.0"),
+        ("dpmpp_2m_sde", {"solver_type": "euler"}, "'midpoint' or 'heun', found 'euler'"),
+        ("dpmpp_2m_sde_heun", {"eta": -1.0}, "eta of at least 0"),
+        ("dpmpp_3m_sde", {"s_noise": -1.0}, "dpmpp_3m_sde: expected s_noise of at least 0"),
+        ("dpmpp_2s_ancestral", {"eta": -1.0}, "dpmpp_2s_ancestral: expected eta"),
+        ("dpmpp_2s_ancestral_cfg_pp", {"eta": -1.0}, "dpmpp_2s_ancestral_cfg_pp: expected eta"),
+    ],
+)
+def test_options_out_of_range_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(name, TwistedDenoiser(), START, schedule_karras(SCHEDULE, 2), **options)
