@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.multistep import adams_weights, require_order
+from nodegraph_diffusion.sampling.multistep import ORDERS, adams_weights, require_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,8 +132,22 @@ def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float
 
 
 SAMPLERS = {
-    "lms": SamplerSpec(sample_lms, order=2, paper="Katherine Crowson's k-diffusion", aliases=("LMS", "LMSDiscreteScheduler")),
-    "ipndm": SamplerSpec(sample_ipndm, order=2, paper="Zhang & Chen 2022, arXiv:2204.13902", aliases=("IPNDM", "IPNDMScheduler")),
-    "ipndm_v": SamplerSpec(sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", aliases=("IPNDM_V",)),
+    "lms": SamplerSpec(
+        sample_lms,
+        order=2,
+        paper="Katherine Crowson's k-diffusion",
+        ranges={"order": ORDERS},
+        aliases=("LMS", "LMSDiscreteScheduler"),
+    ),
+    "ipndm": SamplerSpec(
+        sample_ipndm,
+        order=2,
+        paper="Zhang & Chen 2022, arXiv:2204.13902",
+        ranges={"max_order": ORDERS},
+        aliases=("IPNDM", "IPNDMScheduler"),
+    ),
+    "ipndm_v": SamplerSpec(
+        sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", ranges={"max_order": ORDERS}, aliases=("IPNDM_V",)
+    ),
     "plms": SamplerSpec(sample_plms, order=2, paper="Liu et al. 2022, arXiv:2202.09778", aliases=("PLMS", "PNDMScheduler")),
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,5 +74,7 @@ def sample_euler_ancestral_cfg_pp(
 
 SAMPLERS = {
     "euler_cfg_pp": SamplerSpec(sample_euler_cfg_pp, order=1, paper=PAPER, aliases=("Euler CFG++",)),
-    "euler_ancestral_cfg_pp": SamplerSpec(sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, aliases=("Euler a CFG++",)),
+    "euler_ancestral_cfg_pp": SamplerSpec(
+        sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, ranges=NOISE, aliases=("Euler a CFG++",)
+    ),
 }

@@ -68,7 +68,12 @@ def _signal(sigma: float) -> float:
 
 SAMPLERS = {
     "ddim": SamplerSpec(
-        sample_ddim, order=1, other_mask_noise=True, paper="Song et al. 2021, arXiv:2010.02502", aliases=("DDIM", "DDIMScheduler")
+        sample_ddim,
+        order=1,
+        other_mask_noise=True,
+        paper="Song et al. 2021, arXiv:2010.02502",
+        ranges={"eta": (0.0, 1.0)},
+        aliases=("DDIM", "DDIMScheduler"),
     ),
     "ddpm": SamplerSpec(sample_ddpm, stochastic=True, paper="Ho et al. 2020, arXiv:2006.11239", aliases=("DDPM", "DDPMScheduler")),
 }

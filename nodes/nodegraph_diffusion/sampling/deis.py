@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.multistep import adams_weights, require_order
+from nodegraph_diffusion.sampling.multistep import ORDERS, adams_weights, require_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,10 @@ def _time(sigma: float) -> float:
 
 SAMPLERS = {
     "deis": SamplerSpec(
-        sample_deis, order=2, paper="Zhang & Chen 2022, arXiv:2204.13902", aliases=("DEIS", "DEISMultistepScheduler")
+        sample_deis,
+        order=2,
+        paper="Zhang & Chen 2022, arXiv:2204.13902",
+        ranges={"max_order": ORDERS},
+        aliases=("DEIS", "DEISMultistepScheduler"),
     ),
 }

@@ -6,11 +6,11 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +90,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper=PAPER,
         discard_penultimate=True,
+        ranges=CHURN,
         aliases=("DPM2", "KDPM2DiscreteScheduler"),
     ),
     "dpm_2_ancestral": SamplerSpec(
@@ -98,6 +99,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper=PAPER,
         discard_penultimate=True,
+        ranges=NOISE,
         aliases=("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
     ),
 }

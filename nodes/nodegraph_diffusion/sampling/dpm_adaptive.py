@@ -17,7 +17,7 @@ from nodegraph_diffusion.sampling.dpm_solver import (
     third_order,
 )
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import AT_LEAST_0, NOISE, Range, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,8 +137,15 @@ def _require_ends(
         )
 
 
+RANGES: dict[str, Range] = {
+    **NOISE,
+    **dict.fromkeys(("rtol", "pcoeff", "icoeff", "dcoeff"), AT_LEAST_0),
+    **dict.fromkeys(("atol", "h_init"), (1e-9, None)),
+    "accept_safety": (1e-3, 1.0),
+}
+
 SAMPLERS = {
     "dpm_adaptive": SamplerSpec(
-        sample_dpm_adaptive, evaluations_per_step=None, paper=f"{PAPER}, App. C", aliases=("DPM adaptive",)
+        sample_dpm_adaptive, evaluations_per_step=None, paper=f"{PAPER}, App. C", ranges=RANGES, aliases=("DPM adaptive",)
     ),
 }

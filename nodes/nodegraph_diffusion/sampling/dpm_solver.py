@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,5 +142,5 @@ SAMPLERS = {
     "dpm_solver_3": SamplerSpec(
         sample_dpm_solver_3, order=3, evaluations_per_step=3, paper=f"{PAPER}, Alg. 2", aliases=("DPM-Solver-3",)
     ),
-    "dpm_fast": SamplerSpec(sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, aliases=("DPM fast",)),
+    "dpm_fast": SamplerSpec(sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, ranges=NOISE, aliases=("DPM fast",)),
 }

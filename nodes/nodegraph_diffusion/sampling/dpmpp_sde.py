@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.exponential import StepNoise, hold, phi_2
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,6 +111,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_2m_sde_gpu", "DPM++ 2M SDE"),
     ),
     "dpmpp_2m_sde_heun": SamplerSpec(
@@ -118,6 +119,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE Heun"),
     ),
     "dpmpp_3m_sde": SamplerSpec(
@@ -125,6 +127,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_3m_sde_gpu", "DPM++ 3M SDE"),
     ),
 }

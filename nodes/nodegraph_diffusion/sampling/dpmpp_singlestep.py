@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +141,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095, Alg. 1",
+        ranges=NOISE,
         aliases=("DPM++ 2S a", "DPMSolverSinglestepScheduler"),
     ),
     "dpmpp_2s_ancestral_cfg_pp": SamplerSpec(
@@ -148,6 +149,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Chung et al. 2024, arXiv:2406.08070",
+        ranges=NOISE,
         aliases=("DPM++ 2S a CFG++",),
     ),
     "dpmpp_sde": SamplerSpec(
@@ -156,6 +158,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
+        ranges={**NOISE, "r": (1e-3, 1.0)},
         aliases=("dpmpp_sde_gpu", "DPM++ SDE", "DPMSolverSDEScheduler"),
     ),
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,5 +101,11 @@ def _weights(phi: NoiseScale, sigma: float, sigma_next: float, points: int) -> t
 
 
 SAMPLERS = {
-    "er_sde": SamplerSpec(sample_er_sde, stochastic=True, paper="Cui et al. 2023, arXiv:2309.06169", aliases=("ER-SDE",)),
+    "er_sde": SamplerSpec(
+        sample_er_sde,
+        stochastic=True,
+        paper="Cui et al. 2023, arXiv:2309.06169",
+        ranges={**NOISE, "max_stage": (1, 3), "integration_points": (1, None)},
+        aliases=("ER-SDE",),
+    ),
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,13 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, 
 
 SAMPLERS = {
     "euler": SamplerSpec(
-        sample_euler, order=1, paper="Karras et al. 2022, arXiv:2206.00364", aliases=("Euler", "EulerDiscreteScheduler")
+        sample_euler,
+        order=1,
+        paper="Karras et al. 2022, arXiv:2206.00364",
+        ranges=CHURN,
+        aliases=("Euler", "EulerDiscreteScheduler"),
     ),
-    "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a", "EulerAncestralDiscreteScheduler")),
+    "euler_ancestral": SamplerSpec(
+        sample_euler_ancestral, stochastic=True, ranges=NOISE, aliases=("Euler a", "EulerAncestralDiscreteScheduler")
+    ),
 }

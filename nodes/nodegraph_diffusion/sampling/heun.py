@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 
@@ -100,7 +100,8 @@ SAMPLERS = {
         order=2,
         evaluations_per_step=2,
         paper="Karras et al. 2022, arXiv:2206.00364, Alg. 2",
+        ranges=CHURN,
         aliases=("Heun", "HeunDiscreteScheduler"),
     ),
-    "heunpp2": SamplerSpec(sample_heunpp2, order=1, evaluations_per_step=3, aliases=("Heun++",)),
+    "heunpp2": SamplerSpec(sample_heunpp2, order=1, evaluations_per_step=3, ranges=CHURN, aliases=("Heun++",)),
 }

@@ -11,7 +11,7 @@ from nodegraph_diffusion.sampling.cfg_pp import estimates
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,8 +108,8 @@ def _walk(
 SAMPLERS = {
     "res_multistep": SamplerSpec(sample_res_multistep, order=2, paper=PAPER, aliases=("RES multistep",)),
     "res_multistep_cfg_pp": SamplerSpec(sample_res_multistep_cfg_pp, order=2, paper=f"{PAPER}; {CFG_PP_PAPER}"),
-    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER),
+    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER, ranges=NOISE),
     "res_multistep_ancestral_cfg_pp": SamplerSpec(
-        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}"
+        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}", ranges=NOISE
     ),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.heun import heun_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import AT_LEAST_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +89,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=None,
         paper="Xu et al. 2023, arXiv:2306.14878",
+        ranges={"s_noise": AT_LEAST_0},
         aliases=("Restart",),
     ),
 }

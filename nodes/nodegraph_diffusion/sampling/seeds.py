@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.exponential import StepNoise, hold, phi_2
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +102,20 @@ def _between(sigma: float, sigma_next: float, part: float) -> float:
 PAPER = "Gonzalez et al. 2023, arXiv:2305.14267"
 
 SAMPLERS = {
-    "seeds_2": SamplerSpec(sample_seeds_2, stochastic=True, evaluations_per_step=2, paper=PAPER, aliases=("SEEDS-2",)),
-    "seeds_3": SamplerSpec(sample_seeds_3, stochastic=True, evaluations_per_step=3, paper=PAPER, aliases=("SEEDS-3",)),
+    "seeds_2": SamplerSpec(
+        sample_seeds_2,
+        stochastic=True,
+        evaluations_per_step=2,
+        paper=PAPER,
+        ranges={**NOISE, "r": (1e-3, 0.999)},
+        aliases=("SEEDS-2",),
+    ),
+    "seeds_3": SamplerSpec(
+        sample_seeds_3,
+        stochastic=True,
+        evaluations_per_step=3,
+        paper=PAPER,
+        ranges={**NOISE, "r_1": (1e-3, 0.999), "r_2": (1e-3, 0.999)},
+        aliases=("SEEDS-3",),
+    ),
 }
