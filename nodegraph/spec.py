@@ -207,7 +207,8 @@ def node(
 
     `name` is what workflows say after `use:` (without it, the function's own name). Raise `version` when the same inputs give
     another output. `check(**literals)` yields what is wrong with a node's literals taken together, one message each; it receives
-    the inputs that are given or defaulted as literals, and `nodegraph check` calls it.
+    the inputs that are given or defaulted as literals, and `nodegraph check` calls it. A message that begins with the name of an
+    input is told where that is given.
     """
     if callable(name):
         return node(name.__name__)(name)

@@ -55,7 +55,7 @@ def explain(
 
     where: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
     engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, **where)
-    warn_of_broken(engine.plugins)
+    warn_of_broken(engine.plugins, fatal=False)
     plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:

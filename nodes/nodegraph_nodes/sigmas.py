@@ -51,7 +51,7 @@ def _levels_fit(**given: Any) -> Iterable[str]:
     try:
         require_levels(given.get("levels", [1.0, 0.0]))
     except ValueError as error:
-        yield str(error)
+        yield f"levels: {str(error).removeprefix('sigmas: ')}"  # as the input is called
 
 
 @node("Sigmas", check=_levels_fit)

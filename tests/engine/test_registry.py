@@ -85,3 +85,27 @@ def test_suggestions_know_no_case_and_do_not_guess_wildly():
     assert did_you_mean("Seed", ["seed", "steps"]) == "Did you mean 'seed'?"
     assert did_you_mean("x", ["seed"]) == ""
     assert did_you_mean("x", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("green tea with lemon", "green tea"),  # not 'green tea with milk', which is spelt nearly alike
+        ("GREEN TEA leaves", "green tea"),
+        ("gre", None),  # begins two of them
+        ("cham", "chamomile from the mountains"),
+        ("ch", None),  # says too little
+        ("Greentea", "green tea"),
+    ],
+)
+def test_what_begins_alike_is_close(name, meant):
+    known = ["green tea", "green tea with milk", "chamomile from the mountains"]
+    assert did_you_mean(name, known) == (f"Did you mean '{meant}'?" if meant else "")
+
+
+def test_another_name_that_fits_goes_before_a_name_that_is_like_it():
+    registry: Registry[int] = Registry("teas")
+    registry.add(Entry("assam", 1, Origin("india", "1.0")))
+    registry.add(Entry("green", 2, Origin("japan", "1.0"), aliases=("Assam b", "GREEN")))
+    assert registry.suggest("assam B") == "Did you mean 'Assam b'?"
+    assert registry.suggest("grren") == "Did you mean 'green'?"
