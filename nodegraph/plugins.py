@@ -168,7 +168,7 @@ class Plugins:
                     spec = spec_of(function)
                 except Unusable as error:
                     raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
-                self.nodes.add(Entry(spec.name, spec, origin))
+                self.nodes.add(Entry(spec.name, spec, origin, elsewhere=spec.elsewhere))
 
             return register_node
 

@@ -35,13 +35,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it."""
+    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it.
+
+    `elsewhere`: names in other programs, of what it is only like, or does a part of; they lead to it, but do not find it.
+    """
 
     name: str
     value: T
     origin: Origin
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -100,6 +104,9 @@ class Registry(Generic[T]):
 
     def suggest(self, name: str) -> str:
         """A sentence that leads on from an unknown name."""
+        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.elsewhere]
+        if here:
+            return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."
 
 

@@ -13,13 +13,13 @@ from nodegraph_nodes.types import Conditioning, Mask
 Strength = Annotated[float, Range(0, 100), Help("how much it counts beside other prompts, where they overlap")]
 
 
-@node("CombineConditioning")
+@node("CombineConditioning", elsewhere=("ConditioningCombine",))
 def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Both prompts at once: what the network sees under each is averaged, by their strengths, areas and masks."""
     return Conditioning((*conditioning_1.prompts, *conditioning_2.prompts))
 
 
-@node("ConcatConditioning")
+@node("ConcatConditioning", elsewhere=("ConditioningConcat",))
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
     """One longer prompt: `conditioning_from` behind `conditioning_to`. The picture attends to both together."""
     import torch
@@ -32,7 +32,7 @@ def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Condit
     )
 
 
-@node("AverageConditioning")
+@node("AverageConditioning", elsewhere=("ConditioningAverage",))
 def average_conditioning(
     conditioning_to: Conditioning,
     conditioning_from: Conditioning,
@@ -67,7 +67,7 @@ def _has_area(**given: Any) -> Iterable[str]:
             yield f"a fraction of the picture's side is at most 1, but {' and '.join(above)} is more; unit: pixels counts pixels"
 
 
-@node("SetArea", check=_has_area)
+@node("SetArea", check=_has_area, elsewhere=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"))
 def set_area(
     conditioning: Conditioning,
     width: Annotated[float, Range(0, 65536)],
@@ -86,7 +86,7 @@ def set_area(
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
 
-@node("SetMask")
+@node("SetMask", elsewhere=("ConditioningSetMask",))
 def set_mask(
     conditioning: Conditioning,
     mask: Annotated[Mask, Help("white is where the prompt counts; grey, where it counts less")],
@@ -107,7 +107,7 @@ def _in_order(**given: Any) -> Iterable[str]:
         yield f"start {start} lies behind end {end}: the prompt would never count"
 
 
-@node("SetRange", check=_in_order)
+@node("SetRange", check=_in_order, elsewhere=("ConditioningSetTimestepRange",))
 def set_range(
     conditioning: Conditioning,
     start: Annotated[float, Range(0, 1), Help("0 is all noise")] = 0.0,
@@ -120,7 +120,7 @@ def set_range(
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
-@node("ZeroOut")
+@node("ZeroOut", elsewhere=("ConditioningZeroOut",))
 def zero_out(conditioning: Conditioning) -> Conditioning:
     """A prompt that says nothing at all: zeros, which is not what an empty text is encoded to."""
     import torch
@@ -132,7 +132,7 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
     return _each(conditioning, zeroed)
 
 
-@node("SizeCondition")
+@node("SizeCondition", elsewhere=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
 def size_condition(
     conditioning: Conditioning,
     width: Annotated[int | None, Range(1, 65536), Help("of the picture before it was cropped; absent: its own")] = None,

@@ -24,7 +24,7 @@ def _one_size(**given: Any) -> Iterable[str]:
         yield "a Resize needs a width, a height or a scale"
 
 
-@node("Resize", check=_one_size)
+@node("Resize", check=_one_size, elsewhere=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, _LARGEST), Help("pixels; without a height, in proportion")] = None,

@@ -22,7 +22,7 @@ def _guidance_fits(**given: Any) -> Iterable[str]:
             yield str(error)
 
 
-@node("Guidance", check=_guidance_fits)
+@node("Guidance", check=_guidance_fits, elsewhere=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
 def guidance(
     denoiser: Denoiser,
     guidance: Annotated[Any, Choice("guidance")],
@@ -38,7 +38,7 @@ def guidance(
     return dataclasses.replace(denoiser, function=spec(with_sides(denoiser.function), **(options or {})))
 
 
-@node("PerpNeg", numeric=True)
+@node("PerpNeg", numeric=True, elsewhere=("PerpNegGuider",))
 def perp_neg(
     unet: UNetModel,
     positive: Conditioning,
@@ -59,7 +59,7 @@ def perp_neg(
     return Denoiser(PerpNeg(toward, away, base, cfg, neg_scale), unet.part.latent)
 
 
-@node("DualGuidance", numeric=True)
+@node("DualGuidance", numeric=True, elsewhere=("DualCFGGuider",))
 def dual_guidance(
     unet: UNetModel,
     positive: Conditioning,

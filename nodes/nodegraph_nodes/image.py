@@ -24,7 +24,7 @@ def load_image(path: File, run: Run = Run()) -> Loaded:
     return Loaded(Image(pixels), Mask(1 - opacity))
 
 
-@node("Composite")
+@node("Composite", elsewhere=("ImageCompositeMasked",))
 def composite(image: Image, original: Image, mask: Mask, run: Run = Run()) -> Image:
     """`image` where the mask is white, `original` where it is black: there its pixels stay untouched, to the last bit."""
     import torch

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.denoiser import UNetDenoiser
 
 
-@node("UNetDenoise", numeric=True)
+@node("UNetDenoise", numeric=True, elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
 def unet_denoise(
     unet: UNetModel,
     positive: Conditioning,
@@ -95,7 +95,21 @@ def _levels_fit(**given: Any) -> Iterable[str]:
         yield f"sigmas says where to start and to end, and {' and '.join(said)} says it, too; leave one out"
 
 
-@node("Sampler", numeric=True, check=_levels_fit)
+@node(
+    "Sampler",
+    numeric=True,
+    check=_levels_fit,
+    elsewhere=(
+        "KSampler",
+        "KSamplerAdvanced",
+        "SamplerCustom",
+        "SamplerCustomAdvanced",
+        "KSamplerSelect",
+        "SetLatentNoiseMask",
+        "VAEEncodeForInpaint",
+        "DifferentialDiffusion",
+    ),
+)
 def sampler(
     denoiser: Denoiser,
     latent: Latent,

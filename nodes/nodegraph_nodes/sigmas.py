@@ -27,7 +27,21 @@ def steps_fit(**given: Any) -> Iterable[str]:
         yield f"start_step {start} lies behind the last step, {last}"
 
 
-@node("Schedule", check=steps_fit)
+@node(
+    "Schedule",
+    check=steps_fit,
+    elsewhere=(
+        "BasicScheduler",
+        "AlignYourStepsScheduler",
+        "BetaSamplingScheduler",
+        "ExponentialScheduler",
+        "KarrasScheduler",
+        "LaplaceScheduler",
+        "PolyexponentialScheduler",
+        "SDTurboScheduler",
+        "VPScheduler",
+    ),
+)
 def schedule(
     unet: UNetModel,
     schedule: Annotated[Any, Choice("schedules")] = "karras",
@@ -69,7 +83,7 @@ class Split(NamedTuple):
     low: Sigmas
 
 
-@node("SplitSigmas")
+@node("SplitSigmas", elsewhere=("SplitSigmasDenoise",))
 def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the steps of the first part")]) -> Split:
     """Cut a list of noise levels in two: one sampler walks the first part, another goes on with the rest."""
     from nodegraph_diffusion.schedules.levels import split_sigmas
