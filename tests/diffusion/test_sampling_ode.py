@@ -115,7 +115,11 @@ def test_a_run_in_two_parts_is_the_same(name):
         ("dpm_2_ancestral", {"eta": -1.0}, "sampler dpm_2_ancestral: expected eta of at least 0"),
         ("euler_ancestral_cfg_pp", {"s_noise": -1.0}, "sampler euler_ancestral_cfg_pp: .* s_noise of at least 0, found -1.0"),
         ("res_multistep_ancestral", {"eta": -1.0}, "sampler res_multistep_ancestral: .* eta of at least 0, found -1.0"),
-        ("res_multistep_ancestral_cfg_pp", {"eta": -1.0}, "sampler res_multistep_ancestral_cfg_pp: .* eta of at least 0, found -1.0"),
+        (
+            "res_multistep_ancestral_cfg_pp",
+            {"eta": -1.0},
+            "sampler res_multistep_ancestral_cfg_pp: .* eta of at least 0, found -1.0",
+        ),
         ("lms", {"order": 0}, "sampler lms: expected order between 1 and 4, found 0"),
         ("ipndm", {"max_order": 5}, "sampler ipndm: expected max_order between 1 and 4, found 5"),
         ("ipndm_v", {"max_order": 5}, "sampler ipndm_v: expected max_order between 1 and 4, found 5"),
