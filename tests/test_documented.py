@@ -56,6 +56,21 @@ def test_nodes(entry):
     assert is_tested(spec.function.__name__), f"no test calls {spec.function.__name__}"
 
 
+def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
+    page = (ROOT / "docs/comfyui.md").read_text(encoding="utf-8")
+    table = page[page.index("## Node by node") : page.index("## What is not a node")]
+    rows = [
+        [re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:3]] for line in table.splitlines() if line.startswith("| `")
+    ]
+    leads = {name: set(here) for names, here in rows for name in names}
+    declared: dict[str, set[str]] = {}
+    for entry in PLUGINS.nodes.entries():
+        for name in entry.value.elsewhere:
+            declared.setdefault(name, set()).add(entry.name)
+    assert declared == {name: here for name, here in leads.items() if name not in PLUGINS.nodes}
+    assert all(name in here for name, here in leads.items() if name in PLUGINS.nodes)
+
+
 @pytest.mark.parametrize(("kind", "entry"), THINGS, ids=[f"{kind}-{entry.name}" for kind, entry in THINGS])
 def test_samplers_schedules_and_guidance(kind, entry):
     assert inspect.getdoc(entry.value)
