@@ -71,6 +71,23 @@ def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
     assert all(name in here for name, here in leads.items() if name in PLUGINS.nodes)
 
 
+NODES = [("nodes", entry) for entry in PLUGINS.nodes.entries()]
+
+
+@pytest.mark.parametrize(("kind", "entry"), [*NODES, *THINGS], ids=lambda part: part if isinstance(part, str) else part.name)
+def test_listings_have_short_lines(kind, entry):
+    doc = entry.value.doc if kind == "nodes" else inspect.getdoc(entry.value)
+    line = doc.splitlines()[0]
+    assert len(line) <= 80
+    assert line.endswith("."), "a listing shows the first line alone: make it a sentence"
+
+
+def test_the_list_of_commands_is_cut_nowhere():
+    listed = generate.said("--help").partition("Commands:")[2]
+    assert "explain" in listed
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(("kind", "entry"), THINGS, ids=[f"{kind}-{entry.name}" for kind, entry in THINGS])
 def test_samplers_schedules_and_guidance(kind, entry):
     assert inspect.getdoc(entry.value)

@@ -46,9 +46,10 @@ def explain(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Say of each node in FILE whether it would run, and why: which input made the miss.
+    """Say of each node in FILE whether it would run.
 
-    A node below one that would run may still be found, if what it is given turns out to be what it was.
+    And why: which input made the miss. A node below one that would run may still be found, if what it is given turns out to
+    be what it was.
     """
     from nodegraph.engine import Engine
     from nodegraph.workflow import Workflow

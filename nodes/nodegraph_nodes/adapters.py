@@ -86,7 +86,7 @@ def load_embedding(
     file: Annotated[Path, Reads(find_tensors), Help("a textual inversion")],
     word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
 ) -> TextEncoder:
-    """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
+    """Let `embedding:WORD` in a prompt stand for a textual inversion's vectors."""
     from nodegraph_diffusion.inversion import read_inversion
 
     if not word or any(char.isspace() or char in ",:()" for char in word):

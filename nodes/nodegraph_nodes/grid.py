@@ -62,7 +62,10 @@ def label(
     colour: Colour = "black",
     background: Colour = "white",
 ) -> Image:
-    """Pictures with a line of text in a band at one of their edges; a line that is too long ends in dots."""
+    """Pictures with a line of text in a band at one of their edges.
+
+    A line that is too long ends in dots.
+    """
     import numpy as np
     import torch
 
@@ -82,7 +85,10 @@ def grid(
     gap: Annotated[int, Range(0, 1024), Help("pixels between them")] = 4,
     background: Colour = "white",
 ) -> Image:
-    """One picture of many, row by row; a batch counts as its pictures. Smaller ones stand in the middle of their cells."""
+    """One picture of many, row by row.
+
+    A batch counts as its pictures. Smaller ones stand in the middle of their cells.
+    """
     import torch
 
     pictures = [picture for image in images for picture in image.pixels]  # each (H, W, 3)

@@ -34,7 +34,10 @@ def vae_encode(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Latent:
-    """Encode pictures. Sides that the autoencoder's factor does not divide are padded; decoding crops them again."""
+    """Encode pictures into latents.
+
+    Sides that the autoencoder's factor does not divide are padded; decoding crops them again.
+    """
     return encoded(vae, image, run, seed if sample else None)
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def guidance_apg(
     denoiser: GuidedDenoiser, *, eta: float = 0.0, norm_threshold: float = 15.0, momentum: float = -0.5
 ) -> GuidedDenoiser:
-    """Adaptive projected guidance (Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", Alg. 1).
+    """Adaptive projected guidance (Sadat et al. 2024, Alg. 1).
 
+    "Eliminating Oversaturation and Artifacts of High Guidance Scales".
     What guidance adds to the positive side is taken apart: the part along what that side sees, which makes colours loud, counts
     `eta`; the rest stays. It is shrunk where the difference of the sides is longer than `norm_threshold` (0: never), a length over
     all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of

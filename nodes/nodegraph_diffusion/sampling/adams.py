@@ -18,8 +18,9 @@ _EQUAL_STEPS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, 
 
 
 def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
-    """The linear multistep method (k-diffusion's `lms`): the integral of the polynomial through the slopes of the last steps.
+    """The linear multistep method, through the slopes of the last steps.
 
+    k-diffusion's `lms`: the integral of the polynomial through them.
     One call of `denoise` a step, whatever the `order`: the number of slopes, of which the first steps have fewer. They make it one
     of second order in the limit, Euler's first step being what remains. A step to noise level 0 ends at the estimate, as in
     ComfyUI; k-diffusion extrapolates there, too.
@@ -30,8 +31,9 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSourc
 
 
 def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4) -> Tensor:
-    """Improved PNDM (Zhang & Chen 2022): the Adams-Bashforth weights of steps that are equally long, whatever the schedule.
+    """Improved PNDM: Adams-Bashforth for steps of one length (Zhang & Chen 2022).
 
+    The weights are those of steps that are equally long, whatever the schedule.
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate. As the
     steps in sigma seldom are of one length, no more than second order is had; `ipndm_v` and `lms` heed the length.
     Raises ValueError unless `max_order` is between 1 and 4.
@@ -43,8 +45,9 @@ def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
 def sample_ipndm_v(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
 ) -> Tensor:
-    """`ipndm` for steps of varying length, with the weights as they were published (Zhou et al. 2023, the code of AMED-Solver).
+    """`ipndm` for steps of varying length (Zhou et al. 2023).
 
+    With the weights as they were published, in the code of AMED-Solver.
     They are not quite those of `lms`, which this is up to second order: from the third on, a bracket, a sign and a ratio went wrong
     in that code, and ComfyUI's is the same. It converges none the less, a little more slowly.
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate.
@@ -55,8 +58,9 @@ def sample_ipndm_v(
 
 
 def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Pseudo linear multistep (Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models", Eq. 12).
+    """Pseudo linear multistep (Liu et al. 2022, Eq. 12).
 
+    "Pseudo Numerical Methods for Diffusion Models".
     It is `ipndm` but for two things: the first step is one of the paper's improved Euler kind, which calls `denoise` a second
     time, where it lands (Rombach et al. 2022, the released PLMS sampler; the paper begins with Runge-Kutta steps); and the
     step to noise level 0 is extrapolated as the others are. One call of `denoise` in every other step.

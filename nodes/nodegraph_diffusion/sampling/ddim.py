@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020, Alg. 2), the steps being those of `sigmas` and not all the trained ones.
+    """Ancestral sampling (Ho et al. 2020, Alg. 2), along the levels of `sigmas`.
 
+    Its steps are those of `sigmas`, not all the trained ones.
     Draws from q(z_next | z, denoised), Eq. 6 and 7, whose variance is the paper's beta-tilde. But for rounding, these
     are the steps of `euler_ancestral` at eta 1.
     """

@@ -26,8 +26,9 @@ def sample_deis(
     max_order: int = 3,
     deis_mode: Literal["tab", "rhoab"] = "tab",
 ) -> Tensor:
-    """DEIS (Zhang & Chen 2022, tAB- and rhoAB-DEIS): the predicted noise is taken for a polynomial through the last few.
+    """DEIS: the predicted noise as a polynomial (Zhang & Chen 2022).
 
+    tAB- and rhoAB-DEIS: the predicted noise is taken for a polynomial through the last few.
     A polynomial in time with `tab`, the time of the variance-preserving process as Karras et al. 2022 (Table 1) write it, between
     the levels 0.002 and 80; in sigma with `rhoab`, which makes this `lms`. The integrals are exact, where ComfyUI sums 10000 terms.
     One call of `denoise` a step; the first steps are of lower order, so that the whole is of second order in the limit, and

@@ -30,8 +30,9 @@ def sample_dpm_2(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma (after DPM-Solver-2): second order.
+    """The midpoint method in log sigma, after DPM-Solver-2: second order.
 
+    k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma.
     Two calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
 
     `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level

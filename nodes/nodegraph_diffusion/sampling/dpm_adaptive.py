@@ -43,8 +43,9 @@ def sample_dpm_adaptive(
     eta: float = 0.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Adaptive DPM-Solver-12 or -23, by `order` (Lu et al. 2022, "DPM-Solver", App. C), its steps chosen as k-diffusion does.
+    """DPM-Solver-12 or -23 with steps of its own choice (Lu et al. 2022, App. C).
 
+    Adaptive by `order`, its steps chosen as k-diffusion does.
     A step is taken by both orders; their difference, over the larger of `atol` and `rtol` times the latent, in the root mean
     square over the whole batch, is its error. A controller makes the next step longer or shorter by the last errors
     (`pcoeff`, `icoeff`, `dcoeff`: proportional, integral, differential), and one that it would shorten to less than

@@ -22,8 +22,9 @@ PAPER = "Lu et al. 2022, arXiv:2206.00927"
 
 
 def sample_dpm_solver_3(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Singlestep DPM-Solver-3 (Lu et al. 2022, "DPM-Solver", Alg. 2): third order, with r1 = 1/3 and r2 = 2/3.
+    """Singlestep DPM-Solver-3 (Lu et al. 2022, Alg. 2): third order.
 
+    With r1 = 1/3 and r2 = 2/3.
     Three calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -43,8 +44,9 @@ def sample_dpm_fast(
     eta: float = 0.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """DPM-Solver-fast (Lu et al. 2022, "DPM-Solver", Sec. 3.4): as many calls of `denoise` as `sigmas` has steps, three to a step.
+    """DPM-Solver-fast: three calls a step (Lu et al. 2022, Sec. 3.4).
 
+    As many calls of `denoise` as `sigmas` has steps, three to a step.
     What is left after the steps of third order is done by one of second or first order, or both. The steps are its own, equally
     long in log sigma, from the first of `sigmas` to the last above 0, where the latent stays, as in ComfyUI: choose a schedule that
     ends low. `on_step` counts these steps. Where there is but one level above 0, it is denoised. `eta` above 0 puts in that

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def sample_dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
-    """DPM-Solver++(2S) to below the next noise level, then noise back up to it (Lu et al. 2022, Alg. 1; k-diffusion's noise).
+    """A DPM-Solver++(2S) step to below the next level, then noise back up.
 
+    Lu et al. 2022, Alg. 1; k-diffusion's noise.
     Second order at `eta` 0, where it draws nothing: the estimate in the middle of the step, in lambda, is the step's. A step to
     noise level 0 ends at the estimate, with one call of `denoise` instead of two. `eta` is the share of the posterior's noise that
     is put in (see `euler_ancestral`), `s_noise` scales it. Raises ValueError where either is negative.
@@ -53,8 +54,9 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """`dpmpp_2s_ancestral` with CFG++ (Chung et al. 2024, arXiv:2406.08070): the noise that stays is the negative side's.
+    """`dpmpp_2s_ancestral` with CFG++ (Chung et al. 2024).
 
+    The noise that stays is the negative side's.
     Both halves of a step shift the latent by the first guided estimate less what the negative side saw last: in the second half
     that is what it saw in the middle, as in ComfyUI. So, without guidance, the difference of these two remains: it is not
     `dpmpp_2s_ancestral` then, and on data whose answer is known (a Gaussian) the pictures vary a fifth less than the data, however
@@ -88,8 +90,9 @@ def sample_dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Tensor:
-    """DPM-Solver++ for the diffusion SDE, singlestep (Lu et al. 2022, App. A.1, in k-diffusion's form of two ancestral steps).
+    """DPM-Solver++ for the SDE, singlestep (Lu et al. 2022, App. A.1).
 
+    In k-diffusion's form of two ancestral steps.
     Two calls of `denoise` a step: one ancestral step to the part `r` of it, in lambda, then the whole step along the estimates of
     both, weighted 1 - 1 / (2 r) and 1 / (2 r). Both draw the noise of one Brownian path. A step to noise level 0 ends at the
     estimate. `eta` is the share of the posterior's noise, 0 draws none and is of second order; `s_noise` scales the noise.

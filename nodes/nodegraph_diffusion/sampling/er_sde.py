@@ -31,8 +31,9 @@ def sample_er_sde(
     eta: float = 1.0,
     integration_points: int = 200,
 ) -> Tensor:
-    """Extended reverse-time SDE solver (Cui et al. 2023, Alg. 1 to 3, in terms of the estimate and of sigma as the time).
+    """Extended reverse-time SDE solver (Cui et al. 2023, Alg. 1 to 3).
 
+    In terms of the estimate and of sigma as the time.
     One call of `denoise` a step. The noise scale phi(sigma) says which SDE: sigma (exp(sigma^0.3) + 10), the paper's fifth, for
     `er_sde`; sigma^(1 + eta) for `reverse_time`, which is the usual reverse SDE at `eta` 1; sigma for `ode`, which draws nothing.
     The estimate is extrapolated by as many of its derivatives as `max_stage` less one, told by the earlier steps. The integrals

@@ -27,8 +27,9 @@ def sample_restart(
     intervals: list[list[float]] | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Restart (Xu et al. 2023, "Restart Sampling for Improving Generative Processes", Alg. 1): `heun`, which goes back at times.
+    """`heun`, which goes back up at times (Xu et al. 2023, Alg. 1).
 
+    "Restart Sampling for Improving Generative Processes".
     Each of `intervals` is [sigma_min, sigma_max, steps, times]: at the level of `sigmas` that is nearest to sigma_min, noise leads
     back up to sigma_max, and `steps` of Heun's steps down again, `times` times; 0 steps are as many as `sigmas` takes for
     it. The default is [[0.1, 2, 0, 1]]; [] is `heun`. An interval above all of `sigmas`, or below, is left out. `s_noise` scales

@@ -94,8 +94,9 @@ def sample_sa_solver_pece(
     corrector_order: int = 4,
     simple_order_2: bool = False,
 ) -> Tensor:
-    """`sa_solver` with `use_pece`: predict, evaluate, correct, evaluate. Two calls of `denoise` a step, but one in the first.
+    """`sa_solver` with `use_pece`: predict, evaluate, correct, evaluate.
 
+    Two calls of `denoise` a step, but one in the first.
     Options and errors as there.
     """
     return sample_sa_solver(
