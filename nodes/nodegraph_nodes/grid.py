@@ -24,6 +24,17 @@ def _one_size(**given: Any) -> Iterable[str]:
         yield "a Resize needs a width, a height or a scale"
 
 
+def _known_colours(**given: Any) -> Iterable[str]:
+    """What is wrong with the colours. The usual two are known without opening a library."""
+    for name in ("colour", "background"):
+        value = given.get(name, "white")
+        if value not in ("white", "black"):
+            try:
+                _colour(value)
+            except ValueError as error:
+                yield f"{name}: {error}"
+
+
 @node("Resize", check=_one_size, elsewhere=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
 def resize(
     image: Image,
@@ -53,7 +64,7 @@ def resize(
     return Image(resized.permute(0, 2, 3, 1).clamp(0, 1).contiguous())
 
 
-@node("Label")
+@node("Label", check=_known_colours)
 def label(
     image: Image,
     text: str,
@@ -78,7 +89,7 @@ def label(
     return Image(torch.cat(parts, dim=1 if upright else 2))
 
 
-@node("Grid")
+@node("Grid", check=_known_colours)
 def grid(
     images: list[Image],
     columns: Annotated[int | None, Range(1, 1000), Help("how many stand side by side; by default all")] = None,
