@@ -95,6 +95,22 @@ def test_samplers_schedules_and_guidance(kind, entry):
     assert is_tested(entry.name)
 
 
+@pytest.mark.parametrize(
+    "room", ["nodegraph", "nodes/nodegraph_diffusion", "nodes/nodegraph_diffusion/checkpoint", "nodes/nodegraph_nodes"]
+)
+def test_the_rooms_of_the_code_are_in_the_page_of_its_architecture(room):
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    inside = [path for path in (ROOT / room).iterdir() if not path.name.startswith(("_", ".")) and path.name != "py.typed"]
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in inside if path.is_dir() or path.suffix == ".py"]
+    assert [name for name in names if name not in page] == []
+
+
+def test_the_page_of_the_architecture_names_no_file_that_is_gone():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    there = {path.name for folder in ("nodegraph", "nodes", "docs", "tests") for path in (ROOT / folder).rglob("*.py")}
+    assert sorted(set(re.findall(r"\b\w+\.py\b", page)) - there) == []
+
+
 @pytest.mark.parametrize("words", generate.commands(), ids=" ".join)
 def test_commands(words):
     assert f"\n## nodegraph {' '.join(words)}\n" in (ROOT / "docs/cli.md").read_text(encoding="utf-8")
