@@ -50,4 +50,10 @@ def sample_detail(
 
 @hookimpl
 def register_samplers(register):
-    register("detail", sample_detail, evaluations_per_step=1, paper="after Lu et al. 2022, arXiv:2211.01095")
+    register(
+        "detail",
+        sample_detail,
+        evaluations_per_step=1,
+        paper="after Lu et al. 2022, arXiv:2211.01095",
+        ranges={"amount": (-0.999, 0.999), "start": (0, 1), "end": (0, 1)},
+    )

@@ -34,4 +34,9 @@ def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0)
 
 @hookimpl
 def register_schedules(register):
-    register("tangent", schedule_tangent, paper="Salimans & Ho 2022, arXiv:2202.00512; Lu & Song 2024, arXiv:2410.11081")
+    register(
+        "tangent",
+        schedule_tangent,
+        paper="Salimans & Ho 2022, arXiv:2202.00512; Lu & Song 2024, arXiv:2410.11081",
+        ranges={"shift": (0.001, None)},
+    )
