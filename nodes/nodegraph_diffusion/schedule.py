@@ -55,7 +55,7 @@ class NoiseSchedule:
             return alphas_cumprod
         roots = alphas_cumprod.sqrt()
         rescaled = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
-        rescaled[-1] = _NEARLY_NONE
+        rescaled[-1] = min(_NEARLY_NONE, float(rescaled[-2]) / 2)  # where there are many steps, hardly any is left before the last
         return rescaled
 
     def sigmas(self) -> Tensor:
