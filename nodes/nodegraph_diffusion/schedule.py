@@ -55,7 +55,7 @@ class NoiseSchedule:
             return alphas_cumprod
         roots = alphas_cumprod.sqrt()
         rescaled = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
-        rescaled[-1] = _NEARLY_NONE
+        rescaled[-1] = min(_NEARLY_NONE, float(rescaled[-2]) / 4)  # above the level before, whatever the betas
         return rescaled
 
     def sigmas(self) -> Tensor:
@@ -86,10 +86,10 @@ class NoiseSchedule:
         return (low + fraction).clamp(0, self.steps - 1).float()
 
     def nearest_step(self, sigma: float) -> int:
-        """The training step whose level is nearest to a noise level, by log sigma: what a network is told, which has seen no others.
+        """The training step whose level is nearest to a noise level, by log sigma. A network is told it, as it has seen no others.
 
-        In ComfyUI's float32 arithmetic, which decides what lies halfway between two, as levels of even schedules do; the
-        earlier one where it cannot.
+        In ComfyUI's float32 arithmetic, which decides what lies halfway between two, as some levels of even
+        schedules do: the earlier one where it cannot.
         """
         import torch
 

@@ -101,7 +101,7 @@ def test_a_run_in_two_parts_is_the_same(name):
     whole = our_steps(name, sigmas, generator_noise(START))
     noise = generator_noise(START)
     half = our_steps(name, sigmas[:4], noise)[-1]
-    rest = SAMPLERS[name](TwistedDenoiser(), half, sigmas[3:], noise=noise, on_step=ignore_step)
+    rest = SAMPLERS[name](TwistedDenoiser(), half, sigmas[3:].double(), noise=noise, on_step=ignore_step)
     assert torch.equal(rest, whole[-1])
 
 
@@ -115,11 +115,16 @@ def test_a_run_in_two_parts_is_the_same(name):
         ("dpm_2_ancestral", {"eta": -1.0}, "sampler dpm_2_ancestral: expected eta of at least 0"),
         ("euler_ancestral_cfg_pp", {"s_noise": -1.0}, "sampler euler_ancestral_cfg_pp: .* s_noise of at least 0, found -1.0"),
         ("res_multistep_ancestral", {"eta": -1.0}, "sampler res_multistep_ancestral: .* eta of at least 0, found -1.0"),
-        ("res_multistep_ancestral_cfg_pp", {"eta": -1.0}, "sampler res_multistep_ancestral_cfg_pp: .* eta of at least 0, found -1.0"),
+        (
+            "res_multistep_ancestral_cfg_pp",
+            {"eta": -1.0},
+            "sampler res_multistep_ancestral_cfg_pp: .* eta of at least 0, found -1.0",
+        ),
         ("lms", {"order": 0}, "sampler lms: expected order between 1 and 4, found 0"),
         ("ipndm", {"max_order": 5}, "sampler ipndm: expected max_order between 1 and 4, found 5"),
         ("ipndm_v", {"max_order": 5}, "sampler ipndm_v: expected max_order between 1 and 4, found 5"),
         ("deis", {"max_order": 0}, "sampler deis: expected max_order between 1 and 4, found 0"),
+        ("deis", {"integration_points": 1}, "sampler deis: expected at least 2 integration_points, found 1"),
         ("dpm_fast", {"eta": -1.0}, "sampler dpm_fast: expected eta of at least 0"),
         ("dpm_adaptive", {"eta": -1.0}, "sampler dpm_adaptive: expected eta"),
         ("dpm_adaptive", {"order": 4}, "order 2 or 3, found 4"),

@@ -68,7 +68,7 @@ def _summed_weights(levels: Sequence[float], sigma_next: float, points: int) -> 
 
     times = [_time(sigma) for sigma in levels]
     width = (_time(sigma_next) - times[0]) / points
-    now = torch.linspace(times[0], times[0] + points * width, points, dtype=torch.float64)
+    now = torch.linspace(times[0], _time(sigma_next), points, dtype=torch.float64)
     growth = (_BETA_D / 2 * now**2 + _BETA_MIN * now).expm1()  # sigma^2
     speed = (_BETA_D * now + _BETA_MIN) * (growth + 1) / (2 * growth.sqrt())  # of sigma
     weights = []

@@ -17,9 +17,13 @@ _SIGMA_END = 0.001  # the level that stands for 0, whose logarithm is needed: Co
 
 
 class _Level(NamedTuple):
-    """A noise level, and how the steps see it: half the log of its signal-to-noise ratio, and the signal's and the noise's part."""
+    """A noise level, and how the steps see it: half the log of its signal-to-noise ratio, and the signal's and the noise's part.
+
+    `scale` is what the latents of this package are larger by than those of the variance-preserving process, sqrt(1 + sigma^2).
+    """
 
     sigma: float
+    scale: float
     half_snr: float
     signal: float
     noise: float
@@ -41,45 +45,56 @@ def sample_uni_pc_bh2(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noi
 
 
 def _walk(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep, variant: Literal["bh1", "bh2"]) -> Tensor:
+    """Over z = signal * latent + noise's part, as the paper is written, and as ComfyUI rounds where a level is in the thousands."""
     levels = _levels(sigmas)
     steps = len(levels) - 1
     most = max(1, min(3, steps - 1))
     known: list[tuple[_Level, Tensor]] = []  # the levels behind, newest first, and the estimates at them
-    before, order = x, 0
+    z = x / levels[0].scale
+    before, order = z, 0
     for i in range(steps):
-        denoised = denoise(x, levels[i].sigma)
+        denoised = _estimate(denoise, z, levels[i])
         if i > 0:
-            x = _step(before, known[:order], levels[i], variant, denoised)
+            z = _step(before, known[:order], levels[i], variant, denoised)
         known = [(levels[i], denoised), *known[:2]]
-        before, order = x, min(most, i + 1, steps - i)
-        x = _step(before, known[:order], levels[i + 1], variant)
+        before, order = z, min(most, i + 1, steps - i)
+        z = _step(before, known[:order], levels[i + 1], variant)
+        x = z / levels[i + 1].signal
         on_step(i, x, denoised)
     return x
+
+
+def _estimate(denoise: Denoise, z: Tensor, at: _Level) -> Tensor:
+    """The clean latent, by way of the noise that is predicted."""
+    x = z * at.scale
+    predicted_noise = (x - denoise(x, at.sigma)) / at.sigma
+    return (z - predicted_noise * at.noise) / at.signal
 
 
 def _levels(sigmas: Tensor) -> list[_Level]:
     """The levels of a variance-preserving process, as precise as `sigmas`, (n,), 0 being one near it.
 
-    In float32, as ComfyUI computes them, 1 less the signal's part is rounded: by hundredths of what is left of the noise at the end.
+    In float32, as ComfyUI computes them, 1 less the signal's part is rounded, by hundredths of what is left of the noise at last.
     """
     if sigmas[-1] == 0:
         sigmas = sigmas.clone()
         sigmas[-1] = min(_SIGMA_END, float(sigmas[-2]) / 10)
+    scale = (sigmas**2 + 1).sqrt()
     log_signal = 0.5 * (1 / (sigmas**2 + 1)).log()
     variance = 1 - (2 * log_signal).exp()
     half_snr = log_signal - 0.5 * variance.log()
-    parts = (part.tolist() for part in (sigmas, half_snr, log_signal.exp(), variance.sqrt()))
+    parts = (part.tolist() for part in (sigmas, scale, half_snr, log_signal.exp(), variance.sqrt()))
     return [_Level(*level) for level in zip(*parts, strict=True)]
 
 
 def _step(
-    x: Tensor,
+    z: Tensor,
     known: Sequence[tuple[_Level, Tensor]],
     to: _Level,
     variant: Literal["bh1", "bh2"],
     landed: Tensor | None = None,
 ) -> Tensor:
-    """`x`, at the level of the first that is `known`, at the next: foretold, or corrected by the estimate that was `landed` on.
+    """`z`, at the level of the first that is `known`, at the next: foretold, or corrected by the estimate that was `landed` on.
 
     As many are `known` as the order is.
     """
@@ -89,10 +104,10 @@ def _step(
     if landed is not None:
         nodes.append((1.0, landed))
     scale = -h if variant == "bh1" else math.expm1(-h)
-    x = x * (to.noise / start.noise * start.signal / to.signal) - denoised * math.expm1(-h)
+    z = z * (to.noise / start.noise) - denoised * (to.signal * math.expm1(-h))
     for (ratio, estimate), weight in zip(nodes, _weights([ratio for ratio, _ in nodes], -h, scale), strict=True):
-        x = x - (estimate - denoised) * (scale * weight / ratio)
-    return x
+        z = z - (estimate - denoised) * (to.signal * scale * weight / ratio)
+    return z
 
 
 def _weights(ratios: Sequence[float], h: float, scale: float) -> list[float]:

@@ -89,9 +89,10 @@ def schedule_linear_quadratic(
 ) -> Tensor:
     """Small and equal steps down from the largest noise level, then ever larger ones to 0 (Mochi 1, Genmo 2024).
 
-    In parts of the largest level: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that goes on
-    from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. In float32. Raises ValueError for a threshold
-    outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to turn back.
+    In parts of the largest level, in float32: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that
+    goes on from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a
+    threshold outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to
+    turn back.
     """
     require_steps(steps)
     if steps == 1:
