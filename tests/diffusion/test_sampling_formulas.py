@@ -213,3 +213,11 @@ def test_the_last_level_of_uni_pc_is_rounded_as_comfyuis(name):
         for levels in (sigmas, sigmas.double())
     ]
     assert left == pytest.approx([0.000977, 0.001], rel=1e-3)
+
+
+@pytest.mark.parametrize("levels", [[0.002, 0.0], [1.0, 0.00050002, 0.00050001, 0.0005]])
+@pytest.mark.parametrize("name", ["uni_pc", "uni_pc_bh2"])
+def test_uni_pc_goes_where_float32_has_no_bits_left(name, levels):
+    x = torch.ones(1, 1, 1, 1) * levels[0]
+    left = SAMPLERS[name](lambda x, sigma: x * 0, x, torch.tensor(levels), noise=no_noise, on_step=ignore_step)
+    assert float(left) == pytest.approx(levels[-1] or 0.0002, rel=1e-3)

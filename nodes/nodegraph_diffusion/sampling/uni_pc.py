@@ -75,15 +75,18 @@ def _levels(sigmas: Tensor) -> list[_Level]:
     """The levels of a variance-preserving process, as precise as `sigmas`, (n,), 0 being one near it.
 
     In float32, as ComfyUI computes them, 1 less the signal's part is rounded, by hundredths of what is left of the noise at last.
+    Where levels are so low or so close that nothing of them is left by that, they are not rounded.
     """
     if sigmas[-1] == 0:
         sigmas = sigmas.clone()
         sigmas[-1] = min(_SIGMA_END, float(sigmas[-2]) / 10)
     scale = (sigmas**2 + 1).sqrt()
     log_signal = 0.5 * (1 / (sigmas**2 + 1)).log()
-    variance = 1 - (2 * log_signal).exp()
-    half_snr = log_signal - 0.5 * variance.log()
-    parts = (part.tolist() for part in (sigmas, scale, half_snr, log_signal.exp(), variance.sqrt()))
+    signal, variance = log_signal.exp(), 1 - (2 * log_signal).exp()
+    noise, half_snr = variance.sqrt(), log_signal - 0.5 * variance.log()
+    if not (half_snr.isfinite().all() and (half_snr.diff() > 0).all()):
+        signal, noise, half_snr = 1 / scale, sigmas / scale, -sigmas.log()
+    parts = (part.tolist() for part in (sigmas, scale, half_snr, signal, noise))
     return [_Level(*level) for level in zip(*parts, strict=True)]
 
 
