@@ -10,9 +10,10 @@ import click
 from click.testing import CliRunner
 
 from nodegraph.cli import main
-from nodegraph_diffusion.sampling import SAMPLERS
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 
 DOCS = Path(__file__).parent
+_TABLE, _TABLE_END = "<!-- table -->\n", "<!-- end of the table -->\n"
 NOTE = "<!-- Made by docs/generate.py; change the docstrings instead. -->"
 
 _ORDERS = (
@@ -32,7 +33,7 @@ order 1.""",
 
 def pages() -> dict[str, str]:
     """Each generated page by its name."""
-    return {"cli.md": _command_line(), "nodes.md": _nodes(), "orders.md": _orders()}
+    return {"cli.md": _command_line(), "nodes.md": _nodes(), "orders.md": _orders(), "samplers.md": _samplers()}
 
 
 def said(*args: str) -> str:
@@ -81,14 +82,33 @@ def _orders() -> str:
     return "\n\n".join([*_ORDERS, "\n".join(_order_table())]) + "\n"
 
 
+def _samplers() -> str:
+    """The page as it is, with its table made anew."""
+    before, rest = (DOCS / "samplers.md").read_text(encoding="utf-8").split(_TABLE)
+    after = rest.partition(_TABLE_END)[2]
+    return before + _TABLE + "".join(f"{row}\n" for row in _sampler_table()) + _TABLE_END + after
+
+
+def _sampler_table() -> Iterator[str]:
+    yield "| sampler | calls | noise | also known as |"
+    yield "| --- | --- | --- | --- |"
+    for name, spec in sorted(SAMPLERS.items()):
+        noise = {"independent": "independent", "brownian": "one path"}[spec.noise] if spec.stochastic else ""
+        names = ", ".join(alias if " " in alias else f"`{alias}`" for alias in spec.aliases)
+        yield f"| [`{name}`](nodes.md#{name}) | {_calls(spec)} | {noise} | {names} |"
+
+
+def _calls(spec: SamplerSpec) -> int | str:
+    return "varying" if spec.evaluations_per_step is None else spec.evaluations_per_step
+
+
 def _order_table() -> Iterator[str]:
     yield "| sampler | order | measured | calls of the network a step | described in |"
     yield "| --- | --- | --- | --- | --- |"
     for name, spec in sorted(SAMPLERS.items()):
         if not spec.stochastic:
-            calls = "varying" if spec.evaluations_per_step is None else spec.evaluations_per_step
             measured = "" if spec.measured is None else f"{spec.measured:.2f}"
-            yield f"| `{name}` | {spec.order or ''} | {measured} | {calls} | {spec.paper} |"
+            yield f"| `{name}` | {spec.order or ''} | {measured} | {_calls(spec)} | {spec.paper} |"
 
 
 def _block(command: str | None, text: str) -> str:

@@ -69,7 +69,7 @@ def test_commands(words):
     assert re.search(rf'"{words[-1]}"', TESTS), f"no test runs 'nodegraph {' '.join(words)}'"
 
 
-@pytest.mark.parametrize("name", ["cli.md", "nodes.md", "orders.md"])
+@pytest.mark.parametrize("name", ["cli.md", "nodes.md", "orders.md", "samplers.md"])
 def test_generated_pages_are_up_to_date(name, monkeypatch):
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
     kept = (ROOT / "docs" / name).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -160,7 +161,16 @@ def test_ctrl_c_while_branches_run_beside_each_other_stops_all(cli):
     assert {node["status"] for name, node in record["nodes"].items() if name != "first"} == {"skipped"}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background jobs ignore Ctrl-C, and so does what they start: not what starts here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_before_the_run_begins_ends_with_130(cli):
     (cli.folder / "slow").mkdir()
     (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
