@@ -32,7 +32,7 @@ def sample_dpmpp_2s_ancestral(
         denoised = denoise(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         if sigma_down == 0:
-            x = denoised
+            x = x + (x - denoised) / sigma * (sigma_down - sigma)  # the estimate, rounded as in k-diffusion
         else:
             sigma_middle = _level_between(sigma, sigma_down, 0.5, sigmas.dtype)
             x_middle = _toward(denoised, x, sigma_middle / sigma)

@@ -63,8 +63,7 @@ def sample_euler_ancestral(
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
-        slope = (x - denoised) / sigma
-        x = x + slope * (sigma_down - sigma)
+        x = denoised if sigma_down == 0 else x + (x - denoised) / sigma * (sigma_down - sigma)
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
         on_step(i, x, denoised)
