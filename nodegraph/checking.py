@@ -9,7 +9,7 @@ from typing import Any
 
 from nodegraph import literals
 from nodegraph.errors import Location, Problem, WorkflowError
-from nodegraph.givens import Givens, Override
+from nodegraph.givens import Given, Givens, Override
 from nodegraph.graph import Graph, GraphNode, Input, Output, Value
 from nodegraph.inputs import Inputs
 from nodegraph.literals import type_name
@@ -64,32 +64,36 @@ class _Builder:
                 self._problem("E104", message, node.place(input, key=True), _suggest_input(input, spec))
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.of(node, port)) is not None}
         for port in spec.options:
-            inputs.update(self._options(node, port, inputs))
+            self._options(node, port, inputs)
         if len(inputs) == len(spec.inputs):
             self._ask(node, spec, inputs)
         return GraphNode(node.name, spec, entry.origin, inputs, node.where)
 
-    def _options(self, node: NodeDef, port: Port, inputs: Mapping[str, Input]) -> dict[str, Input]:
-        """The options at `port` as what the other input names has them; what it does not have is a problem."""
+    def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
+        """Makes the options at `port` those that what the other input names has. Where they are not, it is left without any."""
         given, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
         if not isinstance(given, Value) or not isinstance(given.value, dict) or not isinstance(chosen, Value) or not chosen.entry:
-            return {}
-        entry, where = chosen.entry, node.place(port.name)
+            return
+        entry, source = chosen.entry, self.inputs.given(node, port.name)
         known = {option.name: option for option in option_ports(entry.value)}
         options = {}
         for name, value in given.value.items():
             if name not in known:
                 has = f"It has {', '.join(known)}." if known else "It has none."
                 message = f"{entry.name} has no option '{name}' ('{port.name}' of node '{node.name}')"
-                self._problem("E104", message, where, did_you_mean(str(name), known) or has)
+                self.problems.append(source.problem("E104", message, did_you_mean(str(name), known) or has))
                 continue
             try:
-                options[name] = literals.coerce(known[name].type, value)
-                literals.check_range(known[name], options[name])
+                fitting = literals.coerce(known[name].type, value)
+                literals.check_range(known[name], fitting)
+                options[name] = fitting
             except literals.Unfit as error:
                 message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
-                self._problem(error.code, message, where, error.hint or f"{known[name].default!r} is its default.")
-        return {port.name: replace(given, value=options)}
+                self.problems.append(source.problem(error.code, message, error.hint or f"{known[name].default!r} is its default."))
+        if len(options) == len(given.value):
+            inputs[port.name] = replace(given, value=options)
+        else:
+            del inputs[port.name]
 
     def _ask(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
         """What the node type's own `check` says about the literals taken together."""
@@ -102,7 +106,11 @@ class _Builder:
             self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
             return
         for message in said:
-            self._problem("E116", f"{message.removesuffix('.')} (node '{node.name}')", node.where)
+            about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
+            source = (
+                Given(None, self.workflow.base, self.workflow.base, node.where) if about is None else self.inputs.given(node, about)
+            )
+            self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
 
     # --- the whole
 

@@ -63,6 +63,10 @@ class Given:
         """The problem that `error` is, when this value was given to `what`."""
         return Problem(error.code, f"{f'{self.source}, ' if self.source else ''}{what}: {error.message}", self.where, error.hint)
 
+    def problem(self, code: str, message: str, hint: str = "") -> Problem:
+        """A problem with this value, told where it was given."""
+        return Problem(code, f"{self.source}: {message}" if self.source else message, self.where, hint)
+
 
 @dataclass(frozen=True)
 class _Use:

@@ -51,6 +51,14 @@ class Inputs:
         self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._who_makes(port))
         return None
 
+    def given(self, node: NodeDef, input: str) -> Given:
+        """What `input` of `node` is given, and where: outside the workflow, as a param, or in its file."""
+        outside = self.givens.inputs.get((node.name, input))
+        value = outside.value if outside is not None else node.inputs.get(input)
+        if isinstance(value, ParamRef) and value.name in self.givens.params:
+            return self.givens.params[value.name]
+        return outside or Given(value, self.workflow.base, self.workflow.base, node.place(input))
+
     def wire(self, link: Link, where: Location | None, user: str) -> tuple[Wire, Port] | None:
         """Where `link` leads, and the output there. `user` says whose link it is."""
         if link.node not in self.workflow.nodes:

@@ -128,7 +128,15 @@ class Plugins:
             if hook.name not in known:
                 hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
                 return self._unusable(plugin, f"it implements '{hook.name}', which is no hook. {hint}")
+        for name in self._undecorated(plugin.module):
+            return self._unusable(plugin, f"its function {name} is not called as it is. Decorate it with @hookimpl")
         return plugin
+
+    def _undecorated(self, module: Any) -> list[str]:
+        """The functions of `module` that are called as a `register_...` hook is, and are none."""
+        implemented = {hook.name for hook in self.manager.get_hookcallers(module) or ()}
+        named = ((name, vars(module).get(name)) for name in self._hooks() if name.startswith(_REGISTER))
+        return [name for name, function in named if inspect.isfunction(function) and name not in implemented]
 
     def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """Call the plugin's own `register_...` hooks, so that each thing is known by where it came from."""
@@ -160,7 +168,7 @@ class Plugins:
                     spec = spec_of(function)
                 except Unusable as error:
                     raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
-                self.nodes.add(Entry(spec.name, spec, origin))
+                self.nodes.add(Entry(spec.name, spec, origin, elsewhere=spec.elsewhere))
 
             return register_node
 

@@ -11,6 +11,8 @@ from nodegraph.errors import PluginError
 
 T = TypeVar("T")
 
+_TELLING = 3  # letters that are enough to tell which name they begin
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -33,13 +35,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it."""
+    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it.
+
+    `elsewhere`: names in other programs, of what it is only like, or does a part of; they lead to it, but do not find it.
+    """
 
     name: str
     value: T
     origin: Origin
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -98,11 +104,23 @@ class Registry(Generic[T]):
 
     def suggest(self, name: str) -> str:
         """A sentence that leads on from an unknown name."""
-        return did_you_mean(name, self._entries) or did_you_mean(name, self._aliases) or f"'nodegraph {self.kind}' lists them."
+        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.elsewhere]
+        if here:
+            return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
+        return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question whether the name that is closest was meant; "" where none is close."""
+    """The question whether the name that is closest was meant; "" where none is close.
+
+    One that the words of `name` begin with goes before one that is spelt alike: 'DPM++ 2M Karras' is a 'DPM++ 2M', and no
+    'DPM++ 2M SDE'. The only one that begins with `name` is close, however long.
+    """
     by_folded = {k.casefold(): k for k in known}
-    close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.65)
+    folded = name.casefold()
+    close = sorted((k for k in by_folded if f"{folded} ".startswith(f"{k} ")), key=len, reverse=True)
+    close = close or difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
+    if not close and len(folded) >= _TELLING:
+        begun = [k for k in by_folded if k.startswith(folded)]
+        close = begun if len(begun) == 1 else []
     return f"Did you mean '{by_folded[close[0]]}'?" if close else ""

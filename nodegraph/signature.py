@@ -6,6 +6,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
 
 from nodegraph import literals
@@ -49,14 +50,17 @@ def spec_of(function: Callable[..., Any]) -> NodeSpec:
 def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:
     """The options of a registered function, its parameters that have a default, as inputs.
 
-    One whose annotation names what only type checkers import, or that has none, has the type of its default.
+    One whose annotation names what only type checkers import, or that has none, has the type of its default. What a plugin made
+    of the function (see the hook `registered`) may say the least and the largest value of some in `ranges`.
     """
     ports = []
+    ranges = getattr(function, "ranges", {})
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in by_name and parameter.default is not parameter.empty:
             hint = _option_hint(function, parameter)
-            ports.append(_port(parameter.name, hint, parameter.default))
+            port = _port(parameter.name, hint, parameter.default)
+            ports.append(replace(port, range=Range(*ranges[port.name])) if port.name in ranges else port)
     return tuple(ports)
 
 

@@ -50,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 RUN = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "plugins", "schedules", "guidance", "samplers-tutorial")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial")),
 ]
 
 
@@ -106,6 +106,14 @@ def test_the_readme_shows_the_message_of_a_mistake(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["check", "workflows/inpaint.yaml"], prog_name="nodegraph")
     assert result.exit_code == 2
     assert shown.strip() in result.stderr.splitlines()
+
+
+def test_the_page_for_comfyui_shows_where_a_name_leads():
+    shown = next(block.text for block in blocks(ROOT / "docs/comfyui.md") if block.language == "text")
+    command, said = shown.splitlines()
+    result = CliRunner().invoke(main, shlex.split(command)[2:], prog_name="nodegraph")
+    assert result.exit_code == 2
+    assert said in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -46,16 +46,17 @@ def explain(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Say of each node in FILE whether it would run, and why: which input made the miss.
+    """Say of each node in FILE whether it would run.
 
-    A node below one that would run may still be found, if what it is given turns out to be what it was.
+    And why: which input made the miss. A node below one that would run may still be found, if what it is given turns out to
+    be what it was.
     """
     from nodegraph.engine import Engine
     from nodegraph.workflow import Workflow
 
     where: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
     engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, **where)
-    warn_of_broken(engine.plugins)
+    warn_of_broken(engine.plugins, fatal=False)
     plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:

@@ -61,10 +61,14 @@ def warn(message: str) -> None:
     click.echo(f"warning: {sentence(message)}", err=True)
 
 
-def warn_of_broken(plugins: Plugins) -> None:
-    """Name each plugin that could not be loaded: a node that is missing is explained by it."""
+def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:
+    """Name each plugin that could not be loaded: a node that is missing is explained by it.
+
+    Without those that are `fatal`, which an engine refuses to run beside, and so names itself.
+    """
     for plugin in plugins.broken():
-        warn(str(plugin.error))
+        if fatal or not plugin.fatal:
+            warn(str(plugin.error))
 
 
 def _place(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from nodegraph.cli.nodes import facts
 from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.literals import type_name
-from nodegraph.registry import Entry, Registry, did_you_mean
+from nodegraph.registry import Entry, Registry
 from nodegraph.signature import option_ports
 
 
@@ -42,8 +42,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
 def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
     """The entry called `name`; an unknown name is a wrong call."""
     if name not in registry:
-        hint = did_you_mean(name, registry.names()) or f"'nodegraph {registry.kind}' lists them."
-        raise click.UsageError(f"There is no '{name}' among the {registry.kind}. {hint}")
+        raise click.UsageError(f"There is no '{name}' among the {registry.kind}. {registry.suggest(name)}")
     return registry.get(name)
 
 

@@ -104,13 +104,16 @@ def run(
     from nodegraph.engine import Engine
     from nodegraph.workflow import Workflow
 
+    decoder_from = click.get_current_context().get_parameter_source("preview_decoder")
+    if preview is None and decoder_from is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--preview-decoder shows nothing by itself. Say where previews go, too: --preview DIR.")
     where: dict[str, Any] = {"cache_size": cache_size} if cache_dir is None else {"cache_dir": cache_dir, "cache_size": cache_size}
     if no_cache:
         where = {"cache_dir": None}
     with progress(quiet=quiet, verbose=verbose) as shown:
         heard: list[Callable[[Event], None]] = [shown]
         engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=partial(_tell, heard), **where)
-        warn_of_broken(engine.plugins)
+        warn_of_broken(engine.plugins, fatal=False)
         if preview is not None:
             heard.append(PreviewFiles(preview, engine.plugins.codecs, shown, find_decoder(engine.plugins, preview_decoder)))
         workflow = Workflow.load(file)

@@ -15,10 +15,10 @@ from nodegraph.cli.options import plugin_dir_option
 @click.command()
 @plugin_dir_option
 def schema(plugin_dirs: Sequence[Path]) -> None:
-    """Print a JSON Schema of workflow files, with every node type that is installed.
+    """Print a JSON Schema of workflow files.
 
-    Save it, and begin a workflow with '# yaml-language-server: $schema=FILE': an editor then completes node types and
-    inputs.
+    It has every node type that is installed. Save it, and begin a workflow with
+    '# yaml-language-server: $schema=FILE': an editor then completes node types and inputs.
     """
     from nodegraph.plugins import load_plugins
     from nodegraph.schema import workflow_schema

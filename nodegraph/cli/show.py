@@ -42,7 +42,7 @@ def show(file: Path, form: str, settings: Sequence[tuple[str, str]], plugin_dirs
     from nodegraph.workflow import Workflow
 
     engine = Engine(cache_dir=None, plugin_dirs=plugin_dirs)
-    warn_of_broken(engine.plugins)
+    warn_of_broken(engine.plugins, fatal=False)
     graph = engine.check(Workflow.load(file), overrides=overrides(settings))
     for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
         click.echo(line)

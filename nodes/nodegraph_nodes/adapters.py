@@ -10,7 +10,7 @@ from nodegraph import Help, Range, Reads, Resource, Run, node
 from nodegraph.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
-from nodegraph_diffusion.checkpoint.header import read_header
+from nodegraph_diffusion.checkpoint.embedding import detect_embedding
 from nodegraph_diffusion.lora.file import LoraFile, read_lora
 from nodegraph_nodes.refusal import refusal
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
@@ -38,17 +38,17 @@ def find_lora(text: str, base: Path) -> Resource:
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
 
-def find_tensors(text: str, base: Path) -> Resource:
-    """The file of tensors that `text` names. Reads its header only. Raises ValueError for anything else."""
+def find_embedding(text: str, base: Path) -> Resource:
+    """The textual inversion that `text` names. Reads its header only. Raises ValueError for anything else."""
     path = under(base, text)
     try:
-        read_header(path)
+        detect_embedding(path)
     except CheckpointError as error:
-        raise ValueError(str(error)) from error
+        raise refusal(error) from error
     return Resource(path, {"file": path})
 
 
-@node("LoadLora")
+@node("LoadLora", elsewhere=("LoraLoader", "LoraLoaderModelOnly"))
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
@@ -83,10 +83,10 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[Path, Reads(find_tensors), Help("a textual inversion")],
+    file: Annotated[Path, Reads(find_embedding), Help("a textual inversion")],
     word: Annotated[str, Help("what it is called in prompts: embedding:WORD")],
 ) -> TextEncoder:
-    """Let `embedding:WORD` in a prompt stand for the vectors of a textual inversion file."""
+    """Let `embedding:WORD` in a prompt stand for a textual inversion's vectors."""
     from nodegraph_diffusion.inversion import read_inversion
 
     if not word or any(char.isspace() or char in ",:()" for char in word):
@@ -107,7 +107,7 @@ def find_control(text: str, base: Path) -> Resource:
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
 
 
-@node("LoadControlNet")
+@node("LoadControlNet", elsewhere=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
     file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
@@ -134,7 +134,7 @@ class _Guided:
         return ControlNetGuide(self.control_net.load(run), self.image.pixels, self.strength, self.start, self.end)
 
 
-@node("ApplyControlNet")
+@node("ApplyControlNet", elsewhere=("ControlNetApply", "ControlNetApplyAdvanced"))
 def apply_control_net(
     unet: UNetModel,
     control_net: ControlNetModel,

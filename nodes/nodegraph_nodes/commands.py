@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @click.argument("model", nargs=-1)
 @pickles_option
 def models(model: tuple[str, ...]) -> None:
-    """List the built-in models, or say what MODEL (a file, a folder) is. No weight is read."""
+    """List the built-in models, or say what MODEL is.
+
+    MODEL is a file, a folder or hf://organisation/name. No weight is read.
+    """
     from nodegraph_diffusion.checkpoint import CheckpointError, identify
 
     for name in model or [BUILTIN + known for known in builtin_models()]:
@@ -44,9 +47,10 @@ def models(model: tuple[str, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 def convert(file: Path, new: Path) -> None:
-    """Write the tensors of FILE, a pickle (.ckpt, .pt, .bin), to NEW, a .safetensors file.
+    """Write the tensors of a pickle to a .safetensors file.
 
-    FILE is read without running what is in it; to name it here is to allow that. NEW must not be there yet.
+    FILE is a .ckpt, .pt, .pth or .bin. It is read without running what is in it; to name it here is to allow that.
+    NEW must not be there yet.
     """
     if new.exists():
         raise click.UsageError(f"{new} is there already, and was left as it is. Give another name, or remove it.")

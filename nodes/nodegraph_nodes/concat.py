@@ -19,11 +19,12 @@ NAMES: Final = {"inpaint": "inpainting", "pix2pix": "changing pictures by instru
 GREY: Final = (0.8223, -0.6876, 0.6364, 0.1380)  # a latent cell of a grey picture, as inpainting models are told without one
 
 
-@node("ApplyInpaint", numeric=True)
+@node("ApplyInpaint", numeric=True, elsewhere=("InpaintModelConditioning",))
 def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
-    """Tell an inpainting model (9 input channels) what to repaint: where the mask is white. It sees grey there.
+    """Tell an inpainting model (9 input channels) what to repaint.
 
-    A latent of the same size is painted by it; composite the result with the picture to keep the rest to the last bit.
+    It repaints where the mask is white, and sees grey there. A latent of the same size is painted by it; composite the result
+    with the picture to keep the rest to the last bit.
     """
     import torch
     import torch.nn.functional as F
@@ -37,11 +38,11 @@ def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run 
     return dataclasses.replace(unet, concat=Concat(values, "inpaint"))
 
 
-@node("ApplyPix2Pix")
+@node("ApplyPix2Pix", elsewhere=("InstructPixToPixConditioning",))
 def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
-    """Tell an InstructPix2Pix model (8 input channels) which picture the prompt is to change.
+    """Tell an InstructPix2Pix model (8 input channels) which picture to change.
 
-    Start from an `EmptyLatent` of the same size.
+    The prompt says how. Start from an `EmptyLatent` of the same size.
     """
     _require(unet, "pix2pix")
     scale = unet.part.latent.scaling_factor

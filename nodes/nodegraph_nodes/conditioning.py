@@ -13,15 +13,21 @@ from nodegraph_nodes.types import Conditioning, Mask
 Strength = Annotated[float, Range(0, 100), Help("how much it counts beside other prompts, where they overlap")]
 
 
-@node("CombineConditioning")
+@node("CombineConditioning", elsewhere=("ConditioningCombine",))
 def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
-    """Both prompts at once: what the network sees under each is averaged, by their strengths, areas and masks."""
+    """Both prompts at once.
+
+    What the network sees under each is averaged, by their strengths, areas and masks.
+    """
     return Conditioning((*conditioning_1.prompts, *conditioning_2.prompts))
 
 
-@node("ConcatConditioning")
+@node("ConcatConditioning", elsewhere=("ConditioningConcat",))
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
-    """One longer prompt: `conditioning_from` behind `conditioning_to`. The picture attends to both together."""
+    """One longer prompt: `conditioning_from` behind `conditioning_to`.
+
+    The picture attends to both together.
+    """
     import torch
 
     appended = _only(conditioning_from, "conditioning_from")
@@ -32,13 +38,16 @@ def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Condit
     )
 
 
-@node("AverageConditioning")
+@node("AverageConditioning", elsewhere=("ConditioningAverage",))
 def average_conditioning(
     conditioning_to: Conditioning,
     conditioning_from: Conditioning,
     conditioning_to_strength: Annotated[float, Range(0, 1), Help("1 is conditioning_to alone, 0 conditioning_from")] = 1.0,
 ) -> Conditioning:
-    """A prompt between two, token by token. `conditioning_from` is cut, or filled with zeros, to the length of the other."""
+    """A prompt between two, token by token.
+
+    `conditioning_from` is cut, or filled with zeros, to the length of the other.
+    """
     import torch.nn.functional as F
 
     other = _only(conditioning_from, "conditioning_from")
@@ -67,7 +76,7 @@ def _has_area(**given: Any) -> Iterable[str]:
             yield f"a fraction of the picture's side is at most 1, but {' and '.join(above)} is more; unit: pixels counts pixels"
 
 
-@node("SetArea", check=_has_area)
+@node("SetArea", check=_has_area, elsewhere=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"))
 def set_area(
     conditioning: Conditioning,
     width: Annotated[float, Range(0, 65536)],
@@ -77,16 +86,16 @@ def set_area(
     unit: Annotated[Literal["pixels", "fraction"], Help("fraction: parts of the picture's sides, 0 to 1")] = "pixels",
     strength: Strength = 1.0,
 ) -> Conditioning:
-    """A prompt for a rectangle of the picture, which fades in over 64 pixels at sides that are not the picture's.
+    """A prompt for a rectangle of the picture.
 
-    Combine it with a prompt for the whole picture. On the other side, positive or negative, the prompt around it counts there
-    as much.
+    It fades in over 64 pixels at sides that are not the picture's. Combine it with a prompt for the whole picture. On the other
+    side, positive or negative, the prompt around it counts there as much.
     """
     area = Area(height, width, y, x, fraction=unit == "fraction")
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
 
-@node("SetMask")
+@node("SetMask", elsewhere=("ConditioningSetMask",))
 def set_mask(
     conditioning: Conditioning,
     mask: Annotated[Mask, Help("white is where the prompt counts; grey, where it counts less")],
@@ -107,7 +116,7 @@ def _in_order(**given: Any) -> Iterable[str]:
         yield f"start {start} lies behind end {end}: the prompt would never count"
 
 
-@node("SetRange", check=_in_order)
+@node("SetRange", check=_in_order, elsewhere=("ConditioningSetTimestepRange",))
 def set_range(
     conditioning: Conditioning,
     start: Annotated[float, Range(0, 1), Help("0 is all noise")] = 0.0,
@@ -120,9 +129,12 @@ def set_range(
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
-@node("ZeroOut")
+@node("ZeroOut", elsewhere=("ConditioningZeroOut",))
 def zero_out(conditioning: Conditioning) -> Conditioning:
-    """A prompt that says nothing at all: zeros, which is not what an empty text is encoded to."""
+    """A prompt that says nothing at all: zeros.
+
+    That is not what an empty text is encoded to.
+    """
     import torch
 
     def zeroed(prompt: Prompt) -> Prompt:
@@ -132,7 +144,7 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
     return _each(conditioning, zeroed)
 
 
-@node("SizeCondition")
+@node("SizeCondition", elsewhere=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
 def size_condition(
     conditioning: Conditioning,
     width: Annotated[int | None, Range(1, 65536), Help("of the picture before it was cropped; absent: its own")] = None,
@@ -143,7 +155,10 @@ def size_condition(
     target_height: Annotated[int | None, Range(1, 65536), Help("the same")] = None,
     aesthetic: Annotated[float | None, Range(0, 100), Help("for SDXL's refiner; absent: 6, or 2.5 if negative")] = None,
 ) -> Conditioning:
-    """Tell SDXL the sizes of the pictures to paint like. Without this node it is told those of the picture it paints."""
+    """Tell SDXL the sizes of the pictures to paint like.
+
+    Without this node it is told those of the picture it paints.
+    """
     size = SizeConditioning(height, width, crop_y, crop_x, target_height, target_width, aesthetic)
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, size=size))
 

@@ -24,7 +24,18 @@ def _one_size(**given: Any) -> Iterable[str]:
         yield "a Resize needs a width, a height or a scale"
 
 
-@node("Resize", check=_one_size)
+def _known_colours(**given: Any) -> Iterable[str]:
+    """What is wrong with the colours. The usual two are known without opening a library."""
+    for name in ("colour", "background"):
+        value = given.get(name, "white")
+        if value not in ("white", "black"):
+            try:
+                _colour(value)
+            except ValueError as error:
+                yield f"{name}: {error}"
+
+
+@node("Resize", check=_one_size, elsewhere=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, _LARGEST), Help("pixels; without a height, in proportion")] = None,
@@ -53,7 +64,7 @@ def resize(
     return Image(resized.permute(0, 2, 3, 1).clamp(0, 1).contiguous())
 
 
-@node("Label")
+@node("Label", check=_known_colours)
 def label(
     image: Image,
     text: str,
@@ -62,7 +73,10 @@ def label(
     colour: Colour = "black",
     background: Colour = "white",
 ) -> Image:
-    """Pictures with a line of text in a band at one of their edges; a line that is too long ends in dots."""
+    """Pictures with a line of text in a band at one of their edges.
+
+    A line that is too long ends in dots.
+    """
     import numpy as np
     import torch
 
@@ -75,14 +89,17 @@ def label(
     return Image(torch.cat(parts, dim=1 if upright else 2))
 
 
-@node("Grid")
+@node("Grid", check=_known_colours)
 def grid(
     images: list[Image],
     columns: Annotated[int | None, Range(1, 1000), Help("how many stand side by side; by default all")] = None,
     gap: Annotated[int, Range(0, 1024), Help("pixels between them")] = 4,
     background: Colour = "white",
 ) -> Image:
-    """One picture of many, row by row; a batch counts as its pictures. Smaller ones stand in the middle of their cells."""
+    """One picture of many, row by row.
+
+    A batch counts as its pictures. Smaller ones stand in the middle of their cells.
+    """
     import torch
 
     pictures = [picture for image in images for picture in image.pixels]  # each (H, W, 3)

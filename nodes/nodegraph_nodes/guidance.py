@@ -22,13 +22,16 @@ def _guidance_fits(**given: Any) -> Iterable[str]:
             yield str(error)
 
 
-@node("Guidance", check=_guidance_fits)
+@node("Guidance", check=_guidance_fits, elsewhere=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
 def guidance(
     denoiser: Denoiser,
     guidance: Annotated[Any, Choice("guidance")],
     options: Annotated[dict[str, Any] | None, OptionsOf("guidance"), Help("'nodegraph guidance NAME' lists them")] = None,
 ) -> Denoiser:
-    """A denoiser with a guidance around it. Several are stacked: the last one sees what those before it made."""
+    """A denoiser with a guidance around it.
+
+    Several are stacked: the last one sees what those before it made.
+    """
     from nodegraph_diffusion.guidance import with_sides
     from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 
@@ -38,7 +41,7 @@ def guidance(
     return dataclasses.replace(denoiser, function=spec(with_sides(denoiser.function), **(options or {})))
 
 
-@node("PerpNeg", numeric=True)
+@node("PerpNeg", numeric=True, elsewhere=("PerpNegGuider",))
 def perp_neg(
     unet: UNetModel,
     positive: Conditioning,
@@ -48,9 +51,10 @@ def perp_neg(
     neg_scale: Annotated[float, Range(0, 100), Help("how much the negative prompt counts")] = 1.0,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under three prompts: away from the negative one only where it does not ask for what the positive one does.
+    """A denoiser under three prompts, whose negative one spares the positive one.
 
-    Armandpour et al. 2023. With p and n what the two add to the empty prompt, it sees
+    Armandpour et al. 2023. Away from the negative prompt only where it does not ask for what the positive one does: with p and
+    n what the two add to the empty prompt, it sees
     `empty + cfg * (p - neg_scale * (n - p * <n, p> / <p, p>))`.
     """
     from nodegraph_diffusion.guides import PerpNeg
@@ -59,7 +63,7 @@ def perp_neg(
     return Denoiser(PerpNeg(toward, away, base, cfg, neg_scale), unet.part.latent)
 
 
-@node("DualGuidance", numeric=True)
+@node("DualGuidance", numeric=True, elsewhere=("DualCFGGuider",))
 def dual_guidance(
     unet: UNetModel,
     positive: Conditioning,
@@ -71,7 +75,9 @@ def dual_guidance(
     unet_negative: Annotated[UNetModel | None, Help("what the negative prompt is for, if another: one without the picture")] = None,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under three prompts: `negative + cfg_middle * (middle - negative) + cfg * (positive - middle)`.
+    """A denoiser under three prompts, from negative by middle to positive.
+
+    `negative + cfg_middle * (middle - negative) + cfg * (positive - middle)`.
 
     Brooks et al. 2023, "InstructPix2Pix", Eq. 3: there the positive prompt is the instruction, the middle and the negative one no
     text, and `unet_negative` the model without `ApplyPix2Pix`.

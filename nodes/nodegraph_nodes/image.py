@@ -19,14 +19,20 @@ class Loaded(NamedTuple):
 
 @node("LoadImage")
 def load_image(path: File, run: Run = Run()) -> Loaded:
-    """Read a picture. `mask` is white where it is transparent: what is to be repainted."""
+    """Read a picture, and a mask from its transparency.
+
+    The mask is white where the picture is transparent: what is to be repainted.
+    """
     pixels, opacity = read_picture(path, run)
     return Loaded(Image(pixels), Mask(1 - opacity))
 
 
-@node("Composite")
+@node("Composite", elsewhere=("ImageCompositeMasked",))
 def composite(image: Image, original: Image, mask: Mask, run: Run = Run()) -> Image:
-    """`image` where the mask is white, `original` where it is black: there its pixels stay untouched, to the last bit."""
+    """`image` where the mask is white, `original` where it is black.
+
+    There its pixels stay untouched, to the last bit.
+    """
     import torch
 
     height, width = original.pixels.shape[1:3]

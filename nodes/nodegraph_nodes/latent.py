@@ -10,7 +10,7 @@ from nodegraph_nodes.types import VAE, Image, Latent, Noise
 Side = Annotated[int | None, Range(8, 8192), Help("in pixels; absent: the model's native size")]
 
 
-@node("EmptyLatent")
+@node("EmptyLatent", elsewhere=("EmptyLatentImage",))
 def empty_latent(
     vae: VAE,
     width: Side = None,
@@ -26,7 +26,7 @@ def empty_latent(
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
 
 
-@node("VAEEncode", numeric=True)
+@node("VAEEncode", numeric=True, elsewhere=("VAEEncodeForInpaint",))
 def vae_encode(
     vae: VAE,
     image: Image,
@@ -34,7 +34,10 @@ def vae_encode(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Latent:
-    """Encode pictures. Sides that the autoencoder's factor does not divide are padded; decoding crops them again."""
+    """Encode pictures into latents.
+
+    Sides that the autoencoder's factor does not divide are padded; decoding crops them again.
+    """
     return encoded(vae, image, run, seed if sample else None)
 
 
@@ -55,7 +58,7 @@ def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     return Image(pixels.permute(0, 2, 3, 1).contiguous().cpu())
 
 
-@node("Noise")
+@node("Noise", elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
 def noise(
     like: Annotated[Latent, Help("the latent that the noise is for: it has its shape")],
     seed: Seed,

@@ -103,7 +103,11 @@ def _can_be_read(**given: Any) -> Iterable[str]:
             yield str(refusal(error))
 
 
-@node("LoadModel", check=_can_be_read)
+@node(
+    "LoadModel",
+    check=_can_be_read,
+    elsewhere=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
+)
 def load_model(
     model: Annotated[
         Checkpoint,
@@ -128,7 +132,7 @@ def load_model(
     return Model(UNetModel.of(_trained(model.unet, prediction, zero_snr)), VAE.of(model.vae), TextEncoder.of(model.text))
 
 
-@node("LoadUNet")
+@node("LoadUNet", elsewhere=("UNETLoader",))
 def load_unet(
     unet: Annotated[
         UNetPart,
@@ -142,7 +146,7 @@ def load_unet(
     return UNetModel.of(_trained(unet, prediction, zero_snr))
 
 
-@node("LoadVAE")
+@node("LoadVAE", elsewhere=("VAELoader",))
 def load_vae(
     vae: Annotated[
         VAEPart,
@@ -176,7 +180,7 @@ def load_vae(
     return VAE.of(replace(vae, config=config, trained_size=size))
 
 
-@node("LoadTextEncoder")
+@node("LoadTextEncoder", elsewhere=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
         TextEncoders,

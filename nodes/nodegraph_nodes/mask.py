@@ -24,7 +24,7 @@ def _one_source(**given: Any) -> Iterable[str]:
         yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
 
-@node("Mask", check=_one_source)
+@node("Mask", check=_one_source, elsewhere=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
 def mask(
     path: File | None = None,
     mask: Mask | None = None,
@@ -36,7 +36,10 @@ def mask(
     blur: Annotated[float, Range(0, 1024), Help("pixels to soften its edge by (standard deviation)")] = 0,
     run: Run = Run(),
 ) -> Mask:
-    """A mask from a file, a picture or another mask: inverted, cut at a threshold, grown and blurred, in this order."""
+    """A mask from a file, a picture or another mask.
+
+    It is inverted, cut at a threshold, grown and blurred, in this order.
+    """
     if path is not None:
         pixels, opacity = read_picture(path, run)
         values = opacity if channel == "alpha" else _channel(pixels, channel)

@@ -55,14 +55,14 @@ def resolve(device: str, dtype: str) -> Mapping[str, str]:
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == "auto" else device
-    try:
-        kind = torch.device(found).type
-        if kind in DEVICES:
-            torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
-        kind = f"none of them: {str(error).splitlines()[0].rstrip('.')}"
+    kind = found.partition(":")[0]
+    expected = "expected a device of auto, cpu, cuda, cuda:N or mps that is there"
     if kind not in DEVICES:
-        raise ValueError(f"expected a device of auto, cpu, cuda, cuda:N or mps that is there, found {kind}")
+        raise ValueError(f"{expected}, found '{found}'")
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+        raise ValueError(f"{expected}, found '{found}', which is not ({str(error).splitlines()[0].rstrip('.')})") from error
     if dtype == "auto":
         dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
+from nodegraph.registry import did_you_mean
 from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
     from nodegraph.codecs import Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
+
+_SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
+    "samplers": SamplerSpec,
+    "schedules": ScheduleSpec,
+    "guidance": GuidanceSpec,
+}
 
 NODES = (
     load.load_model,
@@ -100,13 +108,17 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 
 @hookimpl
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
-    if kind == "samplers" and not isinstance(value, SamplerSpec):
-        return SamplerSpec(value, **declared)
-    if kind == "schedules" and not isinstance(value, ScheduleSpec):
-        return ScheduleSpec(value, **declared)
-    if kind == "guidance" and not isinstance(value, GuidanceSpec):
-        return GuidanceSpec(value, **declared)
-    return None
+    spec = _SPECS.get(kind)
+    if spec is None or isinstance(value, spec):
+        return None
+    known = [
+        parameter.name for parameter in inspect.signature(spec).parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    can_be = f"There is {', '.join(known)}."
+    for said in declared:
+        if said not in known:
+            raise ValueError(f"'{said}' is nothing to declare. {did_you_mean(said, known) or can_be}")
+    return spec(value, **declared)
 
 
 @hookimpl

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.denoiser import UNetDenoiser
 
 
-@node("UNetDenoise", numeric=True)
+@node("UNetDenoise", numeric=True, elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
 def unet_denoise(
     unet: UNetModel,
     positive: Conditioning,
@@ -29,10 +29,11 @@ def unet_denoise(
     cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under two prompts: `negative + cfg * (positive - negative)` (Ho & Salimans 2022).
+    """A denoiser under two prompts: classifier-free guidance.
 
-    Each may be several that are combined: what the network sees under them is averaged. A network that was distilled with
-    guidance, as LCM's is, is told of `cfg` and computes under the positive prompt alone.
+    `negative + cfg * (positive - negative)` (Ho & Salimans 2022). Each may be several that are combined: what the network sees
+    under them is averaged. A network that was distilled with guidance, as LCM's is, is told of `cfg` and computes under the
+    positive prompt alone.
     """
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
@@ -95,7 +96,21 @@ def _levels_fit(**given: Any) -> Iterable[str]:
         yield f"sigmas says where to start and to end, and {' and '.join(said)} says it, too; leave one out"
 
 
-@node("Sampler", numeric=True, check=_levels_fit)
+@node(
+    "Sampler",
+    numeric=True,
+    check=_levels_fit,
+    elsewhere=(
+        "KSampler",
+        "KSamplerAdvanced",
+        "SamplerCustom",
+        "SamplerCustomAdvanced",
+        "KSamplerSelect",
+        "SetLatentNoiseMask",
+        "VAEEncodeForInpaint",
+        "DifferentialDiffusion",
+    ),
+)
 def sampler(
     denoiser: Denoiser,
     latent: Latent,
@@ -116,10 +131,11 @@ def sampler(
     schedule_options: ScheduleOptions = None,
     run: Run = Run(),
 ) -> Latent:
-    """Denoise a latent: it is noised to the first noise level of the schedule, and walked down it by the sampler.
+    """Denoise a latent, along the noise levels of a schedule.
 
-    `strength` s below 1 takes the last steps of a schedule of int(steps / s) steps. With a mask, what is black keeps
-    the latent given, noised to each level, so that what is white is painted to fit.
+    It is noised to the first level of the schedule, and walked down it by the sampler. `strength` s below 1 takes the last steps
+    of a schedule of int(steps / s) steps. With a mask, what is black keeps the latent given, noised to each level, so that what
+    is white is painted to fit.
     """
     import torch
 

@@ -27,7 +27,21 @@ def steps_fit(**given: Any) -> Iterable[str]:
         yield f"start_step {start} lies behind the last step, {last}"
 
 
-@node("Schedule", check=steps_fit)
+@node(
+    "Schedule",
+    check=steps_fit,
+    elsewhere=(
+        "BasicScheduler",
+        "AlignYourStepsScheduler",
+        "BetaSamplingScheduler",
+        "ExponentialScheduler",
+        "KarrasScheduler",
+        "LaplaceScheduler",
+        "PolyexponentialScheduler",
+        "SDTurboScheduler",
+        "VPScheduler",
+    ),
+)
 def schedule(
     unet: UNetModel,
     schedule: Annotated[Any, Choice("schedules")] = "karras",
@@ -37,7 +51,10 @@ def schedule(
     strength: Strength = 1.0,
     schedule_options: ScheduleOptions = None,
 ) -> Sigmas:
-    """The noise levels that a schedule gives for a model: what `Sampler` walks along, to be looked at, split or turned round."""
+    """The noise levels that a schedule gives for a model.
+
+    They are what `Sampler` walks along, to be looked at, split or turned round.
+    """
     from nodegraph_diffusion.sampling import sigmas_for
     from nodegraph_diffusion.schedules import SCHEDULES
 
@@ -51,12 +68,15 @@ def _levels_fit(**given: Any) -> Iterable[str]:
     try:
         require_levels(given.get("levels", [1.0, 0.0]))
     except ValueError as error:
-        yield str(error)
+        yield f"levels: {str(error).removeprefix('sigmas: ')}"  # as the input is called
 
 
 @node("Sigmas", check=_levels_fit)
 def sigmas(levels: Annotated[list[float], Help("decreasing; 0 at the end is the clean latent")]) -> Sigmas:
-    """Noise levels written out: `levels: [14.6, 6.5, 2.5, 0.9, 0.3, 0.0]` is five steps."""
+    """Noise levels written out.
+
+    `levels: [14.6, 6.5, 2.5, 0.9, 0.3, 0.0]` is five steps.
+    """
     from nodegraph_diffusion.schedules.levels import explicit_sigmas
 
     return Sigmas(explicit_sigmas(levels))
@@ -69,9 +89,12 @@ class Split(NamedTuple):
     low: Sigmas
 
 
-@node("SplitSigmas")
+@node("SplitSigmas", elsewhere=("SplitSigmasDenoise",))
 def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the steps of the first part")]) -> Split:
-    """Cut a list of noise levels in two: one sampler walks the first part, another goes on with the rest."""
+    """Cut a list of noise levels in two.
+
+    One sampler walks the first part, another goes on with the rest.
+    """
     from nodegraph_diffusion.schedules.levels import split_sigmas
 
     return Split(*map(Sigmas, split_sigmas(sigmas.values, step)))
@@ -79,7 +102,10 @@ def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("th
 
 @node("FlipSigmas")
 def flip_sigmas(sigmas: Sigmas) -> Sigmas:
-    """Turn a list of noise levels round: a sampler that draws no noise walks it from a picture to the noise that it comes from."""
+    """Turn a list of noise levels round.
+
+    A sampler that draws no noise walks it from a picture to the noise that it comes from.
+    """
     from nodegraph_diffusion.schedules.levels import flip_sigmas
 
     return Sigmas(flip_sigmas(sigmas.values))

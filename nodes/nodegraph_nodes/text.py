@@ -10,7 +10,9 @@ from nodegraph_nodes.types import Conditioning, TextEncoder
 _NAMED = 8  # how many unknown words a notice names
 
 
-@node("TextEncode", numeric=True)
+@node(
+    "TextEncode", numeric=True, elsewhere=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer")
+)
 def text_encode(
     text_encoder: TextEncoder,
     text: Annotated[str, Help("the prompt; (word:1.2) and (word) weigh, BREAK begins a new chunk, embedding:NAME is a loaded one")],

@@ -12,23 +12,22 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.guidance import GuidedDenoiser, Predictions
 
 
+RANGES = {"norm_threshold": (0, None), "momentum": (-0.999, 0.999)}
+
+
 def guidance_apg(
     denoiser: GuidedDenoiser, *, eta: float = 0.0, norm_threshold: float = 15.0, momentum: float = -0.5
 ) -> GuidedDenoiser:
-    """Adaptive projected guidance (Sadat et al. 2024, "Eliminating Oversaturation and Artifacts of High Guidance Scales", Alg. 1).
+    """Adaptive projected guidance (Sadat et al. 2024, Alg. 1).
 
+    "Eliminating Oversaturation and Artifacts of High Guidance Scales".
     What guidance adds to the positive side is taken apart: the part along what that side sees, which makes colours loud, counts
     `eta`; the rest stays. It is shrunk where the difference of the sides is longer than `norm_threshold` (0: never), a length over
     all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of
     the run added; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
-    Raises ValueError where norm_threshold is negative or momentum not between -1 and 1.
     """
     from nodegraph_diffusion.guidance import Guided
 
-    if not norm_threshold >= 0:
-        raise ValueError(f"guidance apg: expected norm_threshold of at least 0, found {norm_threshold}; 0 sets no limit")
-    if not -1 < momentum < 1:
-        raise ValueError(f"guidance apg: expected momentum between -1 and 1, found {momentum}; the paper takes -0.5")
     average = RunningAverage(momentum)
 
     def combine(x: Tensor, sigma: float, seen: Predictions) -> Tensor:
@@ -82,4 +81,4 @@ def across(update: Tensor, direction: Tensor) -> Tensor:
 
 @hookimpl
 def register_guidance(register):
-    register("apg", guidance_apg, paper="Sadat et al. 2024, arXiv:2410.02416")
+    register("apg", guidance_apg, paper="Sadat et al. 2024, arXiv:2410.02416", ranges=RANGES)

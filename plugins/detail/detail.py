@@ -25,8 +25,9 @@ def sample_detail(
     start: float = 0.2,
     end: float = 0.8,
 ) -> Tensor:
-    """DPM-Solver++(2M) whose network is told less noise in the middle of the run: people know it as Detail Daemon or lying sigma.
+    """DPM-Solver++(2M) whose network is told less noise midway (Detail Daemon).
 
+    In the middle of the run, that is; people know it as lying sigma, too.
     A network that expects less noise than it sees takes a part of the noise for picture, and elaborates it in the steps that
     follow. Where the step at the part p of the run (0 the first, 1 the last) has noise level sigma, the network hears
     sigma * (1 - amount * sin^2(pi * (p - start) / (end - start))) between `start` and `end`, elsewhere the truth. An `amount` below
@@ -49,4 +50,10 @@ def sample_detail(
 
 @hookimpl
 def register_samplers(register):
-    register("detail", sample_detail, evaluations_per_step=1, paper="after Lu et al. 2022, arXiv:2211.01095")
+    register(
+        "detail",
+        sample_detail,
+        evaluations_per_step=1,
+        paper="after Lu et al. 2022, arXiv:2211.01095",
+        ranges={"amount": (-0.999, 0.999), "start": (0, 1), "end": (0, 1)},
+    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0) -> Tensor:
-    """Noise levels evenly spaced in the angle phi = atan(sigma / shift), then 0: (steps + 1,) float32.
+    """Levels evenly spaced in the angle phi = atan(sigma / shift), then 0: (steps + 1,) float32.
 
     Scaled to unit variance, a latent is cos(phi) * picture + sin(phi) * noise: sampling turns it along a quarter circle (Salimans &
     Ho 2022, "Progressive Distillation", App. D; the time of TrigFlow, Lu & Song 2024), here by the same angle in each step. `shift`
@@ -34,4 +34,9 @@ def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0)
 
 @hookimpl
 def register_schedules(register):
-    register("tangent", schedule_tangent, paper="Salimans & Ho 2022, arXiv:2202.00512; Lu & Song 2024, arXiv:2410.11081")
+    register(
+        "tangent",
+        schedule_tangent,
+        paper="Salimans & Ho 2022, arXiv:2202.00512; Lu & Song 2024, arXiv:2410.11081",
+        ranges={"shift": (0.001, None)},
+    )

@@ -155,7 +155,15 @@ def test_two_plugins_that_claim_one_name(cli, greeting):
         "from nodegraph import hookimpl, node\n\n@node('Text')\ndef text() -> str:\n    return ''\n\n"
         "@hookimpl\ndef register_nodes(register):\n    register(text)\n"
     )
-    assert_refused(cli, cli("run", greeting, "--plugin-dir", folder), "'stub'", "'twin'", "'Text'")
+    ran = cli("run", greeting, "--plugin-dir", folder)
+    assert_refused(cli, ran, "'stub'", "'twin'", "'Text'")
+    assert ran.stderr.count("[E301]") == 1  # said once, not warned of before
+
+
+def test_a_preview_decoder_without_previews(cli, greeting, monkeypatch):
+    assert_refused(cli, cli("run", greeting, "--preview-decoder", "taesd.safetensors"), "--preview DIR")
+    monkeypatch.setenv("NODEGRAPH_PREVIEW_DECODER", "taesd.safetensors")
+    assert cli("run", greeting).exit_code == 0  # the environment names it for those runs that show something
 
 
 def test_a_mistake_of_the_program_is_one_line(cli, greeting, monkeypatch):

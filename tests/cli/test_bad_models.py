@@ -220,7 +220,12 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
     save_file({f"control_model.{k}": v for k, v in ControlNet(UNET).state_dict().items()}, kinds["control"])
     text = {k: v for k, v in load_file(models / "single.safetensors").items() if k.startswith("cond_stage_model.")}
     save_file({key.removeprefix("cond_stage_model.transformer."): value for key, value in text.items()}, kinds["text"])
-    return kinds | {"model": models / "single.safetensors", "folder": models / "small"}
+    folders = {
+        "folder": models / "small",
+        "text folder": models / "small/text_encoder",
+        "tokenizer folder": models / "small/tokenizer",
+    }
+    return kinds | {"model": models / "single.safetensors"} | folders
 
 
 @pytest.mark.parametrize(
@@ -232,17 +237,37 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadModel", "control", "found a ControlNet"),
         ("LoadLora", "model", "found a whole model, which LoadModel takes"),
         ("LoadLora", "vae", "expected a LoRA"),
-        ("LoadLora", "folder", "in the folder, found neither"),
+        ("LoadLora", "folder", "in the folder, found a whole model, which LoadModel takes"),
+        ("LoadLora", "text folder", "in the folder, found a text encoder alone, which LoadTextEncoder takes"),
+        ("LoadLora", "tokenizer folder", "in the folder, found neither"),
         ("LoadLora", "wide lora", "expected a change of 16x32"),
         ("LoadEmbedding", "model", "expected vectors for a prompt's word"),
         ("LoadEmbedding", "wide style", "expected vectors of 32 numbers"),
         ("LoadEmbedding", "folder", "found a folder"),
         ("LoadControlNet", "model", "expected a ControlNet"),
-        ("LoadControlNet", "folder", "expected a ControlNet, found nothing"),
+        ("LoadControlNet", "folder", "expected a ControlNet, found a whole model, which LoadModel takes"),
+        ("LoadControlNet", "text folder", "expected a ControlNet, found a text encoder alone, which LoadTextEncoder takes"),
+        ("LoadControlNet", "tokenizer folder", "expected a ControlNet, found no diffusion_pytorch_model.safetensors in the folder"),
     ],
 )
 def test_a_file_of_another_kind(cli, models, files, node, kind, said):
     assert_refused(cli, models, node, files[kind], said)
+
+
+def test_a_file_of_another_kind_is_no_embedding_before_anything_runs(cli, models, files):
+    cli.write(workflow(models, "LoadEmbedding", files["lora"]), "bad.yaml")
+    ran = cli("check", "bad.yaml")
+    assert ran.exit_code == 2
+    assert_clear(ran, "expected vectors for a prompt's word, found a LoRA, which LoadLora takes")
+
+
+@pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
+def test_a_file_that_is_missing(cli, models, node):
+    cli.write(workflow(models, node, "missing.safetensors"), "bad.yaml")
+    ran = cli("check", "bad.yaml")
+    assert ran.exit_code == 2
+    assert_clear(ran, "found nothing. Check the path; relative ones start from")
+    assert "missing.safetensors: expected a" in ran.stderr
 
 
 @pytest.mark.parametrize("width", [{"model_channels": 32}, {"context_dim": 64}])
@@ -318,7 +343,7 @@ def test_a_file_that_may_not_be_read(cli, models, node, monkeypatch):
     monkeypatch.setattr(Path, "open", refused)
     ran = cli("check", "bad.yaml")
     assert ran.exit_code == 2
-    assert_clear(ran, "bad.safetensors: expected a readable file, found PermissionError (Permission denied)")
+    assert_clear(ran, "bad.safetensors: expected a readable file, found one that is none: Permission denied")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names of files are text there")

@@ -241,6 +241,15 @@ def test_a_check_that_fails_is_its_plugin_s_mistake(refused):
     ]
 
 
+def test_what_a_check_says_of_an_input_is_told_where_that_is_given(refused):
+    said = "[E116] start 101 is never reached (node 's')."
+    assert refused("  s: {use: Stir, end: 200, start: 101}\n") == [f"w.yaml:3:35 {said}"]
+    whole = "nodegraph: 1\nparams: {late: 101}\nnodes:\n  s: {use: Stir, end: 200, start: $params.late}\n"
+    assert refused(whole) == ["w.yaml:2:16 " + said.replace("start 101", "param 'late': start 101", 1)]
+    assert refused("  s: {use: Stir, end: 200}\n", "s.start=101") == [said.replace("start 101", "--set s.start: start 101", 1)]
+    assert refused("  s: {use: Stir, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
+
+
 def test_a_check_is_asked_only_about_sound_literals(check, refused):
     check("  s: {use: Stir, start: 5, end: $a}\n  a: {use: Add}\n")
     (said,) = refused("  s: {use: Stir, start: 5, end: x}\n")

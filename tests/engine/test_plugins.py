@@ -194,6 +194,16 @@ def test_a_misspelt_hook(tmp_path, write):
     assert said.startswith("[E303] WRONG: it implements 'brew', which is no hook. The hooks are add_hooks, free_memory, ")
 
 
+def test_a_hook_that_is_not_decorated(tmp_path, write):
+    said = broken_hook(write, tmp_path, "def register_nodes(register): ...\n@hookimpl\ndef on_event(event): ...")
+    assert said == "[E303] WRONG: its function register_nodes is not called as it is. Decorate it with @hookimpl"
+
+
+def test_a_function_that_is_called_like_another_hook_is_the_plugin_s_own(tmp_path, write):
+    write("own.py", "def moved(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
+    assert only(load_plugins([tmp_path])).error is None
+
+
 def test_wrong_arguments_of_a_hook(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
     assert said == "[E303] WRONG: its hook register_nodes(registr) takes 'registr', which is not given to it. It is given register"

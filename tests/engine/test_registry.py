@@ -68,6 +68,14 @@ def test_a_thing_is_found_by_its_other_names():
     assert len(registry) == 1
 
 
+def test_names_from_elsewhere_lead_to_what_does_that_here(teas):
+    teas.add(Entry("pot", 3, Origin("mine", "0"), elsewhere=("Samowar", "Kettle")))
+    teas.add(Entry("cup", 4, Origin("mine", "0"), elsewhere=("Samowar",)))
+    assert teas.suggest("Kettle") == "Here 'pot' does that."
+    assert teas.suggest("Samowar") == "Here 'cup' and 'pot' do that."
+    assert "Kettle" not in teas
+
+
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
 def test_what_is_no_name_is_refused(teas, name):
     with pytest.raises(
@@ -85,3 +93,27 @@ def test_suggestions_know_no_case_and_do_not_guess_wildly():
     assert did_you_mean("Seed", ["seed", "steps"]) == "Did you mean 'seed'?"
     assert did_you_mean("x", ["seed"]) == ""
     assert did_you_mean("x", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("green tea with lemon", "green tea"),  # not 'green tea with milk', which is spelt nearly alike
+        ("GREEN TEA leaves", "green tea"),
+        ("gre", None),  # begins two of them
+        ("cham", "chamomile from the mountains"),
+        ("ch", None),  # says too little
+        ("Greentea", "green tea"),
+    ],
+)
+def test_what_begins_alike_is_close(name, meant):
+    known = ["green tea", "green tea with milk", "chamomile from the mountains"]
+    assert did_you_mean(name, known) == (f"Did you mean '{meant}'?" if meant else "")
+
+
+def test_another_name_that_fits_goes_before_a_name_that_is_like_it():
+    registry: Registry[int] = Registry("teas")
+    registry.add(Entry("assam", 1, Origin("india", "1.0")))
+    registry.add(Entry("green", 2, Origin("japan", "1.0"), aliases=("Assam b", "GREEN")))
+    assert registry.suggest("assam B") == "Did you mean 'Assam b'?"
+    assert registry.suggest("grren") == "Did you mean 'green'?"

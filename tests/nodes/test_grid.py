@@ -126,6 +126,17 @@ def test_text_that_is_cut_says_so():
     assert torch.equal(cut.pixels, label(plain(1, 20, 60), "dpmpp_2m_sde_heun_and_more", size=14).pixels)
 
 
+@pytest.mark.parametrize(("use", "input"), [("Label", "colour"), ("Label", "background"), ("Grid", "background")])
+def test_a_colour_that_nobody_knows_is_told_before_anything_runs(use, input):
+    workflow = Workflow("sheet")
+    picture = workflow.add("LoadImage", path=__file__)  # not opened
+    workflow.add(
+        use, **({"text": "a", "image": picture.image} if use == "Label" else {"images": [picture.image]}), **{input: "bluu"}
+    )
+    with pytest.raises(WorkflowError, match=rf"E116\] {input}: expected a colour such as .*, found 'bluu'. Name another one"):
+        Engine(cache_dir=None).check(workflow)
+
+
 def test_a_colour_that_nobody_knows():
     with pytest.raises(ValueError, match="expected a colour such as 'white' or '#ff8800', found 'whiteish'"):
         label(plain(1), "text", background="whiteish")

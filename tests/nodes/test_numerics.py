@@ -96,6 +96,13 @@ def test_a_device_that_is_not_there(device):
         numerics.resolve(device, "auto")
 
 
+def test_the_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"that is there, found 'gpu'$"):  # without torch's list of what it could be
+        numerics.resolve("gpu", "auto")
+    with pytest.raises(ValueError, match=r"that is there, found 'cpu:x', which is not \(.+\)$"):
+        numerics.resolve("cpu:x", "auto")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "half", ""])
 def test_a_dtype_that_is_none(dtype):
     with pytest.raises(ValueError, match=f"expected a dtype of auto, float32, bfloat16, float16, found '{dtype}'"):

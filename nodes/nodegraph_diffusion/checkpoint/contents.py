@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
+from nodegraph_diffusion.checkpoint.jsonfile import read_json
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
@@ -82,6 +83,14 @@ def class_of(config: Mapping[str, Any]) -> Known | None:
     architectures = config.get("architectures")
     name = config.get("_class_name") or (architectures[0] if isinstance(architectures, list) and architectures else None)
     return _CLASSES.get(str(name))
+
+
+def folder_class(folder: Path) -> Known | None:
+    """What `folder` is, by the config in it; None where there is none, or of a class unknown. CheckpointError if it is damaged."""
+    if (folder / "model_index.json").is_file():
+        return Known("a whole model", "model")
+    config = folder / "config.json"
+    return class_of(read_json(config)) if config.is_file() else None
 
 
 def not_a(wanted: Content, path: Path, keys: Collection[str], hint: str) -> CheckpointError:

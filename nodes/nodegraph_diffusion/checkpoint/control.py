@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.checkpoint.configs import read_unet
-from nodegraph_diffusion.checkpoint.contents import not_a
+from nodegraph_diffusion.checkpoint.contents import folder_class, not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.folder import PICKLED
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
@@ -63,9 +63,10 @@ class ControlFile:
 def detect_control(path: Path) -> ControlFile:
     """The ControlNet at `path`, a file or a diffusers folder, by its header. Raises CheckpointError for anything else."""
     weights = _weights(path) if path.is_dir() else path
-    if not weights.exists():
-        hint = "Give a file of weights, or the folder that diffusers wrote."
-        raise CheckpointError(weights, expected="a ControlNet", found="nothing", hint=hint)
+    if path.is_dir() and not weights.exists():
+        found, hint = folder_class(path), "Give a file of weights, or the folder that diffusers wrote."
+        said = f"no {WEIGHTS} in the folder" if found is None else found.name
+        raise CheckpointError(path, expected="a ControlNet", found=said, hint=hint, holds=found.holds if found else None)
     tensors = read_header(weights)
     try:
         if any(key.startswith("controlnet_cond_embedding.") for key in tensors):

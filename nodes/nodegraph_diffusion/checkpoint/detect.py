@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.alone import file_texts, file_unet, file_vae
-from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError
 from nodegraph_diffusion.checkpoint.folder import detect_folder, folder_texts, folder_unet, folder_vae
 from nodegraph_diffusion.checkpoint.header import read_header
 from nodegraph_diffusion.checkpoint.ldm import detect_ldm
@@ -93,8 +93,7 @@ def _there(path: str | Path) -> Path:
     """Raises CheckpointError where nothing lies at `path`."""
     path = Path(path)
     if not path.exists():
-        hint = "Check the path; relative ones start from the workflow's folder or, with --set, from the current one."
-        raise CheckpointError(path, expected="a .safetensors file or a diffusers folder", found="nothing", hint=hint)
+        raise CheckpointError(path, expected="a .safetensors file or a diffusers folder", found="nothing", hint=CHECK_PATH)
     return path
 
 

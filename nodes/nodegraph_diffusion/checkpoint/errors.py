@@ -8,6 +8,7 @@ from typing import Literal
 Content = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
 
 DOWNLOAD_AGAIN = "Download or copy the file again."
+CHECK_PATH = "Check the path; relative ones start from the workflow's folder or, with --set, from the current one."
 NOT_A_CHECKPOINT = "Give a .safetensors file or a diffusers folder."
 
 

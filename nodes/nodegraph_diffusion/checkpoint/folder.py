@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.alone import unet_alone, unet_kind
 from nodegraph_diffusion.checkpoint.configs import Json, read_scheduler, read_text, read_unet, read_vae
-from nodegraph_diffusion.checkpoint.contents import class_of
+from nodegraph_diffusion.checkpoint.contents import class_of, folder_class
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.jsonfile import read_config, read_json
 from nodegraph_diffusion.checkpoint.ldm import impossible, readable_as
@@ -56,8 +56,7 @@ def detect_folder(path: Path, kind: Kind | None = None) -> Checkpoint:
     """
     index_file = path / INDEX
     if not index_file.is_file():
-        part = path / "config.json"
-        found = class_of(read_json(part)) if part.is_file() else None
+        found = folder_class(path)
         raise CheckpointError(
             path,
             expected=f"a folder with {INDEX}",

@@ -11,7 +11,7 @@ import stat
 import struct
 from pathlib import Path
 
-from nodegraph_diffusion.checkpoint.errors import NOT_A_CHECKPOINT, CheckpointError
+from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
 from nodegraph_diffusion.checkpoint.permission import pickles_allowed
 from nodegraph_diffusion.checkpoint.pickled import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.safetensors import read_safetensors
@@ -48,8 +48,10 @@ def read_stored(path: Path, pickles: bool | None = None) -> dict[str, StoredTens
                     "NODEGRAPH_ALLOW_PICKLES=1 in the environment. Or convert it once: nodegraph convert FILE NEW.safetensors",
                 )
             return read_pickled(path, file)
+    except FileNotFoundError as error:
+        raise CheckpointError(path, expected="a readable file", found="nothing", hint=CHECK_PATH) from error
     except (OSError, ValueError) as error:  # a ValueError is of a path that no file can have
-        found = f"{type(error).__name__} ({error.strerror})" if isinstance(error, OSError) else str(error)
+        found = f"one that is none: {error.strerror or type(error).__name__}" if isinstance(error, OSError) else str(error)
         raise CheckpointError(path, expected="a readable file", found=found, hint=NOT_A_CHECKPOINT) from error
 
 

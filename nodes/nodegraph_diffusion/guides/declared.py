@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nodegraph_diffusion.sampling.declared import require_callable_with
-from nodegraph_diffusion.sampling.options import check_options, options_of
+from nodegraph_diffusion.sampling.declared import known_ranges, require_callable_with
+from nodegraph_diffusion.sampling.options import Range, check_options, check_ranges, options_of
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.guidance import GuidedDenoiser
@@ -23,9 +23,9 @@ class GuidanceSpec:
     """A guidance, and what is declared of it; calling it calls the guidance with options that were checked.
 
     `evaluations`: how often it asks one side of the denoiser in a step, beyond what the step asks without it. `paper`: where it is
-    described. `ranges`: the least and the largest value of options that are numbers. `together` is called with all options and
-    raises ValueError where they do not go together. `aliases`: other names that people know it by. Raises ValueError where the
-    function cannot be called as a guidance is.
+    described. `ranges`: the least and the largest value of options that are numbers, None where there is none. `together` is
+    called with all options and raises ValueError where they do not go together. `aliases`: other names that people know it by.
+    Raises ValueError where the function cannot be called as a guidance is, or has no option that a range is for.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class GuidanceSpec:
         *,
         evaluations: int = 0,
         paper: str = "",
-        ranges: Mapping[str, tuple[float, float]] | None = None,
+        ranges: Mapping[str, Range] | None = None,
         together: Callable[..., None] | None = None,
         aliases: tuple[str, ...] = (),
     ) -> None:
         require_callable_with(function, "guidance", ("denoiser",))
         self.function, self.evaluations, self.paper = function, evaluations, paper
-        self.ranges, self.together, self.aliases = dict(ranges or {}), together, aliases
+        self.ranges, self.together, self.aliases = known_ranges(function, ranges), together, aliases
         functools.update_wrapper(self, function)
 
     def __call__(self, denoiser: GuidedDenoiser, /, **options: Any) -> GuidedDenoiser:
@@ -51,11 +51,7 @@ class GuidanceSpec:
 
     def check_values(self, options: Mapping[str, object]) -> None:
         """Raise ValueError for options, of the right names and types, that are out of range or do not go together."""
-        for option, (low, high) in self.ranges.items():
-            value = options.get(option)
-            if isinstance(value, int | float) and not low <= value <= high:
-                name = getattr(self.function, "__name__", repr(self.function))
-                raise ValueError(f"guidance {name}: option {option!r} expected a number from {low:g} to {high:g}, found {value!r}")
+        check_ranges("guidance", self.function, self.ranges, options)
         if self.together is not None:
             self.together(**(options_of(self.function) | dict(options)))
 

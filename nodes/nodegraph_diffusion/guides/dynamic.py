@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def guidance_dynamic_threshold(
     denoiser: GuidedDenoiser, /, *, percentile: float = 0.995, mimic: float = 1.0, limit: float | None = None
 ) -> GuidedDenoiser:
-    """Presses the estimate into the range that a smaller guidance scale gives, so that a large one does not burn the picture.
+    """Presses the estimate into the range that a smaller scale gives.
 
+    So a large guidance scale does not burn the picture.
     Values are clipped to their `percentile`, in absolute value, and divided so that it becomes the largest allowed
     (Saharia et al. 2022, sec. 2.3); what lies within is left as it is. With a `limit` that is the largest allowed, of all of a
     picture's values: the paper's form, where pixels have 1. Latents have no such limit. Without one, each channel of each

@@ -20,8 +20,9 @@ def guidance_interval(
     sigma_start: float | None = None,
     sigma_end: float | None = None,
 ) -> GuidedDenoiser:
-    """Guides between two noise levels; elsewhere the positive side is asked alone, which takes half the time.
+    """Guides between two noise levels only; elsewhere a step takes half the time.
 
+    Elsewhere the positive side is asked alone.
     Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval": where sigma_end < sigma <= sigma_start. `start` and
     `end` say the same as parts of the sampling, by timesteps: 0 is all noise, 1 is none; the defaults are near the paper's
     0.28 < sigma <= 5.42 for Stable Diffusion XL. Other guidance that it is put around is left out with it, and samplers of the

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def guidance_perturbed_attention(
     denoiser: GuidedDenoiser, /, *, scale: float = 3.0, places: str | list[str] = "middle_block"
 ) -> GuidedDenoiser:
-    """Away from what the positive side sees where each pixel attends to itself alone: sharper structure, even without a prompt.
+    """Away from attention to oneself alone: sharper structure (PAG).
 
+    Away from what the positive side sees where each pixel attends to itself alone; even without a prompt.
     Ahn et al. 2024, "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance": to the estimate comes
     `scale` times the difference between the positive side and the same with the self-attentions in `places` replaced by
     the identity. `places` are parts of the network by their names, one or several; the paper's and ComfyUI's is the middle.

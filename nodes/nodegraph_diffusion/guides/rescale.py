@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 def guidance_rescale(
     denoiser: GuidedDenoiser, /, *, amount: float = 0.7, of: Literal["velocity", "prediction"] = "velocity"
 ) -> GuidedDenoiser:
-    """Scales what the network is taken to predict to the deviation that it has on the positive side, per picture.
+    """Scales the prediction to its deviation on the positive side.
 
+    That is what the network is taken to predict, of each picture by itself.
     Lin et al. 2023, sec. 3.4: `amount` (their phi) mixes the scaled prediction with the unscaled one; 0 changes
     nothing. `of`: "velocity" scales the velocity whatever the network predicts, as ComfyUI's RescaleCFG does; "prediction" scales
     what it does predict, noise or velocity, as diffusers' guidance_rescale does.

@@ -18,8 +18,9 @@ KERNEL = 9  # cells along a side of the blur
 
 
 def guidance_self_attention(denoiser: GuidedDenoiser, /, *, scale: float = 0.5, blur_sigma: float = 2.0) -> GuidedDenoiser:
-    """Away from what the negative side sees in its own picture blurred where it attends to: finer details.
+    """Away from the picture blurred where it attends to: finer details (SAG).
 
+    Away from what the negative side sees in its own picture, blurred where it attends to.
     Hong et al. 2023, "Improving Sample Quality of Diffusion Models Using Self-Attention Guidance", Alg. 1, in the form of ComfyUI's
     node: what the negative side sees is blurred with deviation `blur_sigma` (in cells) where the self-attention of the
     middle gives more than the average, noised again with the same noise, and seen by the negative side a second time; to the

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph_diffusion.checkpoint.contents import not_a
+from nodegraph_diffusion.checkpoint.contents import folder_class, not_a
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header, read_metadata
 from nodegraph_diffusion.checkpoint.model import Part
@@ -80,7 +80,9 @@ def _weights(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     hint = "Give the file, or the folder that PEFT or diffusers wrote."
-    raise CheckpointError(path, expected=f"{' or '.join(WEIGHTS)} in the folder", found="neither", hint=hint)
+    found = folder_class(path)
+    said, holds = ("neither", None) if found is None else (found.name, found.holds)
+    raise CheckpointError(path, expected=f"{' or '.join(WEIGHTS)} in the folder", found=said, hint=hint, holds=holds)
 
 
 def _header_config(weights: Path) -> Config:

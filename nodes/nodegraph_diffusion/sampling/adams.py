@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.multistep import adams_weights, require_order
+from nodegraph_diffusion.sampling.multistep import ORDERS, adams_weights, require_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +18,9 @@ _EQUAL_STEPS = (((1,), 1), ((3, -1), 2), ((23, -16, 5), 12), ((55, -59, 37, -9),
 
 
 def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
-    """The linear multistep method (k-diffusion's `lms`): the integral of the polynomial through the slopes of the last steps.
+    """The linear multistep method, through the slopes of the last steps.
 
+    k-diffusion's `lms`: the integral of the polynomial through them.
     One call of `denoise` a step, whatever the `order`: the number of slopes, of which the first steps have fewer. They make it one
     of second order in the limit, Euler's first step being what remains. A step to noise level 0 ends at the estimate, as in
     ComfyUI; k-diffusion extrapolates there, too.
@@ -34,8 +35,9 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSourc
 
 
 def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4) -> Tensor:
-    """Improved PNDM (Zhang & Chen 2022): the Adams-Bashforth weights of steps that are equally long, whatever the schedule.
+    """Improved PNDM: Adams-Bashforth for steps of one length (Zhang & Chen 2022).
 
+    The weights are those of steps that are equally long, whatever the schedule.
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate. As the
     steps in sigma seldom are of one length, no more than second order is had; `ipndm_v` and `lms` heed the length.
     Raises ValueError unless `max_order` is between 1 and 4.
@@ -52,8 +54,9 @@ def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
 def sample_ipndm_v(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
 ) -> Tensor:
-    """`ipndm` for steps of varying length, with the weights as they were published (Zhou et al. 2023, the code of AMED-Solver).
+    """`ipndm` for steps of varying length (Zhou et al. 2023).
 
+    With the weights as they were published, in the code of AMED-Solver.
     They are not quite those of `lms`, which this is up to second order: from the third on, a bracket, a sign and a ratio went wrong
     in that code, and ComfyUI's is the same. It converges none the less, a little more slowly.
     One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate.
@@ -68,8 +71,9 @@ def sample_ipndm_v(
 
 
 def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Pseudo linear multistep (Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models", Eq. 12).
+    """Pseudo linear multistep (Liu et al. 2022, Eq. 12).
 
+    "Pseudo Numerical Methods for Diffusion Models".
     It is `ipndm` but for two things: the first step is one of the paper's improved Euler kind, which calls `denoise` a second
     time, where it lands (Rombach et al. 2022, the released PLMS sampler; the paper begins with Runge-Kutta steps); and the
     step to noise level 0 is extrapolated as the others are. One call of `denoise` in every other step.
@@ -142,8 +146,22 @@ def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float
 
 
 SAMPLERS = {
-    "lms": SamplerSpec(sample_lms, order=2, paper="Katherine Crowson's k-diffusion", aliases=("LMS", "LMSDiscreteScheduler")),
-    "ipndm": SamplerSpec(sample_ipndm, order=2, paper="Zhang & Chen 2022, arXiv:2204.13902", aliases=("IPNDM", "IPNDMScheduler")),
-    "ipndm_v": SamplerSpec(sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", aliases=("IPNDM_V",)),
+    "lms": SamplerSpec(
+        sample_lms,
+        order=2,
+        paper="Katherine Crowson's k-diffusion",
+        ranges={"order": ORDERS},
+        aliases=("LMS", "LMSDiscreteScheduler"),
+    ),
+    "ipndm": SamplerSpec(
+        sample_ipndm,
+        order=2,
+        paper="Zhang & Chen 2022, arXiv:2204.13902",
+        ranges={"max_order": ORDERS},
+        aliases=("IPNDM", "IPNDMScheduler"),
+    ),
+    "ipndm_v": SamplerSpec(
+        sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", ranges={"max_order": ORDERS}, aliases=("IPNDM_V",)
+    ),
     "plms": SamplerSpec(sample_plms, order=2, paper="Liu et al. 2022, arXiv:2202.09778", aliases=("PLMS", "PNDMScheduler")),
 }

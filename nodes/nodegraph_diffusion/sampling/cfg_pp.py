@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +32,9 @@ def estimates(denoise: Any, cfg_pp: bool) -> Callable[[Tensor, float], tuple[Ten
 
 
 def sample_euler_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Euler's method with CFG++ (Chung et al. 2024, Alg. 2): the guided estimate, with the noise that the negative side alone sees.
+    """Euler's method with CFG++ (Chung et al. 2024, Alg. 2).
 
+    The guided estimate, with the noise that the negative side alone sees.
     The cfg of the denoiser is the paper's lambda, for which 1 or less is enough: 0.6 is about as strong as 7.5 elsewhere. Where
     both sides see the same this is `euler`.
     """
@@ -55,8 +56,9 @@ def sample_euler_ancestral_cfg_pp(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """`euler_cfg_pp` to below the next noise level, then noise back up to it, as `euler_ancestral` does.
+    """`euler_ancestral` with CFG++ (Chung et al. 2024).
 
+    `euler_cfg_pp` to below the next noise level, then noise back up to it.
     `eta` is the share of the posterior's noise that is put in, 0 being `euler_cfg_pp`; `s_noise` scales the noise itself.
     Raises ValueError where either is negative.
     """
@@ -74,5 +76,7 @@ def sample_euler_ancestral_cfg_pp(
 
 SAMPLERS = {
     "euler_cfg_pp": SamplerSpec(sample_euler_cfg_pp, order=1, paper=PAPER, aliases=("Euler CFG++",)),
-    "euler_ancestral_cfg_pp": SamplerSpec(sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, aliases=("Euler a CFG++",)),
+    "euler_ancestral_cfg_pp": SamplerSpec(
+        sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, ranges=NOISE, aliases=("Euler a CFG++",)
+    ),
 }

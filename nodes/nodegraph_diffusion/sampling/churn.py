@@ -6,9 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.sampling.interface import NoiseSource
+from nodegraph_diffusion.sampling.options import AT_LEAST_0
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CHURN = dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), AT_LEAST_0)
+"""The ranges of its options."""
 
 
 class Churn:

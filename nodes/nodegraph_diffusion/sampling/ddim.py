@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Ancestral sampling (Ho et al. 2020, Alg. 2), the steps being those of `sigmas` and not all the trained ones.
+    """Ancestral sampling (Ho et al. 2020, Alg. 2), along the levels of `sigmas`.
 
+    Its steps are those of `sigmas`, not all the trained ones.
     The variance is the paper's beta-tilde (Eq. 7). But for rounding, these are the steps of `euler_ancestral` at eta 1; its
     numbers are of the dtype of `sigmas`, as ComfyUI's are, which shows where a level is in the thousands.
     """
@@ -68,7 +69,12 @@ def _signal(sigma: float) -> float:
 
 SAMPLERS = {
     "ddim": SamplerSpec(
-        sample_ddim, order=1, other_mask_noise=True, paper="Song et al. 2021, arXiv:2010.02502", aliases=("DDIM", "DDIMScheduler")
+        sample_ddim,
+        order=1,
+        other_mask_noise=True,
+        paper="Song et al. 2021, arXiv:2010.02502",
+        ranges={"eta": (0.0, 1.0)},
+        aliases=("DDIM", "DDIMScheduler"),
     ),
     "ddpm": SamplerSpec(sample_ddpm, stochastic=True, paper="Ho et al. 2020, arXiv:2006.11239", aliases=("DDPM", "DDPMScheduler")),
 }

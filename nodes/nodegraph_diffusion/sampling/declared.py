@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
+
+from nodegraph_diffusion.sampling.options import Range, options_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +31,10 @@ class SamplerSpec:
     schedule samples the same path. `discard_penultimate`: its schedule is one of a step more, whose last level above 0 is left out,
     as ComfyUI does for it. `other_mask_noise`: with a mask, ComfyUI noises what is kept with the noise of the next seed; so does a
     run whose step noise is `comfyui`. `aliases`: other names that people know it by. `measured` is the order that was found on a
-    problem with a known answer, where somebody measured it (see `nodegraph_diffusion.testing`).
-    Raises ValueError where the function cannot be called as a sampler is.
+    problem with a known answer, where somebody measured it (see `nodegraph_diffusion.testing`). `ranges`: the least and the largest
+    value of options that are numbers, None where there is none.
+    Raises ValueError where the function cannot be called as a sampler is, or has no option that a range is for, and where
+    what is declared is none.
     """
 
     def __init__(
@@ -44,11 +48,16 @@ class SamplerSpec:
         noise: StepNoiseKind = "independent",
         discard_penultimate: bool = False,
         other_mask_noise: bool = False,
+        ranges: Mapping[str, Range] | None = None,
         aliases: tuple[str, ...] = (),
     ) -> None:
         require_callable_with(function, "sampler", _GIVEN, _GIVEN_BY_NAME)
         if noise not in ("independent", "brownian"):
             raise ValueError(f"expected noise 'independent' or 'brownian', found {noise!r}")
+        for what, count in (("evaluations_per_step", evaluations_per_step), ("order", order)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise ValueError(f"expected {what} to be a whole number of at least 1, or None, found {count!r}")
+        self.ranges = known_ranges(function, ranges)
         self.function = function
         self.stochastic, self.evaluations_per_step, self.order = stochastic, evaluations_per_step, order
         self.paper, self.noise, self.aliases = paper, noise, aliases
@@ -79,12 +88,16 @@ class SamplerSpec:
 class ScheduleSpec:
     """A sampling schedule, and what is declared of it; calling it calls the schedule.
 
-    `paper`: where it is described. `aliases`: other names that people know it by. Raises ValueError where the function cannot be
-    called as a schedule is.
+    `paper`: where it is described. `ranges`: the least and the largest value of options that are numbers, None where there is none.
+    `aliases`: other names that people know it by. Raises ValueError where the function cannot be called as a schedule is, or
+    has no option that a range is for.
     """
 
-    def __init__(self, function: Schedule, *, paper: str = "", aliases: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, function: Schedule, *, paper: str = "", ranges: Mapping[str, Range] | None = None, aliases: tuple[str, ...] = ()
+    ) -> None:
         require_callable_with(function, "schedule", ("noise_schedule", "steps"))
+        self.ranges = known_ranges(function, ranges)
         self.function, self.paper, self.aliases = function, paper, aliases
         functools.update_wrapper(self, function)
 
@@ -94,6 +107,16 @@ class ScheduleSpec:
     def said(self) -> dict[str, Any]:
         """What was declared of it, for a listing."""
         return {"paper": self.paper} if self.paper else {}
+
+
+def known_ranges(function: Callable[..., Any], ranges: Mapping[str, Range] | None) -> dict[str, Range]:
+    """`ranges` as they are. Raises ValueError where one is for an option that `function` does not have."""
+    known = options_of(function)
+    for option in ranges or {}:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"expected ranges of options, found one for {option!r}; {has}")
+    return dict(ranges or {})
 
 
 def require_callable_with(function: Any, what: str, given: tuple[str, ...], by_name: tuple[str, ...] = ()) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.multistep import adams_weights, require_order
+from nodegraph_diffusion.sampling.multistep import ORDERS, adams_weights, require_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,9 @@ def sample_deis(
     deis_mode: Literal["tab", "rhoab"] = "tab",
     integration_points: int = 10_000,
 ) -> Tensor:
-    """DEIS (Zhang & Chen 2022, tAB- and rhoAB-DEIS): the predicted noise is taken for a polynomial through the last few.
+    """DEIS: the predicted noise as a polynomial (Zhang & Chen 2022).
 
+    tAB- and rhoAB-DEIS: the predicted noise is taken for a polynomial through the last few.
     A polynomial in time with `tab`, the time of the variance-preserving process as Karras et al. 2022 (Table 1) write it, between
     the levels 0.002 and 80; in sigma with `rhoab`, which makes this `lms`. The integrals in time are sums over
     `integration_points` from one end of the step to the other, each a step's part long, as in the code that ComfyUI has from the
@@ -88,6 +89,10 @@ def _time(sigma: float) -> float:
 
 SAMPLERS = {
     "deis": SamplerSpec(
-        sample_deis, order=2, paper="Zhang & Chen 2022, arXiv:2204.13902", aliases=("DEIS", "DEISMultistepScheduler")
+        sample_deis,
+        order=2,
+        paper="Zhang & Chen 2022, arXiv:2204.13902",
+        ranges={"max_order": ORDERS, "integration_points": (2, None)},
+        aliases=("DEIS", "DEISMultistepScheduler"),
     ),
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,9 @@ def sample_dpm_2(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma (after DPM-Solver-2): second order.
+    """The midpoint method in log sigma, after DPM-Solver-2: second order.
 
+    k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma.
     Two calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
 
     `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
@@ -102,6 +103,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper=PAPER,
         discard_penultimate=True,
+        ranges=CHURN,
         aliases=("DPM2", "KDPM2DiscreteScheduler"),
     ),
     "dpm_2_ancestral": SamplerSpec(
@@ -110,6 +112,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper=PAPER,
         discard_penultimate=True,
+        ranges=NOISE,
         aliases=("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
     ),
 }

@@ -19,7 +19,7 @@ from nodegraph_diffusion.sampling.dpm_solver import (
     third_order,
 )
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import AT_LEAST_0, NOISE, Range, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +45,9 @@ def sample_dpm_adaptive(
     eta: float = 0.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Adaptive DPM-Solver-12 or -23, by `order` (Lu et al. 2022, "DPM-Solver", App. C), its steps chosen as k-diffusion does.
+    """DPM-Solver-12 or -23 with steps of its own choice (Lu et al. 2022, App. C).
 
+    Adaptive by `order`, its steps chosen as k-diffusion does.
     A step is taken by both orders; their difference, over the larger of `atol` and `rtol` times the latent, in the root mean
     square over the whole batch, is its error. A controller makes the next step longer or shorter by the last errors
     (`pcoeff`, `icoeff`, `dcoeff`: proportional, integral, differential), and one that it would shorten to less than
@@ -65,7 +66,7 @@ def sample_dpm_adaptive(
     control = _StepControl(h_init, pcoeff, icoeff, dcoeff, 1.5 if eta else order, accept_safety)
     x_low_before, steps = x, 0
     while time < end - _NEAR:
-        time_next = (time + control.h).minimum(end)
+        time_next = (time + control.h).maximum(time.nextafter(end)).minimum(end)  # however short the step
         time_down, sigma_up = kept_before(end, time, time_next, eta)
         denoised, slope = seen_at(denoise, x, time)
         x_low, x_high = _both_orders(order, denoise, x, slope, time, time_down)
@@ -138,8 +139,15 @@ def _require_ends(
         )
 
 
+RANGES: dict[str, Range] = {
+    **NOISE,
+    **dict.fromkeys(("rtol", "pcoeff", "icoeff", "dcoeff"), AT_LEAST_0),
+    **dict.fromkeys(("atol", "h_init"), (1e-9, None)),
+    "accept_safety": (1e-3, 1.0),
+}
+
 SAMPLERS = {
     "dpm_adaptive": SamplerSpec(
-        sample_dpm_adaptive, evaluations_per_step=None, paper=f"{PAPER}, App. C", aliases=("DPM adaptive",)
+        sample_dpm_adaptive, evaluations_per_step=None, paper=f"{PAPER}, App. C", ranges=RANGES, aliases=("DPM adaptive",)
     ),
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,9 @@ PAPER = "Lu et al. 2022, arXiv:2206.00927"
 
 
 def sample_dpm_solver_3(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Singlestep DPM-Solver-3 (Lu et al. 2022, "DPM-Solver", Alg. 2): third order, with r1 = 1/3 and r2 = 2/3.
+    """Singlestep DPM-Solver-3 (Lu et al. 2022, Alg. 2): third order.
 
+    With r1 = 1/3 and r2 = 2/3.
     Three calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
     """
     for i, (time, time_next) in enumerate(pairwise(-sigmas.log())):
@@ -44,8 +45,9 @@ def sample_dpm_fast(
     eta: float = 0.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """DPM-Solver-fast (Lu et al. 2022, "DPM-Solver", Sec. 3.4): as many calls of `denoise` as `sigmas` has steps, three to a step.
+    """DPM-Solver-fast: three calls a step (Lu et al. 2022, Sec. 3.4).
 
+    As many calls of `denoise` as `sigmas` has steps, three to a step.
     What is left after the steps of third order is done by one of second or first order, or both. The steps are its own, equally
     long in log sigma, from the first of `sigmas` to the last above 0, where the latent stays, as in ComfyUI: choose a schedule that
     ends low. `on_step` counts these steps. Where there is but one level above 0, it is denoised. `eta` above 0 puts in that
@@ -167,5 +169,5 @@ SAMPLERS = {
     "dpm_solver_3": SamplerSpec(
         sample_dpm_solver_3, order=3, evaluations_per_step=3, paper=f"{PAPER}, Alg. 2", aliases=("DPM-Solver-3",)
     ),
-    "dpm_fast": SamplerSpec(sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, aliases=("DPM fast",)),
+    "dpm_fast": SamplerSpec(sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, ranges=NOISE, aliases=("DPM fast",)),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """DPM-Solver++(2M), the multistep solver of second order (Lu et al. 2022, "DPM-Solver++", Alg. 2).
+    """DPM-Solver++(2M), multistep, of second order (Lu et al. 2022, Alg. 2).
 
     With lambda = -log sigma, one call of `denoise` a step: the estimate is extrapolated from the last two to the middle
     of the step. The first step and a step to noise level 0 are of first order.
@@ -34,8 +34,9 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise
 
 
 def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """DPM-Solver++(2M) with CFG++ (Chung et al. 2024, arXiv:2406.08070, Alg. 2, over the solver of `dpmpp_2m`).
+    """DPM-Solver++(2M) with CFG++ (Chung et al. 2024).
 
+    Their Alg. 2, over the solver of `dpmpp_2m`.
     The noise that stays in the latent is the one that the negative side alone sees, (x - negative) / sigma; only the step's target
     is guided. As in ComfyUI, the correction of second order is the difference between this step's guided estimate and the last
     one's negative. Without guidance it is `dpmpp_2m`. CFG++ wants a small cfg: 1 to 2.

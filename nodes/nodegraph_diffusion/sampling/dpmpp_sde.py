@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.exponential import StepNoise, hold, phi_2
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,15 +60,19 @@ def sample_dpmpp_2m_sde(
 def sample_dpmpp_2m_sde_heun(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
-    """`dpmpp_2m_sde` with the solver type `heun`, under the name that ComfyUI gives it. Options and errors as there."""
+    """`dpmpp_2m_sde` with the solver type `heun`.
+
+    Under the name that ComfyUI gives it. Options and errors as there.
+    """
     return sample_dpmpp_2m_sde(denoise, x, sigmas, noise=noise, on_step=on_step, eta=eta, s_noise=s_noise, solver_type="heun")
 
 
 def sample_dpmpp_3m_sde(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
-    """DPM-Solver++(3M) SDE, k-diffusion's multistep solver over three estimates (after Lu et al. 2022, for the SDE).
+    """DPM-Solver++(3M) SDE, over the last three estimates.
 
+    k-diffusion's multistep solver, after Lu et al. 2022, for the SDE.
     The estimate is a parabola in lambda through the last three; the first step has one, the second two. As in k-diffusion, the
     parabola's bend counts half of what its integral is: the order without noise is 2, with a smaller error than `dpmpp_2m_sde`.
     A step to noise level 0 ends at the estimate. `eta` is the share of the noise of the reverse SDE, 0 is deterministic; `s_noise`
@@ -111,6 +115,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_2m_sde_gpu", "DPM++ 2M SDE"),
     ),
     "dpmpp_2m_sde_heun": SamplerSpec(
@@ -118,6 +123,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE Heun"),
     ),
     "dpmpp_3m_sde": SamplerSpec(
@@ -125,6 +131,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
+        ranges=NOISE,
         aliases=("dpmpp_3m_sde_gpu", "DPM++ 3M SDE"),
     ),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def sample_dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
-    """DPM-Solver++(2S) to below the next noise level, then noise back up to it (Lu et al. 2022, Alg. 1; k-diffusion's noise).
+    """A DPM-Solver++(2S) step to below the next level, then noise back up.
 
+    Lu et al. 2022, Alg. 1; k-diffusion's noise.
     Second order at `eta` 0, where it draws nothing: the estimate in the middle of the step, in lambda, is the step's. A step to
     noise level 0 ends at the estimate, with one call of `denoise` instead of two. `eta` is the share of the posterior's noise that
     is put in (see `euler_ancestral`), `s_noise` scales it. Raises ValueError where either is negative.
@@ -53,8 +54,9 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """`dpmpp_2s_ancestral` with CFG++ (Chung et al. 2024, arXiv:2406.08070): the noise that stays is the negative side's.
+    """`dpmpp_2s_ancestral` with CFG++ (Chung et al. 2024).
 
+    The noise that stays is the negative side's.
     Both halves of a step shift the latent by the first guided estimate less what the negative side saw last: in the second half
     that is what it saw in the middle, as in ComfyUI. So, without guidance, the difference of these two remains: it is not
     `dpmpp_2s_ancestral` then, and on data whose answer is known (a Gaussian) the pictures vary a fifth less than the data, however
@@ -88,8 +90,9 @@ def sample_dpmpp_sde(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Tensor:
-    """DPM-Solver++ for the diffusion SDE, singlestep (Lu et al. 2022, App. A.1, in k-diffusion's form of two ancestral steps).
+    """DPM-Solver++ for the SDE, singlestep (Lu et al. 2022, App. A.1).
 
+    In k-diffusion's form of two ancestral steps.
     Two calls of `denoise` a step: one ancestral step to the part `r` of it, in lambda, then the whole step along the estimates of
     both, weighted 1 - 1 / (2 r) and 1 / (2 r). Both draw the noise of one Brownian path. A step to noise level 0 ends at the
     estimate. `eta` is the share of the posterior's noise, 0 draws none and is of second order; `s_noise` scales the noise.
@@ -143,6 +146,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095, Alg. 1",
+        ranges=NOISE,
         aliases=("DPM++ 2S a", "DPMSolverSinglestepScheduler"),
     ),
     "dpmpp_2s_ancestral_cfg_pp": SamplerSpec(
@@ -150,6 +154,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Chung et al. 2024, arXiv:2406.08070",
+        ranges=NOISE,
         aliases=("DPM++ 2S a CFG++",),
     ),
     "dpmpp_sde": SamplerSpec(
@@ -158,6 +163,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
+        ranges={**NOISE, "r": (1e-3, 1.0)},
         aliases=("dpmpp_sde_gpu", "DPM++ SDE", "DPMSolverSDEScheduler"),
     ),
 }

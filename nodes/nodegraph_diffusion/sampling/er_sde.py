@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +31,9 @@ def sample_er_sde(
     eta: float = 1.0,
     integration_points: int = 200,
 ) -> Tensor:
-    """Extended reverse-time SDE solver (Cui et al. 2023, Alg. 1 to 3, in terms of the estimate and of sigma as the time).
+    """Extended reverse-time SDE solver (Cui et al. 2023, Alg. 1 to 3).
 
+    In terms of the estimate and of sigma as the time.
     One call of `denoise` a step. The noise scale phi(sigma) says which SDE: sigma (exp(sigma^0.3) + 10), the paper's fifth, for
     `er_sde`; sigma^(1 + eta) for `reverse_time`, which is the usual reverse SDE at `eta` 1; sigma for `ode`, which draws nothing.
     The estimate is extrapolated by as many of its derivatives as `max_stage` less one, told by the earlier steps. The integrals
@@ -101,5 +102,11 @@ def _weights(phi: NoiseScale, sigma: float, sigma_next: float, points: int) -> t
 
 
 SAMPLERS = {
-    "er_sde": SamplerSpec(sample_er_sde, stochastic=True, paper="Cui et al. 2023, arXiv:2309.06169", aliases=("ER-SDE",)),
+    "er_sde": SamplerSpec(
+        sample_er_sde,
+        stochastic=True,
+        paper="Cui et al. 2023, arXiv:2309.06169",
+        ranges={**NOISE, "max_stage": (1, 3), "integration_points": (1, None)},
+        aliases=("ER-SDE",),
+    ),
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,9 @@ def sample_euler(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Euler's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2 without its correction): first order.
+    """Euler's method (Karras et al. 2022, Alg. 2 uncorrected): first order.
 
+    On dx/dsigma = (x - denoised) / sigma; Alg. 2 without its correction.
     `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
     by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
     ValueError where one of them is negative.
@@ -53,8 +54,9 @@ def sample_euler_ancestral(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """An Euler step to below the next noise level, then noise back up to it (k-diffusion's `euler_ancestral`).
+    """An Euler step to below the next noise level, then noise back up to it.
 
+    k-diffusion's `euler_ancestral`.
     `eta` is the share of the posterior's noise that is put in: 0 is `euler`, 1 samples the posterior of a denoiser that
     is sure of itself, which makes the step that of `ddpm`. `s_noise` scales the noise itself, 1 being the right amount.
     Raises ValueError where either is negative.
@@ -88,7 +90,13 @@ def ancestral_step(sigma: float, sigma_next: float, eta: float, dtype: torch.dty
 
 SAMPLERS = {
     "euler": SamplerSpec(
-        sample_euler, order=1, paper="Karras et al. 2022, arXiv:2206.00364", aliases=("Euler", "EulerDiscreteScheduler")
+        sample_euler,
+        order=1,
+        paper="Karras et al. 2022, arXiv:2206.00364",
+        ranges=CHURN,
+        aliases=("Euler", "EulerDiscreteScheduler"),
     ),
-    "euler_ancestral": SamplerSpec(sample_euler_ancestral, stochastic=True, aliases=("Euler a", "EulerAncestralDiscreteScheduler")),
+    "euler_ancestral": SamplerSpec(
+        sample_euler_ancestral, stochastic=True, ranges=NOISE, aliases=("Euler a", "EulerAncestralDiscreteScheduler")
+    ),
 }

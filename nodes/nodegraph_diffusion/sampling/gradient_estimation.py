@@ -19,8 +19,9 @@ PAPER = "Permenter & Yuan 2024, arXiv:2306.04848"
 def sample_gradient_estimation(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
-    """Euler's step along `ge_gamma` of this slope and 1 - `ge_gamma` of the last one (Permenter & Yuan 2024).
+    """Euler's step along this slope and the last (Permenter & Yuan 2024).
 
+    Along `ge_gamma` of this slope and 1 - `ge_gamma` of the last one.
     "Interpreting and Improving Diffusion Models from an Optimization Perspective": the two estimate the gradient of the distance.
     One call of `denoise` a step. The first step, and one to noise level 0, are Euler's; `ge_gamma` 1 is `euler`.
     """
@@ -30,7 +31,10 @@ def sample_gradient_estimation(
 def sample_gradient_estimation_cfg_pp(
     denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
-    """`gradient_estimation` with CFG++: from the guided estimate, along the slopes of the negative side (see `euler_cfg_pp`)."""
+    """`gradient_estimation` with CFG++.
+
+    From the guided estimate, along the slopes of the negative side (see `euler_cfg_pp`).
+    """
     return _walk(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=True)
 
 

@@ -7,7 +7,7 @@ import operator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.churn import Churn
+from nodegraph_diffusion.sampling.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 
@@ -27,8 +27,9 @@ def sample_heun(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Heun's method on dx/dsigma = (x - denoised) / sigma (Karras et al. 2022, Alg. 2): second order.
+    """Heun's method (Karras et al. 2022, Alg. 2): second order.
 
+    On dx/dsigma = (x - denoised) / sigma.
     Two calls of `denoise` a step, but one for a step to noise level 0, where the slope at the end is not defined.
 
     `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
@@ -66,8 +67,9 @@ def sample_heunpp2(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Heun++: the slopes here and one and two steps on, each weighted by its noise level (ComfyUI's `heunpp2`; of no paper).
+    """Heun++: three slopes, each weighted by its noise level.
 
+    ComfyUI's `heunpp2`, of no paper: the slopes here and one and two steps on.
     The slopes ahead count sigma / (3 sigmas[0]), or / (2 sigmas[0]) in the last step but one, which looks one step on, and the
     slope here counts the rest: three calls of `denoise` a step, two in the last but one, one in the last, which is Euler's.
     These are not the weights of a method of higher order: it converges as `euler` does.
@@ -101,7 +103,8 @@ SAMPLERS = {
         order=2,
         evaluations_per_step=2,
         paper="Karras et al. 2022, arXiv:2206.00364, Alg. 2",
+        ranges=CHURN,
         aliases=("Heun", "HeunDiscreteScheduler"),
     ),
-    "heunpp2": SamplerSpec(sample_heunpp2, order=1, evaluations_per_step=3, aliases=("Heun++",)),
+    "heunpp2": SamplerSpec(sample_heunpp2, order=1, evaluations_per_step=3, ranges=CHURN, aliases=("Heun++",)),
 }

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def sample_lcm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """Multistep consistency sampling (Luo et al. 2023, "Latent Consistency Models", Alg. 3; Song et al. 2023, Alg. 1).
+    """Multistep consistency sampling (Luo et al. 2023, Alg. 3).
 
+    Luo et al. 2023, "Latent Consistency Models"; Song et al. 2023, Alg. 1.
     Each step ends at the estimate with fresh noise of the next level on it, and none on the last. It is made for models, or
     with a LoRA, that were distilled to be consistent, at 1 to 8 steps and a cfg of 1 to 2; what others make of it is blurred.
     """

@@ -41,7 +41,11 @@ def _basis(times: Sequence[float], j: int, now: float) -> float:
     return math.prod((now - other) / (times[j] - other) for k, other in enumerate(times) if k != j)
 
 
-def require_order(name: str, option: str, order: int, most: int = 4) -> None:
+ORDERS = (1, 4)
+"""The orders that a multistep sampler may have: how many past steps it looks at, this one among them."""
+
+
+def require_order(name: str, option: str, order: int, most: int = ORDERS[1]) -> None:
     """Raise ValueError unless the order of a multistep method is one that it has."""
     if not 1 <= order <= most:
         raise ValueError(f"sampler {name}: expected {option} between 1 and {most}, found {order}; 1 is Euler's method")

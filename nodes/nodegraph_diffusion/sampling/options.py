@@ -5,7 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
+
+Range = tuple[float | None, float | None]
+"""The least and the largest value that an option takes; None is open."""
+
+AT_LEAST_0: Final[Range] = (0.0, None)
+NOISE: Final = {"eta": AT_LEAST_0, "s_noise": AT_LEAST_0}
+"""The ranges of what most samplers that draw noise are told."""
 
 
 def options_of(function: Callable[..., object]) -> dict[str, object]:
@@ -33,6 +40,19 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
             raise ValueError(
                 f"{kind} {name}: option {option!r} expected {wanted}, found {value!r}; {parameter.default!r} is the default"
             )
+
+
+def check_ranges(kind: str, function: Callable[..., object], ranges: Mapping[str, Range], options: Mapping[str, object]) -> None:
+    """Raise ValueError unless each of `options` that is a number lies in its range; `kind` as for `check_options`."""
+    for option, (low, high) in ranges.items():
+        value = options.get(option)
+        if not isinstance(value, int | float) or ((low is None or value >= low) and (high is None or value <= high)):
+            continue
+        expected = f"of at least {low:g}" if high is None else f"of at most {high:g}"
+        if low is not None and high is not None:
+            expected = f"from {low:g} to {high:g}"
+        name = getattr(function, "__name__", repr(function))
+        raise ValueError(f"{kind} {name}: option {option!r} expected a number {expected}, found {value!r}")
 
 
 def require_at_least_0(sampler: str, **options: float) -> None:

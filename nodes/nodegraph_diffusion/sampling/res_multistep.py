@@ -11,7 +11,7 @@ from nodegraph_diffusion.sampling.cfg_pp import estimates
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.euler import ancestral_step
 from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +20,9 @@ PAPER = "Zhang et al. 2023, arXiv:2308.02157"
 
 
 def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """The refined exponential solver (RES) of second order, from the last two estimates.
+    """The refined exponential solver (RES), multistep, of second order.
 
+    From the last two estimates.
     Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling". One
     call of `denoise` a step. The first step, and one to noise level 0, are Euler's.
     """
@@ -31,7 +32,10 @@ def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: 
 def sample_res_multistep_cfg_pp(
     denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep
 ) -> Tensor:
-    """`res_multistep` with CFG++: the guided estimate, noised again as the negative side alone foretells (see `euler_cfg_pp`)."""
+    """`res_multistep` with CFG++.
+
+    The guided estimate, noised again as the negative side alone foretells (see `euler_cfg_pp`).
+    """
     return _walk(denoise, x, sigmas, noise, on_step, eta=0.0, s_noise=1.0, cfg_pp=True)
 
 
@@ -45,7 +49,7 @@ def sample_res_multistep_ancestral(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """A step of `res_multistep` to below the next noise level, then noise back up to it.
+    """A `res_multistep` step to below the next level, then noise back up to it.
 
     `eta` is the share of the posterior's noise that is put in, 0 being `res_multistep`; `s_noise` scales the noise itself.
     Raises ValueError where either is negative.
@@ -64,8 +68,9 @@ def sample_res_multistep_ancestral_cfg_pp(
     eta: float = 1.0,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """`res_multistep_ancestral` with CFG++ (see `res_multistep_cfg_pp`), and its options.
+    """`res_multistep_ancestral` with CFG++, and its options.
 
+    See `res_multistep_cfg_pp`.
     Raises ValueError where `eta` or `s_noise` is negative.
     """
     require_at_least_0("res_multistep_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
@@ -109,8 +114,8 @@ def _walk(
 SAMPLERS = {
     "res_multistep": SamplerSpec(sample_res_multistep, order=2, paper=PAPER, aliases=("RES multistep",)),
     "res_multistep_cfg_pp": SamplerSpec(sample_res_multistep_cfg_pp, order=2, paper=f"{PAPER}; {CFG_PP_PAPER}"),
-    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER),
+    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER, ranges=NOISE),
     "res_multistep_ancestral_cfg_pp": SamplerSpec(
-        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}"
+        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}", ranges=NOISE
     ),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.heun import heun_step
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import AT_LEAST_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +27,9 @@ def sample_restart(
     intervals: list[list[float]] | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Restart (Xu et al. 2023, "Restart Sampling for Improving Generative Processes", Alg. 1): `heun`, which goes back at times.
+    """`heun`, which goes back up at times (Xu et al. 2023, Alg. 1).
 
+    "Restart Sampling for Improving Generative Processes".
     Each of `intervals` is [sigma_min, sigma_max, steps, times]: at the level of `sigmas` that is nearest to sigma_min, noise leads
     back up to sigma_max, and `steps` of Heun's steps down again, `times` times; 0 steps are as many as `sigmas` takes for
     it. The default is [[0.1, 2, 0, 1]]; [] is `heun`. An interval above all of `sigmas`, or below, is left out. `s_noise` scales
@@ -88,6 +90,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=None,
         paper="Xu et al. 2023, arXiv:2306.14878",
+        ranges={"s_noise": AT_LEAST_0},
         aliases=("Restart",),
     ),
 }

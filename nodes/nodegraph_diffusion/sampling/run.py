@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.sampling.noise import ROUNDING, StepNoise, draw_noise, step_noise_source
-from nodegraph_diffusion.sampling.options import check_options
+from nodegraph_diffusion.sampling.options import check_options, check_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,10 +125,11 @@ def sample(
             f"{tuple(noise.shape)}; draw the noise for this latent"
         )
     options = dict(options or {})
-    check_options("sampler", sampler, options)
+    spec = sampler if isinstance(sampler, SamplerSpec) else SamplerSpec(sampler)
+    check_options("sampler", spec, options)
+    check_ranges("sampler", spec, spec.ranges, options)
     if len(sigmas) < 2:
         return latent
-    spec = sampler if isinstance(sampler, SamplerSpec) else SamplerSpec(sampler)
     levels = _path_levels(sigmas, denoiser.schedule, step_noise) if spec.noise == "brownian" else None
     with torch.no_grad():
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
@@ -166,10 +167,11 @@ def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: in
 
     schedule = schedule if isinstance(schedule, ScheduleSpec) else ScheduleSpec(schedule)
     check_options("schedule", schedule, options)
+    check_ranges("schedule", schedule, schedule.ranges, options)
     sigmas = schedule(noise_schedule, steps, **options)
     name = getattr(schedule, "__name__", schedule)
     if not isinstance(sigmas, torch.Tensor):
-        raise ValueError(f"schedule {name}: expected a tensor of {steps + 1} noise levels, found {type(sigmas).__name__}")
+        raise ValueError(f"schedule {name}: expected a tensor of {steps + 1} noise levels, found {type(sigmas).__name__}; mend it")
     if sigmas.ndim != 1 or len(sigmas) < 2 or sigmas[-1] != 0 or not bool((sigmas.diff() < 0).all()):
         raise ValueError(
             f"schedule {name}: expected {steps + 1} noise levels for {steps} steps, strictly decreasing to 0, "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.exponential import StepNoise
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, Range, require_at_least_0
 from nodegraph_diffusion.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def sample_sa_solver_pece(
     corrector_order: int = 4,
     simple_order_2: bool = False,
 ) -> Tensor:
-    """`sa_solver` with `use_pece`: predict, evaluate, correct, evaluate. Two calls of `denoise` a step, but one in the first.
+    """`sa_solver` with `use_pece`: predict, evaluate, correct, evaluate.
 
+    Two calls of `denoise` a step, but one in the first.
     Options and errors as there.
     """
     return sample_sa_solver(
@@ -179,10 +180,19 @@ def _require_orders(predictor_order: int, corrector_order: int) -> None:
 
 
 PAPER = "Xue et al. 2023, arXiv:2309.05019"
+RANGES: dict[str, Range] = {
+    **NOISE,
+    "sde_start": (0.0, 1.0),
+    "sde_end": (0.0, 1.0),
+    "predictor_order": (1, MAX_ORDER),
+    "corrector_order": (0, MAX_ORDER),
+}
 
 SAMPLERS = {
-    "sa_solver": SamplerSpec(sample_sa_solver, stochastic=True, paper=PAPER, aliases=("SA-Solver", "SASolverScheduler")),
+    "sa_solver": SamplerSpec(
+        sample_sa_solver, stochastic=True, paper=PAPER, ranges=RANGES, aliases=("SA-Solver", "SASolverScheduler")
+    ),
     "sa_solver_pece": SamplerSpec(
-        sample_sa_solver_pece, stochastic=True, evaluations_per_step=2, paper=PAPER, aliases=("SA-Solver PECE",)
+        sample_sa_solver_pece, stochastic=True, evaluations_per_step=2, paper=PAPER, ranges=RANGES, aliases=("SA-Solver PECE",)
     ),
 }

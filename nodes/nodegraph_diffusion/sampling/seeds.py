@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.sampling.declared import SamplerSpec
 from nodegraph_diffusion.sampling.exponential import StepNoise, hold, phi_2
 from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
-from nodegraph_diffusion.sampling.options import require_at_least_0
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,9 @@ def sample_seeds_2(
     s_noise: float = 1.0,
     r: float = 0.5,
 ) -> Tensor:
-    """SEEDS-2, of two stages, in terms of the estimate (Gonzalez et al. 2023, "SEEDS").
+    """SEEDS-2, of two stages (Gonzalez et al. 2023).
 
+    In terms of the estimate.
     The first stage goes the part `r` of the step; the step is along the estimates at both ends of it, weighted 1 - 1 / (2 r) and
     1 / (2 r). Two draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`. `eta` is the part
     of the reverse SDE's noise: 0 is deterministic and of second order; `s_noise` scales the noise.
@@ -67,8 +68,9 @@ def sample_seeds_3(
     r_1: float = 1 / 3,
     r_2: float = 2 / 3,
 ) -> Tensor:
-    """SEEDS-3, of three stages, in terms of the estimate (Gonzalez et al. 2023, "SEEDS").
+    """SEEDS-3, of three stages (Gonzalez et al. 2023).
 
+    In terms of the estimate.
     The stages lie at the parts `r_1` and `r_2` of the step; the change of the estimate up to them is taken to be even, and
     integrated exactly. Three draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`. `eta` is the
     part of the reverse SDE's noise: 0 is deterministic, and of third order where r_2 is 2/3; `s_noise` scales the noise.
@@ -102,6 +104,20 @@ def _between(sigma: float, sigma_next: float, part: float) -> float:
 PAPER = "Gonzalez et al. 2023, arXiv:2305.14267"
 
 SAMPLERS = {
-    "seeds_2": SamplerSpec(sample_seeds_2, stochastic=True, evaluations_per_step=2, paper=PAPER, aliases=("SEEDS-2",)),
-    "seeds_3": SamplerSpec(sample_seeds_3, stochastic=True, evaluations_per_step=3, paper=PAPER, aliases=("SEEDS-3",)),
+    "seeds_2": SamplerSpec(
+        sample_seeds_2,
+        stochastic=True,
+        evaluations_per_step=2,
+        paper=PAPER,
+        ranges={**NOISE, "r": (1e-3, 0.999)},
+        aliases=("SEEDS-2",),
+    ),
+    "seeds_3": SamplerSpec(
+        sample_seeds_3,
+        stochastic=True,
+        evaluations_per_step=3,
+        paper=PAPER,
+        ranges={**NOISE, "r_1": (1e-3, 0.999), "r_2": (1e-3, 0.999)},
+        aliases=("SEEDS-3",),
+    ),
 }

@@ -30,8 +30,9 @@ class _Level(NamedTuple):
 
 
 def sample_uni_pc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """UniPC with B(h) = h (Zhao et al. 2023, "UniPC", Alg. 1 and 2 over the estimate of the clean latent), as ComfyUI runs it.
+    """UniPC with B(h) = h (Zhao et al. 2023), as ComfyUI runs it.
 
+    Their Alg. 1 and 2, over the estimate of the clean latent.
     A step is foretold from the last estimates (UniP); the estimate where it lands corrects it (UniC) before the next: one call of
     `denoise` a step. Up to third order, but of less in the first steps and the last ones, down to one in the very last, which is
     not corrected. Level 0 is taken for 0.001.

@@ -28,7 +28,7 @@ TABLES: dict[str, tuple[float, ...]] = {
 
 
 def schedule_align_your_steps(schedule: NoiseSchedule, steps: int, *, model: Literal["sd1", "sdxl", "svd"] = "sd1") -> Tensor:
-    """Noise levels that were found best for ten steps of a model, then 0 (Sabour et al. 2024).
+    """Levels found best for ten steps of a model, then 0 (Sabour et al. 2024).
 
     Other numbers of steps interpolate log sigma. `model`: Stable Diffusion 1, Stable Diffusion XL, or Stable Video Diffusion.
     They are levels of that model, whatever `schedule` says; one beyond what a model was trained on, it takes for its nearest.

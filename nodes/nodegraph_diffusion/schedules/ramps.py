@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:
-    """Noise levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, Eq. 5).
+    """Levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, Eq. 5).
 
     A larger `rho` spends more of the steps on little noise. Raises ValueError unless rho is positive.
     """
@@ -32,7 +32,7 @@ def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) ->
 
 
 def schedule_exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels evenly spaced in their logarithm, then 0 (k-diffusion)."""
+    """Levels evenly spaced in their logarithm, then 0 (k-diffusion)."""
     import torch
 
     require_steps(steps)
@@ -40,7 +40,7 @@ def schedule_exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float = 1.0) -> Tensor:
-    """Noise levels whose logarithm is a ramp to the power `rho`, then 0 (k-diffusion).
+    """Levels whose logarithm is a ramp to the power `rho`, then 0 (k-diffusion).
 
     log sigma = log sigma_min + r^rho (log sigma_max - log sigma_min) for r from 1 to 0. A larger `rho` spends more of the steps
     on little noise; 1 is the schedule exponential. Raises ValueError unless rho is positive.
@@ -55,8 +55,9 @@ def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float 
 
 
 def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
-    """Noise levels at even quantiles of a Laplace distribution of log sigma, then 0 (Hang et al. 2024, Table 1).
+    """Levels at even quantiles of a Laplace distribution of log sigma, then 0.
 
+    Hang et al. 2024, Table 1.
     log sigma = mu - beta sign(1/2 - x) log(1 - 2 |1/2 - x| + 1e-5) for x from 0 to 1, kept between the smallest and the largest
     level; levels that come out the same are one. `beta` is the width: with a small one, nearly all steps are spent near e^mu.
     In float32, as ComfyUI computes it, whose list lacks the 0. Raises ValueError unless mu is finite and beta positive.
@@ -72,8 +73,9 @@ def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, be
 
 
 def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels evenly spaced in their arc tangent, then 0 (Sabour et al. 2024, "Align Your Steps").
+    """Levels evenly spaced in their arc tangent, then 0 (Sabour et al. 2024).
 
+    "Align Your Steps".
     It has the least KL divergence where the data is one Gaussian of unit variance. In float32, as ComfyUI
     computes it: where a model's last training step holds no signal, the rounding shows in the largest level's fourth digit.
     """
@@ -87,12 +89,12 @@ def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_linear_quadratic(
     schedule: NoiseSchedule, steps: int, *, threshold_noise: float = 0.025, linear_steps: int | None = None
 ) -> Tensor:
-    """Small and equal steps down from the largest noise level, then ever larger ones to 0 (Mochi 1, Genmo 2024).
+    """Small equal steps down from the largest level, then ever larger ones to 0.
 
-    In parts of the largest level, in float32: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that
-    goes on from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a
-    threshold outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to
-    turn back.
+    Mochi 1, Genmo 2024; in float32.
+    In parts of the largest level: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that goes on
+    from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a threshold
+    outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to turn back.
     """
     require_steps(steps)
     if steps == 1:
@@ -120,8 +122,9 @@ def schedule_linear_quadratic(
 
 
 def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1e-3) -> Tensor:
-    """Noise levels of the continuous variance-preserving process, then 0 (Song et al. 2021).
+    """Levels of the continuous variance-preserving process, then 0.
 
+    Song et al. 2021.
     Karras et al. 2022, Table 1: sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1) for t evenly spaced from 1 to `eps_s`.
     These are the process's own levels, 152 to 0.0105 by default, not the model's: one beyond what the model was trained on, the
     model takes for its nearest. Raises ValueError where a number is out of range or the levels leave float32's.

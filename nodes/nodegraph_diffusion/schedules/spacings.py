@@ -15,7 +15,7 @@ Rule = Literal["euler", "dpm"]
 
 
 def schedule_leading(schedule: NoiseSchedule, steps: int, *, steps_offset: int = 1, rule: Rule = "euler") -> Tensor:
-    """Noise levels of the first training step of each of `steps` equal parts, then 0.
+    """Levels of the first training step of each of `steps` equal parts, then 0.
 
     What Stable Diffusion 1 and 2 are configured for. Training steps k (T // steps) + steps_offset: the largest level is not
     visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 for diffusers by itself. `rule`: euler is diffusers' Euler,
@@ -39,7 +39,7 @@ def schedule_leading(schedule: NoiseSchedule, steps: int, *, steps_offset: int =
 
 
 def schedule_trailing(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels of the last training step of each of `steps` equal parts, then 0.
+    """Levels of the last training step of each of `steps` equal parts, then 0.
 
     What Lin et al. 2023 recommend. Training steps round(T - k T / steps) - 1, a half rounded to an even number. Raises ValueError
     when there are more steps than training steps.
@@ -57,7 +57,7 @@ def schedule_trailing(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_linspace(schedule: NoiseSchedule, steps: int, *, rule: Rule = "euler") -> Tensor:
-    """Noise levels of evenly spaced training steps, linear in sigma between two, then 0.
+    """Levels of evenly spaced training steps, linear in sigma between, then 0.
 
     As normal, but for what is between two training steps. A single step starts from the last one. `rule`: euler is diffusers'
     EulerDiscrete, HeunDiscrete, ...; dpm is its DPMSolverMultistep, UniPC, DEIS, ..., which round to whole training steps, and take

@@ -16,7 +16,7 @@ _NO_NOISE = 1e-5  # a trained level up to here is the clean end itself
 
 
 def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels of evenly spaced training steps, from the last to the first, then 0.
+    """Levels of evenly spaced training steps, from the last to the first, then 0.
 
     Where the model was trained down to no noise (a smallest level of at most 1e-5), its first training step is the clean end: one
     more training step is visited, and that one is the 0.
@@ -30,7 +30,7 @@ def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Noise levels of evenly spaced training steps, the first one left out, then 0.
+    """Levels of evenly spaced training steps, the first one left out, then 0.
 
     As normal with one step more: the last one visited is as far from the first training step as they are apart. The way of
     Stability's generative-models, which Turbo and Lightning models are made for.
@@ -42,7 +42,7 @@ def schedule_sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Every (training steps / steps)-th trained noise level from the largest down, then 0.
+    """Every (training steps / steps)-th trained level from the largest, then 0.
 
     What is no whole training step is rounded up. The smallest level it visits is that of training step 1000 / steps, not the
     first. Raises ValueError when there are more steps than trained levels.
@@ -61,7 +61,7 @@ def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
 
 
 def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
-    """Every k-th trained noise level from the second one up, then 0 (Song et al. 2021, DDIM).
+    """Every k-th trained level from the second up, then 0 (Song et al. 2021).
 
     k is the training steps // steps. The largest level is seldom visited, and there are more levels than `steps` where that does
     not divide the training steps (30 steps of 1000 make 31), or fewer where it is more than them. Where the model was trained
@@ -79,8 +79,9 @@ def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_beta(
     schedule: NoiseSchedule, steps: int, *, alpha: float = 0.6, beta: float = 0.6, spread: Literal["timestep", "sigma"] = "timestep"
 ) -> Tensor:
-    """Noise levels at even quantiles of a beta distribution, then 0 (Lee et al. 2024, "Beta Sampling is All You Need").
+    """Levels at even quantiles of a beta distribution, then 0 (Lee et al. 2024).
 
+    "Beta Sampling is All You Need".
     With alpha and beta below 1, most steps lie at both ends. `spread`: over the training steps, each rounded to a whole one, and
     one that is met twice counts once (ComfyUI); or over sigma itself, from the largest to the smallest (A1111, diffusers). Many
     steps give fewer levels. Raises ValueError unless alpha and beta are positive.
@@ -100,8 +101,9 @@ def schedule_beta(
 
 
 def schedule_turbo(schedule: NoiseSchedule, steps: int, *, denoise: float = 1.0) -> Tensor:
-    """Noise levels of the first `steps` of ten training steps, 999, 899, ..., then 0 (Sauer et al. 2023).
+    """Levels of the training steps 999, 899, ..., then 0 (Sauer et al. 2023).
 
+    The first `steps` of these ten.
     What SD Turbo and SDXL Turbo were distilled for. A `denoise` below 1 leaves out the first of the ten, 10 - int(10 denoise) of
     them. Raises ValueError where fewer than `steps` are left, or denoise is outside (0, 1].
     """

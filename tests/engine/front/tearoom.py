@@ -67,6 +67,8 @@ def orderly(start: int | None = None, end: int | None = None, **others: Any) -> 
         raise ZeroDivisionError("13 brings bad luck")
     if start is not None and end is not None and end < start:
         yield f"it ends ({end}) before it starts ({start})"
+    if start is not None and start > 100:
+        yield f"start {start} is never reached"
 
 
 @node("Serve")
