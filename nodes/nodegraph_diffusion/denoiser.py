@@ -128,11 +128,10 @@ class PromptedUNet:
     def _denoised(self, batch: _Batch, x: Tensor, level: float, weight: Tensor, attention: AttentionHook | None) -> Tensor:
         """The denoised cuts of x, (n * B, C, h, w) for n regions.
 
-        Karras et al. 2022, sec. 5, writes the wrapping as c_skip, c_in, c_out and c_noise. The timestep is the nearest
-        trained one: a network has not seen any others.
+        Karras et al. 2022, sec. 5, writes the wrapping as c_skip, c_in, c_out and c_noise.
         """
         cuts = torch.cat([region.cut(x) for _, region in batch.regions])
-        timestep = float(self.schedule.timestep(level).round())
+        timestep = float(self.schedule.nearest_step(level))
         timesteps = torch.full((cuts.shape[0],), timestep, device=weight.device)
         c_in = 1 / math.sqrt(1 + level**2)
         seen = (cuts * c_in).to(weight)

@@ -85,6 +85,16 @@ class NoiseSchedule:
         fraction = (log_sigma - table[low]) / (table[low + 1] - table[low])
         return (low + fraction).clamp(0, self.steps - 1).float()
 
+    def nearest_step(self, sigma: float) -> int:
+        """The training step whose level is nearest to a noise level, by log sigma. A network is told it, as it has seen no others.
+
+        In ComfyUI's float32 arithmetic, which decides what lies halfway between two, as some levels of even
+        schedules do: the earlier one where it cannot.
+        """
+        import torch
+
+        return int((_log_sigmas(self).float() - torch.tensor(sigma, dtype=torch.float32).log()).abs().argmin())
+
     def sigma(self, timestep: float | Tensor) -> Tensor:
         """The noise level of a training step, whole or not: float32, shaped like `timestep`. Inverts `timestep`.
 

@@ -27,7 +27,7 @@ every_schedule = pytest.mark.parametrize("sigmas", SIGMAS.values(), ids=SIGMAS)
 
 def our_steps(name, sigmas, noise=no_noise, **options):
     """x after each step on the twisted denoiser, in float64."""
-    steps = []
+    steps, sigmas = [], sigmas.double()
     x = START * sigmas[0]
     result = SAMPLERS[name](TwistedDenoiser(), x, sigmas, noise=noise, on_step=lambda i, x, denoised: steps.append(x), **options)
     assert result is steps[-1]

@@ -80,7 +80,7 @@ def test_stochastic_samplers_reach_the_data(name, options):
     ],
 )
 def test_samplers_that_are_the_same_in_other_words(one, other):
-    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 9)
+    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 9).double()
     first, second = (run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options) for name, options in (one, other))
     torch.testing.assert_close(first, second)
 

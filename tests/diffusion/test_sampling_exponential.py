@@ -151,7 +151,7 @@ def test_er_sde(sigmas, options):
     ],
 )
 def test_er_sde_has_known_samplers_among_it(options, same_as):
-    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 7)
+    x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 7).double()
     mine = run("er_sde", TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
     torch.testing.assert_close(mine, run(same_as[0], TwistedDenoiser(), x, sigmas, generator_noise(x), **same_as[1]))
 

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from nodegraph_diffusion.sampling import SAMPLERS
 from tests.diffusion.steps import START, assert_same_steps, every_schedule, our_steps
-from tests.diffusion.toys import TwistedDenoiser, generator_noise
+from tests.diffusion.toys import TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 
 def slope_at(x, sigma):
@@ -81,9 +82,12 @@ def test_ipndm_v_is_lms_up_to_second_order(sigmas):
 
 
 @every_schedule
-@pytest.mark.parametrize("max_order", [2, 3, 4])
-def test_deis_is_the_integral_in_time(sigmas, max_order):
-    """By a sum of 10000 terms over the time of the process whose sigma(0.001) is 0.002 and whose sigma(1) is 80."""
+@pytest.mark.parametrize(("max_order", "summed"), [(2, True), (3, True), (4, True), (3, False)])
+def test_deis_is_the_integral_in_time(sigmas, max_order, summed):
+    """As ComfyUI sums it, or with more terms the integral itself.
+
+    10000 terms from end to end of the step, over the time of the process whose sigma(0.001) is 0.002 and whose sigma(1) is 80.
+    """
     beta_d = 2 * (math.log(0.002**2 + 1) / 1e-3 - math.log(80**2 + 1)) / (1e-3 - 1)
     beta_min = math.log(80**2 + 1) - 0.5 * beta_d
     levels = sigmas.double()
@@ -95,16 +99,20 @@ def test_deis_is_the_integral_in_time(sigmas, max_order):
         if levels[i + 1] == 0 or len(ds) == 1:
             x = x + (levels[i + 1] - levels[i]) * ds[0]
         else:
-            grid = torch.linspace(times[i], times[i + 1], 10001, dtype=torch.float64)
-            middle = (grid[1:] + grid[:-1]) / 2
+            grid = torch.linspace(times[i], times[i + 1], 10_000 if summed else 10_001, dtype=torch.float64)
             past = times[[i - k for k in range(len(ds))]]
-            rise = torch.expm1(beta_d / 2 * grid**2 + beta_min * grid).sqrt().diff()
+            variance = torch.expm1(beta_d / 2 * grid**2 + beta_min * grid)
+            if summed:  # the derivative of sigma by time, at the terms
+                rise = (variance + 1) * (beta_d * grid + beta_min) / (2 * variance.sqrt()) * (times[i + 1] - times[i]) / 10_000
+            else:
+                rise, grid = variance.sqrt().diff(), (grid[1:] + grid[:-1]) / 2
             for j, d in enumerate(ds):
                 others = [k for k in range(len(ds)) if k != j]
-                basis = math.prod((middle - past[k]) / (past[j] - past[k]) for k in others)
+                basis = math.prod((grid - past[k]) / (past[j] - past[k]) for k in others)
                 x = x + (basis * rise).sum() * d
         reference.append(x)
-    assert_same_steps(our_steps("deis", sigmas, max_order=max_order), reference, 1e-6)
+    points, tolerance = (10_000, 1e-9) if summed else (200_000, 1e-5)
+    assert_same_steps(our_steps("deis", sigmas, max_order=max_order, integration_points=points), reference, tolerance)
 
 
 @every_schedule
@@ -194,3 +202,22 @@ def test_ddpm_is_ho_et_al_with_the_posterior_variance(sigmas):
         x = z / math.sqrt(alpha_bar_next)
         reference.append(x)
     assert_same_steps(our_steps("ddpm", sigmas, generator_noise(START)), reference, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["uni_pc", "uni_pc_bh2"])
+def test_the_last_level_of_uni_pc_is_rounded_as_comfyuis(name):
+    """It stands for 0: in float32, 1 - alpha^2 has four bits left at 0.001, so that 0.000977 of the noise stays."""
+    x, sigmas = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 0.0])
+    left = [
+        float(SAMPLERS[name](lambda x, sigma: x * 0, x, levels, noise=no_noise, on_step=ignore_step))
+        for levels in (sigmas, sigmas.double())
+    ]
+    assert left == pytest.approx([0.000977, 0.001], rel=1e-3)
+
+
+@pytest.mark.parametrize("levels", [[0.002, 0.0], [1.0, 0.00050002, 0.00050001, 0.0005]])
+@pytest.mark.parametrize("name", ["uni_pc", "uni_pc_bh2"])
+def test_uni_pc_goes_where_float32_has_no_bits_left(name, levels):
+    x = torch.ones(1, 1, 1, 1) * levels[0]
+    left = SAMPLERS[name](lambda x, sigma: x * 0, x, torch.tensor(levels), noise=no_noise, on_step=ignore_step)
+    assert float(left) == pytest.approx(levels[-1] or 0.0002, rel=1e-3)

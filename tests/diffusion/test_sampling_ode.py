@@ -101,7 +101,7 @@ def test_a_run_in_two_parts_is_the_same(name):
     whole = our_steps(name, sigmas, generator_noise(START))
     noise = generator_noise(START)
     half = our_steps(name, sigmas[:4], noise)[-1]
-    rest = SAMPLERS[name](TwistedDenoiser(), half, sigmas[3:], noise=noise, on_step=ignore_step)
+    rest = SAMPLERS[name](TwistedDenoiser(), half, sigmas[3:].double(), noise=noise, on_step=ignore_step)
     assert torch.equal(rest, whole[-1])
 
 
@@ -124,6 +124,7 @@ def test_a_run_in_two_parts_is_the_same(name):
         ("ipndm", {"max_order": 5}, "sampler ipndm: expected max_order between 1 and 4, found 5"),
         ("ipndm_v", {"max_order": 5}, "sampler ipndm_v: expected max_order between 1 and 4, found 5"),
         ("deis", {"max_order": 0}, "sampler deis: expected max_order between 1 and 4, found 0"),
+        ("deis", {"integration_points": 1}, "sampler deis: expected at least 2 integration_points, found 1"),
         ("dpm_fast", {"eta": -1.0}, "sampler dpm_fast: expected eta of at least 0"),
         ("dpm_adaptive", {"eta": -1.0}, "sampler dpm_adaptive: expected eta"),
         ("dpm_adaptive", {"order": 4}, "order 2 or 3, found 4"),

@@ -15,9 +15,10 @@ from nodegraph_diffusion.sampling import (
     start_latent,
     step_noise_source,
 )
+from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.schedules.ramps import schedule_karras
-from nodegraph_diffusion.schedules.timesteps import schedule_simple
+from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 SHAPE = (3, 4, 6, 5)
@@ -242,3 +243,32 @@ def test_gradients_are_not_kept():
 def test_a_run_that_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_largest_noise_is_scaled_in_float32():
+    """Where the level is in the thousands, a last bit is 2e-4 of a picture."""
+    level = NoiseSchedule(prediction="v", zero_snr=True).sigma_max
+    started = start_latent(torch.zeros(1), torch.ones(1), level, level)
+    assert torch.equal(started, torch.sqrt(1 + torch.tensor([level]) ** 2))
+
+
+@pytest.mark.parametrize("name", ["dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp"])
+def test_a_middle_that_is_the_next_level_is_told_as_k_diffusion_rounds_it(name):
+    """At eta 1 the middle of an ancestral step is the level that it leads to, but for the rounding of float32."""
+    sigmas, seen = schedule_normal(SCHEDULE, 7), []
+
+    class Seeing(GaussianDenoiser):
+        def __call__(self, x, sigma):
+            seen.append(sigma)
+            return super().__call__(x, sigma)
+
+        def guided(self, x, sigma):
+            return self(x, sigma), torch.zeros_like(x)
+
+    SAMPLERS[name](Seeing(), LATENT, sigmas, noise=lambda *levels: LATENT, on_step=lambda *step: None)
+    start, end = sigmas[:2]
+    up = (end**2 * (start**2 - end**2) / start**2) ** 0.5
+    down = (end**2 - up**2) ** 0.5
+    start, down = start.log(), down.log()
+    middle = start.lerp(down, 0.5).exp() if name == "dpm_2_ancestral" else (-(-start + 0.5 * (start - down))).exp()
+    assert seen[1] == float(middle) == pytest.approx(float(end), rel=1e-5)

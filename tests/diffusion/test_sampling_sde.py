@@ -170,7 +170,7 @@ def cfg_pp_2s(denoise, x, sigmas, noise, eta):
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 20])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_cfg_pp_steps(schedule, steps):
-    sigmas = SCHEDULES[schedule](SCHEDULE, steps)
+    sigmas = SCHEDULES[schedule](SCHEDULE, steps).double()
     x = START.double() * sigmas[0]
     for some in (sigmas, sigmas[:-1]):
         mine = run("dpmpp_2m_cfg_pp", twisted(), x, some)

@@ -86,3 +86,23 @@ def test_without_signal_at_the_end_it_is_diffusers_but_for_the_last_step():
     assert reference[-1] < 1e-6
     assert ours.sigma_max == pytest.approx(4518.76, rel=1e-4)  # ComfyUI's
     assert ours.sigma_min == pytest.approx(NoiseSchedule().sigma_min, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "halfway", "nearest"),
+    [
+        (SD1, [499.5, 166.5, 832.5, 943.5, 721.5, 388.5], [500, 166, 833, 943, 721, 389]),
+        (NoiseSchedule(prediction="v", zero_snr=True), [499.5, 166.5, 943.5], [499, 167, 943]),
+    ],
+    ids=["eps", "zero-snr"],
+)
+def test_the_nearest_step_of_a_level_halfway_between_two_is_comfyuis(schedule, halfway, nearest):
+    """Recorded from float32 arithmetic: the schedules normal and sgm_uniform visit these with 5, 6, 7, 13 or 19 steps."""
+    assert [schedule.nearest_step(float(schedule.sigma(step))) for step in halfway] == nearest
+
+
+def test_the_nearest_step_of_any_other_level_is_the_rounded_timestep():
+    levels = (torch.rand(500, generator=torch.Generator().manual_seed(0)) * 12 - 5).exp().tolist()
+    assert [SD1.nearest_step(level) for level in levels] == [int(SD1.timestep(level).round()) for level in levels]
+    assert [SD1.nearest_step(float(level)) for level in SD1.sigmas()] == list(range(1000))
+    assert (SD1.nearest_step(0.0), SD1.nearest_step(1e6)) == (0, 999)

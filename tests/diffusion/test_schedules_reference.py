@@ -267,3 +267,15 @@ def test_what_stable_diffusion_is_configured_for_is_leading(scheduler, config):
     made = scheduler(**PUBLISHED, timestep_spacing="leading", steps_offset=1, **config)
     made.set_timesteps(20)
     assert_same(levels("leading", 20), at(*sorted(set(made.timesteps.tolist()), reverse=True)))
+
+
+@pytest.mark.parametrize("steps", [2, 5, 8, 20, 33])
+@pytest.mark.parametrize("schedule", [SD1, NO_SIGNAL], ids=["eps", "zero-snr"])
+def test_linear_quadratic_is_comfyuis_to_the_last_bit(steps, schedule):
+    """The parts are rounded to float32, then their products with the largest level."""
+    linear, bent = steps // 2, steps - steps // 2
+    parts = [0.025 * i / linear for i in range(linear)]
+    rest = 1 - 0.025 - 0.025 / linear * bent
+    parts += [0.025 * i / linear + rest * ((i - linear) / bent) ** 2 for i in range(linear, steps)]
+    expected = torch.cat([(1 - torch.tensor(parts, dtype=torch.float64)).float() * schedule.sigma_max, torch.zeros(1)])
+    assert torch.equal(levels("linear_quadratic", steps, schedule), expected)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # what the slopes count, newest first, where all steps are of one length (Liu et al. 2022, Eq. 12)
-_EQUAL_STEPS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+_EQUAL_STEPS = (((1,), 1), ((3, -1), 2), ((23, -16, 5), 12), ((55, -59, 37, -9), 24))
 
 
 def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
@@ -27,7 +27,11 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSourc
     Raises ValueError unless the order is between 1 and 4.
     """
     require_order("lms", "order", order)
-    return _walk(denoise, x, sigmas, on_step, order, adams_weights)
+
+    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
+        return _combined(adams_weights(levels, sigma_next), slopes)
+
+    return _walk(denoise, x, sigmas, on_step, order, move)
 
 
 def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4) -> Tensor:
@@ -39,7 +43,12 @@ def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
     Raises ValueError unless `max_order` is between 1 and 4.
     """
     require_order("ipndm", "max_order", max_order)
-    return _walk(denoise, x, sigmas, on_step, max_order, _equal_weights)
+
+    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
+        weights, parts = _EQUAL_STEPS[len(slopes) - 1]
+        return _combined(weights, slopes) * (sigma_next - levels[0]) / parts
+
+    return _walk(denoise, x, sigmas, on_step, max_order, move)
 
 
 def sample_ipndm_v(
@@ -54,7 +63,11 @@ def sample_ipndm_v(
     Raises ValueError unless `max_order` is between 1 and 4.
     """
     require_order("ipndm_v", "max_order", max_order)
-    return _walk(denoise, x, sigmas, on_step, max_order, _published_weights)
+
+    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
+        return _combined(_published_weights(levels, sigma_next), slopes) * (sigma_next - levels[0])
+
+    return _walk(denoise, x, sigmas, on_step, max_order, move)
 
 
 def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -74,7 +87,8 @@ def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
             x_euler = x + slopes[0] * (sigma_next - sigma)
             slope = (slopes[0] + (x_euler - denoise(x_euler, sigma_next)) / sigma_next) / 2
         else:
-            slope = _combined(_EQUAL_STEPS[len(slopes) - 1], slopes)
+            weights, parts = _EQUAL_STEPS[len(slopes) - 1]
+            slope = _combined(weights, slopes) / parts
         x = x + slope * (sigma_next - sigma)
         on_step(i, x, denoised)
     return x
@@ -86,15 +100,15 @@ def _walk(
     sigmas: Tensor,
     on_step: OnStep,
     order: int,
-    weights: Callable[[Sequence[float], float], Sequence[float]],
+    move: Callable[[Sequence[float], float, Sequence[Tensor]], Tensor],
 ) -> Tensor:
-    """Steps along up to `order` slopes, of which each counts what `weights(levels, sigma_next)` gives it, newest first."""
+    """Steps of `move(levels, sigma_next, slopes)` along up to `order` slopes and their levels, newest first."""
     levels = sigmas.tolist()
     slopes: list[Tensor] = []
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised = denoise(x, sigma)
         slopes = [(x - denoised) / sigma, *slopes[: order - 1]]
-        x = x + _combined(weights(levels[i::-1][: len(slopes)], sigma_next), slopes) if sigma_next > 0 else denoised
+        x = x + move(levels[i::-1][: len(slopes)], sigma_next, slopes) if sigma_next > 0 else denoised
         on_step(i, x, denoised)
     return x
 
@@ -102,10 +116,6 @@ def _walk(
 def _combined(weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
     first, *others = (slope * weight for slope, weight in zip(slopes, weights, strict=True))
     return sum(others, start=first)
-
-
-def _equal_weights(levels: Sequence[float], sigma_next: float) -> list[float]:
-    return [(sigma_next - levels[0]) * weight for weight in _EQUAL_STEPS[len(levels) - 1]]
 
 
 def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float]:
@@ -132,7 +142,7 @@ def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float
         weights[1] -= (1 + a + b) * third
         weights[2] += (a + b * (1 + h2 / h3)) * third
         weights[3] -= b * a * third  # rightly b * h2 / h3
-    return [h * weight for weight in weights[: len(levels)]]
+    return weights[: len(levels)]
 
 
 SAMPLERS = {

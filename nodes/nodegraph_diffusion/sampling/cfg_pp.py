@@ -65,7 +65,7 @@ def sample_euler_ancestral_cfg_pp(
     require_at_least_0("euler_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, negative = denoise.guided(x, sigma)
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         slope = (x - negative) / sigma
         x = denoised + slope * sigma_down
         if sigma_up > 0:

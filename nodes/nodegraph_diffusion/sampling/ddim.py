@@ -22,21 +22,20 @@ def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
     """Ancestral sampling (Ho et al. 2020, Alg. 2), along the levels of `sigmas`.
 
     Its steps are those of `sigmas`, not all the trained ones.
-    Draws from q(z_next | z, denoised), Eq. 6 and 7, whose variance is the paper's beta-tilde. But for rounding, these
-    are the steps of `euler_ancestral` at eta 1.
+    The variance is the paper's beta-tilde (Eq. 7). But for rounding, these are the steps of `euler_ancestral` at eta 1; its
+    numbers are of the dtype of `sigmas`, as ComfyUI's are, which shows where a level is in the thousands.
     """
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised = denoise(x, sigma)
-        alpha, alpha_next = _signal(sigma), _signal(sigma_next)
-        alpha_step = alpha / alpha_next
-        z = x * math.sqrt(alpha)
-        toward_clean = math.sqrt(alpha_next) * (1 - alpha_step) / (1 - alpha)
-        toward_z = math.sqrt(alpha_step) * (1 - alpha_next) / (1 - alpha)
-        z = denoised * toward_clean + z * toward_z
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoise(x, float(sigma))
+        alpha_bar, alpha_bar_next = 1 / (sigma**2 + 1), 1 / (sigma_next**2 + 1)
+        alpha = alpha_bar / alpha_bar_next
+        predicted_noise = (x - denoised) / sigma
+        z = x / (1 + sigma**2).sqrt()
+        z = (1 / alpha).sqrt() * (z - (1 - alpha) * predicted_noise / (1 - alpha_bar).sqrt())
         if sigma_next > 0:
-            variance = (1 - alpha_next) / (1 - alpha) * (1 - alpha_step)
-            z = z + noise(sigma, sigma_next) * math.sqrt(variance)
-        x = z / math.sqrt(alpha_next)
+            variance = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
+            z = z + variance.sqrt() * noise(float(sigma), float(sigma_next))
+        x = z * (1 + sigma_next**2).sqrt()
         on_step(i, x, denoised)
     return x
 
@@ -53,11 +52,12 @@ def sample_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
         alpha, alpha_next = _signal(sigma), _signal(sigma_next)
         predicted_noise = (x - denoised) / sigma
         deviation = eta * math.sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
-        direction = math.sqrt(max(0.0, 1 - alpha_next - deviation**2))
-        z = denoised * math.sqrt(alpha_next) + predicted_noise * direction
         if deviation > 0:
-            z = z + noise(sigma, sigma_next) * deviation
-        x = z / math.sqrt(alpha_next)
+            direction = math.sqrt(max(0.0, 1 - alpha_next - deviation**2))
+            z = denoised * math.sqrt(alpha_next) + predicted_noise * direction
+            x = (z + noise(sigma, sigma_next) * deviation) / math.sqrt(alpha_next)
+        else:
+            x = x + predicted_noise * (sigma_next - sigma)  # the same, and where sigma is in the thousands rounded as Euler's is
         on_step(i, x, denoised)
     return x
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 PAPER = "Lu et al. 2022, arXiv:2206.00927; Karras et al. 2022, arXiv:2206.00364"
@@ -42,7 +42,7 @@ def sample_dpm_2(
     churn = Churn("dpm_2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
-        x, denoised = _midpoint_step(denoise, x, sigma_hat, sigma_next)
+        x, denoised = _midpoint_step(denoise, x, sigma_hat, sigma_next, sigmas.dtype)
         on_step(i, x, denoised)
     return x
 
@@ -64,24 +64,36 @@ def sample_dpm_2_ancestral(
     """
     require_at_least_0("dpm_2_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
-        x, denoised = _midpoint_step(denoise, x, sigma, sigma_down)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
+        x, denoised = _midpoint_step(denoise, x, sigma, sigma_down, sigmas.dtype)
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
         on_step(i, x, denoised)
     return x
 
 
-def _midpoint_step(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float) -> tuple[Tensor, Tensor]:
+def _midpoint_step(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`x` taken from `sigma` to `sigma_next`, and the estimate of the clean latent at the start."""
     denoised = denoise(x, sigma)
     slope = (x - denoised) / sigma
     if sigma_next == 0:
         return x + slope * (sigma_next - sigma), denoised
-    sigma_middle = math.sqrt(sigma * sigma_next)
+    sigma_middle = _middle(sigma, sigma_next, dtype)
     x_middle = x + slope * (sigma_middle - sigma)
     slope = (x_middle - denoise(x_middle, sigma_middle)) / sigma_middle
     return x + slope * (sigma_next - sigma), denoised
+
+
+def _middle(sigma: float, sigma_next: float, dtype: torch.dtype) -> float:
+    """The noise level in the middle by its logarithm.
+
+    In the `dtype` of the levels, as k-diffusion computes it: at eta 1, that is the level that the noise leads up to, which on even
+    schedules lies halfway between two training steps, where rounding decides which one the network is told of.
+    """
+    import torch
+
+    start, end = torch.tensor([sigma, sigma_next], dtype=dtype).log()
+    return float(start.lerp(end, 0.5).exp())
 
 
 SAMPLERS = {

@@ -11,8 +11,10 @@ from nodegraph_diffusion.sampling.dpm_solver import (
     denoised_at_once,
     first_middle,
     first_order,
-    kept_above,
+    kept_before,
+    level,
     second_order,
+    seen_at,
     solved_range,
     third_order,
 )
@@ -58,40 +60,39 @@ def sample_dpm_adaptive(
     """
     require_at_least_0("dpm_adaptive", eta=eta, s_noise=s_noise)
     _require_ends(order, rtol, atol, h_init, (pcoeff, icoeff, dcoeff), accept_safety)
-    first, last = solved_range(sigmas)
-    if first == last:
-        return denoised_at_once(denoise, x, first, on_step)
+    time, end = solved_range(sigmas)
+    if time == end:
+        return denoised_at_once(denoise, x, sigmas, on_step)
     control = _StepControl(h_init, pcoeff, icoeff, dcoeff, 1.5 if eta else order, accept_safety)
-    time, end = -math.log(first), -math.log(last)
     x_low_before, steps = x, 0
     while time < end - _NEAR:
-        time_next = min(end, time + control.h)
-        sigma, sigma_next = math.exp(-time), math.exp(-time_next)
-        sigma_down, sigma_up = kept_above(last, sigma, sigma_next, eta)
-        denoised = denoise(x, sigma)
-        x_low, x_high = _both_orders(order, denoise, x, (x - denoised) / sigma, sigma, math.log(sigma / sigma_down))
+        time_next = (time + control.h).maximum(time.nextafter(end)).minimum(end)  # however short the step
+        time_down, sigma_up = kept_before(end, time, time_next, eta)
+        denoised, slope = seen_at(denoise, x, time)
+        x_low, x_high = _both_orders(order, denoise, x, slope, time, time_down)
         if control.accepts(_error(x_low, x_high, x_low_before, atol, rtol)):
-            x_low_before, x, time = x_low, x_high, time_next
+            x_low_before, x = x_low, x_high
             if sigma_up > 0:
-                x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
+                x = x + noise(level(time), level(time_next)) * (s_noise * sigma_up)
+            time = time_next
             on_step(steps, x, denoised)
             steps += 1
     return x
 
 
-def _both_orders(order: int, denoise: Denoise, x: Tensor, slope: Tensor, sigma: float, h: float) -> tuple[Tensor, Tensor]:
+def _both_orders(order: int, denoise: Denoise, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> tuple[Tensor, Tensor]:
     """The same step by `order` - 1 and by `order`, which share their calls of `denoise`."""
     r1 = 1 / 2 if order == 2 else 1 / 3
-    slope_1 = first_middle(denoise, x, slope, sigma, h, r1)
-    middle = second_order(x, slope, slope_1, sigma, h, r1)
+    slope_1 = first_middle(denoise, x, slope, time, time_next, r1)
+    middle = second_order(x, slope, slope_1, time, time_next, r1)
     if order == 2:
-        return first_order(x, slope, sigma, h), middle
-    return middle, third_order(denoise, x, slope, slope_1, sigma, h)
+        return first_order(x, slope, time, time_next), middle
+    return middle, third_order(denoise, x, slope, slope_1, time, time_next)
 
 
 def _error(x_low: Tensor, x_high: Tensor, x_low_before: Tensor, atol: float, rtol: float) -> float:
     allowed = (x_low.abs().maximum(x_low_before.abs()) * rtol).clamp(min=atol)
-    error = float(((x_low - x_high) / allowed).float().square().mean().sqrt())
+    error = float(((x_low - x_high) / allowed).float().norm() / math.sqrt(x_low.numel()))
     if not math.isfinite(error):
         raise ValueError(
             f"sampler dpm_adaptive: expected a finite error of the step, found {error}; the denoiser gave NaN, "

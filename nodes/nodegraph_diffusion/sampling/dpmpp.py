@@ -46,9 +46,10 @@ def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *,
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, negative = denoise.guided(x, sigma)
         h = math.log(sigma / sigma_next) if sigma_next > 0 else math.inf
-        x = denoised + (x - negative) * (sigma_next / sigma)
+        kept = negative * -math.exp(-h)
         if negative_previous is not None and sigma_next > 0:
-            x = x - (denoised - negative_previous) * (math.expm1(-h) * h / (2 * h_previous))
+            kept = kept - (denoised - negative_previous) * (math.expm1(-h) * h / (2 * h_previous))
+        x = denoised + kept + x * math.exp(-h)
         negative_previous, h_previous = negative, h
         on_step(i, x, denoised)
     return x

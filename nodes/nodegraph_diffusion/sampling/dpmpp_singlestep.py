@@ -5,7 +5,6 @@ From level s to t, at lambda = -log sigma, an exponential Euler step is x * t / 
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, Noise
 from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -31,11 +31,11 @@ def sample_dpmpp_2s_ancestral(
     require_at_least_0("dpmpp_2s_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         if sigma_down == 0:
-            x = denoised
+            x = x + (x - denoised) / sigma * (sigma_down - sigma)  # the estimate, rounded as in k-diffusion
         else:
-            sigma_middle = math.sqrt(sigma * sigma_down)
+            sigma_middle = _level_between(sigma, sigma_down, 0.5, sigmas.dtype)
             x_middle = _toward(denoised, x, sigma_middle / sigma)
             x = _toward(denoise(x_middle, sigma_middle), x, sigma_down / sigma)
         if sigma_up > 0:
@@ -65,11 +65,11 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
     require_at_least_0("dpmpp_2s_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, negative = denoise.guided(x, sigma)
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         if sigma_down == 0:
             x = denoised
         else:
-            sigma_middle = math.sqrt(sigma * sigma_down)
+            sigma_middle = _level_between(sigma, sigma_down, 0.5, sigmas.dtype)
             x_middle = _toward(denoised, x + (denoised - negative), sigma_middle / sigma)
             denoised_middle, negative_middle = denoise.guided(x_middle, sigma_middle)
             x = _toward(denoised_middle, x + (denoised - negative_middle), sigma_down / sigma)
@@ -101,25 +101,25 @@ def sample_dpmpp_sde(
     require_at_least_0("dpmpp_sde", eta=eta, s_noise=s_noise)
     if not 0 < r <= 1:
         raise ValueError(f"sampler dpmpp_sde: expected r above 0 and at most 1, found {r}; 0.5 is the middle of the step")
-    levels, middles = sigmas.tolist(), _levels_between(sigmas, r)
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
         if sigma_next == 0:
             x = denoised
         else:
-            x_middle = _ancestral(denoised, x, sigma, middles[i], noise, eta, s_noise)
+            sigma_middle = _level_between(sigma, sigma_next, r, sigmas.dtype)
+            x_middle = _ancestral(denoised, x, sigma, sigma_middle, noise, eta, s_noise, sigmas.dtype)
             share = 1 / (2 * r)
-            target = denoised * (1 - share) + denoise(x_middle, middles[i]) * share
-            x = _ancestral(target, x, sigma, sigma_next, noise, eta, s_noise)
+            target = denoised * (1 - share) + denoise(x_middle, sigma_middle) * share
+            x = _ancestral(target, x, sigma, sigma_next, noise, eta, s_noise, sigmas.dtype)
         on_step(i, x, denoised)
     return x
 
 
 def _ancestral(
-    target: Tensor, x: Tensor, sigma: float, sigma_next: float, noise: NoiseSource, eta: float, s_noise: float
+    target: Tensor, x: Tensor, sigma: float, sigma_next: float, noise: NoiseSource, eta: float, s_noise: float, dtype: torch.dtype
 ) -> Tensor:
     """An exponential Euler step to below `sigma_next`, and noise back up to it."""
-    sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+    sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, dtype)
     x = _toward(target, x, sigma_down / sigma)
     return x + noise(sigma, sigma_next) * (s_noise * sigma_up) if eta > 0 and s_noise > 0 else x
 
@@ -128,14 +128,16 @@ def _toward(target: Tensor, x: Tensor, kept: float) -> Tensor:
     return x * kept + target * (1 - kept)
 
 
-def _levels_between(sigmas: Tensor, r: float) -> list[float]:
-    """The noise level at the part `r` of each step in lambda, as precise as `sigmas`: (steps,), 0 in a step to 0.
+def _level_between(sigma: float, sigma_next: float, r: float, dtype: torch.dtype) -> float:
+    """The noise level at the part `r` of a step in lambda.
 
-    In float32, as k-diffusion computes them: a Brownian path is rough enough to show the last bit of a level.
+    In the `dtype` of the levels, as k-diffusion computes it: a Brownian path is rough enough to show the last bit of a level, and
+    what lies halfway between two training steps is told to the network as the one that rounding decides.
     """
-    lambdas = -sigmas.log()
-    levels: list[float] = (lambdas[:-1] + lambdas.diff() * r).neg().exp().tolist()
-    return levels
+    import torch
+
+    start, end = -torch.tensor([sigma, sigma_next], dtype=dtype).log()
+    return float((start + r * (end - start)).neg().exp())
 
 
 SAMPLERS = {

@@ -11,6 +11,7 @@ from nodegraph_diffusion.sampling.interface import Denoise, NoiseSource, OnStep
 from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -63,23 +64,28 @@ def sample_euler_ancestral(
     require_at_least_0("euler_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
-        slope = (x - denoised) / sigma
-        x = x + slope * (sigma_down - sigma)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
+        x = denoised if sigma_down == 0 else x + (x - denoised) / sigma * (sigma_down - sigma)
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
         on_step(i, x, denoised)
     return x
 
 
-def ancestral_step(sigma: float, sigma_next: float, eta: float) -> tuple[float, float]:
+def ancestral_step(sigma: float, sigma_next: float, eta: float, dtype: torch.dtype) -> tuple[float, float]:
     """Where to step down to, and how much noise leads from there up to `sigma_next`: `down^2 + up^2 = sigma_next^2`.
 
     At `eta` 1, `up` is the standard deviation of x(sigma_next) given x(sigma) and the clean latent (Ho et al. 2020,
-    Eq. 7, in the variance-exploding convention).
+    Eq. 7, in the variance-exploding convention). `dtype` is that of the noise levels, and k-diffusion computes in it: of a `down`
+    that is small beside `up` little but rounding is left, and it says where a network is asked.
     """
-    sigma_up = min(sigma_next, eta * sigma_next * (1 - (sigma_next / sigma) ** 2) ** 0.5)
-    return (sigma_next**2 - sigma_up**2) ** 0.5, sigma_up
+    if eta == 0 or sigma_next == 0:
+        return sigma_next, 0.0
+    import torch
+
+    start, end = torch.tensor([sigma, sigma_next], dtype=dtype)
+    up = min(end, eta * (end**2 * (start**2 - end**2) / start**2) ** 0.5)
+    return float((end**2 - up**2) ** 0.5), float(up)
 
 
 SAMPLERS = {

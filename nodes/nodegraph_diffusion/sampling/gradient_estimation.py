@@ -44,7 +44,7 @@ def _walk(denoise: Any, x: Tensor, sigmas: Tensor, on_step: OnStep, ge_gamma: fl
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, seen = estimate(x, sigma)
         slope = (x - seen) / sigma
-        x = denoised + slope * sigma_next
+        x = denoised + slope * sigma_next if cfg_pp or sigma_next == 0 else x + slope * (sigma_next - sigma)
         if slope_before is not None and sigma_next > 0:
             x = x + (slope - slope_before) * ((ge_gamma - 1) * (sigma_next - sigma))
         slope_before = slope

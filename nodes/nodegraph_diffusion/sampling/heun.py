@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -77,19 +79,18 @@ def sample_heunpp2(
     ValueError where one of them is negative.
     """
     churn = Churn("heunpp2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
-    levels = sigmas.tolist()
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
         denoised = denoise(x, sigma_hat)
         slope = (x - denoised) / sigma_hat
-        ahead = levels[i + 1 : min(i + 3, len(levels) - 1)]  # the levels of the slopes ahead, the last level not being one
-        total = (len(ahead) + 1) * levels[0]
-        mean = slope * (1 - sum(ahead) / total)
+        ahead = sigmas[i + 1 : min(i + 3, len(sigmas) - 1)]  # the levels of the slopes ahead, the last level not being one
+        shares = ahead / ((len(ahead) + 1) * sigmas[0])  # and what they count, as precise as they are
+        mean = slope * float(functools.reduce(operator.sub, shares, shares.new_tensor(1)))
         x_ahead, slope_ahead, level = x, slope, sigma_hat
-        for level_ahead in ahead:
+        for level_ahead, share in zip(ahead.tolist(), shares.tolist(), strict=True):
             x_ahead = x_ahead + slope_ahead * (level_ahead - level)
             slope_ahead = (x_ahead - denoise(x_ahead, level_ahead)) / level_ahead
-            mean = mean + slope_ahead * (level_ahead / total)
+            mean = mean + slope_ahead * share
             level = level_ahead
         x = x + mean * (sigma_next - sigma_hat)
         on_step(i, x, denoised)

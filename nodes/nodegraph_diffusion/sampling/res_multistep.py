@@ -93,9 +93,10 @@ def _walk(
     sigma_before = sigma_down_before = math.nan
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, seen = estimate(x, sigma)
-        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta)
+        sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         if seen_before is None or sigma_down == 0:
-            x = denoised + (x - seen) * (sigma_down / sigma)
+            slope = (x - seen) / sigma
+            x = denoised + slope * sigma_down if cfg_pp else x + slope * (sigma_down - sigma)
         else:
             h = math.log(sigma / sigma_down)
             c2 = math.log(sigma_down_before / sigma_before) / h  # where the last estimate lies, in steps; below 0

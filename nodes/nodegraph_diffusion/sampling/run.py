@@ -80,10 +80,14 @@ def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) 
     """`latent` with noise of level `sigma` on it, (B, C, h, w).
 
     From a model's largest level on, the noise has the whole variance that the model saw there, 1 + sigma^2: the
-    latent's own share of it is what the run is to invent.
+    latent's own share of it is what the run is to invent. In float32, as ComfyUI computes it: where that level is in the
+    thousands, its last bit shows in the picture.
     """
-    full = sigma > sigma_max or math.isclose(sigma, sigma_max, rel_tol=1e-5)
-    return latent + noise * (math.sqrt(1 + sigma**2) if full else sigma)
+    import torch
+
+    if sigma > sigma_max or math.isclose(sigma, sigma_max, rel_tol=1e-5):
+        sigma = float((1 + torch.tensor(sigma, dtype=torch.float32) ** 2).sqrt())
+    return latent + noise * sigma
 
 
 def sample(

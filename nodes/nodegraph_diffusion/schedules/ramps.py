@@ -91,7 +91,7 @@ def schedule_linear_quadratic(
 ) -> Tensor:
     """Small equal steps down from the largest level, then ever larger ones to 0.
 
-    Mochi 1, Genmo 2024.
+    Mochi 1, Genmo 2024; in float32.
     In parts of the largest level: the `linear_steps` equal ones take away `threshold_noise` together, a parabola that goes on
     from their slope takes the rest. `linear_steps` is half of the steps where nothing is said. Raises ValueError for a threshold
     outside (0, 1), for linear steps that are none or all, and where they are so large that the parabola would have to turn back.
@@ -144,4 +144,4 @@ def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, be
 def _scaled(parts: list[float], schedule: NoiseSchedule) -> Tensor:
     import torch
 
-    return down_to_zero(torch.tensor(parts, dtype=torch.float64) * schedule.sigma_max)
+    return down_to_zero(torch.tensor(parts, dtype=torch.float32) * schedule.sigma_max)
