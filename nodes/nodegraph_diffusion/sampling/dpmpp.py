@@ -39,7 +39,7 @@ def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *,
     Their Alg. 2, over the solver of `dpmpp_2m`.
     The noise that stays in the latent is the one that the negative side alone sees, (x - negative) / sigma; only the step's target
     is guided. As in ComfyUI, the correction of second order is the difference between this step's guided estimate and the last
-    one's negative. Without guidance it is `dpmpp_2m`. CFG++ wants a small cfg: 1 to 2.
+    one's negative. Without guidance it is `dpmpp_2m`. CFG++ wants a small cfg: 0.4 to 1.
     """
     negative_previous: Tensor | None = None
     h_previous = math.inf

@@ -60,7 +60,7 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
     Both halves of a step shift the latent by the first guided estimate less what the negative side saw last: in the second half
     that is what it saw in the middle, as in ComfyUI. So, without guidance, the difference of these two remains: it is not
     `dpmpp_2s_ancestral` then, and on data whose answer is known (a Gaussian) the pictures vary a fifth less than the data, however
-    many the steps. Options as there; CFG++ wants a small cfg: 1 to 2. Raises ValueError where one is negative.
+    many the steps. Options as there; CFG++ wants a small cfg: 0.4 to 1. Raises ValueError where one is negative.
     """
     require_at_least_0("dpmpp_2s_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
