@@ -58,18 +58,16 @@ def load_lora(
     run: Run = Run(),
 ) -> Adapted:
     """Put a LoRA, or one of its kin, on a model. Several follow each other."""
-    import torch
-
+    from nodegraph_diffusion.checkpoint.blank import blank
     from nodegraph_diffusion.clip import CLIPTextModel
     from nodegraph_diffusion.lora.patch import unmatched
     from nodegraph_diffusion.unet import UNet
 
     missing: list[str] = []
     try:
-        with torch.device("meta"):
-            missing += unmatched(file, "unet", UNet(unet.part.config))
-            for text in text_encoder.parts:
-                missing += unmatched(file, text.weights.part, CLIPTextModel(text.config))
+        missing += unmatched(file, "unet", blank(UNet, unet.part.config))
+        for text in text_encoder.parts:
+            missing += unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
     except CheckpointError as error:
         raise refusal(error) from error
     if missing:

@@ -91,13 +91,11 @@ def load_control(file: ControlFile, device: torch.device | str, dtype: torch.dty
 
     Raises CheckpointError where a tensor is off, and ValueError where such a file has no base, or one of another width.
     """
-    import torch
-
+    from nodegraph_diffusion.checkpoint.blank import blank
     from nodegraph_diffusion.checkpoint.fill import fill, find_sources
     from nodegraph_diffusion.controlnet import ControlNet
 
-    with torch.device("meta"):
-        network = ControlNet(file.config)
+    network = blank(ControlNet, file.config)
     sources = find_sources(network, "ControlNet", [file.weights], "", _renaming(file))
     network = fill(network, sources, device, dtype)
     if not file.difference:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from nodegraph_diffusion.checkpoint.blank import blank
 from nodegraph_diffusion.checkpoint.fill import Sources, fill, find_sources
 from nodegraph_diffusion.checkpoint.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.names import rename, unet_modules, vae_modules
@@ -44,21 +45,16 @@ def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
         for part in (found.unet, found.vae, found.text):
             verify(part)
     elif isinstance(found, UNetPart):
-        _sources(found, _empty(found, UNet))
+        _sources(found, blank(UNet, found.config))
     elif isinstance(found, TextEncoders):
         for text in found.parts:
-            _sources(text, _empty(text, CLIPTextModel))
+            _sources(text, blank(CLIPTextModel, text.config))
     else:
-        _sources(found, _empty(found, AutoencoderKL))
-
-
-def _empty(part: AnyPart, build: Callable[[Any], Network]) -> Network:
-    with torch.device("meta"):
-        return build(part.config)
+        _sources(found, blank(AutoencoderKL, found.config))
 
 
 def _load(part: AnyPart, build: Callable[[Any], Network], device: torch.device | str, dtype: torch.dtype) -> Network:
-    network = _empty(part, build)
+    network = blank(build, part.config)
     return fill(network, _sources(part, network), device, dtype)
 
 

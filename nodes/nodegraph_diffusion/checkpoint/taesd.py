@@ -67,14 +67,12 @@ def detect_taesd(path: Path, half: Half = "decoder") -> TAESDFile:
 
 def load_taesd(file: TAESDFile, device: torch.device | str, dtype: torch.dtype) -> TAESD:
     """The network, in evaluation mode, without gradients."""
-    import torch
-
+    from nodegraph_diffusion.checkpoint.blank import blank
     from nodegraph_diffusion.checkpoint.fill import Source, fill
     from nodegraph_diffusion.checkpoint.openclip import Piece
     from nodegraph_diffusion.taesd import TAESD
 
-    with torch.device("meta"):
-        network = TAESD(file.config)
+    network = blank(TAESD, file.config)
     return fill(network, {key: Source(file.path, name, Piece(key)) for key, name in file.names.items()}, device, dtype)
 
 

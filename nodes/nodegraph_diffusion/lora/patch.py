@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nodegraph_diffusion.checkpoint.blank import blank
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.model import Part
@@ -70,8 +71,7 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
         rounded = value.half() if isinstance(network, CLIPTextModel) else value
         state[key] = rounded.to(state[key].dtype, memory_format=layout)
-    with torch.device("meta"):
-        copy = type(network)(network.config)
+    copy = blank(type(network), network.config)
     copy.load_state_dict(state, assign=True)
     return copy.requires_grad_(False).eval()
 
