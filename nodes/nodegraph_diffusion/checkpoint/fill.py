@@ -17,7 +17,6 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from nodegraph_diffusion.checkpoint.arena import Arena
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.ldm import KNOWN_UNUSED
@@ -41,7 +40,6 @@ Sources = Mapping[str, Source]
 def fill(network: Network, sources: Sources, device: torch.device | str, dtype: torch.dtype) -> Network:
     """The network, built on the meta device, with its tensors from `sources`: in evaluation mode, without gradients."""
     shapes = {key: tuple(parameter.shape) for key, parameter in network.state_dict().items()}
-    arena = Arena(sum(Arena.room(shape, dtype) for shape in shapes.values())) if torch.device(device).type == "cpu" else None
     state = {}
     with ExitStack() as stack:
         files = {path: stack.enter_context(MappedFile(path)) for path in {source.file for source in sources.values()}}
@@ -51,14 +49,13 @@ def fill(network: Network, sources: Sources, device: torch.device | str, dtype: 
             tensor = tensor if third is None else tensor.chunk(3)[third]
             tensor = (tensor.T if turned else tensor).reshape(shape)
             layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-            if arena is None:
-                state[key] = tensor.to(device).to(dtype, memory_format=layout)
-            elif tensor.dtype == dtype and tensor.is_contiguous(memory_format=layout) and tensor.data_ptr() % dtype.itemsize == 0:
+            here = tensor.to(device)
+            aligned = tensor.data_ptr() % dtype.itemsize == 0
+            if here is tensor and tensor.dtype == dtype and aligned and tensor.is_contiguous(memory_format=layout):
                 state[key] = tensor  # the file's own pages
-                continue
             else:
-                state[key] = arena.empty(shape, dtype, layout).copy_(tensor)
-            files[path].release(name)
+                state[key] = torch.empty(shape, dtype=dtype, device=device, memory_format=layout).copy_(here)
+                files[path].release(name)
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False).eval()
 
