@@ -35,7 +35,7 @@ def test_it_makes_one_sheet_with_a_column_for_each_sampler(place):
 
 def test_another_sampler_makes_only_its_column_anew(place):
     compared(place)
-    again = compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim")
+    again = compared(place, "heun.sampler=dpm_2", "heun_labelled.text=dpm_2")
     assert again.named("ran") - {"model", "denoiser"} == {
         "heun",
         "heun_pictures",
@@ -45,9 +45,15 @@ def test_another_sampler_makes_only_its_column_anew(place):
         "grid",
         "sheet",
     }
-    assert compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim").named("ran") == set()
+    assert compared(place, "heun.sampler=dpm_2", "heun_labelled.text=dpm_2").named("ran") == set()
 
 
 def test_every_sampler_starts_from_the_same_noise(place):
     nodes = json.loads(compared(place, "euler.steps=3", "euler.sampler=dpmpp_2m").stdout)["nodes"]
     assert nodes["euler"]["key"] == nodes["converged"]["key"]
+
+
+def test_a_sampler_of_the_same_steps_paints_nothing_anew(place):
+    compared(place)
+    again = compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim")
+    assert again.named("ran") - {"model", "denoiser"} == {"heun", "heun_labelled", "grid", "sheet"}
