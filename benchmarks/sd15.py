@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.sd15_worker import PROGRAMS, SIDE
-from nodegraph.fingerprint import hash_file
+from nodegraph.cache.file_digests import hash_file
 from nodegraph_diffusion.checkpoint import configs, detect
 from nodegraph_diffusion.tokenizer import load_tokenizer
 

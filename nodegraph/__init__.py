@@ -15,12 +15,12 @@ from nodegraph.errors import (
     Problem,
     WorkflowError,
 )
-from nodegraph.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
-from nodegraph.workflow import Workflow
+from nodegraph.node_types.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
+from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result
-    from nodegraph.hookspecs import hookimpl, hookspec
+    from nodegraph.plugins.hookspecs import hookimpl, hookspec
 
 __all__ = [
     "CacheError",
@@ -49,7 +49,7 @@ __all__ = [
     "node",
 ]
 
-_LAZY = {"Engine": "engine", "Result": "engine", "hookimpl": "hookspecs", "hookspec": "hookspecs"}
+_LAZY = {"Engine": "engine", "Result": "engine", "hookimpl": "plugins.hookspecs", "hookspec": "plugins.hookspecs"}
 
 
 def __getattr__(name: str) -> Any:

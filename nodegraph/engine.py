@@ -8,29 +8,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.cache import Cache
-from nodegraph.checking import build_graph
-from nodegraph.collector import without_collector
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.keys import KeyMaker, Keys
+from nodegraph.cache.store.store import Store
 from nodegraph.errors import Problem, WorkflowError
-from nodegraph.events import Event, Notice
-from nodegraph.explain import Explained, explain
-from nodegraph.fingerprint import Fingerprints
-from nodegraph.givens import Override
-from nodegraph.graph import Graph
-from nodegraph.keys import KeyMaker, Keys
-from nodegraph.noderun import Surroundings
-from nodegraph.numerics import AUTO, Numerics, kind_of_machine, resolve
-from nodegraph.outputs import file_names
-from nodegraph.plan import Plan, make_plan
-from nodegraph.plugins import Plugins, load_plugins
-from nodegraph.record import last_forms
-from nodegraph.residents import Residents
-from nodegraph.result import Result
-from nodegraph.session import Session
+from nodegraph.graph.build import build_graph
+from nodegraph.graph.graph import Graph
+from nodegraph.graph.overrides import Override
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.run.device import AUTO, Numerics, kind_of_machine, resolve
+from nodegraph.run.events import Event, Notice
+from nodegraph.run.explain import Explained, explain
+from nodegraph.run.gc_pause import without_collector
+from nodegraph.run.model_memory import Residents
+from nodegraph.run.outputs import file_names
+from nodegraph.run.plan import Plan, make_plan
+from nodegraph.run.record import last_forms
+from nodegraph.run.result import Result
+from nodegraph.run.run_node import Surroundings
+from nodegraph.run.session import Session
 from nodegraph.settings import load as load_settings
 from nodegraph.settings import load_model_memory
-from nodegraph.store import Store
-from nodegraph.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 __all__ = ["DEFAULT", "Engine", "Result"]
 
@@ -51,8 +51,8 @@ class Engine:
     such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory.
     `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points,
     in `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run
-    (see `nodegraph.events`). `model_memory` is how much of loaded models stays in main memory between nodes and runs, as bytes or
-    text; without it, NODEGRAPH_MODEL_MEMORY says, or it is half of the machine's.
+    (see `nodegraph.run.events`). `model_memory` is how much of loaded models stays in main memory between nodes and runs, as bytes
+    or text; without it, NODEGRAPH_MODEL_MEMORY says, or it is half of the machine's.
     """
 
     def __init__(

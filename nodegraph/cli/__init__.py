@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from nodegraph.cli.cache import cache
-from nodegraph.cli.check import check
-from nodegraph.cli.explain import explain
 from nodegraph.cli.group import Commands
-from nodegraph.cli.nodes import nodes
-from nodegraph.cli.plugins import plugins
-from nodegraph.cli.run import run
-from nodegraph.cli.runs import runs
-from nodegraph.cli.schema import schema
-from nodegraph.cli.show import show
+from nodegraph.cli.plugins.nodes import nodes
+from nodegraph.cli.plugins.plugins import plugins
+from nodegraph.cli.plugins.schema import schema
+from nodegraph.cli.storage.cache import cache
+from nodegraph.cli.storage.runs import runs
+from nodegraph.cli.workflows.check import check
+from nodegraph.cli.workflows.explain import explain
+from nodegraph.cli.workflows.run import run
+from nodegraph.cli.workflows.show import show
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ import click
 from nodegraph.errors import Cancelled, NodegraphError, sentence
 
 if TYPE_CHECKING:
-    from nodegraph.plugins import Plugins
+    from nodegraph.plugins.manager import Plugins
 
 F = TypeVar("F", bound=Callable[..., Any])
 

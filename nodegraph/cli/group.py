@@ -11,7 +11,7 @@ import click
 from nodegraph.cli import failures
 
 if TYPE_CHECKING:
-    from nodegraph.plugins import Plugins
+    from nodegraph.plugins.manager import Plugins
 
 _GUESTS = "nodegraph.guests"  # where a context keeps the commands of plugins, once they are loaded
 
@@ -47,14 +47,14 @@ class Commands(click.Group):
     def _guests(self, ctx: click.Context) -> dict[str, click.Command]:
         guests: dict[str, click.Command] | None = ctx.meta.get(_GUESTS)
         if guests is None:
-            from nodegraph.plugins import load_plugins
+            from nodegraph.plugins.manager import load_plugins
 
             guests = ctx.meta[_GUESTS] = self._commands_of(load_plugins())
         return guests
 
     def _commands_of(self, plugins: Plugins) -> dict[str, click.Command]:
         """The commands that plugins register, and a listing for each registry; the first to take a name keeps it."""
-        from nodegraph.cli.registries import registry_command
+        from nodegraph.cli.plugins.registries import registry_command
 
         taken = dict.fromkeys(self.commands, "nodegraph")
         guests: dict[str, click.Command] = {}

@@ -12,7 +12,7 @@ import click
 from nodegraph.settings import PICKLES_VARIABLE
 
 if TYPE_CHECKING:
-    from nodegraph.givens import Override
+    from nodegraph.graph.overrides import Override
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -87,6 +87,6 @@ set_option: Option = click.option(
 
 def overrides(settings: Sequence[tuple[str, str]]) -> list[Override]:
     """What `--set` said, as the engine takes it: text, typed by its port; paths start from the current directory."""
-    from nodegraph.givens import Override
+    from nodegraph.graph.overrides import Override
 
     return [Override(name=name, value=value, text=True, base=Path.cwd()) for name, value in settings]

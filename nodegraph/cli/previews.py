@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nodegraph import events
-from nodegraph.codecs import Codecs
 from nodegraph.errors import OutputError, SettingsError
 from nodegraph.files import write_whole
-from nodegraph.outputs import numbers, safe_name
-from nodegraph.plugins import Plugins
+from nodegraph.plugins.codecs import Codecs
+from nodegraph.plugins.manager import Plugins
+from nodegraph.run import events
+from nodegraph.run.outputs import numbers, safe_name
 
 Decoder = Callable[[Callable[[], Any]], Any]
 

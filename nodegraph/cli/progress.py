@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from nodegraph import events
+from nodegraph.run import events
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from nodegraph.plan import Plan
+    from nodegraph.run.plan import Plan
 
 _PLAIN_STEP_SECONDS = 10.0  # between two lines about one node's steps, where lines stay
 _KEY_DIGITS = 16

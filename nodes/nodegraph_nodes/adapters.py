@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Resource, Run, node
-from nodegraph.spec import under
+from nodegraph.node_types.spec import under
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.control import ControlFile, detect_control
 from nodegraph_diffusion.checkpoint.embedding import detect_embedding

@@ -21,8 +21,8 @@ from nodegraph.cli.options import plugin_dir_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodegraph.plugins import Plugins
-    from nodegraph.registry import Registry
+    from nodegraph.plugins.manager import Plugins
+    from nodegraph.plugins.registry import Registry
 
 KINDS = ("sampler", "schedule", "guidance", "node")
 
@@ -42,7 +42,7 @@ def new_plugin(kind: str, name: str, out: Path | None, plugin_dirs: Sequence[Pat
     The folder holds the plugin in one file, its tests, and what makes it a package that can be installed. Nothing that is
     there already is overwritten.
     """
-    from nodegraph.plugins import load_plugins
+    from nodegraph.plugins.manager import load_plugins
 
     _require_usable(name)
     _require_free(kind, name, load_plugins(plugin_dirs))

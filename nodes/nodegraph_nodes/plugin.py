@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph.registry import did_you_mean
+from nodegraph.plugins.registry import did_you_mean
 from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import click
     import pluggy
 
-    from nodegraph.codecs import Codec
+    from nodegraph.plugins.codecs import Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from nodegraph import events
 from nodegraph.cli import previews
 from nodegraph.cli.previews import PreviewFiles, find_decoder
-from nodegraph.codecs import Codecs
 from nodegraph.errors import SettingsError
+from nodegraph.plugins.codecs import Codecs
+from nodegraph.run import events
 from nodegraph_diffusion.config import TAESDConfig
 from nodegraph_diffusion.taesd import TAESD
 from tests import synthetic

@@ -10,7 +10,7 @@ from pathlib import Path
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from nodegraph.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, Stored
 
 place = Path(sys.argv[1])
 warnings = []

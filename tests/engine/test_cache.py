@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nodegraph.cache import KEPT_WITHOUT_CODEC, Cache, Made
-from nodegraph.plugins import Plugins
-from nodegraph.store import Lost, Store
+from nodegraph.cache.cache import KEPT_WITHOUT_CODEC, Cache, Made
+from nodegraph.cache.store.store import Lost, Store
+from nodegraph.plugins.manager import Plugins
 
 MADE = Made("Type", "workflow", "node", 0.5, ("said",))
 

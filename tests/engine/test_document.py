@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Workflow, WorkflowError
-from nodegraph.document import parse_value
-from nodegraph.spec import MISSING
-from nodegraph.workflow import Link, NodeDef, OutputDef, ParamDef, ParamRef
+from nodegraph.node_types.spec import MISSING
+from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.workflow import Link, NodeDef, OutputDef, ParamDef, ParamRef
 
 AWKWARD = [
     *(

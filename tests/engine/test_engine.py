@@ -17,9 +17,9 @@ import pytest
 
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.engine import DEFAULT
-from nodegraph.events import Event, Notice
-from nodegraph.hookspecs import hookimpl
-from nodegraph.plugins import Plugins
+from nodegraph.plugins.hookspecs import hookimpl
+from nodegraph.plugins.manager import Plugins
+from nodegraph.run.events import Event, Notice
 from nodegraph.settings import DIRECTORY_VARIABLE
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow, WorkflowError
-from nodegraph.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
-from nodegraph.plugins import Plugins
-from nodegraph.returned import fits
-from nodegraph.store import Lost
+from nodegraph.cache.store.store import Lost
+from nodegraph.node_types.returned import fits
+from nodegraph.plugins.manager import Plugins
+from nodegraph.run.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
 
 
 def workflow_of(type: str, **inputs: Any) -> Workflow:
@@ -220,7 +220,7 @@ def test_events_tell_the_run_in_order(engine: Engine, events: list[Event]) -> No
 
 
 def test_plugins_hear_events_and_a_broken_one_is_a_warning(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
-    from nodegraph.hookspecs import hookimpl
+    from nodegraph.plugins.hookspecs import hookimpl
 
     heard: list[Event] = []
 
@@ -336,7 +336,7 @@ def test_a_wrong_output_fails_the_node_and_nothing_is_kept(engine: Engine, type:
 def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(
     engine: Engine, stubs: types.ModuleType, plugins: Plugins, events: list[Event]
 ) -> None:
-    from nodegraph.hookspecs import hookimpl
+    from nodegraph.plugins.hookspecs import hookimpl
 
     freed: list[bool] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.explain import differences
+from nodegraph.run.explain import differences
 from tests.engine.conftest import STUBS
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow
-from nodegraph.events import Event, NodeFinished
-from nodegraph.lanes import WORKERS
-from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.run.events import Event, NodeFinished
+from nodegraph.run.workers.threads import WORKERS
 from tests.engine.conftest import STUBS
 
 FAULTY = Path(__file__).parent / "faulty"

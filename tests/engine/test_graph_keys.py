@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Workflow, WorkflowError
-from nodegraph.fingerprint import hash_file
-from nodegraph.keys import KeyMaker, canonical
-from nodegraph.plugins import Plugins
+from nodegraph.cache.file_digests import hash_file
+from nodegraph.cache.keys import KeyMaker, canonical
+from nodegraph.plugins.manager import Plugins
 
 Node = tuple[str, dict[str, Any]]  # type and inputs; ("link", i) stands for the output of node i
 Nodes = list[Node]

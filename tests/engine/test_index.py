@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.index import ask
-from nodegraph.journal import Journal
-from nodegraph.store import Record, Store, Stored
+from nodegraph.cache.store.index import ask
+from nodegraph.cache.store.journal import Journal
+from nodegraph.cache.store.store import Record, Store, Stored
 from tests.engine.elsewhere import end, start, wait_for
 
 KEYS = ["a" * 64, "b" * 64, "c" * 64]
@@ -177,7 +177,7 @@ def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
 
     thread = threading.Thread(target=take)
     thread.start()
-    monkeypatch.setattr("nodegraph.journal.os.write", late)
+    monkeypatch.setattr("nodegraph.cache.store.journal.os.write", late)
     journal.add([["used", 1.0, {KEYS[0]: 1}]])
     thread.join()
     assert noted == [["used", 1.0, {KEYS[0]: 1}]]
@@ -241,7 +241,7 @@ def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:
 def test_a_long_journal_is_folded_in_even_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     use(store, KEYS[0])
     assert store.layout.journal.exists()
-    monkeypatch.setattr("nodegraph.store.LONG_JOURNAL_BYTES", 1)
+    monkeypatch.setattr("nodegraph.cache.store.store.LONG_JOURNAL_BYTES", 1)
     use(store, KEYS[0])
     assert not store.layout.journal.exists()
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Workflow
-from nodegraph.fingerprint import Fingerprints, hash_file
-from nodegraph.graph import Graph, GraphNode, Input, Value, Wire
-from nodegraph.keys import KeyMaker, Keys, NotCanonical, canonical
-from nodegraph.plugins import Plugins
-from nodegraph.registry import Entry, Origin
+from nodegraph.cache.file_digests import Fingerprints, hash_file
+from nodegraph.cache.keys import KeyMaker, Keys, NotCanonical, canonical
+from nodegraph.graph.graph import Graph, GraphNode, Input, Value, Wire
+from nodegraph.plugins.manager import Plugins
+from nodegraph.plugins.registry import Entry, Origin
 
 SCALARS = (
     st.none()
@@ -262,7 +262,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(path)
         return hash_file(path)
 
-    monkeypatch.setattr("nodegraph.fingerprint.hash_file", counted)
+    monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", counted)
     return read
 
 
@@ -294,10 +294,10 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def slow(path: Path) -> str:
         read.append(path)
         now = path.stat().st_mtime_ns + 10 * 10**9
-        monkeypatch.setattr("nodegraph.fingerprint.time.time_ns", lambda: now)
+        monkeypatch.setattr("nodegraph.cache.file_digests.time.time_ns", lambda: now)
         return hash_file(path)
 
-    monkeypatch.setattr("nodegraph.fingerprint.hash_file", slow)
+    monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", slow)
     known = Fingerprints(None)
     for _ in range(3):
         known.sha256(path)
@@ -359,7 +359,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path
 
     known = Fingerprints(tmp_path / "memo", granularity_ns=0)
     with monkeypatch.context() as patched:
-        patched.setattr("nodegraph.fingerprint.hash_file", edited)
+        patched.setattr("nodegraph.cache.file_digests.hash_file", edited)
         known.sha256(path)
     assert known.sha256(path) == Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
@@ -394,7 +394,7 @@ def test_a_memo_that_cannot_be_written_costs_reads_only(tmp_path: Path, reads: l
 
 
 def test_the_memo_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodegraph.fingerprint.KEPT", 8)
+    monkeypatch.setattr("nodegraph.cache.file_digests.KEPT", 8)
     memo = tmp_path / "memo"
     for i in range(40):
         Fingerprints(memo, granularity_ns=0).sha256(aged(tmp_path / f"file{i}", str(i)))

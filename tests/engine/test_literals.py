@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pytest
 
-from nodegraph.literals import (
+from nodegraph.node_types.literals import (
     Unfit,
     accepts,
     check_range,
@@ -24,7 +24,7 @@ from nodegraph.literals import (
     takes_text,
     type_name,
 )
-from nodegraph.spec import Choice, Port, Range, Reads
+from nodegraph.node_types.spec import Choice, Port, Range, Reads
 
 
 class Animal:

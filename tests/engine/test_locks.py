@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph import locks
-from nodegraph.locks import Held, Locks
-from nodegraph.store import Store
+from nodegraph.cache.store import locks
+from nodegraph.cache.store.locks import Held, Locks
+from nodegraph.cache.store.store import Store
 from tests.engine.elsewhere import end, kill, start, wait_for
 
 KEY = "a" * 64

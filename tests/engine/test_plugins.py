@@ -15,8 +15,8 @@ import pluggy
 import pytest
 
 from nodegraph import PluginError, hookimpl
-from nodegraph.discovery import tree_digest
-from nodegraph.plugins import LoadedPlugin, Plugins, load_plugins
+from nodegraph.plugins.discovery import tree_digest
+from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
 
 FRONT = Path(__file__).parent / "front"
 

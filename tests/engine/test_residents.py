@@ -11,7 +11,7 @@ import pytest
 
 from nodegraph import Engine
 from nodegraph.errors import NodegraphError
-from nodegraph.residents import MAIN, Residents, half_of_memory
+from nodegraph.run.model_memory import MAIN, Residents, half_of_memory
 from nodegraph.settings import load_model_memory
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.fingerprint import hash_file
-from nodegraph.store import Lost, Record, Store, Stored
+from nodegraph.cache.file_digests import hash_file
+from nodegraph.cache.store.store import Lost, Record, Store, Stored
 
 KEY, DIGEST = "a" * 64, "d" * 64
 

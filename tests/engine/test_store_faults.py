@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, Stored
 from tests.engine.elsewhere import end, kill, start, wait_for
 
 KEY, DIGEST = "a" * 64, "d" * 64
@@ -109,8 +109,8 @@ def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_writte
     process = start(
         store.place,
         """
-        import nodegraph.shelf, nodegraph.store
-        move = nodegraph.shelf.move
+        import nodegraph.cache.store.safe_io, nodegraph.cache.store.store
+        move = nodegraph.cache.store.safe_io.move
 
         def stop(temporary, path):
             if path.parts[-3] == sys.argv[2] + "s":
@@ -118,7 +118,7 @@ def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_writte
                 time.sleep(60)
             move(temporary, path)
 
-        nodegraph.shelf.move = nodegraph.store.move = stop
+        nodegraph.cache.store.safe_io.move = nodegraph.cache.store.store.move = stop
         keep("a" * 64, b"result")
         """,
         before,
@@ -319,6 +319,6 @@ def test_a_large_blob_is_hashed_once_for_all_processes(store: Store, monkeypatch
     blob = keep(store, KEY, os.urandom(200_000))
     assert blob is not None
     assert Store(store.place).has(blob)
-    monkeypatch.setattr("nodegraph.fingerprint.hash_file", None)
-    monkeypatch.setattr("nodegraph.store.hash_file", None)
+    monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", None)
+    monkeypatch.setattr("nodegraph.cache.store.store.hash_file", None)
     assert Store(store.place).has(blob)

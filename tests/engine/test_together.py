@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.store import Store
+from nodegraph.cache.store.store import Store
 from tests.engine.elsewhere import end, kill, wait_for
 
 NODES = """

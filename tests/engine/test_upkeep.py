@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, Stored
 from tests.engine.elsewhere import end, start, wait_for
 
 HOUR = 3600.0
@@ -192,7 +192,9 @@ def test_a_record_that_cannot_be_read_goes_when_it_is_old(store: Store) -> None:
 def test_a_blob_that_was_written_anew_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = keep(store, 1, b"one")
     age(store.layout.blob(blob), 9 * HOUR)
-    monkeypatch.setattr("nodegraph.upkeep._Contents.drop_strays", lambda self, now: keep(store, 2, b"one"))  # another process
+    monkeypatch.setattr(
+        "nodegraph.cache.store.maintenance._Contents.drop_strays", lambda self, now: keep(store, 2, b"one")
+    )  # another process
     assert store.gc(limit=0).blobs == ()
     assert keys(store) == {2}
     assert store.has(blob)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nodegraph import Run
-from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph_nodes.load import Model, find_model, load_model
 from tests.small_model import save_small_model
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nodegraph import Engine, PluginError, Workflow, WorkflowError
-from nodegraph.plugins import load_plugins
+from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, PerpNeg

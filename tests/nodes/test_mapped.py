@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nodegraph.cache import Cache, Made
-from nodegraph.plugins import load_plugins
-from nodegraph.store import Lost, Store
+from nodegraph.cache.cache import Cache, Made
+from nodegraph.cache.store.store import Lost, Store
+from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning import Prompt
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise

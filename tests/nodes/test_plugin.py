@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nodegraph import PluginError
-from nodegraph.plugins import load_plugins
-from nodegraph.spec import MISSING
+from nodegraph.node_types.spec import MISSING
+from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.guides import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES

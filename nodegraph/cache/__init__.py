@@ -1,0 +1,1 @@
+"""Results that were computed before: keys, digests, codecs, and where they are kept."""

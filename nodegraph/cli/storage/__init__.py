@@ -1,0 +1,1 @@
+"""Commands about the cache directory and the runs recorded in it."""

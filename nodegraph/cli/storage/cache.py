@@ -1,0 +1,178 @@
+"""`nodegraph cache`: what is kept on disk, whether it is sound, and how to be rid of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodegraph.cli.failures import warn
+from nodegraph.cli.options import cache_dir_option, json_option
+from nodegraph.cli.tables import aligned, print_table
+
+if TYPE_CHECKING:
+    from nodegraph.cache.store.store import Store
+
+_KEY_DIGITS = 16
+_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
+_ORDERS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time span such as 30d, in seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if match is None or match[2] not in _AGES:
+        said = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
+        raise click.BadParameter(said, ctx=ctx, param=param)
+    return float(match[1]) * _AGES[match[2]]
+
+
+@click.group()
+def cache() -> None:
+    """Look at the cache, check it, or make room."""
+
+
+@cache.command()
+@click.option(
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    default="created",
+    show_default=True,
+    help="What comes first: the newest, the last used, the most used, or the largest.",
+)
+@cache_dir_option
+@json_option
+def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
+    """List the results that are kept: what made them, when, how large they are, how often and when they were used."""
+    entries = sorted(_store(cache_dir).entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries]))
+        return
+    rows = [
+        (
+            entry.key[:_KEY_DIGITS],
+            entry.type,
+            f"{entry.workflow}/{entry.node}",
+            _size(entry.size),
+            _ago(entry.created),
+            f"{entry.uses} uses" if entry.uses != 1 else "1 use",
+            _ago(entry.used) if entry.uses else "never",
+        )
+        for entry in entries
+    ]
+    print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
+
+
+@cache.command()
+@cache_dir_option
+@json_option
+def info(cache_dir: Path | None, as_json: bool) -> None:
+    """Say where the cache lies, how much is in it, and how much may be."""
+    store = _store(cache_dir)
+    found = store.info()
+    said = {"directory": str(found.place), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    _tell({**said, "limit": store.limit}, as_json)
+
+
+@cache.command()
+@cache_dir_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
+    """Read every file anew and compare it with its name.
+
+    Wrong ones are put aside, and what they belonged to is computed again when it is needed. The exit status is 1 if there
+    were any.
+    """
+    found = _own_store(cache_dir).verify()
+    if as_json:
+        lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
+        told = {"files": found.blobs, "bytes": found.bytes, "wrong": found.wrong, "missing": found.missing, "lost": lost}
+        click.echo(json.dumps(told))
+    else:
+        _tell({"files": found.blobs, "bytes": found.bytes}, as_json)
+        rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
+        rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
+        for line in aligned(rows) if rows else ["every file is as it was written"]:
+            click.echo(line)
+    if found.wrong or found.missing:
+        ctx.exit(1)
+
+
+@cache.command()
+@click.option("--size", metavar="SIZE", help='Remove until this much is left, such as "5 GB"; by default the limit of the cache.')
+@click.option("--older-than", callback=_seconds, metavar="AGE", help="Remove what was not used for so long, such as 30d or 12h.")
+@cache_dir_option
+@json_option
+def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
+    """Make room: remove what nothing needs, then what was not used for longest.
+
+    Runs that go on in other processes are not harmed.
+    """
+    store = _own_store(cache_dir, size)
+    removed = store.gc(store.limit, older_than)
+    _tell(
+        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.left},
+        as_json,
+        "removed:",
+    )
+    if store.limit is not None and removed.left > store.limit:
+        warn(f"{_size(removed.left)} are left: files that cannot be removed, or that were written lately and wait for their result")
+
+
+@cache.command()
+@cache_dir_option
+@json_option
+def clear(cache_dir: Path | None, as_json: bool) -> None:
+    """Remove every result; they are computed again when they are needed."""
+    removed = _own_store(cache_dir).clear()
+    said = {"directory": str(removed.place), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
+    _tell(said, as_json, "removed:")
+
+
+def _store(cache_dir: Path | None, size: str | None = None) -> Store:
+    from nodegraph.cache.store.store import Store
+    from nodegraph.settings import load
+
+    settings = load(cache_dir, size)
+    return Store(settings.cache_dir, warn=warn, limit=settings.cache_size)
+
+
+def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
+    """The store, unless it is a folder of somebody else's, in which nothing is to be touched."""
+    store = _store(cache_dir, size)
+    if store.place.is_dir() and any(store.place.iterdir()) and not store.layout.is_cache():
+        raise click.UsageError(f"{store.place} is not a cache of nodegraph, and nothing in it was touched.")
+    return store
+
+
+def _tell(said: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
+    """Print names and values, one a line, bytes also in larger units."""
+    if as_json:
+        click.echo(json.dumps(said))
+        return
+    if title:
+        click.echo(title)
+    for name, value in said.items():
+        shown = "unlimited" if value is None else value
+        large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
+        click.echo(f"{name.ljust(9)}  {shown}{large}")
+
+
+def _size(count: int) -> str:
+    return next((f"{count / unit:.1f} {name}" for unit, name in _SIZES if count >= unit), f"{count} B")
+
+
+def _ago(when: float) -> str:
+    seconds = max(time.time() - when, 0)
+    unit, count = next(((name, n) for name, n in _AGES.items() if name != "w" and seconds >= n), ("s", 1))
+    return f"{seconds // count:.0f} {unit} ago"

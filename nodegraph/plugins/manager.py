@@ -1,0 +1,184 @@
+"""Building the plugin manager, and asking each plugin what it offers: nothing global, one `Plugins` for each engine.
+
+A plugin is a module with hook implementations (see `discovery.py` for where they come from). One that cannot be used is kept with
+the reason; it never goes unmentioned.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from nodegraph.errors import PluginError, sentence
+from nodegraph.node_types.signature import Unusable, spec_of
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins import hookspecs
+from nodegraph.plugins.codecs import Codecs
+from nodegraph.plugins.discovery import GROUP, LoadedPlugin, find_plugins, said
+from nodegraph.plugins.registry import Entry, Origin, Registry, did_you_mean
+
+__all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
+
+PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
+
+_REGISTER = "register_"
+_NOT_REGISTRIES = {"nodes", "codecs", "commands"}
+
+
+def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
+    """The plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+    from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
+    return Plugins([*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)])
+
+
+class Plugins:
+    """The plugins of one engine, and what they registered."""
+
+    def __init__(self, plugin_dirs: Sequence[Path | str] = ()) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.nodes: Registry[NodeSpec] = Registry("nodes")
+        self.codecs = Codecs()
+        self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
+        found = list(find_plugins(plugin_dirs))
+        # those that add hooks first, so that another one's mistake in such a hook is known for its own
+        found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
+        self._places: dict[str, str] = {}
+        registered = [self._register(plugin) for plugin in found]
+        self.registries: Mapping[str, Registry[Any]] = self._make_registries()
+        self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+
+    def origin(self, name: str) -> Origin | None:
+        """Where the plugin called `name` came from."""
+        return next((plugin.origin for plugin in self.loaded if plugin.name == name), None)
+
+    def owner(self, module: str) -> str | None:
+        """The plugin that the module called `module` is a part of."""
+        package = module.partition(".")[0]
+        return next((plugin.name for plugin in self.loaded if plugin.package == package), None)
+
+    def broken(self) -> list[LoadedPlugin]:
+        """The plugins that cannot be used."""
+        return [plugin for plugin in self.loaded if plugin.error]
+
+    def why_broken(self) -> str:
+        """A sentence for each plugin that cannot be used, which may be why a name is unknown."""
+        return "".join(f" {sentence(plugin.error or '')}" for plugin in self.broken())
+
+    def require_sound(self) -> None:
+        """Raise PluginError where plugins clash or registered something unusable."""
+        fatal = [plugin for plugin in self.loaded if plugin.fatal]
+        if fatal:
+            raise PluginError("\n".join(str(plugin.error) for plugin in fatal))
+
+    # --- loading
+
+    def _register(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        if plugin.error is not None:
+            return plugin
+        if plugin.name in self._places:
+            both = f"{self._places[plugin.name]} and {plugin.place}"
+            return replace(plugin, error=f"[E301] two plugins are called '{plugin.name}': {both}. Rename or remove one", fatal=True)
+        self._places[plugin.name] = plugin.place
+        try:
+            self.manager.register(plugin.module, plugin.name)
+        except pluggy.PluginValidationError as error:
+            return self._unusable(plugin, self._wrong_arguments(plugin.module) or " ".join(str(error).split()))
+        except Exception as error:  # its add_hooks failed
+            return self._unusable(plugin, f"add_hooks failed: {said(error)}")
+        return plugin
+
+    def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
+        """A plugin that the manager forgets again, with the reason."""
+        if self.manager.is_registered(plugin.module):
+            self.manager.unregister(plugin.module)
+        return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
+
+    def _wrong_arguments(self, module: Any) -> str:
+        """What a hook of `module` takes that nobody gives it."""
+        for name in filter(self._hooks().__contains__, dir(module)):
+            given = self._hooks()[name].spec.argnames
+            taken = [parameter for parameter in inspect.signature(getattr(module, name)).parameters if parameter not in given]
+            if taken:
+                which = f"{' and '.join(map(repr, taken))}, which {'is' if len(taken) == 1 else 'are'} not given to it"
+                signature = f"{name}{inspect.signature(getattr(module, name))}"
+                return f"its hook {signature} takes {which}. It is given {', '.join(given) or 'nothing'}"
+        return ""
+
+    def _hooks(self) -> dict[str, Any]:
+        """The hooks that are specified, by name."""
+        return {name: hook for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
+
+    def _make_registries(self) -> dict[str, Registry[Any]]:
+        kinds = (name.removeprefix(_REGISTER) for name in self._hooks() if name.startswith(_REGISTER))
+        return {kind: Registry(kind) for kind in kinds if kind not in _NOT_REGISTRIES}
+
+    def _refuse_unknown_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """A misspelt hook would never be called, and nobody would know why."""
+        if plugin.error is not None:
+            return plugin
+        known = self._hooks()
+        for hook in self.manager.get_hookcallers(plugin.module) or ():
+            if hook.name not in known:
+                hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
+                return self._unusable(plugin, f"it implements '{hook.name}', which is no hook. {hint}")
+        for name in self._undecorated(plugin.module):
+            return self._unusable(plugin, f"its function {name} is not called as it is. Decorate it with @hookimpl")
+        return plugin
+
+    def _undecorated(self, module: Any) -> list[str]:
+        """The functions of `module` that are called as a `register_...` hook is, and are none."""
+        implemented = {hook.name for hook in self.manager.get_hookcallers(module) or ()}
+        named = ((name, vars(module).get(name)) for name in self._hooks() if name.startswith(_REGISTER))
+        return [name for name, function in named if inspect.isfunction(function) and name not in implemented]
+
+    def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """Call the plugin's own `register_...` hooks, so that each thing is known by where it came from."""
+        if plugin.error is not None or plugin.origin is None:  # an origin is there unless loading failed
+            return plugin
+        for hook in self.manager.get_hookcallers(plugin.module) or ():
+            kind = hook.name.removeprefix(_REGISTER)
+            if not hook.name.startswith(_REGISTER) or kind == "commands":
+                continue
+            register = self._registrar(kind, plugin.origin)
+            try:
+                for implementation in hook.get_hookimpls():
+                    if implementation.plugin is plugin.module:
+                        implementation.function(*(register for _ in implementation.argnames))
+            except PluginError as error:
+                return replace(plugin, error=str(error), fatal=True)
+            except Exception as error:  # somebody's code
+                message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {said(error)}"
+                return replace(plugin, error=message, fatal=True)
+        return plugin
+
+    def _registrar(self, kind: str, origin: Origin) -> Callable[..., None]:
+        if kind == "codecs":
+            return lambda type_, codec: self.codecs.add(type_, codec, origin)
+        if kind == "nodes":
+
+            def register_node(function: Callable[..., Any]) -> None:
+                try:
+                    spec = spec_of(function)
+                except Unusable as error:
+                    raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
+                self.nodes.add(Entry(spec.name, spec, origin, elsewhere=spec.elsewhere))
+
+            return register_node
+
+        def register(name: str, value: Any, **meta: Any) -> None:
+            try:
+                checked = self.manager.hook.registered(kind=kind, name=name, value=value, declared=meta)
+            except (TypeError, ValueError) as error:
+                raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
+            value = value if checked is None else checked
+            aliases = meta.get("aliases", getattr(value, "aliases", ()))
+            self.registries[kind].add(Entry(name, value, origin, meta, (aliases,) if isinstance(aliases, str) else tuple(aliases)))
+
+        return register

@@ -1,0 +1,139 @@
+"""What is left of a run: one JSON file in the cache directory, `runs/<id>.json`, and what is written into each output."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.cache.keys import Form
+from nodegraph.files import write_whole
+from nodegraph.graph.graph import Graph
+from nodegraph.run.device import Numerics
+from nodegraph.run.events import Status
+from nodegraph.run.explain import written
+from nodegraph.run.known_results import Knowledge
+from nodegraph.run.scheduler import NodeReport
+
+FORMAT: Final = 2
+
+LOOKED_BACK: Final = 50
+"""How many of the latest runs are looked through for what a node was like before."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
+
+    run: str
+    graph: Graph
+    document: str
+    status: Status
+    error: BaseException | None
+    started: float
+    seconds: float
+    numerics: Numerics | None
+    reports: Mapping[str, NodeReport]
+    outputs: Mapping[str, list[Path]]
+    known: Knowledge
+
+    def write(self, folder: Path) -> None:
+        """Write `<run>.json`. Best effort: that a cache directory takes nothing has been told when it was given results."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "run": self.run,
+            "workflow": self.graph.workflow,
+            "document": self.document,
+            "params": dict(self.graph.params),
+            "status": self.status,
+            "error": str(self.error) if self.error is not None else None,
+            "started": self.started,
+            "seconds": self.seconds,
+            "numerics": asdict(self.numerics) if self.numerics is not None else None,
+            "versions": versions(self.graph),
+            "platform": platform.platform(),
+            "outputs": {name: [str(path.absolute()) for path in paths] for name, paths in self.outputs.items()},
+            "peak_memory": _peak_memory(),
+            "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
+        }
+        with contextlib.suppress(OSError):
+            write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+
+    def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
+        form = self.known.keys.forms.get(name)
+        about = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
+        return about if form is None else {**about, "form": written(form)}
+
+
+def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the runs in `folder`, the latest first; what cannot be read is passed over."""
+    try:
+        paths = sorted(folder.glob("*.json"), reverse=True)
+    except OSError:
+        return
+    for path in paths:
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("format") == FORMAT:
+            yield record
+
+
+def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, Form]:
+    """The form that each of `nodes` had when it last was a part of `workflow`, from the latest runs."""
+    forms: dict[str, Form] = {}
+    for record in itertools.islice(read_runs(folder), LOOKED_BACK):
+        if record.get("workflow") == workflow:
+            for name, node in record["nodes"].items():
+                if name in nodes and name not in forms and "form" in node and node.get("status") in ("ran", "cached"):
+                    forms[name] = node["form"]
+    return forms
+
+
+def new_run_id() -> str:
+    """A name for a run; later runs sort behind earlier ones."""
+    now = time.time_ns()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
+
+
+def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """What is written into an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
+    told = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
+    return {"nodegraph": document, "nodegraph_run": json.dumps(told)}
+
+
+def versions(graph: Graph) -> dict[str, str]:
+    """The versions of nodegraph, of Python, and of the plugins whose nodes the graph uses (or of their code's state)."""
+    plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
+    told = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
+    return {"nodegraph": engine_version(), "python": platform.python_version(), **told}
+
+
+def _peak_memory() -> int | None:
+    """The most memory that this process has had, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@functools.cache
+def engine_version() -> str:
+    """The installed version of nodegraph, or "0" where it runs from a bare folder."""
+    try:
+        return importlib.metadata.version("nodegraph")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
