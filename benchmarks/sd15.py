@@ -28,8 +28,9 @@ from torch import Tensor
 
 from benchmarks.sd15_worker import PROGRAMS, SIDE
 from nodegraph.cache.file_digests import hash_file
-from nodegraph_diffusion.checkpoint import configs, detect
-from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.checkpoint import detect
+from nodegraph_diffusion.checkpoint.detect import configs
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
 DTYPES = ("float32", "bfloat16")
 PARTS = {"step": "guided step", "decode": "VAE decode", "text": "text encode"}  # what a process measures, and its row

@@ -66,7 +66,7 @@ class Ours:
         import torch
 
         from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
-        from nodegraph_diffusion.tokenizer import load_tokenizer
+        from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
         self.dtype = getattr(torch, dtype)
         checkpoint = detect(file)
@@ -83,8 +83,8 @@ class Ours:
     def step(self) -> Measured:
         import torch
 
-        from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-        from nodegraph_diffusion.sampling.euler import sample_euler
+        from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+        from nodegraph_diffusion.sampling.methods.euler import sample_euler
         from nodegraph_diffusion.schedules.timesteps import schedule_normal
 
         positive, negative = (UNetDenoiser(self.unet, self.schedule, prompt[None]) for prompt in self._encode())
@@ -111,7 +111,7 @@ class Ours:
     def _encode(self) -> Tensor:
         import torch
 
-        from nodegraph_diffusion.prompt import encode_prompt
+        from nodegraph_diffusion.text.encode import encode_prompt
 
         return torch.cat([encode_prompt(self.text_encoder, self.tokenizer, text) for text in (PROMPT, "")])  # (2, 77, 768)
 

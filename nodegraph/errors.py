@@ -23,12 +23,12 @@ A message says what is wrong and where, what was expected and what was found, an
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from nodegraph.text import sentence
 
 _LONGEST: Final = 4000  # characters of a problem
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -110,20 +110,6 @@ class Cancelled(NodegraphError):
     """Somebody stopped the run."""
 
     exit_status = 130
-
-
-def sentence(text: str) -> str:
-    """`text` with a full stop, if nothing ends it yet."""
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def shown(path: Path | str) -> str:
-    """A path as a person would type it from here: relative where it lies below the current directory."""
-    try:
-        relative = os.path.relpath(path)
-    except (OSError, ValueError):  # no current directory any more; another drive
-        return str(path)
-    return str(path) if relative.startswith("..") else relative
 
 
 def _in_one_line(text: str) -> str:

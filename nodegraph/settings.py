@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import SettingsError
-from nodegraph.plugins.registry import did_you_mean
+from nodegraph.text import did_you_mean
 
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nodegraph.errors import Cancelled, NodegraphError, sentence
+from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.text import sentence
 
 if TYPE_CHECKING:
     from nodegraph.plugins.manager import Plugins

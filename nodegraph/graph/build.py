@@ -16,7 +16,7 @@ from nodegraph.node_types.literals import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
-from nodegraph.plugins.registry import did_you_mean
+from nodegraph.text import did_you_mean
 from nodegraph.workflow.workflow import Link, NodeDef, Workflow
 
 _LONGEST_PATH = 20  # nodes of a circle that a message names

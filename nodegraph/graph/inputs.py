@@ -14,7 +14,8 @@ from nodegraph.node_types import literals
 from nodegraph.node_types.literals import Unfit, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads
 from nodegraph.plugins.manager import Plugins
-from nodegraph.plugins.registry import Entry, did_you_mean
+from nodegraph.plugins.registry import Entry
+from nodegraph.text import did_you_mean
 from nodegraph.workflow.workflow import PARAMS, Link, NodeDef, ParamRef, Workflow, references
 
 _SUGGESTIONS: Final = 100

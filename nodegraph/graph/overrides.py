@@ -13,7 +13,8 @@ from nodegraph.errors import Location, Problem
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import Unfit, type_name
 from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
-from nodegraph.plugins.registry import Entry, did_you_mean
+from nodegraph.plugins.registry import Entry
+from nodegraph.text import did_you_mean
 from nodegraph.workflow.workflow import ParamDef, ParamRef, Workflow
 
 _SEEDS_BELOW = 2**32  # short enough to type again

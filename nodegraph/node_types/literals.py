@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.node_types.spec import Port
-from nodegraph.plugins.registry import did_you_mean
+from nodegraph.text import did_you_mean
 
 
 class Unfit(ValueError):

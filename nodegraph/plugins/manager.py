@@ -15,13 +15,14 @@ from typing import Any
 
 import pluggy
 
-from nodegraph.errors import PluginError, sentence
+from nodegraph.errors import PluginError
 from nodegraph.node_types.signature import Unusable, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, LoadedPlugin, find_plugins, said
-from nodegraph.plugins.registry import Entry, Origin, Registry, did_you_mean
+from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.text import did_you_mean, sentence
 
 __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 

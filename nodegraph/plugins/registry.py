@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nodegraph.errors import PluginError
+from nodegraph.text import did_you_mean
 
 T = TypeVar("T")
-
-_TELLING = 3  # letters that are enough to tell which name they begin
 
 
 @dataclass(frozen=True)
@@ -108,19 +106,3 @@ class Registry(Generic[T]):
         if here:
             return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question whether the name that is closest was meant; "" where none is close.
-
-    One that the words of `name` begin with goes before one that is spelt alike: 'DPM++ 2M Karras' is a 'DPM++ 2M', and no
-    'DPM++ 2M SDE'. The only one that begins with `name` is close, however long.
-    """
-    by_folded = {k.casefold(): k for k in known}
-    folded = name.casefold()
-    close = sorted((k for k in by_folded if f"{folded} ".startswith(f"{k} ")), key=len, reverse=True)
-    close = close or difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
-    if not close and len(folded) >= _TELLING:
-        begun = [k for k in by_folded if k.startswith(folded)]
-        close = begun if len(begun) == 1 else []
-    return f"Did you mean '{by_folded[close[0]]}'?" if close else ""

@@ -21,7 +21,7 @@ from nodegraph.errors import OutputError, Problem, WorkflowError
 from nodegraph.files import replacing
 from nodegraph.graph.graph import Graph, Output
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.plugins.registry import did_you_mean
+from nodegraph.text import did_you_mean
 
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
 

@@ -10,8 +10,8 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
-from nodegraph.plugins.registry import did_you_mean
 from nodegraph.run.known_results import Knowledge
+from nodegraph.text import did_you_mean
 
 Action = Literal["run", "cached", "pruned"]
 

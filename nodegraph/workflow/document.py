@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.errors import Location, Problem, WorkflowError, shown
+from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import MISSING
-from nodegraph.plugins.registry import did_you_mean
+from nodegraph.text import did_you_mean, shown
 from nodegraph.workflow.scalars import is_null, read_scalar, written
 from nodegraph.workflow.workflow import NAME, NAME_RULE, PARAMS, Link, NodeDef, OutputDef, ParamDef, Workflow, references
 from nodegraph.workflow.yaml_tree import Mapping, Part, Scalar, Sequence, read_tree

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.errors import Location, shown
+from nodegraph.errors import Location
+from nodegraph.text import shown
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 """What nodes, params and outputs may be called."""

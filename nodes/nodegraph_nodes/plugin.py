@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph.plugins.registry import did_you_mean
-from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
+from nodegraph.text import did_you_mean
+from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes import (
-    adapters,
-    concat,
-    conditioning,
-    grid,
-    guidance,
-    hookspecs,
-    image,
-    latent,
-    load,
-    mask,
-    numerics,
-    previews,
-    residency,
-    sampling,
-    sigmas,
-    text,
-)
+from nodegraph_nodes import hookspecs
 from nodegraph_nodes.codecs import CODECS
+from nodegraph_nodes.models import device as numerics
+from nodegraph_nodes.models import previews, residency
+from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
+from nodegraph_nodes.nodes import models as load
 
 if TYPE_CHECKING:
     import click
@@ -141,8 +128,8 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import convert, models
-    from nodegraph_nodes.new_plugin import new_plugin
+    from nodegraph_nodes.commands.models import convert, models
+    from nodegraph_nodes.commands.new_plugin import new_plugin
 
     for command in (models, convert, new_plugin):
         cli.add_command(command)

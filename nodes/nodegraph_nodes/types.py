@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, Self, TypeVar
 
 from nodegraph_diffusion.checkpoint import TextEncoders, TextPart, UNetPart, VAEPart
-from nodegraph_nodes.partfiles import FileState, P, PartFiles
-from nodegraph_nodes.refusal import refusal
+from nodegraph_nodes.models.errors import refusal
+from nodegraph_nodes.models.part_files import FileState, P, PartFiles
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from nodegraph import Run
-    from nodegraph_diffusion.checkpoint.control import ControlFile
-    from nodegraph_diffusion.clip import CLIPTextModel
-    from nodegraph_diffusion.conditioning import Prompt
-    from nodegraph_diffusion.config import LatentSpace
-    from nodegraph_diffusion.controlnet import ControlNet
-    from nodegraph_diffusion.denoiser import Control as ControlFunction
-    from nodegraph_diffusion.guidance import Denoiser as DenoiserFunction
-    from nodegraph_diffusion.lora.file import LoraFile
-    from nodegraph_diffusion.prompt import Reader
-    from nodegraph_diffusion.tokenizer import Tokenizer
-    from nodegraph_diffusion.unet import UNet
-    from nodegraph_diffusion.vae import AutoencoderKL
+    from nodegraph_diffusion.adapters.lora.file import LoraFile
+    from nodegraph_diffusion.checkpoint.detect.control import ControlFile
+    from nodegraph_diffusion.conditioning.prompt import Prompt
+    from nodegraph_diffusion.denoising.unet_denoiser import Control as ControlFunction
+    from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.networks.clip import CLIPTextModel
+    from nodegraph_diffusion.networks.config import LatentSpace
+    from nodegraph_diffusion.networks.controlnet import ControlNet
+    from nodegraph_diffusion.networks.unet import UNet
+    from nodegraph_diffusion.networks.vae import AutoencoderKL
+    from nodegraph_diffusion.text.encode import Reader
+    from nodegraph_diffusion.text.tokenizer import Tokenizer
 
 N = TypeVar("N", "UNet", "CLIPTextModel")
 
@@ -132,8 +132,8 @@ class Patch:
 
     def opened(self) -> LoraFile:
         """What the files hold. Raises ValueError where they were changed since, or are no adapter any more."""
+        from nodegraph_diffusion.adapters.lora.file import read_lora
         from nodegraph_diffusion.checkpoint import CheckpointError
-        from nodegraph_diffusion.lora.file import read_lora
 
         try:
             file = read_lora(self.path)
@@ -149,7 +149,7 @@ def patched(run: Run, files: PartFiles[P], dtype: torch.dtype, patches: Sequence
     base = files.resident(run, "network", dtype, load)
     if not patches:
         return base
-    from nodegraph_diffusion.lora.patch import patched
+    from nodegraph_diffusion.adapters.lora.patch import patched
 
     opened = [(patch.opened(), patch.strength) for patch in patches]
     return files.resident(run, ("patched", *patches), dtype, lambda: patched(base, files.part.weights.part, opened))
@@ -207,7 +207,7 @@ class ControlNetModel:
         import torch
 
         from nodegraph_diffusion.checkpoint import CheckpointError
-        from nodegraph_diffusion.checkpoint.control import load_control
+        from nodegraph_diffusion.checkpoint.detect.control import load_control
 
         if ControlNetModel.of(self.file, self.base).state != self.state:
             raise ValueError(f"the files of the ControlNet {self.file.path} were changed during the run. Run again")
@@ -265,7 +265,7 @@ class TextEncoder:
 
     def tokenizer(self, run: Run, index: int = 0) -> Tokenizer:
         """The model's own, or CLIP's. Raises ValueError where its folder holds none."""
-        from nodegraph_diffusion.tokenizer import load_tokenizer
+        from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
         files = self.files[index]
         folder = files.part.tokenizer
@@ -274,7 +274,7 @@ class TextEncoder:
 
     def readers(self, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:
         """Each encoder with its tokenizer and its embeddings. Raises ValueError where one has no layer `clip_skip`."""
-        from nodegraph_diffusion.prompt import Reader
+        from nodegraph_diffusion.text.encode import Reader
 
         layers = min(part.config.layers for part in self.parts)
         if clip_skip is not None and clip_skip > layers:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph_diffusion.checkpoint.configs import write_unet
-from nodegraph_diffusion.controlnet import ControlNet
+from nodegraph_diffusion.checkpoint.detect.configs import write_unet
+from nodegraph_diffusion.networks.controlnet import ControlNet
 from tests.cli.bad_models import assert_clear, assert_refused, workflow
 from tests.cli.conftest import Cli
 from tests.small_model import UNET
@@ -276,8 +276,8 @@ def test_a_controlnet_of_another_width(cli, models, width):
 
     config = dataclasses.replace(UNET, **width)
     (cli.folder / "net").mkdir()
-    from nodegraph_diffusion.checkpoint.control import control_modules
-    from nodegraph_diffusion.checkpoint.names import rename
+    from nodegraph_diffusion.checkpoint.detect.control import control_modules
+    from nodegraph_diffusion.checkpoint.layouts.modules import rename
 
     table = control_modules(config)
     state = {rename(key, table): value for key, value in ControlNet(config).state_dict().items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph_nodes.new_plugin import KINDS, node_type
+from nodegraph_nodes.commands.new_plugin import KINDS, node_type
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nodegraph.settings import PICKLES_VARIABLE
-from nodegraph_diffusion.checkpoint import permission
+from nodegraph_diffusion.checkpoint.files import pickle_permission as permission
 from tests.cli.bad_models import assert_clear, assert_refused, workflow
 from tests.cli.conftest import Cli
 from tests.diffusion.pickles import Evil

@@ -16,8 +16,8 @@ from nodegraph.cli.previews import PreviewFiles, find_decoder
 from nodegraph.errors import SettingsError
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.run import events
-from nodegraph_diffusion.config import TAESDConfig
-from nodegraph_diffusion.taesd import TAESD
+from nodegraph_diffusion.networks.config import TAESDConfig
+from nodegraph_diffusion.networks.taesd import TAESD
 from tests import synthetic
 from tests.cli.test_processes import imported_by
 from tests.small_model import save_small_model

@@ -7,8 +7,8 @@ import functools
 
 import torch
 
-from nodegraph_diffusion.conditioning import Prompt
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
 from tests.diffusion import small
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 

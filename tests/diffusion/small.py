@@ -12,9 +12,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
-from nodegraph_diffusion.unet import UNet, UNetConfig
-from nodegraph_diffusion.vae import AutoencoderKL, VAEConfig
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet, UNetConfig
+from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from tests import synthetic
 
 # An LDM file does not say how many groups and heads there are, so these have Stable Diffusion 1.x's: 32, 8, and 64 wide.

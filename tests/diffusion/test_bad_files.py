@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.checkpoint import CheckpointError, detect, verify
-from nodegraph_diffusion.checkpoint.control import detect_control
-from nodegraph_diffusion.checkpoint.header import read_header, read_stored
-from nodegraph_diffusion.checkpoint.mapped import MappedFile
-from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_diffusion.checkpoint.files.header import read_header, read_stored
+from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.text.inversion import read_inversion
 from tests.diffusion.test_checkpoint_ldm import whole
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from nodegraph_diffusion.checkpoint.blank import blank
-from nodegraph_diffusion.clip import CLIPTextModel
-from nodegraph_diffusion.unet import UNet
-from nodegraph_diffusion.vae import AutoencoderKL
+from nodegraph_diffusion.checkpoint.load.blank import blank
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.networks.vae import AutoencoderKL
 from tests.diffusion import small
 
 LOADS_EVERYTHING = """

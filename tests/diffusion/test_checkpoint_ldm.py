@@ -27,11 +27,11 @@ from nodegraph_diffusion.checkpoint import (
     load_vae,
     verify,
 )
-from nodegraph_diffusion.checkpoint.header import TensorInfo, read_header
-from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
-from nodegraph_diffusion.config import CLIPTextConfig, VAEConfig
-from nodegraph_diffusion.schedule import NoiseSchedule
-from nodegraph_diffusion.unet import UNet
+from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
+from nodegraph_diffusion.networks.unet import UNet
 from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.pickles import FORMS

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from tests.diffusion import small
 from tests.synthetic import read_layout
 

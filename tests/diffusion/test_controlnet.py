@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.control import control_modules, detect_control, load_control
-from nodegraph_diffusion.checkpoint.names import rename
-from nodegraph_diffusion.config import UNetConfig
-from nodegraph_diffusion.controlnet import ControlNet, ControlNetGuide, fitted
-from nodegraph_diffusion.denoiser import UNetDenoiser
-from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control, load_control
+from nodegraph_diffusion.checkpoint.layouts.modules import rename
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
 from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.test_unet import CONTEXT, SD2, TIMESTEPS
@@ -104,7 +104,7 @@ def test_differences_are_added_to_the_unet_they_are_from(tmp_path):
 
 def test_diffusers_unet_is_guided_alike():
     reference, unet = small.reference_unet(), small.our_unet()
-    from nodegraph_diffusion.checkpoint.names import unet_modules
+    from nodegraph_diffusion.checkpoint.layouts.modules import unet_modules
 
     weights, table = reference.state_dict(), unet_modules(small.UNET)
     unet.load_state_dict({key: weights[rename(key, table)] for key in unet.state_dict()})

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from nodegraph_diffusion.conditioning import Area, Prompt
-from nodegraph_diffusion.denoiser import PromptedUNet, UNetDenoiser
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from nodegraph_diffusion.regions import noise_level
+from nodegraph_diffusion.conditioning.prompt import Area, Prompt
+from nodegraph_diffusion.conditioning.regions import noise_level
+from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet, UNetDenoiser
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from tests.diffusion import small
 from tests.diffusion.toys import SCHEDULE
 

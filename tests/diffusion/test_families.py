@@ -13,10 +13,10 @@ import transformers
 from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae, verify
-from nodegraph_diffusion.config import CLIPTextConfig
-from nodegraph_diffusion.denoiser import UNetDenoiser
-from nodegraph_diffusion.prompt import Reader, read_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.networks.config import CLIPTextConfig
+from nodegraph_diffusion.text.encode import Reader, read_prompt
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.diffusion import small
 from tests.diffusion.test_unet import REFINER, SD2, SDXL
 

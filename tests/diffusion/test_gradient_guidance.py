@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from nodegraph_diffusion.guidance import with_sides
-from nodegraph_diffusion.guides import GradientGuidance
+from nodegraph_diffusion.guidance import GradientGuidance
+from nodegraph_diffusion.guidance.classifier_free import with_sides
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.diffusion.guiding import (

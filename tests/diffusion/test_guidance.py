@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
-from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
 from tests.diffusion import small
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 

@@ -16,11 +16,11 @@ from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusi
 )
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
-from nodegraph_diffusion.regions import noise_level
-from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.conditioning.regions import noise_level
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from tests.diffusion import small
 from tests.diffusion.guiding import (
     CONFIG,

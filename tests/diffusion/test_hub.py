@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.hub import Reference, fetch, parse
+from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, parse
 from tests.diffusion.hub import COMMIT, serve
 
 REPOSITORIES = {
@@ -61,7 +61,7 @@ WANTED = {
 FETCH = """
 import sys
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.hub import fetch
+from nodegraph_diffusion.checkpoint.files.hub import fetch
 try:
     print(fetch(sys.argv[1]))
 except CheckpointError as error:

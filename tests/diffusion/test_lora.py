@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nodegraph_diffusion.adapters.lora.file import read_lora
+from nodegraph_diffusion.adapters.lora.keys import parse
+from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_diffusion.lora.keys import parse
-from nodegraph_diffusion.lora.patch import patched, unmatched
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from tests.diffusion import small
 from tests.synthetic import read_layout
 
@@ -148,7 +148,7 @@ def test_the_published_layout_is_understood_key_by_key():
     assert None not in names
     assert {name.part for name in names} == {"unet", "text_encoder"}
     assert {name.role for name in names} == {"up", "down", "alpha"}
-    from nodegraph_diffusion.unet import UNet, UNetConfig
+    from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 
     with torch.device("meta"):
         unet = UNet(UNetConfig())

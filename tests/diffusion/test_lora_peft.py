@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nodegraph_diffusion.adapters.lora.file import read_lora
+from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_text_encoder, load_unet
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_diffusion.lora.patch import patched, unmatched
-from nodegraph_diffusion.prompt import Reader, read_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
-from nodegraph_diffusion.unet import UNet
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.text.encode import Reader, read_prompt
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.diffusion import small
 from tests.diffusion.test_families import FAMILIES
 from tests.diffusion.test_unet import CONTEXT, TIMESTEPS
@@ -239,7 +239,7 @@ def test_kohyas_names_mean_what_diffusers_takes_them_for(tmp_path, family):
 
     x, timestep, added = X[:1], TIMESTEPS[:1], None
     if pooled is not None:
-        from nodegraph_diffusion.vector import vector_conditioning
+        from nodegraph_diffusion.conditioning.sdxl_sizes import vector_conditioning
 
         added = vector_conditioning(ours, (32, 32), 6.0, unet.config.added_dim)
     expected = pipeline.unet(x, timestep, embedding, **more).sample

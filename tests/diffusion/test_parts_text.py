@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError, detect_texts, identify, load_text_encoder, paired, verify
-from nodegraph_diffusion.config import CLIPTextConfig
+from nodegraph_diffusion.networks.config import CLIPTextConfig
 from tests.diffusion import small
 from tests.diffusion.test_parts import below, write
 

@@ -13,14 +13,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.checkpoint import CheckpointError, detect
-from nodegraph_diffusion.checkpoint.control import detect_control
-from nodegraph_diffusion.checkpoint.convert import convert
-from nodegraph_diffusion.checkpoint.header import read_header
-from nodegraph_diffusion.checkpoint.mapped import MappedFile
-from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
-from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_diffusion.checkpoint.files.header import read_header
+from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
+from nodegraph_diffusion.checkpoint.write.convert import convert
+from nodegraph_diffusion.text.inversion import read_inversion
 from tests.diffusion.pickles import FORMS, Evil
 
 
@@ -219,7 +219,8 @@ def test_a_command_in_a_folder_is_never_run(tmp_path, monkeypatch, folder, permi
 
 def test_the_reader_has_nothing_to_run_with():
     """No module of the reader imports what could look up a function by its name."""
-    from nodegraph_diffusion.checkpoint import opcodes, pickled
+    from nodegraph_diffusion.checkpoint.files import pickle_opcodes as opcodes
+    from nodegraph_diffusion.checkpoint.files import pickled
 
     for module in (opcodes, pickled):
         text = Path(module.__file__).read_text(encoding="utf-8")

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_text_encoder, load_unet, load_vae, verify
-from nodegraph_diffusion.checkpoint.control import detect_control, load_control
-from nodegraph_diffusion.checkpoint.convert import convert
-from nodegraph_diffusion.checkpoint.header import TensorInfo, read_floats, read_header, read_stored
-from nodegraph_diffusion.checkpoint.mapped import MappedFile
-from nodegraph_diffusion.checkpoint.permission import PICKLES_VARIABLE
-from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.control import detect_control, load_control
+from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_floats, read_header, read_stored
+from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
+from nodegraph_diffusion.checkpoint.write.convert import convert
+from nodegraph_diffusion.text.inversion import read_inversion
 from tests.diffusion import small
 from tests.diffusion.pickles import FORMS
 from tests.diffusion.test_checkpoint_ldm import whole
@@ -214,7 +214,7 @@ def test_a_lora_a_controlnet_and_a_bin_beside_a_config(tmp_path):
     lora = {"lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.ones(2, 4)}
     torch.save(lora, tmp_path / "lora.pt")
     assert read_lora(tmp_path / "lora.pt").changes["unet"]
-    from nodegraph_diffusion.controlnet import ControlNet
+    from nodegraph_diffusion.networks.controlnet import ControlNet
 
     network = ControlNet(small.UNET)
     torch.save({f"control_model.{key}": value for key, value in network.state_dict().items()}, tmp_path / "control.pth")
@@ -285,7 +285,7 @@ class _Untyped:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_pickle_is_told_under_any_name_and_not_opened_unasked(tmp_path, name, form, monkeypatch):
     torch.save(whole(), tmp_path / name, **form)
-    monkeypatch.setattr("nodegraph_diffusion.checkpoint.header.read_pickled", None)
+    monkeypatch.setattr("nodegraph_diffusion.checkpoint.files.header.read_pickled", None)
     with pytest.raises(CheckpointError, match=r"found a PyTorch pickle .* can run code, .*--allow-pickles.*nodegraph convert"):
         detect(tmp_path / name)
 

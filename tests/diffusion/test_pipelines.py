@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.control import control_modules, detect_control
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.config import VAEConfig
-from nodegraph_diffusion.schedule import NoiseSchedule
-from nodegraph_nodes.adapters import apply_control_net, load_control_net
-from nodegraph_nodes.concat import apply_inpaint, apply_pix2pix
-from nodegraph_nodes.latent import empty_latent, vae_encode
-from nodegraph_nodes.load import Model, find_model, load_model
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.networks.config import VAEConfig
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net
+from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
+from nodegraph_nodes.nodes.latent import empty_latent, vae_encode
+from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, Mask, Noise, UNetModel
 from tests.diffusion import small
 from tests.diffusion.test_controlnet import our_control

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import detect, load_vae
-from nodegraph_diffusion.config import LatentSpace
-from nodegraph_diffusion.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
+from nodegraph_diffusion.denoising.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
+from nodegraph_diffusion.networks.config import LatentSpace
+from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.recipes.tiny.data import pictures, to_tensor
 from nodegraph_diffusion.tiny import FOLDER
-from nodegraph_diffusion.training.data import pictures, to_tensor
-from nodegraph_diffusion.vae import AutoencoderKL
 
 SD, SDXL = LatentSpace(), LatentSpace(scaling_factor=0.13025)
 

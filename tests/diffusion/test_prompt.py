@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
-from nodegraph_diffusion.prompt import chunk_prompt, encode_prompt, parse_weights
-from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.text.encode import chunk_prompt, encode_prompt, parse_weights
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests import synthetic
 
 TOKENIZER = load_tokenizer()

@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
-from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
-from nodegraph_diffusion.prompt import Reader, chunk_prompt, encode_prompt, read_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.text.encode import Reader, chunk_prompt, encode_prompt, read_prompt
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests import synthetic
 from tests.diffusion import small
 

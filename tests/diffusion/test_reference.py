@@ -19,15 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
-from nodegraph_diffusion.clip import CLIPTextModel
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.prompt import encode_prompt
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_diffusion.tokenizer import Tokenizer, load_tokenizer
-from nodegraph_diffusion.unet import UNet
-from nodegraph_diffusion.vae import AutoencoderKL
+from nodegraph_diffusion.text.encode import encode_prompt
+from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from tests import synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, but for a machine that is busy

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.control import detect_control
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
-from nodegraph_nodes.conditioning import average_conditioning
-from nodegraph_nodes.latent import empty_latent, noise
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.adapters.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_lora
+from nodegraph_nodes.nodes.conditioning import average_conditioning
+from nodegraph_nodes.nodes.latent import empty_latent, noise
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, TextEncoder, UNetModel
 from tests import synthetic
 from tests.diffusion.test_reference_families import DATA, NEGATIVE, PROMPT, Place, assert_same

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from nodegraph import Run
 from nodegraph_diffusion.checkpoint import detect
-from nodegraph_nodes.concat import apply_inpaint, apply_pix2pix
-from nodegraph_nodes.image import load_image
-from nodegraph_nodes.latent import empty_latent, noise, vae_encode
-from nodegraph_nodes.load import Model, load_model
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
+from nodegraph_nodes.nodes.image import load_image
+from nodegraph_nodes.nodes.latent import empty_latent, noise, vae_encode
+from nodegraph_nodes.nodes.models import Model, load_model
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Latent, UNetModel
 from tests import synthetic
 

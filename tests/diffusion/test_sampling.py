@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from nodegraph_diffusion.guidance import guided
+from nodegraph_diffusion.guidance.classifier_free import guided
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.ramps import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import (
     SAMPLERS,
     check_options,
@@ -15,7 +16,6 @@ from nodegraph_diffusion.sampling import (
     start_latent,
     step_noise_source,
 )
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.schedules.ramps import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple

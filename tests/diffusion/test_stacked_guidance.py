@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodegraph_diffusion.conditioning import Area, Prompt
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, guided
-from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg
+from nodegraph_diffusion.conditioning.prompt import Area, Prompt
+from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, guided
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.diffusion import small

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.taesd import Half, detect_taesd, load_taesd
-from nodegraph_diffusion.config import TAESDConfig
-from nodegraph_diffusion.taesd import TAESD
+from nodegraph_diffusion.checkpoint.detect.taesd import Half, detect_taesd, load_taesd
+from nodegraph_diffusion.networks.config import TAESDConfig
+from nodegraph_diffusion.networks.taesd import TAESD
 from tests import synthetic
 from tests.diffusion import small
 
@@ -155,7 +155,7 @@ def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
 
 def test_detection_imports_no_torch(folder):
     code = (
-        "import sys; from pathlib import Path; from nodegraph_diffusion.checkpoint.taesd import detect_taesd;"
+        "import sys; from pathlib import Path; from nodegraph_diffusion.checkpoint.detect.taesd import detect_taesd;"
         f"detect_taesd(Path({str(folder)!r})); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

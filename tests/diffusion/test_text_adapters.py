@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder
-from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.prompt import Reader, read_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
+from nodegraph_diffusion.text.encode import Reader, read_prompt
+from nodegraph_diffusion.text.inversion import read_inversion
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.diffusion import small
 from tests.diffusion.test_families import FAMILIES, encode
 

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from nodegraph_diffusion.attention import attend
-from nodegraph_diffusion.denoiser import PromptedUNet
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, PerpNeg
+from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
+from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from nodegraph_diffusion.networks.attention import attend
 from tests.diffusion import small
 from tests.diffusion.guiding import (
     CONFIG,

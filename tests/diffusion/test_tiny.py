@@ -12,16 +12,17 @@ import torch
 from safetensors import safe_open
 
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.prompt import encode_prompt
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.recipes.tiny import train as tiny
+from nodegraph_diffusion.recipes.tiny import vocabulary
+from nodegraph_diffusion.recipes.tiny.autoencoder import psnr
+from nodegraph_diffusion.recipes.tiny.evaluation import Model, encode_captions, evaluate, paint
+from nodegraph_diffusion.recipes.tiny.learned_judge import SHIPPED, LearnedJudge
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
 from nodegraph_diffusion.schedules.timesteps import schedule_normal
+from nodegraph_diffusion.text.encode import encode_prompt
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.tiny import FOLDER
-from nodegraph_diffusion.tokenizer import load_tokenizer
-from nodegraph_diffusion.training import tiny, vocabulary
-from nodegraph_diffusion.training.autoencoder import psnr
-from nodegraph_diffusion.training.evaluation import Model, encode_captions, evaluate, paint
-from nodegraph_diffusion.training.learned_judge import SHIPPED, LearnedJudge
 
 PROMPT = "a red house left of a blue cat on the beach at night"
 STEPS = 28  # 999 / 27 is whole: diffusers and we visit the same trained steps

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.unet import UNet, UNetConfig, timestep_embedding
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.networks.unet import UNet, UNetConfig, timestep_embedding
 from tests.diffusion import small
 from tests.synthetic import read_layout
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.checkpoint.names import rename, vae_modules
-from nodegraph_diffusion.vae import AutoencoderKL, VAEConfig
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, vae_modules
+from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from tests.diffusion import small
 from tests.synthetic import read_layout
 

@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_unet, verify
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.denoiser import UNetDenoiser
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.sampling import sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_diffusion.unet import guidance_embedding
-from nodegraph_nodes.load import find_model, load_model
-from nodegraph_nodes.sampling import unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.nodes.models import find_model, load_model
+from nodegraph_nodes.nodes.sampling import unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from tests import small_model
 from tests.diffusion import small
 from tests.diffusion.test_families import FAMILIES

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nodegraph import PluginError
-from nodegraph.plugins.registry import Entry, Origin, Registry, did_you_mean
+from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.text import did_you_mean
 
 
 @pytest.fixture

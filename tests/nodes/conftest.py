@@ -11,7 +11,7 @@ import torch
 
 from nodegraph import Run
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph_nodes.load import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, find_model, load_model
 from tests.small_model import save_small_model
 
 

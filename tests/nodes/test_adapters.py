@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
-from nodegraph_diffusion.checkpoint.control import detect_control
-from nodegraph_diffusion.controlnet import ControlNet
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.adapters.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image
 from tests import synthetic
 
@@ -40,9 +40,9 @@ def control(tmp_path, model):
     synthetic.fill(network)
     folder = tmp_path / "control"
     folder.mkdir()
-    from nodegraph_diffusion.checkpoint.configs import write_unet
-    from nodegraph_diffusion.checkpoint.control import control_modules
-    from nodegraph_diffusion.checkpoint.names import rename
+    from nodegraph_diffusion.checkpoint.detect.configs import write_unet
+    from nodegraph_diffusion.checkpoint.detect.control import control_modules
+    from nodegraph_diffusion.checkpoint.layouts.modules import rename
 
     table = control_modules(network.config)
     state = {rename(key, table): value.contiguous() for key, value in network.state_dict().items()}

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nodegraph_diffusion.conditioning import Prompt
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.unet import UNet
-from nodegraph_nodes.concat import apply_inpaint, apply_pix2pix
-from nodegraph_nodes.sampling import unet_denoise
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
+from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, UNetModel
 from tests import small_model, synthetic
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.conditioning import Area, Prompt, SizeConditioning
-from nodegraph_diffusion.denoiser import UNetDenoiser
-from nodegraph_nodes.conditioning import (
+from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_nodes.nodes.conditioning import (
     average_conditioning,
     combine_conditioning,
     concat_conditioning,
@@ -19,8 +19,8 @@ from nodegraph_nodes.conditioning import (
     size_condition,
     zero_out,
 )
-from nodegraph_nodes.sampling import unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.nodes.sampling import unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, Mask
 
 

@@ -10,16 +10,16 @@ import torch
 
 from nodegraph import Engine, PluginError, Workflow, WorkflowError
 from nodegraph.plugins.manager import load_plugins
-from nodegraph_diffusion.conditioning import Prompt
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.guides import GUIDANCE, DualGuidance, PerpNeg
-from nodegraph_diffusion.unet import UNet
-from nodegraph_nodes.concat import apply_pix2pix
-from nodegraph_nodes.conditioning import combine_conditioning, set_area
-from nodegraph_nodes.guidance import dual_guidance, guidance, perp_neg
-from nodegraph_nodes.latent import noise
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_nodes.nodes.concat import apply_pix2pix
+from nodegraph_nodes.nodes.conditioning import combine_conditioning, set_area
+from nodegraph_nodes.nodes.guidance import dual_guidance, guidance, perp_neg
+from nodegraph_nodes.nodes.latent import noise
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, Latent, Mask, UNetModel
 from tests import small_model, synthetic
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from nodegraph import Run
-from nodegraph_nodes.image import composite, load_image
+from nodegraph_nodes.nodes.image import composite, load_image
 from nodegraph_nodes.types import Image, Mask
 
 RAMP = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_nodes.latent import empty_latent, noise, vae_decode, vae_encode
+from nodegraph_nodes.nodes.latent import empty_latent, noise, vae_decode, vae_encode
 from nodegraph_nodes.types import Image, Latent
 from tests.small_model import SIDE, VAE
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.cli import main
-from nodegraph_diffusion.conditioning import Prompt
-from nodegraph_diffusion.schedule import NoiseSchedule
-from nodegraph_nodes.latent import empty_latent, vae_decode
-from nodegraph_nodes.load import (
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_nodes.nodes.latent import empty_latent, vae_decode
+from nodegraph_nodes.nodes.models import (
     find_model,
     find_texts,
     find_unet,
@@ -26,7 +26,7 @@ from nodegraph_nodes.load import (
     load_unet,
     load_vae,
 )
-from nodegraph_nodes.sampling import unet_denoise
+from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import VAE, Conditioning, Latent
 from tests.diffusion import small
 from tests.small_model import SIDE, save_single_file

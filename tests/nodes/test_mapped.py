@@ -14,7 +14,7 @@ import torch
 from nodegraph.cache.cache import Cache, Made
 from nodegraph.cache.store.store import Lost, Store
 from nodegraph.plugins.manager import load_plugins
-from nodegraph_diffusion.conditioning import Prompt
+from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image as pillow
 
-from nodegraph_nodes.mask import blurred, dilated, mask, resized
+from nodegraph_nodes.nodes.mask import blurred, dilated, mask, resized
 from nodegraph_nodes.types import Image, Mask
 
 

@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from nodegraph_nodes import numerics
+from nodegraph_nodes.models import device as numerics
 
 
 def test_the_fingerprint_is_told_without_torch():
-    code = "import sys; from nodegraph_nodes import numerics; numerics.fingerprint(); print('torch' in sys.modules)"
+    code = "import sys; from nodegraph_nodes.models import device; device.fingerprint(); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr
 
@@ -73,7 +73,7 @@ def test_the_class_differs_by_how_exact_products_are():
 
 
 def test_the_fingerprint_is_the_same_before_and_after_torch_is_imported():
-    code = "from nodegraph_nodes import numerics; a = numerics.fingerprint(); import torch; print(a == numerics.fingerprint())"
+    code = "from nodegraph_nodes.models import device; a = device.fingerprint(); import torch; print(a == device.fingerprint())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stdout.strip()) == (0, "True"), ran.stderr
 

@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.configs import write_unet
-from nodegraph_diffusion.checkpoint.control import control_modules, detect_control
-from nodegraph_diffusion.checkpoint.names import rename
-from nodegraph_diffusion.controlnet import ControlNet
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
-from nodegraph_nodes.latent import empty_latent, noise
-from nodegraph_nodes.load import Model, find_model, load_model
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.adapters.lora.file import read_lora
+from nodegraph_diffusion.checkpoint.detect.configs import write_unet
+from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
+from nodegraph_diffusion.checkpoint.layouts.modules import rename
+from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
+from nodegraph_nodes.nodes.latent import empty_latent, noise
+from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, TextEncoder, UNetModel
 from tests import small_model, synthetic
 from tests.nodes.conftest import TellingRun

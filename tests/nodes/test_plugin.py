@@ -9,7 +9,7 @@ import torch
 from nodegraph import PluginError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.plugins.manager import load_plugins
-from nodegraph_diffusion.guides import GUIDANCE
+from nodegraph_diffusion.guidance import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes import plugin

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import detect
-from nodegraph_diffusion.config import LatentSpace, TAESDConfig
-from nodegraph_diffusion.preview import MAPS, tiled
-from nodegraph_diffusion.taesd import TAESD
+from nodegraph_diffusion.denoising.preview import MAPS, tiled
+from nodegraph_diffusion.networks.config import LatentSpace, TAESDConfig
+from nodegraph_diffusion.networks.taesd import TAESD
 from nodegraph_diffusion.tiny import FOLDER
-from nodegraph_nodes.latent import empty_latent, noise
-from nodegraph_nodes.previews import LONGEST, LatentPreview, load_preview_decoder
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.models.previews import LONGEST, LatentPreview, load_preview_decoder
+from nodegraph_nodes.nodes.latent import empty_latent, noise
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from tests import synthetic
 from tests.nodes.conftest import TellingRun
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nodegraph_nodes.residency import memory_budget, memory_of, moved
+from nodegraph_nodes.models.residency import memory_budget, memory_of, moved
 
 
 def network() -> nn.Module:

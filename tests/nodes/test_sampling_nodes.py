@@ -4,14 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nodegraph_diffusion.conditioning import Prompt
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes.latent import noise
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_nodes.nodes.latent import noise
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask
 
 STEPS = 4

@@ -8,9 +8,9 @@ import torch
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.testing import GaussianDenoiser
-from nodegraph_nodes.latent import noise
-from nodegraph_nodes.sampling import sampler
-from nodegraph_nodes.sigmas import flip_sigmas, schedule, sigmas, split_sigmas
+from nodegraph_nodes.nodes.latent import noise
+from nodegraph_nodes.nodes.sampling import sampler
+from nodegraph_nodes.nodes.sigmas import flip_sigmas, schedule, sigmas, split_sigmas
 from nodegraph_nodes.types import Denoiser, Latent
 
 LATENT = Latent(torch.zeros(2, 4, 4, 5), (32, 40))

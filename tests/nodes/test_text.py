@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_diffusion.prompt import encode_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.text.encode import encode_prompt
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning
 from tests.small_model import UNET
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodegraph.cli import main
-from nodegraph_nodes.new_plugin import contents
+from nodegraph_nodes.commands.new_plugin import contents
 from tests.test_snippets import blocks
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
-from nodegraph_nodes.image import load_image
-from nodegraph_nodes.mask import mask
+from nodegraph_nodes.nodes.image import load_image
+from nodegraph_nodes.nodes.mask import mask
 from tests.small_model import SIDE, save_single_file, save_small_model
 from tests.workflows.conftest import SIZE, WORKFLOWS
 

@@ -12,8 +12,8 @@ from nodegraph_diffusion.sampling.options import Range, options_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.sampling.interface import NoiseSource, OnStep, Sampler
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep, Sampler
     from nodegraph_diffusion.schedules.interface import Schedule
 
 StepNoiseKind = Literal["independent", "brownian"]

@@ -1,0 +1,93 @@
+"""The names of a LoRA file's tensors: which network each is for, which of its modules, and what it is in the formula.
+
+Trainers agree on the formulas and not on the names. A name is a prefix that says the network, the module's name, dotted or
+joined by underscores, and an ending that says the role:
+
+    lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight       kohya
+    lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight                 kohya, the published names
+    unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight               PEFT, diffusers since 0.22
+    unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight  diffusers before
+    text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight     diffusers before
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from nodegraph_diffusion.checkpoint.detect.model import Part
+
+_BEFORE = r"\.lora_linear_layer|[._]lora"  # what stood before up and down in diffusers
+
+_ENDINGS = {
+    "up": rf"(?:\.lora_up|\.lora_B(?:\.\w+)?|(?:{_BEFORE})\.up)\.weight",
+    "down": rf"(?:\.lora_down|\.lora_A(?:\.\w+)?|(?:{_BEFORE})\.down)\.weight",
+    "mid": r"\.lora_mid\.weight",
+    "alpha": rf"(?:{_BEFORE})?\.alpha",
+    "dora_scale": r"\.dora_scale",
+    "magnitude": r"\.lora_magnitude_vector(?:\.\w+)*",
+    "bias": r"(?:\.diff_b|\.b_norm)",
+    "up_bias": r"(?:\.lora_up|\.lora_B(?:\.\w+)?)\.bias",
+    "diff": r"\.(?:diff|w_norm)",
+    **{role: rf"\.{role}" for role in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
+    **{role: rf"\.{role}" for role in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
+}
+_ENDING = re.compile(f"(?:{'|'.join(f'(?P<{role}>{pattern})' for role, pattern in _ENDINGS.items())})$")
+
+_PREFIXES: tuple[tuple[str, Part], ...] = (
+    ("lora_unet_", "unet"),
+    ("lora_te1_", "text_encoder"),
+    ("lora_te2_", "text_encoder_2"),
+    ("lora_te_", "text_encoder"),
+    ("lycoris_", "unet"),
+    ("unet.", "unet"),
+    ("text_encoder.", "text_encoder"),
+    ("text_encoder_2.", "text_encoder_2"),
+    ("model.diffusion_model.", "unet"),
+    ("diffusion_model.", "unet"),
+)
+_WRAPPER = "base_model.model."  # what PEFT calls the network that it adapts
+_TEXT = re.compile(r"(?:text_model[._])?(?:encoder[._]layers|embeddings|final_layer_norm)[._]")
+_PROCESSOR = re.compile(r"\.processor(?=\.)")
+_TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+
+
+class Name(NamedTuple):
+    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role.
+
+    `written` is the module as the file writes it.
+    """
+
+    part: Part
+    module: str
+    role: str
+    written: str
+
+
+def parse(key: str) -> Name | None:
+    """What the tensor named `key` is for; None where the name is of no kind that is known."""
+    ending = _ENDING.search(key)
+    if ending is None or ending.lastgroup is None:
+        return None
+    module = key[: ending.start()].removeprefix(_WRAPPER)
+    part: Part | None = None
+    for prefix, meant in _PREFIXES:
+        if module.startswith(prefix):
+            part, module = meant, module.removeprefix(prefix).removeprefix(_WRAPPER)
+            break
+    if part is None:
+        part = "text_encoder" if _TEXT.match(module) else "unet"
+    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
+
+
+def flat(module: str) -> str:
+    """A module's dotted name as kohya writes it. In a text encoder, `text_model.` may stand before it or not."""
+    return module.replace(".", "_").removeprefix("text_model_")
+
+
+def _modern(part: Part, module: str) -> str:
+    """The module that diffusers' attention processors of 2023 adapted, by its own name."""
+    head, dot, last = module.rpartition(".")
+    if part == "unet":
+        return f"{module}.0" if last == "to_out" else module
+    return f"{head}{dot}{_TEXT_ATTENTION.get(last, last)}"

@@ -1,0 +1,1 @@
+"""Files of tensors: their headers, and the tensors in them."""

@@ -1,0 +1,1 @@
+"""The names of modules in each layout of checkpoint."""
