@@ -23,8 +23,6 @@ from nodegraph.text import did_you_mean
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
-PICKLES_VARIABLE: Final = "NODEGRAPH_ALLOW_PICKLES"
-"""Set to 1, it lets nodes open pickles. Only who starts the program says it: no flag in a workflow, no setting in a file."""
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Resource, Run, node
-from nodegraph.node_types.spec import under
+from nodegraph.plugin_api import under
 from nodegraph_diffusion.adapters.lora.file import LoraFile, read_lora
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.detect.control import ControlFile, detect_control

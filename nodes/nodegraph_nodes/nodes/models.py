@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from nodegraph import Help, Range, Reads, Resource, node
-from nodegraph.node_types.spec import under
+from nodegraph.plugin_api import under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     CheckpointError,
