@@ -14,7 +14,7 @@ import pytest
 from nodegraph.cache.store import locks
 from nodegraph.cache.store.locks import Held, Locks
 from nodegraph.cache.store.store import Store
-from tests.engine.elsewhere import end, kill, start, wait_for
+from tests.support.other_process import end, kill, start, wait_for
 
 KEY = "a" * 64
 
