@@ -6,6 +6,7 @@ there is no cache directory, is held in memory for the life of the engine, withi
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import OrderedDict
@@ -68,6 +69,13 @@ class Cache:
         self._codeless: _Recent[_Held] = _Recent(KEPT_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
+
+    def for_run(self, warn: Callable[[str], None]) -> Cache:
+        """The same results as one run uses them: its warnings, uses and failures of the directory are its own."""
+        cache = copy.copy(self)
+        if self.store is not None:
+            cache.store = self.store.for_run(warn)
+        return cache
 
     def resolve(self, static: str) -> str | None:
         """The content key that a static key stands for, where that is known."""

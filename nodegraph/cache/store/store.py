@@ -9,6 +9,7 @@ half-written. Nothing is unpickled. A directory that cannot be read or written c
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from collections import Counter
@@ -55,6 +56,19 @@ _GC: Final = "gc"  # the lock of those who remove
 
 
 @dataclass
+class _Growth:
+    """Bytes added to a directory since its index was last asked, and how many may be added before it is asked again."""
+
+    added: int = 0
+    room: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, size: int) -> None:
+        with self.lock:
+            self.added += size
+
+
+@dataclass
 class Store:
     """A cache directory. `warn` receives what is wrong with it, at most one message each on reading, writing and locking a run.
 
@@ -72,17 +86,23 @@ class Store:
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
         self._records: dict[str, tuple[Stamp, Record]] = {}  # as read from files in this state
         self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
-        self._noting = threading.Lock()
-        self._used: Counter[str] = Counter()
-        self._added = 0  # bytes since the index was last asked
-        self._room = 0  # that the index then said to be left
+        self._growth = _Growth()
         self.start()
 
     def start(self) -> None:
-        """Begin a run: the troubles of an earlier one are forgotten; what failed then is tried again, and told again."""
+        """Begin a run: failures of an earlier one are forgotten, so that what failed is tried and reported again."""
         self._shelf.start()
-        self._used.clear()  # by plans that nobody ran
+        self._noting = threading.Lock()
+        self._used: Counter[str] = Counter()
         self._mine: set[str] = set()  # keys that the run made or used
+
+    def for_run(self, warn: Callable[[str], None]) -> Store:
+        """The same directory as one run uses it, with its own warnings, failures and uses. What is known of files is shared."""
+        store = copy.copy(self)
+        store.warn = warn
+        store._shelf = Shelf(self.layout, warn)
+        store.start()
+        return store
 
     def claim(self) -> None:
         """Mark the directory as a cache, for what is not put there through the store. Where that cannot be, it is left as it is."""
@@ -92,10 +112,12 @@ class Store:
     def finish(self) -> None:
         """End a run: note what it used, and remove what was not used for longest if the limit is exceeded. Never fails."""
         self._note([])
-        if not self._shelf.writable or (self._added <= self._room and self._journal.size() < LONG_JOURNAL_BYTES):
+        growth = self._growth
+        if not self._shelf.writable or (growth.added <= growth.room and self._journal.size() < LONG_JOURNAL_BYTES):
             return
         total = self._ask(lambda index: index.total(), exact=False)
-        self._added, self._room = 0, 0 if self.limit is None else max(0, self.limit - total) // 8  # others write there, too
+        with growth.lock:
+            growth.added, growth.room = 0, 0 if self.limit is None else max(0, self.limit - total) // 8  # others write there, too
         if self.limit is not None and total > self.limit:
             self._make_room(self.limit)
 
@@ -196,7 +218,7 @@ class Store:
                 write(temporary)
                 blob, size = hash_file(temporary) + suffix, temporary.stat().st_size
                 move(temporary, self.layout.blob(blob))  # over an earlier one, which may be damaged, or about to be removed
-            self._added += size
+            self._growth.add(size)
             return blob, size
 
         return self._shelf.attempt(put)
