@@ -22,15 +22,24 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from nodegraph.cache.file_digests import Fingerprints, Stamp, hash_file
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import BLOB, KEY, Layout
-from nodegraph.cache.store.locks import Held
-from nodegraph.cache.store.records import Lost, Record, Stored, StoreInfo, export_bytes, read_export, read_record, record_bytes
+from nodegraph.cache.store.locks import LockHeldError
+from nodegraph.cache.store.records import (
+    LostResultError,
+    Record,
+    Stored,
+    StoreInfo,
+    export_bytes,
+    read_export,
+    read_record,
+    record_bytes,
+)
 from nodegraph.cache.store.safe_io import Shelf, move, reason, write_bytes
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry, Index
     from nodegraph.cache.store.maintenance import Collected, Verified
 
-__all__ = ["Lost", "Record", "Store", "StoreInfo", "Stored"]
+__all__ = ["LostResultError", "Record", "Store", "StoreInfo", "Stored"]
 
 T = TypeVar("T")
 
@@ -170,14 +179,14 @@ class Store:
         """Whether `blob` is there with the content that its name says. One that is not is put aside, with a warning."""
         try:
             self.blob(blob)
-        except Lost:
+        except LostResultError:
             return False
         return True
 
     def blob(self, blob: str) -> Path:
-        """The file of `blob`, its content checked once for each state of the file. Raises Lost."""
+        """The file of `blob`, its content checked once for each state of the file. Raises LostResultError."""
         if not BLOB.fullmatch(blob):
-            raise Lost(f"'{blob}' is no blob's name")
+            raise LostResultError(f"'{blob}' is no blob's name")
         path = self.layout.blob(blob)
         try:
             stamp = Stamp.of(path)
@@ -185,16 +194,16 @@ class Store:
                 return path
             digest = hash_file(path) if stamp.size <= SMALL_BYTES else self._verified.sha256(path)
         except FileNotFoundError:
-            raise Lost(f"{path} is gone") from None
+            raise LostResultError(f"{path} is gone") from None
         except OSError as error:
             self._shelf.trouble_reading(f"the cache file {path} cannot be read: {reason(error)}. What it held is computed again")
-            raise Lost(str(error)) from error
+            raise LostResultError(str(error)) from error
         if not blob.startswith(digest):
             self.layout.put_aside(path)
             self._shelf.trouble_reading(
                 f"the cache file {path} was changed since it was written; it is put aside and computed again"
             )
-            raise Lost(f"{path} was changed")
+            raise LostResultError(f"{path} was changed")
         self._seen[blob] = stamp
         return path
 
@@ -226,7 +235,7 @@ class Store:
         blobs = read_export(data) if data is not None else None
         try:
             return [self.blob(blob).read_bytes() for blob in blobs] if blobs is not None else None
-        except (Lost, OSError):
+        except (LostResultError, OSError):
             return None
 
     def put_exported(self, digest: str, extension: str, files: list[bytes]) -> None:
@@ -299,7 +308,7 @@ class Store:
         try:
             with self._shelf.lock_now(_GC):
                 removed = self._collect(limit // 10 * 9, None)
-        except Held:
+        except LockHeldError:
             return
         if not self._mine.isdisjoint(removed.keys):
             self.warn(
