@@ -6,6 +6,7 @@ there is no cache directory, is held in memory for the life of the engine, withi
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from nodegraph.cache.store.store import Lost, Record, Store, Stored, StoreInfo
+from nodegraph.cache.store.store import LostResultError, Record, Store, Stored, StoreInfo
 from nodegraph.files import FileState, file_states
 from nodegraph.plugins.codecs import Codec, Codecs
 
@@ -69,6 +70,13 @@ class Cache:
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
 
+    def for_run(self, warn: Callable[[str], None]) -> Cache:
+        """The same results as one run uses them: its warnings, uses and failures of the directory are its own."""
+        cache = copy.copy(self)
+        if self.store is not None:
+            cache.store = self.store.for_run(warn)
+        return cache
+
     def resolve(self, static: str) -> str | None:
         """The content key that a static key stands for, where that is known."""
         return self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
@@ -103,7 +111,10 @@ class Cache:
         return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()}, record.outputs)
 
     def load(self, key: str, port: str) -> Any:
-        """The value of a port. Raises Lost if it is gone since `lookup` or cannot be read; `lookup` then finds it no more."""
+        """The value of a port.
+
+        Raises LostResultError if it is gone since `lookup` or cannot be read; `lookup` then no longer finds it.
+        """
         held = self._in_memory(key)
         if held is not None and port in held.values:
             return held.values[port]
@@ -111,11 +122,11 @@ class Cache:
             stored = self.stored(key, port)
             codec = self.codec_of(stored) if stored is not None else None
             if stored is None or codec is None or self.store is None:
-                raise Lost(f"there is no stored '{port}' under {key}")
+                raise LostResultError(f"there is no stored '{port}' under {key}")
             return codec.load(self.store.blob(stored.blob))
         except Exception as error:
             self._unreadable.add(key)
-            raise Lost(str(error)) from error
+            raise LostResultError(str(error)) from error
 
     def stored(self, key: str, port: str) -> Stored | None:
         """How the value of a port is stored, or None where it is not."""
