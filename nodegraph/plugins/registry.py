@@ -35,8 +35,8 @@ class Origin:
 class Entry(Generic[T]):
     """A registered thing with its name and origin.
 
-    `meta`: what the plugin declared about it. `aliases`: more names that find it. `elsewhere`: names that other programs have for
-    something similar; they do not find it, but a suggestion leads to it.
+    `meta`: what the plugin declared about it. `aliases`: more names that find it. `foreign_names`: names that other programs have
+    for something similar; they do not find it, but a suggestion leads to it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Entry(Generic[T]):
     origin: Origin
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ()
+    foreign_names: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -103,7 +103,7 @@ class Registry(Generic[T]):
 
     def suggest(self, name: str) -> str:
         """A sentence that helps with an unknown name."""
-        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.elsewhere]
+        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.foreign_names]
         if here:
             return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."

@@ -12,7 +12,7 @@ import torch
 from nodegraph import Run
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph_nodes.nodes.models import Model, find_model, load_model
-from tests.small_model import save_small_model
+from tests.support.small_model import save_small_model
 
 
 class TellingRun(Run):

@@ -15,7 +15,8 @@ from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, UNetModel
-from tests import small_model, synthetic
+from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
 
 PROMPTS = [Conditioning((Prompt(torch.full((1, 4, 32), value)),)) for value in (0.1, -0.3)]
 X = torch.randn(1, 4, 4, 5, generator=torch.Generator().manual_seed(5))

@@ -21,7 +21,8 @@ from nodegraph_nodes.nodes.latent import noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, Latent, Mask, UNetModel
-from tests import small_model, synthetic
+from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
 
 X = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(5))
 SIGMA = 2.0

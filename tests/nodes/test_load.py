@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import load_unet
 from nodegraph_nodes.nodes.models import BUILTIN, builtin_models, find_model, load_model
-from tests.small_model import SIDE, UNET
+from tests.support.small_model import SIDE, UNET
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from nodegraph_nodes.nodes.models import (
 )
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import VAE, Conditioning, Latent
-from tests.diffusion import small
-from tests.small_model import SIDE, save_single_file
+from tests.support import small_networks as small
+from tests.support.small_model import SIDE, save_single_file
 
 FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_texts}
 INPUTS = {"LoadModel": "model", "LoadUNet": "unet", "LoadVAE": "vae", "LoadTextEncoder": "text_encoder"}

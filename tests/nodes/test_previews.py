@@ -18,8 +18,8 @@ from nodegraph_nodes.models.previews import LONGEST, LatentPreview, load_preview
 from nodegraph_nodes.nodes.latent import empty_latent, noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from tests import synthetic
 from tests.nodes.conftest import TellingRun
+from tests.support import synthetic_checkpoints as synthetic
 
 SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), detect(FOLDER).unet.latent
 

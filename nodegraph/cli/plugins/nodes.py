@@ -49,8 +49,9 @@ def _describe(entry: Entry[NodeSpec]) -> None:
         print_indented([(port.name, _type(port), port_facts(port)) for port in spec.inputs])
     click.echo("\noutputs:")
     print_indented([(port.name, _type(port), port.help) for port in spec.outputs])
-    if spec.elsewhere:
-        click.echo(f"\nalso known elsewhere as: {', '.join(spec.elsewhere)}")
+    if spec.foreign_names:
+        click.echo(f"
+in other programs: {', '.join(spec.foreign_names)}")
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 

@@ -48,7 +48,7 @@ def find_embedding(text: str, base: Path) -> Resource:
     return Resource(path, {"file": path})
 
 
-@node("LoadLora", elsewhere=("LoraLoader", "LoraLoaderModelOnly"))
+@node("LoadLora", foreign_names=("LoraLoader", "LoraLoaderModelOnly"))
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
@@ -105,7 +105,7 @@ def find_control(text: str, base: Path) -> Resource:
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
 
 
-@node("LoadControlNet", elsewhere=("ControlNetLoader", "DiffControlNetLoader"))
+@node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
     file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
@@ -132,7 +132,7 @@ class _Guided:
         return ControlNetGuide(self.control_net.load(run), self.image.pixels, self.strength, self.start, self.end)
 
 
-@node("ApplyControlNet", elsewhere=("ControlNetApply", "ControlNetApplyAdvanced"))
+@node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))
 def apply_control_net(
     unet: UNetModel,
     control_net: ControlNetModel,

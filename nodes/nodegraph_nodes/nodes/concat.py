@@ -19,7 +19,7 @@ NAMES: Final = {"inpaint": "inpainting", "pix2pix": "changing pictures by instru
 GREY: Final = (0.8223, -0.6876, 0.6364, 0.1380)  # a latent cell of a grey picture, as inpainting models are told without one
 
 
-@node("ApplyInpaint", numeric=True, elsewhere=("InpaintModelConditioning",))
+@node("ApplyInpaint", numeric=True, foreign_names=("InpaintModelConditioning",))
 def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
     """Tell an inpainting model (9 input channels) what to repaint.
 
@@ -38,7 +38,7 @@ def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run 
     return dataclasses.replace(unet, concat=Concat(values, "inpaint"))
 
 
-@node("ApplyPix2Pix", elsewhere=("InstructPixToPixConditioning",))
+@node("ApplyPix2Pix", foreign_names=("InstructPixToPixConditioning",))
 def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
     """Tell an InstructPix2Pix model (8 input channels) which picture to change.
 

@@ -13,7 +13,7 @@ from nodegraph_nodes.types import Conditioning, Mask
 Strength = Annotated[float, Range(0, 100), Help("how much it counts beside other prompts, where they overlap")]
 
 
-@node("CombineConditioning", elsewhere=("ConditioningCombine",))
+@node("CombineConditioning", foreign_names=("ConditioningCombine",))
 def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Both prompts at once.
 
@@ -22,7 +22,7 @@ def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Condition
     return Conditioning((*conditioning_1.prompts, *conditioning_2.prompts))
 
 
-@node("ConcatConditioning", elsewhere=("ConditioningConcat",))
+@node("ConcatConditioning", foreign_names=("ConditioningConcat",))
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
     """One longer prompt: `conditioning_from` behind `conditioning_to`.
 
@@ -38,7 +38,7 @@ def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Condit
     )
 
 
-@node("AverageConditioning", elsewhere=("ConditioningAverage",))
+@node("AverageConditioning", foreign_names=("ConditioningAverage",))
 def average_conditioning(
     conditioning_to: Conditioning,
     conditioning_from: Conditioning,
@@ -76,7 +76,11 @@ def _has_area(**given: Any) -> Iterable[str]:
             yield f"a fraction of the picture's side is at most 1, but {' and '.join(above)} is more; unit: pixels counts pixels"
 
 
-@node("SetArea", check=_has_area, elsewhere=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"))
+@node(
+    "SetArea",
+    check=_has_area,
+    foreign_names=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"),
+)
 def set_area(
     conditioning: Conditioning,
     width: Annotated[float, Range(0, 65536)],
@@ -95,7 +99,7 @@ def set_area(
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
 
-@node("SetMask", elsewhere=("ConditioningSetMask",))
+@node("SetMask", foreign_names=("ConditioningSetMask",))
 def set_mask(
     conditioning: Conditioning,
     mask: Annotated[Mask, Help("white is where the prompt counts; grey, where it counts less")],
@@ -116,7 +120,7 @@ def _in_order(**given: Any) -> Iterable[str]:
         yield f"start {start} lies behind end {end}: the prompt would never count"
 
 
-@node("SetRange", check=_in_order, elsewhere=("ConditioningSetTimestepRange",))
+@node("SetRange", check=_in_order, foreign_names=("ConditioningSetTimestepRange",))
 def set_range(
     conditioning: Conditioning,
     start: Annotated[float, Range(0, 1), Help("0 is all noise")] = 0.0,
@@ -129,7 +133,7 @@ def set_range(
     return _each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
-@node("ZeroOut", elsewhere=("ConditioningZeroOut",))
+@node("ZeroOut", foreign_names=("ConditioningZeroOut",))
 def zero_out(conditioning: Conditioning) -> Conditioning:
     """A prompt that says nothing at all: zeros.
 
@@ -144,7 +148,7 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
     return _each(conditioning, zeroed)
 
 
-@node("SizeCondition", elsewhere=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
+@node("SizeCondition", foreign_names=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
 def size_condition(
     conditioning: Conditioning,
     width: Annotated[int | None, Range(1, 65536), Help("of the picture before it was cropped; absent: its own")] = None,

@@ -35,7 +35,7 @@ def _known_colours(**given: Any) -> Iterable[str]:
                 yield f"{name}: {error}"
 
 
-@node("Resize", check=_one_size, elsewhere=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
+@node("Resize", check=_one_size, foreign_names=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, _LARGEST), Help("pixels; without a height, in proportion")] = None,

@@ -10,7 +10,7 @@ from nodegraph_nodes.types import VAE, Image, Latent, Noise
 Side = Annotated[int | None, Range(8, 8192), Help("in pixels; absent: the model's native size")]
 
 
-@node("EmptyLatent", elsewhere=("EmptyLatentImage",))
+@node("EmptyLatent", foreign_names=("EmptyLatentImage",))
 def empty_latent(
     vae: VAE,
     width: Side = None,
@@ -26,7 +26,7 @@ def empty_latent(
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
 
 
-@node("VAEEncode", numeric=True, elsewhere=("VAEEncodeForInpaint",))
+@node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
 def vae_encode(
     vae: VAE,
     image: Image,
@@ -58,7 +58,7 @@ def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     return Image(pixels.permute(0, 2, 3, 1).contiguous().cpu())
 
 
-@node("Noise", elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
+@node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
 def noise(
     like: Annotated[Latent, Help("the latent that the noise is for: it has its shape")],
     seed: Seed,

@@ -24,7 +24,7 @@ def _one_source(**given: Any) -> Iterable[str]:
         yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
 
-@node("Mask", check=_one_source, elsewhere=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
+@node("Mask", check=_one_source, foreign_names=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
 def mask(
     path: File | None = None,
     mask: Mask | None = None,

@@ -106,7 +106,7 @@ def _can_be_read(**given: Any) -> Iterable[str]:
 @node(
     "LoadModel",
     check=_can_be_read,
-    elsewhere=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
+    foreign_names=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
 )
 def load_model(
     model: Annotated[
@@ -132,7 +132,7 @@ def load_model(
     return Model(UNetModel.of(_trained(model.unet, prediction, zero_snr)), VAE.of(model.vae), TextEncoder.of(model.text))
 
 
-@node("LoadUNet", elsewhere=("UNETLoader",))
+@node("LoadUNet", foreign_names=("UNETLoader",))
 def load_unet(
     unet: Annotated[
         UNetPart,
@@ -146,7 +146,7 @@ def load_unet(
     return UNetModel.of(_trained(unet, prediction, zero_snr))
 
 
-@node("LoadVAE", elsewhere=("VAELoader",))
+@node("LoadVAE", foreign_names=("VAELoader",))
 def load_vae(
     vae: Annotated[
         VAEPart,
@@ -180,7 +180,7 @@ def load_vae(
     return VAE.of(replace(vae, config=config, trained_size=size))
 
 
-@node("LoadTextEncoder", elsewhere=("CLIPLoader", "DualCLIPLoader"))
+@node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
         TextEncoders,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.config import UNetConfig
 
 
-@node("UNetDenoise", numeric=True, elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
+@node("UNetDenoise", numeric=True, foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
 def unet_denoise(
     unet: UNetModel,
     positive: Conditioning,
@@ -100,7 +100,7 @@ def _levels_fit(**given: Any) -> Iterable[str]:
     "Sampler",
     numeric=True,
     check=_levels_fit,
-    elsewhere=(
+    foreign_names=(
         "KSampler",
         "KSamplerAdvanced",
         "SamplerCustom",

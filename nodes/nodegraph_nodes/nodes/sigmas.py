@@ -30,7 +30,7 @@ def steps_fit(**given: Any) -> Iterable[str]:
 @node(
     "Schedule",
     check=steps_fit,
-    elsewhere=(
+    foreign_names=(
         "BasicScheduler",
         "AlignYourStepsScheduler",
         "BetaSamplingScheduler",
@@ -89,7 +89,7 @@ class Split(NamedTuple):
     low: Sigmas
 
 
-@node("SplitSigmas", elsewhere=("SplitSigmasDenoise",))
+@node("SplitSigmas", foreign_names=("SplitSigmasDenoise",))
 def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the steps of the first part")]) -> Split:
     """Cut a list of noise levels in two.
 

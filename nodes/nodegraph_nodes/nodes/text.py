@@ -11,7 +11,9 @@ _NAMED = 8  # how many unknown words a notice names
 
 
 @node(
-    "TextEncode", numeric=True, elsewhere=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer")
+    "TextEncode",
+    numeric=True,
+    foreign_names=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer"),
 )
 def text_encode(
     text_encoder: TextEncoder,
