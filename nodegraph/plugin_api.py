@@ -17,7 +17,7 @@ from nodegraph.errors import (
     SettingsError,
     WorkflowError,
 )
-from nodegraph.files import replacing, write_whole
+from nodegraph.files import FileState, file_states, replacing, write_whole
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -53,6 +53,7 @@ __all__ = [
     "CpuBackend",
     "Entry",
     "File",
+    "FileState",
     "Help",
     "Location",
     "NodeError",
@@ -77,6 +78,7 @@ __all__ = [
     "WorkflowError",
     "did_you_mean",
     "events",
+    "file_states",
     "hookimpl",
     "hookspec",
     "load_plugins",

@@ -118,8 +118,8 @@ class Plugins:
             signature = inspect.signature(getattr(module, name))
             unknown = [parameter for parameter in signature.parameters if parameter not in passed]
             if unknown:
-                names = " and ".join(map(repr, unknown))
-                return f"its hook {name}{signature} has a parameter {names}. Its parameters can be: {', '.join(passed) or 'none'}"
+                which = f"{'a parameter' if len(unknown) == 1 else 'parameters'} {' and '.join(map(repr, unknown))}"
+                return f"its hook {name}{signature} has {which}. Expected {' and '.join(passed) or 'no parameters'}"
         return ""
 
     def _hooks(self) -> dict[str, Any]:

@@ -50,8 +50,7 @@ def _describe(entry: Entry[NodeSpec]) -> None:
     click.echo("\noutputs:")
     print_indented([(port.name, _type(port), port.help) for port in spec.outputs])
     if spec.foreign_names:
-        click.echo(f"
-in other programs: {', '.join(spec.foreign_names)}")
+        click.echo(f"\nin other programs: {', '.join(spec.foreign_names)}")
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 
