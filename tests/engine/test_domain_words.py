@@ -9,16 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "nodegraph"
 
-WORDS = set(
-    """
+WORDS = """
     ckpt ckpts safetensors pth png jpg jpeg webp pickle pickles
     picture pictures image images pixel pixels photo photos thumbnail thumbnails
     latent latents mask masks noise noises sigma sigmas prompt prompts
     sampler samplers denoise denoised denoiser denoisers denoising diffusion diffusers
     guidance conditioning checkpoint checkpoints embedding embeddings decoder decoders
     unet vae clip taesd lora loras controlnet torch numpy pillow pil
-    """.split()
-)
+"""
 CAPITALS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -34,4 +32,4 @@ def test_words_in_names_are_seen():
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_engine_has_no_word_of_the_domain(path):
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-    assert [(number, sorted(found)) for number, line in lines if (found := words(line) & WORDS)] == []
+    assert [(number, sorted(found)) for number, line in lines if (found := words(line) & set(WORDS.split()))] == []
