@@ -12,8 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-import pluggy
-
 from nodegraph.cache.cache import Cache, Hit, Made
 from nodegraph.cache.file_digests import Fingerprints, Stamp, stamps
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
@@ -21,7 +19,7 @@ from nodegraph.graph.graph import GraphNode
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import Broken
 from nodegraph.node_types.spec import Run
-from nodegraph.run.device import Numerics
+from nodegraph.plugins.backend import Backend, Numerics
 from nodegraph.run.events import Event, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import value_of
 from nodegraph.run.model_memory import Residents
@@ -42,7 +40,7 @@ class Surroundings:
     """
 
     cache: Cache
-    hook: pluggy.HookRelay
+    backend: Backend
     files: Fingerprints
     residents: Residents
     numerics: Callable[[], Numerics]
@@ -236,7 +234,7 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -
     around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
     around.cache.free()
     around.residents.clear()
-    around.hook.free_memory()
+    around.backend.free_memory()
     try:
         return node.spec.function(**arguments)
     except Exception as error:
@@ -246,7 +244,7 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -
 
 
 def _is_out_of_memory(error: BaseException, around: Surroundings) -> bool:
-    return isinstance(error, MemoryError) or bool(around.hook.is_out_of_memory(error=error))
+    return isinstance(error, MemoryError) or around.backend.is_out_of_memory(error)
 
 
 def _said(node: GraphNode, error: BaseException, around: Surroundings) -> str:
