@@ -13,6 +13,7 @@ from nodegraph_diffusion.checkpoint import TextPart, UNetPart, VAEPart
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nodegraph.plugin_api import FileState
     from nodegraph_diffusion.checkpoint.detect.control import ControlFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
@@ -87,22 +88,6 @@ class Denoiser:
 
     function: DenoiserFunction
     latent: LatentSpace | None = None
-
-
-class FileState(NamedTuple):
-    """Which file this is, and when it last changed."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileState:
-        """The current state of the file at `path`. Raises OSError if it does not exist or cannot be reached."""
-        stat = path.stat()
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 class OpenedFile(NamedTuple):

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nodegraph.cli import main
-from tests.small_model import save_single_file, save_small_model
+from tests.support.small_model import save_single_file, save_small_model
 
 PLUGINS = Path(__file__).parent / "plugins"
 

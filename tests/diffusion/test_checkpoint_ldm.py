@@ -32,10 +32,10 @@ from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIA
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
-from tests import synthetic
-from tests.diffusion import small
-from tests.diffusion.pickles import FORMS
 from tests.diffusion.test_unet import PUBLISHED
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.pickles import FORMS
 
 State = dict[str, Tensor]
 

@@ -18,9 +18,9 @@ from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
-from tests import synthetic
-from tests.diffusion import small
 from tests.diffusion.test_unet import CONTEXT, SD2, TIMESTEPS
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
 
 X, HINT = small.noise(2, 4, 8, 8), small.noise(2, 64, 64, 3).sigmoid()
 

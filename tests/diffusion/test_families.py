@@ -17,8 +17,8 @@ from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import CLIPTextConfig
 from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
-from tests.diffusion import small
 from tests.diffusion.test_unet import REFINER, SD2, SDXL
+from tests.support import small_networks as small
 
 OPENCLIP: dict[str, Any] = {"activation": "gelu"}
 SIGMA = 3.0

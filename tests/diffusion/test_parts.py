@@ -31,9 +31,9 @@ from nodegraph_diffusion.checkpoint.detect.model import UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
-from tests import synthetic
-from tests.diffusion import small
 from tests.diffusion.test_unet import PUBLISHED
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
 
 State = dict[str, Tensor]
 

@@ -25,7 +25,7 @@ from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Latent, UNetModel
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

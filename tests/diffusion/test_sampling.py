@@ -12,7 +12,7 @@ from nodegraph_diffusion.guidance.classifier_free import guided
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.ramps import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal
-from tests.diffusion.toys import (
+from tests.support.toy_denoisers import (
     SCHEDULE,
     GaussianDenoiser,
     TwistedDenoiser,

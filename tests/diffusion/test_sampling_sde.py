@@ -9,8 +9,8 @@ import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, options_of, step_noise_source
 from nodegraph_diffusion.schedules import schedule_karras, schedule_normal, schedule_simple
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
-from tests.kdiffusion import SAMPLING, KModel
+from tests.support.k_diffusion import SAMPLING, KModel
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 SCHEDULES = {"karras": schedule_karras, "normal": schedule_normal, "simple": schedule_simple}

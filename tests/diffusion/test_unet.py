@@ -9,8 +9,8 @@ import torch
 
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig, timestep_embedding
-from tests.diffusion import small
-from tests.synthetic import read_layout
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
 
 SD2 = {"num_heads": None, "head_channels": 16, "linear_projection": True}
 SDXL = {**SD2, "transformer_depth": (0, 2, 3), "middle_depth": 3, "added_dim": 1600}

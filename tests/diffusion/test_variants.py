@@ -21,11 +21,11 @@ from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.nodes.models import load_model
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from tests import small_model
-from tests.diffusion import small
 from tests.diffusion.test_families import FAMILIES
 from tests.diffusion.test_unet import CONTEXT, TIMESTEPS
 from tests.nodes.conftest import TellingRun
+from tests.support import small_model
+from tests.support import small_networks as small
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

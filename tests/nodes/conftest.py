@@ -19,7 +19,8 @@ from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.types import UNetModel
-from tests import small_model, synthetic
+from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
 
 
 class TellingRun(Run):

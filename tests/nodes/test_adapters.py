@@ -19,7 +19,7 @@ from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 MODULE = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32)
 TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"  # (32, 32)

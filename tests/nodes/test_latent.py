@@ -6,7 +6,7 @@ import torch
 from nodegraph_nodes.models.parts import load_vae_network
 from nodegraph_nodes.nodes.latent import empty_latent, noise, vae_decode, vae_encode
 from nodegraph_nodes.types import Image, Latent
-from tests.small_model import SIDE, VAE
+from tests.support.small_model import SIDE, VAE
 
 
 def pictures(height, width, batch=1):

@@ -14,7 +14,7 @@ from nodegraph_nodes.models.find import BUILTIN, builtin_models, find_model
 from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
 from nodegraph_nodes.models.text_encoders import load_text_network, load_text_tokenizer
 from nodegraph_nodes.nodes.models import load_model
-from tests.small_model import SIDE, UNET
+from tests.support.small_model import SIDE, UNET
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from nodegraph_nodes.nodes.latent import empty_latent, vae_decode
 from nodegraph_nodes.nodes.models import load_model, load_text_encoder, load_unet, load_vae
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import VAE, Conditioning, Latent
-from tests.diffusion import small
-from tests.small_model import SIDE, save_single_file
+from tests.support import small_networks as small
+from tests.support.small_model import SIDE, save_single_file
 
 FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_text_encoders}
 INPUTS = {"LoadModel": "model", "LoadUNet": "unet", "LoadVAE": "vae", "LoadTextEncoder": "text_encoder"}

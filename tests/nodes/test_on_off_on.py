@@ -26,8 +26,9 @@ from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, TextEncoder, UNetModel
-from tests import small_model, synthetic
 from tests.nodes.conftest import TellingRun
+from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
 
 UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (32, 64)
 CONVOLUTION = "lora_unet_down_blocks_0_resnets_0_conv1"  # (32, 32, 3, 3)

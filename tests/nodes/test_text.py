@@ -8,7 +8,7 @@ from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning
-from tests.small_model import UNET
+from tests.support.small_model import UNET
 
 LONG = "a red house at night a blue boat " * 3  # 24 words, each one token
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
 from nodegraph.cli import main
-from tests.small_model import save_small_model
+from tests.support.small_model import save_small_model
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 SIZE = (43, 37)  # no multiples of the autoencoder's factor

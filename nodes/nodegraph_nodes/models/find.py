@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph import Resource
-from nodegraph.node_types.spec import under
+from nodegraph.plugin_api import under
 from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,

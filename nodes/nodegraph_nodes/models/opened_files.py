@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nodegraph_nodes.types import FileState, OpenedFile, OpenedPart, P
+from nodegraph.plugin_api import FileState
+from nodegraph_nodes.types import OpenedFile, OpenedPart, P
 
 
 def open_files(paths: Iterable[Path]) -> tuple[OpenedFile, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from nodegraph.plugin_api import AUTO
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import require_unchanged
 from nodegraph_nodes.models.patches import read_patch
@@ -30,7 +31,7 @@ def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"],
     """
     import torch
 
-    if network in ("vae", "text_encoder") or run.dtype == "auto":
+    if network in ("vae", "text_encoder") or run.dtype == AUTO:
         return torch.float32
     dtype: torch.dtype = getattr(torch, run.dtype)
     return dtype

@@ -25,7 +25,7 @@ class Adapted(NamedTuple):
     text_encoder: TextEncoder
 
 
-@node("LoadLora", elsewhere=("LoraLoader", "LoraLoaderModelOnly"))
+@node("LoadLora", foreign_names=("LoraLoader", "LoraLoaderModelOnly"))
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
@@ -65,7 +65,7 @@ def load_embedding(
     return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
 
 
-@node("LoadControlNet", elsewhere=("ControlNetLoader", "DiffControlNetLoader"))
+@node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
     file: Annotated[ControlFile, Reads(find_control_net), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
@@ -76,7 +76,7 @@ def load_control_net(
     return open_control_net(file, unet if file.difference else None)
 
 
-@node("ApplyControlNet", elsewhere=("ControlNetApply", "ControlNetApplyAdvanced"))
+@node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))
 def apply_control_net(
     unet: UNetModel,
     control_net: ControlNetModel,

@@ -11,7 +11,7 @@ from nodegraph_nodes.nodes.mask import resize_mask
 from nodegraph_nodes.types import VAE, Concat, Image, Latent, Mask, UNetModel
 
 
-@node("ApplyInpaint", numeric=True, elsewhere=("InpaintModelConditioning",))
+@node("ApplyInpaint", numeric=True, foreign_names=("InpaintModelConditioning",))
 def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run = Run()) -> UNetModel:
     """Give an inpainting UNet (9 input channels) the picture and the mask.
 
@@ -28,7 +28,7 @@ def apply_inpaint(unet: UNetModel, vae: VAE, image: Image, mask: Mask, run: Run 
     return dataclasses.replace(unet, concat=Concat(channels, "inpaint"))
 
 
-@node("ApplyPix2Pix", elsewhere=("InstructPixToPixConditioning",))
+@node("ApplyPix2Pix", foreign_names=("InstructPixToPixConditioning",))
 def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
     """Give an InstructPix2Pix UNet (8 input channels) the picture to change.
 

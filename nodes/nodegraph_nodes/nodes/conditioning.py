@@ -13,7 +13,7 @@ from nodegraph_nodes.types import Conditioning, Mask
 Strength = Annotated[float, Range(0, 100), Help("weight relative to other prompts where they overlap")]
 
 
-@node("CombineConditioning", elsewhere=("ConditioningCombine",))
+@node("CombineConditioning", foreign_names=("ConditioningCombine",))
 def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
     """Use two prompts at once: the predictions under both are averaged.
 
@@ -22,7 +22,7 @@ def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Condition
     return Conditioning((*conditioning_1.prompts, *conditioning_2.prompts))
 
 
-@node("ConcatConditioning", elsewhere=("ConditioningConcat",))
+@node("ConcatConditioning", foreign_names=("ConditioningConcat",))
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
     """Join two prompts into one longer prompt.
 
@@ -38,7 +38,7 @@ def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Condit
     )
 
 
-@node("AverageConditioning", elsewhere=("ConditioningAverage",))
+@node("AverageConditioning", foreign_names=("ConditioningAverage",))
 def average_conditioning(
     conditioning_to: Conditioning,
     conditioning_from: Conditioning,
@@ -79,7 +79,9 @@ def _check_area(**literals: Any) -> Iterable[str]:
 
 
 @node(
-    "SetArea", check=_check_area, elsewhere=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength")
+    "SetArea",
+    check=_check_area,
+    foreign_names=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"),
 )
 def set_area(
     conditioning: Conditioning,
@@ -102,7 +104,7 @@ def set_area(
     return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
 
-@node("SetMask", elsewhere=("ConditioningSetMask",))
+@node("SetMask", foreign_names=("ConditioningSetMask",))
 def set_mask(
     conditioning: Conditioning,
     mask: Annotated[Mask, Help("the prompt counts where it is white, and less where it is grey")],
@@ -128,7 +130,7 @@ def _check_order(**literals: Any) -> Iterable[str]:
         yield f"start {start} is after end {end}: the prompt would never count"
 
 
-@node("SetRange", check=_check_order, elsewhere=("ConditioningSetTimestepRange",))
+@node("SetRange", check=_check_order, foreign_names=("ConditioningSetTimestepRange",))
 def set_range(
     conditioning: Conditioning,
     start: Annotated[float, Range(0, 1), Help("0 is pure noise")] = 0.0,
@@ -141,7 +143,7 @@ def set_range(
     return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
-@node("ZeroOut", elsewhere=("ConditioningZeroOut",))
+@node("ZeroOut", foreign_names=("ConditioningZeroOut",))
 def zero_out(conditioning: Conditioning) -> Conditioning:
     """Replace an encoded prompt by zeros.
 
@@ -156,7 +158,7 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
     return _change_each(conditioning, zeroed)
 
 
-@node("SizeCondition", elsewhere=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
+@node("SizeCondition", foreign_names=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
 def size_condition(
     conditioning: Conditioning,
     width: Annotated[

@@ -22,7 +22,7 @@ def _check_options(**literals: Any) -> Iterable[str]:
             yield str(error)
 
 
-@node("Guidance", check=_check_options, elsewhere=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
+@node("Guidance", check=_check_options, foreign_names=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
 def guidance(
     denoiser: Denoiser,
     guidance: Annotated[Any, Choice("guidance")],
@@ -41,7 +41,7 @@ def guidance(
     return dataclasses.replace(denoiser, function=spec(with_sides(denoiser.function), **(options or {})))
 
 
-@node("PerpNeg", numeric=True, elsewhere=("PerpNegGuider",))
+@node("PerpNeg", numeric=True, foreign_names=("PerpNegGuider",))
 def perp_neg(
     unet: UNetModel,
     positive: Conditioning,
@@ -63,7 +63,7 @@ def perp_neg(
     return Denoiser(function, unet.part.latent)
 
 
-@node("DualGuidance", numeric=True, elsewhere=("DualCFGGuider",))
+@node("DualGuidance", numeric=True, foreign_names=("DualCFGGuider",))
 def dual_guidance(
     unet: UNetModel,
     positive: Conditioning,

@@ -27,7 +27,7 @@ def load_image(path: File, run: Run = Run()) -> Loaded:
     return Loaded(Image(pixels), Mask(1 - opacity))
 
 
-@node("Composite", elsewhere=("ImageCompositeMasked",))
+@node("Composite", foreign_names=("ImageCompositeMasked",))
 def composite(image: Image, original: Image, mask: Mask, run: Run = Run()) -> Image:
     """Paste `image` over `original` where the mask is white.
 

@@ -11,7 +11,7 @@ from nodegraph_nodes.types import VAE, Image, Latent, Noise
 Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]
 
 
-@node("EmptyLatent", elsewhere=("EmptyLatentImage",))
+@node("EmptyLatent", foreign_names=("EmptyLatentImage",))
 def empty_latent(
     vae: VAE,
     width: Side = None,
@@ -27,7 +27,7 @@ def empty_latent(
     return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
 
 
-@node("VAEEncode", numeric=True, elsewhere=("VAEEncodeForInpaint",))
+@node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
 def vae_encode(
     vae: VAE,
     image: Image,
@@ -48,7 +48,7 @@ def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
     return decode_latent(vae, latent, run)
 
 
-@node("Noise", elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
+@node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
 def noise(
     like: Annotated[Latent, Help("the latent that the noise is for; only its shape is used")],
     seed: Seed,

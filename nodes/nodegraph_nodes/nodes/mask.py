@@ -23,7 +23,7 @@ def _check_source(**literals: Any) -> Iterable[str]:
         yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
 
-@node("Mask", check=_check_source, elsewhere=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
+@node("Mask", check=_check_source, foreign_names=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
 def mask(
     path: File | None = None,
     mask: Mask | None = None,

@@ -53,7 +53,7 @@ def _check_kind(**literals: Any) -> Iterable[str]:
 @node(
     "LoadModel",
     check=_check_kind,
-    elsewhere=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
+    foreign_names=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
 )
 def load_model(
     model: Annotated[
@@ -77,7 +77,7 @@ def load_model(
     return Model(UNetModel(open_part(unet)), VAE(open_part(model.vae)), open_text_encoder(model.text))
 
 
-@node("LoadUNet", elsewhere=("UNETLoader",))
+@node("LoadUNet", foreign_names=("UNETLoader",))
 def load_unet(
     unet: Annotated[
         UNetPart,
@@ -91,7 +91,7 @@ def load_unet(
     return UNetModel(open_part(_override_training(unet, prediction, zero_snr)))
 
 
-@node("LoadVAE", elsewhere=("VAELoader",))
+@node("LoadVAE", foreign_names=("VAELoader",))
 def load_vae(
     vae: Annotated[
         VAEPart,
@@ -121,7 +121,7 @@ def load_vae(
     return VAE(open_part(replace(vae, config=config, trained_size=size)))
 
 
-@node("LoadTextEncoder", elsewhere=("CLIPLoader", "DualCLIPLoader"))
+@node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
         TextEncoders,

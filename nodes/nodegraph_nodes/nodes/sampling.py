@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@node("UNetDenoise", numeric=True, elsewhere=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
+@node("UNetDenoise", numeric=True, foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
 def unet_denoise(
     unet: UNetModel,
     positive: Conditioning,
@@ -52,7 +52,7 @@ def _check_levels(**literals: Any) -> Iterable[str]:
     "Sampler",
     numeric=True,
     check=_check_levels,
-    elsewhere=(
+    foreign_names=(
         "KSampler",
         "KSamplerAdvanced",
         "SamplerCustom",

@@ -30,7 +30,7 @@ def check_steps(**literals: Any) -> Iterable[str]:
 @node(
     "Schedule",
     check=check_steps,
-    elsewhere=(
+    foreign_names=(
         "BasicScheduler",
         "AlignYourStepsScheduler",
         "BetaSamplingScheduler",
@@ -97,7 +97,7 @@ class Split(NamedTuple):
     low: Sigmas
 
 
-@node("SplitSigmas", elsewhere=("SplitSigmasDenoise",))
+@node("SplitSigmas", foreign_names=("SplitSigmasDenoise",))
 def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the number of steps in the first part")]) -> Split:
     """Split a list of noise levels in two.
 

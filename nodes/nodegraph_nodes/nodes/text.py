@@ -12,7 +12,9 @@ _MAX_NAMED = 8  # the most unknown words that a notice names
 
 
 @node(
-    "TextEncode", numeric=True, elsewhere=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer")
+    "TextEncode",
+    numeric=True,
+    foreign_names=("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "CLIPSetLastLayer"),
 )
 def text_encode(
     text_encoder: TextEncoder,
