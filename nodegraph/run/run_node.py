@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from nodegraph.cache.cache import Cache, Hit, Made
-from nodegraph.cache.file_digests import Fingerprints, Stamp, stamps
+from nodegraph.cache.file_digests import Fingerprints
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
+from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import GraphNode
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
@@ -96,7 +97,7 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
                 return Outcome(time.perf_counter() - started, hit=hit)
             around.emit(NodeStarted(task.node.name))
             started = time.perf_counter()
-            files = stamps(task.files)
+            files = file_states(task.files)
             values = _computed(task, run, around)
             seconds = time.perf_counter() - started
             return _kept(task, values, files, seconds, run, around)
@@ -159,7 +160,7 @@ def _wrong(value: Any, cache: Cache) -> str | None:
 def _kept(
     task: Task,
     values: dict[str, Any],
-    before: Mapping[Path, Stamp | None],
+    before: Mapping[Path, FileState | None],
     seconds: float,
     run: NodeRun,
     around: Surroundings,
@@ -169,7 +170,9 @@ def _kept(
     `before` is the state of the files when the node began: one that was changed and changed back since may have been read between.
     """
     key = task.key
-    changed = stamps(task.files) != before or not all(around.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = file_states(task.files) != before or not all(
+        around.files.unchanged(path, digest) for path, digest in task.files.items()
+    )
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")

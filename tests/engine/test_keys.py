@@ -294,7 +294,7 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def slow(path: Path) -> str:
         read.append(path)
         now = path.stat().st_mtime_ns + 10 * 10**9
-        monkeypatch.setattr("nodegraph.cache.file_digests.time.time_ns", lambda: now)
+        monkeypatch.setattr("nodegraph.files.time.time_ns", lambda: now)
         return hash_file(path)
 
     monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", slow)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from nodegraph.cache.file_digests import Fingerprints, Stamp, hash_file
+from nodegraph.cache.file_digests import Fingerprints, hash_file
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import BLOB, KEY, Layout
 from nodegraph.cache.store.locks import LockHeldError
@@ -34,6 +34,7 @@ from nodegraph.cache.store.records import (
     record_bytes,
 )
 from nodegraph.cache.store.safe_io import Shelf, move, reason, write_bytes
+from nodegraph.files import FileState
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry, Index
@@ -84,8 +85,8 @@ class Store:
         self._shelf = Shelf(self.layout, self.warn)
         self._journal = Journal(self.layout.journal)
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
-        self._records: dict[str, tuple[Stamp, Record]] = {}  # as read from files in this state
-        self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
+        self._records: dict[str, tuple[FileState, Record]] = {}  # as read from files in this state
+        self._seen: dict[str, FileState] = {}  # blobs that this process found right, and in which state
         self._growth = _Growth()
         self.start()
 
@@ -127,21 +128,21 @@ class Store:
         """The record of `key`; None where there is none, or none that can be read."""
         path = self.layout.record(key)
         try:
-            stamp = Stamp.of(path)
+            state = FileState.of(path)
         except OSError:
-            stamp = None  # reading it tells whether that is trouble
+            state = None  # reading it tells whether that is trouble
         known = self._records.get(key)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == state:
             return known[1]
         data = self._shelf.read(path)
         try:
             record = read_record(data, key) if data is not None else None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # of another version, or damaged: it will be written anew
-        if record is not None and stamp is not None:
+        if record is not None and state is not None:
             if len(self._records) >= KEPT_RECORDS:
                 self._records.clear()
-            self._records[key] = stamp, record
+            self._records[key] = state, record
         return record
 
     def put_record(self, record: Record) -> None:
@@ -189,10 +190,10 @@ class Store:
             raise LostResultError(f"'{blob}' is no blob's name")
         path = self.layout.blob(blob)
         try:
-            stamp = Stamp.of(path)
-            if self._seen.get(blob) == stamp:
+            state = FileState.of(path)
+            if self._seen.get(blob) == state:
                 return path
-            digest = hash_file(path) if stamp.size <= SMALL_BYTES else self._verified.sha256(path)
+            digest = hash_file(path) if state.size <= SMALL_BYTES else self._verified.sha256(path)
         except FileNotFoundError:
             raise LostResultError(f"{path} is gone") from None
         except OSError as error:
@@ -204,7 +205,7 @@ class Store:
                 f"the cache file {path} was changed since it was written; it is put aside and computed again"
             )
             raise LostResultError(f"{path} was changed")
-        self._seen[blob] = stamp
+        self._seen[blob] = state
         return path
 
     def put_file(self, write: Callable[[Path], None], suffix: str) -> tuple[str, int] | None:
