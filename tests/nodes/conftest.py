@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph import Run
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph_diffusion.checkpoint.detect.model import Weights
 from nodegraph_diffusion.networks.unet import UNet
@@ -21,26 +20,7 @@ from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.types import UNetModel
 from tests.support import small_model
 from tests.support import synthetic_checkpoints as synthetic
-
-
-class TellingRun(Run):
-    """Remembers notices, steps, and what is resident."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.steps: list[tuple[int, int]] = []
-        self.residents: dict[Hashable, Any] = {}
-
-    def step(self, i: int, n: int, preview: Any = None) -> None:
-        self.steps.append((i, n))
-
-    def resident(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self.residents:
-            self.residents[key] = make()
-        return self.residents[key]
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
+from tests.support.recording_run import RecordingRun
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,8 +30,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def run() -> TellingRun:
-    return TellingRun()
+def run() -> RecordingRun:
+    return RecordingRun()
 
 
 @pytest.fixture(scope="session")
