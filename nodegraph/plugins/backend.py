@@ -34,7 +34,8 @@ class Backend(Protocol):
     def fingerprint(self) -> str:
         """Return text that changes whenever `resolve` may answer differently: versions, driver, processor, environment.
 
-        Answers of `resolve` are stored with it, so a run that finds everything in the cache does not call `resolve`. "": store none.
+        Answers of `resolve` are stored with it, so a run that finds everything in the cache does not call `resolve`. With "",
+        nothing is stored.
         """
 
     def resolve(self, device: str, dtype: str) -> Numerics:

@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from nodegraph.errors import PluginError
-from nodegraph.node_types.signature import Unusable, spec_of
+from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
@@ -172,9 +172,9 @@ class Plugins:
             def register_node(function: Callable[..., Any]) -> None:
                 try:
                     spec = spec_of(function)
-                except Unusable as error:
+                except SignatureError as error:
                     raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
-                self.nodes.add(Entry(spec.name, spec, origin, elsewhere=spec.elsewhere))
+                self.nodes.add(Entry(spec.name, spec, origin, foreign_names=spec.foreign_names))
 
             return register_node
 

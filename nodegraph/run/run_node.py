@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from nodegraph.cache.cache import Cache, Hit, Made
-from nodegraph.cache.file_digests import Stamp, stamps
-from nodegraph.cache.store.store import Lost
+from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import GraphNode, Input, Many, Value, Wire
 from nodegraph.node_types import returned
-from nodegraph.node_types.returned import Broken
+from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import Run
 from nodegraph.run.events import NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import value_of
@@ -40,7 +40,7 @@ class NodeHost(Protocol):
         """Whether the node should stop."""
 
     def value(self, wire: Wire, key: str | None) -> Any:
-        """The value behind a link, whose content key is `key`. Raises Lost if it is no longer in the cache."""
+        """The value behind a link, whose content key is `key`. Raises LostResultError if it is no longer in the cache."""
 
 
 def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
@@ -56,11 +56,11 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
                 return Outcome(time.perf_counter() - started, hit=hit)
             try:
                 arguments = {port: _argument(given, task, host) for port, given in task.node.inputs.items()}
-            except Lost as error:
+            except LostResultError as error:
                 return Outcome(error=error)
             host.emit(NodeStarted(task.node.name))
             started = time.perf_counter()
-            files = stamps(task.files)
+            files = file_states(task.files)
             values = _compute(task, arguments, run, context, host)
             seconds = time.perf_counter() - started
             return _store(task, values, files, seconds, run, context)
@@ -99,19 +99,19 @@ def _argument(given: Input, task: NodeTask, host: NodeHost) -> Any:
 
 
 def _compute(task: NodeTask, arguments: dict[str, Any], run: NodeRun, context: RunContext, host: NodeHost) -> dict[str, Any]:
-    """The values by port, checked. Raises Broken if the function breaks the rules for nodes."""
+    """The values by port, checked. Raises ReturnTypeError if the function breaks the rules for nodes."""
     if task.node.spec.run_parameter is not None:
         arguments[task.node.spec.run_parameter] = run
     before = _versions(arguments, context.cache)
     result = _call(task.node, arguments, context, host)
     for port, version in _versions(arguments, context.cache).items():
         if before[port] != version:
-            raise Broken(f"it changed its input '{port}' in place, which others may read")
+            raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
     values = returned.by_port(task.node.spec, result)
     for port, value in values.items():
         problem = _problem(value, context.cache)
         if problem:
-            raise Broken(f"'{port}': {problem}")
+            raise ReturnTypeError(f"'{port}': {problem}")
     return values
 
 
@@ -129,7 +129,7 @@ def _problem(value: Any, cache: Cache) -> str | None:
 def _store(
     task: NodeTask,
     values: dict[str, Any],
-    before: Mapping[Path, Stamp | None],
+    before: Mapping[Path, FileState | None],
     seconds: float,
     run: NodeRun,
     context: RunContext,
@@ -139,7 +139,8 @@ def _store(
     `before` is the state of the files when the node began. A file that was changed and changed back may have been read in between.
     """
     key = task.key
-    changed = stamps(task.files) != before or not all(context.files.unchanged(path, digest) for path, digest in task.files.items())
+    unchanged = all(context.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = file_states(task.files) != before or not unchanged
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
@@ -220,7 +221,7 @@ def _is_out_of_memory(error: BaseException, context: RunContext) -> bool:
 def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
     """What went wrong and what to do next."""
     plugin = node.origin.plugin
-    if isinstance(error, Broken):
+    if isinstance(error, ReturnTypeError):
         return f"{error}. Its result is not kept. Check its inputs, or report this to the authors of plugin '{plugin}'"
     if isinstance(error, MemoryError):
         return f"memory ran out, {_one_line(error)}. Give it less at once, or try another --device or --dtype"

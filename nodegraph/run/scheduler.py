@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nodegraph.cache.store.store import Lost, Stored
+from nodegraph.cache.store.store import LostResultError, Stored
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import GraphNode, Output, Wire
@@ -81,7 +81,7 @@ class Scheduler:
     def execute(self) -> None:
         """Run the plan.
 
-        Raises what ended the run: NodeError, Cancelled, Lost if a cached value has gone meanwhile, or what `deliver` raises.
+        Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone meanwhile, or what `deliver` raises.
         """
         cancel = self._context.cancel
         with self._workers.in_use():
@@ -239,7 +239,7 @@ class Scheduler:
         self._finish(name)
 
     def _fail(self, name: str, outcome: Outcome, error: BaseException) -> None:
-        if isinstance(error, Lost):
+        if isinstance(error, LostResultError):
             raise error
         if isinstance(error, Cancelled):
             self._context.cancel.set()

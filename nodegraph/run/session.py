@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.keys import Keys
-from nodegraph.cache.store.store import Lost, Stored
+from nodegraph.cache.store.store import LostResultError, Stored
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, Wire
@@ -147,7 +147,7 @@ class Session:
                     keep_going=self._request.keep_going,
                     inline=self._request.inline,
                 ).execute()
-            except Lost:
+            except LostResultError:
                 done = {name for name, report in self._reports.items() if report.status == "ran"}
                 force = [name for name in self._request.force if name not in done]
                 plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow, WorkflowError
-from nodegraph.cache.store.store import Lost
+from nodegraph.cache.store.store import LostResultError
 from nodegraph.node_types.returned import fits
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
@@ -183,7 +183,7 @@ def test_a_value_that_left_the_cache_after_the_run_is_an_error_that_says_so(engi
     engine.cache.clear()
     with pytest.raises(Exception, match=r"not in the cache.*targets") as caught:
         result["left"]
-    assert isinstance(caught.value.__cause__, Lost)
+    assert isinstance(caught.value.__cause__, LostResultError)
 
 
 def test_a_model_stays_loaded_until_its_file_is_another(engine: Engine, tmp_path: Path) -> None:

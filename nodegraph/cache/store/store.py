@@ -19,18 +19,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from nodegraph.cache.file_digests import Fingerprints, Stamp, hash_file
+from nodegraph.cache.file_digests import Fingerprints, hash_file
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import BLOB, KEY, Layout
-from nodegraph.cache.store.locks import Held
-from nodegraph.cache.store.records import Lost, Record, Stored, StoreInfo, export_bytes, read_export, read_record, record_bytes
+from nodegraph.cache.store.locks import LockHeldError
+from nodegraph.cache.store.records import (
+    LostResultError,
+    Record,
+    Stored,
+    StoreInfo,
+    export_bytes,
+    read_export,
+    read_record,
+    record_bytes,
+)
 from nodegraph.cache.store.safe_io import Shelf, move, reason, write_bytes
+from nodegraph.files import FileState
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry, Index
     from nodegraph.cache.store.maintenance import Collected, Verified
 
-__all__ = ["Lost", "Record", "Store", "StoreInfo", "Stored"]
+__all__ = ["LostResultError", "Record", "Store", "StoreInfo", "Stored"]
 
 T = TypeVar("T")
 
@@ -75,8 +85,8 @@ class Store:
         self._shelf = Shelf(self.layout, self.warn)
         self._journal = Journal(self.layout.journal)
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
-        self._records: dict[str, tuple[Stamp, Record]] = {}  # as read from files in this state
-        self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
+        self._records: dict[str, tuple[FileState, Record]] = {}  # as read from files in this state
+        self._seen: dict[str, FileState] = {}  # blobs that this process found right, and in which state
         self._growth = _Growth()
         self.start()
 
@@ -118,21 +128,21 @@ class Store:
         """The record of `key`; None where there is none, or none that can be read."""
         path = self.layout.record(key)
         try:
-            stamp = Stamp.of(path)
+            state = FileState.of(path)
         except OSError:
-            stamp = None  # reading it tells whether that is trouble
+            state = None  # reading it tells whether that is trouble
         known = self._records.get(key)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == state:
             return known[1]
         data = self._shelf.read(path)
         try:
             record = read_record(data, key) if data is not None else None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # of another version, or damaged: it will be written anew
-        if record is not None and stamp is not None:
+        if record is not None and state is not None:
             if len(self._records) >= KEPT_RECORDS:
                 self._records.clear()
-            self._records[key] = stamp, record
+            self._records[key] = state, record
         return record
 
     def put_record(self, record: Record) -> None:
@@ -170,32 +180,32 @@ class Store:
         """Whether `blob` is there with the content that its name says. One that is not is put aside, with a warning."""
         try:
             self.blob(blob)
-        except Lost:
+        except LostResultError:
             return False
         return True
 
     def blob(self, blob: str) -> Path:
-        """The file of `blob`, its content checked once for each state of the file. Raises Lost."""
+        """The file of `blob`, its content checked once for each state of the file. Raises LostResultError."""
         if not BLOB.fullmatch(blob):
-            raise Lost(f"'{blob}' is no blob's name")
+            raise LostResultError(f"'{blob}' is no blob's name")
         path = self.layout.blob(blob)
         try:
-            stamp = Stamp.of(path)
-            if self._seen.get(blob) == stamp:
+            state = FileState.of(path)
+            if self._seen.get(blob) == state:
                 return path
-            digest = hash_file(path) if stamp.size <= SMALL_BYTES else self._verified.sha256(path)
+            digest = hash_file(path) if state.size <= SMALL_BYTES else self._verified.sha256(path)
         except FileNotFoundError:
-            raise Lost(f"{path} is gone") from None
+            raise LostResultError(f"{path} is gone") from None
         except OSError as error:
             self._shelf.trouble_reading(f"the cache file {path} cannot be read: {reason(error)}. What it held is computed again")
-            raise Lost(str(error)) from error
+            raise LostResultError(str(error)) from error
         if not blob.startswith(digest):
             self.layout.put_aside(path)
             self._shelf.trouble_reading(
                 f"the cache file {path} was changed since it was written; it is put aside and computed again"
             )
-            raise Lost(f"{path} was changed")
-        self._seen[blob] = stamp
+            raise LostResultError(f"{path} was changed")
+        self._seen[blob] = state
         return path
 
     def put_file(self, write: Callable[[Path], None], suffix: str) -> tuple[str, int] | None:
@@ -226,7 +236,7 @@ class Store:
         blobs = read_export(data) if data is not None else None
         try:
             return [self.blob(blob).read_bytes() for blob in blobs] if blobs is not None else None
-        except (Lost, OSError):
+        except (LostResultError, OSError):
             return None
 
     def put_exported(self, digest: str, extension: str, files: list[bytes]) -> None:
@@ -299,7 +309,7 @@ class Store:
         try:
             with self._shelf.lock_now(_GC):
                 removed = self._collect(limit // 10 * 9, None)
-        except Held:
+        except LockHeldError:
             return
         if not self._mine.isdisjoint(removed.keys):
             self.warn(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.store.store import Lost
+from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import Wire
 from nodegraph.run.events import NodeProgress
@@ -31,12 +31,12 @@ class RunValues:
         self._lock = threading.RLock()
 
     def get(self, wire: Wire, key: str | None) -> Any:
-        """The value of an output, read from the cache by its content key if need be. Raises Lost."""
+        """The value of an output, read from the cache by its content key if need be. Raises LostResultError."""
         with self._lock:
             if wire in self._values:
                 return self._values[wire]
             if key is None:
-                raise Lost(f"'{wire.node}.{wire.port}' has no content key")
+                raise LostResultError(f"'{wire.node}.{wire.port}' has no content key")
             value = self._cache.load(key, wire.port)
             if self._keep(wire.node):
                 self._values[wire] = value
@@ -162,7 +162,7 @@ class Job:
         """The outcome as one run receives it. What went wrong with another run's cached values does not concern this one."""
         if waiter is self._first or isinstance(outcome, BaseException):
             return outcome
-        if isinstance(outcome.error, Lost) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
+        if isinstance(outcome.error, LostResultError) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
             return Outcome(again=True)
         if isinstance(outcome.error, Cancelled) and self._first.context.cancel.is_set and not waiter.context.cancel.is_set:
             return Outcome(again=True)
