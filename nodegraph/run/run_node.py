@@ -139,8 +139,8 @@ def _store(
     `before` is the state of the files when the node began. A file that was changed and changed back may have been read in between.
     """
     key = task.key
-    unchanged = all(context.files.unchanged(path, digest) for path, digest in task.files.items())
-    changed = file_states(task.files) != before or not unchanged
+    same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = file_states(task.files) != before or not all(same_content)
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")

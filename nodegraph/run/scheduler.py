@@ -81,7 +81,7 @@ class Scheduler:
     def execute(self) -> None:
         """Run the plan.
 
-        Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone meanwhile, or what `deliver` raises.
+        Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone, or what `deliver` raises.
         """
         cancel = self._context.cancel
         with self._workers.in_use():
