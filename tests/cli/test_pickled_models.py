@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
-from tests.cli.conftest import Cli
 from tests.support.bad_models import assert_clear, assert_refused, workflow
+from tests.support.cli import Cli
 from tests.support.pickles import Evil
 
 

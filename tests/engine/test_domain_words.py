@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[2] / "nodegraph"
 
 WORDS = """
-    ckpt ckpts safetensors pth png jpg jpeg webp pickle pickles
+    ckpt ckpts safetensors png jpg jpeg webp pickle pickles
     picture pictures image images pixel pixels photo photos thumbnail thumbnails
     latent latents mask masks noise noises sigma sigmas prompt prompts
     sampler samplers denoise denoised denoiser denoisers denoising diffusion diffusers
     guidance conditioning checkpoint checkpoints embedding embeddings decoder decoders
-    unet vae clip taesd lora loras controlnet torch numpy pillow pil
+    unet vae clip taesd lora loras controlnet torch pillow pil
 """
 CAPITALS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
