@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
 from nodegraph.errors import Problem, WorkflowError
@@ -29,8 +29,7 @@ from nodegraph.run.record import last_forms
 from nodegraph.run.result import Result
 from nodegraph.run.run_node import Surroundings
 from nodegraph.run.session import Session
-from nodegraph.settings import load as load_settings
-from nodegraph.settings import load_model_memory
+from nodegraph.settings import load_model_memory, load_settings
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 __all__ = ["DEFAULT", "Engine", "Result"]
@@ -74,7 +73,7 @@ class Engine:
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
-        self._files = Fingerprints(self._within("files.jsonl"))
+        self._files = FileDigests(self._within("files.jsonl"))
         self._residents = Residents(self.plugins.backend, load_model_memory(model_memory))
         self._cancelled = threading.Event()
         self._numerics: Numerics | None = None
@@ -154,7 +153,7 @@ class Engine:
 
     def _keys(self, graph: Graph) -> Keys:
         self._numerics = None  # what a process has set in its library may be another than in an earlier run
-        return KeyMaker(self._files.sha256, lambda: self._resolve().name).static(graph)
+        return KeyMaker(self._files.sha256, lambda: self._resolve().name).static_keys(graph)
 
     def _resolve(self) -> Numerics:
         """What device and dtype mean, asked when first needed."""

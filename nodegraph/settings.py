@@ -61,11 +61,14 @@ def load_model_memory(size: int | str | None = None) -> int | None:
 
     Raises SettingsError if the value cannot be used.
     """
-    value, source = (size, "the model memory") if size is not None else (os.environ.get(MODEL_MEMORY_VARIABLE), MODEL_MEMORY_VARIABLE)
-    if value is None:
+    if size is not None:
+        source = "the model memory"
+    else:
+        size, source = os.environ.get(MODEL_MEMORY_VARIABLE), MODEL_MEMORY_VARIABLE
+    if size is None:
         return None
     try:
-        limit = parse_size(value)
+        limit = parse_size(size)
     except ValueError as error:
         raise SettingsError(f"[E401] {source} cannot be used: {error}") from None
     return sys.maxsize if limit is None else limit

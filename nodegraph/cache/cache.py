@@ -1,7 +1,7 @@
 """Results by their keys, in memory and in the store on disk.
 
-A value that can be stored is kept on disk and read when it is needed. A value without a codec (a loaded model) is kept in memory for
-the life of the engine, within limits; without a cache directory, this goes for all values.
+A value that can be stored is kept on disk and read when it is needed. A value without a codec (a loaded model) is kept in memory
+for the life of the engine, within limits. Without a cache directory, every value is kept in memory in this way.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from nodegraph.cache.store.records import Computation
@@ -32,12 +31,15 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CachedResult:
-    """A result in the cache: its content key, what computed it, and by port the digests of its values and where they are on disk."""
+    """A result in the cache: its content key and what computed it.
+
+    `digests` holds the digest of each value by port; `stored` says which values are on disk, and where.
+    """
 
     key: str
     computation: Computation
     digests: Mapping[str, str]
-    stored: Mapping[str, StoredValue] = MappingProxyType({})
+    stored: Mapping[str, StoredValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

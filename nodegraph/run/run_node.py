@@ -12,8 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from nodegraph.cache.cache import Cache, Hit, Made
-from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.file_digests import FileDigests
+from nodegraph.cache.store.records import Computation
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import GraphNode
@@ -42,7 +43,7 @@ class Surroundings:
 
     cache: Cache
     backend: Backend
-    files: Fingerprints
+    files: FileDigests
     residents: Residents
     numerics: Callable[[], Numerics]
     emit: Callable[[Event], None]
@@ -80,7 +81,7 @@ class Outcome(NamedTuple):
     notices: tuple[str, ...] = ()
     kept: bool = False
     changed: bool = False
-    hit: Hit | None = None
+    hit: CachedResult | None = None
     error: NodegraphError | None = None
 
 
@@ -112,7 +113,7 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
 
 
 @contextlib.contextmanager
-def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
+def _sole(task: Task, around: Surroundings) -> Iterator[CachedResult | None]:
     """Keeps other processes from computing the same; gives what one of them left since this one looked."""
     store = around.cache.store
     never = around.cache.codecs.never
@@ -181,8 +182,15 @@ def _kept(
     digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, around.cache))}
     if key is not None:
         _compare(key, digests, run, around)
-        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices), around.machine)
-        for message in around.cache.put(key, values, digests, made, task.files):
+        computation = Computation(
+            type=task.node.spec.name,
+            workflow=task.workflow,
+            node=task.node.name,
+            seconds=seconds,
+            notices=tuple(run.notices),
+            machine=around.machine,
+        )
+        for message in around.cache.put(key, values, digests, computation, files=task.files):
             run.notice(message)
     return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
 
@@ -190,7 +198,7 @@ def _kept(
 def _compare(key: str, digests: Mapping[str, str], run: NodeRun, around: Surroundings) -> None:
     """Say so where the same inputs gave another result before, on a machine of the same kind."""
     before = around.cache.peek(key)
-    if before is None or before.made.machine != around.machine:
+    if before is None or before.computation.machine != around.machine:
         return
     other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
     if other:

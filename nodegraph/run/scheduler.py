@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from nodegraph.cache.store.store import Stored
+from nodegraph.cache.store.store import StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.graph import GraphNode, Input, Many, Output, Value, Wire
 from nodegraph.run.events import NodeCached, NodeFailed, NodeFinished, Notice
@@ -22,7 +22,7 @@ from nodegraph.run.plan import Plan
 from nodegraph.run.run_node import Outcome, Surroundings, Task, run_node, stopped
 from nodegraph.run.workers.threads import Lanes
 
-Delivery = Callable[[Output, Stored | None, Callable[[], Any]], None]
+Delivery = Callable[[Output, StoredValue | None, Callable[[], Any]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that gives the value."""
 
 NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
@@ -175,7 +175,7 @@ class Executor:
     def _make_ready(self, node: GraphNode) -> None:
         self._started.add(node.name)
         keys = self.known.keys
-        own = node.spec.pure and node.name in keys.missing and node.name not in keys.forms
+        own = node.spec.pure and node.name in keys.without_key and node.name not in keys.parts
         task = Task(
             node,
             {port: self._argument(given) for port, given in node.inputs.items()},
@@ -183,7 +183,7 @@ class Executor:
             self.plan.graph.workflow,
             keys.files.get(node.name, {}),
             self.plan.needed.get(node.name, frozenset()),
-            keys.missing[node.name] if own else None,
+            keys.without_key[node.name] if own else None,
             node.name in self.known.forced,
         )
         self._lanes.add(task, numeric=node.spec.numeric, group=self._model(node) if node.spec.numeric else None)
@@ -199,9 +199,9 @@ class Executor:
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
         if name not in self.reports:  # else it ran in an earlier pass
-            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.made.notices)
+            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.computation.notices)
             self._around.emit(NodeCached(name))
-            for message in hit.made.notices:
+            for message in hit.computation.notices:
                 self._around.emit(Notice(name, message))
         self._finish(name)
 
@@ -288,7 +288,7 @@ class Executor:
             self._values[wire] = value
         return self._values[wire]
 
-    def _stored(self, wire: Wire) -> Stored | None:
+    def _stored(self, wire: Wire) -> StoredValue | None:
         hit = self.known.hits.get(wire.node)
         if hit is not None and wire.port in hit.stored:
             return hit.stored[wire.port]

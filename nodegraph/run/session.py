@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.keys import Keys
-from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.graph import Graph, Output, Wire
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
@@ -81,7 +81,7 @@ class Session:
                 self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, known
             )
             if cache.store is not None:
-                cache.store.claim()
+                cache.store.mark_directory()
             with without_collector():
                 record.write(self._records)
         self.emit(RunFinished(status, seconds))
@@ -112,7 +112,7 @@ class Session:
             else:
                 return
 
-    def _deliver(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> None:
+    def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
         """Keep what is stored nowhere for the result, and write the output."""
         if stored is None:
             self._kept[output.wire] = value()

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from nodegraph.settings import PICKLES_VARIABLE
 from nodegraph_diffusion.checkpoint.files import pickle_permission as permission
-from tests.cli.conftest import Cli
 from tests.support.bad_models import assert_clear, assert_refused, workflow
+from tests.support.cli import Cli
 from tests.support.pickles import Evil
 
 

@@ -26,9 +26,9 @@ from nodegraph_nodes.nodes.models import Model, find_model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, Mask, Noise, UNetModel
-from tests.diffusion.test_controlnet import our_control
-from tests.diffusion.test_controlnet import theirs as their_control
 from tests.support import small_networks as small
+from tests.support.control_nets import our_control
+from tests.support.control_nets import theirs as their_control
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from nodegraph import Run
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from tests.support.recording_run import RecordingRun
 from tests.support.small_model import save_small_model
-
-
-class TellingRun(Run):
-    """Remembers notices, steps, and what is resident."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.steps: list[tuple[int, int]] = []
-        self.residents: dict[Hashable, Any] = {}
-
-    def step(self, i: int, n: int, preview: Any = None) -> None:
-        self.steps.append((i, n))
-
-    def resident(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self.residents:
-            self.residents[key] = make()
-        return self.residents[key]
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,8 +20,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def run() -> TellingRun:
-    return TellingRun()
+def run() -> RecordingRun:
+    return RecordingRun()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-LAYOUTS = Path(__file__).parent / "data" / "layouts"
+LAYOUTS = Path(__file__).parents[1] / "data" / "layouts"
 
 
 def read_layout(name: str) -> dict[str, list[int]]:

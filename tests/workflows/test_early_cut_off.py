@@ -10,7 +10,7 @@ from PIL import Image
 
 from nodegraph import Engine, Workflow
 from tests.support.small_model import save_small_model
-from tests.workflows.conftest import SIZE
+from tests.support.workflow_folder import SIZE
 
 BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
 

@@ -76,7 +76,7 @@ class Blobs:
             with self._files.temporary_file(suffix) as temporary:
                 write(temporary)
                 blob = StoredBlob(hash_file(temporary) + suffix, temporary.stat().st_size)
-                move(temporary, self._layout.blob(blob.name))  # replaces an earlier one, which may be damaged or about to be removed
+                move(temporary, self._layout.blob(blob.name))  # over an earlier one: it may be damaged, or about to be removed
             return blob
 
         return self._files.attempt(write_and_move)

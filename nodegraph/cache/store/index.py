@@ -164,7 +164,11 @@ class Index:
                     case ["made", str(key), str(node_type), str(workflow), str(node), float(created), blobs]:
                         sizes = _blob_sizes(blobs)
                         total = sum(sizes.values())
-                        self._put(Entry(key, type=node_type, workflow=workflow, node=node, size=total, created=created, used=created, uses=0))
+                        self._put(
+                            Entry(
+                                key, type=node_type, workflow=workflow, node=node, size=total, created=created, used=created, uses=0
+                            )
+                        )
                         self._put_blobs(sizes.items())
                     case ["kept", blobs]:
                         self._put_blobs(_blob_sizes(blobs).items())

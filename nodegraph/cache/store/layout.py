@@ -133,7 +133,10 @@ def is_abandoned(entry: os.DirEntry[str], now: float) -> bool:
 
 
 def remove(path: Path | str) -> bool:
-    """Unlink a file. Returns whether it is gone: it stays if the directory is read-only or, on Windows, if a process has it open."""
+    """Unlink a file. Returns whether it is gone.
+
+    It stays if the directory is read-only or, on Windows, if a process has the file open.
+    """
     try:
         os.unlink(path)  # noqa: PTH108 (in loops over many)
     except FileNotFoundError:

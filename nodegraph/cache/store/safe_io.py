@@ -137,9 +137,9 @@ class SafeFiles:
         elif self._lockable:
             self._lockable = False
             self._warn(
-                f"files in the cache directory {self._layout.directory} cannot be locked: {reason(error)}. Results stay correct, but "
-                f"two processes may compute the same one at the same time. To prevent this, choose a directory on a local disk with "
-                f"--cache-dir"
+                f"files in the cache directory {self._layout.directory} cannot be locked: {reason(error)}. Results stay "
+                f"correct, but two processes may compute the same one at the same time. To prevent this, choose a directory on a "
+                f"local disk with --cache-dir"
             )
 
 

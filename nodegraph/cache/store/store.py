@@ -21,8 +21,17 @@ from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.journal import Journal
 from nodegraph.cache.store.layout import KEY, Layout
 from nodegraph.cache.store.locks import LockHeldError
-from nodegraph.cache.store.records import LostResultError, Record, StoredBlob, StoredValue, StoreInfo
-from nodegraph.cache.store.records import export_bytes, read_export, read_record, record_bytes
+from nodegraph.cache.store.records import (
+    LostResultError,
+    Record,
+    StoredBlob,
+    StoredValue,
+    StoreInfo,
+    export_bytes,
+    read_export,
+    read_record,
+    record_bytes,
+)
 from nodegraph.cache.store.safe_io import SafeFiles, write_bytes
 from nodegraph.cache.store.usage import RunUsage
 from nodegraph.files import FileState

@@ -79,7 +79,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     """Say where the cache lies, how much is in it, and how much may be."""
     store = _store(cache_dir)
     found = store.info()
-    said = {"directory": str(found.place), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    said = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
     _tell({**said, "limit": store.limit}, as_json)
 
 
@@ -121,12 +121,12 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
     store = _own_store(cache_dir, size)
     removed = store.gc(store.limit, older_than)
     _tell(
-        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.left},
+        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
         as_json,
         "removed:",
     )
-    if store.limit is not None and removed.left > store.limit:
-        warn(f"{_size(removed.left)} are left: files that cannot be removed, or that were written lately and wait for their result")
+    if store.limit is not None and removed.remaining > store.limit:
+        warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
 
 
 @cache.command()
@@ -135,23 +135,23 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
 def clear(cache_dir: Path | None, as_json: bool) -> None:
     """Remove every result; they are computed again when they are needed."""
     removed = _own_store(cache_dir).clear()
-    said = {"directory": str(removed.place), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
+    said = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
     _tell(said, as_json, "removed:")
 
 
 def _store(cache_dir: Path | None, size: str | None = None) -> Store:
     from nodegraph.cache.store.store import Store
-    from nodegraph.settings import load
+    from nodegraph.settings import load_settings
 
-    settings = load(cache_dir, size)
+    settings = load_settings(cache_dir, size)
     return Store(settings.cache_dir, warn=warn, limit=settings.cache_size)
 
 
 def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
     """The store, unless it is a folder of somebody else's, in which nothing is to be touched."""
     store = _store(cache_dir, size)
-    if store.place.is_dir() and any(store.place.iterdir()) and not store.layout.is_cache():
-        raise click.UsageError(f"{store.place} is not a cache of nodegraph, and nothing in it was touched.")
+    if store.directory.is_dir() and any(store.directory.iterdir()) and not store.layout.is_cache():
+        raise click.UsageError(f"{store.directory} is not a cache of nodegraph, and nothing in it was touched.")
     return store
 
 
