@@ -17,7 +17,8 @@ from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes.nodes.models import find_model, load_model
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.nodes.models import load_model
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from tests.support import small_model

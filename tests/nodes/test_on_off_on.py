@@ -17,9 +17,12 @@ from nodegraph_diffusion.checkpoint.detect.configs import write_unet
 from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
 from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.latent import empty_latent, noise
-from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, TextEncoder, UNetModel
@@ -84,7 +87,7 @@ def with_control(kind: str, model: Model, folder: Path, run: RecordingRun) -> Pa
         state = {rename(key, table): value for key, value in state.items()}
         (folder / "config.json").write_text(json.dumps(write_unet(network.config, 8)))
     elif kind == "difference":
-        base = model.unet.load(RecordingRun()).state_dict()
+        base = load_unet_network(model.unet, RecordingRun()).state_dict()
         state = {key: value - base[key] if key in base else value for key, value in state.items()}
         state["difference"] = torch.ones(())
     file = folder / "diffusion_pytorch_model.safetensors"
@@ -112,7 +115,7 @@ def painted(model: Model, parts: Parts, run: RecordingRun) -> Tensor:
 
 
 def networks(model: Model, run: RecordingRun) -> dict[str, Tensor]:
-    both = {"unet": model.unet.load(run), "text": model.text_encoder.load(run)}
+    both = {"unet": load_unet_network(model.unet, run), "text": load_text_network(model.text_encoder, run)}
     return {f"{part} {key}": value for part, network in both.items() for key, value in network.state_dict().items()}
 
 
