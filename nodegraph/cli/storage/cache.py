@@ -83,7 +83,7 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     """Show the cache folder, how much it holds, and its limit."""
     store = _store(cache_dir)
     found = store.info()
-    facts = {"directory": str(found.place), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
     _print_facts({**facts, "limit": store.limit}, as_json)
 
 
@@ -131,12 +131,12 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
     store = _own_store(cache_dir, size)
     removed = store.gc(store.limit, older_than)
     _print_facts(
-        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.left},
+        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
         as_json,
         "removed:",
     )
-    if store.limit is not None and removed.left > store.limit:
-        warn(f"{_size(removed.left)} are left: files that cannot be removed, or new files whose result is not yet stored")
+    if store.limit is not None and removed.remaining > store.limit:
+        warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
 
 
 @cache.command(epilog=epilog("nodegraph cache clear"))
@@ -145,24 +145,24 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
 def clear(cache_dir: Path | None, as_json: bool) -> None:
     """Remove every result; run records stay."""
     removed = _own_store(cache_dir).clear()
-    facts = {"directory": str(removed.place), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
+    facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
     _print_facts(facts, as_json, "removed:")
 
 
 def _store(cache_dir: Path | None, size: str | None = None) -> Store:
     from nodegraph.cache.store.store import Store
-    from nodegraph.settings import load
+    from nodegraph.settings import load_settings
 
-    settings = load(cache_dir, size)
+    settings = load_settings(cache_dir, size)
     return Store(settings.cache_dir, warn=warn, limit=settings.cache_size)
 
 
 def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
     """The store. Raises UsageError if the folder exists but is not a cache, so that nothing in it is changed."""
     store = _store(cache_dir, size)
-    if store.place.is_dir() and any(store.place.iterdir()) and not store.layout.is_cache():
+    if store.directory.is_dir() and any(store.directory.iterdir()) and not store.layout.is_cache():
         raise click.UsageError(
-            f"{store.place} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir."
+            f"{store.directory} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir."
         )
     return store
 

@@ -59,9 +59,9 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
 
 def _records(cache_dir: Path | None) -> Iterator[dict[str, Any]]:
     from nodegraph.run.record import read_runs
-    from nodegraph.settings import load
+    from nodegraph.settings import load_settings
 
-    return read_runs(load(cache_dir).cache_dir / "runs")
+    return read_runs(load_settings(cache_dir).cache_dir / "runs")
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:
