@@ -23,8 +23,6 @@ from nodegraph.text import did_you_mean
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
-PICKLES_VARIABLE: Final = "NODEGRAPH_ALLOW_PICKLES"
-"""If it is 1, nodes may open pickles. Only the user who starts the program can allow this: no workflow and no config file can."""
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 

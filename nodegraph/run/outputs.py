@@ -1,7 +1,7 @@
 """Writing outputs: where each goes, and that it gets there whole, with what made it inside.
 
 `save` is a template below the output folder: `{workflow}`, `{output}` and the params stand for themselves, `{{` for a brace.
-A value that is several files (a batch of pictures) gets -0, -1, ... before the extension.
+A value that is several files (a batch) gets -0, -1, ... before the extension.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
     source = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a sampler that a node calls
+    for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a function that a node calls
         owner = context.owner(frame.f_globals.get("__name__", ""))
         if owner is not None:
             plugin, source = owner, f" ({frame.f_code.co_filename}:{line})"
