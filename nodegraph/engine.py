@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypedDict, Unpack
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
 from nodegraph.errors import NodegraphError, Problem, WorkflowError
@@ -33,8 +33,7 @@ from nodegraph.run.session import RunRequest, Session
 from nodegraph.run.task import CancelFlag, RunContext
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load as load_settings
-from nodegraph.settings import load_model_memory
+from nodegraph.settings import load_model_memory, load_settings
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
@@ -93,7 +92,7 @@ class Engine:
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
-        self._files = Fingerprints(self._within("files.jsonl"))
+        self._files = FileDigests(self._within("files.jsonl"))
         self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
         self._workers, self._jobs, self._runs = ThreadWorkers(), Jobs(), Runs()
 
@@ -242,7 +241,7 @@ class Engine:
 
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
-        return KeyMaker(self._files.sha256, lambda: numerics().name).static(graph)
+        return KeyMaker(self._files.sha256, lambda: numerics().name).static_keys(graph)
 
     def _numerics(self) -> Callable[[], Numerics]:
         """What device and dtype mean in one run. Settings of the process may differ in the next."""

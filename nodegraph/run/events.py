@@ -33,7 +33,7 @@ class NodeStarted:
 class NodeProgress:
     """Step `step` of `steps` (from 1) of a running node is done.
 
-    `preview` makes a value to show, such as an Image; None if the node offers none. Call it while the event is handled: later it
+    `preview` makes a value to show; None if the node offers none. Call it while the event is handled: later it
     may show a later state. It costs nothing unless it is called.
     """
 

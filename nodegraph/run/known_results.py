@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from nodegraph.cache.cache import Cache, Hit
+from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.keys import Keys
 from nodegraph.graph.graph import Graph, Wire
 
@@ -18,7 +18,7 @@ class KnownResults:
 
     def __init__(self, graph: Graph, keys: Keys, cache: Cache, forced: Collection[str] = ()) -> None:
         self.graph, self.keys = graph, keys
-        self.hits: dict[str, Hit] = {}
+        self.hits: dict[str, CachedResult] = {}
         self.content: dict[str, str] = {}
         self.forced, self.codecs = forced, cache.codecs
         self._cache = cache
@@ -36,11 +36,11 @@ class KnownResults:
 
     def key(self, name: str) -> str | None:
         """The key to show for a node: the static key, which is the same in each run, or else the content key."""
-        return self.keys.of.get(name) or self.content.get(name)
+        return self.keys.static.get(name) or self.content.get(name)
 
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is in the cache."""
-        static = self.keys.of.get(name)
+        static = self.keys.static.get(name)
         if static is None or name in self.forced:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
@@ -80,7 +80,7 @@ class KnownResults:
             if digest is None:
                 return None
             digests[wire] = digest
-        return self.keys.content(name, digests.__getitem__)
+        return self.keys.content_key(name, digests.__getitem__)
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
         hit = self._cache.lookup(content, ports)
@@ -99,7 +99,7 @@ class KnownResults:
     def _note_alias(self, name: str) -> None:
         if any(wire.node in self._tainted for wire in self.graph.nodes[name].wires()):
             self._tainted.add(name)
-        static = self.keys.of.get(name)
+        static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:
             self._cache.alias(static, self.content[name])
 

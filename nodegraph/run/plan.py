@@ -58,7 +58,7 @@ def make_plan(graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (
     actions: dict[str, Action] = {}
     for name in order:
         actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
-    return Plan(graph, known, actions, keys.missing, {name: frozenset(ports) for name, ports in needed.items()})
+    return Plan(graph, known, actions, keys.without_key, {name: frozenset(ports) for name, ports in needed.items()})
 
 
 def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.cache.keys import Form
+from nodegraph.cache.keys import KeyParts
 from nodegraph.files import write_whole
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
@@ -70,7 +70,7 @@ class RunRecord:
             write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
-        form = self.known.keys.forms.get(name)
+        form = self.known.keys.parts.get(name)
         fields = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
         return fields if form is None else {**fields, "form": written(form)}
 
@@ -90,9 +90,9 @@ def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, Form]:
+def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, KeyParts]:
     """The form that each of `nodes` had in the last run of `workflow`, if it is among the latest runs."""
-    forms: dict[str, Form] = {}
+    forms: dict[str, KeyParts] = {}
     for record in itertools.islice(read_runs(folder), SEARCHED_RUNS):
         if record.get("workflow") == workflow:
             for name, node in record["nodes"].items():

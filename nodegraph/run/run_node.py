@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from nodegraph.cache.cache import Cache, Hit, Made
+from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.files import FileState, file_states
@@ -74,7 +75,7 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
 
 
 @contextlib.contextmanager
-def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[Hit | None]:
+def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[CachedResult | None]:
     """Hold the lock of the task's key against other processes. Yields the result if it has been stored since the last look."""
     store, codecs = context.cache.store, context.cache.codecs
     if task.key is None or store is None or all(codecs.never(port.type) for port in task.node.spec.outputs):
@@ -149,8 +150,15 @@ def _store(
     digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, context.cache))}
     if key is not None:
         _compare(key, digests, run, context)
-        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices), context.machine)
-        for message in context.cache.put(key, values, digests, made, task.files):
+        computation = Computation(
+            type=task.node.spec.name,
+            workflow=task.workflow,
+            node=task.node.name,
+            seconds=seconds,
+            notices=tuple(run.notices),
+            machine=context.machine,
+        )
+        for message in context.cache.put(key, values, digests, computation, files=task.files):
             run.notice(message)
     return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
 
@@ -158,7 +166,7 @@ def _store(
 def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
     """Add a notice if the same inputs gave another result before, on the same kind of machine."""
     before = context.cache.peek(key)
-    if before is None or before.made.machine != context.machine:
+    if before is None or before.computation.machine != context.machine:
         return
     other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
     if other:
@@ -228,7 +236,7 @@ def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
     source = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a sampler that a node calls
+    for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a function that a node calls
         owner = context.owner(frame.f_globals.get("__name__", ""))
         if owner is not None:
             plugin, source = owner, f" ({frame.f_code.co_filename}:{line})"

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import GraphNode, Output, Wire
@@ -25,7 +25,7 @@ from nodegraph.run.workers.dispatcher import Dispatcher
 from nodegraph.run.workers.jobs import Jobs, RunValues
 from nodegraph.run.workers.protocol import Workers
 
-Delivery = Callable[[Output, Stored | None, Callable[[], Any]], None]
+Delivery = Callable[[Output, StoredValue | None, Callable[[], Any]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that returns the value."""
 
 
@@ -180,7 +180,7 @@ class Scheduler:
 
     def _task(self, node: GraphNode) -> NodeTask:
         keys, content = self.known.keys, self.known.content
-        has_own_reason = node.spec.pure and node.name in keys.missing and node.name not in keys.forms
+        has_own_reason = node.spec.pure and node.name in keys.without_key and node.name not in keys.parts
         return NodeTask(
             node=node,
             key=content.get(node.name),
@@ -188,7 +188,7 @@ class Scheduler:
             sources={wire: content.get(wire.node) for wire in node.wires()},
             files=keys.files.get(node.name, {}),
             wanted=self.plan.needed.get(node.name, frozenset()),
-            unkept=keys.missing[node.name] if has_own_reason else None,
+            unkept=keys.without_key[node.name] if has_own_reason else None,
             forced=node.name in self.known.forced,
             model=self._model(node) if node.spec.numeric else None,
         )
@@ -222,9 +222,9 @@ class Scheduler:
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
         if name not in self.reports:  # otherwise it ran in an earlier pass
-            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.made.notices)
+            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.computation.notices)
             self._context.emit(NodeCached(name))
-            for message in hit.made.notices:
+            for message in hit.computation.notices:
                 self._context.emit(Notice(name, message))
         self._finish(name)
 
@@ -290,7 +290,7 @@ class Scheduler:
     def _value(self, wire: Wire) -> Any:
         return self._values.get(wire, self.known.content.get(wire.node))
 
-    def _stored(self, wire: Wire) -> Stored | None:
+    def _stored(self, wire: Wire) -> StoredValue | None:
         hit = self.known.hits.get(wire.node)
         if hit is not None and wire.port in hit.stored:
             return hit.stored[wire.port]

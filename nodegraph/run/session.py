@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.keys import Keys
-from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, Wire
@@ -117,7 +117,7 @@ class Session:
             known=self._plan.known,  # of the last plan, if there were several
         )
         if self._cache.store is not None:
-            self._cache.store.claim()
+            self._cache.store.mark_directory()
         with gc_paused():
             record.write(self._request.records)
 
@@ -154,7 +154,7 @@ class Session:
             else:
                 return
 
-    def _deliver(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> None:
+    def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
         if stored is None:
             self._kept[output.wire] = value()

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from nodegraph.cache.cache import Cache, Hit
-from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import GraphNode, Wire
 from nodegraph.plugins.backend import Backend, Numerics
@@ -42,7 +42,7 @@ class RunContext:
 
     cache: Cache
     backend: Backend
-    files: Fingerprints
+    files: FileDigests
     models: ModelMemory
     numerics: Callable[[], Numerics]
     emit: Callable[[Event], None]
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
     notices: tuple[str, ...] = ()
     kept: bool = False
     changed: bool = False
-    hit: Hit | None = None
+    hit: CachedResult | None = None
     error: BaseException | None = None
     message: str = ""
     again: bool = False

@@ -121,5 +121,5 @@ def test_the_budget_is_told_by_argument_then_by_environment_then_by_the_machine(
 
 def test_a_budget_that_is_no_size_is_refused_by_its_name(monkeypatch):
     monkeypatch.setenv("NODEGRAPH_MODEL_MEMORY", "plenty")
-    with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected bytes"):
+    with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected a number of bytes"):
         Engine(cache_dir=None)
