@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph import Run
-    from nodegraph_diffusion.adapters.lora.file import LoraFile
-    from nodegraph_diffusion.checkpoint.detect.control import ControlFile
+    from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.denoising.unet_denoiser import Control as ControlFunction
     from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
@@ -132,11 +131,10 @@ class Patch:
 
     def opened(self) -> LoraFile:
         """What the files hold. Raises ValueError where they were changed since, or are no adapter any more."""
-        from nodegraph_diffusion.adapters.lora.file import read_lora
-        from nodegraph_diffusion.checkpoint import CheckpointError
+        from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
         try:
-            file = read_lora(self.path)
+            file = describe(self.path).lora()
             if Patch.of(file, self.strength) == self:
                 return file
         except (CheckpointError, OSError):
@@ -193,12 +191,12 @@ class UNetModel(ModelPart[UNetPart]):
 class ControlNetModel:
     """A ControlNet on disk, in the state in which it was opened; `base` is the UNet that it differs from."""
 
-    file: ControlFile
+    file: ControlNetFile
     state: tuple[FileState, ...]
     base: UNetModel | None = None
 
     @classmethod
-    def of(cls, file: ControlFile, base: UNetModel | None = None) -> ControlNetModel:
+    def of(cls, file: ControlNetFile, base: UNetModel | None = None) -> ControlNetModel:
         """The files as they are now. Raises OSError where one is gone."""
         return cls(file, tuple(map(FileState.of, file.files)), base)
 
@@ -206,8 +204,7 @@ class ControlNetModel:
         """On the run's device, in its dtype. Raises ValueError where the files do not hold it, or changed."""
         import torch
 
-        from nodegraph_diffusion.checkpoint import CheckpointError
-        from nodegraph_diffusion.checkpoint.detect.control import load_control
+        from nodegraph_diffusion.checkpoint import CheckpointError, load_controlnet
 
         if ControlNetModel.of(self.file, self.base).state != self.state:
             raise ValueError(f"the files of the ControlNet {self.file.path} were changed during the run. Run again")
@@ -215,7 +212,7 @@ class ControlNetModel:
         base = None if self.base is None else self.base.load(run)
         key = ("control", self.state, run.device, str(dtype), None if base is None else id(base))
         try:
-            return run.resident(key, lambda: load_control(self.file, run.device, dtype, base))
+            return run.resident(key, lambda: load_controlnet(self.file, run.device, dtype, base))
         except CheckpointError as error:
             raise refusal(error) from error
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph import Run
-from nodegraph_diffusion.checkpoint import detect
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.latent import empty_latent, noise, vae_encode
@@ -57,7 +57,7 @@ class Place:
         self.image, self.mask = load_image(DATA / "ref_photo.png")
 
     def model(self, **overrides: Any) -> Model:
-        return load_model(detect(self.path), **overrides)
+        return load_model(describe(self.path).model(), **overrides)
 
     def sample(self, model: Model, unet: UNetModel, latent: Latent, steps: int = 4) -> Tensor:
         """Four steps of euler, normal, cfg 3, seed 7: unscaled, as ComfyUI saves it."""

@@ -18,7 +18,7 @@ from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_nodes.nodes.latent import empty_latent, vae_decode
 from nodegraph_nodes.nodes.models import (
     find_model,
-    find_texts,
+    find_text_encoders,
     find_unet,
     find_vae,
     load_model,
@@ -31,7 +31,7 @@ from nodegraph_nodes.types import VAE, Conditioning, Latent
 from tests.diffusion import small
 from tests.small_model import SIDE, save_single_file
 
-FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_texts}
+FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_text_encoders}
 INPUTS = {"LoadModel": "model", "LoadUNet": "unet", "LoadVAE": "vae", "LoadTextEncoder": "text_encoder"}
 XL = dataclasses.replace(small.UNET, model_channels=64, num_heads=None, head_channels=64, linear_projection=True, added_dim=1600)
 
@@ -62,7 +62,7 @@ def single(tmp_path_factory):
 def test_parts_are_those_of_the_model_that_they_lie_in(model_folder, model, run):
     """Of one file, loaded once, whoever asks for it."""
     unet, vae = load_unet(found(find_unet, model_folder)), load_vae(found(find_vae, model_folder))
-    texts = load_text_encoder(found(find_texts, model_folder))
+    texts = load_text_encoder(found(find_text_encoders, model_folder))
     assert unet.part == model.unet.part
     assert vae.part == model.vae.part
     assert texts.parts == model.text_encoder.parts
@@ -116,16 +116,16 @@ def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(tmp_path, run):
     big = dataclasses.replace(small.TEXT, width=192, heads=3, activation="gelu", projection=64)
     first = write(tmp_path / "l.safetensors", small.reference_text_encoder().state_dict())
     second = write(tmp_path / "g.safetensors", small.reference_text_encoder(big, projected=True).state_dict())
-    texts = load_text_encoder(found(find_texts, first), found(find_texts, second))
+    texts = load_text_encoder(found(find_text_encoders, first), found(find_text_encoders, second))
     assert [part.weights.part for part in texts.parts] == ["text_encoder", "text_encoder_2"]
     assert [texts.load(run, i).config.projection for i in (0, 1)] == [None, 64]
     assert [files.state[0].file for files in texts.files] == [first, second]
     with pytest.raises(ValueError, match="CLIP-L is its first"):
-        load_text_encoder(found(find_texts, second), found(find_texts, first))
+        load_text_encoder(found(find_text_encoders, second), found(find_text_encoders, first))
 
 
 def test_text_encoders_are_read_as_the_kind_that_is_told(single):
-    texts = found(find_texts, single)
+    texts = found(find_text_encoders, single)
     assert load_text_encoder(texts).parts[0].config.activation == "quick_gelu"
     assert load_text_encoder(texts, kind="sd2").parts[0].config.activation == "gelu"
     with pytest.raises(ValueError, match="expected the two text encoders of Stable Diffusion XL, found one"):
@@ -186,7 +186,7 @@ def test_a_picture_is_kept_when_another_part_changes_and_made_anew_when_its_own_
     assert ran(changed(model_folder, tmp_path, "vae"))
 
 
-@pytest.mark.parametrize(("find", "part"), [(find_unet, "unet"), (find_vae, "vae"), (find_texts, "text_encoder")])
+@pytest.mark.parametrize(("find", "part"), [(find_unet, "unet"), (find_vae, "vae"), (find_text_encoders, "text_encoder")])
 def test_only_weights_of_the_part_are_in_the_key(model_folder, find, part):
     files = find(str(model_folder), Path()).files
     assert {name.split("/")[0] for name in files if name.endswith(".safetensors")} == {part}

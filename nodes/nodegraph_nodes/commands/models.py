@@ -12,7 +12,7 @@ from nodegraph.cli.options import pickles_option
 from nodegraph.errors import OutputError, Problem
 from nodegraph.files import replacing
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.write.convert import convert as write_safetensors
+from nodegraph_diffusion.checkpoint import convert as write_safetensors
 from nodegraph_nodes.models.errors import refusal
 from nodegraph_nodes.nodes.models import BUILTIN, builtin_models, located, resource
 
@@ -28,11 +28,11 @@ def models(model: tuple[str, ...]) -> None:
 
     MODEL is a file, a folder or hf://organisation/name. No weight is read.
     """
-    from nodegraph_diffusion.checkpoint import CheckpointError, identify
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
     for name in model or [BUILTIN + known for known in builtin_models()]:
         try:
-            found = identify(located(name, Path.cwd()))
+            found = describe(located(name, Path.cwd())).model_or_part()
         except CheckpointError as error:
             raise WorkflowError([Problem("E113", str(refusal(error)).rstrip("."))]) from error
         except (OSError, ValueError) as error:
@@ -84,7 +84,6 @@ def _described(found: Found) -> str:
 
 
 def _reason(found: Found) -> str:
-    from nodegraph_diffusion.checkpoint import TextEncoders
-    from nodegraph_diffusion.checkpoint.detect.model import NAMES
+    from nodegraph_diffusion.checkpoint import NAMES, TextEncoders
 
     return f"read as {NAMES[found.kind]}, {found.reason}" if isinstance(found, TextEncoders) else found.reason

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nodegraph_diffusion.checkpoint import CheckpointError
-    from nodegraph_diffusion.checkpoint.errors import Content
+    from nodegraph_diffusion.checkpoint import CheckpointError, Content
 
 TAKEN_BY: Final[Mapping[Content, str]] = {
     "model": "LoadModel",

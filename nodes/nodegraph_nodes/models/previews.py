@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
+    from nodegraph_diffusion.checkpoint import TAESDFile
     from nodegraph_diffusion.networks.config import LatentSpace
     from nodegraph_diffusion.networks.taesd import TAESD
 
@@ -82,7 +82,7 @@ class DecodedPreviews:
         """The network where the latent lies."""
         import torch
 
-        from nodegraph_diffusion.checkpoint.detect.taesd import load_taesd
+        from nodegraph_diffusion.checkpoint import load_taesd
 
         if self._network is None or next(self._network.parameters()).device != device:
             self._network = load_taesd(self.file, device, torch.float32)
@@ -91,10 +91,9 @@ class DecodedPreviews:
 
 def load_preview_decoder(path: Path) -> DecodedPreviews:
     """The TAESD decoder at `path`, a file or a diffusers folder; its header is checked. Raises ValueError."""
-    from nodegraph_diffusion.checkpoint import CheckpointError
-    from nodegraph_diffusion.checkpoint.detect.taesd import detect_taesd
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
     try:
-        return DecodedPreviews(detect_taesd(path))
+        return DecodedPreviews(describe(path).taesd())
     except CheckpointError as error:
         raise ValueError(str(error)) from error

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Resource, Run, node
 from nodegraph.node_types.spec import under
-from nodegraph_diffusion.adapters.lora.file import LoraFile, read_lora
-from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.detect.control import ControlFile, detect_control
-from nodegraph_diffusion.checkpoint.detect.embedding import detect_embedding
+from nodegraph_diffusion.checkpoint import CheckpointError, ControlNetFile, LoraFile, describe
 from nodegraph_nodes.models.errors import refusal
 from nodegraph_nodes.types import ControlNetModel, Image, Patch, TextEncoder, UNetModel
 
@@ -31,7 +28,7 @@ class Adapted(NamedTuple):
 def find_lora(text: str, base: Path) -> Resource:
     """The adapter that `text` names, a file or a folder. Reads headers only. Raises ValueError for anything else."""
     try:
-        found = read_lora(under(base, text))
+        found = describe(under(base, text)).lora()
     except CheckpointError as error:
         raise refusal(error) from error
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
@@ -40,9 +37,8 @@ def find_lora(text: str, base: Path) -> Resource:
 
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Reads its header only. Raises ValueError for anything else."""
-    path = under(base, text)
     try:
-        detect_embedding(path)
+        path = describe(under(base, text)).embedding().path
     except CheckpointError as error:
         raise refusal(error) from error
     return Resource(path, {"file": path})
@@ -99,7 +95,7 @@ def load_embedding(
 def find_control(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Reads headers only. Raises ValueError for anything else."""
     try:
-        found = detect_control(under(base, text))
+        found = describe(under(base, text)).controlnet()
     except CheckpointError as error:
         raise refusal(error) from error
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
@@ -107,7 +103,7 @@ def find_control(text: str, base: Path) -> Resource:
 
 @node("LoadControlNet", elsewhere=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
-    file: Annotated[ControlFile, Reads(find_control), Help("a file or a diffusers folder")],
+    file: Annotated[ControlNetFile, Reads(find_control), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("for a file of differences: the UNet that they are from")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""

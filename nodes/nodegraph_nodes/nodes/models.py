@@ -12,14 +12,12 @@ from nodegraph.node_types.spec import under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     CheckpointError,
+    Description,
     TextEncoders,
     UNetPart,
     VAEPart,
-    detect,
-    detect_texts,
-    detect_unet,
-    detect_vae,
-    paired,
+    describe,
+    pair_text_encoders,
 )
 from nodegraph_diffusion.checkpoint.files.hub import SCHEME, fetch
 from nodegraph_nodes.models.errors import refusal
@@ -69,21 +67,24 @@ def _below(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix() if inside else f"../{file.relative_to(folder.parent).as_posix()}"
 
 
-def _finder(detected: Callable[[Path], Found]) -> Callable[[str, Path], Resource]:
+def _finder(part: Callable[[Description], Found], *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
-        """What `text` names, opened by its header. Raises ValueError, with what was found, where it is none of these."""
+        """The `part` of the file or folder that `text` names; its whole description if `whole`. Raises ValueError for others."""
         try:
-            return resource(detected(located(text, base)))
+            description = describe(located(text, base))
+            found = part(description)
         except CheckpointError as error:
             raise refusal(error) from error
+        files = resource(found).files
+        return Resource(description if whole else found, files)
 
     return find
 
 
-find_model = _finder(detect)
-find_unet = _finder(detect_unet)
-find_vae = _finder(detect_vae)
-find_texts = _finder(detect_texts)
+find_model = _finder(Description.model, whole=True)
+find_unet = _finder(Description.unet)
+find_vae = _finder(Description.vae)
+find_text_encoders = _finder(Description.text_encoders, whole=True)
 
 
 class Model(NamedTuple):
@@ -96,9 +97,9 @@ class Model(NamedTuple):
 
 def _can_be_read(**given: Any) -> Iterable[str]:
     model, kind = given.get("model"), given.get("kind", "auto")
-    if isinstance(model, Checkpoint) and kind != "auto":
+    if isinstance(model, Description) and kind != "auto":
         try:
-            detect(model.path, kind)
+            model.model(kind)
         except CheckpointError as error:
             yield str(refusal(error))
 
@@ -110,7 +111,7 @@ def _can_be_read(**given: Any) -> Iterable[str]:
 )
 def load_model(
     model: Annotated[
-        Checkpoint,
+        Description,
         Reads(find_model),
         Help(
             "builtin:tiny, a file (.safetensors, or .ckpt where pickles are allowed), a diffusers folder, or hf://organisation/name"
@@ -124,12 +125,11 @@ def load_model(
 
     Each part is read from disk when a node needs it. The key holds the content of the files, not where they lie.
     """
-    if kind != "auto":
-        try:
-            model = detect(model.path, kind)
-        except CheckpointError as error:
-            raise refusal(error) from error
-    return Model(UNetModel.of(_trained(model.unet, prediction, zero_snr)), VAE.of(model.vae), TextEncoder.of(model.text))
+    try:
+        found = model.model(None if kind == "auto" else kind)
+    except CheckpointError as error:
+        raise refusal(error) from error
+    return Model(UNetModel.of(_trained(found.unet, prediction, zero_snr)), VAE.of(found.vae), TextEncoder.of(found.text))
 
 
 @node("LoadUNet", elsewhere=("UNETLoader",))
@@ -183,20 +183,20 @@ def load_vae(
 @node("LoadTextEncoder", elsewhere=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
-        TextEncoders,
-        Reads(find_texts),
+        Description,
+        Reads(find_text_encoders),
         Help("a file with text encoders, alone or in a whole model; a folder of one; hf://organisation/name"),
     ],
     text_encoder_2: Annotated[
-        TextEncoders | None, Reads(find_texts), Help("SDXL's second, OpenCLIP's bigG, where the two lie in a file each")
+        Description | None, Reads(find_text_encoders), Help("SDXL's second, OpenCLIP's bigG, where the two lie in a file each")
     ] = None,
     kind: Kind = "auto",
 ) -> TextEncoder:
     """Open text encoders alone, in the place of a model's own."""
     try:
         if text_encoder_2 is not None:
-            return TextEncoder.of(paired(text_encoder.path, text_encoder_2.path))
-        return TextEncoder.of(text_encoder if kind == "auto" else detect_texts(text_encoder.path, kind))
+            return TextEncoder.of(pair_text_encoders(text_encoder, text_encoder_2))
+        return TextEncoder.of(text_encoder.text_encoders(None if kind == "auto" else kind))
     except CheckpointError as error:
         raise refusal(error) from error
 
