@@ -19,7 +19,7 @@ from nodegraph_diffusion.checkpoint import CheckpointError, describe, verify
 from nodegraph_diffusion.checkpoint.files.header import read_header
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.text.inversion import read_inversion
-from tests.diffusion.test_checkpoint_ldm import whole
+from tests.support.whole_checkpoint import whole
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DOORS = (

@@ -13,8 +13,8 @@ from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from nodegraph_diffusion.checkpoint.layouts.lora import parse_name
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from tests.diffusion import small
-from tests.synthetic import read_layout
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
 
 OURS = "input_blocks.1.1.transformer_blocks.0.attn2.to_k"  # (32, 128)
 THEIRS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
@@ -86,6 +87,7 @@ def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
     else:
         parts = found.parts if isinstance(found, TextEncoders) else (found,)
     for part in parts:
+        network: Callable[[Any], nn.Module]
         network = UNet if isinstance(part, UNetPart) else AutoencoderKL if isinstance(part, VAEPart) else CLIPTextModel
         headers = [read_header(path) for path in part.weights.paths]
         find_sources(blank(network, part.config), part.weights.part, headers, part.weights.prefix, _pieces(part))
