@@ -62,13 +62,13 @@ HEADERS: dict[str, tuple[bytes, str]] = {
         header(b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4, [1])).encode(),) * 2), bytes(4)),
         "'a' occurs twice",
     ),
-    "a shape of NaN": (header(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)), "no lists of sizes"),
+    "a shape of NaN": (header(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)), "not lists of sizes"),
     "a shape that does not fit": (
         header({"a": entry(0, 4, [2])}, bytes(4)),
         "'a' with shape [2] of F32 does not fill bytes 0 to 4",
     ),
-    "too many dimensions": (header({"a": entry(0, 4, [1] * 100_000)}, bytes(4)), "no lists of sizes"),
-    "a size beyond all memory": (header({"a": entry(0, 4 << 70, [1 << 70])}, bytes(4)), "no lists of sizes"),
+    "too many dimensions": (header({"a": entry(0, 4, [1] * 100_000)}, bytes(4)), "not lists of sizes"),
+    "a size beyond all memory": (header({"a": entry(0, 4 << 70, [1 << 70])}, bytes(4)), "not lists of sizes"),
     "more than there is": (header({"a": entry(0, 4 << 40, [1 << 40])}, bytes(4)), "the file is truncated"),
     "something behind": (header({"a": entry(0, 4, [1])}, bytes(5)), "something was appended"),
     "two in one place": (

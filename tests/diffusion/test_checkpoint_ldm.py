@@ -162,7 +162,7 @@ def _with(**tensors: Tensor) -> Callable[[State], State]:
         (_with(conditioner__embedders__1__model__ln_final__weight=torch.ones(2)), "1 unknown, such as 'conditioner."),
         (_with(surprise=torch.ones(2)), "1 unknown, such as 'surprise'"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 10, 3, 3)), "one with 10 in and 4 out"),
-        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "no multiple of 30"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "not a multiple of 30"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 4)), "one of shape [32, 4]"),
     ],
 )

@@ -37,13 +37,13 @@ def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfil
     ("arguments", "said"),
     [
         ({"change": {"byteorder": b"big"}}, "numbers whose highest byte comes first"),
-        ({"change": {"data.pkl": None}}, "a zip archive of other things"),
+        ({"change": {"data.pkl": None}}, "a zip archive that PyTorch did not write"),
         ({"change": {}, "constants": b"\x80\x02N."}, "a TorchScript program, which is code"),
         ({"change": {}, "compression": zipfile.ZIP_DEFLATED}, "is compressed or encrypted"),
         ({"change": {"data/0": None}}, "a damaged one"),
         ({"change": {"data/0": b"12345"}}, r"'a' with shape \[2, 3\] does not fit into its storage of 6 numbers"),
         ({"change": {"data.pkl": b""}}, "a damaged one"),
-        ({"change": {"data.pkl": b"\x80\x02" + b"}" * 33_000_000}}, "33000002 bytes, where 32000000 are the most"),
+        ({"change": {"data.pkl": b"\x80\x02" + b"}" * 33_000_000}}, "33000002 bytes, more than the limit of 32000000"),
     ],
 )
 def test_an_archive_that_is_not_as_pytorch_writes_it(tmp_path, arguments, said):
@@ -152,7 +152,7 @@ def test_a_program_made_to_hurt_is_refused(tmp_path, program):
     ],
 )
 def test_a_name_that_stands_for_code_is_refused_and_told(tmp_path, program, said):
-    with pytest.raises(CheckpointError, match=f"found {said}.*Nothing of it was run"):
+    with pytest.raises(CheckpointError, match=f"found {said}.*None of it was run"):
         read_header(archive(tmp_path / "model.pt", program))
 
 
