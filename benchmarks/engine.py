@@ -27,8 +27,8 @@ from types import ModuleType
 from typing import Any
 
 from nodegraph import Engine, Workflow
-from nodegraph.plan import make_plan
-from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.run.plan import make_plan
 
 NODES = Path(__file__).parent / "engine_nodes"
 PEERS = ("nodegraph", "hamilton", "joblib", "dask")
@@ -158,7 +158,7 @@ def storing(engine: Engine, key: str, value: Any) -> Cost:
     assert made is not None
 
     def put() -> None:
-        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.made)
+        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.computation)
 
     return best(put)
 

@@ -1,4 +1,4 @@
-"""A plugin-based node-graph engine with a cache that survives the process. The public names, nothing else."""
+"""A plugin-based node-graph engine with a cache that outlives the process. These are its public names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nodegraph.errors import (
     Problem,
     WorkflowError,
 )
-from nodegraph.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
-from nodegraph.workflow import Workflow
+from nodegraph.node_types.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
+from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from nodegraph.engine import Engine, Result
-    from nodegraph.hookspecs import hookimpl, hookspec
+    from nodegraph.engine import Engine, Result, RunHandle
+    from nodegraph.plugins.hookspecs import hookimpl, hookspec
 
 __all__ = [
     "CacheError",
@@ -41,6 +41,7 @@ __all__ = [
     "Resource",
     "Result",
     "Run",
+    "RunHandle",
     "Seed",
     "Workflow",
     "WorkflowError",
@@ -49,11 +50,17 @@ __all__ = [
     "node",
 ]
 
-_LAZY = {"Engine": "engine", "Result": "engine", "hookimpl": "hookspecs", "hookspec": "hookspecs"}
+_LAZY = {
+    "Engine": "engine",
+    "Result": "engine",
+    "RunHandle": "engine",
+    "hookimpl": "plugins.hookspecs",
+    "hookspec": "plugins.hookspecs",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What costs an import of networkx or pluggy is imported when it is first asked for (PEP 562)."""
+    """Import a name that needs networkx or pluggy when it is first used (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module 'nodegraph' has no attribute '{name}'")
     import importlib

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import nodegraph
-import nodegraph.hookspecs
+import nodegraph.plugins.hookspecs
 import nodegraph_nodes.hookspecs
-from nodegraph.plugins import Plugins
+from nodegraph.plugins.manager import Plugins
 
 ROOT = Path(__file__).parent.parent
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py")))
@@ -27,7 +27,7 @@ _spec.loader.exec_module(generate)
 PLUGINS = Plugins()
 HOOKS = {
     name: function
-    for module in (nodegraph.hookspecs, nodegraph_nodes.hookspecs)
+    for module in (nodegraph.plugins.hookspecs, nodegraph_nodes.hookspecs)
     for name, function in inspect.getmembers(module, inspect.isfunction)
     if hasattr(function, "nodegraph_spec")
 }
@@ -65,7 +65,7 @@ def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
     leads = {name: set(here) for names, here in rows for name in names}
     declared: dict[str, set[str]] = {}
     for entry in PLUGINS.nodes.entries():
-        for name in entry.value.elsewhere:
+        for name in entry.value.foreign_names:
             declared.setdefault(name, set()).add(entry.name)
     assert declared == {name: here for name, here in leads.items() if name not in PLUGINS.nodes}
     assert all(name in here for name, here in leads.items() if name in PLUGINS.nodes)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph_diffusion.conditioning import TENSORS, Area, Prompt, SizeConditioning
+from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:

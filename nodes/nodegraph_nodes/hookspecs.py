@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nodegraph import hookspec
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.guides import Guidance
+    from nodegraph_diffusion.guidance import Guidance
     from nodegraph_diffusion.sampling import Sampler
     from nodegraph_diffusion.schedules import Schedule
 

@@ -1,45 +1,30 @@
-"""Every hook implementation of the pack: the index to it."""
+"""The pack's hook implementations: an index to everything it registers."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph.registry import did_you_mean
-from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
+from nodegraph.plugin_api import did_you_mean
+from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes import (
-    adapters,
-    concat,
-    conditioning,
-    grid,
-    guidance,
-    hookspecs,
-    image,
-    latent,
-    load,
-    mask,
-    numerics,
-    previews,
-    residency,
-    sampling,
-    sigmas,
-    text,
-)
+from nodegraph_nodes import hookspecs
 from nodegraph_nodes.codecs import CODECS
+from nodegraph_nodes.models.backend import TorchBackend
+from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
+from nodegraph_nodes.nodes import models as load
 
 if TYPE_CHECKING:
     import click
     import pluggy
 
-    from nodegraph.codecs import Codec
+    from nodegraph.plugin_api import Backend, Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
+__nodegraph_excludes__ = ("*.safetensors", "*.png")  # weights have their own digests, taken when a node reads them
 
 _SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
     "samplers": SamplerSpec,
@@ -107,17 +92,22 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 
 
 @hookimpl
-def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+def register_backend(register: Callable[[Backend], None]) -> None:
+    register(TorchBackend())
+
+
+@hookimpl
+def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     spec = _SPECS.get(kind)
     if spec is None or isinstance(value, spec):
         return None
     known = [
         parameter.name for parameter in inspect.signature(spec).parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    can_be = f"There is {', '.join(known)}."
-    for said in declared:
-        if said not in known:
-            raise ValueError(f"'{said}' is nothing to declare. {did_you_mean(said, known) or can_be}")
+    for keyword in declared:
+        if keyword not in known:
+            hint = did_you_mean(keyword, known) or f"Expected {', '.join(known)}."
+            raise ValueError(f"'{keyword}' cannot be declared. {hint}")
     return spec(value, **declared)
 
 
@@ -141,58 +131,17 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands import convert, models
-    from nodegraph_nodes.new_plugin import new_plugin
+    from nodegraph_nodes.commands.convert import convert
+    from nodegraph_nodes.commands.models import models
+    from nodegraph_nodes.commands.new_plugin import new_plugin
 
     for command in (models, convert, new_plugin):
         cli.add_command(command)
 
 
 @hookimpl
-def numerics_fingerprint() -> str:
-    return numerics.fingerprint()
+def register_options(register: Callable[..., None]) -> None:
+    from nodegraph_nodes.commands.options import pickles_option, preview_decoder_option
 
-
-@hookimpl
-def resolve_numerics(device: str, dtype: str) -> Mapping[str, str]:
-    return numerics.resolve(device, dtype)
-
-
-@hookimpl
-def is_out_of_memory(error: BaseException) -> bool | None:
-    if isinstance(error, MemoryError):
-        return True
-    said = str(error)  # torch says it in words where it has no class for it: on the CPU, on Apple's GPUs
-    short = "out of memory" in said or "can't allocate memory" in said
-    return True if isinstance(error, RuntimeError) and short else None
-
-
-@hookimpl
-def free_memory() -> None:
-    torch = sys.modules.get("torch")  # who has not imported it holds nothing of it
-    if torch is None:
-        return
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
-@hookimpl
-def memory_of(value: Any) -> Mapping[tuple[str, int], int] | None:
-    return residency.memory_of(value)
-
-
-@hookimpl
-def memory_budget(place: str) -> int | None:
-    return residency.memory_budget(place)
-
-
-@hookimpl
-def moved(value: Any, place: str) -> Any:
-    return residency.moved(value, place)
-
-
-@hookimpl
-def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any]:
-    return previews.load_preview_decoder(path)
+    register(pickles_option(), "run", "check", "explain")
+    register(preview_decoder_option(), "run")

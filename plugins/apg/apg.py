@@ -9,7 +9,7 @@ from nodegraph import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.guidance import GuidedDenoiser, Predictions
+    from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser, Predictions
 
 
 RANGES = {"norm_threshold": (0, None), "momentum": (-0.999, 0.999)}
@@ -26,7 +26,7 @@ def guidance_apg(
     all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of
     the run added; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
     """
-    from nodegraph_diffusion.guidance import Guided
+    from nodegraph_diffusion.guidance.classifier_free import Guided
 
     average = RunningAverage(momentum)
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from nodegraph import hookimpl
-from nodegraph_diffusion.sampling.dpmpp import sample_dpmpp_2m
+from nodegraph_diffusion.sampling.methods.dpmpp import sample_dpmpp_2m
 
 if TYPE_CHECKING:
     from torch import Tensor

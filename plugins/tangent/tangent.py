@@ -10,7 +10,7 @@ from nodegraph import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 
 def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0) -> Tensor:

@@ -170,7 +170,7 @@ def test_a_mistake_of_the_program_is_one_line(cli, greeting, monkeypatch):
     def broken(path):
         raise RuntimeError("the impossible")
 
-    monkeypatch.setattr("nodegraph.workflow.Workflow.load", broken)
+    monkeypatch.setattr("nodegraph.workflow.workflow.Workflow.load", broken)
     ran = cli("run", greeting)
     assert ran.exit_code == 1
     assert "RuntimeError: the impossible" in ran.stderr

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from nodegraph import events
 from nodegraph.cli.progress import LiveProgress, PlainProgress, progress
+from nodegraph.run import events
 
 REMARKS = """
 nodegraph: 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nodegraph_diffusion.guides import GuidanceSpec
+from nodegraph_diffusion.guidance import GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec, check_options, options_of, sample
 from nodegraph_diffusion.sampling.options import check_ranges
 from nodegraph_diffusion.schedules import SCHEDULES

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodegraph_diffusion.emphasis import parse_emphasis, parse_weights
+from nodegraph_diffusion.text.emphasis import parse_emphasis, parse_weights
 
 
 @pytest.mark.parametrize(

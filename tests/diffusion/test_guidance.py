@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
-from nodegraph_diffusion.schedule import NoiseSchedule
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 X = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

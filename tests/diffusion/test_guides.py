@@ -16,13 +16,13 @@ from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusi
 )
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from nodegraph_diffusion.checkpoint.names import rename, unet_modules
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from nodegraph_diffusion.guides import GUIDANCE, GuidanceSpec
-from nodegraph_diffusion.regions import noise_level
-from nodegraph_diffusion.schedule import NoiseSchedule
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.conditioning.regions import noise_level
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     NEGATIVE,
     POSITIVE,
@@ -35,7 +35,7 @@ from tests.diffusion.guiding import (
     shared_unet,
     toy,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 NAMES = sorted(GUIDANCE)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nodegraph_diffusion.training.data import pictures
-from nodegraph_diffusion.training.evaluation import evaluation_captions, score, score_on_real
-from nodegraph_diffusion.training.learned_judge import SHIPPED, LearnedJudge, classes, train_judge
-from nodegraph_diffusion.training.matched_filter import judge_by_templates
-from nodegraph_diffusion.training.verdict import faults
-from nodegraph_diffusion.training.world import HELD_OUT, Request, Scene, parse
+from nodegraph_diffusion.recipes.tiny.data import pictures
+from nodegraph_diffusion.recipes.tiny.evaluation import evaluation_captions, score, score_on_real
+from nodegraph_diffusion.recipes.tiny.learned_judge import SHIPPED, LearnedJudge, classes, train_judge
+from nodegraph_diffusion.recipes.tiny.matched_filter import judge_by_templates
+from nodegraph_diffusion.recipes.tiny.verdict import faults
+from nodegraph_diffusion.recipes.tiny.world import HELD_OUT, Request, Scene, parse
 
 PAIR = Request((("house", "red"), ("boat", "blue")), "beach", "night")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.sampling.euler import sample_euler
-from nodegraph_diffusion.sampling.measured import MEASURED
+from nodegraph_diffusion.sampling.measured_orders import MEASURED
+from nodegraph_diffusion.sampling.methods.euler import sample_euler
 from nodegraph_diffusion.testing import (
     SAMPLER_CHECKS,
     check_batch,

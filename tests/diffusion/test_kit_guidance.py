@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_diffusion.guidance import Guided
-from nodegraph_diffusion.guides import GUIDANCE
+from nodegraph_diffusion.guidance import GUIDANCE
+from nodegraph_diffusion.guidance.classifier_free import Guided
 from nodegraph_diffusion.testing import GUIDANCE_CHECKS, check_guidance
 
 

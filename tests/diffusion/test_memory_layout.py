@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph_diffusion.attention import pixels_as_tokens
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_unet, load_vae
-from nodegraph_diffusion.checkpoint.ldm import PREFIXES
-from tests.diffusion import small
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_unet, load_vae
+from nodegraph_diffusion.checkpoint.layouts.ldm import PREFIXES
+from nodegraph_diffusion.networks.attention import pixels_as_tokens
+from tests.support import small_networks as small
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     }
     file: Path = tmp_path_factory.mktemp("ldm") / "model.safetensors"
     save_file(state, file)
-    return detect(file)
+    return describe(file).model()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -42,8 +42,8 @@ def test_feature_maps_follow_and_tokens_are_views(checkpoint, dtype, monkeypatch
         copied.append(tokens.data_ptr() != x.data_ptr())
         return tokens
 
-    monkeypatch.setattr("nodegraph_diffusion.attention.pixels_as_tokens", noting)
-    monkeypatch.setattr("nodegraph_diffusion.vae.pixels_as_tokens", noting)
+    monkeypatch.setattr("nodegraph_diffusion.networks.attention.pixels_as_tokens", noting)
+    monkeypatch.setattr("nodegraph_diffusion.networks.vae.pixels_as_tokens", noting)
     latent = small.noise(2, 4, 8, 8).to(dtype)
     predicted = load_unet(checkpoint.unet, "cpu", dtype)(latent, torch.tensor([3.0, 871.5]), small.noise(2, 16, 128).to(dtype))
     decoded = load_vae(checkpoint.vae, "cpu", dtype).decode(latent)

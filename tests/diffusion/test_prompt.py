@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from nodegraph_diffusion.clip import CLIPTextConfig, CLIPTextModel
-from nodegraph_diffusion.prompt import chunk_prompt, encode_prompt, parse_weights
-from nodegraph_diffusion.tokenizer import load_tokenizer
-from tests import synthetic
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.text.encode import chunk_prompt, encode_prompt, parse_weights
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
+from tests.support import synthetic_checkpoints as synthetic
 
 TOKENIZER = load_tokenizer()
 SEVEN = "one two three four five six seven"  # seven tokens, a token a word

@@ -18,17 +18,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
-from nodegraph_diffusion.clip import CLIPTextModel
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.prompt import encode_prompt
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_diffusion.tokenizer import Tokenizer, load_tokenizer
-from nodegraph_diffusion.unet import UNet
-from nodegraph_diffusion.vae import AutoencoderKL
-from tests import synthetic
+from nodegraph_diffusion.text.encode import encode_prompt
+from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
+from tests.support import synthetic_checkpoints as synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, but for a machine that is busy
 
@@ -91,7 +91,7 @@ def model(tmp_path_factory) -> Model:
     path = Path(given) if given else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
     if not given:
         synthetic.write(synthetic.read_layout("sd15-ldm"), path)
-    checkpoint = detect(path)
+    checkpoint = describe(path).model()
     on = ("cpu", torch.float32)
     loaded = Model(
         load_unet(checkpoint.unet, *on),

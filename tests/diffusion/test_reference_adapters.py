@@ -9,16 +9,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.control import detect_control
-from nodegraph_diffusion.lora.file import read_lora
-from nodegraph_nodes.adapters import apply_control_net, load_control_net, load_lora
-from nodegraph_nodes.conditioning import average_conditioning
-from nodegraph_nodes.latent import empty_latent, noise
-from nodegraph_nodes.sampling import sampler, unet_denoise
-from nodegraph_nodes.text import text_encode
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_lora
+from nodegraph_nodes.nodes.conditioning import average_conditioning
+from nodegraph_nodes.nodes.latent import empty_latent, noise
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, TextEncoder, UNetModel
-from tests import synthetic
-from tests.diffusion.test_reference_families import DATA, NEGATIVE, PROMPT, Place, assert_same
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.reference_latents import DATA, NEGATIVE, PROMPT, Place, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -61,14 +60,14 @@ def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
     model = place.model()
     before = sample(place, model.unet, encode(place, model.text_encoder), 1)
     file = write(tmp_path, "lora-kohya-sd15")
-    adapted = load_lora(model.unet, model.text_encoder, read_lora(file), 0.8, 0.6, run=place.run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), 0.8, 0.6, run=place.run)
     assert_same(sample(place, adapted.unet, encode(place, adapted.text_encoder), 3), reference["lora/0.8_0.6"])
     assert torch.equal(sample(place, model.unet, encode(place, model.text_encoder), 1), before)
 
 
 def test_controlnet(place, reference, tmp_path):
     model = place.model()
-    control = load_control_net(detect_control(write(tmp_path, "controlnet-sd15-ldm")))
+    control = load_control_net(describe(write(tmp_path, "controlnet-sd15-ldm")).controlnet())
     unet = apply_control_net(model.unet, control, place.image, 1.0)
     assert_same(sample(place, unet, encode(place, model.text_encoder), 4), reference["controlnet/1.0"])
 

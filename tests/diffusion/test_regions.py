@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nodegraph_diffusion.conditioning import Area, Prompt
-from nodegraph_diffusion.denoiser import PromptedUNet
-from nodegraph_diffusion.guidance import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.regions import noise_level
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE
+from nodegraph_diffusion.conditioning.prompt import Area, Prompt
+from nodegraph_diffusion.conditioning.regions import noise_level
+from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE
 
 X = torch.randn(1, 4, 24, 40, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

@@ -11,8 +11,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import options_of, sigmas_for
-from nodegraph_diffusion.schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -133,10 +133,10 @@ def test_a_strangers_plain_function_is_a_schedule():
 def test_a_declared_schedule_is_called_and_says_what_it_is():
     spec = ScheduleSpec(schedule_halves, paper="A 2024", aliases=("Halves", "Half"))
     assert torch.equal(spec(SD1, 3, factor=0.2), schedule_halves(SD1, 3, factor=0.2))
-    assert spec.said() == {"paper": "A 2024"}
+    assert spec.describe() == {"paper": "A 2024"}
     assert spec.aliases == ("Halves", "Half")
     assert spec.__doc__ == "Each level is a part of the one before."
-    assert ScheduleSpec(schedule_halves).said() == {}
+    assert ScheduleSpec(schedule_halves).describe() == {}
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder
-from nodegraph_diffusion.inversion import read_inversion
-from nodegraph_diffusion.prompt import Reader, read_prompt
-from nodegraph_diffusion.tokenizer import load_tokenizer
-from tests.diffusion import small
-from tests.diffusion.test_families import FAMILIES, encode
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder
+from nodegraph_diffusion.text.encode import Reader, read_prompt
+from nodegraph_diffusion.text.inversion import read_inversion
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
+from tests.support import small_networks as small
+from tests.support.families import FAMILIES, encode
 
 
 def sd1(folder: Path) -> diffusers.DiffusionPipeline:
@@ -26,7 +26,7 @@ def sd1(folder: Path) -> diffusers.DiffusionPipeline:
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[diffusers.DiffusionPipeline, Checkpoint]:
     pipeline = {"sd1": sd1, **FAMILIES}[request.param](tmp_path)
     pipeline.save_pretrained(tmp_path / "model")
-    return pipeline, detect(tmp_path / "model")
+    return pipeline, describe(tmp_path / "model").model()
 
 
 def readers(checkpoint: Checkpoint, word: str = "", vectors: tuple[Tensor | None, ...] = ()) -> list[Reader]:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizer, CLIPTokenizer
 
-from nodegraph_diffusion.tokenizer import END, START, WORD_END, byte_alphabet, load_tokenizer
+from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet, load_tokenizer
 
 TEXTS = [
     "",
@@ -38,7 +38,7 @@ TEXTS = [
 
 @cache
 def merges():
-    packed = (resources.files("nodegraph_diffusion") / "clip_vocabulary" / "merges.txt.gz").read_bytes()
+    packed = (resources.files("nodegraph_diffusion") / "text" / "clip_vocabulary" / "merges.txt.gz").read_bytes()
     return [tuple(line.split(" ")) for line in gzip.decompress(packed).decode().splitlines()]
 
 
@@ -191,7 +191,7 @@ def test_unknown_words_of_the_standard_vocabulary(tokenizer):
 def test_loading_leaves_transformers_and_torch_out(folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from nodegraph_diffusion.tokenizer import load_tokenizer\n"
+        "from nodegraph_diffusion.text.tokenizer import load_tokenizer\n"
         "load_tokenizer(Path(sys.argv[1]) if sys.argv[1:] else None)\n"
         "sys.exit('transformers' in sys.modules or 'torch' in sys.modules)"
     )

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from nodegraph_diffusion.training.autoencoder import CONFIG, standardise
+from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.recipes.tiny.autoencoder import CONFIG, standardise
+from nodegraph_diffusion.recipes.tiny.data import pictures, scene, to_tensor
+from nodegraph_diffusion.recipes.tiny.denoiser import THING_WEIGHT, thing_weights, velocity_loss
 from nodegraph_diffusion.training.budget import Budget, cosine
-from nodegraph_diffusion.training.data import pictures, scene, to_tensor
-from nodegraph_diffusion.training.denoiser import THING_WEIGHT, thing_weights, velocity_loss
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
 from nodegraph_diffusion.training.speed import prepare_for_training
-from nodegraph_diffusion.vae import AutoencoderKL
 
 
 def test_the_fast_group_norm_is_group_norm() -> None:

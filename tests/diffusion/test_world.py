@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nodegraph_diffusion.training import vocabulary
-from nodegraph_diffusion.training.data import pictures, scene, to_pixels, to_tensor
-from nodegraph_diffusion.training.examples import write_examples
-from nodegraph_diffusion.training.text import attributes
-from nodegraph_diffusion.training.world import COLOURS, HELD_OUT, KINDS, Request, caption, draw, parse, request, sample_scene
+from nodegraph_diffusion.recipes.tiny import vocabulary
+from nodegraph_diffusion.recipes.tiny.data import pictures, scene, to_pixels, to_tensor
+from nodegraph_diffusion.recipes.tiny.examples import write_examples
+from nodegraph_diffusion.recipes.tiny.text import attributes
+from nodegraph_diffusion.recipes.tiny.world import COLOURS, HELD_OUT, KINDS, Request, caption, draw, parse, request, sample_scene
 
 
 def test_a_scene_is_the_same_every_time() -> None:

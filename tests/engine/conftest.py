@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine
-from nodegraph.events import Event
-from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.run.events import Event
 
 STUBS = Path(__file__).parent / "stubs"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nodegraph import Workflow, WorkflowError
-from nodegraph.checking import build_graph
-from nodegraph.givens import Override
-from nodegraph.graph import Graph, Many, Value, Wire
-from nodegraph.plugins import Plugins, load_plugins
+from nodegraph.graph.build import build_graph
+from nodegraph.graph.graph import Graph, Many, Value, Wire
+from nodegraph.graph.overrides import Override
+from nodegraph.plugins.manager import Plugins, load_plugins
 
 FRONT = Path(__file__).parent / "front"
 Check = Callable[..., Graph]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import PluginError
-from nodegraph.codecs import Codecs, JSONCodec
-from nodegraph.registry import Origin
+from nodegraph.plugins.codecs import Codecs, JSONCodec
+from nodegraph.plugins.registry import Origin
 
 json_values = st.recursive(
     st.one_of(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodegraph import Engine, Workflow, WorkflowError, inputs
-from nodegraph.plugins import Plugins
+from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph.graph import inputs
+from nodegraph.plugins.manager import Plugins
 
 WHOLE = """\
 nodegraph: <1>

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nodegraph import Engine, Workflow, WorkflowError
-from nodegraph.plugins import load_plugins
-from nodegraph.schema import workflow_schema
+from nodegraph.plugins.manager import load_plugins
+from nodegraph.workflow.json_schema import workflow_schema
 
 TEA = """
 from typing import Annotated, Literal

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, OutputError, Workflow, WorkflowError
-from nodegraph.events import Event, Notice, OutputWritten
-from nodegraph.outputs import safe_name
+from nodegraph.run.events import Event, Notice, OutputWritten
+from nodegraph.run.outputs import safe_name
 
 
 def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.record import read_runs
+from nodegraph.run.record import read_runs
 
 
 def drawn() -> Workflow:

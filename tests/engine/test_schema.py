@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from nodegraph.plugins import Plugins
-from nodegraph.schema import workflow_schema
+from nodegraph.plugins.manager import Plugins
+from nodegraph.workflow.json_schema import workflow_schema
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.yaml"))
 

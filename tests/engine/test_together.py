@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.store import Store
-from tests.engine.elsewhere import end, kill, wait_for
+from nodegraph.cache.store.store import Store
+from tests.support.other_process import end, kill, wait_for
 
 NODES = """
 import os, time

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Workflow
-from nodegraph.workflow import Link, NodeHandle, ParamRef, PortHandle, references
+from nodegraph.workflow.workflow import Link, NodeHandle, ParamRef, PortHandle, references
 
 
 def line_here() -> int:

@@ -12,7 +12,7 @@ from PIL import Image as pillow
 from safetensors import safe_open
 from safetensors.torch import load as load_bytes
 
-from nodegraph_diffusion.conditioning import Area, Prompt, SizeConditioning
+from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from nodegraph import Engine, Workflow, WorkflowError
-from nodegraph_nodes.grid import grid, label, resize
+from nodegraph_nodes.nodes.grid import grid, label, resize
 from nodegraph_nodes.types import Image
 
 

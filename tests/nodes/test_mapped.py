@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from nodegraph.cache import Cache, Made
-from nodegraph.plugins import load_plugins
-from nodegraph.store import Lost, Store
-from nodegraph_diffusion.conditioning import Prompt
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.store.records import Computation
+from nodegraph.cache.store.store import LostResultError, Store
+from nodegraph.plugins.manager import load_plugins
+from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 
 KEY = "a" * 64
-MADE = Made("Type", "workflow", "node", 0.1)
+MADE = Computation(type="Type", workflow="workflow", node="node", seconds=0.1)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_file_that_is_no_safetensors_though_its_name_is_right_is_lost_and_made
     stored = type(record.outputs["output"])(record.outputs["output"].digest, blob, "mask", size)
     cache.store.put_record(type(record)(**{**vars(record), "created": time.time(), "outputs": {"output": stored}}))
     assert cache.lookup(KEY, ["output"]) is not None
-    with pytest.raises(Lost):
+    with pytest.raises(LostResultError):
         cache.load(KEY, "output")
     assert cache.lookup(KEY, ["output"]) is None
     put(cache, value)

@@ -8,9 +8,9 @@ import torch
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.testing import GaussianDenoiser
-from nodegraph_nodes.latent import noise
-from nodegraph_nodes.sampling import sampler
-from nodegraph_nodes.sigmas import flip_sigmas, schedule, sigmas, split_sigmas
+from nodegraph_nodes.nodes.latent import noise
+from nodegraph_nodes.nodes.sampling import sampler
+from nodegraph_nodes.nodes.sigmas import flip_sigmas, schedule, sigmas, split_sigmas
 from nodegraph_nodes.types import Denoiser, Latent
 
 LATENT = Latent(torch.zeros(2, 4, 4, 5), (32, 40))
@@ -81,7 +81,7 @@ outputs:
         ("[]", "", "at least two noise levels"),
         ("[1.0, 14.6, 0.0]", "", "each level below the one before it, found level 1, 14.6, after 1.0"),
         ("[14.6, .inf]", "", "a finite number as level 1"),
-        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas says where to start and to end, and strength says it, too"),
+        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas says where to start and to end, and so does strength"),
         ("[14.6, 1.0, 0.0]", ", sampler: eulr", "there is no 'eulr' among the samplers. Did you mean 'euler'"),
         ("[14.6, 1.0, 0.0]", ", steps: 0", "expected a value from 1 to 10000, found 0"),
     ],

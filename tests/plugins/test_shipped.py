@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from nodegraph.cli import main
-from nodegraph_nodes.new_plugin import contents
-from tests.test_snippets import blocks
+from nodegraph_nodes.commands.new_plugin import contents
+from tests.support.markdown import blocks
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {"apg": "guidance", "detail": "sampler", "tangent": "schedule"}

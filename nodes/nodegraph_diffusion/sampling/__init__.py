@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nodegraph_diffusion.sampling import (
+from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.sampling.measured_orders import MEASURED
+from nodegraph_diffusion.sampling.methods import (
     adams,
     cfg_pp,
     ddim,
@@ -24,11 +26,9 @@ from nodegraph_diffusion.sampling import (
     seeds,
     uni_pc,
 )
-from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
-from nodegraph_diffusion.sampling.interface import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
-from nodegraph_diffusion.sampling.measured import MEASURED
 from nodegraph_diffusion.sampling.noise import draw_noise, step_noise_source
 from nodegraph_diffusion.sampling.options import check_options, options_of
+from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
 from nodegraph_diffusion.sampling.run import sample, sigmas_for, start_latent
 
 SAMPLERS: dict[str, SamplerSpec] = {

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from nodegraph_diffusion.sampling.interface import NoiseSource
+    from nodegraph_diffusion.sampling.protocols import NoiseSource
 
 Draw = Literal["per_picture", "sequential"]
 StepNoise = Literal["fresh", "comfyui"]

@@ -13,9 +13,9 @@ from nodegraph_diffusion.sampling.options import check_options, check_ranges
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.guidance import Denoiser
-    from nodegraph_diffusion.sampling.interface import OnStep, Sampler
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.guidance.classifier_free import Denoiser
+    from nodegraph_diffusion.sampling.protocols import OnStep, Sampler
     from nodegraph_diffusion.schedules.interface import Schedule
 
 SoftMask = Literal["blend", "differential"]
@@ -117,7 +117,7 @@ def sample(
     """
     import torch
 
-    from nodegraph_diffusion.guidance import MaskedDenoiser, guided
+    from nodegraph_diffusion.guidance.classifier_free import MaskedDenoiser, guided
 
     if latent.ndim != 4 or noise.shape != latent.shape:
         raise ValueError(

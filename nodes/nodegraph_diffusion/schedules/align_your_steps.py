@@ -9,7 +9,7 @@ from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 # Ten steps each. For the first two, the trained levels of the published training steps, 999 850 736 645 545 455 343 233 124 24 and
 # 999 845 730 587 443 310 193 116 53 13: the published

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 
 class Schedule(Protocol):

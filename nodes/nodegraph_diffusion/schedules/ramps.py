@@ -14,7 +14,7 @@ from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 
 def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:

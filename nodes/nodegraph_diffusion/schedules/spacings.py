@@ -9,7 +9,7 @@ from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 Rule = Literal["euler", "dpm"]
 

@@ -10,7 +10,7 @@ from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.schedule import NoiseSchedule
+    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 
 _NO_NOISE = 1e-5  # a trained level up to here is the clean end itself
 

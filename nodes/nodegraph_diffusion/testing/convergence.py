@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
-from nodegraph_diffusion.sampling.interface import Sampler
+from nodegraph_diffusion.sampling.protocols import Sampler
 from nodegraph_diffusion.testing.toys import GaussianDenoiser, even_sigmas, run, start
 
 

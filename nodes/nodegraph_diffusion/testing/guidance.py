@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.guidance import GuidedDenoiser
+from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample
 from nodegraph_diffusion.sampling.declared import require_callable_with
 from nodegraph_diffusion.sampling.options import check_options, options_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from nodegraph_diffusion.guides import GuidanceSpec
+from nodegraph_diffusion.guidance import GuidanceSpec
 from nodegraph_diffusion.sampling import SamplerSpec
 from nodegraph_diffusion.schedules import ScheduleSpec
 

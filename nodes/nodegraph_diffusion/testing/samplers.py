@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.sampling import SamplerSpec, draw_noise, sample
-from nodegraph_diffusion.sampling.interface import Sampler
 from nodegraph_diffusion.sampling.options import check_options, options_of
+from nodegraph_diffusion.sampling.protocols import Sampler
 from nodegraph_diffusion.testing.convergence import convergence_order, sampling_error
 from nodegraph_diffusion.testing.toys import (
     DEVIATION,

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.attention import AttentionHook
-from nodegraph_diffusion.guidance import Predictions, Side
-from nodegraph_diffusion.sampling.interface import Sampler
-from nodegraph_diffusion.schedule import NoiseSchedule
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.guidance.classifier_free import Predictions, Side
+from nodegraph_diffusion.networks.attention import AttentionHook
+from nodegraph_diffusion.sampling.protocols import Sampler
 
 SCHEDULE = NoiseSchedule()
 

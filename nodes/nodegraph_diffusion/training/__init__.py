@@ -1,1 +1,1 @@
-"""Training the embedded model: its world, its networks, its judges."""
+"""Training that every recipe shares."""

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from . import team
+from nodegraph_diffusion.training import team
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import team
-from .budget import Budget
+from nodegraph_diffusion.training import team
+from nodegraph_diffusion.training.budget import Budget
 
 ALIGNMENT = 64
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import apg
-from nodegraph_diffusion.guidance import Predictions
+from nodegraph_diffusion.guidance.classifier_free import Predictions
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.testing import GUIDANCE_CHECKS, TwoSidedDenoiser, even_sigmas, registered
 

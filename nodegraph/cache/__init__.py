@@ -1,0 +1,1 @@
+"""Results of earlier computations: their keys, the digests of files, and where results are kept."""

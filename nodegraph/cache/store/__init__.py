@@ -1,0 +1,1 @@
+"""Results in a cache directory on disk."""

@@ -1,0 +1,100 @@
+"""The journal of a cache directory: what happened since the index was last updated, one line of JSON for each event.
+
+Thanks to the journal, a run can note what it used without opening a database. If lines are lost (the disk is full, a process is
+killed while it writes), counts and the order of eviction become less exact, but no result is lost: an entry that is missing here is
+found when the index is next compared with the records.
+
+    ["made", key, type, workflow, node, created, [[blob, bytes], ...]]
+    ["kept", [[blob, bytes], ...]]                      blobs without their own record: exported files
+    ["used", when, {key: times, ...}]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nodegraph.cache.store.locks import is_file_at, lock_until_closed
+
+Line = list[Any]
+
+
+class Journal:
+    """The lines in the file `path` that are not yet in the index."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Append `lines` in one write, so that lines of several processes do not mix. Raises OSError."""
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        descriptor = self._open()
+        try:
+            os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends a line that a killed process left incomplete
+        finally:
+            os.close(descriptor)
+
+    def _open(self) -> int:
+        """Open the file for appending. It is not taken away until the descriptor is closed."""
+        while True:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            lock_until_closed(descriptor, exclusive=False)
+            if is_file_at(descriptor, self._path):
+                return descriptor
+            os.close(descriptor)  # another process took the file after this one had opened it
+
+    def size(self) -> int:
+        """The bytes of the waiting lines; 0 if no lines wait."""
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
+    def lines(self) -> list[Line]:
+        """The waiting lines, which stay in the journal."""
+        return _read_lines([*self._taken_files(), self._path])
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[list[Line]]:
+        """Yields the waiting lines and removes them when the block ends. If the block raises, they stay.
+
+        One process at a time may do this.
+        """
+        with contextlib.suppress(OSError):  # no lines wait; or, on Windows, a process has the file open, and the next call takes it
+            self._path.replace(self._path.with_name(f"{self._path.stem}-{os.urandom(4).hex()}.taken"))
+        files = self._taken_files()
+        for file in files:
+            _wait_for_writers(file)
+        yield _read_lines(files)
+        for file in files:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+    def _taken_files(self) -> list[Path]:
+        """The files that were taken, now or by a process that was killed before it removed them."""
+        return sorted(self._path.parent.glob(f"{self._path.stem}-*.taken"))
+
+
+def _wait_for_writers(file: Path) -> None:
+    """Wait until every process that opened the file before it was taken has written its lines."""
+    with contextlib.suppress(OSError), file.open("rb") as taken:
+        lock_until_closed(taken.fileno(), exclusive=True)
+
+
+def _read_lines(files: Iterable[Path]) -> list[Line]:
+    lines: list[Line] = []
+    for file in files:
+        try:
+            data = file.read_bytes()
+        except OSError:
+            continue
+        for text in data.splitlines():
+            with contextlib.suppress(ValueError):  # the line is empty or incomplete
+                line = json.loads(text)
+                if isinstance(line, list) and line:
+                    lines.append(line)
+    return lines

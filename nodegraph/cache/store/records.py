@@ -1,0 +1,134 @@
+"""Records as they are on disk: one for each stored result, and one for each list of exported files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from nodegraph.cache.store.layout import BLOB, KEY
+from nodegraph.errors import NodegraphError
+
+FORMAT: Final = 1
+
+
+class LostResultError(NodegraphError):
+    """A stored result is gone, or its content has changed."""
+
+
+class StoredBlob(NamedTuple):
+    """A blob on disk: its name and its bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """A value on disk: its digest, the blob that holds it, the name of the codec that reads it, and the bytes of the blob."""
+
+    digest: str
+    blob: str
+    codec: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation:
+    """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
+
+    On another kind of `machine`, the same computation may round in another way.
+    """
+
+    type: str
+    workflow: str
+    node: str
+    seconds: float
+    notices: tuple[str, ...] = ()
+    machine: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A stored result: its key, its values by output port, and what computed it. `created` is in seconds since 1970."""
+
+    key: str
+    type: str
+    workflow: str
+    node: str
+    created: float
+    seconds: float
+    outputs: Mapping[str, StoredValue]
+    notices: tuple[str, ...] = ()
+    machine: str = ""
+    format: int = FORMAT
+
+    @property
+    def computation(self) -> Computation:
+        return Computation(
+            type=self.type,
+            workflow=self.workflow,
+            node=self.node,
+            seconds=self.seconds,
+            notices=self.notices,
+            machine=self.machine,
+        )
+
+    def blobs(self) -> dict[str, int]:
+        """The bytes of each blob that the record refers to."""
+        return {value.blob: value.size for value in self.outputs.values()}
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """How much is in a cache directory: results (records), files (blobs), and the bytes of these files."""
+
+    directory: Path
+    records: int
+    blobs: int
+    bytes: int
+
+
+def record_bytes(record: Record) -> bytes:
+    """The content of the file for a record."""
+    return _json(vars(record))
+
+
+def export_bytes(blobs: list[str]) -> bytes:
+    """The content of the file that lists the exported files of a value."""
+    return _json({"format": FORMAT, "blobs": blobs})
+
+
+def read_export(data: bytes) -> list[str] | None:
+    """The blobs that a list of exported files names; None if `data` is not such a list."""
+    try:
+        blobs = json.loads(data)["blobs"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return blobs if isinstance(blobs, list) and all(isinstance(blob, str) and BLOB.fullmatch(blob) for blob in blobs) else None
+
+
+def read_record(data: bytes, key: str) -> Record:
+    """The record of `key` from the content of its file.
+
+    Raises ValueError, TypeError, KeyError or AttributeError if `data` is not the record of `key`.
+    """
+    document: Mapping[str, Any] = json.loads(data)
+    if document["format"] != FORMAT or document["key"] != key:
+        raise ValueError("a record of another format")
+    outputs = {port: StoredValue(**value) for port, value in document["outputs"].items()}
+    if not all(KEY.fullmatch(value.digest) and BLOB.fullmatch(value.blob) and value.size >= 0 for value in outputs.values()):
+        raise ValueError("an invalid digest, blob or size")
+    record = Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})
+    if not all(isinstance(text, str) for text in (record.type, record.workflow, record.node, record.machine, *record.notices)):
+        raise TypeError("expected text")
+    if not math.isfinite(record.created + record.seconds):
+        raise ValueError("an invalid time")
+    return record
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, default=vars, separators=(",", ":")).encode("ascii")

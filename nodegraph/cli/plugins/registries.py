@@ -1,0 +1,70 @@
+"""`nodegraph <kind>`: a listing for each registry that a pack adds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.help import epilog
+from nodegraph.cli.options import plugin_dir_option
+from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
+from nodegraph.cli.tables import aligned, first_line, print_table
+from nodegraph.node_types.literals import type_name
+from nodegraph.node_types.signature import option_ports
+from nodegraph.plugins.registry import Entry, Registry
+
+
+def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
+    """The command `nodegraph <kind> [NAME]` for a registry."""
+    text = f"""List the {kind}, or describe the one called NAME.
+
+    The description has the options of NAME with their types and defaults, and the plugin that it comes from. NAME may be one of
+    its aliases.
+    """
+    examples = [f"nodegraph {kind}", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
+
+    @click.command(kind, help=text, epilog=epilog(*examples))
+    @click.argument("name", required=False)
+    @plugin_dir_option
+    def command(name: str | None, plugin_dirs: Sequence[Path]) -> None:
+        from nodegraph.plugins.manager import load_plugins
+
+        plugins = load_plugins(plugin_dirs)
+        warn_of_broken(plugins)
+        found = plugins.registries.get(kind, registry)
+        if name is None:
+            rows = [(entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()]
+            print_table(("name", "what it is", "plugin"), rows)
+        else:
+            _describe(lookup(found, name))
+
+    return command
+
+
+def declarations(entry: Entry[Any]) -> dict[str, str]:
+    """What was declared about a registered thing: from its method `describe`, if it has one."""
+    describe = getattr(entry.value, "describe", None)
+    facts = dict(describe()) if callable(describe) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
+    return facts | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})
+
+
+def _describe(entry: Entry[Any]) -> None:
+    click.echo(entry.name)
+    doc = inspect.getdoc(entry.value)
+    if doc:
+        click.echo(f"\n{doc}")
+    options = option_ports(entry.value) if callable(entry.value) else ()
+    if options:
+        click.echo("\noptions:")
+        print_indented([(option.name, type_name(option.type), port_facts(option)) for option in options])
+    facts = declarations(entry)
+    if facts:
+        click.echo()
+        for line in aligned([(f"{key}:", value) for key, value in facts.items()]):
+            click.echo(line)
+    click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")

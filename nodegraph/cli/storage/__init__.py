@@ -1,0 +1,1 @@
+"""Commands about the cache folder and the runs recorded in it."""

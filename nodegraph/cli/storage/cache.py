@@ -1,0 +1,190 @@
+"""`nodegraph cache`: list, check and remove the results on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodegraph.cli.failures import warn
+from nodegraph.cli.help import DONE, WRONG_CALL, epilog
+from nodegraph.cli.options import cache_dir_option, json_option
+from nodegraph.cli.tables import aligned, print_table
+
+if TYPE_CHECKING:
+    from nodegraph.cache.store.store import Store
+
+_KEY_DIGITS = 16
+_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
+_ORDERS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time span such as 30d, in seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+    if match is None or match[2] not in _AGES:
+        message = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
+        raise click.BadParameter(message, ctx=ctx, param=param)
+    return float(match[1]) * _AGES[match[2]]
+
+
+@click.group(epilog=epilog("nodegraph cache info", "nodegraph cache gc --older-than 30d"))
+def cache() -> None:
+    """Look at the cache, check it, or free space."""
+
+
+@cache.command(epilog=epilog("nodegraph cache ls", "nodegraph cache ls --sort size --json"))
+@click.option(
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    default="created",
+    show_default=True,
+    help="Put the newest results first, the last used, the most used, or the largest.",
+)
+@cache_dir_option
+@json_option
+def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
+    """List the results in the cache.
+
+    Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used.
+    """
+    entries = sorted(_store(cache_dir).entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries]))
+        return
+    rows = [
+        (
+            entry.key[:_KEY_DIGITS],
+            entry.type,
+            f"{entry.workflow}/{entry.node}",
+            _size(entry.size),
+            _ago(entry.created),
+            f"{entry.uses} uses" if entry.uses != 1 else "1 use",
+            _ago(entry.used) if entry.uses else "never",
+        )
+        for entry in entries
+    ]
+    print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
+
+
+@cache.command(epilog=epilog("nodegraph cache info", "nodegraph cache info --json"))
+@cache_dir_option
+@json_option
+def info(cache_dir: Path | None, as_json: bool) -> None:
+    """Show the cache folder, how much it holds, and its limit."""
+    store = _store(cache_dir)
+    found = store.info()
+    facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    _print_facts({**facts, "limit": store.limit}, as_json)
+
+
+@cache.command(epilog=epilog("nodegraph cache verify", status=(DONE, "1 a file is damaged or missing", WRONG_CALL)))
+@cache_dir_option
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
+    """Read every file in the cache and compare it with its digest.
+
+    Damaged files are moved aside, and the results that need them are computed again when a run needs them.
+    """
+    found = _own_store(cache_dir).verify()
+    if as_json:
+        lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
+        facts = {"files": found.blobs, "bytes": found.bytes, "wrong": found.wrong, "missing": found.missing, "lost": lost}
+        click.echo(json.dumps(facts))
+    else:
+        _print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
+        rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
+        rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
+        for line in aligned(rows) if rows else ["every file is as it was written"]:
+            click.echo(line)
+    if found.wrong or found.missing:
+        ctx.exit(1)
+
+
+@cache.command(epilog=epilog('nodegraph cache gc --size "5 GB"', "nodegraph cache gc --older-than 30d"))
+@click.option(
+    "--size",
+    metavar="SIZE",
+    show_default="the limit of the cache",
+    help='Remove results until at most this much is left, such as "5 GB".',
+)
+@click.option(
+    "--older-than", callback=_seconds, metavar="AGE", help="Remove results that were not used for this long, such as 30d or 12h."
+)
+@cache_dir_option
+@json_option
+def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
+    """Free space: remove files that no result needs, then the least recently used results.
+
+    Runs in other processes are not affected.
+    """
+    store = _own_store(cache_dir, size)
+    removed = store.gc(store.limit, older_than)
+    _print_facts(
+        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
+        as_json,
+        "removed:",
+    )
+    if store.limit is not None and removed.remaining > store.limit:
+        warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
+
+
+@cache.command(epilog=epilog("nodegraph cache clear"))
+@cache_dir_option
+@json_option
+def clear(cache_dir: Path | None, as_json: bool) -> None:
+    """Remove every result; run records stay."""
+    removed = _own_store(cache_dir).clear()
+    facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
+    _print_facts(facts, as_json, "removed:")
+
+
+def _store(cache_dir: Path | None, size: str | None = None) -> Store:
+    from nodegraph.cache.store.store import Store
+    from nodegraph.settings import load_settings
+
+    settings = load_settings(cache_dir, size)
+    return Store(settings.cache_dir, warn=warn, limit=settings.cache_size)
+
+
+def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
+    """The store. Raises UsageError if the folder exists but is not a cache, so that nothing in it is changed."""
+    store = _store(cache_dir, size)
+    if store.directory.is_dir() and any(store.directory.iterdir()) and not store.layout.is_cache():
+        raise click.UsageError(
+            f"{store.directory} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir."
+        )
+    return store
+
+
+def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
+    """Print names and values, one a line; bytes also in a larger unit."""
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    if title:
+        click.echo(title)
+    for name, value in facts.items():
+        shown = "unlimited" if value is None else value
+        large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
+        click.echo(f"{name.ljust(9)}  {shown}{large}")
+
+
+def _size(count: int) -> str:
+    return next((f"{count / unit:.1f} {name}" for unit, name in _SIZES if count >= unit), f"{count} B")
+
+
+def _ago(when: float) -> str:
+    seconds = max(time.time() - when, 0)
+    unit, count = next(((name, n) for name, n in _AGES.items() if name != "w" and seconds >= n), ("s", 1))
+    return f"{seconds // count:.0f} {unit} ago"

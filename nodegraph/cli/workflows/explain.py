@@ -1,0 +1,83 @@
+"""`nodegraph explain`: which nodes would run, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodegraph.cli.failures import verbose_option, warn_of_broken
+from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
+from nodegraph.cli.options import (
+    cache_dir_option,
+    device_option,
+    dtype_option,
+    file_argument,
+    json_option,
+    overrides,
+    plugin_dir_option,
+    set_option,
+)
+from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.tables import aligned
+
+_ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
+
+
+@click.command(
+    cls=ExtensibleCommand,
+    epilog=epilog(
+        "nodegraph explain workflow.yaml",
+        "nodegraph explain workflow.yaml --set seed=8 --json",
+        status=(DONE, WRONG_WORKFLOW),
+    ),
+)
+@file_argument
+@set_option
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NODE",
+    help="Explain what this node, or one of its outputs (node.port), needs instead of the workflow's outputs. May be repeated.",
+)
+@cache_dir_option
+@device_option
+@dtype_option
+@plugin_dir_option
+@json_option
+@verbose_option("Show a traceback if nodegraph itself fails.")
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    file: Path,
+    settings: Sequence[tuple[str, str]],
+    targets: Sequence[str],
+    cache_dir: Path | None,
+    device: str,
+    dtype: str,
+    plugin_dirs: Sequence[Path],
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Show which nodes in FILE would run, and why.
+
+    No node runs. The reason names the input that changed. A node that depends on one that would run may still turn out to be
+    cached, if its inputs have the same values as before.
+    """
+    from nodegraph.engine import Engine
+    from nodegraph.workflow.workflow import Workflow
+
+    cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+    engine = Engine(device=device, dtype=dtype, plugins=plugins_of(ctx, plugin_dirs), **cache)
+    warn_of_broken(engine.plugins, fatal=False)
+    plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
+    explained = engine.explain(plan)
+    if as_json:
+        click.echo(json.dumps({e.node: {"action": e.action, "reason": e.reason or None} for e in explained}))
+        return
+    for line in aligned([(e.node, _ACTIONS[e.action], e.reason) for e in explained]):
+        click.echo(line)

@@ -1,0 +1,214 @@
+"""From a workflow to a checked graph, or to every problem in it at once. Reads no weights and runs no node."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.graph.graph import Graph, GraphNode, Input, Output, Value
+from nodegraph.graph.inputs import Inputs
+from nodegraph.graph.overrides import Given, Givens, Override
+from nodegraph.node_types import literals
+from nodegraph.node_types.literals import type_name
+from nodegraph.node_types.signature import option_ports
+from nodegraph.node_types.spec import NodeSpec, Port
+from nodegraph.plugins.manager import Plugins
+from nodegraph.text import did_you_mean
+from nodegraph.workflow.workflow import Link, NodeDef, Workflow
+
+_LONGEST_PATH = 20  # nodes of a circle that a message names
+
+
+def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override] = (), targets: Sequence[str] = ()) -> Graph:
+    """Check `workflow` and give its graph. `targets` ("node", "node.port", or an output's name) replace its outputs.
+
+    Raises WorkflowError with every problem that was found.
+    """
+    return _Builder(workflow, plugins).build(overrides, targets)
+
+
+class _Builder:
+    def __init__(self, workflow: Workflow, plugins: Plugins) -> None:
+        self.workflow, self.plugins = workflow, plugins
+        self.problems: list[Problem] = []
+        self.types = {node.name: plugins.nodes.get(node.type) for node in workflow.nodes.values() if node.type in plugins.nodes}
+        self.givens = Givens(workflow, self.types, self.problems)
+        self.inputs = Inputs(workflow, plugins, self.types, self.givens, self.problems)
+
+    def build(self, overrides: Sequence[Override], targets: Sequence[str]) -> Graph:
+        self.givens.take(overrides)
+        nodes = {name: built for name, node in self.workflow.nodes.items() if (built := self._node(node))}
+        outputs = self._targets(targets) if targets else self._outputs()
+        order = self._order(nodes)
+        if self.problems:
+            raise WorkflowError(dict.fromkeys(self.problems))
+        params = self.givens.told()
+        nodes = {name: nodes[name] for name in order}
+        return Graph(self.workflow.name, nodes, outputs, params, self._resolved(params), self.givens.drawn)
+
+    # --- nodes
+
+    def _node(self, node: NodeDef) -> GraphNode | None:
+        entry = self.types.get(node.name)
+        if entry is None:
+            hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()
+            self._problem("E103", f"there is no node type '{node.type}' (node '{node.name}')", node.place("use"), hint)
+            return None
+        spec = entry.value
+        for input in node.inputs:
+            if spec.input(input) is None:
+                message = f"{node.type} has no input '{input}' (node '{node.name}')"
+                self._problem("E104", message, node.place(input, key=True), _suggest_input(input, spec))
+        inputs = {port.name: built for port in spec.inputs if (built := self.inputs.of(node, port)) is not None}
+        for port in spec.options:
+            self._options(node, port, inputs)
+        if len(inputs) == len(spec.inputs):
+            self._ask(node, spec, inputs)
+        return GraphNode(node.name, spec, entry.origin, inputs, node.where)
+
+    def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
+        """Makes the options at `port` those that what the other input names has. Where they are not, it is left without any."""
+        given, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
+        if not isinstance(given, Value) or not isinstance(given.value, dict) or not isinstance(chosen, Value) or not chosen.entry:
+            return
+        entry, source = chosen.entry, self.inputs.given(node, port.name)
+        known = {option.name: option for option in option_ports(entry.value)}
+        options = {}
+        for name, value in given.value.items():
+            if name not in known:
+                has = f"It has {', '.join(known)}." if known else "It has none."
+                message = f"{entry.name} has no option '{name}' ('{port.name}' of node '{node.name}')"
+                self.problems.append(source.problem("E104", message, did_you_mean(str(name), known) or has))
+                continue
+            try:
+                fitting = literals.coerce(known[name].type, value)
+                literals.check_range(known[name], fitting)
+                options[name] = fitting
+            except literals.LiteralError as error:
+                message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
+                self.problems.append(source.problem(error.code, message, error.hint or f"{known[name].default!r} is its default."))
+        if len(options) == len(given.value):
+            inputs[port.name] = replace(given, value=options)
+        else:
+            del inputs[port.name]
+
+    def _ask(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
+        """What the node type's own `check` says about the literals taken together."""
+        if spec.check is None:
+            return
+        try:
+            said = list(spec.check(**{name: given.value for name, given in inputs.items() if isinstance(given, Value)}))
+        except Exception as error:  # somebody's code
+            message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
+            self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
+            return
+        for message in said:
+            about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
+            source = (
+                Given(None, self.workflow.base, self.workflow.base, node.where) if about is None else self.inputs.given(node, about)
+            )
+            self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
+
+    # --- the whole
+
+    def _outputs(self) -> dict[str, Output]:
+        outputs = {}
+        for output in self.workflow.outputs.values():
+            found = self.inputs.wire(output.link, output.where, f"output '{output.name}': {output.link}")
+            if found is None:
+                continue
+            wire, port = found
+            if self.plugins.codecs.for_type(port.type) is None:
+                message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
+                self._problem("E115", message, output.where, self._writable(output.link))
+            outputs[output.name] = Output(output.name, wire, output.save, output.where)
+        return outputs
+
+    def _targets(self, targets: Iterable[str]) -> dict[str, Output]:
+        outputs = {}
+        for target in targets:
+            name, _, port = target.partition(".")
+            wanted = self.workflow.outputs.get(target)
+            if name in self.workflow.nodes:
+                link = Link(name, port or None)
+                save = wanted.save if wanted and wanted.link.node == name else None
+            elif wanted is not None:
+                link, save = wanted.link, wanted.save
+            else:
+                hint = did_you_mean(target, [*self.workflow.nodes, *self.workflow.outputs])
+                self._problem("E120", f"target '{target}': there is no such node or output", None, hint)
+                continue
+            found = self.inputs.wire(link, None, f"target '{target}'")
+            if found is not None:
+                outputs[target] = Output(target, found[0], save)
+        return outputs
+
+    def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:
+        """Each node after those that feed it, and otherwise as the workflow has them (Kahn 1962)."""
+        names = list(nodes)
+        position = {name: i for i, name in enumerate(names)}
+        followers: list[list[int]] = [[] for _ in names]
+        missing = [0] * len(names)
+        for i, node in enumerate(nodes.values()):
+            for source in node.sources:
+                if source in nodes:
+                    followers[position[source]].append(i)
+                    missing[i] += 1
+        ready = [i for i, count in enumerate(missing) if not count]  # in order, and so a heap
+        order = []
+        while ready:
+            first = heapq.heappop(ready)
+            order.append(names[first])
+            for follower in followers[first]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    heapq.heappush(ready, follower)
+        if len(order) < len(names):
+            self._say_cycles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
+        return order
+
+    def _say_cycles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
+        import networkx as nx  # most workflows have no cycle, and need not wait for it
+
+        dag: nx.DiGraph[str] = nx.DiGraph()
+        dag.add_nodes_from(position)
+        dag.add_edges_from(links)
+        for component in nx.strongly_connected_components(dag):
+            start = min(component, key=position.__getitem__)
+            if len(component) > 1 or dag.has_edge(start, start):
+                edges = nx.find_cycle(dag.subgraph(component), start)
+                path = [edges[0][0], *(edge[1] for edge in edges)]
+                if len(path) > _LONGEST_PATH:
+                    path[4:-4] = [f"... ({len(edges):,} nodes)"]
+                where = self.workflow.nodes[start].where
+                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Break the circle.")
+
+    def _resolved(self, params: Mapping[str, Any]) -> Workflow:
+        """The workflow with the params, overrides and seeds of this graph written in."""
+        resolved = Workflow(self.workflow.name, self.workflow.description, base=self.workflow.base)
+        resolved.params = {name: replace(param, default=params[name]) for name, param in self.workflow.params.items()}
+        resolved.nodes = dict(self.workflow.nodes)
+        resolved.outputs = dict(self.workflow.outputs)
+        for (node, input), value in self.inputs.resolved.items():
+            definition = resolved.nodes[node]
+            resolved.nodes[node] = replace(definition, inputs={**definition.inputs, input: value})
+        return resolved
+
+    # --- words
+
+    def _writable(self, link: Link) -> str:
+        """Outputs beside the one that `link` means which can be written."""
+        ports = [port for port in self.types[link.node].value.outputs if self.plugins.codecs.for_type(port.type) is not None]
+        listed = " or ".join(f"'{Link(link.node, port.name)}'" for port in ports)
+        return f"Name {listed}." if listed else "Name the output of a node that uses it."
+
+    def _problem(self, code: str, message: str, where: Location | None, hint: str = "") -> None:
+        self.problems.append(Problem(code, message, where, hint))
+
+
+def _suggest_input(name: str, spec: NodeSpec) -> str:
+    names = [port.name for port in spec.inputs]
+    return did_you_mean(name, names) or (f"It has {', '.join(names)}." if names else "It has none.")

@@ -1,0 +1,116 @@
+"""The checked, typed graph: what `checking.py` makes of a workflow, and everything below works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nodegraph.errors import Location
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins.registry import Entry, Origin
+from nodegraph.workflow.workflow import Workflow
+
+
+@dataclass(frozen=True)
+class Value:
+    """A literal after the port's type has had its say: `value` is what the function receives.
+
+    `files`: the files that it names, by names that do not depend on where they lie. `entry`: the registered thing that it names.
+    `digest`: its codec's digest, for a value of a stored type that was given in Python.
+    """
+
+    value: Any
+    files: Mapping[str, Path] | None = None
+    entry: Entry[Any] | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A link whose port is known."""
+
+    node: str
+    port: str
+
+
+@dataclass(frozen=True)
+class Many:
+    """A list with links in it."""
+
+    items: tuple[Input, ...]
+
+
+Input = Value | Wire | Many
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """A node with every input given: by a literal, a default or a link."""
+
+    name: str
+    spec: NodeSpec
+    origin: Origin
+    inputs: Mapping[str, Input]
+    where: Location | None = None
+
+    def wires(self) -> tuple[Wire, ...]:
+        """The links that feed this node, in the order of its inputs."""
+        return self._wires
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The nodes that feed this node, each once."""
+        return tuple(dict.fromkeys(wire.node for wire in self._wires))
+
+    @cached_property
+    def _wires(self) -> tuple[Wire, ...]:
+        wires = []
+        pending: list[Input] = [*self.inputs.values()][::-1]
+        while pending:
+            given = pending.pop()
+            if isinstance(given, Wire):
+                wires.append(given)
+            elif isinstance(given, Many):
+                pending.extend(reversed(given.items))
+        return tuple(wires)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A wanted result: the output of a node, and the file name template it is saved under."""
+
+    name: str
+    wire: Wire
+    save: str | None = None
+    where: Location | None = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A workflow that has been checked: `nodes` in topological order, each after those it is fed by.
+
+    `params` are the resolved ones, seeds drawn; `resolved` is the workflow with every override and drawn seed written in. `seeds`
+    are those that were drawn, by "param" or "node.input".
+    """
+
+    workflow: str
+    nodes: Mapping[str, GraphNode]
+    outputs: Mapping[str, Output]
+    params: Mapping[str, Any]
+    resolved: Workflow
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        consumers: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            for source in node.sources:
+                consumers[source].append(node.name)
+        object.__setattr__(self, "_consumers", consumers)
+
+    def consumers(self, name: str) -> list[str]:
+        """The nodes that take an output of `name`."""
+        return self._consumers[name]

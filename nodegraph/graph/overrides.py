@@ -1,0 +1,200 @@
+"""What params and node inputs are given, by the workflow or from outside it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nodegraph.errors import Location, Problem
+from nodegraph.node_types import literals
+from nodegraph.node_types.literals import LiteralError, type_name
+from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
+from nodegraph.plugins.registry import Entry
+from nodegraph.text import did_you_mean
+from nodegraph.workflow.workflow import ParamDef, ParamRef, Workflow
+
+_SEEDS_BELOW = 2**32  # short enough to type again
+_PARAM_TYPES = {"text": str, "int": int, "float": float, "bool": bool, "path": str, "seed": int}
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value given from outside the workflow: `name` is a param or `node.input`.
+
+    `text`: from the command line, so the port decides how it is read. Relative paths start from `base`, or the current directory.
+    """
+
+    name: str
+    value: Any
+    text: bool = False
+    base: Path = field(default_factory=Path.cwd)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value on its way to a port, with what it takes to read it and to speak of it.
+
+    `home` is the workflow's folder; `source` says who gave the value where that is not the place `where`.
+    """
+
+    value: Any
+    base: Path
+    home: Path
+    where: Location | None = None
+    text: bool = False
+    source: str = ""
+
+    def told(self, *, path: bool) -> Any:
+        """The value as the workflow file would say it: a relative `path` from elsewhere, seen from the workflow's folder."""
+        if not path or self.base == self.home or not isinstance(self.value, str | os.PathLike):
+            return self.value
+        try:
+            meant = under(self.base, os.fspath(self.value))
+            if meant != self.base / self.value or Path(self.value).is_absolute() or not meant.exists():
+                return self.value  # it says the same from everywhere, or is no path but the name of something built in
+            return Path(os.path.relpath(meant, self.home)).as_posix()
+        except (OSError, ValueError):  # text that can be no path; another drive
+            return self.value
+
+    def unfit(self, what: str, error: LiteralError) -> Problem:
+        """The problem that `error` is, when this value was given to `what`."""
+        return Problem(error.code, f"{f'{self.source}, ' if self.source else ''}{what}: {error.message}", self.where, error.hint)
+
+    def problem(self, code: str, message: str, hint: str = "") -> Problem:
+        """A problem with this value, told where it was given."""
+        return Problem(code, f"{self.source}: {message}" if self.source else message, self.where, hint)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """An input that a param feeds, or a part of: `port` has the type of that part."""
+
+    node: str
+    port: Port
+
+
+class Givens:
+    """The values of all params, and those of node inputs that come from outside the workflow.
+
+    `bad` are the params that were found wrong and spoken of, so that what they feed need not be. `drawn` are the seeds that were
+    to be `random`, by "param" or "node.input".
+    """
+
+    def __init__(self, workflow: Workflow, types: Mapping[str, Entry[NodeSpec]], problems: list[Problem]) -> None:
+        self.workflow, self.types, self.problems = workflow, types, problems
+        self.inputs: dict[tuple[str, str], Given] = {}
+        self.bad: set[str] = set()
+        self.drawn: dict[str, int] = {}
+        self.params = {
+            name: Given(param.default, workflow.base, workflow.base, param.where, source=f"param '{name}'")
+            for name, param in workflow.params.items()
+        }
+        self._uses: dict[str, list[_Use]] = {name: [] for name in self.params}
+        for node in workflow.nodes.values():
+            entry = types.get(node.name)
+            for input, value in node.inputs.items():
+                port = entry.value.input(input) if entry else None
+                for ref, kind in _param_types(value, port.type) if port else ():
+                    if port and ref.name in self._uses:
+                        self._uses[ref.name].append(_Use(node.name, replace(port, type=kind)))
+
+    def take(self, overrides: Sequence[Override]) -> None:
+        """Put `overrides` in place and check every param."""
+        for override in overrides:
+            self._override(override)
+        for name, param in self.workflow.params.items():
+            problem = self._check(param, self._uses[name])
+            if problem:
+                self.bad.add(name)
+                self.problems.append(problem)
+
+    def told(self) -> dict[str, Any]:
+        """The params' values, as the workflow file would say them."""
+        return {name: given.told(path=self._is_path(name)) for name, given in self.params.items()}
+
+    def seed(self, name: str, value: Any) -> Any:
+        """A seed as it is, or one drawn for the word `random`; `name` is the param's, or "node.input"."""
+        if not (isinstance(value, str) and value == RANDOM):
+            return value
+        self.drawn[name] = secrets.randbelow(_SEEDS_BELOW)
+        return self.drawn[name]
+
+    def _is_path(self, name: str) -> bool:
+        return self.workflow.params[name].type == "path" or any(use.port.reads for use in self._uses[name])
+
+    def _override(self, override: Override) -> None:
+        source = f"--set {override.name}" if override.text else f"'{override.name}'"
+        given = Given(override.value, override.base, self.workflow.base, None, override.text, source)
+        node, dot, input = override.name.partition(".")
+        if override.name in self.params:
+            self.params[override.name] = given
+        elif dot and node in self.workflow.nodes:
+            entry = self.types.get(node)
+            if entry and entry.value.input(input) is None:
+                names = [port.name for port in entry.value.inputs]
+                hint = did_you_mean(input, names) or f"It has {', '.join(names)}."
+                self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", None, hint))
+            self.inputs[node, input] = given
+        else:
+            known = [*self.params, *(f"{n}.{i}" for n, d in self.workflow.nodes.items() for i in d.inputs)]
+            choices = f"The params are {', '.join(self.params)}." if self.params else "It has no params."
+            hint = did_you_mean(override.name, known) or f"{choices} 'node.input' sets an input of a node."
+            self.problems.append(Problem("E120", f"{source}: the workflow has no such param or node input", None, hint))
+
+    def _check(self, param: ParamDef, uses: list[_Use]) -> Problem | None:
+        """A param takes the type of the inputs which it feeds; it cannot be text here and a number there."""
+        declared = _PARAM_TYPES.get(param.type or "")
+        conflict = _conflict(uses) or (_misdeclared(param.type, declared, uses) if declared else "")
+        if conflict:
+            return Problem("E114", f"param '{param.name}' {conflict}", param.where, "Make two params, or change its type.")
+        given = self.params[param.name]
+        if given.value is MISSING:
+            return Problem("E114", f"param '{param.name}' has no value", param.where, f"Give it one: --set {param.name}=...")
+        port = uses[0].port if uses else Port(param.name, declared or Any, seed=param.type == "seed")
+        try:
+            value = literals.from_text(port, given.value) if given.text else given.value
+            if param.type == "seed" or any(use.port.seed for use in uses):
+                value = self.seed(param.name, value)
+            if declared is not None and not (value is None and _take_nothing(uses)):
+                value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
+            literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
+        except LiteralError as error:
+            return replace(given, source="").unfit(given.source, error)
+        self.params[param.name] = replace(given, value=value, text=False)
+        return None
+
+
+def _conflict(uses: list[_Use]) -> str:
+    kinds = {literals.takes_text(use.port): use for use in uses}
+    if len(kinds) < 2:
+        return ""
+    return f"feeds {' and '.join(map(_named, kinds.values()))}, which never take the same value"
+
+
+def _misdeclared(name: str | None, declared: type, uses: list[_Use]) -> str:
+    for use in uses:
+        if not (literals.accepts(use.port.type, declared) or (declared is str and literals.takes_text(use.port))):
+            return f"is of type {name}, but feeds {_named(use)}"
+    return ""
+
+
+def _take_nothing(uses: list[_Use]) -> bool:
+    return bool(uses) and all(literals.accepts(use.port.type, type(None)) for use in uses)
+
+
+def _named(use: _Use) -> str:
+    return f"'{use.node}.{use.port.name}' ({type_name(use.port.type)})"
+
+
+def _param_types(value: Any, kind: Any) -> Iterator[tuple[ParamRef, Any]]:
+    """The params in a given value, each with the type that is wanted where it stands."""
+    if isinstance(value, ParamRef):
+        yield value, kind
+    elif isinstance(value, list | dict):
+        inner = literals.element_type(kind) if isinstance(value, list) else literals.member_type(kind)
+        for item in value if isinstance(value, list) else value.values():
+            yield from _param_types(item, Any if inner is None else inner)

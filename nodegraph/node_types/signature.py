@@ -1,0 +1,177 @@
+"""From a decorated function to the node type that its signature describes."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Final, TypeVar
+
+from nodegraph.errors import NodegraphError
+from nodegraph.node_types import literals
+from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.spec import (
+    MISSING,
+    RANDOM,
+    SINGLE_OUTPUT,
+    Choice,
+    Help,
+    NodeSpec,
+    OptionsOf,
+    Port,
+    RandomSeed,
+    Range,
+    Reads,
+    Run,
+)
+
+T = TypeVar("T")
+
+_TAKEN: Final = {"use": "the type", "name": "the name"}
+
+
+class SignatureError(NodegraphError):
+    """A function cannot be a node type."""
+
+
+def spec_of(function: Callable[..., Any]) -> NodeSpec:
+    """The node type that a decorated function describes. Raises SignatureError if its signature cannot be one."""
+    said = getattr(function, "__nodegraph__", None)
+    called = getattr(function, "__qualname__", repr(function))
+    if said is None:
+        raise SignatureError(f"{called} is not a node type. Decorate it with @node('Name') before it is registered")
+    try:
+        return _spec(function, said)
+    except SignatureError as error:
+        raise SignatureError(f"node type '{said['name']}' ({called}): {error}") from error
+
+
+def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:
+    """The options of a registered function, its parameters that have a default, as inputs.
+
+    One whose annotation names what only type checkers import, or that has none, has the type of its default. What a plugin made
+    of the function (see the hook `registered`) may say the least and the largest value of some in `ranges`.
+    """
+    ports = []
+    ranges = getattr(function, "ranges", {})
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in by_name and parameter.default is not parameter.empty:
+            hint = _option_hint(function, parameter)
+            port = _port(parameter.name, hint, parameter.default)
+            ports.append(replace(port, range=Range(*ranges[port.name])) if port.name in ranges else port)
+    return tuple(ports)
+
+
+def _option_hint(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    hint = parameter.annotation
+    if isinstance(hint, str):
+        try:
+            hint = eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))  # as typing.get_type_hints does
+        except Exception:
+            hint = parameter.empty
+    if hint is parameter.empty:
+        return Any if parameter.default is None else type(parameter.default)
+    return hint
+
+
+def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
+    hints = _hints(function)
+    inputs: list[Port] = []
+    run_parameter = None
+    for parameter in inspect.signature(function).parameters.values():
+        name = parameter.name
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise SignatureError(f"parameter '{name}' cannot be given by its name. Expected named parameters only")
+        if name not in hints:
+            raise SignatureError(f"parameter '{name}' has no type. Annotate it")
+        if Run in (hints[name], *typing.get_args(hints[name])):
+            run_parameter = name
+            continue
+        if name in _TAKEN:
+            raise SignatureError(
+                f"a parameter cannot be called '{name}', which says {_TAKEN[name]} of a node. Give it another name"
+            )
+        port = _port(name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default)
+        _check_default(port)
+        inputs.append(port)
+    if hints.get("return", type(None)) is type(None):
+        raise SignatureError("it returns nothing. Annotate what it returns")
+    return NodeSpec(
+        function=function,
+        inputs=tuple(inputs),
+        outputs=_outputs(hints["return"]),
+        doc=inspect.cleandoc(function.__doc__ or ""),
+        run_parameter=run_parameter,
+        **said,
+    )
+
+
+def _hints(annotated: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(annotated, include_extras=True)
+    except NameError as error:
+        raise SignatureError(
+            f"{error}. Its module has to know the types of its signature: import them outside TYPE_CHECKING"
+        ) from error
+    except Exception as error:  # an annotation is any expression
+        raise SignatureError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
+    kind, marks = _without_marks(hint)
+    if _is_marked(kind):
+        raise SignatureError(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
+
+    def mark(wanted: type[T]) -> T | None:
+        return next((m for m in reversed(marks) if isinstance(m, wanted)), None)
+
+    help_mark = mark(Help)
+    return Port(
+        name=name,
+        type=kind,
+        default=default,
+        help=help_mark.text if help_mark else "",
+        range=mark(Range),
+        choice=mark(Choice),
+        options_of=mark(OptionsOf),
+        reads=mark(Reads),
+        seed=mark(RandomSeed) is not None,
+    )
+
+
+def _check_default(port: Port) -> None:
+    if port.required or (port.seed and port.default == RANDOM):
+        return
+    try:
+        literals.check_range(port, literals.coerce(port.type, port.default))
+    except LiteralError as error:
+        raise SignatureError(f"the default of '{port.name}' is wrong: {error}") from error
+
+
+def _without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type in `Annotated[X, ...]`, and what is annotated; `Annotated[X, ...] | None` as `X | None`: an absent file."""
+    if typing.get_origin(hint) is Annotated:
+        kind, *marks = typing.get_args(hint)
+        inner, further = _without_marks(kind)
+        return inner, (*further, *marks)
+    parts = typing.get_args(hint)
+    if len(parts) == 2 and type(None) in parts and typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner, marks_inside = _without_marks(parts[0] if parts[1] is type(None) else parts[1])
+        return inner | None, marks_inside
+    return hint, ()
+
+
+def _is_marked(kind: Any) -> bool:
+    return typing.get_origin(kind) is Annotated or any(_is_marked(part) for part in typing.get_args(kind))
+
+
+def _outputs(hint: Any) -> tuple[Port, ...]:
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        fields = _hints(hint)
+        if not fields:
+            raise SignatureError(f"the outputs of {hint.__name__} have no types. Write it as a class of typing.NamedTuple")
+        return tuple(_port(name, kind) for name, kind in fields.items())
+    return (_port(SINGLE_OUTPUT, hint),)

@@ -1,0 +1,69 @@
+"""The hooks. A plugin implements the ones it needs, each decorated with `nodegraph.hookimpl`.
+
+A `register_...` hook receives the function `register`; the engine checks names and collisions. A pack adds hooks of its own domain
+with `add_hooks`. Each additional `register_<kind>` hook creates a registry of that kind: node inputs refer to it as
+`Choice("<kind>")`, and `nodegraph <kind>` lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from nodegraph.plugins.backend import Backend
+    from nodegraph.plugins.codecs import Codec
+    from nodegraph.run.events import Event
+
+hookspec = pluggy.HookspecMarker("nodegraph")
+hookimpl = pluggy.HookimplMarker("nodegraph")
+
+
+@hookspec(historic=True)
+def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
+    """Add the hooks of a domain: call `pluginmanager.add_hookspecs(module)`."""
+
+
+@hookspec
+def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
+    """Add node types: call `register(function)` for each function decorated with `@node`."""
+
+
+@hookspec
+def register_codecs(register: Callable[[type, Codec], None]) -> None:
+    """Describe how values of a port type are stored and exported: call `register(type, codec)`."""
+
+
+@hookspec
+def register_backend(register: Callable[[Backend], None]) -> None:
+    """Register the object that answers for devices, memory and previews: call `register(backend)`. There can be only one."""
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Add commands to the command line: decorate functions with `@cli.command()`."""
+
+
+@hookspec
+def register_options(register: Callable[..., None]) -> None:
+    """Add an option to commands of nodegraph: call `register(option, "run", "check", ...)` with a `click.Option`.
+
+    The commands do not know the option, so create it with `expose_value=False` and act in its callback.
+    """
+
+
+@hookspec(firstresult=True)
+def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    """Check what a plugin registers in the registry `kind` of your pack, by `register(name, value, **declared)`.
+
+    Return the object to store instead of `value`, or None to store `value` itself. Raise ValueError with the reason to refuse it.
+    """
+
+
+@hookspec
+def on_event(event: Event) -> None:
+    """Receive the events of runs (see `nodegraph.plugin_api.events`). An exception becomes a warning; the run goes on."""

@@ -1,0 +1,212 @@
+"""Builds the plugin manager and calls the hooks with which plugins register things. Each engine has its own `Plugins`.
+
+A plugin that cannot be used is kept with the reason, so that every command can name it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from nodegraph.errors import PluginError
+from nodegraph.node_types.signature import SignatureError, spec_of
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins import hookspecs
+from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
+from nodegraph.plugins.codecs import Codecs
+from nodegraph.plugins.discovery import GROUP, LoadedPlugin, describe_error, find_plugins
+from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.text import did_you_mean, sentence
+
+__all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
+
+PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
+
+_REGISTER = "register_"
+_OF_THE_COMMAND_LINE = {"commands", "options"}  # called by the command line when it needs them
+_NOT_REGISTRIES = {"nodes", "codecs", "backend", *_OF_THE_COMMAND_LINE}
+
+
+def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
+    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+    from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
+    return Plugins([*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)])
+
+
+class Plugins:
+    """The plugins of one engine, and what they registered."""
+
+    def __init__(self, plugin_dirs: Sequence[Path | str] = ()) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.nodes: Registry[NodeSpec] = Registry("nodes")
+        self.codecs = Codecs()
+        self.backend: Backend = CpuBackend()
+        self._backend_origin: Origin | None = None
+        self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
+        found = list(find_plugins(plugin_dirs))
+        # plugins that add hooks come first, so that a mistake in such a hook is blamed on the plugin that makes it
+        found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
+        self._places: dict[str, str] = {}
+        registered = [self._register(plugin) for plugin in found]
+        self.registries: Mapping[str, Registry[Any]] = self._make_registries()
+        self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+
+    def origin(self, name: str) -> Origin | None:
+        """The origin of the plugin called `name`."""
+        return next((plugin.origin for plugin in self.loaded if plugin.name == name), None)
+
+    def owner(self, module: str) -> str | None:
+        """The name of the plugin that contains the module called `module`."""
+        package = module.partition(".")[0]
+        return next((plugin.name for plugin in self.loaded if plugin.package == package), None)
+
+    def broken(self) -> list[LoadedPlugin]:
+        """The plugins that cannot be used."""
+        return [plugin for plugin in self.loaded if plugin.error]
+
+    def why_broken(self) -> str:
+        """A sentence for each plugin that cannot be used: a possible reason why a name is unknown."""
+        return "".join(f" {sentence(plugin.error or '')}" for plugin in self.broken())
+
+    def require_sound(self) -> None:
+        """Raise PluginError if plugins clash or registered something unusable."""
+        fatal = [plugin for plugin in self.loaded if plugin.fatal]
+        if fatal:
+            raise PluginError("\n".join(str(plugin.error) for plugin in fatal))
+
+    def call(self, plugin: LoadedPlugin, hook: str, **arguments: Any) -> None:
+        """Call one plugin's own implementation of `hook`, if it has one and can be used."""
+        if plugin.module is None or plugin.error:
+            return
+        others = [module for module in self.manager.get_plugins() if module is not plugin.module]
+        self.manager.subset_hook_caller(hook, others)(**arguments)
+
+    # --- loading
+
+    def _register(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        if plugin.error is not None:
+            return plugin
+        if plugin.name in self._places:
+            both = f"{self._places[plugin.name]} and {plugin.place}"
+            return replace(plugin, error=f"[E301] two plugins are called '{plugin.name}': {both}. Rename or remove one", fatal=True)
+        self._places[plugin.name] = plugin.place
+        try:
+            self.manager.register(plugin.module, plugin.name)
+        except pluggy.PluginValidationError as error:
+            return self._unusable(plugin, self._wrong_arguments(plugin.module) or " ".join(str(error).split()))
+        except Exception as error:  # its add_hooks failed
+            return self._unusable(plugin, f"add_hooks failed: {describe_error(error)}")
+        return plugin
+
+    def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
+        """Remove the plugin from the manager; returns it with the reason."""
+        if self.manager.is_registered(plugin.module):
+            self.manager.unregister(plugin.module)
+        return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
+
+    def _wrong_arguments(self, module: Any) -> str:
+        """A description of the first hook in `module` that has a parameter which the hook does not pass; "" if there is none."""
+        for name in filter(self._hooks().__contains__, dir(module)):
+            passed = self._hooks()[name].spec.argnames
+            signature = inspect.signature(getattr(module, name))
+            unknown = [parameter for parameter in signature.parameters if parameter not in passed]
+            if unknown:
+                which = f"{'a parameter' if len(unknown) == 1 else 'parameters'} {' and '.join(map(repr, unknown))}"
+                return f"its hook {name}{signature} has {which}. Expected {' and '.join(passed) or 'no parameters'}"
+        return ""
+
+    def _hooks(self) -> dict[str, Any]:
+        """All specified hooks, by name."""
+        return {name: hook for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
+
+    def _make_registries(self) -> dict[str, Registry[Any]]:
+        kinds = (name.removeprefix(_REGISTER) for name in self._hooks() if name.startswith(_REGISTER))
+        return {kind: Registry(kind) for kind in kinds if kind not in _NOT_REGISTRIES}
+
+    def _refuse_unknown_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """Refuse a misspelt hook: it would never be called, and there would be no message."""
+        if plugin.error is not None:
+            return plugin
+        known = self._hooks()
+        for hook in self.manager.get_hookcallers(plugin.module) or ():
+            if hook.name not in known:
+                hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
+                return self._unusable(plugin, f"it implements '{hook.name}', which is not a hook. {hint}")
+        for name in self._undecorated(plugin.module):
+            return self._unusable(plugin, f"its function {name} is never called. Decorate it with @hookimpl")
+        return plugin
+
+    def _undecorated(self, module: Any) -> list[str]:
+        """The functions of `module` that have the name of a `register_...` hook but are not decorated."""
+        implemented = {hook.name for hook in self.manager.get_hookcallers(module) or ()}
+        named = ((name, vars(module).get(name)) for name in self._hooks() if name.startswith(_REGISTER))
+        return [name for name, function in named if inspect.isfunction(function) and name not in implemented]
+
+    def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """Call the plugin's own `register_...` hooks, so that each registered thing gets the plugin's origin."""
+        if plugin.error is not None or plugin.origin is None:  # without an origin only if loading failed
+            return plugin
+        for hook in self.manager.get_hookcallers(plugin.module) or ():
+            kind = hook.name.removeprefix(_REGISTER)
+            if not hook.name.startswith(_REGISTER) or kind in _OF_THE_COMMAND_LINE:
+                continue
+            register = self._registrar(kind, plugin.origin)
+            try:
+                for implementation in hook.get_hookimpls():
+                    if implementation.plugin is plugin.module:
+                        implementation.function(*(register for _ in implementation.argnames))
+            except PluginError as error:
+                return replace(plugin, error=str(error), fatal=True)
+            except Exception as error:  # raised by the plugin's own code
+                message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {describe_error(error)}"
+                return replace(plugin, error=message, fatal=True)
+        return plugin
+
+    def _registrar(self, kind: str, origin: Origin) -> Callable[..., None]:
+        if kind == "codecs":
+            return lambda type_, codec: self.codecs.add(type_, codec, origin)
+        if kind == "backend":
+            return lambda backend: self._set_backend(backend, origin)
+        if kind == "nodes":
+
+            def register_node(function: Callable[..., Any]) -> None:
+                try:
+                    spec = spec_of(function)
+                except SignatureError as error:
+                    raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
+                self.nodes.add(Entry(spec.name, spec, origin, foreign_names=spec.foreign_names))
+
+            return register_node
+
+        def register(name: str, value: Any, **meta: Any) -> None:
+            try:
+                checked = self.manager.hook.check_registration(kind=kind, name=name, value=value, declared=meta)
+            except (TypeError, ValueError) as error:
+                raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
+            value = value if checked is None else checked
+            aliases = meta.get("aliases", getattr(value, "aliases", ()))
+            self.registries[kind].add(Entry(name, value, origin, meta, (aliases,) if isinstance(aliases, str) else tuple(aliases)))
+
+        return register
+
+    def _set_backend(self, backend: Backend, origin: Origin) -> None:
+        """Raises PluginError if there is a backend already, or if `backend` is not one."""
+        missing = missing_methods(backend)
+        if missing:
+            raise PluginError(
+                f"[E302] plugin '{origin.plugin}' ({origin.place}) registers a backend without {', '.join(missing)}. "
+                f"Implement every method of nodegraph.plugin_api.Backend"
+            )
+        if self._backend_origin is not None:
+            raise PluginError(
+                f"[E301] two plugins register a backend: '{self._backend_origin.plugin}' ({self._backend_origin.place}) and "
+                f"'{origin.plugin}' ({origin.place}). Remove one"
+            )
+        self.backend, self._backend_origin = backend, origin

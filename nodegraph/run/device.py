@@ -1,0 +1,60 @@
+"""What `device` and `dtype` mean on this machine: the backend is asked once, and its answer is stored for later processes.
+
+The answer depends on library, driver, processor and environment. The backend's `fingerprint` covers these without importing the
+library, so a run that finds everything in the cache never asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from nodegraph.errors import PluginError
+from nodegraph.files import write_whole
+from nodegraph.plugins.backend import AUTO, Backend, Numerics
+
+
+def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path | None = None) -> Numerics:
+    """What `device` and `dtype` mean here: from the file `memo` if it has the answer, otherwise from the backend.
+
+    Raises PluginError if the backend refuses the device or the dtype.
+    """
+    fingerprint = backend.fingerprint()
+    remembered = _read(memo) if memo is not None and fingerprint else {}
+    question = hashlib.sha256(json.dumps([fingerprint, device, dtype]).encode()).hexdigest()
+    if question in remembered:
+        return remembered[question]
+    try:
+        numerics = backend.resolve(device, dtype)
+    except Exception as error:
+        raise PluginError(
+            f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' takes what is there"
+        ) from error
+    if memo is not None and fingerprint:
+        _write(memo, {**remembered, question: numerics})
+    return numerics
+
+
+def kind_of_machine(backend: Backend) -> str:
+    """A digest of what may make the same computation round differently on another machine: libraries, processor, threads."""
+    facts = [backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _read(memo: Path) -> dict[str, Numerics]:
+    try:
+        return {question: Numerics(**answer) for question, answer in json.loads(memo.read_bytes()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # absent or damaged: it is asked and written again
+
+
+def _write(memo: Path, remembered: Mapping[str, Numerics]) -> None:
+    """Best effort: where the memo cannot be written, the next process asks again."""
+    text = json.dumps({question: asdict(answer) for question, answer in remembered.items()})
+    with contextlib.suppress(OSError):
+        write_whole(memo, text.encode())

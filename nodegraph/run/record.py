@@ -1,0 +1,139 @@
+"""The record of a run, `runs/<id>.json` in the cache directory, and the metadata that is written into each output."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.cache.keys import KeyParts
+from nodegraph.files import write_whole
+from nodegraph.graph.graph import Graph
+from nodegraph.plugins.backend import Numerics
+from nodegraph.run.events import Status
+from nodegraph.run.explain import written
+from nodegraph.run.known_results import KnownResults
+from nodegraph.run.result import NodeReport
+
+FORMAT: Final = 2
+
+SEARCHED_RUNS: Final = 50
+"""How many of the latest runs are searched for the earlier form of a node."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
+
+    run: str
+    graph: Graph
+    document: str
+    status: Status
+    error: BaseException | None
+    started: float
+    seconds: float
+    numerics: Numerics | None
+    reports: Mapping[str, NodeReport]
+    outputs: Mapping[str, list[Path]]
+    known: KnownResults
+
+    def write(self, folder: Path) -> None:
+        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "run": self.run,
+            "workflow": self.graph.workflow,
+            "document": self.document,
+            "params": dict(self.graph.params),
+            "status": self.status,
+            "error": str(self.error) if self.error is not None else None,
+            "started": self.started,
+            "seconds": self.seconds,
+            "numerics": asdict(self.numerics) if self.numerics is not None else None,
+            "versions": versions(self.graph),
+            "platform": platform.platform(),
+            "outputs": {name: [str(path.absolute()) for path in paths] for name, paths in self.outputs.items()},
+            "peak_memory": _peak_memory(),
+            "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
+        }
+        with contextlib.suppress(OSError):
+            write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+
+    def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
+        form = self.known.keys.parts.get(name)
+        fields = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
+        return fields if form is None else {**fields, "form": written(form)}
+
+
+def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the runs in `folder`, the latest first. Files that cannot be read are skipped."""
+    try:
+        paths = sorted(folder.glob("*.json"), reverse=True)
+    except OSError:
+        return
+    for path in paths:
+        try:
+            record = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("format") == FORMAT:
+            yield record
+
+
+def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, KeyParts]:
+    """The form that each of `nodes` had in the last run of `workflow`, if it is among the latest runs."""
+    forms: dict[str, KeyParts] = {}
+    for record in itertools.islice(read_runs(folder), SEARCHED_RUNS):
+        if record.get("workflow") == workflow:
+            for name, node in record["nodes"].items():
+                if name in nodes and name not in forms and "form" in node and node.get("status") in ("ran", "cached"):
+                    forms[name] = node["form"]
+    return forms
+
+
+def new_run_id() -> str:
+    """A new id for a run. Ids sort by time."""
+    now = time.time_ns()
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
+
+
+def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
+    """The metadata of an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
+    run_data = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
+    return {"nodegraph": document, "nodegraph_run": json.dumps(run_data)}
+
+
+def versions(graph: Graph) -> dict[str, str]:
+    """The versions of nodegraph, Python, and the plugins whose nodes the graph uses, with a digest of code that can be edited."""
+    plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
+    used = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
+    return {"nodegraph": engine_version(), "python": platform.python_version(), **used}
+
+
+def _peak_memory() -> int | None:
+    """The most memory that this process has used, in bytes; None if the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@functools.cache
+def engine_version() -> str:
+    """The installed version of nodegraph, or "0" if it runs from a folder without being installed."""
+    try:
+        return importlib.metadata.version("nodegraph")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"

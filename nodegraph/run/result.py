@@ -1,0 +1,104 @@
+"""What a run returns: the state of each node, where outputs went, and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from nodegraph.cache.store.store import LostResultError
+from nodegraph.errors import CacheError, NodegraphError
+from nodegraph.graph.graph import Graph, Wire
+from nodegraph.run.events import Notice, Status
+from nodegraph.workflow.workflow import Handle, Link, NodeHandle, PortHandle, link_of
+
+NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
+
+
+class NodeReport(NamedTuple):
+    """What became of a node. "skipped": the run ended before its turn.
+
+    `key` is the static key, or the content key if there is no static one. `content` is the key that the result is stored
+    under, None if it is not stored. `error` says why the node failed.
+    """
+
+    status: NodeStatus
+    seconds: float = 0.0
+    key: str | None = None
+    content: str | None = None
+    notices: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: what became of each node, where outputs went, and values: `result[handle or name]`.
+
+    Values are read from the cache when they are asked for. `error` is what ended the run, None if it is complete.
+    """
+
+    run: str
+    status: Status
+    seconds: float
+    graph: Graph
+    nodes: Mapping[str, NodeReport]
+    outputs: Mapping[str, list[Path]]
+    notices: tuple[Notice, ...]
+    error: NodegraphError | None
+    _kept: Mapping[Wire, Any]
+    _load: Callable[[str, str], Any]
+
+    def _named(self, status: NodeStatus) -> tuple[str, ...]:
+        return tuple(name for name, report in self.nodes.items() if report.status == status)
+
+    @property
+    def ran(self) -> tuple[str, ...]:
+        """The nodes that ran."""
+        return self._named("ran")
+
+    @property
+    def cached(self) -> tuple[str, ...]:
+        """The nodes whose result came from the cache."""
+        return self._named("cached")
+
+    @property
+    def pruned(self) -> tuple[str, ...]:
+        """The nodes that no output needed."""
+        return self._named("pruned")
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The nodes that failed."""
+        return self._named("failed")
+
+    def __getitem__(self, wanted: Handle | str) -> Any:
+        """The value of an output (by its name), of a port ("node" or "node.port"), or of the handle of a node.
+
+        Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
+        """
+        wire = self._wire(wanted)
+        if wire in self._kept:
+            return self._kept[wire]
+        report = self.nodes.get(wire.node)
+        if report is None or report.content is None or report.status not in ("ran", "cached"):
+            state = report.status if report is not None else "not part of it"
+            raise KeyError(f"the run has no value of '{wire.node}.{wire.port}' (the node was {state}). Name it in 'targets'")
+        try:
+            return self._load(report.content, wire.port)
+        except LostResultError as error:
+            message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
+            raise CacheError(message) from error
+
+    def _wire(self, wanted: Handle | str) -> Wire:
+        if isinstance(wanted, NodeHandle | PortHandle):
+            link = link_of(wanted)
+        elif wanted in self.graph.outputs:
+            return self.graph.outputs[wanted].wire
+        else:
+            node, _, name = wanted.partition(".")
+            link = Link(node, name or None)
+        port = self.graph.nodes[link.node].spec.output(link.port) if link.node in self.graph.nodes else None
+        if port is None:
+            raise KeyError(f"the run has no value '{wanted}'. Its outputs are {', '.join(self.graph.outputs)}")
+        return Wire(link.node, port.name)

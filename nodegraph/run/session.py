@@ -1,0 +1,178 @@
+"""One run, from keys and plan to outputs and record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nodegraph.cache.keys import Keys
+from nodegraph.cache.store.store import LostResultError, StoredValue
+from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.graph.gc_pause import gc_paused
+from nodegraph.graph.graph import Graph, Output, Wire
+from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
+from nodegraph.run.outputs import Writer
+from nodegraph.run.plan import Plan, make_plan
+from nodegraph.run.record import RunRecord, provenance
+from nodegraph.run.result import NodeReport, Result
+from nodegraph.run.scheduler import Scheduler
+from nodegraph.run.task import RunContext
+from nodegraph.run.workers.jobs import Jobs
+from nodegraph.run.workers.protocol import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What to run, and how.
+
+    `out` is the folder for outputs and `records` the folder for the run's record; None: none are written. With `inline`, a node
+    that runs alone runs in the calling thread.
+    """
+
+    run: str
+    graph: Graph
+    force: Sequence[str] = ()
+    out: Path | None = None
+    records: Path | None = None
+    keep_going: bool = False
+    inline: bool = True
+
+
+class Session:
+    """Runs a checked graph once."""
+
+    def __init__(self, request: RunRequest, context: RunContext, workers: Workers, jobs: Jobs) -> None:
+        self._request, self._graph, self._workers, self._jobs = request, request.graph, workers, jobs
+        self._listener = context.emit
+        self._cache = context.cache.for_run(lambda message: self.emit(Notice(None, message)))
+        self._context = replace(context, emit=self.emit, cache=self._cache)
+        self._writer = None if request.out is None else Writer(request.out, self._graph, self._cache, self._provenance)
+        self._plan: Plan | None = None
+        self._emitting = threading.RLock()
+        self._reports: dict[str, NodeReport] = {}
+        self._outputs: dict[str, list[Path]] = {}
+        self._notices: list[Notice] = []
+        self._kept: dict[Wire, Any] = {}
+
+    def emit(self, event: Event) -> None:
+        """Pass an event on. Notices are kept for the result."""
+        with self._emitting:  # nodes run in several threads
+            if isinstance(event, Notice):
+                self._notices.append(event)
+            self._listener(event)
+
+    def execute(self, keys_of: Callable[[Graph], Keys]) -> Result:
+        """Run, and write the record. Errors after the plan is made are in the result, not raised."""
+        began, started = time.time(), time.perf_counter()
+        with gc_paused():
+            keys = keys_of(self._graph)
+            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force)
+        self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
+        error = self._run_plan(plan)
+        status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
+        for name in self._graph.nodes:
+            self._reports.setdefault(name, NodeReport("skipped", key=plan.known.key(name)))
+        if self._cache.store is not None:
+            self._cache.store.finish()
+        reports = {name: self._reports[name] for name in self._graph.nodes}
+        seconds = time.perf_counter() - started
+        self._write_record(status=status, error=error, began=began, seconds=seconds, reports=reports)
+        self.emit(RunFinished(status, seconds))
+        return Result(
+            run=self._request.run,
+            status=status,
+            seconds=seconds,
+            graph=self._graph,
+            nodes=reports,
+            outputs=self._outputs,
+            notices=tuple(self._notices),
+            error=error,
+            _kept=self._kept,
+            _load=self._cache.load,
+        )
+
+    def _write_record(
+        self, *, status: Status, error: NodegraphError | None, began: float, seconds: float, reports: dict[str, NodeReport]
+    ) -> None:
+        if self._request.records is None:
+            return
+        assert self._plan is not None  # it is made before
+        is_numeric = any(node.spec.numeric for node in self._graph.nodes.values())
+        record = RunRecord(
+            run=self._request.run,
+            graph=self._graph,
+            document=self._document,
+            status=status,
+            error=error,
+            started=began,
+            seconds=seconds,
+            numerics=self._context.numerics() if is_numeric else None,  # the keys needed it already
+            reports=reports,
+            outputs=self._outputs,
+            known=self._plan.known,  # of the last plan, if there were several
+        )
+        if self._cache.store is not None:
+            self._cache.store.mark_directory()
+        with gc_paused():
+            record.write(self._request.records)
+
+    def _run_plan(self, plan: Plan) -> NodegraphError | None:
+        """Run the plan. Returns what ended the run early, or None."""
+        try:
+            if self._writer is not None:
+                self._writer.prepare()
+            self._schedule(plan)
+        except NodegraphError as error:
+            return error
+        except KeyboardInterrupt:
+            return Cancelled("the run was interrupted; what was finished is kept")
+        return None
+
+    def _schedule(self, plan: Plan) -> None:
+        """Run the plan. If a cached value is found to be gone, plan again with what is left."""
+        while True:
+            try:
+                Scheduler(
+                    plan=plan,
+                    context=self._context,
+                    workers=self._workers,
+                    jobs=self._jobs,
+                    deliver=self._deliver,
+                    reports=self._reports,
+                    keep_going=self._request.keep_going,
+                    inline=self._request.inline,
+                ).execute()
+            except LostResultError:
+                done = {name for name, report in self._reports.items() if report.status == "ran"}
+                force = [name for name in self._request.force if name not in done]
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force)
+            else:
+                return
+
+    def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
+        """Write an output, and keep its value for the result if it is not stored."""
+        if stored is None:
+            self._kept[output.wire] = value()
+        if self._writer is None:
+            return
+        is_declared = output.name in self._graph.resolved.outputs
+        if stored is None and not is_declared and self._cache.codec(value()) is None:
+            message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
+            self.emit(Notice(output.wire.node, message))
+            return
+        self._outputs[output.name] = self._writer.write(output, stored, value)
+        for path in self._outputs[output.name]:
+            self.emit(OutputWritten(output.name, path))
+
+    def _provenance(self) -> dict[str, str]:
+        assert self._plan is not None  # nothing is written before the plan is made
+        return provenance(self._request.run, self._graph, self._document, self._plan.keys)
+
+    @cached_property
+    def _document(self) -> str:
+        return self._graph.resolved.dump()

@@ -1,0 +1,1 @@
+"""Where nodes run, and how runs that need the same node share it."""

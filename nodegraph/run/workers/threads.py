@@ -1,0 +1,164 @@
+"""Workers in threads of this process: one for numeric nodes, and a few for the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import Final
+
+from nodegraph.run.workers.jobs import Job
+
+MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
+"""How many nodes that are not numeric run at once. Reading and decoding files waits more than it computes."""
+
+
+class _Task:
+    """A task that waits for a thread."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.numeric = any(job.task.node.spec.numeric for job in jobs)
+        self.model = next((job.task.model for job in jobs if job.task.model is not None), None)
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """True for the first caller only: it may run the task, or drop it."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+    def run(self, then: Callable[[], None]) -> None:
+        for job in self.jobs[:-1]:
+            job.run(_nothing)
+        self.jobs[-1].run(then)
+
+
+class _Threads:
+    """The threads between the first run that uses them and the last."""
+
+    def __init__(self) -> None:
+        self.all: list[threading.Thread] = []
+        self.plain: SimpleQueue[_Task | None] = SimpleQueue()  # None ends a thread
+        self.numeric: SimpleQueue[_Task | None] = SimpleQueue()
+        self.plain_threads = self.unfinished = 0  # of plain tasks
+        self.has_numeric_thread = False
+
+    def start(self, work: Callable[[_Threads], None], name: str) -> None:
+        thread = threading.Thread(target=work, args=(self,), name=name)
+        thread.start()
+        self.all.append(thread)
+
+    def end(self) -> None:
+        """Let each thread end after what it is doing, and wait for that."""
+        for _ in range(self.plain_threads):
+            self.plain.put(None)
+        self.numeric.put(None)
+        for thread in self.all:
+            thread.join()
+
+
+class ThreadWorkers:
+    """Threads that start when they are needed and end with the last run that uses them.
+
+    Numeric tasks run one at a time. One with the same model as the last goes before others, so that a model is loaded once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._threads = _Threads()
+        self._numeric_waiting: list[_Task] = []
+        self._numeric_busy = False
+        self._last_model: str | None = None
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def submit(self, task: Sequence[Job], *, here: bool = False) -> Callable[[], bool]:
+        waiting = _Task(task)
+        if here and (not waiting.numeric or self._take_numeric_turn(waiting)):
+            waiting.claim()
+            waiting.run(self._end_numeric_turn if waiting.numeric else _nothing)
+        elif waiting.numeric:
+            with self._lock:
+                self._numeric_waiting.append(waiting)
+                self._next_numeric()
+        else:
+            self._add_plain(waiting)
+        return waiting.claim
+
+    # --- tasks that are not numeric
+
+    def _add_plain(self, task: _Task) -> None:
+        with self._lock:
+            threads = self._threads
+            threads.unfinished += 1
+            if threads.plain_threads < min(MAX_THREADS, threads.unfinished):
+                threads.start(self._run_plain, f"nodegraph_{threads.plain_threads}")
+                threads.plain_threads += 1
+            threads.plain.put(task)
+
+    def _run_plain(self, threads: _Threads) -> None:
+        while (task := threads.plain.get()) is not None:
+            if task.claim():
+                task.run(_nothing)
+            del task  # frees what it holds before the next one comes
+            with self._lock:
+                threads.unfinished -= 1
+
+    # --- numeric tasks
+
+    def _take_numeric_turn(self, task: _Task) -> bool:
+        with self._lock:
+            if self._numeric_busy or self._numeric_waiting:
+                return False
+            self._numeric_busy, self._last_model = True, task.model
+            return True
+
+    def _end_numeric_turn(self) -> None:
+        with self._lock:
+            self._numeric_busy = False
+            self._next_numeric()
+
+    def _next_numeric(self) -> None:
+        """Give the numeric thread a task if it has none. The caller holds the lock."""
+        while self._numeric_waiting and not self._numeric_busy:
+            models = [task.model for task in self._numeric_waiting]
+            same = self._last_model is not None and self._last_model in models
+            task = self._numeric_waiting.pop(models.index(self._last_model) if same else 0)
+            if not task.claim():
+                continue  # its run took it back
+            self._numeric_busy, self._last_model = True, task.model
+            if not self._threads.has_numeric_thread:
+                self._threads.start(self._run_numeric, "nodegraph-numeric")
+                self._threads.has_numeric_thread = True
+            self._threads.numeric.put(task)
+
+    def _run_numeric(self, threads: _Threads) -> None:
+        while (task := threads.numeric.get()) is not None:
+            task.run(self._end_numeric_turn)
+            del task
+
+    def _leave(self) -> None:
+        """A run no longer needs threads. After the last one, they end."""
+        with self._lock:
+            self._users -= 1
+            if self._users or not self._threads.all:
+                return
+            threads, self._threads = self._threads, _Threads()
+            self._numeric_waiting.clear()  # all were taken back
+        threads.end()
+
+
+def _nothing() -> None:
+    """Nothing waits for the end of this task."""

@@ -1,0 +1,1 @@
+"""Workflows as people write them, in Python and in YAML."""

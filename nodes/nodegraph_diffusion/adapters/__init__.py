@@ -1,0 +1,1 @@
+"""Applying small files that change a model."""

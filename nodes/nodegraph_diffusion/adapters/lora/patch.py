@@ -1,0 +1,136 @@
+"""Applying LoRA files to networks: each time a new network, which shares all tensors that no file changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.adapters.lora.formulas import change_of_shape, changed, scaling
+from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
+from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.layouts.lora import flat
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.checkpoint.load.blank import blank
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+
+Network = TypeVar("Network", UNet, CLIPTextModel)
+
+_OTHER_FAMILY = "It was made for another family of models; give the family's own."
+_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # parts of a change that are not factors
+_BESIDE = ("alpha", "bias", "up_bias")  # of these, the ones that do not affect the change of the weight
+
+
+def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
+    """The modules of `part` that the file changes and the network does not have.
+
+    Raises CheckpointError if the network has none of them, or if a change does not have the shape of its weight: then the file is
+    for a model of another family.
+    """
+    modules = _modules(network)
+    weights = dict(network.state_dict())
+    changes = file.changes.get(part, {})
+    missing = [module for module in changes if module not in modules]
+    if changes and len(missing) == len(changes):
+        raise CheckpointError(
+            file.path,
+            expected=f"changes of modules that this model's {part} has",
+            found=f"none ({missing[0]}, ...)",
+            hint=_OTHER_FAMILY,
+        )
+    for module, roles in changes.items():
+        if module in modules:
+            _check_bias(file, module, roles, weights.get(f"{modules[module]}.bias"))
+            if any(role not in _FLAGS for role in roles):
+                _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
+    return missing
+
+
+def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]]) -> Network:
+    """A network like `network` with the changes of `files`, each at its strength, in their order.
+
+    It shares all tensors that they do not change; `network` stays as it is, to the last bit. Changes of modules that the network
+    does not have are left out. Weights are changed in float32 and converted back to the network's dtype; those of a text encoder
+    are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files are tuned by its pictures.
+    """
+    modules = _modules(network)
+    state = dict(network.state_dict())
+    changes: dict[str, Tensor] = {}
+    for file, strength in files:
+        with MappedFile(file.weights) as tensors:
+            for module, roles in file.changes.get(part, {}).items():
+                if module in modules and strength != 0:
+                    found = {role: tensors.tensor(key) for role, key in roles.items()}
+                    _change(changes, state, modules[module], found, strength, file.scales.get((part, module)))
+    for key, value in changes.items():
+        layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+        rounded = value.half() if isinstance(network, CLIPTextModel) else value
+        state[key] = rounded.to(state[key].dtype, memory_format=layout)
+    copy = blank(type(network), network.config)
+    copy.load_state_dict(state, assign=True)
+    return copy.requires_grad_(False).eval()
+
+
+def _change(
+    changes: dict[str, Tensor],
+    state: Mapping[str, Tensor],
+    module: str,
+    found: Mapping[str, Tensor],
+    strength: float,
+    scale: float | None,
+) -> None:
+    """Add the changed weight and bias of a module to `changes`, in float32."""
+    key = f"{module}.weight"
+    device = state[key].device
+    alpha = float(found["alpha"]) if "alpha" in found else None
+    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in _BESIDE}
+    if any(role not in _FLAGS for role in factors):
+        weight = changes.get(key, state[key].float())
+        changes[key] = changed(weight, factors, alpha, strength, scale)
+    rank = len(found["down"]) if "down" in found else None
+    for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
+        if role in found:
+            bias = f"{module}.bias"
+            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * found[role].to(device, torch.float32)
+
+
+def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
+    for role in ("bias", "up_bias"):
+        if role in roles and (bias is None or file.tensors[roles[role]].shape != bias.shape):
+            has = "none" if bias is None else f"one of {len(bias)}"
+            raise CheckpointError(
+                file.path,
+                expected=f"a change of the bias that {module!r} has: {has}",
+                found=f"one of {'x'.join(map(str, file.tensors[roles[role]].shape))}",
+                hint=_OTHER_FAMILY,
+            )
+
+
+def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: Tensor) -> None:
+    shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in _FLAGS}
+    expected = (weight.shape[0], weight.numel() // weight.shape[0])
+    try:
+        found = change_of_shape(shapes)
+    except ValueError as error:
+        hint = "The file is damaged, or of an unknown kind."
+        raise CheckpointError(file.path, expected=f"a change of {module!r}", found=str(error), hint=hint) from error
+    if found != expected and found[0] * found[1] != weight.numel():
+        raise CheckpointError(
+            file.path,
+            expected=f"a change of {expected[0]}x{expected[1]} for {module!r}",
+            found=f"one of {found[0]}x{found[1]}",
+            hint=_OTHER_FAMILY,
+        )
+
+
+def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
+    """Our modules that have weights, by every name that a LoRA file may have for them, joined by underscores."""
+    ours = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
+    modules = {flat(module): module for module in ours}
+    if isinstance(network, UNet):
+        table = unet_modules(network.config)
+        modules |= {flat(rename(module, table)): module for module in ours}
+    return modules

@@ -1,0 +1,197 @@
+"""Models on the Hugging Face hub: `hf://org/name`, `hf://org/name@revision`, `hf://org/name/vae`, `.../file.safetensors`.
+
+Files fetched before are found in the hub's own cache folder without network access, and without the hub's library, whose
+import takes longer than a cached run. The library does the rest: tokens, mirrors (HF_ENDPOINT), resumed downloads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodegraph_diffusion.checkpoint.errors import CheckpointError
+
+SCHEME = "hf://"
+
+_COMPLETE = ".nodegraph"  # a file in complete snapshots that names their model: the hub's cache does not show that
+_REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?")
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+_WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
+_WEIGHTS = re.compile(r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed `hf://` address: a repository, its revision, and one file or folder in it; None for the whole model."""
+
+    repo: str
+    revision: str
+    file: str | None
+
+    def __str__(self) -> str:
+        at = "" if self.revision == "main" else f"@{self.revision}"
+        return f"{SCHEME}{self.repo}{at}" + (f"/{self.file}" if self.file else "")
+
+
+def parse(text: str) -> Reference:
+    """The reference in `text`. Raises CheckpointError if it is not one."""
+    match = _REFERENCE.fullmatch(text)
+    if match is None or ".." in text.split("/"):
+        expected = "hf://organisation/name, optionally followed by @revision or /file.safetensors"
+        raise CheckpointError(text, expected=expected, found=f"'{text}'", hint="Copy both names from the model's page.")
+    return Reference(match["repo"], match["revision"] or "main", match["file"])
+
+
+def fetch(text: str) -> Path:
+    """The file or diffusers folder that `text` names, downloaded if it is not in the cache.
+
+    From a folder, only the files that loading needs: configs, vocabularies, and each part's safetensors, in half precision if
+    that is published. Raises CheckpointError if the address names nothing, and if the network fails.
+    """
+    reference = parse(text)
+    return _find_in_cache(reference) or _download(reference)
+
+
+def _find_in_cache(reference: Reference) -> Path | None:
+    """The path in the hub's cache; None if it is not there completely."""
+    snapshot = _snapshot(reference)
+    if reference.file is not None and (snapshot / reference.file).is_file():
+        return snapshot / reference.file
+    folder = snapshot / (reference.file or "")
+    try:
+        model = folder / (folder / _COMPLETE).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return model if model.exists() else None
+
+
+def _snapshot(reference: Reference) -> Path:
+    """The folder in the hub's cache for the files of a revision, which may not exist yet."""
+    folder = _cache_folder() / f"models--{reference.repo.replace('/', '--')}"
+    try:
+        commit = (folder / "refs" / reference.revision).read_text(encoding="utf-8").strip()
+    except OSError:
+        commit = reference.revision  # a commit is its own reference
+    return folder / "snapshots" / commit
+
+
+def _cache_folder() -> Path:
+    """The folder where huggingface_hub keeps its downloads, by its documented environment variables."""
+    if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(folder).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def _download(reference: Reference) -> Path:
+    """The path of the downloaded files. Without a connection, a folder that another program fetched will do.
+
+    Raises CheckpointError if the hub refuses, or if there is neither.
+    """
+    try:
+        return _request(reference)
+    except CheckpointError:
+        raise
+    except Exception as error:  # which errors the network causes depends on the hub library's version
+        refusal = _refusal(reference, error)
+        if refusal is not None:
+            raise refusal from error
+        folder = _snapshot(reference) / (reference.file or "")
+        if any((folder / name).is_file() for name in ("model_index.json", "config.json")):
+            return folder
+        message = (" ".join(str(error).split()) or type(error).__name__)[:300]
+        hint = "Check the connection (and HF_ENDPOINT, HF_HUB_OFFLINE, the free space on the disk), or give a path instead."
+        raise CheckpointError(
+            str(reference), expected="a download from the hub", found=f"an error ({message})", hint=hint
+        ) from error
+
+
+def _request(reference: Reference) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+    repo, revision = reference.repo, reference.revision
+    if reference.file is not None and Path(reference.file).suffix:
+        return Path(hf_hub_download(repo, reference.file, revision=revision))
+    names = HfApi().list_repo_files(repo, revision=revision)
+    if wanted := _files_to_load(names, reference.file or ""):
+        model = folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted)) / (reference.file or "")
+    elif reference.file is not None:
+        hint = "Copy its name from the list of the model's files."
+        raise CheckpointError(str(reference), expected=f"a part of a model in '{reference.file}'", found="none", hint=hint)
+    else:
+        model = Path(hf_hub_download(repo, _only_model(reference, names), revision=revision))
+        folder = model.parent
+    (folder / _COMPLETE).write_text(model.relative_to(folder).as_posix(), encoding="utf-8")
+    return model
+
+
+def _refusal(reference: Reference, error: Exception) -> CheckpointError | None:
+    """The error for a refusal of the hub; None if it did not answer."""
+    from huggingface_hub import errors
+
+    log_in = "log in with `hf auth login`, or set HF_TOKEN"
+    refusals = (  # gated ones are RepositoryNotFoundErrors, too
+        (
+            errors.GatedRepoError,
+            "a model that you may read",
+            "one whose terms must be accepted first",
+            f"Accept them on its page, then {log_in}.",
+        ),
+        (errors.RevisionNotFoundError, f"a revision '{reference.revision}'", "none", "Leave it out, or copy it from its page."),
+        (errors.RepositoryNotFoundError, "a model on the hub", "none", f"Copy its name from its page; if it is private, {log_in}."),
+        (
+            errors.RemoteEntryNotFoundError,
+            f"a file '{reference.file}'",
+            "none",
+            "Copy its name from the list of the model's files.",
+        ),
+    )
+    for kind, expected, found, hint in refusals:
+        if isinstance(error, kind):
+            return CheckpointError(str(reference), expected=expected, found=found, hint=hint)
+    return None
+
+
+def _only_model(reference: Reference, names: Iterable[str]) -> str:
+    """The only model file in the repository's root. Raises CheckpointError if there is none, or several."""
+    files = sorted(name for name in names if "/" not in name and name.endswith(".safetensors"))
+    if len(files) == 1:
+        return files[0]
+    found = "neither" if not files else f"{len(files)} files: {', '.join(files[:6])}{', ...' if len(files) > 6 else ''}"
+    hint = f"Name one: {reference}/{files[0]}" if files else "Models of other kinds, and pickles, are not fetched."
+    raise CheckpointError(str(reference), expected="a diffusers folder or one .safetensors file", found=found, hint=hint)
+
+
+def _files_to_load(names: Collection[str], part: str = "") -> list[str]:
+    """The files in a repository that loading a model in diffusers' layout needs, or one `part` of it; none in other repositories.
+
+    For a part, these include the configs and vocabularies of its model: they say what it was trained for. A repository may
+    consist of only one part.
+    """
+    if "model_index.json" in names:
+        inside = [name for name in names if name == "model_index.json" or name.split("/")[0] in _PARTS]
+        needed = _one_variant(inside)
+        return [name for name in needed if name.startswith(part) or _is_config(name)] if part in ("", *_PARTS) else []
+    folder = f"{part}/" if part else ""
+    if f"{folder}config.json" not in names:
+        return []
+    in_folder = (name for name in names if name.rpartition("/")[0] == part)
+    return _one_variant(name for name in in_folder if name.removeprefix(folder).startswith(_WEIGHT_NAMES) or _is_config(name))
+
+
+def _one_variant(names: Iterable[str]) -> list[str]:
+    """The files to load from folders in diffusers' layout: from each folder, one variant of the weights."""
+    inside = list(names)
+    weights = {name: match for name in inside if (match := _WEIGHTS.fullmatch(name))}
+    halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
+    kept = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
+    kept = [name for name in kept if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
+    indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
+    return sorted([*filter(_is_config, inside), *kept, *indices])
+
+
+def _is_config(name: str) -> bool:
+    return name.endswith((".json", ".txt")) and ".index." not in name

@@ -1,0 +1,1 @@
+"""The names of tensors, modules, files and settings in each layout of checkpoint."""

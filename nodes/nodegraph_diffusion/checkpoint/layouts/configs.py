@@ -1,0 +1,275 @@
+"""diffusers' config files and our configs, read and written by one table of what they have in common.
+
+`*_FIXED` are the options of diffusers that have only one value in our networks. A config with another value belongs to a
+network that we do not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nodegraph_diffusion.checkpoint.files.json_file import Json
+from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
+
+UNET_FIXED: Json = {
+    "act_fn": "silu",
+    "attention_type": "default",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "norm_eps": 1e-5,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+}
+VAE_FIXED: Json = {
+    "act_fn": "silu",
+    "in_channels": 3,
+    "latents_mean": None,
+    "latents_std": None,
+    "out_channels": 3,
+    "shift_factor": None,
+    "use_post_quant_conv": True,
+    "use_quant_conv": True,
+}
+TEXT_FIXED: Json = {"layer_norm_eps": 1e-5}
+SCHEDULER_FIXED: Json = {"beta_schedule": "scaled_linear", "trained_betas": None}
+
+_BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+_UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+_PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
+
+
+def read_unet(json: Json) -> UNetConfig:
+    """The sizes in a UNet2DConditionModel's config. Raises ValueError if our UNet cannot be such a network."""
+    _check_fixed(json, UNET_FIXED)
+    widths = _widths(json["block_out_channels"])
+    attention = tuple(_one_of(_BLOCKS, name) for name in json["down_block_types"])
+    if tuple(_one_of(_UP_BLOCKS, name) for name in json["up_block_types"]) != attention[::-1]:
+        raise ValueError("up_block_types does not mirror down_block_types")
+    # diffusers calls the number of heads of these models `attention_head_dim`
+    num_heads, head_channels = _heads(json.get("num_attention_heads") or json.get("attention_head_dim", 8), widths)
+    depths = _by_level("transformer_layers_per_block", json.get("transformer_layers_per_block", 1), len(widths))
+    added = json.get("addition_embed_type")
+    if added not in (None, "text_time"):
+        raise ValueError(f"addition_embed_type is {added!r}, not None or 'text_time'")
+    if added is not None and json.get("addition_time_embed_dim") != 256:
+        raise ValueError(f"addition_time_embed_dim is {json.get('addition_time_embed_dim')!r}, not 256")
+    return UNetConfig(
+        in_channels=json["in_channels"],
+        out_channels=json["out_channels"],
+        model_channels=widths[0],
+        channel_mult=_mults(widths),
+        num_res_blocks=_single("layers_per_block", json["layers_per_block"]),
+        transformer_depth=tuple(depth if here else 0 for depth, here in zip(depths, attention, strict=True)),
+        middle_depth=depths[-1],
+        num_heads=num_heads,
+        head_channels=head_channels,
+        context_dim=_single("cross_attention_dim", json["cross_attention_dim"]),
+        linear_projection=json.get("use_linear_projection", False),
+        norm_groups=json.get("norm_num_groups", 32),
+        added_dim=json["projection_class_embeddings_input_dim"] if added is not None else None,
+        guidance_dim=json.get("time_cond_proj_dim"),
+    )
+
+
+def write_unet(config: UNetConfig, sample_size: int) -> Json:
+    """The config of diffusers' UNet2DConditionModel of these sizes; `sample_size` in latent cells."""
+    down, up = ({attention: name for name, attention in blocks.items()} for blocks in (_BLOCKS, _UP_BLOCKS))
+    attention = [depth > 0 for depth in config.transformer_depth]
+    heads: int | list[int] | None = config.num_heads
+    if heads is None:
+        heads = [config.heads(mult * config.model_channels) for mult in config.channel_mult]
+    depths = [depth or 1 for depth in config.transformer_depth]
+    depths[-1] = config.middle_depth  # in diffusers the middle has the depth of the last level
+    added: Json = {"addition_embed_type": None}
+    if config.added_dim is not None:
+        dims = {"addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": config.added_dim}
+        added = {"addition_embed_type": "text_time", **dims}
+    return {
+        "_class_name": "UNet2DConditionModel",
+        "attention_head_dim": heads,
+        "block_out_channels": [mult * config.model_channels for mult in config.channel_mult],
+        "cross_attention_dim": config.context_dim,
+        "down_block_types": [down[here] for here in attention],
+        "in_channels": config.in_channels,
+        "layers_per_block": config.num_res_blocks,
+        "norm_num_groups": config.norm_groups,
+        "out_channels": config.out_channels,
+        "sample_size": sample_size,
+        "time_cond_proj_dim": config.guidance_dim,
+        "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
+        "up_block_types": [up[here] for here in reversed(attention)],
+        "use_linear_projection": config.linear_projection,
+        **added,
+        **UNET_FIXED,
+    }
+
+
+def read_vae(json: Json) -> VAEConfig:
+    """The sizes in an AutoencoderKL's config. Raises ValueError if our autoencoder cannot be such a network."""
+    _check_fixed(json, VAE_FIXED)
+    widths = _widths(json["block_out_channels"])
+    return VAEConfig(
+        channels=widths[0],
+        channel_mult=_mults(widths),
+        num_res_blocks=json["layers_per_block"],
+        latent_channels=json["latent_channels"],
+        norm_groups=json.get("norm_num_groups", 32),
+        mid_attention=json.get("mid_block_add_attention", True),
+        scaling_factor=json.get("scaling_factor", 0.18215),
+    )
+
+
+def write_vae(config: VAEConfig, sample_size: int) -> Json:
+    """The config of diffusers' AutoencoderKL of these sizes; `sample_size` in pixels."""
+    levels = len(config.channel_mult)
+    return {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": [mult * config.channels for mult in config.channel_mult],
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "force_upcast": False,
+        "latent_channels": config.latent_channels,
+        "layers_per_block": config.num_res_blocks,
+        "mid_block_add_attention": config.mid_attention,
+        "norm_num_groups": config.norm_groups,
+        "sample_size": sample_size,
+        "scaling_factor": config.scaling_factor,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        **VAE_FIXED,
+    }
+
+
+def read_text(json: Json, xl: bool = False) -> CLIPTextConfig:
+    """The sizes in the config of a CLIPTextModel; `xl`: of Stable Diffusion XL.
+
+    Raises ValueError if our text encoder cannot be such a network.
+    """
+    _check_fixed(json, TEXT_FIXED)
+    activation = json.get("hidden_act", "quick_gelu")
+    if activation not in ("quick_gelu", "gelu"):
+        raise ValueError(f"hidden_act is {activation!r}, not 'quick_gelu' or 'gelu'")
+    return CLIPTextConfig(
+        vocab_size=json["vocab_size"],
+        width=json["hidden_size"],
+        layers=json["num_hidden_layers"],
+        heads=json["num_attention_heads"],
+        max_length=json["max_position_embeddings"],
+        mlp_width=json["intermediate_size"],
+        activation=activation,
+        projection=json["projection_dim"] if xl and json.get("architectures") == ["CLIPTextModelWithProjection"] else None,
+        layer=2 if xl else 1,
+        final_norm=not xl,
+        eos=json["vocab_size"] - 1 if json.get("eos_token_id", 2) == 2 else json["eos_token_id"],  # 2 was an early mistake
+    )
+
+
+def write_text(config: CLIPTextConfig, tokens: Mapping[str, int]) -> Json:
+    """The config of transformers' CLIPTextModel of these sizes; `tokens` are ids such as `bos_token_id`."""
+    return {
+        "architectures": ["CLIPTextModel"],
+        "hidden_act": config.activation,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "max_position_embeddings": config.max_length,
+        "model_type": "clip_text_model",
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "projection_dim": config.width,
+        "vocab_size": config.vocab_size,
+        **TEXT_FIXED,
+        **tokens,
+    }
+
+
+def read_scheduler(json: Json) -> NoiseSchedule:
+    """The training-time noise schedule in the config of any scheduler of diffusers. Raises ValueError for other schedules."""
+    _check_fixed(json, SCHEDULER_FIXED)
+    predictions = {theirs: ours for ours, theirs in _PREDICTIONS.items()}
+    return NoiseSchedule(
+        steps=json.get("num_train_timesteps", 1000),
+        beta_start=json["beta_start"],
+        beta_end=json["beta_end"],
+        prediction=_one_of(predictions, json.get("prediction_type", "epsilon")),
+        zero_snr=json.get("rescale_betas_zero_snr", False),
+    )
+
+
+def write_scheduler(schedule: NoiseSchedule) -> Json:
+    """The config of diffusers' EulerDiscreteScheduler that samples as our `euler` with the schedule `normal`."""
+    return {
+        "_class_name": "EulerDiscreteScheduler",
+        "beta_end": schedule.beta_end,
+        "beta_start": schedule.beta_start,
+        "interpolation_type": "linear",
+        "num_train_timesteps": schedule.steps,
+        "prediction_type": _PREDICTIONS[schedule.prediction],
+        "rescale_betas_zero_snr": schedule.zero_snr,
+        "steps_offset": 1,
+        "timestep_spacing": "linspace",
+        "use_karras_sigmas": False,
+        **SCHEDULER_FIXED,
+    }
+
+
+def _check_fixed(json: Json, fixed: Json) -> None:
+    for name, value in fixed.items():
+        if json.get(name, value) != value:
+            raise ValueError(f"{name} is {json[name]!r}, not {value!r}")
+
+
+def _one_of(table: Mapping[str, Any], name: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{name!r} is not one of {', '.join(table)}")
+    return table[name]
+
+
+def _single(name: str, value: Any) -> int:
+    """`value`, or the one value that all its entries have if it is a list with one for each level."""
+    values = set(value) if isinstance(value, list) else {value}
+    if len(values) != 1:
+        raise ValueError(f"{name} is {value}, different numbers for the levels")
+    return int(values.pop())
+
+
+def _by_level(name: str, value: Any, levels: int) -> list[int]:
+    """`value` for each level; it may be given once or level by level."""
+    values = value if isinstance(value, list) else [value] * levels
+    if len(values) != levels or not all(isinstance(one, int) for one in values):
+        raise ValueError(f"{name} is {value}, not a number or one for each of {levels} levels")
+    return values
+
+
+def _heads(value: Any, widths: list[int]) -> tuple[int | None, int | None]:
+    """The number of heads; or, if it differs from level to level, the width of each head."""
+    counts = _by_level("attention_head_dim", value, len(widths))
+    if len(set(counts)) == 1:
+        return counts[0], None
+    each = {width // count for width, count in zip(widths, counts, strict=True)}
+    if len(each) != 1:
+        raise ValueError(f"attention_head_dim is {value}: heads of several widths")
+    return None, each.pop()
+
+
+def _widths(value: Any) -> list[int]:
+    if not isinstance(value, list) or not value or not all(type(width) is int and width > 0 for width in value):
+        raise ValueError(f"block_out_channels is {value!r}, not the width of each level")
+    return value
+
+
+def _mults(widths: list[int]) -> tuple[int, ...]:
+    if any(width % widths[0] for width in widths):
+        raise ValueError(f"block_out_channels {widths} are not multiples of the first")
+    return tuple(width // widths[0] for width in widths)

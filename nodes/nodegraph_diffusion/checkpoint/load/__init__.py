@@ -1,0 +1,1 @@
+"""From a description of a checkpoint to networks with its weights."""

@@ -1,0 +1,1 @@
+"""What a denoiser is given besides the noisy latent."""

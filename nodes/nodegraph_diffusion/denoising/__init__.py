@@ -1,0 +1,1 @@
+"""Denoisers: functions of a noisy latent and its noise level that estimate the clean latent."""

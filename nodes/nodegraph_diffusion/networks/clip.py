@@ -1,0 +1,142 @@
+"""The text encoder: CLIP's text transformer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nodegraph_diffusion.networks.attention import attend, split_heads
+from nodegraph_diffusion.networks.config import CLIPTextConfig as CLIPTextConfig
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """GELU's sigmoid approximation, which CLIP was trained with (Hendrycks and Gimpel 2016, sec. 2)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class CLIPEmbeddings(nn.Module):
+    """Token plus position embeddings."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.position_embedding = nn.Embedding(config.max_length, config.width)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.01)
+
+    def forward(self, tokens: Tensor, inserted: Tensor | None = None) -> Tensor:
+        """(B, L) int64 -> (B, L, width). Tokens beyond the vocabulary are the rows of `inserted` (n, width)."""
+        table = self.token_embedding.weight
+        known = tokens if inserted is None else tokens.where(tokens < len(table), 0)
+        embedded: Tensor = self.token_embedding(known)
+        if inserted is not None:
+            row = (tokens - len(table)).clamp(min=0)
+            embedded = torch.where((tokens >= len(table))[:, :, None], inserted.to(embedded)[row], embedded)
+        return embedded + self.position_embedding.weight[: tokens.shape[1]]
+
+
+class CLIPAttention(nn.Module):
+    """Causal self-attention."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.width, config.width)
+        self.k_proj = nn.Linear(config.width, config.width)
+        self.v_proj = nn.Linear(config.width, config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, width) -> (B, L, width)."""
+        q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
+        out: Tensor = self.out_proj(attend(q, k, v, causal=True))
+        return out
+
+
+class CLIPMLP(nn.Module):
+    """The transformer's per-token network."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.activation = quick_gelu if config.activation == "quick_gelu" else partial(F.gelu, approximate="none")
+        self.fc1 = nn.Linear(config.width, config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        return out
+
+
+class CLIPLayer(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.width)
+        self.self_attn = CLIPAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.width)
+        self.mlp = CLIPMLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, width) -> (B, L, width)."""
+        x = x + self.self_attn(self.layer_norm1(x))
+        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        return out
+
+
+class CLIPEncoder(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(CLIPLayer(config) for _ in range(config.layers))
+
+    def forward(self, x: Tensor, skip: int = 0) -> Tensor:
+        """(B, L, width) -> (B, L, width) after all but the last `skip` layers."""
+        for layer in self.layers[: len(self.layers) - skip]:
+            x = layer(x)
+        return x
+
+
+class CLIPTextModel(nn.Module):
+    """CLIP's text transformer (Radford et al. 2021, sec. 2.4): causal, padding not masked."""
+
+    def __init__(self, config: CLIPTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = CLIPEmbeddings(config)
+        self.encoder = CLIPEncoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.width)
+        if config.projection is not None:
+            self.text_projection = nn.Linear(config.width, config.projection, bias=False)
+
+    def forward(self, tokens: Tensor, clip_skip: int | None = None) -> Tensor:
+        """What `encode` gives for each token."""
+        return self.encode(tokens, clip_skip)[0]
+
+    def encode(self, tokens: Tensor, clip_skip: int | None = None, inserted: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, L) int64 -> (B, L, width), L at most `max_length`, and the pooled (B, projection) or None.
+
+        `clip_skip` 1 reads the last layer, 2 the last but one, and so on; None the config's. The pooled one is that of the
+        first end of a text in the last layer. Tokens from `vocab_size` on are the rows of `inserted` (n, width). Raises
+        ValueError where `clip_skip` names no layer.
+        """
+        config = self.config
+        skip = config.layer if clip_skip is None else clip_skip
+        if not 1 <= skip <= config.layers:
+            raise ValueError(f"clip_skip must be between 1 and {config.layers} (the layers there are), got {skip}")
+        if tokens.shape[1] > config.max_length:
+            raise ValueError(f"at most {config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
+        read = self.encoder(self.embeddings(tokens, inserted), skip=skip - 1)
+        hidden: Tensor = self.final_layer_norm(read) if config.final_norm else read
+        if config.projection is None:
+            return hidden, None
+        last = read
+        for layer in self.encoder.layers[config.layers - skip + 1 :]:
+            last = layer(last)
+        end = (tokens == config.eos).int().argmax(dim=1)
+        pooled: Tensor = self.text_projection(self.final_layer_norm(last[torch.arange(len(tokens)), end]))
+        return hidden, pooled

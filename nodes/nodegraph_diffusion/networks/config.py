@@ -1,0 +1,183 @@
+"""What sizes each network: plain data, readable without torch. The defaults are Stable Diffusion 1.x."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
+
+_WIDEST = 1 << 20  # more than any network has, and few enough that what is computed from two of them is a number of bytes
+_REPEATED = ("layers", "num_res_blocks", "transformer_depth", "middle_depth", "channel_mult")
+_MOST_REPEATED = 256
+_MOST_LEVELS = 16
+
+
+@dataclass(frozen=True)
+class CLIPTextConfig:
+    """Sizes of a text encoder; the defaults are CLIP ViT-L/14's. Raises ValueError where they cannot be built.
+
+    `projection` is the width of its pooled output (None: it has none). `layer` is the one that the model's UNet was trained
+    to read, counted from the last, with the final layer norm on it where `final_norm` says so.
+    """
+
+    vocab_size: int = 49408
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    max_length: int = 77
+    mlp_width: int = 3072
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    projection: int | None = None
+    layer: int = 1
+    final_norm: bool = True
+    eos: int = 49407
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _check_divides("heads", self.heads, self.width)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a denoising network.
+
+    `transformer_depth` says how many transformer blocks stand behind each residual block of a level (0: none), `middle_depth`
+    how many stand in the middle. Heads are told by their number or by their width, one of the two. `linear_projection`: the
+    transformers are entered through linear layers, not convolutions. `added_dim` is the width of the vector conditioning of
+    Stable Diffusion XL and its refiner (None: there is none), `guidance_dim` that of the guidance scale which a network that was
+    distilled with guidance is told of (None: it is not told). Raises ValueError where they cannot be built.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    model_channels: int = 320
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    transformer_depth: tuple[int, ...] = (1, 1, 1, 0)
+    middle_depth: int = 1
+    num_heads: int | None = 8
+    head_channels: int | None = None
+    context_dim: int = 768
+    linear_projection: bool = False
+    norm_groups: int = 32
+    added_dim: int | None = None
+    guidance_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, may_be_zero=("transformer_depth", "middle_depth"))
+        if len(self.transformer_depth) != len(self.channel_mult):
+            levels = f"{len(self.transformer_depth)} levels, channel_mult {len(self.channel_mult)}"
+            raise ValueError(f"transformer_depth names {levels}")
+        if (self.num_heads is None) == (self.head_channels is None):
+            raise ValueError(f"one of num_heads and head_channels must be given, got {self.num_heads} and {self.head_channels}")
+        for name, divisor in (("num_heads", self.num_heads), ("head_channels", self.head_channels)):
+            for mult, depth in zip(self.channel_mult, self.transformer_depth, strict=True):
+                if divisor is not None and depth:
+                    _check_divides(name, divisor, self.model_channels * mult)
+        _check_divides("norm_groups", self.norm_groups, self.model_channels)
+
+    def heads(self, channels: int) -> int:
+        """How many attention heads a transformer of this width has."""
+        return self.num_heads if self.num_heads is not None else channels // (self.head_channels or channels)
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """What an autoencoder's latents are like: their channels, pixels per cell along a side, and what they are multiplied by."""
+
+    channels: int = 4
+    factor: int = 8
+    scaling_factor: float = 0.18215
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of an autoencoder. Raises ValueError where they cannot be built: `norm_groups` must divide every width."""
+
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    latent_channels: int = 4
+    norm_groups: int = 32
+    mid_attention: bool = True
+    scaling_factor: float = 0.18215
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _check_divides("norm_groups", self.norm_groups, self.channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell along a side."""
+        return 1 << (len(self.channel_mult) - 1)
+
+    @property
+    def latent(self) -> LatentSpace:
+        """The space that it encodes into."""
+        return LatentSpace(self.latent_channels, self.factor, self.scaling_factor)
+
+
+@dataclass(frozen=True)
+class TAESDConfig:
+    """One half of a tiny autoencoder (see `networks/taesd.py`); only the number of latent channels differs between models."""
+
+    half: Literal["encoder", "decoder"] = "decoder"
+    latent_channels: int = 4
+
+    WIDTH: ClassVar[int] = 64
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What stands at each place of its sequence."""
+        if self.half == "encoder":
+            return ("conv", "block", *("down", "block", "block", "block") * 3, "conv")
+        return ("clamp", "conv", "relu", *("block", "block", "block", "up", "plain") * 3, "block", "conv")
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """How many channels go in and come out."""
+        return (3, self.latent_channels) if self.half == "encoder" else (self.latent_channels, 3)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each of its tensors."""
+        into, out, wide = *self.ends, self.WIDTH
+        shapes: dict[str, tuple[int, ...]] = {}
+        last = len(self.layers) - 1
+        for place, layer in enumerate(self.layers):
+            if layer == "conv":
+                sizes = (out, wide) if place == last else (wide, into)
+                shapes |= {f"{place}.weight": (*sizes, 3, 3), f"{place}.bias": (sizes[0],)}
+            elif layer in ("plain", "down"):
+                shapes[f"{place}.weight"] = (wide, wide, 3, 3)
+            elif layer == "block":
+                for i in (0, 2, 4):
+                    shapes |= {f"{place}.conv.{i}.weight": (wide, wide, 3, 3), f"{place}.conv.{i}.bias": (wide,)}
+        return shapes
+
+
+def _check_sizes(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
+    """Raise ValueError unless each number is positive, whole where it counts something, and such as a network can have."""
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
+        sizes = value if isinstance(value, tuple) else (value,)
+        least = 0 if name in may_be_zero else 1
+        most = _MOST_REPEATED if name in _REPEATED else _WIDEST
+        if not 1 <= len(sizes) <= _MOST_LEVELS:
+            raise ValueError(f"{name} must have 1 to {_MOST_LEVELS} levels, got {len(sizes)}")
+        for size in sizes:
+            if "int" in str(field.type) and type(size) is not int and not (size is None and "None" in str(field.type)):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if type(size) is int and not least <= size <= most:
+                raise ValueError(f"{name} must be {least} to {most:,}, got {value}")
+            if type(size) is float and not 0 < size < math.inf:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+def _check_divides(name: str, divisor: int, width: int) -> None:
+    if width % divisor:
+        raise ValueError(f"{name} {divisor} does not divide the width {width}")

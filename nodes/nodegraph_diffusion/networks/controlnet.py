@@ -1,0 +1,88 @@
+"""ControlNet: a copy of a UNet's first half that sees a hint, and guides the UNet by what it would add (Zhang et al. 2023)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nodegraph_diffusion.networks.attention import Context
+from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
+
+HINT_WIDTHS = (16, 32, 96, 256)  # each half as wide and high as the one before
+HINT_SCALE = 8  # pixels of the hint along a side of a latent's cell
+
+
+class ControlNet(UNetEncoder):
+    """The residuals for each skip of a UNet of the same config, and for its middle, from a latent and a hint.
+
+    Zhang et al. 2023, sec. 3.2; the modules are named as in the published files.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        layers: list[nn.Module] = [nn.Conv2d(3, HINT_WIDTHS[0], 3, padding=1), nn.SiLU()]
+        for width, following in pairwise(HINT_WIDTHS):
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
+            layers += [nn.Conv2d(width, following, 3, padding=1, stride=2), nn.SiLU()]
+        last = nn.Conv2d(HINT_WIDTHS[-1], config.model_channels, 3, padding=1)
+        self.input_hint_block = nn.Sequential(*layers, last)
+        self.zero_convs = nn.ModuleList(nn.Sequential(nn.Conv2d(width, width, 1)) for width in self.skips)
+        self.middle_block_out = nn.Sequential(nn.Conv2d(self.skips[-1], self.skips[-1], 1))
+        for zero in (last, self.zero_convs, self.middle_block_out):
+            for parameter in zero.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor | Context, added: Tensor | None = None
+    ) -> Controls:
+        """(B, in_channels, h, w), a picture (B, 3, 8h, 8w) in [0, 1], (B,), a prompt -> residuals as `UNet.forward` takes them."""
+        layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
+        embedding = self.embed(timesteps, added, x.dtype)
+        residuals = []
+        for i, (block, convolution) in enumerate(zip(self.input_blocks, self.zero_convs, strict=True)):
+            x = block(x, embedding, layers)
+            if i == 0:
+                x = x + self.input_hint_block(hint)
+            residuals.append(convolution(x))
+        middle: Tensor = self.middle_block_out(self.middle_block(x, embedding, layers))
+        return tuple(residuals), middle
+
+
+class ControlNetGuide:
+    """A ControlNet with its hint, as a denoiser's `Control`: residuals times `strength` between `start` and `end`.
+
+    `hint` is pictures (1 or B, H, W, 3) in [0, 1]. It is cut to the latent's proportions about its centre, and its nearest
+    pixels taken, as ComfyUI does.
+    """
+
+    def __init__(self, network: ControlNet, hint: Tensor, strength: float, start: float = 0.0, end: float = 1.0) -> None:
+        self.network, self.hint, self.strength, self.start, self.end = network, hint, strength, start, end
+        self._projected: tuple[Tensor, Context] | None = None
+
+    def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /) -> Controls:
+        """(n * B, C, h, w), (n * B,), (n * B, L, D), (n * B, A) or None -> residuals."""
+        weight = next(self.network.parameters())
+        if self._projected is None or self._projected[0] is not context:
+            self._projected = (context, self.network.project_context(context.to(weight)))
+        hint = fitted(self.hint, (x.shape[-2] * HINT_SCALE, x.shape[-1] * HINT_SCALE)).to(weight)
+        if x.shape[0] % hint.shape[0]:
+            raise ValueError(
+                f"image: expected one hint, or one for each of the pictures, found {hint.shape[0]} for {x.shape[0]} "
+                "at once; give one"
+            )
+        hint = hint.repeat(x.shape[0] // hint.shape[0], 1, 1, 1)
+        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], None if added is None else added.to(weight))
+        return tuple((skip * self.strength).to(x) for skip in skips), (middle * self.strength).to(x)
+
+
+def fitted(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H, W, 3) cut about its centre to the proportions of `size`, and resized to it: (B, 3, *size)."""
+    height, width = pictures.shape[1:3]
+    ratio, wanted = width / height, size[1] / size[0]
+    x = round((width - width * (wanted / ratio)) / 2) if ratio > wanted else 0
+    y = round((height - height * (ratio / wanted)) / 2) if ratio < wanted else 0
+    cut = pictures[:, y : height - y, x : width - x].movedim(-1, 1)
+    return F.interpolate(cut, size=size, mode="nearest-exact")

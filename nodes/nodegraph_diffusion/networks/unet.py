@@ -1,0 +1,220 @@
+"""The denoising network: a UNet with cross-attention to the prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nodegraph_diffusion.networks.attention import AttentionHook, Context, KeysValues, SpatialTransformer, TransformerBlock
+from nodegraph_diffusion.networks.config import UNetConfig as UNetConfig
+
+Controls = tuple[tuple[Tensor, ...], Tensor]
+"""Residuals that are added to the skips, in order of `input_blocks`, and to what the middle gives (Zhang et al. 2023, Eq. 2)."""
+
+
+def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
+    """Sinusoids of `timesteps` (B,), cosines first: (B, channels) float32 (Ho et al. 2020, appendix B)."""
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def guidance_embedding(scale: float, channels: int) -> Tensor:
+    """Sinusoids of a guidance scale w, 0 for none, sines first: (1, channels) float32 (Luo et al. 2023, sec. 4.2).
+
+    As the networks that were published were told of it: of 1000 w, the last frequency being 1 / 10000 itself.
+    """
+    half = channels // 2
+    exponents = torch.arange(half, dtype=torch.float32) / max(half - 1, 1)
+    angles = 1000 * scale * torch.exp(-math.log(10000.0) * exponents)
+    return F.pad(torch.cat([angles.sin(), angles.cos()]), (0, channels % 2))[None]
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with the timestep added between them; `out_layers.2` is the published model's unused dropout."""
+
+    def __init__(self, channels: int, out_channels: int, embedding: int, norm_groups: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(norm_groups, channels, eps=1e-5), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
+        last = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.out_layers = nn.Sequential(nn.GroupNorm(norm_groups, out_channels, eps=1e-5), nn.SiLU(), nn.Identity(), last)
+        self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C, h, w), (B, E) -> (B, C', h, w)."""
+        hidden = self.in_layers(x) + self.emb_layers(embedding)[:, :, None, None]
+        out: Tensor = self.skip_connection(x) + self.out_layers(hidden)
+        return out
+
+
+class Downsample(nn.Module):
+    """A convolution of stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, ceil(h / 2), ceil(w / 2))."""
+        out: Tensor = self.op(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, C, h, w) -> (B, C, *size)."""
+        out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return out
+
+
+class Block(nn.ModuleList):
+    """One entry of the UNet's block lists: layers that differ in what they take besides the feature map."""
+
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        context: Iterator[KeysValues],
+        size: tuple[int, int] | None = None,
+        attention: AttentionHook | None = None,
+    ) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w'). `size` is where an Upsample leads; it must be given to a block with one."""
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding)
+            elif isinstance(layer, SpatialTransformer):
+                x = layer(x, context, attention)
+            elif isinstance(layer, Upsample):
+                x = layer(x, size)
+            else:
+                x = layer(x)
+        return x
+
+
+class UNetEncoder(nn.Module):
+    """The half of a UNet that goes down, and the middle: what a ControlNet has a copy of. `skips` are the blocks' widths."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.model_channels
+        embedding = channels * 4
+        self.time_embed = nn.Sequential(nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        if config.guidance_dim is not None:
+            self.time_embedding = nn.ModuleDict({"cond_proj": nn.Linear(config.guidance_dim, channels, bias=False)})
+        if config.added_dim is not None:
+            added = nn.Sequential(nn.Linear(config.added_dim, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+            self.label_emb = nn.Sequential(added)
+
+        levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
+        self.input_blocks = nn.ModuleList([Block([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
+        self.skips = [channels]
+        for level, (mult, depth) in enumerate(levels):
+            for _ in range(config.num_res_blocks):
+                block = Block([self._res_block(channels, mult * config.model_channels)])
+                channels = mult * config.model_channels
+                block.extend(self._transformer(channels, depth))
+                self.input_blocks.append(block)
+                self.skips.append(channels)
+            if level < len(levels) - 1:
+                self.input_blocks.append(Block([Downsample(channels)]))
+                self.skips.append(channels)
+
+        middle = self._transformer(channels, config.middle_depth)
+        self.middle_block = Block([self._res_block(channels, channels), *middle, self._res_block(channels, channels)])
+
+    def _res_block(self, channels: int, out_channels: int) -> ResBlock:
+        return ResBlock(channels, out_channels, self.config.model_channels * 4, self.config.norm_groups)
+
+    def _transformer(self, channels: int, depth: int) -> list[SpatialTransformer]:
+        config = self.config
+        heads, groups, linear = config.heads(channels), config.norm_groups, config.linear_projection
+        return [SpatialTransformer(channels, config.context_dim, heads, depth, groups, linear)] if depth else []
+
+    def project_context(self, context: Tensor) -> Context:
+        """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
+        blocks = (module for module in self.modules() if isinstance(module, TransformerBlock))
+        return Context(tuple(block.attn2.project(context) for block in blocks))
+
+    def embed(self, timesteps: Tensor, added: Tensor | None, dtype: torch.dtype, guidance: Tensor | None = None) -> Tensor:
+        """What all residual blocks are told, (B, E): of timesteps (B,), the vector conditioning (B, added_dim), and the guidance
+        (1 or B, guidance_dim) where there is one."""
+        sinusoids = timestep_embedding(timesteps, self.config.model_channels).to(dtype)
+        if guidance is not None:
+            sinusoids = sinusoids + self.time_embedding["cond_proj"](guidance)
+        embedding: Tensor = self.time_embed(sinusoids)
+        return embedding if self.config.added_dim is None else embedding + self.label_emb(added)
+
+
+class UNet(UNetEncoder):
+    """Predicts noise (or velocity) from a noisy latent, its timestep and a prompt (Rombach et al. 2022, sec. 3.3)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        skips, channels = list(self.skips), self.skips[-1]
+        levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
+        self.output_blocks = nn.ModuleList()
+        for level, (mult, depth) in reversed(list(enumerate(levels))):
+            for i in range(config.num_res_blocks + 1):
+                block = Block([self._res_block(channels + skips.pop(), mult * config.model_channels)])
+                channels = mult * config.model_channels
+                block.extend(self._transformer(channels, depth))
+                if level > 0 and i == config.num_res_blocks:
+                    block.append(Upsample(channels))
+                self.output_blocks.append(block)
+
+        last = nn.Conv2d(channels, config.out_channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
+        for name, module in self.named_modules():
+            if isinstance(module, TransformerBlock):
+                module.attn1.place = f"{name}.attn1"
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | Context,
+        added: Tensor | None = None,
+        controls: Controls | None = None,
+        attention: AttentionHook | None = None,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
+        """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
+
+        `added` is the vector conditioning (B, added_dim) of networks that have one, `attention` may take the place of
+        self-attentions, and `guidance` is the embedding (1 or B, guidance_dim) of the scale that a distilled network is told
+        of; without, it is told of none. Timesteps may lie between the trained ones. Sides that the downsampling does not
+        divide are rounded up on the way down and restored on the way up, as in the published model.
+        """
+        layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
+        embedding = self.embed(timesteps, added, x.dtype, guidance)
+        skips: list[Tensor] = []
+        for block in self.input_blocks:
+            x = block(x, embedding, layers, attention=attention)
+            skips.append(x)
+        x = self.middle_block(x, embedding, layers, attention=attention)
+        if controls is not None:
+            skips = [skip + residual for skip, residual in zip(skips, controls[0], strict=True)]
+            x = x + controls[1]
+        for block in self.output_blocks:
+            x = torch.cat([x, skips.pop()], dim=1)
+            size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last
+            x = block(x, embedding, layers, size, attention)
+        out: Tensor = self.out(x)
+        return out

@@ -1,0 +1,1 @@
+"""Training the embedded model: its world, its networks, its judges."""

@@ -1,0 +1,6 @@
+"""Train the embedded model from nothing: `python -m nodegraph_diffusion.recipes.tiny --work FOLDER`."""
+
+from nodegraph_diffusion.recipes.tiny.train import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What a judge sees in a picture, and whether it is what a caption asks for."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodegraph_diffusion.recipes.tiny.world import Request
+
+
+class Judge(Protocol):
+    """Reads pictures (B, 64, 64, 3), 8-bit, without knowing their captions: the things from left to right, place, time."""
+
+    def __call__(self, pixels: NDArray[np.uint8], /) -> list[Request]: ...
+
+
+def faults(asked: Request, seen: Request) -> list[str]:
+    """Which attributes of a picture are not as asked; what the caption left open cannot be wrong.
+
+    A pair in the wrong order is a fault of "order" alone; otherwise kinds and colours count from the left.
+    """
+    wrong = [name for name in ("place", "time") if getattr(asked, name) not in (None, getattr(seen, name))]
+    if len(asked.things) != len(seen.things):
+        return [*wrong, "count"]
+    if _all_match(asked, seen.things):
+        return wrong
+    if _all_match(asked, seen.things[::-1]):
+        return [*wrong, "order"]
+    kinds = any(want[0] != got[0] for want, got in zip(asked.things, seen.things, strict=True))
+    colours = any(want[1] not in (None, got[1]) for want, got in zip(asked.things, seen.things, strict=True))
+    return wrong + ["kind"] * kinds + ["colour"] * colours
+
+
+def _all_match(asked: Request, things: tuple[tuple[str, str | None], ...]) -> bool:
+    return all(want[0] == got[0] and want[1] in (None, got[1]) for want, got in zip(asked.things, things, strict=True))

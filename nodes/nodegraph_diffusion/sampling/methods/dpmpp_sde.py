@@ -1,0 +1,137 @@
+"""DPM-Solver++ for the diffusion SDE, multistep: one call a step, with the noise of a Brownian path."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.sampling.methods.exponential import StepNoise, hold, phi_2
+from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SolverType = Literal["midpoint", "heun"]
+
+
+def sample_dpmpp_2m_sde(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: OnStep,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    solver_type: SolverType = "midpoint",
+) -> Tensor:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, App. A.2, Alg. 4): `dpmpp_2m` for the SDE.
+
+    The estimate is extrapolated from the last two: `midpoint` takes its value in the middle of the step, `heun` integrates the
+    line exactly. The first step is of first order; a step to noise level 0 ends at the estimate. `eta` is the share of the noise
+    of the reverse SDE, 0 is deterministic and of second order (`midpoint`: `dpmpp_2m`); `s_noise` scales the noise.
+    Raises ValueError where eta or s_noise is negative, or for another solver_type.
+    """
+    require_at_least_0("dpmpp_2m_sde", eta=eta, s_noise=s_noise)
+    if solver_type not in ("midpoint", "heun"):
+        raise ValueError(f"sampler dpmpp_2m_sde: expected solver_type 'midpoint' or 'heun', found {solver_type!r}")
+    previous: Tensor | None = None
+    h_previous = math.inf
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        if sigma_next == 0:
+            x = denoised
+        else:
+            h = math.log(sigma / sigma_next)  # lambda_next - lambda
+            h_eta = h * (1 + eta)
+            x = hold(x, denoised, sigma, sigma_next, eta)
+            if previous is not None:
+                change = (denoised - previous) * (h / h_previous)  # over a step of this length
+                x = x + change * (-math.expm1(-h_eta) / 2 if solver_type == "midpoint" else phi_2(h_eta))
+            x = x + StepNoise(noise, sigma, eta, s_noise).down_to(sigma_next)
+            previous, h_previous = denoised, h
+        on_step(i, x, denoised)
+    return x
+
+
+def sample_dpmpp_2m_sde_heun(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
+    """`dpmpp_2m_sde` with the solver type `heun`.
+
+    Under the name that ComfyUI gives it. Options and errors as there.
+    """
+    return sample_dpmpp_2m_sde(denoise, x, sigmas, noise=noise, on_step=on_step, eta=eta, s_noise=s_noise, solver_type="heun")
+
+
+def sample_dpmpp_3m_sde(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
+) -> Tensor:
+    """DPM-Solver++(3M) SDE, over the last three estimates.
+
+    k-diffusion's multistep solver, after Lu et al. 2022, for the SDE.
+    The estimate is a parabola in lambda through the last three; the first step has one, the second two. As in k-diffusion, the
+    parabola's bend counts half of what its integral is: the order without noise is 2, with a smaller error than `dpmpp_2m_sde`.
+    A step to noise level 0 ends at the estimate. `eta` is the share of the noise of the reverse SDE, 0 is deterministic; `s_noise`
+    scales the noise. Raises ValueError where either is negative.
+    """
+    require_at_least_0("dpmpp_3m_sde", eta=eta, s_noise=s_noise)
+    before: list[tuple[Tensor, float]] = []  # the estimates of the last two steps and these steps' lengths, the last one first
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
+        denoised = denoise(x, sigma)
+        if sigma_next == 0:
+            x = denoised
+        else:
+            h = math.log(sigma / sigma_next)
+            x = hold(x, denoised, sigma, sigma_next, eta)
+            x = x + _change(denoised, before, h, h * (1 + eta))
+            x = x + StepNoise(noise, sigma, eta, s_noise).down_to(sigma_next)
+            before = [(denoised, h), *before[:1]]
+        on_step(i, x, denoised)
+    return x
+
+
+def _change(denoised: Tensor, before: list[tuple[Tensor, float]], h: float, h_eta: float) -> Tensor | float:
+    """What the divided differences of the estimate add to a step of length `h` that holds it constant."""
+    if not before:
+        return 0.0
+    (denoised_1, h_1), *earlier = before
+    slope_1 = (denoised - denoised_1) * (h / h_1)
+    if not earlier:
+        return slope_1 * phi_2(h_eta)
+    ((denoised_2, h_2),) = earlier
+    slope_2 = (denoised_1 - denoised_2) * (h / h_2)
+    bend = (slope_1 - slope_2) * (h / (h_1 + h_2))
+    slope = slope_1 + bend * (h_1 / h)
+    return slope * phi_2(h_eta) - bend * (phi_2(h_eta) / h_eta - 0.5)
+
+
+SAMPLERS = {
+    "dpmpp_2m_sde": SamplerSpec(
+        sample_dpmpp_2m_sde,
+        stochastic=True,
+        paper="Lu et al. 2022, arXiv:2211.01095, App. A",
+        noise="brownian",
+        ranges=NOISE,
+        aliases=("dpmpp_2m_sde_gpu", "DPM++ 2M SDE"),
+    ),
+    "dpmpp_2m_sde_heun": SamplerSpec(
+        sample_dpmpp_2m_sde_heun,
+        stochastic=True,
+        paper="Lu et al. 2022, arXiv:2211.01095, App. A",
+        noise="brownian",
+        ranges=NOISE,
+        aliases=("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE Heun"),
+    ),
+    "dpmpp_3m_sde": SamplerSpec(
+        sample_dpmpp_3m_sde,
+        stochastic=True,
+        paper="Lu et al. 2022, arXiv:2211.01095",
+        noise="brownian",
+        ranges=NOISE,
+        aliases=("dpmpp_3m_sde_gpu", "DPM++ 3M SDE"),
+    ),
+}

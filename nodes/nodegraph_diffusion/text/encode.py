@@ -1,0 +1,205 @@
+"""Prompts: weighted text to the encoding that a denoiser attends to, computed as ComfyUI computes it, or as A1111 does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.conditioning.prompt import Prompt
+from nodegraph_diffusion.text.emphasis import parse_emphasis
+from nodegraph_diffusion.text.emphasis import parse_weights as parse_weights
+from nodegraph_diffusion.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.networks.clip import CLIPTextModel
+
+WHOLE_BELOW = 8  # a stretch of fewer tokens is not cut at the end of a chunk
+COMMA_REACH = 20  # A1111 cuts behind a comma that is among so many last tokens of a chunk
+BREAK = re.compile(r"\s*\bBREAK\b\s*")
+EMBEDDING = re.compile(r"(?<!\S)embedding:(\S+)")
+TRAILING = ",.;"  # what may follow an embedding's name
+
+Syntax = Literal["comfyui", "a1111"]
+WeightedToken = tuple[int, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """One text encoder of a model: its network, its tokenizer, and what `embedding:NAME` stands for, by name.
+
+    An embedding is (n, width), read as n tokens; None where its file has none for this encoder: it is left out.
+    """
+
+    model: CLIPTextModel
+    tokenizer: Tokenizer
+    embeddings: Mapping[str, Tensor | None] = field(default_factory=dict)
+
+
+def read_prompt(readers: Sequence[Reader], text: str, clip_skip: int | None = None, syntax: Syntax = "comfyui") -> Prompt:
+    """Encode `text`, weights and any length, by all text encoders of a model.
+
+    For n chunks, the embedding is (1, n * max_length, width), float32 on the models' device: those of the encoders side by
+    side, as long as the shortest of them. What the last one says of the first chunk as a whole, unweighted, is `pooled`,
+    where it has a projection for it. `clip_skip` 2 reads the last but one layer, None the one that the model was trained
+    with.
+
+    A token of weight w becomes empty + w * (z - empty), where z is its encoding and `empty` that of an empty prompt at the
+    same position; by A1111's rules w * z, and then each chunk is scaled to the mean that it had. `BREAK` begins a new chunk.
+    Raises ValueError for an embedding that there is not, and where tokenizer and model do not belong together.
+    """
+    encoded = [_read(reader, text, clip_skip, syntax) for reader in readers]
+    length = min(embedding.shape[1] for embedding, _ in encoded)
+    return Prompt(torch.cat([embedding[:, :length] for embedding, _ in encoded], dim=-1), pooled=encoded[-1][1])
+
+
+def encode_prompt(model: CLIPTextModel, tokenizer: Tokenizer, text: str, clip_skip: int | None = None) -> Tensor:
+    """The embedding (1, n * max_length, width) of `read_prompt` for a model with one text encoder."""
+    return read_prompt([Reader(model, tokenizer)], text, clip_skip).embedding
+
+
+def chunk_prompt(
+    tokenizer: Tokenizer, text: str, syntax: Syntax = "comfyui", embeddings: Mapping[str, Sequence[int]] | None = None
+) -> list[list[WeightedToken]]:
+    """`text` as chunks of `tokenizer.max_length` tokens with their weights: begin, text, end and filling in each.
+
+    A stretch of one weight that does not fit into what is left of a chunk goes on in the next one; if it has fewer than
+    8 tokens, it goes there whole. By A1111's rules, all behind a comma among the last 20 tokens goes there. `embeddings` are
+    the tokens of each name. An empty text is one empty chunk.
+    """
+    room = tokenizer.max_length - 2
+    if room < 1:
+        raise ValueError(f"tokenizer: expected a max_length of at least 3, found {tokenizer.max_length}; CLIP has 77")
+    pieces = _pieces(tokenizer, text, syntax, embeddings or {})
+    chunks = _filled(pieces, room) if syntax == "comfyui" else _filled_to_commas(pieces, room, tokenizer.encode(",")[-1])
+    if len(chunks) > 1 and not chunks[-1]:
+        chunks.pop()  # nothing follows the last BREAK
+    return [_framed(tokenizer, chunk) for chunk in chunks]
+
+
+class _Piece(NamedTuple):
+    """Tokens of one weight, of text or of an embedding."""
+
+    tokens: list[WeightedToken]
+    embedded: bool = False
+
+
+def _pieces(tokenizer: Tokenizer, text: str, syntax: Syntax, embeddings: Mapping[str, Sequence[int]]) -> Iterator[_Piece | None]:
+    """The stretches of `text`, cut around embeddings; None for each BREAK."""
+    for stretch, weight in parse_weights(text) if syntax == "comfyui" else parse_emphasis(text):
+        for i, part in enumerate(BREAK.split(stretch)):
+            if i:
+                yield None
+            end = 0
+            for match in EMBEDDING.finditer(part):
+                name = _embedding_name(match[1], embeddings)
+                yield _Piece([(token, weight) for token in tokenizer.encode(part[end : match.start()])])
+                yield _Piece([(token, weight) for token in embeddings[name]], embedded=True)
+                end = match.start(1) + len(name)
+            yield _Piece([(token, weight) for token in tokenizer.encode(part[end:])])
+
+
+def _embedding_name(word: str, embeddings: Mapping[str, Sequence[int]]) -> str:
+    for name in (word, word.rstrip(TRAILING)):
+        if name in embeddings:
+            return name
+    known = ", ".join(sorted(embeddings)) or "none"
+    raise ValueError(
+        f"prompt: expected the name of an embedding of this text encoder behind 'embedding:', found '{word}'; there is {known}. "
+        "Load it under this name first"
+    )
+
+
+def _filled(pieces: Iterable[_Piece | None], room: int) -> list[list[WeightedToken]]:
+    """The pieces in chunks of at most `room` tokens, short ones whole."""
+    chunks: list[list[WeightedToken]] = [[]]
+    for piece in pieces:
+        if piece is None:
+            chunks.append([])
+            continue
+        tokens = piece.tokens
+        whole = len(tokens) < min(WHOLE_BELOW, room + 1)
+        while len(tokens) > room - len(chunks[-1]):
+            left = 0 if whole else room - len(chunks[-1])
+            chunks[-1] += tokens[:left]
+            tokens = tokens[left:]
+            chunks.append([])
+        chunks[-1] += tokens
+    return chunks
+
+
+def _filled_to_commas(pieces: Iterable[_Piece | None], room: int, comma: int) -> list[list[WeightedToken]]:
+    """The pieces in chunks of at most `room` tokens, cut behind a comma near their end, embeddings whole where they can be."""
+    chunks: list[list[WeightedToken]] = [[]]
+    last_comma: int | None = None
+    for piece in pieces:
+        if piece is None or (piece.embedded and chunks[-1] and len(chunks[-1]) + len(piece.tokens) > room):
+            chunks.append([])
+            last_comma = None
+        for token in piece.tokens if piece else []:
+            chunk = chunks[-1]
+            if len(chunk) == room:
+                near = token[0] != comma and last_comma is not None and room - last_comma <= COMMA_REACH
+                cut = last_comma + 1 if near and last_comma is not None else room
+                chunks.append(chunk[cut:])
+                del chunk[cut:]
+                last_comma = None
+            elif token[0] == comma:
+                last_comma = len(chunk)
+            chunks[-1].append(token)
+    return chunks
+
+
+def _read(reader: Reader, text: str, clip_skip: int | None, syntax: Syntax) -> tuple[Tensor, Tensor | None]:
+    """What one encoder makes of `text`: (1, n * max_length, width) and (1, projection) or None."""
+    model, tokenizer = reader.model, reader.tokenizer
+    embeddings, inserted = _inserted(reader)
+    chunks = chunk_prompt(tokenizer, text, syntax, embeddings)
+    count = len(chunks)
+    weights = torch.tensor([[weight for _, weight in chunk] for chunk in chunks])
+    weighted = bool((weights != 1).any())
+    if weighted and syntax == "comfyui":
+        chunks += chunk_prompt(tokenizer, "")
+    tokens = torch.tensor([[token for token, _ in chunk] for chunk in chunks])  # (n, max_length)
+    _require_match(model, tokenizer, tokens, 0 if inserted is None else len(inserted))
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        hidden, pooled = model.encode(tokens.to(device), clip_skip, inserted)  # (n, max_length, width), (n, projection)
+    encoded, weights = hidden.float(), weights.to(device)[:, :, None]
+    if weighted and syntax == "comfyui":
+        encoded = torch.lerp(encoded[-1], encoded[:count], weights)
+    elif weighted:
+        scaled = encoded * weights
+        encoded = scaled * (encoded.mean(dim=(1, 2), keepdim=True) / scaled.mean(dim=(1, 2), keepdim=True))
+    pooled = None if pooled is None else pooled[:1].float()
+    return encoded.reshape(1, -1, encoded.shape[-1]), pooled  # (1, n * max_length, width)
+
+
+def _inserted(reader: Reader) -> tuple[dict[str, range], Tensor | None]:
+    """The tokens that stand for each embedding, and their vectors (n, width) in order."""
+    tokens: dict[str, range] = {}
+    first = reader.model.config.vocab_size
+    for name, vectors in reader.embeddings.items():
+        tokens[name] = range(first, first + (0 if vectors is None else len(vectors)))
+        first = tokens[name].stop
+    rows = [vectors for vectors in reader.embeddings.values() if vectors is not None]
+    return tokens, torch.cat(rows) if rows else None
+
+
+def _framed(tokenizer: Tokenizer, tokens: list[WeightedToken]) -> list[WeightedToken]:
+    filling = tokenizer.max_length - len(tokens) - 2
+    return [(tokenizer.bos, 1.0), *tokens, (tokenizer.eos, 1.0), *[(tokenizer.pad, 1.0)] * filling]
+
+
+def _require_match(model: CLIPTextModel, tokenizer: Tokenizer, tokens: Tensor, inserted: int) -> None:
+    config = model.config
+    if tokenizer.max_length > config.max_length or int(tokens.max()) >= config.vocab_size + inserted:
+        raise ValueError(
+            f"prompt: expected a tokenizer for a text encoder of {config.vocab_size} tokens and {config.max_length} "
+            f"positions, found one of {tokenizer.vocab_size} tokens and {tokenizer.max_length} positions; "
+            "load both from one checkpoint"
+        )

@@ -1,0 +1,1 @@
+"""The commands that the pack adds to the command line."""

@@ -1,0 +1,63 @@
+"""`nodegraph models`: the built-in models, and what a model file contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nodegraph.plugin_api import Problem, WorkflowError
+from nodegraph_nodes.commands.help import epilog
+from nodegraph_nodes.commands.options import pickles_option
+from nodegraph_nodes.models.errors import file_error_message
+from nodegraph_nodes.models.find import BUILTIN, builtin_models, model_path, model_resource
+
+if TYPE_CHECKING:
+    from nodegraph_nodes.models.find import Model
+
+
+@click.command(params=[pickles_option()], epilog=epilog("nodegraph models", "nodegraph models model.safetensors"))
+@click.argument("model", nargs=-1)
+def models(model: tuple[str, ...]) -> None:
+    """List the built-in models, or describe each MODEL.
+
+    MODEL is a file, a folder, builtin:NAME or hf://organisation/name. No weights are read. The description has the kind of the
+    model, its layout, its native size, its size on disk, and how the kind was detected.
+    """
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
+
+    for name in model or [BUILTIN + known for known in builtin_models()]:
+        try:
+            found = describe(model_path(name, Path.cwd())).model_or_part()
+        except CheckpointError as error:
+            raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
+        except (OSError, ValueError) as error:
+            raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
+        files = model_resource(found).files
+        size = sum(file.stat().st_size for file in files.values()) / 1e6
+        click.echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
+        click.echo(f"  {_reason(found)}")
+
+
+def _described(found: Model) -> str:
+    from nodegraph_diffusion.checkpoint import Checkpoint, TextEncoders, UNetPart
+
+    if isinstance(found, Checkpoint):
+        native = f"{found.sample_size}x{found.sample_size} pixels"
+        return f"{found.kind}, {found.layout} layout, {native}, {found.schedule.prediction} prediction"
+    if isinstance(found, TextEncoders):
+        weights = found.parts[0].weights
+        which = "a text encoder" if len(found.parts) == 1 else "two text encoders"
+        use = ", or as the text_encoder_2 of SDXL" if weights.part == "text_encoder_2" else ""
+        return f"{which}: load it with LoadTextEncoder{use}; {found.kind}, {weights.naming} names"
+    if isinstance(found, UNetPart):
+        names = f"{found.kind}, {found.weights.naming} names"
+        return f"a UNet: load it with LoadUNet; {names}, {found.schedule.prediction} prediction"
+    return f"an autoencoder: load it with LoadVAE; {found.weights.naming} names"
+
+
+def _reason(found: Model) -> str:
+    from nodegraph_diffusion.checkpoint import NAMES, TextEncoders
+
+    return f"read as {NAMES[found.kind]}, {found.reason}" if isinstance(found, TextEncoders) else found.reason

@@ -1,0 +1,1 @@
+"""Loading models for nodes: parts, files, devices and memory."""

@@ -1,0 +1,111 @@
+"""Which device and dtype `auto` means on this machine, and which differences between machines may change a result."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+
+from nodegraph.plugin_api import AUTO, Numerics
+
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda", "mps")
+ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
+
+
+def fingerprint() -> str:
+    """Describe everything that the meaning of `auto` depends on, without importing torch."""
+    try:
+        torch = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        torch = "none"
+    driver = Path("/proc/driver/nvidia/version")
+    parts = {
+        "torch": torch,
+        "python": f"{sys.executable} {platform.python_version()}",
+        "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
+        "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
+        "variables": [os.environ.get(name) for name in VARIABLES],
+        "settings": settings() if "torch" in sys.modules else "sdpa",
+    }
+    return repr(parts)
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets that the processor reports; empty if the system does not list them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(flags.split())
+
+
+def resolve(device: str, dtype: str) -> Numerics:
+    """The device, the dtype, and the class of results that goes into keys; `auto` is resolved. Imports torch.
+
+    Raises ValueError if this machine does not have the device, or if the dtype is unknown.
+    """
+    import torch
+
+    if dtype not in (AUTO, *DTYPES):
+        raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
+    found = _accelerator() if device == AUTO else device
+    kind = found.partition(":")[0]
+    expected = "expected a device of auto, cpu, cuda, cuda:N or mps that is there"
+    if kind not in DEVICES:
+        raise ValueError(f"{expected}, found '{found}'")
+    try:
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # the latter if torch is built without CUDA
+        raise ValueError(f"{expected}, found '{found}', which is not ({str(error).splitlines()[0].rstrip('.')})") from error
+    if dtype == AUTO:
+        dtype = _usual_dtype(found, kind)
+    minor = ".".join(torch.__version__.split(".")[:2])
+    name = f"{kind} {_architecture(found, kind)} {settings()} {dtype} torch {minor}"
+    return Numerics(device=found, dtype=dtype, name=name)
+
+
+def settings() -> str:
+    """The attention that torch uses, the implementations of it that this process disables, and reduced float32 precision."""
+    import torch
+
+    disabled = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
+    precision = torch.get_float32_matmul_precision()
+    words = ["sdpa", *(f"no-{name}" for name in disabled), *([] if precision == "highest" else [f"matmul-{precision}"])]
+    return " ".join(words)
+
+
+def _accelerator() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _usual_dtype(device: str, kind: str) -> str:
+    """The fastest dtype that is exact enough for the UNet."""
+    import torch
+
+    if kind == "cpu":
+        return "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+    if kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "bfloat16"
+    return "float16"
+
+
+def _architecture(device: str, kind: str) -> str:
+    import torch
+
+    if kind == "cuda":
+        return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    if kind == "cpu":
+        amx = " amx" if "amx_bf16" in cpu_flags() else ""
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
+    return platform.machine()

@@ -1,0 +1,1 @@
+"""The nodes of the pack, one file for each noun."""

@@ -1,0 +1,106 @@
+"""Nodes that add adapter files to a model. Each returns changed parts and leaves those that it received unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from nodegraph import Help, Range, Reads, Run, node
+from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
+from nodegraph_nodes.models.control_nets import open_control_net
+from nodegraph_nodes.models.errors import file_errors
+from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora
+from nodegraph_nodes.models.patches import open_patch, unmatched_modules
+from nodegraph_nodes.types import Control, ControlNetModel, Image, TextEncoder, UNetModel
+
+Strength = Annotated[float, Range(-10, 10)]
+
+
+class Adapted(NamedTuple):
+    """The parts of a model that a LoRA changes."""
+
+    unet: UNetModel
+    text_encoder: TextEncoder
+
+
+@node("LoadLora", foreign_names=("LoraLoader", "LoraLoaderModelOnly"))
+def load_lora(
+    unet: UNetModel,
+    text_encoder: TextEncoder,
+    file: Annotated[LoraFile, Reads(find_lora), Help("a file, or a folder written by PEFT or diffusers")],
+    strength_unet: Annotated[Strength, Help("factor for the changes to the UNet; 0 leaves it unchanged")] = 1.0,
+    strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves them unchanged")] = 1.0,
+    run: Run = Run(),
+) -> Adapted:
+    """Apply a LoRA, LoHa, LoKr or DoRA to a model.
+
+    To apply several, chain the nodes.
+    """
+    missing = unmatched_modules(file, unet, text_encoder)
+    if missing:
+        run.notice(f"{file.path.name} changes {len(missing)} modules that this model does not have ({missing[0]}, ...): skipped")
+    return Adapted(
+        replace(unet, patches=(*unet.patches, open_patch(file, strength_unet))) if strength_unet else unet,
+        replace(text_encoder, patches=(*text_encoder.patches, open_patch(file, strength_text))) if strength_text else text_encoder,
+    )
+
+
+@node("LoadEmbedding")
+def load_embedding(
+    text_encoder: TextEncoder,
+    file: Annotated[Path, Reads(find_embedding), Help("a textual inversion")],
+    word: Annotated[str, Help("its name in prompts: embedding:WORD")],
+) -> TextEncoder:
+    """Make a textual inversion available in prompts, as `embedding:WORD`."""
+    from nodegraph_diffusion.text.inversion import read_inversion
+
+    if not word or any(char.isspace() or char in ",:()" for char in word):
+        raise ValueError(
+            f"word: expected a word without spaces, commas, colons and parentheses, found '{word}'. Choose another word"
+        )
+    with file_errors():
+        vectors = read_inversion(file, [part.config.width for part in text_encoder.parts])
+    return replace(text_encoder, embeddings={**text_encoder.embeddings, word: vectors})
+
+
+@node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
+def load_control_net(
+    file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file or a diffusers folder")],
+    unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
+) -> ControlNetModel:
+    """Open a ControlNet."""
+    if file.difference and unet is None:
+        raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
+    return open_control_net(file, unet if file.difference else None)
+
+
+@node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))
+def apply_control_net(
+    unet: UNetModel,
+    control_net: ControlNetModel,
+    image: Annotated[Image, Help("the kind of picture that the ControlNet was trained on: edges, depth, a pose and similar")],
+    strength: Annotated[float, Range(0, 10), Help("factor for the guidance; 0 turns it off")] = 1.0,
+    start: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance starts")] = 0.0,
+    end: Annotated[float, Range(0, 1), Help("fraction of the sampling at which the guidance ends")] = 1.0,
+) -> UNetModel:
+    """Guide a UNet by a picture, through a ControlNet.
+
+    The effects of several ControlNets add up.
+    """
+    _require_same_family(control_net, unet)
+    if strength == 0 or start >= end:
+        return unet
+    control = Control(control_net=control_net, image=image, strength=strength, start=start, end=end)
+    return replace(unet, controls=(*unet.controls, control))
+
+
+def _require_same_family(control_net: ControlNetModel, unet: UNetModel) -> None:
+    """Raise ValueError if the ControlNet was made for UNets of other sizes."""
+    found, expected = control_net.file.config, unet.part.config
+    if any(getattr(found, size) != getattr(expected, size) for size in ("context_dim", "model_channels", "channel_mult")):
+        raise ValueError(
+            f"control_net: expected one for a UNet of {expected.model_channels} channels and prompts of width "
+            f"{expected.context_dim}, found one for {found.model_channels} and {found.context_dim}. "
+            f"Give one made for this family of models"
+        )

@@ -1,0 +1,72 @@
+"""Nodes between pictures and latents, and the noise that sampling starts from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from nodegraph import Help, Range, Run, Seed, node
+from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
+from nodegraph_nodes.types import VAE, Image, Latent, Noise
+
+Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]
+
+
+@node("EmptyLatent", foreign_names=("EmptyLatentImage",))
+def empty_latent(
+    vae: VAE,
+    width: Side = None,
+    height: Side = None,
+    batch: Annotated[int, Range(1, 4096), Help("number of pictures")] = 1,
+) -> Latent:
+    """Make a latent of zeros, which text-to-image starts from."""
+    import torch
+
+    native, config = vae.part.sample_size, vae.part.config
+    size = (height or native, width or native)
+    h, w = (-(-side // config.factor) for side in size)
+    return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
+
+
+@node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
+def vae_encode(
+    vae: VAE,
+    image: Image,
+    sample: Annotated[bool, Help("draw from the encoder's distribution instead of taking its mean")] = False,
+    seed: Annotated[Seed, Help("seed for 'sample'")] = 0,
+    run: Run = Run(),
+) -> Latent:
+    """Encode pictures into latents.
+
+    Sides that are not multiples of the VAE's factor are padded. Decoding crops them again.
+    """
+    return encode_pictures(vae, image, run, seed if sample else None)
+
+
+@node("VAEDecode", numeric=True)
+def vae_decode(vae: VAE, latent: Latent, run: Run = Run()) -> Image:
+    """Decode latents into pictures."""
+    return decode_latent(vae, latent, run)
+
+
+@node("Noise", foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "RandomNoise", "DisableNoise"))
+def noise(
+    like: Annotated[Latent, Help("the latent that the noise is for; only its shape is used")],
+    seed: Seed,
+    draw: Annotated[
+        Literal["per_picture", "sequential", "none"],
+        Help("per_picture: a picture is the same in a batch and alone; sequential: as in ComfyUI; none: zeros"),
+    ] = "per_picture",
+) -> Noise:
+    """Draw the noise that sampling starts from.
+
+    It is drawn on the CPU, so a seed gives the same picture on every device. `per_picture` draws picture k from seed + k;
+    `sequential` draws all pictures from one generator. `none` is for a `Sampler` with a `start_step` that continues from a latent
+    which another one left noisy at its `end_step`.
+    """
+    import torch
+
+    from nodegraph_diffusion.sampling import draw_noise
+
+    if draw == "none":
+        return Noise(torch.zeros_like(like.samples), seed)
+    return Noise(draw_noise(like.samples.shape, seed, draw), seed)

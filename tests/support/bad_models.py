@@ -1,0 +1,68 @@
+"""A workflow that reads a file in one place, and what is to happen where the file is not what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.cli import Cli, Ran
+
+
+def workflow(models: Path, node: str, file: Path | str) -> str:
+    """Paint with the small model, and with `file` in the place where `node` reads one."""
+    model = str(file) if node == "LoadModel" else str(models / "small")
+    nodes: dict[str, Any] = {
+        "model": {"use": "LoadModel", "model": model},
+        "lora": {"use": "LoadLora", "unet": "$model.unet", "text_encoder": "$model.text_encoder", "file": str(file)},
+        "style": {"use": "LoadEmbedding", "text_encoder": "$model.text_encoder", "file": str(file), "word": "style"},
+        "net": {"use": "LoadControlNet", "file": str(file)},
+        "positive": {"use": "TextEncode", "text_encoder": "$model.text_encoder", "text": "a red house"},
+        "latent": {"use": "EmptyLatent", "vae": "$model.vae"},
+        "hint": {"use": "VAEDecode", "vae": "$model.vae", "latent": "$latent"},
+        "control": {"use": "ApplyControlNet", "unet": "$model.unet", "control_net": "$net", "image": "$hint"},
+        "noise": {"use": "Noise", "like": "$latent", "seed": 1},
+        "denoiser": {"use": "UNetDenoise", "unet": "$model.unet", "positive": "$positive", "negative": "$positive"},
+        "sampled": {"use": "Sampler", "denoiser": "$denoiser", "latent": "$latent", "noise": "$noise", "steps": 1},
+        "image": {"use": "VAEDecode", "vae": "$model.vae", "latent": "$sampled"},
+    }
+    used = {"LoadModel": (), "LoadLora": ("lora",), "LoadEmbedding": ("style",), "LoadControlNet": ("net", "hint", "control")}[node]
+    for name in ("lora", "style", "net", "hint", "control"):
+        if name not in used:
+            del nodes[name]
+    if node == "LoadLora":
+        nodes["denoiser"]["unet"] = "$lora.unet"
+    if node == "LoadEmbedding":
+        nodes["positive"]["text_encoder"] = "$style"
+    if node == "LoadControlNet":
+        nodes["denoiser"]["unet"] = "$control"
+    return json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"picture": {"from": "$image"}}})
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below the folder but those of the cache, and what it holds."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts)
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def assert_refused(cli: Cli, models: Path, node: str, file: Path | str, said: str, *args: str) -> None:
+    """`check` or else `run` ends with one clear message, `run` in any case; nothing is written but the cache."""
+    cli.write(workflow(models, node, file), "bad.yaml")
+    before = contents(cli.folder), contents(models)
+    for command, statuses in (("check", (0, 2)), ("run", (1, 2))):
+        ran = cli(command, "bad.yaml", *args)
+        assert ran.exit_code in statuses, ran.stderr
+        if ran.exit_code:
+            assert_clear(ran, said)
+    assert (contents(cli.folder), contents(models)) == before
+
+
+def assert_clear(ran: Ran, said: str) -> None:
+    assert said in ran.stderr, ran.stderr
+    assert "expected" in ran.stderr
+    assert "found" in ran.stderr
+    for never in ("Traceback", "unexpected", "\x1b", "\0"):
+        assert never not in ran.stderr
+    assert len(ran.stderr) < 5000
+    ran.stderr.encode()
