@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import detect, load_vae
+from nodegraph_diffusion.checkpoint import describe, load_vae
 from nodegraph_diffusion.denoising.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
 from nodegraph_diffusion.networks.config import LatentSpace
 from nodegraph_diffusion.networks.vae import AutoencoderKL
@@ -21,7 +21,7 @@ SD, SDXL = LatentSpace(), LatentSpace(scaling_factor=0.13025)
 
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKL:
-    return load_vae(detect(FOLDER).vae, "cpu", torch.float32)
+    return load_vae(describe(FOLDER).model().vae, "cpu", torch.float32)
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def test_a_fit_finds_a_map_that_is_linear(seed, channels, factor):
 
 
 def test_which_map_an_autoencoder_gets():
-    tiny = detect(FOLDER).unet.latent
+    tiny = describe(FOLDER).model().unet.latent
     assert [latent_space(config) for config in (SD, SDXL, tiny)] == ["sd", "sdxl", "tiny"]
     assert [linear_map(config, 4) for config in (SD, SDXL, tiny)] == [MAPS["sd"], MAPS["sdxl"], MAPS["tiny"]]
     assert latent_space(LatentSpace(channels=16)) is None
