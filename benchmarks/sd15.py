@@ -28,8 +28,8 @@ from torch import Tensor
 
 from benchmarks.sd15_worker import PROGRAMS, SIDE
 from nodegraph.cache.file_digests import hash_file
-from nodegraph_diffusion.checkpoint import detect
-from nodegraph_diffusion.checkpoint.detect import configs
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts import configs
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
 DTYPES = ("float32", "bfloat16")
@@ -66,8 +66,8 @@ def write_checkpoint(file: Path) -> None:
 
 def write_configs(folder: Path, file: Path) -> None:
     """Write the configs and the tokenizer that diffusers needs for a single file and would otherwise download."""
-    checkpoint, tokenizer = detect(file), load_tokenizer()
-    tokens = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
+    checkpoint, tokenizer = describe(file).model(), load_tokenizer()
+    tokens = tokenizer.special_ids
     special = {role: tokenizer.backend.id_to_token(tokens[f"{role}_id"]) for role in ("bos_token", "eos_token", "pad_token")}
     classes = {
         "scheduler": ["diffusers", "EulerDiscreteScheduler"],

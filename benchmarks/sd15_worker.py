@@ -65,11 +65,11 @@ class Ours:
     def load(self, file: Path, configs: Path, dtype: str) -> None:
         import torch
 
-        from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
+        from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
         from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
         self.dtype = getattr(torch, dtype)
-        checkpoint = detect(file)
+        checkpoint = describe(file).model()
         self.schedule = checkpoint.schedule
         text = checkpoint.text.parts[0]
         self.tokenizer = load_tokenizer(text.tokenizer)
