@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import NodegraphError
-from nodegraph.graph.graph import Graph, GraphNode, Input, Many, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 
 FORMAT = 3
 """Counts changes to the way keys are written; raising it makes every earlier key a miss."""
@@ -34,7 +34,7 @@ class NoCanonicalFormError(NodegraphError):
 
 
 Form = Mapping[str, Any]
-"""A key's document, as JSON but for its links, which are left as `Wire`."""
+"""A key's document, as JSON but for its links, which are left as `ResolvedLink`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Keys:
     forms: Mapping[str, Form] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
-    def content(self, name: str, digest: Callable[[Wire], str]) -> str | None:
+    def content(self, name: str, digest: Callable[[ResolvedLink], str]) -> str | None:
         """The content key of a node, `digest` telling that of the value behind each link; None where it has none."""
         form = self.forms.get(name)
         return None if form is None else _hash(form, lambda wire: ["value", digest(wire)])
@@ -85,7 +85,7 @@ class KeyMaker:
                 continue
             if hashed:
                 files[name] = hashed
-            above = next((wire.node for wire in node.wires() if wire.node in missing), None)
+            above = next((link.node for link in node.links() if link.node in missing), None)
             if above is None:
                 of[name] = _hash(forms[name], lambda wire: ["link", of[wire.node], wire.port])
             else:
@@ -114,9 +114,9 @@ class KeyMaker:
         }
 
     def _input(self, given: Input, hashed: dict[Path, str]) -> Any:
-        if isinstance(given, Wire):
+        if isinstance(given, ResolvedLink):
             return given
-        if isinstance(given, Many):
+        if isinstance(given, ListWithLinks):
             return ["many", [self._input(item, hashed) for item in given.items]]
         if given.entry is not None:
             return ["registered", given.entry.name, given.entry.origin.identity]
@@ -172,10 +172,10 @@ def tagged(value: Any) -> list[Any]:
     raise NoCanonicalFormError(f"a {kind.__qualname__} cannot be told apart from others by its content")
 
 
-def _hash(form: Form, link: Callable[[Wire], Any]) -> str:
+def _hash(form: Form, link: Callable[[ResolvedLink], Any]) -> str:
     return hashlib.sha256(_encode(form, link)).hexdigest()
 
 
-def _encode(document: Any, link: Callable[[Wire], Any] | None = None) -> bytes:
+def _encode(document: Any, link: Callable[[ResolvedLink], Any] | None = None) -> bytes:
     text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "surrogatepass")  # as \u escapes, two surrogates would be written like the character they stand for

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from nodegraph.cache.cache import Cache, Hit
 from nodegraph.cache.keys import Keys
-from nodegraph.graph.graph import Graph, Wire
+from nodegraph.graph.graph import Graph, ResolvedLink
 
 
 class Knowledge:
@@ -24,10 +24,10 @@ class Knowledge:
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
 
-    def digest(self, wire: Wire) -> str | None:
+    def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, where it is known."""
-        digests = self._digests.get(wire.node)
-        return None if digests is None else digests.get(wire.port)
+        digests = self._digests.get(link.node)
+        return None if digests is None else digests.get(link.port)
 
     def digests(self, name: str) -> Mapping[str, str]:
         """The digests of a node's outputs that are known, by port."""
@@ -73,12 +73,12 @@ class Knowledge:
         self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
-        digests: dict[Wire, str] = {}
-        for wire in self.graph.nodes[name].wires():
-            digest = self.digest(wire)
+        digests: dict[ResolvedLink, str] = {}
+        for link in self.graph.nodes[name].links():
+            digest = self.digest(link)
             if digest is None:
                 return None
-            digests[wire] = digest
+            digests[link] = digest
         return self.keys.content(name, digests.__getitem__)
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
@@ -96,7 +96,7 @@ class Knowledge:
         return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
-        if any(wire.node in self._tainted for wire in self.graph.nodes[name].wires()):
+        if any(link.node in self._tainted for link in self.graph.nodes[name].links()):
             self._tainted.add(name)
         static = self.keys.of.get(name)
         if static is not None and name not in self._tainted:

@@ -65,11 +65,11 @@ def _needed(graph: Graph, order: list[str], is_there: Callable[[str, set[str]], 
     """The ports that are wanted, walked back from the outputs as far as results are not there."""
     needed: dict[str, set[str]] = {}
     for output in graph.outputs.values():
-        needed.setdefault(output.wire.node, set()).add(output.wire.port)
+        needed.setdefault(output.link.node, set()).add(output.link.port)
     for name in reversed(order):
         if name in needed and not is_there(name, needed[name]):
-            for wire in graph.nodes[name].wires():
-                needed.setdefault(wire.node, set()).add(wire.port)
+            for link in graph.nodes[name].links():
+                needed.setdefault(link.node, set()).add(link.port)
     return needed
 
 
@@ -85,6 +85,6 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     forced = set(force)
     if forced:
         for name, node in graph.nodes.items():
-            if any(wire.node in forced for wire in node.wires()):
+            if any(link.node in forced for link in node.links()):
                 forced.add(name)
     return forced

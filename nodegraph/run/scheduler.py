@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from nodegraph.cache.store.store import Stored
 from nodegraph.errors import Cancelled, NodegraphError
-from nodegraph.graph.graph import GraphNode, Input, Many, Output, Value, Wire
+from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, Output, ResolvedLink, Value
 from nodegraph.run.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.run.gc_pause import without_collector
 from nodegraph.run.plan import Plan
@@ -75,7 +75,7 @@ class Executor:
         self._agenda: list[tuple[int, str]] = []  # a heap: what comes first in the graph is looked at first
         self._blocked: dict[str, int] = {}
         self._waiting: dict[_Need, dict[str, list[str]]] = {_Need.DIGESTS: {}, _Need.RESULT: {}}
-        self._values: dict[Wire, Any] = {}
+        self._values: dict[ResolvedLink, Any] = {}
         self._done: set[str] = set()
         self._settled: set[str] = set()
         self._started: set[str] = set()
@@ -83,7 +83,7 @@ class Executor:
         self._lanes: Lanes[Task, Outcome] = Lanes(lambda task: run_node(task, surroundings))
         self._outputs: dict[str, list[Output]] = {}
         for output in plan.graph.outputs.values():
-            self._outputs.setdefault(output.wire.node, []).append(output)
+            self._outputs.setdefault(output.link.node, []).append(output)
         self._consumers = dict.fromkeys(self._nodes, 0)
         for name in plan.names("run"):
             for source in self._nodes[name].sources:
@@ -153,12 +153,12 @@ class Executor:
             self._make_ready(node)
 
     def _has_digests(self, node: GraphNode, source: str) -> bool:
-        return all(self.known.digest(wire) is not None for wire in node.wires() if wire.node == source)
+        return all(self.known.digest(link) is not None for link in node.links() if link.node == source)
 
     def _tells_enough(self, name: str) -> bool:
         """Whether what consumers want to know of a node follows from its key, so that it need not run for that."""
         wanted = self.plan.needed.get(name, frozenset())
-        return all(self.known.digest(Wire(name, port)) is not None for port in wanted)
+        return all(self.known.digest(ResolvedLink(name, port)) is not None for port in wanted)
 
     def _block(self, name: str, sources: list[str], need: _Need) -> None:
         self._blocked[name] = len(sources)
@@ -191,7 +191,7 @@ class Executor:
     def _model(self, node: GraphNode) -> str | None:
         """The first node that feeds `node` what only memory can hold, such as a model."""
         never = self._around.cache.codecs.never
-        ports = ((wire.node, self._nodes[wire.node].spec.output(wire.port)) for wire in node.wires())
+        ports = ((link.node, self._nodes[link.node].spec.output(link.port)) for link in node.links())
         return next((source for source, port in ports if port is not None and never(port.type)), None)
 
     # --- answers
@@ -220,7 +220,7 @@ class Executor:
             self.known.taint(name)
         self.known.made(name, outcome.digests, kept=outcome.kept)
         for port, value in outcome.values.items():
-            self._values[Wire(name, port)] = value
+            self._values[ResolvedLink(name, port)] = value
         key, content = (self.known.key(name), task.key) if outcome.kept else (None, None)
         self.reports[name] = NodeReport("ran", outcome.seconds, key, content, outcome.notices)
         self._around.emit(NodeFinished(name, outcome.seconds))
@@ -241,7 +241,7 @@ class Executor:
         """A node's result is there: hand it out, and let go of what was there only for it."""
         self._done.add(name)
         for output in self._outputs.get(name, ()):
-            self._deliver(output, self._stored(output.wire), functools.partial(self._value, output.wire))
+            self._deliver(output, self._stored(output.link), functools.partial(self._value, output.link))
         self._settle(name)
         for need in _Need.DIGESTS, _Need.RESULT:
             self._wake(need, name)
@@ -268,29 +268,29 @@ class Executor:
 
     def _release(self, name: str) -> None:
         for port in self._nodes[name].spec.outputs:
-            self._values.pop(Wire(name, port.name), None)
+            self._values.pop(ResolvedLink(name, port.name), None)
 
     # --- values
 
     def _argument(self, given: Input) -> Any:
         if isinstance(given, Value):
             return given.value
-        if isinstance(given, Many):
+        if isinstance(given, ListWithLinks):
             return [self._argument(item) for item in given.items]
         return self._value(given)
 
-    def _value(self, wire: Wire) -> Any:
+    def _value(self, link: ResolvedLink) -> Any:
         """The value of a port; one in the cache is read when it is first wanted. Raises LostResultError."""
-        if wire not in self._values:
-            value = self._around.cache.load(self.known.hits[wire.node].key, wire.port)
-            if not self._consumers[wire.node]:
+        if link not in self._values:
+            value = self._around.cache.load(self.known.hits[link.node].key, link.port)
+            if not self._consumers[link.node]:
                 return value
-            self._values[wire] = value
-        return self._values[wire]
+            self._values[link] = value
+        return self._values[link]
 
-    def _stored(self, wire: Wire) -> Stored | None:
-        hit = self.known.hits.get(wire.node)
-        if hit is not None and wire.port in hit.stored:
-            return hit.stored[wire.port]
-        key = self.reports[wire.node].content
-        return self._around.cache.stored(key, wire.port) if key is not None else None
+    def _stored(self, link: ResolvedLink) -> Stored | None:
+        hit = self.known.hits.get(link.node)
+        if hit is not None and link.port in hit.stored:
+            return hit.stored[link.port]
+        key = self.reports[link.node].content
+        return self._around.cache.stored(key, link.port) if key is not None else None

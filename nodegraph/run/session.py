@@ -13,7 +13,7 @@ from typing import Any
 from nodegraph.cache.keys import Keys
 from nodegraph.cache.store.store import LostResultError, Stored
 from nodegraph.errors import Cancelled, NodegraphError
-from nodegraph.graph.graph import Graph, Output, Wire
+from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.gc_pause import without_collector
 from nodegraph.run.outputs import Writer
@@ -46,7 +46,7 @@ class Session:
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
-        self._kept: dict[Wire, Any] = {}
+        self._kept: dict[ResolvedLink, Any] = {}
 
     def emit(self, event: Event) -> None:
         """Pass an event on; notices are kept for the result."""
@@ -115,13 +115,13 @@ class Session:
     def _deliver(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> None:
         """Keep what is stored nowhere for the result, and write the output."""
         if stored is None:
-            self._kept[output.wire] = value()
+            self._kept[output.link] = value()
         if self._writer is None:
             return
         declared = output.name in self._graph.resolved.outputs
         if stored is None and not declared and self._around.cache.codec(value()) is None:
             message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
-            self.emit(Notice(output.wire.node, message))
+            self.emit(Notice(output.link.node, message))
             return
         self._outputs[output.name] = self._writer.write(output, stored, value)
         for path in self._outputs[output.name]:

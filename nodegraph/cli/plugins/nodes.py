@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.node_types.literals import type_name
+from nodegraph.workflow.scalars import as_yaml
 
 if TYPE_CHECKING:
     from nodegraph.node_types.spec import NodeSpec, Port
@@ -57,7 +58,7 @@ def _print(rows: Sequence[Sequence[str]]) -> None:
 
 def facts(port: Port) -> str:
     """What is to know about an input beside its type: default, range, choices, help."""
-    said = ["required" if port.required else f"default {_literal(port.default)}"]
+    said = ["required" if port.required else f"default {as_yaml(port.default)}"]
     if port.range:
         low, high = port.range.low, port.range.high
         if low is not None and high is not None:
@@ -73,13 +74,6 @@ def facts(port: Port) -> str:
     if port.help:
         said.append(port.help)
     return "; ".join(said)
-
-
-def _literal(value: Any) -> str:
-    """A default as YAML writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "none" if value is None else str(value) or '""'
 
 
 def _type(port: Port) -> str:
