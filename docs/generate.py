@@ -31,9 +31,9 @@ order.""",
 order 1.""",
 )
 
-_ERRORS = """An error message says what is wrong and where, what was expected, what was found, and what to do next. Its code, in brackets,
-says which kind of error it is. In Python, all errors are subclasses of `nodegraph.NodegraphError`; a `WorkflowError` holds every
-problem of a workflow in `problems`."""
+_ERRORS = """An error message says what is wrong and where, what was expected, what was found, and what to do next. Its
+code, in brackets, says which kind of error it is. In Python, all errors are subclasses of `nodegraph.NodegraphError`; a
+`WorkflowError` holds every problem of a workflow in `problems`."""
 
 
 def pages() -> dict[str, str]:

@@ -40,7 +40,7 @@ def written(form: Written) -> Written:
 
 
 def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
-    form = plan.known.keys.forms.get(name)
+    form = plan.known.keys.parts.get(name)
     if form is None:
         return plan.uncached[name]
     if name in plan.known.forced:

@@ -31,7 +31,7 @@ class _Kept:
     moved_from: str | None = None
 
 
-class Residents:
+class ModelMemory:
     """What nodes asked to keep, by scope and key; a scope is one state of a plugin's code and of the files a node reads.
 
     `budget` is how many bytes stay in main memory; None: half of what the machine has. The backend knows an

@@ -1,7 +1,7 @@
 """Writing outputs: where each goes, and that it gets there whole, with what made it inside.
 
 `save` is a template below the output folder: `{workflow}`, `{output}` and the params stand for themselves, `{{` for a brace.
-A value that is several files (a batch of pictures) gets -0, -1, ... before the extension.
+A value that is several files (a batch) gets -0, -1, ... before the extension.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import NodegraphError, OutputError, Problem, WorkflowError
 from nodegraph.files import replacing
 from nodegraph.graph.graph import Graph, Output
@@ -91,7 +91,7 @@ class Writer:
             except OSError as error:
                 raise _unwritable(place, error) from error
 
-    def write(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> list[Path]:
+    def write(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> list[Path]:
         """Write an output, replacing what an earlier run wrote there; the paths. `stored`: how its value is stored, if it is.
 
         Raises OutputError.
@@ -102,7 +102,7 @@ class Writer:
             raise OutputError(f"[E212] output '{output.name}' is {kind}, which cannot be written to a file. Name another output")
         try:
             metadata = self._metadata()
-            files = self._cache.exported(codec, stored.digest if stored is not None else None, value)
+            files = self._cache.export(codec, stored.digest if stored is not None else None, value)
             files = [codec.embed(data, metadata) for data in files]
         except LostResultError:
             raise

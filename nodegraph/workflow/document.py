@@ -47,7 +47,7 @@ def read(path: Path) -> Document:
     file = relative_path(path)
     try:
         with path.open("rb") as stream:
-            data = stream.read(_LARGEST + 1)  # not all of a checkpoint that was named by mistake
+            data = stream.read(_LARGEST + 1)  # not all of a large file that was named by mistake
         if len(data) > _LARGEST:
             hint = "A workflow is a text file of a few kilobytes. Check the path."
             raise _unreadable(f"{file} is larger than {_LARGEST >> 20} MiB", hint)
@@ -55,7 +55,7 @@ def read(path: Path) -> Document:
     except FileNotFoundError:
         raise _unreadable(f"there is no workflow file {file}", "Check the path.") from None
     except UnicodeDecodeError as error:
-        hint = "A workflow is a text file; save it as UTF-8."
+        hint = "A workflow is a text file in UTF-8."
         raise _unreadable(f"{file} is not UTF-8 text (byte {error.start})", hint) from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         raise _unreadable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", "Check the path.") from None

@@ -16,9 +16,9 @@ from nodegraph.plugins.codecs import Codecs
 from nodegraph.run import events
 from nodegraph_diffusion.networks.config import TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
-from tests import synthetic
-from tests.cli.test_processes import imported_by
-from tests.small_model import save_small_model
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.imported_modules import imported_by
+from tests.support.small_model import save_small_model
 
 TXT2IMG = Path(__file__).parent.parent.parent / "workflows" / "txt2img.yaml"
 

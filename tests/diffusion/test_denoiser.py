@@ -12,8 +12,8 @@ from nodegraph_diffusion.conditioning.prompt import Area, Prompt
 from nodegraph_diffusion.conditioning.regions import noise_level
 from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet, UNetDenoiser
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE
 
 X = small.noise(2, 4, 12, 10)
 PROMPT = Prompt(torch.ones(1, 3, 5))

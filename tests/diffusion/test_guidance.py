@@ -11,8 +11,8 @@ from torch import nn
 
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 X = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

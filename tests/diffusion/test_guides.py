@@ -21,8 +21,8 @@ from nodegraph_diffusion.conditioning.regions import noise_level
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     NEGATIVE,
     POSITIVE,
@@ -35,7 +35,7 @@ from tests.diffusion.guiding import (
     shared_unet,
     toy,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 NAMES = sorted(GUIDANCE)
 

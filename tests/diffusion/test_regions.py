@@ -15,8 +15,8 @@ from nodegraph_diffusion.conditioning.prompt import Area, Prompt
 from nodegraph_diffusion.conditioning.regions import noise_level
 from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE
 
 X = torch.randn(1, 4, 24, 40, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

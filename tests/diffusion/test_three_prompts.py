@@ -12,8 +12,8 @@ from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
 from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from nodegraph_diffusion.networks.attention import attend
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     EMPTY,
     NEGATIVE,
@@ -26,7 +26,7 @@ from tests.diffusion.guiding import (
     prompted,
     shared_unet,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 
 @pytest.fixture(scope="module")

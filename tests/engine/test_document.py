@@ -388,7 +388,7 @@ def test_what_yaml_has_no_words_for_is_named():
 # --- files
 
 BEGIN = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
-NOT_TEXT = "A workflow is a text file; save it as UTF-8."
+NOT_TEXT = "A workflow is a text file in UTF-8."
 CONTROL = "is not allowed in a workflow file. Remove it, or write it as an escape in double quotes."
 
 

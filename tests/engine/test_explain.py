@@ -74,7 +74,7 @@ def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], wei
 def test_a_node_without_a_key_says_why(engine: Engine) -> None:
     dice = Workflow("dice")
     dice.output("n", dice.add("Dice", name="dice"))
-    assert reasons(engine, dice)["dice"] == ("run", "its type is not pure: it may give another result each time")
+    assert reasons(engine, dice)["dice"] == ("run", "its type is not pure: it may return a different result each time")
 
 
 def test_code_that_changed(make_engine: Callable[..., Engine], tmp_path: Path) -> None:

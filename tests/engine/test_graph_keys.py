@@ -64,9 +64,9 @@ def keys_of(engine: Engine, nodes: Nodes, names: list[str], order: list[int]) ->
         for i in order
     }
     graph = engine.check(Workflow.parse(json.dumps({"nodegraph": 1, "nodes": listed})))
-    keys = KeyMaker(hash_file, lambda: "none").static(graph)
-    assert not keys.missing
-    return [keys.of[name] for name in names]
+    keys = KeyMaker(hash_file, lambda: "none").static_keys(graph)
+    assert not keys.without_key
+    return [keys.static[name] for name in names]
 
 
 def names_for(nodes: Nodes, letter: str = "n") -> list[str]:
@@ -147,7 +147,7 @@ def test_another_literal_changes_the_keys_of_what_it_reaches_and_no_others(
 def key_of(engine: Engine, type: str, **inputs: Any) -> str:
     workflow = Workflow("w")
     workflow.add(type, name="n", **inputs)
-    return KeyMaker(hash_file, lambda: "none").static(engine.check(workflow)).of["n"]
+    return KeyMaker(hash_file, lambda: "none").static_keys(engine.check(workflow)).static["n"]
 
 
 @bounded

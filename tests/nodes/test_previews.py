@@ -18,8 +18,8 @@ from nodegraph_nodes.models.previews import LONGEST, LatentPreview, load_preview
 from nodegraph_nodes.nodes.latent import empty_latent, noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from tests import synthetic
-from tests.nodes.conftest import TellingRun
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.recording_run import RecordingRun
 
 SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), detect(FOLDER).unet.latent
 
@@ -47,7 +47,7 @@ def write(taesd, tmp_path):
 
 
 def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
-    class Looking(TellingRun):
+    class Looking(RecordingRun):
         def step(self, i, n, preview=None):
             super().step(i, n)
             self.shown.append((preview.latent, preview.size, preview.samples.clone(), preview()))
@@ -67,7 +67,7 @@ def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
         assert image.pixels.shape == (1, 24, 64, 3)
     # the last step of Euler's method ends where the denoiser points
     assert torch.allclose(run.shown[-1][2], sampled.samples, atol=1e-5)
-    unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=TellingRun())
+    unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=RecordingRun())
     assert torch.equal(unseen.samples, sampled.samples)  # looking changes nothing
 
 
