@@ -25,11 +25,11 @@ def models(model: tuple[str, ...]) -> None:
     MODEL is a file, a folder, builtin:NAME or hf://organisation/name. No weights are read. The description has the kind of the
     model, its layout, its native size, its size on disk, and how the kind was detected.
     """
-    from nodegraph_diffusion.checkpoint import CheckpointError, identify
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
     for name in model or [BUILTIN + known for known in builtin_models()]:
         try:
-            found = identify(model_path(name, Path.cwd()))
+            found = describe(model_path(name, Path.cwd())).model_or_part()
         except CheckpointError as error:
             raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
         except (OSError, ValueError) as error:
@@ -58,7 +58,6 @@ def _described(found: Model) -> str:
 
 
 def _reason(found: Model) -> str:
-    from nodegraph_diffusion.checkpoint import TextEncoders
-    from nodegraph_diffusion.checkpoint.detect.model import NAMES
+    from nodegraph_diffusion.checkpoint import NAMES, TextEncoders
 
     return f"read as {NAMES[found.kind]}, {found.reason}" if isinstance(found, TextEncoders) else found.reason
