@@ -10,6 +10,7 @@ import click
 from click.testing import CliRunner
 
 from nodegraph.cli import main
+from nodegraph.errors import NodegraphError
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 
 DOCS = Path(__file__).parent
@@ -29,10 +30,20 @@ again, and `python docs/plot_orders.py` draws the plot. [Write a sampler in ten 
 of order 1 into one of order 2.""",
 )
 
+_ERRORS = """An error message says what is wrong and where, what was expected, what was found, and what to do next. Its
+code, in brackets, says which kind of error it is. In Python, all errors are subclasses of `nodegraph.NodegraphError`; a
+`WorkflowError` holds every problem of a workflow in `problems`."""
+
 
 def pages() -> dict[str, str]:
     """The text of each generated page, by file name."""
-    return {"cli.md": _command_line(), "nodes.md": _nodes(), "orders.md": _orders(), "samplers.md": _samplers()}
+    return {
+        "cli.md": _command_line(),
+        "errors.md": _errors(),
+        "nodes.md": _nodes(),
+        "orders.md": _orders(),
+        "samplers.md": _samplers(),
+    }
 
 
 def printed(*args: str) -> str:
@@ -75,6 +86,15 @@ def _nodes() -> str:
             text = printed(kind, name)
             parts += [f"### {name}", _block(None, text[: text.rindex("\nfrom: ")].strip())]
     return "\n\n".join(parts) + "\n"
+
+
+def _errors() -> str:
+    parts = ["# Error codes", "<!-- Made by docs/generate.py from nodegraph/errors.py; change the codes there. -->", _ERRORS]
+    rows = ["| code | meaning | raised by | exit status |", "| --- | --- | --- | --- |"]
+    declared = ((code, meaning, kind) for kind in NodegraphError.__subclasses__() for code, meaning in kind.codes.items())
+    for code, meaning, kind in sorted(declared, key=lambda row: row[0]):
+        rows.append(f"| {code} | {meaning} | `{kind.__name__}` | {kind.exit_status} |")
+    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
 def _orders() -> str:
