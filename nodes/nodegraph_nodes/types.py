@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.adapters.lora.file import LoraFile
     from nodegraph_diffusion.checkpoint.detect.control import ControlFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
+    from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.denoising.unet_denoiser import Control as ControlFunction
-    from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.config import LatentSpace
     from nodegraph_diffusion.networks.controlnet import ControlNet

@@ -22,7 +22,7 @@ from nodegraph_diffusion.checkpoint import (
     save_diffusers,
     verify,
 )
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.diffusion import small
 
 SCHEDULE = NoiseSchedule(beta_end=0.013, prediction="v")

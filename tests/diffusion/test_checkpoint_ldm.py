@@ -29,9 +29,9 @@ from nodegraph_diffusion.checkpoint import (
 )
 from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_header
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.pickles import FORMS

@@ -14,10 +14,10 @@ from torch import Tensor
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control, load_control
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.test_unet import CONTEXT, SD2, TIMESTEPS

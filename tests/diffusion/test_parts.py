@@ -29,8 +29,8 @@ from nodegraph_diffusion.checkpoint import (
 )
 from nodegraph_diffusion.checkpoint.detect.model import UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests import synthetic
 from tests.diffusion import small
 from tests.diffusion.test_unet import PUBLISHED

@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from nodegraph_diffusion.sampling import SAMPLERS, options_of, step_noise_source
+from nodegraph_diffusion.denoising import Predictions
+from nodegraph_diffusion.options import options_of
+from nodegraph_diffusion.sampling import SAMPLERS, step_noise_source
 from nodegraph_diffusion.schedules import schedule_karras, schedule_normal, schedule_simple
 from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 from tests.kdiffusion import SAMPLING, KModel
@@ -38,7 +40,7 @@ STOCHASTIC = [name for name in FAMILY if SAMPLERS[name].stochastic]
 class Sided:
     """A denoiser whose negative side sees something else."""
 
-    schedule = SCHEDULE
+    noise_schedule = SCHEDULE
 
     def __init__(self, denoiser, difference=0.3):
         self.denoiser, self.difference = denoiser, difference
@@ -48,9 +50,9 @@ class Sided:
         self.calls += 1
         return self.denoiser(x, sigma)
 
-    def guided(self, x, sigma):
+    def predict(self, x, sigma, negative=True):
         denoised = self(x, sigma)
-        return denoised, denoised + self.difference * (x / (1 + float(sigma))).sin()
+        return Predictions(denoised, denoised, denoised + self.difference * (x / (1 + float(sigma))).sin())
 
 
 def run(name, denoise, x, sigmas, noise=no_noise, on_step=ignore_step, **options):
@@ -138,7 +140,7 @@ def cfg_pp_2m(denoise, x, sigmas):
     times = [-math.log(sigma) if sigma else math.inf for sigma in sigmas.tolist()]
     negatives = []
     for i, sigma in enumerate(sigmas.tolist()[:-1]):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         h = times[i + 1] - times[i]
         mixed = -math.exp(-h) * negative
         if negatives and h < math.inf:
@@ -151,7 +153,7 @@ def cfg_pp_2m(denoise, x, sigmas):
 
 def cfg_pp_2s(denoise, x, sigmas, noise, eta):
     for sigma, sigma_next in zip(sigmas.tolist()[:-1], sigmas.tolist()[1:], strict=True):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         up = min(sigma_next, eta * math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2))
         down = math.sqrt(sigma_next**2 - up**2)
         if down == 0:
@@ -160,7 +162,7 @@ def cfg_pp_2s(denoise, x, sigmas, noise, eta):
             h = math.log(sigma) - math.log(down)
             middle = math.exp(math.log(sigma) - h / 2)
             half = math.exp(-h / 2) * (x + denoised - negative) - math.expm1(-h / 2) * denoised
-            second, negative = denoise.guided(half, middle)
+            second, _, negative = denoise.predict(half, middle)
             x = math.exp(-h) * (x + denoised - negative) - math.expm1(-h) * second
         if sigma_next > 0:
             x = x + noise(sigma, sigma_next) * up

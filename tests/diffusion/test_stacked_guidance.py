@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, guided
+from nodegraph_diffusion.denoising.unguided import as_guided
+from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, GradientGuidance, PerpNeg
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.diffusion import small
@@ -97,7 +97,7 @@ def test_a_call_is_the_estimate_of_a_prediction_and_changes_nothing(unet, name, 
     assert_near(denoise(x, torch.tensor(SIGMA)), seen.denoised)
     assert torch.equal(x, X)
     for side in ("positive", "negative"):
-        assert_near(denoise.side(side, x, SIGMA), getattr(seen, side))
+        assert_near(denoise.predict_one(side, x, SIGMA), getattr(seen, side))
 
 
 @settings(max_examples=12, deadline=None)
@@ -140,6 +140,6 @@ def test_a_run_with_a_mask_keeps_what_is_black(unet, name):
 def test_samplers_of_the_cfg_pp_kind_get_the_guided_estimate_and_the_negative_side(unet, name):
     inner = classifier_free(unet)
     denoise = stacked(inner, [name])
-    estimate, negative = guided(denoise).guided(X, SIGMA)
+    estimate, _, negative = as_guided(denoise).predict(X, SIGMA)
     assert_near(estimate, denoise(X, SIGMA))
-    assert_near(negative, inner.side("negative", X, SIGMA))
+    assert_near(negative, inner.predict_one("negative", X, SIGMA))

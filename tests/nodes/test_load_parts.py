@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.cli import main
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_nodes.nodes.latent import empty_latent, vae_decode
 from nodegraph_nodes.nodes.models import (
     find_model,

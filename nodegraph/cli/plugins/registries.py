@@ -66,6 +66,6 @@ def _describe(entry: Entry[Any]) -> None:
 
 def declared(entry: Entry[Any]) -> dict[str, str]:
     """What was declared of a registered thing, in its own words where it has them."""
-    say = getattr(entry.value, "said", None)
-    said = dict(say()) if callable(say) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
+    describe = getattr(entry.value, "describe", None)
+    said = dict(describe()) if callable(describe) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
     return said | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})

@@ -35,7 +35,7 @@ def unet_denoise(
     under them is averaged. A network that was distilled with guidance, as LCM's is, is told of `cfg` and computes under the
     positive prompt alone.
     """
-    from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
     part = unet.part
     toward, away = under_prompts(unet, run, cfg - 1, positive=positive, negative=negative)  # w: both write guidance as 1 + w
@@ -147,7 +147,7 @@ def sampler(
     if sigmas is None:
         spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
         discard = getattr(walk, "discard_penultimate", False)
-        levels = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step, schedule_options, discard)
+        levels = sigmas_for(spaced, function.noise_schedule, steps, strength, start_step, end_step, schedule_options, discard)
     else:
         levels = sigmas.values
         _require_walkable(levels, walk)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 Json = dict[str, Any]
 

@@ -27,8 +27,8 @@ from nodegraph_diffusion.checkpoint.detect.sizes import vae_config
 from nodegraph_diffusion.checkpoint.detect.text_encoders import WIDTH_2, text_config, text_kind, text_naming
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_floats, read_header
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 _IN_ALL: dict[Part, str] = {"unet": UNET_PREFIX, "vae": VAE_PREFIX}
 PREFIXES: dict[Kind, dict[Part, str]] = {

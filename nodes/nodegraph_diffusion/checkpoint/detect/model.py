@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 Part = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
 Kind = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]

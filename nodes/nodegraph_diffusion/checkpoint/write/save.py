@@ -14,10 +14,10 @@ from nodegraph_diffusion.checkpoint.detect.configs import Json, write_scheduler,
 from nodegraph_diffusion.checkpoint.detect.folder import CLASSES, WEIGHTS
 from nodegraph_diffusion.checkpoint.detect.model import Part
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
 
