@@ -60,7 +60,7 @@ def write_checkpoint(file: Path) -> None:
     """Write the synthetic file, in a process whose memory goes with it, and put it in place when it is whole."""
     print(f"writing {file} (2.1 GB) ...", file=sys.stderr)
     unfinished = file.with_suffix(".unfinished")
-    subprocess.run([sys.executable, "-m", "tests.synthetic", "sd15-ldm", str(unfinished)], check=True)
+    subprocess.run([sys.executable, "-m", "tests.support.synthetic_checkpoints", "sd15-ldm", str(unfinished)], check=True)
     unfinished.replace(file)
 
 

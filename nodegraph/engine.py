@@ -16,8 +16,9 @@ from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
+from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.run.device import AUTO, Numerics, kind_of_machine, resolve
+from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.explain import Explained, explain
 from nodegraph.run.gc_pause import without_collector
@@ -74,7 +75,7 @@ class Engine:
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
         self._files = Fingerprints(self._within("files.jsonl"))
-        self._residents = Residents(self.plugins.manager.hook, load_model_memory(model_memory))
+        self._residents = Residents(self.plugins.backend, load_model_memory(model_memory))
         self._cancelled = threading.Event()
         self._numerics: Numerics | None = None
         self._session: Session | None = None
@@ -159,14 +160,22 @@ class Engine:
         """What device and dtype mean, asked when first needed."""
         if self._numerics is None:
             memo = self._within("numerics.json")
-            self._numerics = resolve(self.plugins.manager.hook, self.device, self.dtype, memo)
+            self._numerics = resolve(self.plugins.backend, self.device, self.dtype, memo)
         return self._numerics
 
     def _surroundings(self) -> Surroundings:
-        hook = self.plugins.manager.hook
-        machine = kind_of_machine(hook)
+        backend = self.plugins.backend
+        machine = kind_of_machine(backend)
         return Surroundings(
-            self.cache, hook, self._files, self._residents, self._resolve, self._emit, self._cancelled, self.plugins.owner, machine
+            self.cache,
+            backend,
+            self._files,
+            self._residents,
+            self._resolve,
+            self._emit,
+            self._cancelled,
+            self.plugins.owner,
+            machine,
         )
 
     def _within(self, name: str) -> Path | None:

@@ -1,32 +1,33 @@
-"""What can go wrong, in one tree.
+"""Everything that can go wrong, in one tree.
 
-    NodegraphError                  exit status
-    ├── WorkflowError               2   the workflow or the call is wrong: every problem at once
-    ├── PluginError                 2   a plugin is wrong, or two claim one name
-    ├── SettingsError               2   a flag, a variable or the config file says something that cannot be
-    ├── NodeError                   1   a node failed while it ran
-    ├── OutputError                 1   a result could not be written
-    ├── CacheError                  1   the cache was asked for something that it cannot do
-    └── Cancelled                   130 somebody stopped the run
+    NodegraphError                   exit status
+    ├── WorkflowError                2    the workflow or the call is wrong; holds every problem that was found
+    ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
+    ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
+    ├── NodeError                    1    a node failed while it ran
+    ├── OutputError                  1    a result could not be written
+    ├── CacheError                   1    the cache cannot do what it was asked for
+    ├── Cancelled                    130  the run was stopped
+    │
+    │   raised and caught inside the engine:
+    ├── SignatureError                    a function cannot be a node type
+    ├── LiteralError                      a value does not fit its port
+    ├── ReturnTypeError                   a node type returned something other than it declares
+    ├── FileNameError                     the `save` of an output cannot be a file below the output folder
+    ├── NoCanonicalFormError              a value cannot be part of a cache key
+    ├── LostResultError                   a stored result is gone, or its content has changed
+    └── LockHeldError                     another process holds the lock
 
-A message says what is wrong and where, what was expected and what was found, and what to do next. Its code tells the kind:
-
-    E100 unreadable file, or no YAML    E107 no such output port          E113 unusable file
-    E101 not the form of a workflow     E108 link of another type         E114 wrong param
-    E102 the same key twice             E109 nodes that feed each other   E115 wrong output
-    E103 no such node type              E110 value of another type        E116 refused by the node's own check
-    E104 no such input                  E111 value out of range           E117, E118 wrong file name of an output
-    E105 missing input                  E112 no such registered name      E120 --set, --target, --force of nothing
-    E106 reference to nothing           E201, E211 to E213 while it ran   E301 to E305 plugins and devices
-    E401 unusable setting
+A message says what is wrong and where, what was expected, what was found, and what to do next. It carries a code, such as E104,
+in brackets. Each class declares its codes in `codes`; `docs/errors.md` is generated from them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from nodegraph.text import sentence
 
@@ -36,7 +37,7 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 
 @dataclass(frozen=True)
 class Location:
-    """A place in a text file; line and column count from 1."""
+    """A position in a text file; line and column count from 1."""
 
     file: str
     line: int
@@ -48,7 +49,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a workflow or a call, as a person reads it."""
+    """One mistake in a workflow or a call."""
 
     code: str
     message: str
@@ -56,21 +57,45 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.where} " if self.where else ""
+        location = f"{self.where} " if self.where else ""
         hint = f" {self.hint}" if self.hint else ""
-        return _in_one_line(f"{place}[{self.code}] {sentence(self.message)}{hint}")
+        return _in_one_line(f"{location}[{self.code}] {sentence(self.message)}{hint}")
 
 
 class NodegraphError(Exception):
-    """The root of everything that nodegraph raises for people to read."""
+    """The base class of every error that nodegraph raises."""
 
     exit_status = 1
+    codes: ClassVar[Mapping[str, str]] = {}
+    """What each code means that an error of this class can carry."""
 
 
 class WorkflowError(NodegraphError):
-    """The workflow, or what was asked of it, is wrong. Holds every problem found, in the order of the file."""
+    """The workflow or the call is wrong. Holds every problem that was found, in the order of the file."""
 
     exit_status = 2
+    codes: ClassVar[Mapping[str, str]] = {
+        "E100": "the file cannot be read, or is not YAML",
+        "E101": "the file does not have the form of a workflow",
+        "E102": "a mapping has the same key twice",
+        "E103": "there is no such node type",
+        "E104": "the node type has no such input, or the chosen thing has no such option",
+        "E105": "a required input is missing",
+        "E106": "a reference to a node or param that does not exist",
+        "E107": "a link does not name an output that the node has",
+        "E108": "an input cannot take the output that is linked to it",
+        "E109": "nodes feed each other in a circle",
+        "E110": "a value has the wrong type",
+        "E111": "a value is out of range",
+        "E112": "nothing is registered under this name",
+        "E113": "a file cannot be used",
+        "E114": "a param is wrong, or has no value",
+        "E115": "an output is wrong, or there are no outputs",
+        "E116": "the node type's own check refuses the values",
+        "E117": "the file name of an output cannot be used",
+        "E118": "two outputs would be written to the same file",
+        "E120": "`--set`, `--target` or `--force` names something that does not exist",
+    }
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=_position))
@@ -78,42 +103,58 @@ class WorkflowError(NodegraphError):
 
 
 class PluginError(NodegraphError):
-    """A plugin is wrong: it misspells a hook, registers something unusable, or takes a name that is taken."""
+    """A plugin is wrong: it misspells a hook, registers something unusable, or registers a name that is taken."""
 
     exit_status = 2
+    codes: ClassVar[Mapping[str, str]] = {
+        "E301": "two things are registered under the same name",
+        "E302": "a plugin registers something that cannot be used",
+        "E303": "a plugin's hook is wrong, or failed",
+        "E304": "a plugin, or a plugin folder, cannot be loaded",
+        "E305": "the device or dtype cannot be used",
+    }
 
 
 class SettingsError(NodegraphError):
-    """A flag, an environment variable or the config file says something that cannot be."""
+    """A flag, an environment variable or the config file has a value that cannot be used."""
 
     exit_status = 2
+    codes: ClassVar[Mapping[str, str]] = {"E401": "a setting cannot be used"}
 
 
 class NodeError(NodegraphError):
-    """A node failed while it ran; `__cause__` is what it raised."""
+    """A node failed while it ran; `__cause__` is the exception that it raised."""
+
+    codes: ClassVar[Mapping[str, str]] = {"E201": "a node failed while it ran"}
 
     def __init__(self, node: str, type: str, message: str, where: Location | None = None) -> None:
         self.node, self.type, self.where = node, type, where
-        place = f"{where} " if where else ""
-        super().__init__(f"{place}[E201] node '{node}' ({type}) failed: {message}")
+        location = f"{where} " if where else ""
+        super().__init__(f"{location}[E201] node '{node}' ({type}) failed: {message}")
 
 
 class OutputError(NodegraphError):
     """An output could not be written."""
 
+    codes: ClassVar[Mapping[str, str]] = {
+        "E211": "a file or folder cannot be written",
+        "E212": "a value cannot be written to a file",
+        "E213": "two outputs were written to the same file",
+    }
+
 
 class CacheError(NodegraphError):
-    """The cache was asked for something that it cannot do."""
+    """The cache cannot do what it was asked for."""
 
 
 class Cancelled(NodegraphError):
-    """Somebody stopped the run."""
+    """The run was stopped."""
 
     exit_status = 130
 
 
 def _in_one_line(text: str) -> str:
-    """Text that a file may have brought along, without what would steer a terminal, and not endless."""
+    """`text` without control characters, which could steer a terminal, and shortened if it is very long."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,16 +1,52 @@
-"""Writing files whole: a reader sees the old file or the new one, never a part."""
+"""The state of a file, and files that are replaced in one step: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+
+class FileState(NamedTuple):
+    """Which file this is, and when it last changed. If two states of a path differ, the file may have been changed in between."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """The current state of the file at `path`. Raises OSError if it does not exist or cannot be reached."""
+        stat = path.stat()
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    def settled(self, granularity_ns: int) -> bool:
+        """Whether every later change to the file will show, if the file system rounds times to `granularity_ns`."""
+        return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns
+
+
+def file_states(paths: Iterable[Path]) -> Mapping[Path, FileState | None]:
+    """The current state of each file; None for a file that does not exist or cannot be reached."""
+    states: dict[Path, FileState | None] = {}
+    for path in paths:
+        try:
+            states[path] = FileState.of(path)
+        except OSError:
+            states[path] = None
+    return states
 
 
 @contextlib.contextmanager
 def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
-    """A new name beside `path`; what the block writes there becomes `path` when the block ends, and is removed if it raises."""
+    """Yields a temporary path beside `path`. The file written there replaces `path` when the block ends.
+
+    If the block raises, the temporary file is removed and `path` is left as it was.
+    """
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}{suffix}")
     try:
         yield temporary
@@ -22,7 +58,7 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, making the folders above it. Raises OSError."""
+    """Write `data` to `path` in one step, creating the folders above it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(data)

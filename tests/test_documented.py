@@ -65,7 +65,7 @@ def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
     leads = {name: set(here) for names, here in rows for name in names}
     declared: dict[str, set[str]] = {}
     for entry in PLUGINS.nodes.entries():
-        for name in entry.value.elsewhere:
+        for name in entry.value.foreign_names:
             declared.setdefault(name, set()).add(entry.name)
     assert declared == {name: here for name, here in leads.items() if name not in PLUGINS.nodes}
     assert all(name in here for name, here in leads.items() if name in PLUGINS.nodes)

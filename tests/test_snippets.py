@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,31 +14,12 @@ from click.testing import CliRunner
 
 from nodegraph import Workflow
 from nodegraph.cli import main
+from tests.support.markdown import blocks
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SAVED = re.compile(r"\s*Saved as `([^`]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page, and the file that the sentence after it says it is saved as."""
-
-    language: str
-    text: str
-    saved: str | None
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    found = []
-    for match in _BLOCK.finditer(text):
-        saved = _SAVED.match(text, match.end())
-        found.append(Block(match[1], match[2], saved[1] if saved else None))
-    return found
 
 
 @pytest.fixture(scope="module")

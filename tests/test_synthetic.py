@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.synthetic import draw, read_layout
+from tests.support.synthetic_checkpoints import draw, read_layout
 
 
 @pytest.mark.parametrize(

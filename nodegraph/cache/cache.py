@@ -6,6 +6,7 @@ there is no cache directory, is held in memory for the life of the engine, withi
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import OrderedDict
@@ -14,8 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from nodegraph.cache.file_digests import Stamp, stamps
-from nodegraph.cache.store.store import Lost, Record, Store, Stored, StoreInfo
+from nodegraph.cache.store.store import LostResultError, Record, Store, Stored, StoreInfo
+from nodegraph.files import FileState, file_states
 from nodegraph.plugins.codecs import Codec, Codecs
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class _Held(NamedTuple):
     values: Mapping[str, Any]
     digests: Mapping[str, str]
     made: Made
-    files: Mapping[Path, Stamp | None] = MappingProxyType({})
+    files: Mapping[Path, FileState | None] = MappingProxyType({})
 
 
 class Cache:
@@ -68,6 +69,13 @@ class Cache:
         self._codeless: _Recent[_Held] = _Recent(KEPT_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
+
+    def for_run(self, warn: Callable[[str], None]) -> Cache:
+        """The same results as one run uses them: its warnings, uses and failures of the directory are its own."""
+        cache = copy.copy(self)
+        if self.store is not None:
+            cache.store = self.store.for_run(warn)
+        return cache
 
     def resolve(self, static: str) -> str | None:
         """The content key that a static key stands for, where that is known."""
@@ -103,7 +111,10 @@ class Cache:
         return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()}, record.outputs)
 
     def load(self, key: str, port: str) -> Any:
-        """The value of a port. Raises Lost if it is gone since `lookup` or cannot be read; `lookup` then finds it no more."""
+        """The value of a port.
+
+        Raises LostResultError if it is gone since `lookup` or cannot be read; `lookup` then no longer finds it.
+        """
         held = self._in_memory(key)
         if held is not None and port in held.values:
             return held.values[port]
@@ -111,11 +122,11 @@ class Cache:
             stored = self.stored(key, port)
             codec = self.codec_of(stored) if stored is not None else None
             if stored is None or codec is None or self.store is None:
-                raise Lost(f"there is no stored '{port}' under {key}")
+                raise LostResultError(f"there is no stored '{port}' under {key}")
             return codec.load(self.store.blob(stored.blob))
         except Exception as error:
             self._unreadable.add(key)
-            raise Lost(str(error)) from error
+            raise LostResultError(str(error)) from error
 
     def stored(self, key: str, port: str) -> Stored | None:
         """How the value of a port is stored, or None where it is not."""
@@ -162,7 +173,7 @@ class Cache:
         if held:
             tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
             with self._lock:
-                tier.put(key, _Held(held, digests, made, stamps(files) if codeless else {}), cost)
+                tier.put(key, _Held(held, digests, made, file_states(files) if codeless else {}), cost)
         return said
 
     def codec(self, value: Any) -> Codec | None:
@@ -210,7 +221,7 @@ class Cache:
         """Whether what only memory can hold of `ports` may be used: the files that it may read on in are as they were."""
         if not held.files or all(self.codec(held.values[port]) is not None for port in ports if port in held.values):
             return True
-        return stamps(held.files) == held.files
+        return file_states(held.files) == held.files
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)

@@ -11,12 +11,10 @@ import hashlib
 import json
 import os
 import threading
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from nodegraph.files import write_whole
+from nodegraph.files import FileState, write_whole
 
 GRANULARITY_NS = 2_000_000_000
 """How coarse timestamps may be: FAT counts in steps of two seconds."""
@@ -25,37 +23,6 @@ KEPT = 4096
 """How many files are remembered; the memo is cut to the latest half of these when it is read and holds more."""
 
 _CHUNK = 1 << 20
-
-
-class Stamp(NamedTuple):
-    """What tells one state of a file from another without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp:
-        """Raises OSError."""
-        stat = path.stat()
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-
-    def settled(self, granularity_ns: int) -> bool:
-        """Whether a change from now on is bound to show in timestamps that are this coarse."""
-        return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns
-
-
-def stamps(files: Iterable[Path]) -> Mapping[Path, Stamp | None]:
-    """The state of each file; None for one that is gone or cannot be reached."""
-    found: dict[Path, Stamp | None] = {}
-    for path in files:
-        try:
-            found[path] = Stamp.of(path)
-        except OSError:
-            found[path] = None
-    return found
 
 
 class Fingerprints:
@@ -68,20 +35,20 @@ class Fingerprints:
     def __init__(self, memo: Path | None, granularity_ns: int = GRANULARITY_NS) -> None:
         self._memo = memo
         self._granularity_ns = granularity_ns
-        self._known: dict[tuple[int, int], tuple[Stamp, str]] | None = None
+        self._known: dict[tuple[int, int], tuple[FileState, str]] | None = None
         self._lock = threading.Lock()
 
     def sha256(self, path: Path) -> str:
         """The SHA-256 of the file's content, in hex. Raises OSError if it cannot be read."""
-        stamp = Stamp.of(path)
+        state = FileState.of(path)
         with self._lock:
-            known = self._load().get(stamp[:2])
-        if known and known[0] == stamp:
+            known = self._load().get(state[:2])
+        if known and known[0] == state:
             return known[1]
-        settled = stamp.settled(self._granularity_ns)  # before it is read, which may take longer than that
+        settled = state.settled(self._granularity_ns)  # before it is read, which may take longer than that
         digest = hash_file(path)
-        if settled and Stamp.of(path) == stamp:
-            self._remember(stamp, digest)
+        if settled and FileState.of(path) == state:
+            self._remember(state, digest)
         return digest
 
     def unchanged(self, path: Path, digest: str) -> bool:
@@ -99,21 +66,21 @@ class Fingerprints:
                 with contextlib.suppress(OSError):  # in a read-only directory it stays, which costs nothing
                     self._memo.unlink(missing_ok=True)
 
-    def _remember(self, stamp: Stamp, digest: str) -> None:
+    def _remember(self, state: FileState, digest: str) -> None:
         with self._lock:
             known = self._load()
-            known.pop(stamp[:2], None)  # what is latest stands last
-            known[stamp[:2]] = (stamp, digest)
+            known.pop(state[:2], None)  # what is latest stands last
+            known[state[:2]] = (state, digest)
             if self._memo is None:
                 return
             try:
                 self._memo.parent.mkdir(parents=True, exist_ok=True)
                 with self._memo.open("a", encoding="ascii") as file:
-                    file.write(_line(stamp, digest))
+                    file.write(_line(state, digest))
             except OSError:
                 self._memo = None
 
-    def _load(self) -> dict[tuple[int, int], tuple[Stamp, str]]:
+    def _load(self) -> dict[tuple[int, int], tuple[FileState, str]]:
         if self._known is None:
             self._known = {}
             try:
@@ -122,8 +89,8 @@ class Fingerprints:
                 lines = []
             for line in lines:
                 try:
-                    *stamp, digest = json.loads(line)
-                    self._known[stamp[0], stamp[1]] = (Stamp(*stamp), str(digest))
+                    *state, digest = json.loads(line)
+                    self._known[state[0], state[1]] = (FileState(*state), str(digest))
                 except (ValueError, TypeError, IndexError):
                     continue  # a line that another process was writing, or that was cut
             if self._memo is not None and len(lines) > KEPT:
@@ -142,11 +109,11 @@ def hash_file(path: Path) -> str:
     return total.hexdigest()
 
 
-def _shorten(memo: Path, latest: Iterable[tuple[Stamp, str]]) -> None:
+def _shorten(memo: Path, latest: Iterable[tuple[FileState, str]]) -> None:
     """Write the memo anew with what is latest. A line that another process adds meanwhile is lost, which costs it one read."""
     with contextlib.suppress(OSError):
         write_whole(memo, "".join(_line(*entry) for entry in latest).encode())
 
 
-def _line(stamp: Stamp, digest: str) -> str:
-    return json.dumps([*stamp, digest], separators=(",", ":")) + "\n"
+def _line(state: FileState, digest: str) -> str:
+    return json.dumps([*state, digest], separators=(",", ":")) + "\n"

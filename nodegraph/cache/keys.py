@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nodegraph.errors import NodegraphError
 from nodegraph.graph.graph import Graph, GraphNode, Input, Many, Value, Wire
 
 FORMAT = 3
@@ -28,7 +29,7 @@ FileDigest = Callable[[Path], str]
 """Gives the SHA-256 of a file's content; raises OSError."""
 
 
-class NotCanonical(ValueError):
+class NoCanonicalFormError(NodegraphError):
     """A value cannot be written so that equal values, and only those, are written alike."""
 
 
@@ -79,7 +80,7 @@ class KeyMaker:
             hashed: dict[Path, str] = {}
             try:
                 forms[name] = self.form(node, hashed)
-            except NotCanonical as error:
+            except NoCanonicalFormError as error:
                 missing[name] = str(error)
                 continue
             if hashed:
@@ -92,7 +93,7 @@ class KeyMaker:
         return Keys(of, missing, forms, files)
 
     def form(self, node: GraphNode, hashed: dict[Path, str] | None = None) -> Form:
-        """What the keys of one node are written from. Raises NotCanonical, naming the input.
+        """What the keys of one node are written from. Raises NoCanonicalFormError, naming the input.
 
         The digests of the files that were read are added to `hashed`.
         """
@@ -101,8 +102,8 @@ class KeyMaker:
         for port, given in node.inputs.items():
             try:
                 inputs[port] = self._input(given, hashed)
-            except (NotCanonical, OSError) as error:
-                raise NotCanonical(f"input '{port}' has no canonical form: {error}") from error
+            except (NoCanonicalFormError, OSError) as error:
+                raise NoCanonicalFormError(f"input '{port}' has no canonical form: {error}") from error
         spec = node.spec
         return {
             "format": FORMAT,
@@ -126,7 +127,7 @@ class KeyMaker:
         try:
             return tagged(given.value)
         except RecursionError:
-            raise NotCanonical("it is nested too deep, or holds itself") from None
+            raise NoCanonicalFormError("it is nested too deep, or holds itself") from None
 
     def _files(self, given: Value, hashed: dict[Path, str]) -> list[list[str]]:
         digests = []
@@ -139,8 +140,8 @@ class KeyMaker:
 def canonical(value: Any) -> bytes:
     """`value` as canonical, type-tagged JSON: two values give the same bytes if and only if type and content are the same.
 
-    Takes None, booleans, numbers, text, bytes, enum members, and lists, tuples, sets and mappings of these. Raises NotCanonical
-    for anything else, and for NaN, which equals nothing.
+    Takes None, booleans, numbers, text, bytes, enum members, and lists, tuples, sets and mappings of these. Raises
+    NoCanonicalFormError for anything else, and for NaN, which equals nothing.
     """
     return _encode(tagged(value))
 
@@ -156,7 +157,7 @@ def tagged(value: Any) -> list[Any]:
         return [kind.__name__, str(value)]  # as text: JSON readers differ on large numbers
     if kind is float:
         if math.isnan(value):
-            raise NotCanonical("NaN equals nothing, not even itself")
+            raise NoCanonicalFormError("NaN equals nothing, not even itself")
         return ["float", value.hex()]
     if kind is list or kind is tuple:
         return [kind.__name__, [tagged(item) for item in value]]
@@ -168,7 +169,7 @@ def tagged(value: Any) -> list[Any]:
         return ["bytes", value.hex()]
     if isinstance(value, enum.Enum):
         return ["enum", f"{kind.__module__}.{kind.__qualname__}", value.name]
-    raise NotCanonical(f"a {kind.__qualname__} cannot be told apart from others by its content")
+    raise NoCanonicalFormError(f"a {kind.__qualname__} cannot be told apart from others by its content")
 
 
 def _hash(form: Form, link: Callable[[Wire], Any]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of what runs, as files that an image viewer shows and shows again when they change."""
+"""Previews of running nodes, as files that a viewer shows and reloads when they change."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nodegraph.errors import OutputError, SettingsError
+from nodegraph.errors import OutputError
 from nodegraph.files import write_whole
+from nodegraph.plugins.backend import Renderer
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.plugins.manager import Plugins
 from nodegraph.run import events
 from nodegraph.run.outputs import numbers, safe_name
-
-Decoder = Callable[[Callable[[], Any]], Any]
 
 _PAUSE = 0.5  # seconds from a node's preview to its next, at least
 _SHARE = 4  # and as many times what the preview took
 
 
 class PreviewFiles:
-    """Writes the previews of each running node below `folder`, as `{workflow}-{node}` with the extension of its kind.
+    """Writes the previews of each running node below `folder`, as `{workflow}-{node}` with the extension of its codec.
 
-    A file is replaced as a whole, twice a second at most, and once more at the node's last step. Previews take at most a
-    fifth of the time; where one fails, `say` tells why, and the node goes on without. With a `decoder`, it makes them.
+    A file is replaced as a whole, at most twice a second, and once more at the node's last step. Previews take at most a fifth of
+    the time. If one fails, `notify` receives the reason, and the node runs on without previews. `renderer`, if there is one, makes
+    the values to write.
     """
 
-    def __init__(self, folder: Path, codecs: Codecs, say: Callable[[events.Event], None], decoder: Decoder | None = None) -> None:
-        self._folder, self._codecs, self._say, self._decoder = folder, codecs, say, decoder
+    def __init__(
+        self, folder: Path, codecs: Codecs, notify: Callable[[events.Event], None], renderer: Renderer | None = None
+    ) -> None:
+        self._folder, self._codecs, self._notify, self._renderer = folder, codecs, notify, renderer
         self._workflow = ""
         self._due: dict[str, float] = {}
         self._plain: set[str] = set()
@@ -56,26 +57,26 @@ class PreviewFiles:
         first = node not in self._due
         try:
             path = self._write(node, self._value(node, preview))
-        except Exception as error:  # of a plugin, or of the disk: no reason to lose what is computed
+        except Exception as error:  # from a plugin or the disk; the run must not fail because of it
             self._due[node] = float("inf")
-            self._say(events.Notice(node, f"no preview: {' '.join(str(error).split()) or type(error).__name__}"))
+            self._notify(events.Notice(node, f"no preview: {' '.join(str(error).split()) or type(error).__name__}"))
             return
         ended = time.monotonic()
         self._due[node] = ended + max(_PAUSE, _SHARE * (ended - began))
         if first:
-            self._say(events.Notice(node, f"its preview is {path}"))
+            self._notify(events.Notice(node, f"its preview is {path}"))
 
     def _value(self, node: str, preview: Callable[[], Any]) -> Any:
-        if self._decoder is not None and node not in self._plain:
+        if self._renderer is not None and node not in self._plain:
             try:
-                return self._decoder(preview)
+                return self._renderer(preview)
             except ValueError as error:
                 self._plain.add(node)
-                self._say(events.Notice(node, f"the preview decoder is not used: {error}"))
+                self._notify(events.Notice(node, str(error)))
         return preview()
 
     def _write(self, node: str, value: Any) -> Path:
-        """The file, or of several the first."""
+        """Write the files of a value; returns the first path."""
         codec = self._codecs.for_type(type(value))
         if codec is None:
             raise TypeError(f"{type(value).__name__} cannot be written to a file")
@@ -85,16 +86,3 @@ class PreviewFiles:
         for path, data in zip(paths, files, strict=True):
             write_whole(path, data)
         return paths[0]
-
-
-def find_decoder(plugins: Plugins, path: Path | None) -> Decoder | None:
-    """What a plugin makes of the file that the user names. Raises SettingsError where none can use it."""
-    if path is None:
-        return None
-    try:
-        decoder: Decoder | None = plugins.manager.hook.load_preview_decoder(path=path.expanduser())
-    except ValueError as error:
-        raise SettingsError(f"[E401] the preview decoder cannot be used: {error}") from error
-    if decoder is None:
-        raise SettingsError(f"[E401] the preview decoder {path} cannot be used: no plugin knows of such. Leave it out")
-    return decoder

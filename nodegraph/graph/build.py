@@ -87,7 +87,7 @@ class _Builder:
                 fitting = literals.coerce(known[name].type, value)
                 literals.check_range(known[name], fitting)
                 options[name] = fitting
-            except literals.Unfit as error:
+            except literals.LiteralError as error:
                 message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
                 self.problems.append(source.problem(error.code, message, error.hint or f"{known[name].default!r} is its default."))
         if len(options) == len(given.value):

@@ -11,7 +11,7 @@ from nodegraph.errors import Location, Problem
 from nodegraph.graph.graph import Input, Many, Value, Wire
 from nodegraph.graph.overrides import Given, Givens
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import Unfit, type_name
+from nodegraph.node_types.literals import LiteralError, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
@@ -89,7 +89,7 @@ class Inputs:
         """An input that is given from outside: it stands in the resolved workflow in place of what the file says."""
         try:
             value = literals.from_text(port, given.value) if given.text else given.value
-        except Unfit as error:
+        except LiteralError as error:
             self.problems.append(given.unfit(_name(node, port), error))
             return None
         given = replace(given, value=value, text=False)
@@ -116,7 +116,7 @@ class Inputs:
             given = replace(given, value=self._filled(value))
         try:
             return self._literal(node, port, kind, given)
-        except Unfit as error:
+        except LiteralError as error:
             self.problems.append(given.unfit(_name(node, port), error))
             return None
 
@@ -174,7 +174,7 @@ class Inputs:
         if port.reads is not None and value is not None:
             return _file(port.reads, given)
         if port.seed and isinstance(value, str):
-            raise Unfit(f"expected a whole number or 'random', found {value!r}")
+            raise LiteralError(f"expected a whole number or 'random', found {value!r}")
         codec = self.plugins.codecs.for_type(type(value))
         if codec is not None and codec.name != "json" and literals.accepts(kind, type(value)):
             return Value(value, digest=codec.digest(value))  # a value made in Python
@@ -185,11 +185,11 @@ class Inputs:
     def _choice(self, kind: str, name: Any) -> Value:
         registry = self.plugins.registries.get(kind)
         if registry is None:
-            raise Unfit(f"no plugin offers {kind}", "'nodegraph plugins' lists what is there.", "E112")
+            raise LiteralError(f"no plugin offers {kind}", "'nodegraph plugins' lists what is there.", "E112")
         name = literals.coerce(str, name)
         if name not in registry:
             hint = registry.suggest(name) + self.plugins.why_broken()
-            raise Unfit(f"there is no '{name}' among the {kind}", hint, "E112")
+            raise LiteralError(f"there is no '{name}' among the {kind}", hint, "E112")
         entry: Entry[Any] = registry.get(name)
         return Value(entry.value, entry=entry)
 
@@ -223,7 +223,7 @@ def _file(reads: Reads, given: Given) -> Value:
         resource = reads.resolve(text, given.base)
     except (OSError, ValueError) as error:
         said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
-        raise Unfit(said.rstrip("."), "Check the path." if isinstance(error, FileNotFoundError) else "", "E113") from error
+        raise LiteralError(said.rstrip("."), "Check the path." if isinstance(error, FileNotFoundError) else "", "E113") from error
     return Value(resource.value, files=resource.files)
 
 

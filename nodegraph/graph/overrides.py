@@ -11,7 +11,7 @@ from typing import Any
 
 from nodegraph.errors import Location, Problem
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import Unfit, type_name
+from nodegraph.node_types.literals import LiteralError, type_name
 from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import did_you_mean
@@ -60,7 +60,7 @@ class Given:
         except (OSError, ValueError):  # text that can be no path; another drive
             return self.value
 
-    def unfit(self, what: str, error: Unfit) -> Problem:
+    def unfit(self, what: str, error: LiteralError) -> Problem:
         """The problem that `error` is, when this value was given to `what`."""
         return Problem(error.code, f"{f'{self.source}, ' if self.source else ''}{what}: {error.message}", self.where, error.hint)
 
@@ -162,7 +162,7 @@ class Givens:
             if declared is not None and not (value is None and _take_nothing(uses)):
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
-        except Unfit as error:
+        except LiteralError as error:
             return replace(given, source="").unfit(given.source, error)
         self.params[param.name] = replace(given, value=value, text=False)
         return None

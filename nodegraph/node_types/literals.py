@@ -11,11 +11,12 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from nodegraph.errors import NodegraphError
 from nodegraph.node_types.spec import Port
 from nodegraph.text import did_you_mean
 
 
-class Unfit(ValueError):
+class LiteralError(NodegraphError):
     """A value does not fit its port: what was expected and what was found, and perhaps what to do."""
 
     def __init__(self, message: str, hint: str = "", code: str = "E110") -> None:
@@ -83,7 +84,7 @@ def coerce(kind: Any, value: Any) -> Any:
     """A literal as the type of its port has it: whole numbers widen to float, a list is made of such values.
 
     Numbers and text of other classes (numpy's, an enum's) become plain ones; containers are copied, so that nobody changes them
-    behind a key. Raises Unfit with what was expected and found.
+    behind a key. Raises LiteralError with what was expected and found.
     """
     if parts := _union(kind):
         return _coerce_union(kind, parts, value)
@@ -107,7 +108,7 @@ def coerce(kind: Any, value: Any) -> Any:
 
 
 def check_range(port: Port, value: Any) -> None:
-    """Raise Unfit where `value`, or an item of it, lies outside the port's range."""
+    """Raise LiteralError where `value`, or an item of it, lies outside the port's range."""
     if port.range is None:
         return
     if isinstance(value, list | tuple):
@@ -123,11 +124,11 @@ def check_range(port: Port, value: Any) -> None:
         expected = f"a value from {_number(low)} to {_number(high)}"
     else:
         expected = f"a value of at {f'most {_number(high)}' if low is None else f'least {_number(low)}'}"
-    raise Unfit(f"expected {expected}, found {_number(value)}", code="E111")
+    raise LiteralError(f"expected {expected}, found {_number(value)}", code="E111")
 
 
 def from_text(port: Port, text: str) -> Any:
-    """What `--set` says, for this port: text inputs take it as it is typed, others read it as YAML. Raises Unfit."""
+    """What `--set` says, for this port: text inputs take it as it is typed, others read it as YAML. Raises LiteralError."""
     from nodegraph.workflow.document import parse_value
 
     if takes_text(port):
@@ -135,7 +136,7 @@ def from_text(port: Port, text: str) -> Any:
     try:
         return parse_value(text)
     except ValueError as error:
-        raise Unfit(str(error)) from None
+        raise LiteralError(str(error)) from None
 
 
 def takes_text(port: Port) -> bool:
@@ -188,7 +189,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         text = str.__str__(value)
         if _NOT_UNICODE.search(text):
-            raise Unfit(f"expected text, found bytes that are no UTF-8 in {_shown(text)}")
+            raise LiteralError(f"expected text, found bytes that are no UTF-8 in {_shown(text)}")
         return text
     if isinstance(value, bool):
         return value
@@ -196,7 +197,7 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         if math.isnan(value):
-            raise Unfit("expected a number, found NaN")
+            raise LiteralError("expected a number, found NaN")
         return float(value)
     return value
 
@@ -205,7 +206,7 @@ def _widened(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise Unfit("expected a number up to 1.8e308, found one beyond it") from None
+        raise LiteralError("expected a number up to 1.8e308, found one beyond it") from None
 
 
 def _is_instance(value: Any, kind: Any) -> bool:
@@ -227,7 +228,7 @@ def _coerce_union(kind: Any, parts: tuple[Any, ...], value: Any) -> Any:
     for part in (*exact, *named):
         try:
             return coerce(part, value)
-        except Unfit:
+        except LiteralError:
             continue
     raise _unfit(kind, value)
 
@@ -238,7 +239,7 @@ def _coerce_literal(allowed: tuple[Any, ...], value: Any) -> Any:
         if type(choice) is type(value) and choice == value:
             return value
     hint = did_you_mean(str(value), map(str, allowed))
-    raise Unfit(f"expected one of {', '.join(map(str, allowed))}; found {_shown(value)}", hint)
+    raise LiteralError(f"expected one of {', '.join(map(str, allowed))}; found {_shown(value)}", hint)
 
 
 def _coerce_items(kind: Any, origin: Any, items: list[Any] | tuple[Any, ...]) -> Any:
@@ -246,27 +247,27 @@ def _coerce_items(kind: Any, origin: Any, items: list[Any] | tuple[Any, ...]) ->
     if origin is list or not inner or inner[-1] is Ellipsis:
         return origin(coerce((*inner, Any)[0], item) for item in items)
     if len(inner) != len(items):
-        raise Unfit(f"expected a list of {len(inner)}, found one of {len(items)}")
+        raise LiteralError(f"expected a list of {len(inner)}, found one of {len(items)}")
     return tuple(map(coerce, inner, items))
 
 
 def _coerce_mapping(inner: Any, mapping: dict[Any, Any]) -> dict[str, Any]:
     for key in mapping:
         if not isinstance(key, str):
-            raise Unfit(f"expected names as keys of a mapping, found {_shown(key)}")
+            raise LiteralError(f"expected names as keys of a mapping, found {_shown(key)}")
     return {_plain(key): coerce(inner, item) for key, item in mapping.items()}
 
 
-def _unfit(kind: Any, value: Any) -> Unfit:
+def _unfit(kind: Any, value: Any) -> LiteralError:
     origin = typing.get_origin(kind) or kind
     named = [part for part in _union(kind) if part is not type(None)]
     expected = _WORDS.get(origin) or " or ".join(_WORDS.get(typing.get_origin(part) or part, type_name(part)) for part in named)
     if not expected:
-        return Unfit(
+        return LiteralError(
             f"expected the {type_name(kind)} of another node, found {_shown(value)}",
             "Link it: '$node' or '$node.port'.",
         )
-    return Unfit(f"expected {expected}, found {_shown(value)}", _about_quotes(origin, value))
+    return LiteralError(f"expected {expected}, found {_shown(value)}", _about_quotes(origin, value))
 
 
 def _about_quotes(origin: Any, value: Any) -> str:

@@ -6,16 +6,17 @@ import types
 import typing
 from typing import Any
 
+from nodegraph.errors import NodegraphError
 from nodegraph.node_types.literals import type_name
 from nodegraph.node_types.spec import SINGLE_OUTPUT, NodeSpec
 
 
-class Broken(ValueError):
+class ReturnTypeError(NodegraphError):
     """A node type returned something other than it declares."""
 
 
 def by_port(spec: NodeSpec, returned: Any) -> dict[str, Any]:
-    """The outputs by name. Raises Broken, saying what was promised and what came."""
+    """The outputs by name. Raises ReturnTypeError, saying what was promised and what came."""
     names = [port.name for port in spec.outputs]
     if names == [SINGLE_OUTPUT]:
         values = {SINGLE_OUTPUT: returned}
@@ -23,11 +24,11 @@ def by_port(spec: NodeSpec, returned: Any) -> dict[str, Any]:
         values = dict(zip(names, returned, strict=True))
     else:
         found = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
-        raise Broken(f"expected {len(names)} outputs ({', '.join(names)}), it returned {found}")
+        raise ReturnTypeError(f"expected {len(names)} outputs ({', '.join(names)}), it returned {found}")
     for port in spec.outputs:
         if not fits(port.type, values[port.name]):
             expected, found = type_name(port.type), type_name(type(values[port.name]))
-            raise Broken(f"expected {expected} as '{port.name}', it returned {found}")
+            raise ReturnTypeError(f"expected {expected} as '{port.name}', it returned {found}")
     return values
 
 

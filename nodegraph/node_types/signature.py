@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, TypeVar
 
+from nodegraph.errors import NodegraphError
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import Unfit
+from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.spec import (
     MISSING,
     RANDOM,
@@ -31,20 +32,20 @@ T = TypeVar("T")
 _TAKEN: Final = {"use": "the type", "name": "the name"}
 
 
-class Unusable(ValueError):
-    """A function cannot be a node type, and why."""
+class SignatureError(NodegraphError):
+    """A function cannot be a node type."""
 
 
 def spec_of(function: Callable[..., Any]) -> NodeSpec:
-    """The node type that a decorated function describes. Raises Unusable if its signature cannot be one."""
+    """The node type that a decorated function describes. Raises SignatureError if its signature cannot be one."""
     said = getattr(function, "__nodegraph__", None)
     called = getattr(function, "__qualname__", repr(function))
     if said is None:
-        raise Unusable(f"{called} is not a node type. Decorate it with @node('Name') before it is registered")
+        raise SignatureError(f"{called} is not a node type. Decorate it with @node('Name') before it is registered")
     try:
         return _spec(function, said)
-    except Unusable as error:
-        raise Unusable(f"node type '{said['name']}' ({called}): {error}") from error
+    except SignatureError as error:
+        raise SignatureError(f"node type '{said['name']}' ({called}): {error}") from error
 
 
 def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:
@@ -83,19 +84,21 @@ def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise Unusable(f"parameter '{name}' cannot be given by its name. Expected named parameters only")
+            raise SignatureError(f"parameter '{name}' cannot be given by its name. Expected named parameters only")
         if name not in hints:
-            raise Unusable(f"parameter '{name}' has no type. Annotate it")
+            raise SignatureError(f"parameter '{name}' has no type. Annotate it")
         if Run in (hints[name], *typing.get_args(hints[name])):
             run_parameter = name
             continue
         if name in _TAKEN:
-            raise Unusable(f"a parameter cannot be called '{name}', which says {_TAKEN[name]} of a node. Give it another name")
+            raise SignatureError(
+                f"a parameter cannot be called '{name}', which says {_TAKEN[name]} of a node. Give it another name"
+            )
         port = _port(name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default)
         _check_default(port)
         inputs.append(port)
     if hints.get("return", type(None)) is type(None):
-        raise Unusable("it returns nothing. Annotate what it returns")
+        raise SignatureError("it returns nothing. Annotate what it returns")
     return NodeSpec(
         function=function,
         inputs=tuple(inputs),
@@ -110,15 +113,17 @@ def _hints(annotated: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(annotated, include_extras=True)
     except NameError as error:
-        raise Unusable(f"{error}. Its module has to know the types of its signature: import them outside TYPE_CHECKING") from error
+        raise SignatureError(
+            f"{error}. Its module has to know the types of its signature: import them outside TYPE_CHECKING"
+        ) from error
     except Exception as error:  # an annotation is any expression
-        raise Unusable(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
+        raise SignatureError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
     kind, marks = _without_marks(hint)
     if _is_marked(kind):
-        raise Unusable(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
+        raise SignatureError(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
 
     def mark(wanted: type[T]) -> T | None:
         return next((m for m in reversed(marks) if isinstance(m, wanted)), None)
@@ -142,8 +147,8 @@ def _check_default(port: Port) -> None:
         return
     try:
         literals.check_range(port, literals.coerce(port.type, port.default))
-    except Unfit as error:
-        raise Unusable(f"the default of '{port.name}' is wrong: {error}") from error
+    except LiteralError as error:
+        raise SignatureError(f"the default of '{port.name}' is wrong: {error}") from error
 
 
 def _without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -167,6 +172,6 @@ def _outputs(hint: Any) -> tuple[Port, ...]:
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         fields = _hints(hint)
         if not fields:
-            raise Unusable(f"the outputs of {hint.__name__} have no types. Write it as a class of typing.NamedTuple")
+            raise SignatureError(f"the outputs of {hint.__name__} have no types. Write it as a class of typing.NamedTuple")
         return tuple(_port(name, kind) for name, kind in fields.items())
     return (_port(SINGLE_OUTPUT, hint),)

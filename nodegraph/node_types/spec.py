@@ -155,8 +155,8 @@ class NodeSpec:
     """A node type: a function with its ports.
 
     `pure`: same inputs, same output. `numeric`: it computes with tensors, so the class of device and dtype is in its key, and
-    one such node at a time runs on a device. `run_parameter`: the parameter that receives the `Run`. `check` and `elsewhere`: see
-    `node`.
+    one such node at a time runs on a device. `run_parameter`: the parameter that receives the `Run`. `check` and `foreign_names`:
+    see `node`.
     """
 
     name: str
@@ -169,7 +169,7 @@ class NodeSpec:
     numeric: bool = False
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
-    elsewhere: tuple[str, ...] = ()
+    foreign_names: tuple[str, ...] = ()
 
     @cached_property
     def options(self) -> tuple[Port, ...]:
@@ -194,7 +194,7 @@ def node(
     pure: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
-    elsewhere: tuple[str, ...] = (),
+    foreign_names: tuple[str, ...] = (),
 ) -> Callable[[F], F]: ...
 @overload
 def node(name: F) -> F: ...
@@ -205,14 +205,14 @@ def node(
     pure: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
-    elsewhere: tuple[str, ...] = (),
+    foreign_names: tuple[str, ...] = (),
 ) -> Callable[[F], F] | F:
     """Make a typed function a node type; the function itself is returned.
 
     `name` is what workflows say after `use:` (without it, the function's own name). Raise `version` when the same inputs give
     another output. `check(**literals)` yields what is wrong with a node's literals taken together, one message each; it receives
     the inputs that are given or defaulted as literals, and `nodegraph check` calls it. A message that begins with the name of an
-    input is told where that is given. `elsewhere`: what other programs call something that this node does, or a part of it; who
+    input is told where that is given. `foreign_names`: what other programs call something that this node does, or a part of it; who
     asks for that is told of this node.
     """
     if callable(name):
@@ -225,7 +225,7 @@ def node(
             "pure": pure,
             "numeric": numeric,
             "check": check,
-            "elsewhere": elsewhere,
+            "foreign_names": foreign_names,
         }
         return function
 

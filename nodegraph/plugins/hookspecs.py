@@ -8,7 +8,6 @@ of its own domain with `add_hooks`: each further `register_<kind>` makes a regis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -16,6 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from nodegraph.plugins.backend import Backend
     from nodegraph.plugins.codecs import Codec
     from nodegraph.run.events import Event
 
@@ -38,6 +38,11 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
     """Say how values of a port type are stored and exported: `register(type, codec)`."""
 
 
+@hookspec
+def register_backend(register: Callable[[Backend], None]) -> None:
+    """Register the object that answers for devices and memory: `register(backend)`. There can be only one."""
+
+
 @hookspec(firstresult=True)
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     """Look at what a plugin registers in the registry `kind` of a pack, with `register(name, value, **declared)`.
@@ -54,47 +59,3 @@ def register_commands(cli: click.Group) -> None:
 @hookspec
 def on_event(event: Event) -> None:
     """Hear what happens while a run goes on; see `nodegraph.run.events`. What is raised here is a warning, not a failure."""
-
-
-@hookspec(firstresult=True)
-def numerics_fingerprint() -> str | None:
-    """What the meaning of device and dtype `auto` hangs on, told cheaply: versions of library and driver, CPU, visible devices."""
-
-
-@hookspec(firstresult=True)
-def resolve_numerics(device: str, dtype: str) -> Mapping[str, str] | None:
-    """What `device` and `dtype` mean on this machine: {"device", "dtype", "class"}; `class` goes into the keys of numeric nodes."""
-
-
-@hookspec(firstresult=True)
-def is_out_of_memory(error: BaseException) -> bool | None:
-    """Whether `error` says that an accelerator, or the machine, ran out of memory. None: not known here."""
-
-
-@hookspec
-def free_memory() -> None:
-    """Give back memory that can be given back (caches of an allocator)."""
-
-
-@hookspec(firstresult=True)
-def memory_of(value: Any) -> Mapping[tuple[str, int], int] | None:
-    """The bytes of a loaded model's blocks of memory, by place ("cpu", "cuda:0") and address. None: not known here."""
-
-
-@hookspec(firstresult=True)
-def memory_budget(place: str) -> int | None:
-    """How many bytes of models may stay in an accelerator's memory. None: as many as in main memory."""
-
-
-@hookspec(firstresult=True)
-def moved(value: Any, place: str) -> Any:
-    """A loaded model like `value` whose memory lies in `place`; `value` itself stays as it is. None: it cannot be moved."""
-
-
-@hookspec(firstresult=True)
-def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any] | None:
-    """A better eye for previews, from what lies at `path`: given a `NodeProgress.preview`, it makes the value to look at.
-
-    Nothing heavy is loaded before it is first called. ValueError says that nothing at `path` can be used or, from the function
-    itself, that it is not for this preview. None: not known here.
-    """

@@ -16,9 +16,10 @@ from typing import Any
 import pluggy
 
 from nodegraph.errors import PluginError
-from nodegraph.node_types.signature import Unusable, spec_of
+from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
+from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, LoadedPlugin, find_plugins, said
 from nodegraph.plugins.registry import Entry, Origin, Registry
@@ -29,7 +30,7 @@ __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
 _REGISTER = "register_"
-_NOT_REGISTRIES = {"nodes", "codecs", "commands"}
+_NOT_REGISTRIES = {"nodes", "codecs", "commands", "backend"}
 
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
@@ -46,6 +47,8 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes")
         self.codecs = Codecs()
+        self.backend: Backend = CpuBackend()
+        self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         found = list(find_plugins(plugin_dirs))
         # those that add hooks first, so that another one's mistake in such a hook is known for its own
@@ -162,14 +165,16 @@ class Plugins:
     def _registrar(self, kind: str, origin: Origin) -> Callable[..., None]:
         if kind == "codecs":
             return lambda type_, codec: self.codecs.add(type_, codec, origin)
+        if kind == "backend":
+            return lambda backend: self._set_backend(backend, origin)
         if kind == "nodes":
 
             def register_node(function: Callable[..., Any]) -> None:
                 try:
                     spec = spec_of(function)
-                except Unusable as error:
+                except SignatureError as error:
                     raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
-                self.nodes.add(Entry(spec.name, spec, origin, elsewhere=spec.elsewhere))
+                self.nodes.add(Entry(spec.name, spec, origin, foreign_names=spec.foreign_names))
 
             return register_node
 
@@ -183,3 +188,18 @@ class Plugins:
             self.registries[kind].add(Entry(name, value, origin, meta, (aliases,) if isinstance(aliases, str) else tuple(aliases)))
 
         return register
+
+    def _set_backend(self, backend: Backend, origin: Origin) -> None:
+        """Raises PluginError if there is a backend already, or if `backend` is not one."""
+        missing = missing_methods(backend)
+        if missing:
+            raise PluginError(
+                f"[E302] plugin '{origin.plugin}' ({origin.place}) registers a backend without {', '.join(missing)}. "
+                f"Implement every method of nodegraph.plugin_api.Backend"
+            )
+        if self._backend_origin is not None:
+            raise PluginError(
+                f"[E301] two plugins register a backend: '{self._backend_origin.plugin}' ({self._backend_origin.place}) and "
+                f"'{origin.plugin}' ({origin.place}). Remove one"
+            )
+        self.backend, self._backend_origin = backend, origin

@@ -35,7 +35,7 @@ class Origin:
 class Entry(Generic[T]):
     """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it.
 
-    `elsewhere`: names in other programs, of what it is only like, or does a part of; they lead to it, but do not find it.
+    `foreign_names`: names in other programs, of what it is only like, or does a part of; they lead to it, but do not find it.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Entry(Generic[T]):
     origin: Origin
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    elsewhere: tuple[str, ...] = ()
+    foreign_names: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
@@ -102,7 +102,7 @@ class Registry(Generic[T]):
 
     def suggest(self, name: str) -> str:
         """A sentence that leads on from an unknown name."""
-        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.elsewhere]
+        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.foreign_names]
         if here:
             return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."

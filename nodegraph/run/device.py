@@ -1,7 +1,7 @@
-"""What `device` and `dtype` mean on this machine: asked of a plugin once, and remembered for processes that compute nothing.
+"""What `device` and `dtype` mean on this machine: the backend is asked once, and its answer is stored for later processes.
 
-The answer hangs on library, driver, processor and environment; a plugin tells these cheaply (`numerics_fingerprint`), without
-importing the library, so that a run which finds everything in the cache never asks.
+The answer depends on library, driver, processor and environment. The backend's `fingerprint` covers these without importing the
+library, so a run that finds everything in the cache never asks.
 """
 
 from __future__ import annotations
@@ -11,55 +11,39 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-
-import pluggy
 
 from nodegraph.errors import PluginError
 from nodegraph.files import write_whole
-
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Numerics:
-    """A device, a dtype, and the class of results that they give: what goes into the keys of nodes that compute with tensors."""
-
-    device: str
-    dtype: str
-    name: str
+from nodegraph.plugins.backend import AUTO, Backend, Numerics
 
 
-def resolve(hook: pluggy.HookRelay, device: str = AUTO, dtype: str = AUTO, memo: Path | None = None) -> Numerics:
-    """What `device` and `dtype` mean here, from `memo` where it is remembered, else from the plugins.
+def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path | None = None) -> Numerics:
+    """What `device` and `dtype` mean here: from the file `memo` if it has the answer, otherwise from the backend.
 
-    Without a plugin that knows, the device is the CPU and the class "none". Raises PluginError if a plugin refuses the device or
-    the dtype.
+    Raises PluginError if the backend refuses the device or the dtype.
     """
-    fingerprint = hook.numerics_fingerprint()
-    remembered = _read(memo) if memo is not None and fingerprint is not None else {}
+    fingerprint = backend.fingerprint()
+    remembered = _read(memo) if memo is not None and fingerprint else {}
     question = hashlib.sha256(json.dumps([fingerprint, device, dtype]).encode()).hexdigest()
     if question in remembered:
         return remembered[question]
     try:
-        answer: Mapping[str, str] | None = hook.resolve_numerics(device=device, dtype=dtype)
+        numerics = backend.resolve(device, dtype)
     except Exception as error:
         raise PluginError(
             f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' takes what is there"
         ) from error
-    if answer is None:
-        return Numerics("cpu" if device == AUTO else device, dtype, "none")
-    numerics = Numerics(answer["device"], answer["dtype"], answer["class"])
-    if memo is not None and fingerprint is not None:
+    if memo is not None and fingerprint:
         _write(memo, {**remembered, question: numerics})
     return numerics
 
 
-def kind_of_machine(hook: pluggy.HookRelay) -> str:
-    """What tells machines apart on which the same computation may round in another way: libraries, processor, threads."""
-    told = [hook.numerics_fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def kind_of_machine(backend: Backend) -> str:
+    """A digest of what may make the same computation round differently on another machine: libraries, processor, threads."""
+    facts = [backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _read(memo: Path) -> dict[str, Numerics]:

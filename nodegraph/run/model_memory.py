@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import pluggy
+from nodegraph.plugins.backend import Backend, Blocks
 
 T = TypeVar("T")
 
@@ -27,21 +27,21 @@ class _Kept:
     """A thing that is kept: its blocks of memory, by place and address, and whether it was moved out of an accelerator."""
 
     value: Any
-    blocks: Mapping[tuple[str, int], int]
+    blocks: Blocks
     moved_from: str | None = None
 
 
 class Residents:
     """What nodes asked to keep, by scope and key; a scope is one state of a plugin's code and of the files a node reads.
 
-    `budget` is how many bytes stay in main memory; None: half of what the machine has. An accelerator's budget is told by the
-    plugin that knows it. Where a place holds more, the least recently used thing leaves it: an accelerator for main memory, main
-    memory for good. What was used last always stays. Plugins say what things weigh (`memory_of`) and move them (`moved`); memory
-    that two things share counts once.
+    `budget` is how many bytes stay in main memory; None: half of what the machine has. The backend knows an
+    accelerator's budget. Where a place holds more, the least recently used thing leaves it: an accelerator for main memory, main
+    memory for good. What was used last always stays. The backend measures
+    things (`memory_of`) and moves them (`move`); memory that two things share counts once.
     """
 
-    def __init__(self, hook: pluggy.HookRelay, budget: int | None = None) -> None:
-        self._hook = hook
+    def __init__(self, backend: Backend, budget: int | None = None) -> None:
+        self._backend = backend
         self._budgets: dict[str, int] = {MAIN: half_of_memory() if budget is None else budget}
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._lock = threading.RLock()
@@ -54,7 +54,7 @@ class Residents:
             if kept is None:
                 kept = self._weighed(make())
             elif kept.moved_from is not None:
-                kept = self._weighed(self._hook.moved(value=kept.value, place=kept.moved_from))
+                kept = self._weighed(self._backend.move(kept.value, kept.moved_from))
             self._kept[place] = kept
             self._make_room()
             value: T = kept.value
@@ -71,7 +71,7 @@ class Residents:
             return _sizes(self._kept.values())
 
     def _weighed(self, value: Any) -> _Kept:
-        return _Kept(value, self._hook.memory_of(value=value) or {})
+        return _Kept(value, self._backend.memory_of(value))
 
     def _make_room(self) -> None:
         """Move or drop the least recently used things until each place is within its budget, the last one excepted."""
@@ -83,15 +83,15 @@ class Residents:
                 if _sizes(self._kept.values())[place] <= self._budget(place):
                     break
                 kept = self._kept[name]
-                moved = None if place == MAIN else self._hook.moved(value=kept.value, place=MAIN)
+                moved = None if place == MAIN else self._backend.move(kept.value, MAIN)
                 if moved is None:
                     del self._kept[name]
                 else:
-                    self._kept[name] = _Kept(moved, self._hook.memory_of(value=moved) or {}, moved_from=place)
+                    self._kept[name] = _Kept(moved, self._backend.memory_of(moved), moved_from=place)
 
     def _budget(self, place: str) -> int:
         if place not in self._budgets:
-            told = self._hook.memory_budget(place=place)
+            told = self._backend.memory_budget(place)
             self._budgets[place] = self._budgets[MAIN] if told is None else told
         return self._budgets[place]
 

@@ -16,8 +16,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.store.store import Lost, Stored
-from nodegraph.errors import OutputError, Problem, WorkflowError
+from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.errors import NodegraphError, OutputError, Problem, WorkflowError
 from nodegraph.files import replacing
 from nodegraph.graph.graph import Graph, Output
 from nodegraph.plugins.codecs import Codecs
@@ -31,8 +31,8 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,10}")
 
 
-class Unsafe(ValueError):
-    """A template cannot be a file below the output folder."""
+class FileNameError(NodegraphError):
+    """The `save` of an output cannot be a file below the output folder."""
 
 
 def file_names(graph: Graph, codecs: Codecs) -> dict[str, PurePosixPath]:
@@ -48,7 +48,7 @@ def file_names(graph: Graph, codecs: Codecs) -> dict[str, PurePosixPath]:
     for output in graph.outputs.values():
         try:
             name = _name(output, graph, params, codecs)
-        except Unsafe as error:
+        except FileNameError as error:
             problems.append(Problem("E117", f"output '{output.name}': {error}", output.where))
             continue
         other = taken.setdefault(str(name).casefold(), output.name)
@@ -105,7 +105,7 @@ class Writer:
             metadata = self._metadata()
             files = self._cache.exported(codec, stored.digest if stored is not None else None, value)
             files = [codec.embed(data, metadata) for data in files]
-        except Lost:
+        except LostResultError:
             raise
         except Exception as error:
             raise OutputError(f"[E212] output '{output.name}' cannot be made a {codec.extension} file: {error}") from error
@@ -156,7 +156,7 @@ def _filled(template: str, known: Mapping[str, Any]) -> Iterator[str]:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise Unsafe(f"save: '{template}' is no template ({error}). Write {{{{ for a brace that is meant as such") from None
+        raise FileNameError(f"save: '{template}' is no template ({error}). Write {{{{ for a brace that is meant as such") from None
     for literal, field, spec, conversion in parts:
         yield literal
         if field is None:
@@ -164,7 +164,7 @@ def _filled(template: str, known: Mapping[str, Any]) -> Iterator[str]:
         if field not in known or spec or conversion:
             said = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
             hint = did_you_mean(field, known) or f"There are {', '.join(f'{{{name}}}' for name in sorted(known))}"
-            raise Unsafe(f"save: there is no placeholder {{{said}}}. {hint}".rstrip("."))
+            raise FileNameError(f"save: there is no placeholder {{{said}}}. {hint}".rstrip("."))
         yield safe_name(known[field])
 
 
@@ -179,20 +179,20 @@ def _without_extension(path: PurePosixPath, template: str, extension: str) -> Pu
         return path.with_name(path.name[: -len(extension)])
     wanted = posixpath.splitext(template)[1]
     if _EXTENSION.fullmatch(wanted):  # of the template: a name may end like "-5.0" once filled in
-        raise Unsafe(f"save: this output is written as {extension}, found {wanted}")
+        raise FileNameError(f"save: this output is written as {extension}, found {wanted}")
     return path
 
 
 def _check(path: PurePosixPath, template: str) -> None:
     if path.is_absolute() or ntpath.splitdrive(path)[0] or ".." in path.parts:
-        raise Unsafe(f"save: '{template}' leads out of the output folder. Give a path below it; --out names another folder")
+        raise FileNameError(f"save: '{template}' leads out of the output folder. Give a path below it; --out names another folder")
     if not path.name or template.endswith("/"):
-        raise Unsafe(f"save: '{template}' names no file")
+        raise FileNameError(f"save: '{template}' names no file")
     for part in path.parts:
         if _UNSAFE.search(part) or _RESERVED.fullmatch(part) or part != part.rstrip(". "):
-            raise Unsafe(f"save: '{part}' is no file name on every platform. Folders are separated by /")
+            raise FileNameError(f"save: '{part}' is no file name on every platform. Folders are separated by /")
         if len(part.encode(errors="replace")) > 200:
-            raise Unsafe(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")
+            raise FileNameError(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

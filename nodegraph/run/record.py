@@ -19,7 +19,7 @@ from typing import Any, Final
 from nodegraph.cache.keys import Form
 from nodegraph.files import write_whole
 from nodegraph.graph.graph import Graph
-from nodegraph.run.device import Numerics
+from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Status
 from nodegraph.run.explain import written
 from nodegraph.run.known_results import Knowledge

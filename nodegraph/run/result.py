@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph.cache.store.store import Lost
+from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, Wire
 from nodegraph.run.events import Notice, Status
@@ -70,7 +70,7 @@ class Result:
             raise KeyError(f"the run has no value of '{wire.node}.{wire.port}' (the node was {state}). Name it in 'targets'")
         try:
             return self._load(report.content, wire.port)
-        except Lost as error:
+        except LostResultError as error:
             message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error
 

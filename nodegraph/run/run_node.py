@@ -12,16 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-import pluggy
-
 from nodegraph.cache.cache import Cache, Hit, Made
-from nodegraph.cache.file_digests import Fingerprints, Stamp, stamps
+from nodegraph.cache.file_digests import Fingerprints
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
+from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import GraphNode
 from nodegraph.node_types import returned
-from nodegraph.node_types.returned import Broken
+from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import Run
-from nodegraph.run.device import Numerics
+from nodegraph.plugins.backend import Backend, Numerics
 from nodegraph.run.events import Event, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import value_of
 from nodegraph.run.model_memory import Residents
@@ -42,7 +41,7 @@ class Surroundings:
     """
 
     cache: Cache
-    hook: pluggy.HookRelay
+    backend: Backend
     files: Fingerprints
     residents: Residents
     numerics: Callable[[], Numerics]
@@ -98,7 +97,7 @@ def run_node(task: Task, around: Surroundings) -> Outcome:
                 return Outcome(time.perf_counter() - started, hit=hit)
             around.emit(NodeStarted(task.node.name))
             started = time.perf_counter()
-            files = stamps(task.files)
+            files = file_states(task.files)
             values = _computed(task, run, around)
             seconds = time.perf_counter() - started
             return _kept(task, values, files, seconds, run, around)
@@ -130,7 +129,7 @@ def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
 
 
 def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
-    """The values by port, checked. Raises Broken if the function did not keep to what a node is."""
+    """The values by port, checked. Raises ReturnTypeError if the function did not keep to what a node is."""
     arguments = dict(task.arguments)
     if task.node.spec.run_parameter is not None:
         arguments[task.node.spec.run_parameter] = run
@@ -138,12 +137,12 @@ def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
     result = _call(task.node, arguments, around)
     for port, version in _versions(arguments, around.cache).items():
         if before[port] != version:
-            raise Broken(f"it changed its input '{port}' in place, which others may read")
+            raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
     values = returned.by_port(task.node.spec, result)
     for port, value in values.items():
         wrong = _wrong(value, around.cache)
         if wrong:
-            raise Broken(f"'{port}': {wrong}")
+            raise ReturnTypeError(f"'{port}': {wrong}")
     return values
 
 
@@ -161,7 +160,7 @@ def _wrong(value: Any, cache: Cache) -> str | None:
 def _kept(
     task: Task,
     values: dict[str, Any],
-    before: Mapping[Path, Stamp | None],
+    before: Mapping[Path, FileState | None],
     seconds: float,
     run: NodeRun,
     around: Surroundings,
@@ -171,7 +170,9 @@ def _kept(
     `before` is the state of the files when the node began: one that was changed and changed back since may have been read between.
     """
     key = task.key
-    changed = stamps(task.files) != before or not all(around.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = file_states(task.files) != before or not all(
+        around.files.unchanged(path, digest) for path, digest in task.files.items()
+    )
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
@@ -236,7 +237,7 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -
     around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
     around.cache.free()
     around.residents.clear()
-    around.hook.free_memory()
+    around.backend.free_memory()
     try:
         return node.spec.function(**arguments)
     except Exception as error:
@@ -246,13 +247,13 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -
 
 
 def _is_out_of_memory(error: BaseException, around: Surroundings) -> bool:
-    return isinstance(error, MemoryError) or bool(around.hook.is_out_of_memory(error=error))
+    return isinstance(error, MemoryError) or around.backend.is_out_of_memory(error)
 
 
 def _said(node: GraphNode, error: BaseException, around: Surroundings) -> str:
     """What went wrong, for people, and what to do next."""
     plugin = node.origin.plugin
-    if isinstance(error, Broken):
+    if isinstance(error, ReturnTypeError):
         return f"{error}. Nothing of it is kept; look at its inputs, or tell those who wrote plugin '{plugin}'"
     if isinstance(error, MemoryError):
         return f"memory ran out, {_line(error)}. Give it less at once, or another --device or --dtype"

@@ -54,9 +54,9 @@ class _Need(enum.IntEnum):
 class Executor:
     """One pass over a plan. `deliver` is called for each output as soon as there is a value.
 
-    `reports` is filled in as nodes are done with. `execute` raises what ended the run: NodeError, Cancelled, Lost if a cached value
-    went away meanwhile, or what `deliver` raises. With `keep_going`, a node that fails stops only what is below it, and its error
-    is raised at the end.
+    `reports` is filled in as nodes are done with. `execute` raises what ended the run: NodeError, Cancelled, LostResultError if a
+    cached value went away meanwhile, or what `deliver` raises. With `keep_going`, a node that fails stops only what is below it,
+    and its error is raised at the end.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class Executor:
         return self._value(given)
 
     def _value(self, wire: Wire) -> Any:
-        """The value of a port; one in the cache is read when it is first wanted. Raises Lost."""
+        """The value of a port; one in the cache is read when it is first wanted. Raises LostResultError."""
         if wire not in self._values:
             value = self._around.cache.load(self.known.hits[wire.node].key, wire.port)
             if not self._consumers[wire.node]:

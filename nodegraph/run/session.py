@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.keys import Keys
-from nodegraph.cache.store.store import Lost, Stored
+from nodegraph.cache.store.store import LostResultError, Stored
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.graph import Graph, Output, Wire
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
@@ -105,7 +105,7 @@ class Session:
         while True:
             try:
                 Executor(plan, self._around, self._deliver, self._reports, self._keep_going).execute()
-            except Lost:
+            except LostResultError:
                 done = {name for name, report in self._reports.items() if report.status == "ran"}
                 force = [name for name in self._force if name not in done]
                 plan = self._plan = make_plan(self._graph, plan.known.keys, self._around.cache, force)

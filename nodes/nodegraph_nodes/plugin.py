@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
@@ -15,8 +13,7 @@ from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 from nodegraph_nodes import hookspecs
 from nodegraph_nodes.codecs import CODECS
-from nodegraph_nodes.models import device as numerics
-from nodegraph_nodes.models import previews, residency
+from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
 from nodegraph_nodes.nodes import models as load
 
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     import click
     import pluggy
 
+    from nodegraph.plugin_api import Backend
     from nodegraph.plugins.codecs import Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
@@ -94,6 +92,11 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 
 
 @hookimpl
+def register_backend(register: Callable[[Backend], None]) -> None:
+    register(TorchBackend())
+
+
+@hookimpl
 def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     spec = _SPECS.get(kind)
     if spec is None or isinstance(value, spec):
@@ -133,53 +136,3 @@ def register_commands(cli: click.Group) -> None:
 
     for command in (models, convert, new_plugin):
         cli.add_command(command)
-
-
-@hookimpl
-def numerics_fingerprint() -> str:
-    return numerics.fingerprint()
-
-
-@hookimpl
-def resolve_numerics(device: str, dtype: str) -> Mapping[str, str]:
-    return numerics.resolve(device, dtype)
-
-
-@hookimpl
-def is_out_of_memory(error: BaseException) -> bool | None:
-    if isinstance(error, MemoryError):
-        return True
-    said = str(error)  # torch says it in words where it has no class for it: on the CPU, on Apple's GPUs
-    short = "out of memory" in said or "can't allocate memory" in said
-    return True if isinstance(error, RuntimeError) and short else None
-
-
-@hookimpl
-def free_memory() -> None:
-    torch = sys.modules.get("torch")  # who has not imported it holds nothing of it
-    if torch is None:
-        return
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
-@hookimpl
-def memory_of(value: Any) -> Mapping[tuple[str, int], int] | None:
-    return residency.memory_of(value)
-
-
-@hookimpl
-def memory_budget(place: str) -> int | None:
-    return residency.memory_budget(place)
-
-
-@hookimpl
-def moved(value: Any, place: str) -> Any:
-    return residency.moved(value, place)
-
-
-@hookimpl
-def load_preview_decoder(path: Path) -> Callable[[Callable[[], Any]], Any]:
-    return previews.load_preview_decoder(path)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint.detect.configs import write_unet
 from nodegraph_diffusion.networks.controlnet import ControlNet
-from tests.cli.bad_models import assert_clear, assert_refused, workflow
-from tests.cli.conftest import Cli
-from tests.small_model import UNET
+from tests.support.bad_models import assert_clear, assert_refused, workflow
+from tests.support.cli import Cli
+from tests.support.small_model import UNET
 
 LORA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32)
 

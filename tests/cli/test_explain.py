@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.cli.conftest import GREETING, Cli
+from tests.support.cli import GREETING, Cli
 
 BRANCHES = """
 nodegraph: 1

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.support.cli import Cli
 
 HEAD = "nodegraph: 1\nnodes: "
 FILES: Final[Mapping[str, tuple[str | bytes, str]]] = {

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from nodegraph.settings import PICKLES_VARIABLE
 from nodegraph_diffusion.checkpoint.files import pickle_permission as permission
-from tests.cli.bad_models import assert_clear, assert_refused, workflow
-from tests.cli.conftest import Cli
-from tests.diffusion.pickles import Evil
+from tests.support.bad_models import assert_clear, assert_refused, workflow
+from tests.support.cli import Cli
+from tests.support.pickles import Evil
 
 
 def test_both_sides_mean_the_same_variable():

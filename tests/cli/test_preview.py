@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +11,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nodegraph.cli import previews
-from nodegraph.cli.previews import PreviewFiles, find_decoder
-from nodegraph.errors import SettingsError
+from nodegraph.cli.previews import PreviewFiles
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.run import events
 from nodegraph_diffusion.networks.config import TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
-from tests import synthetic
-from tests.cli.test_processes import imported_by
-from tests.small_model import save_small_model
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.imported_modules import imported_by
+from tests.support.small_model import save_small_model
 
 TXT2IMG = Path(__file__).parent.parent.parent / "workflows" / "txt2img.yaml"
 
@@ -169,13 +167,6 @@ def test_a_broken_decoder_is_told_before_anything_runs(cli, sketch):
     from_environment = cli("run", cli.folder / "sketches.yaml", "--preview", "seen", env={"NODEGRAPH_PREVIEW_DECODER": "~/gone"})
     assert from_environment.exit_code == 2
     assert f"{Path.home() / 'gone'}: expected a readable file" in from_environment.stderr
-
-
-def test_no_plugin_knows_the_decoder():
-    plugins = SimpleNamespace(manager=SimpleNamespace(hook=SimpleNamespace(load_preview_decoder=lambda path: None)))
-    assert find_decoder(plugins, None) is None
-    with pytest.raises(SettingsError, match="no plugin knows"):
-        find_decoder(plugins, Path("decoder.onnx"))
 
 
 def test_who_does_not_look_pays_nothing(sketch, cli):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
-HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers", "sqlite3")
+from tests.support.imported_modules import imported_by
 
 PATIENT = """
 nodegraph: 1
@@ -24,27 +22,6 @@ outputs: {last: {from: $last}}
 """
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and terminals of POSIX")
-
-
-def imported_by(cli, *args):
-    """Which heavy modules a command leaves in sys.modules."""
-    code = (
-        "import sys\nfrom nodegraph.cli import main\n"
-        f"try:\n    main({[str(a) for a in args]!r}, prog_name='nodegraph')\n"
-        "except SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print('IMPORTED', *(name for name in {HEAVY!r} if name in sys.modules))\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **cli.env},
-        cwd=cli.folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return set(ran.stdout.splitlines()[-1].split()[1:])
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["run", "--help"], ["cache", "info"]])

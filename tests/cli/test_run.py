@@ -222,29 +222,20 @@ def test_help_and_version_end_with_0(cli, args):
 MEMORY = """
 from nodegraph import hookimpl, node
 
-state = {"free": False}
+state = {"calls": 0}
 
 
 @node("Hungry")
 def hungry() -> str:
-    if not state["free"]:
-        raise RuntimeError("no room left")
+    state["calls"] += 1
+    if state["calls"] == 1:
+        raise MemoryError("no room left")
     return "fed"
 
 
 @hookimpl
 def register_nodes(register):
     register(hungry)
-
-
-@hookimpl
-def is_out_of_memory(error):
-    return True if "no room" in str(error) else None
-
-
-@hookimpl
-def free_memory():
-    state["free"] = True
 """
 
 

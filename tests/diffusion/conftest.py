@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
-from tests.small_model import save_small_model
+from tests.support.small_model import save_small_model
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from nodegraph_diffusion.checkpoint.detect.control import detect_control
 from nodegraph_diffusion.checkpoint.files.header import read_header, read_stored
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.text.inversion import read_inversion
-from tests.diffusion.test_checkpoint_ldm import whole
+from tests.support.whole_checkpoint import whole
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DOORS = (detect, detect_control, read_lora, lambda path: read_inversion(path, [128]), MappedFile)

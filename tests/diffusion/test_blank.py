@@ -11,7 +11,7 @@ from nodegraph_diffusion.checkpoint.load.blank import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
-from tests.diffusion import small
+from tests.support import small_networks as small
 
 LOADS_EVERYTHING = """
 import sys, torch

@@ -10,8 +10,8 @@ import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for, step_noise_source
 from nodegraph_diffusion.schedules import SCHEDULES
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
-from tests.kdiffusion import SAMPLING
+from tests.support.k_diffusion import SAMPLING
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 SHAPE = (3, 4, 6, 5)
 LATENT = torch.zeros(SHAPE)

@@ -23,7 +23,7 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests.diffusion import small
+from tests.support import small_networks as small
 
 SCHEDULE = NoiseSchedule(beta_end=0.013, prediction="v")
 TOKENS = torch.arange(16)[None]

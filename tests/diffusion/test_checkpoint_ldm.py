@@ -32,28 +32,11 @@ from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIA
 from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests import synthetic
-from tests.diffusion import small
-from tests.diffusion.pickles import FORMS
-from tests.diffusion.test_unet import PUBLISHED
-
-State = dict[str, Tensor]
-
-
-def whole() -> State:
-    """A small model's tensors under the published names, with what published files have besides."""
-    text = {f"cond_stage_model.transformer.text_model.{k}": v for k, v in small.our_text_encoder().state_dict().items()}
-    unet = {f"model.diffusion_model.{key}": value for key, value in small.our_unet().state_dict().items()}
-    vae = {f"first_stage_model.{key}": value for key, value in small.our_vae().state_dict().items()}
-    unused = {
-        "alphas_cumprod": torch.ones(1000),
-        "betas": torch.ones(1000),
-        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(16)[None],
-        "first_stage_model.loss.logvar": torch.zeros(()),
-        "model_ema.diffusion_modeltime_embed0weight": torch.ones(4),
-        "sqrt_recip_alphas_cumprod": torch.ones(1000),
-    }
-    return unet | vae | text | unused
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.pickles import FORMS
+from tests.support.unet_configs import PUBLISHED
+from tests.support.whole_checkpoint import State, whole
 
 
 def save(folder: Path, state: State, name: str = "model.safetensors") -> Path:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
-from tests.diffusion import small
-from tests.synthetic import read_layout
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
 
 TOKENS = torch.randint(0, 98, (2, 16), generator=torch.Generator().manual_seed(7))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,32 +17,12 @@ from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests import synthetic
-from tests.diffusion import small
-from tests.diffusion.test_unet import CONTEXT, SD2, TIMESTEPS
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.control_nets import our_control, theirs
+from tests.support.unet_configs import CONTEXT, SD2, TIMESTEPS
 
 X, HINT = small.noise(2, 4, 8, 8), small.noise(2, 64, 64, 3).sigmoid()
-
-
-def our_control(config: UNetConfig = small.UNET) -> ControlNet:
-    network = ControlNet(config).eval().requires_grad_(False)
-    synthetic.fill(network)
-    return network
-
-
-def theirs(config: UNetConfig) -> diffusers.ControlNetModel:
-    widths = [mult * config.model_channels for mult in config.channel_mult]
-    network = diffusers.ControlNetModel(
-        block_out_channels=widths,
-        down_block_types=["CrossAttnDownBlock2D" if here else "DownBlock2D" for here in config.transformer_depth],
-        layers_per_block=config.num_res_blocks,
-        cross_attention_dim=config.context_dim,
-        attention_head_dim=config.num_heads or [width // config.head_channels for width in widths],
-        use_linear_projection=config.linear_projection,
-        norm_num_groups=config.norm_groups,
-    )
-    synthetic.fill(network)
-    return network.eval().requires_grad_(False)
 
 
 def write(folder: Path, state: dict[str, Tensor], prefix: str = "control_model.") -> Path:

@@ -11,7 +11,7 @@ from nodegraph_diffusion.denoising.unguided import as_guided
 from nodegraph_diffusion.guidance import GradientGuidance
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from tests.diffusion.guiding import (
+from tests.support.guidance import (
     SIGMA,
     X,
     assert_near,
@@ -19,7 +19,7 @@ from tests.diffusion.guiding import (
     shared_unet,
     toy,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from nodegraph_diffusion.denoising.mask import MaskedDenoiser, latent_mask
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 X = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

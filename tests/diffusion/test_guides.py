@@ -19,8 +19,8 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, GuidanceSpec
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     NEGATIVE,
     POSITIVE,
@@ -33,7 +33,7 @@ from tests.diffusion.guiding import (
     shared_unet,
     toy,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 NAMES = sorted(GUIDANCE)
 

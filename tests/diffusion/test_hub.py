@@ -13,7 +13,7 @@ import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, parse
-from tests.diffusion.hub import COMMIT, serve
+from tests.support.hub import COMMIT, serve
 
 REPOSITORIES = {
     "org/folder": {

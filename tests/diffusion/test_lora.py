@@ -14,8 +14,8 @@ from nodegraph_diffusion.adapters.lora.keys import parse
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from tests.diffusion import small
-from tests.synthetic import read_layout
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
 
 OURS = "input_blocks.1.1.transformer_blocks.0.attn2.to_k"  # (32, 128)
 THEIRS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"

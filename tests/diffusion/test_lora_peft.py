@@ -19,9 +19,9 @@ from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
-from tests.diffusion import small
-from tests.diffusion.test_families import FAMILIES
-from tests.diffusion.test_unet import CONTEXT, TIMESTEPS
+from tests.support import small_networks as small
+from tests.support.families import FAMILIES
+from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT of its own biases

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_unet, load_vae
 from nodegraph_diffusion.checkpoint.detect.ldm import PREFIXES
 from nodegraph_diffusion.networks.attention import pixels_as_tokens
-from tests.diffusion import small
+from tests.support import small_networks as small
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES, explicit_sigmas, flip_sigmas, split_sigmas
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 LEVELS = st.lists(st.floats(2**-10, 1000, width=32), min_size=2, max_size=30, unique=True).map(
     lambda levels: sorted(levels, reverse=True)

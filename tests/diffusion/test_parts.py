@@ -12,7 +12,7 @@ from pathlib import Path
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import (
@@ -31,25 +31,15 @@ from nodegraph_diffusion.checkpoint.detect.model import UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from tests import synthetic
-from tests.diffusion import small
-from tests.diffusion.test_unet import PUBLISHED
-
-State = dict[str, Tensor]
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.tensor_files import State, below, write
+from tests.support.unet_configs import PUBLISHED
 
 LATENT, PIXELS, CONTEXT = small.noise(1, 4, 8, 8), small.noise(1, 3, 32, 32), small.noise(1, 16, 128)
 SD2 = dataclasses.replace(small.UNET, model_channels=64, num_heads=None, head_channels=64, linear_projection=True)
 XL = dataclasses.replace(SD2, transformer_depth=(0, 2, 3), middle_depth=3, added_dim=1600)
 ADDED = small.noise(1, 1600)
-
-
-def write(folder: Path, state: Mapping[str, Tensor], name: str = "part.safetensors") -> Path:
-    save_file({key: value.contiguous() for key, value in state.items()}, folder / name)
-    return folder / name
-
-
-def below(prefix: str, state: Mapping[str, Tensor]) -> State:
-    return {prefix + key: value for key, value in state.items()}
 
 
 def difference_of(state: Mapping[str, Tensor], *others: str) -> State:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError, detect_texts, identify, load_text_encoder, paired, verify
 from nodegraph_diffusion.networks.config import CLIPTextConfig
-from tests.diffusion import small
-from tests.diffusion.test_parts import below, write
+from tests.support import small_networks as small
+from tests.support.tensor_files import below, write
 
 State = dict[str, Tensor]
 

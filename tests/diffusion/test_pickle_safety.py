@@ -21,7 +21,7 @@ from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
 from nodegraph_diffusion.checkpoint.write.convert import convert
 from nodegraph_diffusion.text.inversion import read_inversion
-from tests.diffusion.pickles import FORMS, Evil
+from tests.support.pickles import FORMS, Evil
 
 
 def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED, **more: bytes) -> None:

@@ -23,9 +23,9 @@ from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
 from nodegraph_diffusion.checkpoint.write.convert import convert
 from nodegraph_diffusion.text.inversion import read_inversion
-from tests.diffusion import small
-from tests.diffusion.pickles import FORMS
-from tests.diffusion.test_checkpoint_ldm import whole
+from tests.support import small_networks as small
+from tests.support.pickles import FORMS
+from tests.support.whole_checkpoint import whole
 
 
 def same(file: Path, expected: dict[str, torch.Tensor]) -> None:

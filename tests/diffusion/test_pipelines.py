@@ -19,16 +19,17 @@ from nodegraph_diffusion.checkpoint.detect.control import control_modules, detec
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.latent import empty_latent, vae_encode
-from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, Mask, Noise, UNetModel
-from tests.diffusion import small
-from tests.diffusion.test_controlnet import our_control
-from tests.diffusion.test_controlnet import theirs as their_control
+from tests.support import small_networks as small
+from tests.support.control_nets import our_control
+from tests.support.control_nets import theirs as their_control
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -10,7 +10,7 @@ import torch
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from nodegraph_diffusion.text.encode import chunk_prompt, encode_prompt, parse_weights
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 TOKENIZER = load_tokenizer()
 SEVEN = "one two three four five six seven"  # seven tokens, a token a word

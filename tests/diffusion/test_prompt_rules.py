@@ -11,8 +11,8 @@ import transformers
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from nodegraph_diffusion.text.encode import Reader, chunk_prompt, encode_prompt, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
-from tests import synthetic
-from tests.diffusion import small
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
 
 TOKENIZER = load_tokenizer()
 CONFIG = CLIPTextConfig(width=32, layers=3, heads=2, mlp_width=64)

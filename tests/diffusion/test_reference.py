@@ -29,7 +29,7 @@ from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_fo
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, but for a machine that is busy
 

@@ -17,8 +17,8 @@ from nodegraph_nodes.nodes.latent import empty_latent, noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning, TextEncoder, UNetModel
-from tests import synthetic
-from tests.diffusion.test_reference_families import DATA, NEGATIVE, PROMPT, Place, assert_same
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.reference_latents import DATA, NEGATIVE, PROMPT, Place, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

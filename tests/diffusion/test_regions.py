@@ -14,8 +14,8 @@ from torch import nn
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
 from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE
 
 X = torch.randn(1, 4, 24, 40, generator=torch.Generator().manual_seed(0))
 SIGMA = 2.5

@@ -12,7 +12,8 @@ from nodegraph_diffusion.denoising.unguided import as_guided
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal
-from tests.diffusion.toys import (
+from tests.support.diffusers_schedulers import PUBLISHED, START, our_steps, preserving, reference_steps
+from tests.support.toy_denoisers import (
     SCHEDULE,
     GaussianDenoiser,
     TwistedDenoiser,
@@ -24,13 +25,7 @@ from tests.diffusion.toys import (
 # diffusers hands tensors to numpy in a way that numpy is about to drop
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-PUBLISHED = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-}
 BASIC = ["ddim", "ddpm", "dpmpp_2m", "euler", "euler_ancestral", "heun"]
-START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 
 
 def run(name, denoise, x, sigmas, noise=no_noise, **options):
@@ -85,36 +80,8 @@ def test_samplers_that_are_the_same_in_other_words(one, other):
     torch.testing.assert_close(first, second)
 
 
-def reference_steps(scheduler, sigmas, to_x, **step_options):
-    """x after each step of one of diffusers' schedulers, whose own sample is x / `to_x`(sigma)."""
-    denoise = TwistedDenoiser()
-    sample = START.double() * sigmas[0] / to_x(sigmas[0])
-    calls, steps = [], []
-    for i, timestep in enumerate(scheduler.timesteps):
-        sigma = sigmas[i].item()
-        x = sample * to_x(sigmas[i])
-        predicted = (x - denoise(x, sigma)) / sigma
-        sample = scheduler.step(predicted, timestep, sample, **step_options).prev_sample
-        calls.append(sigma)
-        steps.append(sample * to_x(sigmas[i + 1]))
-    return steps
-
-
-def our_steps(name, sigmas, noise=no_noise, **options):
-    steps = []
-    x = START.double() * sigmas[0]
-    result = SAMPLERS[name](TwistedDenoiser(), x, sigmas, noise=noise, on_step=lambda i, x, denoised: steps.append(x), **options)
-    assert result is steps[-1]
-    return steps
-
-
 def same(x):
     return 1.0
-
-
-def preserving(sigma):
-    """x over the sample of the variance-preserving schedulers."""
-    return (1 + sigma.double() ** 2).sqrt()
 
 
 def assert_same_steps(ours, reference):

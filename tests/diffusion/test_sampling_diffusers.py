@@ -10,8 +10,8 @@ import diffusers
 import pytest
 import torch
 
-from tests.diffusion.steps import START, assert_same_steps, every_schedule, our_steps
-from tests.diffusion.toys import TwistedDenoiser
+from tests.support.steps import START, assert_same_steps, every_schedule, our_steps
+from tests.support.toy_denoisers import TwistedDenoiser
 
 # diffusers hands tensors to numpy in a way that numpy is about to drop
 pytestmark = [

@@ -15,9 +15,9 @@ import torch
 from scipy.integrate import quad
 
 from nodegraph_diffusion.schedules import schedule_karras, schedule_normal
-from tests.diffusion.test_sampling import PUBLISHED, our_steps, preserving, reference_steps
-from tests.diffusion.test_sampling_sde import SCHEDULES, START, assert_near, error, run
-from tests.diffusion.toys import SCHEDULE, TwistedDenoiser, generator_noise
+from tests.support.diffusers_schedulers import PUBLISHED, our_steps, preserving, reference_steps
+from tests.support.stochastic_samplers import SCHEDULES, START, assert_near, error, run
+from tests.support.toy_denoisers import SCHEDULE, TwistedDenoiser, generator_noise
 
 # diffusers hands tensors to numpy in a way that numpy is about to drop
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

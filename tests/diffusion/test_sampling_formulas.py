@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS
-from tests.diffusion.steps import START, assert_same_steps, every_schedule, our_steps
-from tests.diffusion.toys import TwistedDenoiser, generator_noise, ignore_step, no_noise
+from tests.support.steps import START, assert_same_steps, every_schedule, our_steps
+from tests.support.toy_denoisers import TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 
 def slope_at(x, sigma):

@@ -14,9 +14,9 @@ import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.continuous import schedule_karras
-from tests.diffusion.steps import START, assert_same_steps, every_schedule, our_steps
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
-from tests.kdiffusion import SAMPLING, KModel
+from tests.support.k_diffusion import SAMPLING, KModel
+from tests.support.steps import START, assert_same_steps, every_schedule, our_steps
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 CHURNED = {"s_churn": 5.0, "s_tmin": 0.5, "s_tmax": 8.0, "s_noise": 1.01}
 

@@ -9,8 +9,8 @@ import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.continuous import schedule_karras
-from tests.diffusion.steps import START, our_steps
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
+from tests.support.steps import START, our_steps
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 ORDERS = {
     "ddim": 1,

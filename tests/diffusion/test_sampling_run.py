@@ -12,7 +12,7 @@ from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_fo
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 SHAPE = (3, 4, 6, 5)
 STAYS_ABOVE_0 = {"dpm_adaptive": 0.03, "dpm_fast": 0.03, "uni_pc": 0.001, "uni_pc_bh2": 0.001}  # their last noise level

@@ -7,15 +7,13 @@ import math
 import pytest
 import torch
 
-from nodegraph_diffusion.denoising import Predictions
 from nodegraph_diffusion.options import options_of
 from nodegraph_diffusion.sampling import SAMPLERS, step_noise_source
-from nodegraph_diffusion.schedules import schedule_karras, schedule_normal, schedule_simple
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
-from tests.kdiffusion import SAMPLING, KModel
+from nodegraph_diffusion.schedules import schedule_karras, schedule_normal
+from tests.support.k_diffusion import SAMPLING, KModel
+from tests.support.stochastic_samplers import SCHEDULES, START, Sided, assert_near, error, run
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, no_noise
 
-START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
-SCHEDULES = {"karras": schedule_karras, "normal": schedule_normal, "simple": schedule_simple}
 FAMILY = {  # the calls of the denoiser in n steps to level 0, and in n that end above it
     "dpmpp_2s_ancestral": lambda n: (2 * n - 1, 2 * n),
     "dpmpp_2s_ancestral_cfg_pp": lambda n: (2 * n - 1, 2 * n),
@@ -37,36 +35,8 @@ NO_SDE = {"er_sde": {"solver_type": "reverse_time"}}  # where eta means somethin
 STOCHASTIC = [name for name in FAMILY if SAMPLERS[name].stochastic]
 
 
-class Sided:
-    """A denoiser whose negative side sees something else."""
-
-    noise_schedule = SCHEDULE
-
-    def __init__(self, denoiser, difference=0.3):
-        self.denoiser, self.difference = denoiser, difference
-        self.calls = 0
-
-    def __call__(self, x, sigma):
-        self.calls += 1
-        return self.denoiser(x, sigma)
-
-    def predict(self, x, sigma, negative=True):
-        denoised = self(x, sigma)
-        return Predictions(denoised, denoised, denoised + self.difference * (x / (1 + float(sigma))).sin())
-
-
-def run(name, denoise, x, sigmas, noise=no_noise, on_step=ignore_step, **options):
-    return SAMPLERS[name](denoise, x, sigmas, noise=noise, on_step=on_step, **options)
-
-
 def twisted(difference=0.3):
     return Sided(TwistedDenoiser(), difference)
-
-
-def assert_near(ours, reference, tolerance=1e-4):
-    """The largest difference, in standard deviations of the reference."""
-    assert ours.shape == reference.shape
-    assert float((ours - reference).abs().max() / reference.std()) < tolerance
 
 
 # --- k-diffusion, with the same draws of noise; in float64, as in float32 its ancestral noise is good to 4e-4 over a long step ---
@@ -190,14 +160,6 @@ def test_cfg_pp_without_guidance_is_the_solver():
 
 
 # --- what a sampler of its kind has to do ---
-
-
-def error(name, steps, start=10.0, **options):
-    """The distance from the exact solution after `steps` steps, even in log sigma, from level `start` to 0.1, without noise."""
-    denoise = GaussianDenoiser()
-    x = START.double() * start
-    sigmas = torch.logspace(math.log10(start), -1, steps + 1, dtype=torch.float64)
-    return (run(name, Sided(denoise, 0.0), x, sigmas, **options) - denoise.solution(x, start, 0.1)).abs().max().item()
 
 
 ORDERS = [

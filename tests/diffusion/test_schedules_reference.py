@@ -16,7 +16,7 @@ from scipy import special
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.schedules.align_your_steps import TABLES
-from tests.kdiffusion import SAMPLING as K
+from tests.support.k_diffusion import SAMPLING as K
 
 SD1 = NoiseSchedule()
 NO_SIGNAL = NoiseSchedule(prediction="v", zero_snr=True)  # at the last training step

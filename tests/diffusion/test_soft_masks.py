@@ -10,10 +10,10 @@ import torch
 from nodegraph_diffusion.denoising.mask import MaskedDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from tests.diffusion.guiding import (
+from tests.support.guidance import (
     toy,
 )
-from tests.diffusion.toys import SCHEDULE
+from tests.support.toy_denoisers import SCHEDULE
 
 X = torch.randn(2, 4, 12, 10, generator=torch.Generator().manual_seed(0)) * 3
 

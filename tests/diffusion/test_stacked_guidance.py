@@ -14,8 +14,8 @@ from nodegraph_diffusion.denoising.unguided import as_guided
 from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, GradientGuidance, PerpNeg
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     EMPTY,
     NEGATIVE,
@@ -28,7 +28,7 @@ from tests.diffusion.guiding import (
     prompted,
     shared_unet,
 )
-from tests.diffusion.toys import SCHEDULE
+from tests.support.toy_denoisers import SCHEDULE
 
 NAMES = sorted(GUIDANCE)
 SETTINGS = {name: {} for name in NAMES} | {"dynamic_threshold": {"percentile": 0.9, "mimic": 2.0}, "self_attention": {"scale": 2.0}}

@@ -16,8 +16,8 @@ from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.detect.taesd import Half, detect_taesd, load_taesd
 from nodegraph_diffusion.networks.config import TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
-from tests import synthetic
-from tests.diffusion import small
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
 
 PIXELS, LATENT = small.noise(2, 3, 32, 48).tanh(), small.noise(2, 4, 4, 6) * 2
 

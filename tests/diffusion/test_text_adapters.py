@@ -14,8 +14,8 @@ from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder
 from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.inversion import read_inversion
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
-from tests.diffusion import small
-from tests.diffusion.test_families import FAMILIES, encode
+from tests.support import small_networks as small
+from tests.support.families import FAMILIES, encode
 
 
 def sd1(folder: Path) -> diffusers.DiffusionPipeline:

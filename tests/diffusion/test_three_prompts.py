@@ -11,8 +11,8 @@ import torch
 from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet
 from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, PerpNeg
 from nodegraph_diffusion.networks.attention import attend
-from tests.diffusion import small
-from tests.diffusion.guiding import (
+from tests.support import small_networks as small
+from tests.support.guidance import (
     CONFIG,
     EMPTY,
     NEGATIVE,
@@ -25,7 +25,7 @@ from tests.diffusion.guiding import (
     prompted,
     shared_unet,
 )
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 
 @pytest.fixture(scope="module")

@@ -8,34 +8,10 @@ import pytest
 import torch
 
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.networks.unet import UNet, UNetConfig, timestep_embedding
-from tests.diffusion import small
-from tests.synthetic import read_layout
-
-SD2 = {"num_heads": None, "head_channels": 16, "linear_projection": True}
-SDXL = {**SD2, "transformer_depth": (0, 2, 3), "middle_depth": 3, "added_dim": 1600}
-REFINER = {**SDXL, "channel_mult": (1, 2, 3, 3), "transformer_depth": (0, 2, 2, 0), "middle_depth": 2, "norm_groups": 16}
-
-TIMESTEPS = torch.tensor([3.0, 871.5])
-CONTEXT = small.noise(2, 16, small.UNET.context_dim)
-
-
-PUBLISHED = {
-    "sd15-ldm": UNetConfig(),
-    "sd15-inpainting-ldm": UNetConfig(in_channels=9),
-    "sd15-instruct-pix2pix-ldm": UNetConfig(in_channels=8),
-    "sd21-ldm": UNetConfig(num_heads=None, head_channels=64, context_dim=1024, linear_projection=True),
-    "sdxl-base-ldm": UNetConfig(
-        channel_mult=(1, 2, 4),
-        transformer_depth=(0, 2, 10),
-        middle_depth=10,
-        num_heads=None,
-        head_channels=64,
-        context_dim=2048,
-        linear_projection=True,
-        added_dim=2816,
-    ),
-}
+from nodegraph_diffusion.networks.unet import UNet, timestep_embedding
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
+from tests.support.unet_configs import CONTEXT, PUBLISHED, REFINER, SD2, SDXL, TIMESTEPS
 
 
 @pytest.mark.parametrize("layout", PUBLISHED)

@@ -9,8 +9,8 @@ import torch
 
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, vae_modules
 from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
-from tests.diffusion import small
-from tests.synthetic import read_layout
+from tests.support import small_networks as small
+from tests.support.synthetic_checkpoints import read_layout
 
 
 def test_default_has_the_published_names_and_shapes():

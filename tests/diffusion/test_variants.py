@@ -17,14 +17,15 @@ from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes.nodes.models import find_model, load_model
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.nodes.models import load_model
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from tests import small_model
-from tests.diffusion import small
-from tests.diffusion.test_families import FAMILIES
-from tests.diffusion.test_unet import CONTEXT, TIMESTEPS
-from tests.nodes.conftest import TellingRun
+from tests.support import small_model
+from tests.support import small_networks as small
+from tests.support.families import FAMILIES
+from tests.support.recording_run import RecordingRun
+from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -72,7 +73,7 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
     ).images
     model = load_model(find_model(str(folder), Path()).value)
     positive, negative = (text_encode(model.text_encoder, text) for text in ("a red house", "a blue boat"))
-    denoiser = unet_denoise(model.unet, positive, negative, 8.0, run=(run := TellingRun())).function
+    denoiser = unet_denoise(model.unet, positive, negative, 8.0, run=(run := RecordingRun())).function
     assert run.notices == ["the model was distilled with guidance: it is told of cfg, and the negative prompt does not count"]
     sigma = denoiser.noise_schedule.sigma_max
     x = noise * (1 + sigma**2) ** 0.5

@@ -15,9 +15,9 @@ from nodegraph_diffusion.conditioning.prompt import Prompt, SizeConditioning
 from nodegraph_diffusion.conditioning.sdxl_sizes import vector_conditioning
 from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
 from nodegraph_diffusion.networks.unet import UNet
-from tests import synthetic
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE
+from tests.support import small_networks as small
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.toy_denoisers import SCHEDULE
 
 PROJECTION = 24
 BASE, REFINER = PROJECTION + 6 * 256, PROJECTION + 5 * 256

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodegraph.cache.cache import KEPT_WITHOUT_CODEC, Cache, Made
-from nodegraph.cache.store.store import Lost, Store
+from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import Plugins
 
 MADE = Made("Type", "workflow", "node", 0.5, ("said",))
@@ -79,7 +79,7 @@ def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
     assert made(elsewhere, key(1), ["size"]) == MADE
     assert elsewhere.lookup(key(1), ["model", "size"]) is None
     assert elsewhere.load(key(1), "size") == 3
-    with pytest.raises(Lost):
+    with pytest.raises(LostResultError):
         elsewhere.load(key(1), "model")
 
 
@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_read_is_found_no_more(
     put(cache, key(1), {"output": stubs.Blob(b"a")})
     with monkeypatch.context() as patched:
         patched.setattr(stubs.BlobCodec, "load", lambda self, path: 1 / 0)
-        with pytest.raises(Lost):
+        with pytest.raises(LostResultError):
             elsewhere.load(key(1), "output")
     assert elsewhere.lookup(key(1), ["output"]) is None
     put(elsewhere, key(1), {"output": stubs.Blob(b"a")})

@@ -17,7 +17,7 @@ import pytest
 
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.engine import DEFAULT
-from nodegraph.plugins.hookspecs import hookimpl
+from nodegraph.plugin_api import CpuBackend, Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event, Notice
 from nodegraph.settings import DIRECTORY_VARIABLE
@@ -144,32 +144,30 @@ def test_a_damaged_value_is_computed_again_with_one_warning(make_engine: Callabl
 # --- numerics
 
 
-class Numerics:
-    """A plugin that knows devices, and counts how often it is asked."""
+class Devices(CpuBackend):
+    """A backend that knows devices, and counts how often it is asked."""
 
     def __init__(self, driver: str = "1") -> None:
         self.driver, self.asked = driver, 0
 
-    @hookimpl(tryfirst=True)
-    def numerics_fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         return f"driver {self.driver}"
 
-    @hookimpl(tryfirst=True)
-    def resolve_numerics(self, device: str, dtype: str) -> dict[str, str]:
+    def resolve(self, device: str, dtype: str) -> Numerics:
         self.asked += 1
         if device == "tpu":
             raise ValueError("there is no tpu here")
         device, dtype = ("cpu" if device == "auto" else device), ("float32" if dtype == "auto" else dtype)
-        return {"device": device, "dtype": dtype, "class": f"{device}/{dtype}/{self.driver}"}
+        return Numerics(device=device, dtype=dtype, name=f"{device}/{dtype}/{self.driver}")
 
 
 @contextmanager
-def knowing(plugins: Plugins, numerics: Numerics) -> Iterator[Numerics]:
-    plugins.manager.register(numerics)
+def knowing(plugins: Plugins, devices: Devices) -> Iterator[Devices]:
+    before, plugins.backend = plugins.backend, devices
     try:
-        yield numerics
+        yield devices
     finally:
-        plugins.manager.unregister(numerics)
+        plugins.backend = before
 
 
 def numeric() -> Workflow:
@@ -179,35 +177,35 @@ def numeric() -> Workflow:
 
 
 def test_what_auto_means_is_asked_once_for_each_state_of_the_machine(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
-    with knowing(plugins, Numerics()) as numerics:
+    with knowing(plugins, Devices()) as devices:
         assert make_engine().run(numeric())["where"] == "cpu/float32"
         assert make_engine().run(numeric()).cached == ("numeric",)
-        assert numerics.asked == 1
+        assert devices.asked == 1
         assert make_engine(dtype="float16").run(numeric())["where"] == "cpu/float16"
-        assert numerics.asked == 2
-    with knowing(plugins, Numerics(driver="2")) as numerics:
+        assert devices.asked == 2
+    with knowing(plugins, Devices(driver="2")) as devices:
         assert make_engine().run(numeric()).ran == ("numeric",)
-        assert numerics.asked == 1
+        assert devices.asked == 1
 
 
 def test_a_graph_without_tensors_never_asks(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
-    with knowing(plugins, Numerics()) as numerics:
+    with knowing(plugins, Devices()) as devices:
         make_engine().run(sum_of(1.0, 2.0))
-        assert numerics.asked == 0
+        assert devices.asked == 0
 
 
 def test_a_device_that_is_not_there_is_an_error_with_the_way_out(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
-    with knowing(plugins, Numerics()), pytest.raises(Exception, match=r"'tpu'.*there is no tpu here.*'auto'"):
+    with knowing(plugins, Devices()), pytest.raises(Exception, match=r"'tpu'.*there is no tpu here.*'auto'"):
         make_engine(device="tpu").run(numeric())
 
 
 def test_a_damaged_memo_is_asked_again(make_engine: Callable[..., Engine], plugins: Plugins, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "numerics.json").write_text("[1")
-    with knowing(plugins, Numerics()) as numerics:
+    with knowing(plugins, Devices()) as devices:
         make_engine().run(numeric())
         make_engine().plan(numeric())
-        assert numerics.asked == 1
+        assert devices.asked == 1
 
 
 # --- other processes

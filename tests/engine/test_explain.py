@@ -99,6 +99,7 @@ def test_code_that_changed(make_engine: Callable[..., Engine], tmp_path: Path) -
 
 SHOUT = """
 from nodegraph import hookimpl, node
+from nodegraph.plugin_api import CpuBackend, Numerics
 
 @node("Shout", version={version}, numeric={numeric})
 def shout(text: str = "hey") -> str:
@@ -108,9 +109,13 @@ def shout(text: str = "hey") -> str:
 def register_nodes(register):
     register(shout)
 
-@hookimpl(tryfirst=True)
-def resolve_numerics(device, dtype):
-    return {{"device": device, "dtype": dtype, "class": f"{{device}} {{dtype}} torch 2.13"}}
+class Devices(CpuBackend):
+    def resolve(self, device, dtype):
+        return Numerics(device=device, dtype=dtype, name=f"{{device}} {{dtype}} torch 2.13")
+
+@hookimpl
+def register_backend(register):
+    register(Devices())
 """
 
 FILTER = """
@@ -157,7 +162,11 @@ def test_the_registered_thing_that_was_edited(tmp_path: Path, write: Callable[[s
     assert reasons(engine(), other)["node"] == ("run", "filter: shut -> upper")
 
 
-def test_the_numeric_class_and_the_version_of_the_type(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
+def test_the_numeric_class_and_the_version_of_the_type(
+    tmp_path: Path, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])  # there can be only one backend
+
     def engine(version: int = 1, device: str = "cpu") -> Engine:
         folder = write("shout.py", SHOUT.format(version=version, numeric=True))
         return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[folder], device=device, dtype="float32")

@@ -23,7 +23,9 @@ FAULTY = Path(__file__).parent / "faulty"
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    return load_plugins([STUBS, FAULTY])
+    plugins = load_plugins([STUBS, FAULTY])
+    plugins.backend = plugins.manager.get_plugin("faulty").LostDevice()
+    return plugins
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from nodegraph.cache.store.index import ask
 from nodegraph.cache.store.journal import Journal
 from nodegraph.cache.store.store import Record, Store, Stored
-from tests.engine.elsewhere import end, start, wait_for
+from tests.support.other_process import end, start, wait_for
 
 KEYS = ["a" * 64, "b" * 64, "c" * 64]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nodegraph import Engine, Workflow
 from nodegraph.cache.file_digests import Fingerprints, hash_file
-from nodegraph.cache.keys import KeyMaker, Keys, NotCanonical, canonical
+from nodegraph.cache.keys import KeyMaker, Keys, NoCanonicalFormError, canonical
 from nodegraph.graph.graph import Graph, GraphNode, Input, Value, Wire
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Origin
@@ -89,7 +89,7 @@ def test_literals_that_look_alike_are_told_apart() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, [1.0, math.nan], {"a": math.nan}, object(), Path("a"), [object()]])
 def test_what_cannot_be_canonical_is_refused(value: Any) -> None:
-    with pytest.raises(NotCanonical):
+    with pytest.raises(NoCanonicalFormError):
         canonical(value)
 
 
@@ -294,7 +294,7 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def slow(path: Path) -> str:
         read.append(path)
         now = path.stat().st_mtime_ns + 10 * 10**9
-        monkeypatch.setattr("nodegraph.cache.file_digests.time.time_ns", lambda: now)
+        monkeypatch.setattr("nodegraph.files.time.time_ns", lambda: now)
         return hash_file(path)
 
     monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", slow)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nodegraph.node_types.literals import (
-    Unfit,
+    LiteralError,
     accepts,
     check_range,
     coerce,
@@ -204,7 +204,7 @@ def test_an_object_stays_itself():
     ],
 )
 def test_what_does_not_fit_is_told(kind, value, message, hint):
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(LiteralError) as caught:
         coerce(kind, value)
     assert (caught.value.message, caught.value.hint, caught.value.code) == (message, hint, "E110")
 
@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_told(kind, value, message, hint):
 )
 def test_ranges(low, high, value, message):
     port = Port("x", Any, range=Range(low, high))
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(LiteralError) as caught:
         check_range(port, value)
     assert (caught.value.message, caught.value.code) == (message, "E111")
 
@@ -260,7 +260,7 @@ def test_set_reads_text_by_the_port(port, text, value):
 
 
 def test_set_refuses_what_is_no_yaml():
-    with pytest.raises(Unfit, match="not well-formed YAML: while parsing a flow sequence"):
+    with pytest.raises(LiteralError, match="not well-formed YAML: while parsing a flow sequence"):
         from_text(Port("x", list[int]), "[1, 2")
 
 

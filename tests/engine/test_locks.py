@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.store import locks
-from nodegraph.cache.store.locks import Held, Locks
+from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.store import Store
-from tests.engine.elsewhere import end, kill, start, wait_for
+from tests.support.other_process import end, kill, start, wait_for
 
 KEY = "a" * 64
 
@@ -84,7 +84,7 @@ def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
     with folder.hold("name"):
         with pytest.raises(KeyboardInterrupt), folder.hold("name", stop):
             raise AssertionError
-        with pytest.raises(Held), folder.hold_now("name"):
+        with pytest.raises(LockHeldError), folder.hold_now("name"):
             raise AssertionError
 
 
@@ -113,7 +113,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     process = start(tmp_path / "cache", HOLD)
     wait_for(process, "held")
     store = Store(tmp_path / "cache")
-    with pytest.raises(Held), Locks(tmp_path / "cache" / "locks").hold_now(KEY):
+    with pytest.raises(LockHeldError), Locks(tmp_path / "cache" / "locks").hold_now(KEY):
         raise AssertionError
     with store.lock(KEY, lambda: kill(process) if process.poll() is None else None) as waited:
         assert waited

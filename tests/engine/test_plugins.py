@@ -15,6 +15,7 @@ import pluggy
 import pytest
 
 from nodegraph import PluginError, hookimpl
+from nodegraph.plugin_api import Numerics
 from nodegraph.plugins.discovery import tree_digest
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
 
@@ -191,7 +192,7 @@ def test_a_misspelt_hook(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert said == "[E303] WRONG: it implements 'register_node', which is no hook. Did you mean 'register_nodes'?"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef brew(): ...")
-    assert said.startswith("[E303] WRONG: it implements 'brew', which is no hook. The hooks are add_hooks, free_memory, ")
+    assert said.startswith("[E303] WRONG: it implements 'brew', which is no hook. The hooks are add_hooks, on_event, ")
 
 
 def test_a_hook_that_is_not_decorated(tmp_path, write):
@@ -200,7 +201,7 @@ def test_a_hook_that_is_not_decorated(tmp_path, write):
 
 
 def test_a_function_that_is_called_like_another_hook_is_the_plugin_s_own(tmp_path, write):
-    write("own.py", "def moved(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
+    write("own.py", "def on_event(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
@@ -212,7 +213,7 @@ def test_wrong_arguments_of_a_hook(tmp_path, write):
 
 
 def test_a_hook_may_take_nothing(tmp_path, write):
-    write("quiet.py", "from nodegraph import hookimpl\n@hookimpl\ndef register_nodes(): ...\n@hookimpl\ndef free_memory(): ...\n")
+    write("quiet.py", "from nodegraph import hookimpl\n@hookimpl\ndef register_nodes(): ...\n@hookimpl\ndef on_event(): ...\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
@@ -484,11 +485,71 @@ def test_our_own_pack_comes_in_by_its_entry_point(monkeypatch):
 def test_the_manager_is_plain_pluggy():
     class Heard:
         @hookimpl
-        def free_memory(self) -> None:
-            heard.append("free")
+        def on_event(self, event: Any) -> None:
+            heard.append(event)
 
     heard: list[str] = []
     plugins = Plugins()
     plugins.manager.register(Heard())
-    plugins.manager.hook.free_memory()
+    plugins.manager.hook.on_event(event="free")
     assert heard == ["free"]
+
+
+# --- the backend
+
+
+BACKEND = """
+    from nodegraph import hookimpl
+    from nodegraph.plugin_api import CpuBackend, Numerics
+
+    class Tea(CpuBackend):
+        def resolve(self, device, dtype):
+            return Numerics(device="pot", dtype=dtype, name="tea")
+
+    @hookimpl
+    def register_backend(register):
+        register(Tea())
+"""
+
+
+def test_without_a_backend_the_engine_computes_on_the_cpu():
+    backend = Plugins().backend
+    assert backend.resolve("auto", "auto") == Numerics(device="cpu", dtype="auto", name="none")
+    assert (backend.fingerprint(), backend.memory_of([]), backend.preview_renderer()) == ("", {}, None)
+    assert backend.is_out_of_memory(MemoryError())
+    assert not backend.is_out_of_memory(RuntimeError("out of memory"))
+
+
+def test_a_plugin_registers_the_backend(tmp_path, write):
+    write("tea.py", BACKEND)
+    assert load_plugins([tmp_path]).backend.resolve("auto", "auto").device == "pot"
+
+
+def test_two_backends_are_an_error_that_names_both(tmp_path, write):
+    one, two = write("one.py", BACKEND), write("two.py", BACKEND)
+    plugins = load_plugins([tmp_path])
+    with pytest.raises(PluginError) as caught:
+        plugins.require_sound()
+    assert str(caught.value) == f"[E301] two plugins register a backend: 'one' ({one}) and 'two' ({two}). Remove one"
+
+
+def test_a_backend_that_is_not_whole_is_refused(tmp_path, write):
+    said = broken_hook(
+        write,
+        tmp_path,
+        """
+        class Half:
+            def resolve(self, device, dtype): ...
+            def is_out_of_memory(self, error): ...
+            def preview_renderer(self): ...
+            def fingerprint(self): ...
+            def memory_of(self, value): ...
+        @hookimpl
+        def register_backend(register):
+            register(Half())
+        """,
+    )
+    assert said == (
+        "[E302] WRONG registers a backend without free_memory, memory_budget, move. "
+        "Implement every method of nodegraph.plugin_api.Backend"
+    )

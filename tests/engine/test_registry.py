@@ -70,8 +70,8 @@ def test_a_thing_is_found_by_its_other_names():
 
 
 def test_names_from_elsewhere_lead_to_what_does_that_here(teas):
-    teas.add(Entry("pot", 3, Origin("mine", "0"), elsewhere=("Samowar", "Kettle")))
-    teas.add(Entry("cup", 4, Origin("mine", "0"), elsewhere=("Samowar",)))
+    teas.add(Entry("pot", 3, Origin("mine", "0"), foreign_names=("Samowar", "Kettle")))
+    teas.add(Entry("cup", 4, Origin("mine", "0"), foreign_names=("Samowar",)))
     assert teas.suggest("Kettle") == "Here 'pot' does that."
     assert teas.suggest("Samowar") == "Here 'cup' and 'pot' do that."
     assert "Kettle" not in teas

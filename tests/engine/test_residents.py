@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nodegraph import Engine
 from nodegraph.errors import NodegraphError
+from nodegraph.plugin_api import Blocks, CpuBackend
 from nodegraph.run.model_memory import MAIN, Residents, half_of_memory
 from nodegraph.settings import load_model_memory
 
@@ -24,22 +23,22 @@ class Thing:
     place: str = MAIN
 
 
-class Hook(SimpleNamespace):
-    """What a plugin says of things; an accelerator has room for 100 bytes."""
+class Memory(CpuBackend):
+    """A backend that knows `Thing`; its accelerator has room for 100 bytes."""
 
-    def memory_of(self, value: Any) -> Mapping[tuple[str, int], int] | None:
-        return {(value.place, address): size for address, size in value.blocks} if isinstance(value, Thing) else None
+    def memory_of(self, value: Any) -> Blocks:
+        return {(value.place, address): size for address, size in value.blocks} if isinstance(value, Thing) else {}
 
-    def memory_budget(self, place: str) -> int | None:
-        return 100 if place == "gpu" else None
+    def memory_budget(self, device: str) -> int | None:
+        return 100 if device == "gpu" else None
 
-    def moved(self, value: Any, place: str) -> Any:
-        return Thing(value.name, tuple((address + 1000, size) for address, size in value.blocks), place)
+    def move(self, value: Any, device: str) -> Any:
+        return Thing(value.name, tuple((address + 1000, size) for address, size in value.blocks), device)
 
 
 @pytest.fixture
 def residents() -> Residents:
-    return Residents(Hook(), budget=100)  # type: ignore[arg-type]
+    return Residents(Memory(), budget=100)
 
 
 def is_kept(residents: Residents, name: str) -> bool:
@@ -91,7 +90,7 @@ def test_an_accelerator_gives_to_main_memory_and_takes_back(residents):
 
 
 def test_what_main_memory_cannot_take_is_gone():
-    residents = Residents(Hook(), budget=50)  # type: ignore[arg-type]
+    residents = Residents(Memory(), budget=50)
     for address, name in enumerate("abc"):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 80),), "gpu"))
     assert residents.sizes() == {"gpu": 80, MAIN: 80}  # the last that came to a place stays there

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional
 import pytest
 
 from nodegraph import Choice, File, Help, Range, Reads, Resource, Run, Seed, node
-from nodegraph.node_types.signature import Unusable, spec_of
+from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import MISSING, under
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Hidden(NamedTuple):
 
 
 def problem(function: Any) -> str:
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(SignatureError) as caught:
         spec_of(function)
     return str(caught.value)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.file_digests import hash_file
-from nodegraph.cache.store.store import Lost, Record, Store, Stored
+from nodegraph.cache.store.store import LostResultError, Record, Store, Stored
 
 KEY, DIGEST = "a" * 64, "d" * 64
 
@@ -78,7 +78,7 @@ def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "a" * 64 + "/x", "A" * 64])
 def test_a_blob_has_a_blobs_name(store: Store, name: str) -> None:
-    with pytest.raises(Lost):
+    with pytest.raises(LostResultError):
         store.blob(name)
 
 

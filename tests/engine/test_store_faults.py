@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.store.store import Record, Store, Stored
-from tests.engine.elsewhere import end, kill, start, wait_for
+from tests.support.other_process import end, kill, start, wait_for
 
 KEY, DIGEST = "a" * 64, "d" * 64
 SMALL_DISK = 256 << 10

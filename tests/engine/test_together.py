@@ -15,7 +15,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.cache.store.store import Store
-from tests.engine.elsewhere import end, kill, wait_for
+from tests.support.other_process import end, kill, wait_for
 
 NODES = """
 import os, time

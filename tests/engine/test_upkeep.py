@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.store.store import Record, Store, Stored
-from tests.engine.elsewhere import end, start, wait_for
+from tests.support.other_process import end, start, wait_for
 
 HOUR = 3600.0
 LARGE = 1 << 17  # more than is hashed on every reading

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nodegraph.cache.cache import Cache, Made
-from nodegraph.cache.store.store import Lost, Store
+from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_nodes.codecs import CODECS
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_safetensors_though_its_name_is_right_is_lost_and_made
     stored = type(record.outputs["output"])(record.outputs["output"].digest, blob, "mask", size)
     cache.store.put_record(type(record)(**{**vars(record), "created": time.time(), "outputs": {"output": stored}}))
     assert cache.lookup(KEY, ["output"]) is not None
-    with pytest.raises(Lost):
+    with pytest.raises(LostResultError):
         cache.load(KEY, "output")
     assert cache.lookup(KEY, ["output"]) is None
     put(cache, value)

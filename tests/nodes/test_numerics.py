@@ -34,39 +34,39 @@ def test_instruction_sets_are_words():
 
 def test_the_cpu_and_a_dtype_as_they_are_said():
     found = numerics.resolve("cpu", "float16")
-    assert (found["device"], found["dtype"]) == ("cpu", "float16")
-    assert found["class"].startswith("cpu ")
+    assert (found.device, found.dtype) == ("cpu", "float16")
+    assert found.name.startswith("cpu ")
     minor = ".".join(torch.__version__.split(".")[:2])
-    assert found["class"].endswith(f" float16 torch {minor}")
+    assert found.name.endswith(f" float16 torch {minor}")
 
 
 @pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16"), ((), "float32")])
 def test_auto_on_a_cpu_is_bfloat16_where_it_is_fast(flags, dtype, monkeypatch):
     monkeypatch.setattr(numerics, "cpu_flags", lambda: frozenset(flags))
     found = numerics.resolve("cpu", "auto")
-    assert found["dtype"] == dtype
-    assert (" amx " in found["class"]) == ("amx_bf16" in flags)
+    assert found.dtype == dtype
+    assert (" amx " in found.name) == ("amx_bf16" in flags)
 
 
 def test_the_class_differs_by_dtype():
-    assert numerics.resolve("cpu", "float32")["class"] != numerics.resolve("cpu", "bfloat16")["class"]
+    assert numerics.resolve("cpu", "float32").name != numerics.resolve("cpu", "bfloat16").name
 
 
 @pytest.mark.parametrize("name", numerics.ATTENTIONS)
 def test_the_class_differs_by_what_attention_may_be(name, monkeypatch):
-    before = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    before = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     monkeypatch.setattr(torch.backends.cuda, f"{name}_sdp_enabled", lambda: False)
-    after = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    after = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     assert f" no-{name} " in after[0]
     assert before[0] != after[0]
     assert before[1] != after[1]  # else what is remembered of another process would be taken
 
 
 def test_the_class_differs_by_how_exact_products_are():
-    before = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+    before = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     torch.set_float32_matmul_precision("medium")
     try:
-        after = numerics.resolve("cpu", "float32")["class"], numerics.fingerprint()
+        after = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     finally:
         torch.set_float32_matmul_precision("highest")
     assert all(one != other for one, other in zip(before, after, strict=True))
@@ -80,14 +80,14 @@ def test_the_fingerprint_is_the_same_before_and_after_torch_is_imported():
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is an accelerator")
 def test_auto_is_the_cpu_where_there_is_nothing_else():
-    assert numerics.resolve("auto", "float32")["device"] == "cpu"
+    assert numerics.resolve("auto", "float32").device == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_auto_is_the_gpu_where_there_is_one():
     found = numerics.resolve("auto", "auto")
-    assert found["device"] == "cuda"
-    assert found["class"].startswith("cuda sm_")
+    assert found.device == "cuda"
+    assert found.name.startswith("cuda sm_")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta", "hip"])

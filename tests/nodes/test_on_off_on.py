@@ -17,14 +17,18 @@ from nodegraph_diffusion.checkpoint.detect.configs import write_unet
 from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
 from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.latent import empty_latent, noise
-from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, TextEncoder, UNetModel
-from tests import small_model, synthetic
-from tests.nodes.conftest import TellingRun
+from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.recording_run import RecordingRun
 
 UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (32, 64)
 CONVOLUTION = "lora_unet_down_blocks_0_resnets_0_conv1"  # (32, 32, 3, 3)
@@ -62,19 +66,19 @@ class Parts(NamedTuple):
     prompt: str = "a red house"
 
 
-def with_lora(kind: str, model: Model, folder: Path, run: TellingRun) -> Parts:
+def with_lora(kind: str, model: Model, folder: Path, run: RecordingRun) -> Parts:
     tensors = {name: synthetic.draw(name, list(shape)) for name, shape in LORAS[kind].items()}
     save_file(tensors, folder / "lora.safetensors")
     return Parts(*load_lora(model.unet, model.text_encoder, read_lora(folder / "lora.safetensors"), 0.7, 0.4, run=run))
 
 
-def with_embedding(model: Model, folder: Path, run: TellingRun) -> Parts:
+def with_embedding(model: Model, folder: Path, run: RecordingRun) -> Parts:
     save_file({"emb_params": synthetic.draw("style", [2, 64])}, folder / "style.safetensors")
     encoder = load_embedding(model.text_encoder, folder / "style.safetensors", "style")
     return Parts(model.unet, encoder, "a red house embedding:style")
 
 
-def with_control(kind: str, model: Model, folder: Path, run: TellingRun) -> Parts:
+def with_control(kind: str, model: Model, folder: Path, run: RecordingRun) -> Parts:
     network = ControlNet(model.unet.part.config)
     synthetic.fill(network)
     state = {key: value.detach() for key, value in network.state_dict().items()}
@@ -83,7 +87,7 @@ def with_control(kind: str, model: Model, folder: Path, run: TellingRun) -> Part
         state = {rename(key, table): value for key, value in state.items()}
         (folder / "config.json").write_text(json.dumps(write_unet(network.config, 8)))
     elif kind == "difference":
-        base = model.unet.load(TellingRun()).state_dict()
+        base = load_unet_network(model.unet, RecordingRun()).state_dict()
         state = {key: value - base[key] if key in base else value for key, value in state.items()}
         state["difference"] = torch.ones(())
     file = folder / "diffusion_pytorch_model.safetensors"
@@ -93,7 +97,7 @@ def with_control(kind: str, model: Model, folder: Path, run: TellingRun) -> Part
     return Parts(apply_control_net(model.unet, opened, image, 0.8), model.text_encoder)
 
 
-ADAPTERS: dict[str, Callable[[Model, Path, TellingRun], Parts]] = {
+ADAPTERS: dict[str, Callable[[Model, Path, RecordingRun], Parts]] = {
     **{kind: lambda model, folder, run, kind=kind: with_lora(kind, model, folder, run) for kind in LORAS},
     "embedding": with_embedding,
     **{
@@ -103,15 +107,15 @@ ADAPTERS: dict[str, Callable[[Model, Path, TellingRun], Parts]] = {
 }
 
 
-def painted(model: Model, parts: Parts, run: TellingRun) -> Tensor:
+def painted(model: Model, parts: Parts, run: RecordingRun) -> Tensor:
     positive, negative = (text_encode(parts.text_encoder, text, run=run) for text in (parts.prompt, "a boat"))
     latent = empty_latent(model.vae, 64, 64)
     denoiser = unet_denoise(parts.unet, positive, negative, run=run)
     return sampler(denoiser, latent, noise(latent, seed=3), steps=2, run=run).samples
 
 
-def networks(model: Model, run: TellingRun) -> dict[str, Tensor]:
-    both = {"unet": model.unet.load(run), "text": model.text_encoder.load(run)}
+def networks(model: Model, run: RecordingRun) -> dict[str, Tensor]:
+    both = {"unet": load_unet_network(model.unet, run), "text": load_text_network(model.text_encoder, run)}
     return {f"{part} {key}": value for part, network in both.items() for key, value in network.state_dict().items()}
 
 
@@ -124,13 +128,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_on_off_on_gives_the_same_bytes(tmp_path, published, run, kind):
-    never = painted(published, plain := Parts(published.unet, published.text_encoder), TellingRun())
+    never = painted(published, plain := Parts(published.unet, published.text_encoder), RecordingRun())
     before = {name: value.clone() for name, value in networks(published, run).items()}
 
     on = painted(published, adapted := ADAPTERS[kind](published, tmp_path, run), run)
     off = painted(published, plain, run)
     assert torch.equal(painted(published, adapted, run), on)
-    assert torch.equal(painted(published, adapted, TellingRun()), on)  # and where nothing was loaded before
+    assert torch.equal(painted(published, adapted, RecordingRun()), on)  # and where nothing was loaded before
     assert torch.equal(off, never)
     assert not torch.allclose(on, off, atol=1e-3)
 

@@ -12,7 +12,7 @@ from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.guidance import GUIDANCE
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes import plugin
+from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.types import (
     VAE,
     Conditioning,
@@ -172,11 +172,11 @@ def test_values_are_stored_and_loaded_models_are_not(plugins):
         assert plugins.codecs.for_type(kind) is None
 
 
-def test_the_hooks_are_answered(plugins):
-    hook = plugins.manager.hook
-    assert "torch" in hook.numerics_fingerprint()
-    assert hook.resolve_numerics(device="cpu", dtype="float32")["device"] == "cpu"
-    hook.free_memory()
+def test_the_pack_registers_its_backend(plugins):
+    assert isinstance(plugins.backend, TorchBackend)
+    assert "torch" in plugins.backend.fingerprint()
+    assert plugins.backend.resolve("cpu", "float32").device == "cpu"
+    plugins.backend.free_memory()
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,18 @@ def test_the_hooks_are_answered(plugins):
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
-        (ValueError("out of memory"), None),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
     ],
 )
 def test_memory_that_ran_out_is_known_by_its_words(error, short):
-    assert plugin.is_out_of_memory(error) is short
+    assert TorchBackend().is_out_of_memory(error) is short
 
 
 def test_asking_after_memory_imports_no_torch():
     code = (
-        "import sys; from nodegraph_nodes import plugin; plugin.free_memory(); plugin.is_out_of_memory(RuntimeError('x')); "
+        "import sys; from nodegraph_nodes.models.backend import TorchBackend; backend = TorchBackend(); backend.free_memory(); "
+        "backend.is_out_of_memory(RuntimeError('x')); "
         "print('torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

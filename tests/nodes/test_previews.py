@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nodegraph.plugin_api import SettingsError
 from nodegraph_diffusion.checkpoint import detect
 from nodegraph_diffusion.denoising.preview import MAPS, tiled
 from nodegraph_diffusion.networks.config import LatentSpace, TAESDConfig
@@ -17,8 +18,8 @@ from nodegraph_nodes.models.previews import LONGEST, LatentPreview, load_preview
 from nodegraph_nodes.nodes.latent import empty_latent, noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from tests import synthetic
-from tests.nodes.conftest import TellingRun
+from tests.support import synthetic_checkpoints as synthetic
+from tests.support.recording_run import RecordingRun
 
 SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), detect(FOLDER).unet.latent
 
@@ -46,7 +47,7 @@ def write(taesd, tmp_path):
 
 
 def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
-    class Looking(TellingRun):
+    class Looking(RecordingRun):
         def step(self, i, n, preview=None):
             super().step(i, n)
             self.shown.append((preview.latent, preview.size, preview.samples.clone(), preview()))
@@ -66,7 +67,7 @@ def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
         assert image.pixels.shape == (1, 24, 64, 3)
     # the last step of Euler's method ends where the denoiser points
     assert torch.allclose(run.shown[-1][2], sampled.samples, atol=1e-5)
-    unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=TellingRun())
+    unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=RecordingRun())
     assert torch.equal(unseen.samples, sampled.samples)  # looking changes nothing
 
 
@@ -116,7 +117,7 @@ def test_a_decoder_decodes_each_picture_and_crops_it(write, taesd):
         ("decoder.safetensors", LatentPreview(latent(1, 4, 2, 2), TINY, (8, 8)), "these are of builtin:tiny"),
         ("decoder.safetensors", LatentPreview(latent(1, 4, 2, 2), None, (8, 8)), "these are of another autoencoder"),
         ("decoder.safetensors", LatentPreview(latent(1, 16, 2, 2), None, (8, 8)), "of 4 channels, and these have 16"),
-        ("decoder.safetensors", lambda: 1, "and this is none"),
+        ("decoder.safetensors", lambda: 1, "the node offers something else"),
     ],
 )
 def test_a_decoder_for_another_family_says_so(write, name, preview, said):
@@ -131,6 +132,9 @@ def test_a_decoder_of_the_same_family_or_of_no_known_one_is_taken(write, name, c
     assert decoder(LatentPreview(latent(1, 4, 2, 2).half(), config, (16, 16))).pixels.shape == (1, 16, 16, 3)
 
 
-def test_a_decoder_that_cannot_be_used_is_told_before_anything_runs(tmp_path, plugins):
-    with pytest.raises(ValueError, match="expected a readable file"):
-        plugins.manager.hook.load_preview_decoder(path=tmp_path / "gone.safetensors")
+def test_a_decoder_that_cannot_be_used_is_an_error_before_anything_runs(tmp_path, plugins, monkeypatch):
+    monkeypatch.delenv("NODEGRAPH_PREVIEW_DECODER", raising=False)
+    assert plugins.backend.preview_renderer() is None
+    monkeypatch.setenv("NODEGRAPH_PREVIEW_DECODER", str(tmp_path / "gone.safetensors"))
+    with pytest.raises(SettingsError, match=r"the preview decoder cannot be used: .*expected a readable file"):
+        plugins.backend.preview_renderer()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from nodegraph.cli import main
 from nodegraph_nodes.commands.new_plugin import contents
-from tests.test_snippets import blocks
+from tests.support.markdown import blocks
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = {"apg": "guidance", "detail": "sampler", "tangent": "schedule"}

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from nodegraph.cli import main
-from tests.workflows.conftest import Ran
+from tests.support.workflow_folder import Ran
 
 COLUMNS = ("euler", "heun", "dpmpp_2m", "ancestral", "dpm_solver_3", "converged")
 WIDTH, GAP, BAND = 24, 4, 22

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nodegraph import Engine, Workflow
-from tests.small_model import save_small_model
-from tests.workflows.conftest import SIZE
+from tests.support.small_model import save_small_model
+from tests.support.workflow_folder import SIZE
 
 BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
 

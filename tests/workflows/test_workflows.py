@@ -20,8 +20,8 @@ from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.mask import mask
-from tests.small_model import SIDE, save_single_file, save_small_model
-from tests.workflows.conftest import SIZE, WORKFLOWS
+from tests.support.small_model import SIDE, save_single_file, save_small_model
+from tests.support.workflow_folder import SIZE, WORKFLOWS
 
 NAMES = ("txt2img", "img2img", "inpaint")
 ABOVE_THE_SAMPLER = {"model", "positive", "negative", "latent", "noise", "denoiser"}

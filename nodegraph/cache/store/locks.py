@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from nodegraph.errors import NodegraphError
+
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
 
@@ -58,8 +60,8 @@ else:
     os.register_at_fork(after_in_child=_let_go)
 
 
-class Held(Exception):
-    """Somebody else holds the lock."""
+class LockHeldError(NodegraphError):
+    """Another process holds the lock."""
 
 
 class Locks:
@@ -88,11 +90,11 @@ class Locks:
 
     @contextlib.contextmanager
     def hold_now(self, name: str) -> Iterator[None]:
-        """Hold the lock called `name` without waiting for it. Raises Held, and OSError where there can be no lock."""
+        """Hold the lock called `name` without waiting for it. Raises LockHeldError, and OSError where there can be no lock."""
         path = self._folder / f"{name}.lock"
         descriptor = self._try(path)
         if descriptor is None:
-            raise Held(f"{path} is held by another process")
+            raise LockHeldError(f"{path} is held by another process")
         try:
             yield
         finally:

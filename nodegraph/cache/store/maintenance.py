@@ -17,7 +17,7 @@ from typing import Final
 
 from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.layout import KEY, ROOMS, Layout, is_abandoned, remove
-from nodegraph.cache.store.locks import Held, Locks
+from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.records import Record, read_export
 
 GRACE_SECONDS: Final = 3600
@@ -214,7 +214,7 @@ def _sweep(layout: Layout, now: float) -> None:
             remove(entry.path)
     locks = Locks(layout.place / "locks")
     for entry in layout.files("locks"):
-        with contextlib.suppress(Held, OSError), locks.hold_now(Path(entry.path).stem):
+        with contextlib.suppress(LockHeldError, OSError), locks.hold_now(Path(entry.path).stem):
             pass  # whoever lets go of a lock removes its file
     for entry in layout.files("quarantine"):
         with contextlib.suppress(OSError):

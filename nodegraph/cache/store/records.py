@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.store.layout import BLOB, KEY
+from nodegraph.errors import NodegraphError
 
 FORMAT: Final = 1
 
 
-class Lost(Exception):
+class LostResultError(NodegraphError):
     """A blob is gone, or its content is not what its name says."""
 
 

@@ -97,7 +97,7 @@ class Shelf:
 
     @contextlib.contextmanager
     def lock_now(self, name: str) -> Iterator[None]:
-        """Hold a lock without waiting. Raises Held; where there can be none, the block runs without."""
+        """Hold a lock without waiting. Raises LockHeldError; where there can be none, the block runs without."""
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(self._locks.hold_now(name))

@@ -9,6 +9,7 @@ half-written. Nothing is unpickled. A directory that cannot be read or written c
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from collections import Counter
@@ -18,18 +19,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from nodegraph.cache.file_digests import Fingerprints, Stamp, hash_file
+from nodegraph.cache.file_digests import Fingerprints, hash_file
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import BLOB, KEY, Layout
-from nodegraph.cache.store.locks import Held
-from nodegraph.cache.store.records import Lost, Record, Stored, StoreInfo, export_bytes, read_export, read_record, record_bytes
+from nodegraph.cache.store.locks import LockHeldError
+from nodegraph.cache.store.records import (
+    LostResultError,
+    Record,
+    Stored,
+    StoreInfo,
+    export_bytes,
+    read_export,
+    read_record,
+    record_bytes,
+)
 from nodegraph.cache.store.safe_io import Shelf, move, reason, write_bytes
+from nodegraph.files import FileState
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry, Index
     from nodegraph.cache.store.maintenance import Collected, Verified
 
-__all__ = ["Lost", "Record", "Store", "StoreInfo", "Stored"]
+__all__ = ["LostResultError", "Record", "Store", "StoreInfo", "Stored"]
 
 T = TypeVar("T")
 
@@ -43,6 +54,19 @@ LONG_JOURNAL_BYTES: Final = 1 << 20
 """When notes of uses are folded into the index even after a run that stored nothing."""
 
 _GC: Final = "gc"  # the lock of those who remove
+
+
+@dataclass
+class _Growth:
+    """Bytes added to a directory since its index was last asked, and how many may be added before it is asked again."""
+
+    added: int = 0
+    room: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, size: int) -> None:
+        with self.lock:
+            self.added += size
 
 
 @dataclass
@@ -61,19 +85,25 @@ class Store:
         self._shelf = Shelf(self.layout, self.warn)
         self._journal = Journal(self.layout.journal)
         self._verified = Fingerprints(self.place / "verified.jsonl", granularity_ns=0)
-        self._records: dict[str, tuple[Stamp, Record]] = {}  # as read from files in this state
-        self._seen: dict[str, Stamp] = {}  # blobs that this process found right, and in which state
-        self._noting = threading.Lock()
-        self._used: Counter[str] = Counter()
-        self._added = 0  # bytes since the index was last asked
-        self._room = 0  # that the index then said to be left
+        self._records: dict[str, tuple[FileState, Record]] = {}  # as read from files in this state
+        self._seen: dict[str, FileState] = {}  # blobs that this process found right, and in which state
+        self._growth = _Growth()
         self.start()
 
     def start(self) -> None:
-        """Begin a run: the troubles of an earlier one are forgotten; what failed then is tried again, and told again."""
+        """Begin a run: failures of an earlier one are forgotten, so that what failed is tried and reported again."""
         self._shelf.start()
-        self._used.clear()  # by plans that nobody ran
+        self._noting = threading.Lock()
+        self._used: Counter[str] = Counter()
         self._mine: set[str] = set()  # keys that the run made or used
+
+    def for_run(self, warn: Callable[[str], None]) -> Store:
+        """The same directory as one run uses it, with its own warnings, failures and uses. What is known of files is shared."""
+        store = copy.copy(self)
+        store.warn = warn
+        store._shelf = Shelf(self.layout, warn)
+        store.start()
+        return store
 
     def claim(self) -> None:
         """Mark the directory as a cache, for what is not put there through the store. Where that cannot be, it is left as it is."""
@@ -83,10 +113,12 @@ class Store:
     def finish(self) -> None:
         """End a run: note what it used, and remove what was not used for longest if the limit is exceeded. Never fails."""
         self._note([])
-        if not self._shelf.writable or (self._added <= self._room and self._journal.size() < LONG_JOURNAL_BYTES):
+        growth = self._growth
+        if not self._shelf.writable or (growth.added <= growth.room and self._journal.size() < LONG_JOURNAL_BYTES):
             return
         total = self._ask(lambda index: index.total(), exact=False)
-        self._added, self._room = 0, 0 if self.limit is None else max(0, self.limit - total) // 8  # others write there, too
+        with growth.lock:
+            growth.added, growth.room = 0, 0 if self.limit is None else max(0, self.limit - total) // 8  # others write there, too
         if self.limit is not None and total > self.limit:
             self._make_room(self.limit)
 
@@ -96,21 +128,21 @@ class Store:
         """The record of `key`; None where there is none, or none that can be read."""
         path = self.layout.record(key)
         try:
-            stamp = Stamp.of(path)
+            state = FileState.of(path)
         except OSError:
-            stamp = None  # reading it tells whether that is trouble
+            state = None  # reading it tells whether that is trouble
         known = self._records.get(key)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == state:
             return known[1]
         data = self._shelf.read(path)
         try:
             record = read_record(data, key) if data is not None else None
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # of another version, or damaged: it will be written anew
-        if record is not None and stamp is not None:
+        if record is not None and state is not None:
             if len(self._records) >= KEPT_RECORDS:
                 self._records.clear()
-            self._records[key] = stamp, record
+            self._records[key] = state, record
         return record
 
     def put_record(self, record: Record) -> None:
@@ -148,32 +180,32 @@ class Store:
         """Whether `blob` is there with the content that its name says. One that is not is put aside, with a warning."""
         try:
             self.blob(blob)
-        except Lost:
+        except LostResultError:
             return False
         return True
 
     def blob(self, blob: str) -> Path:
-        """The file of `blob`, its content checked once for each state of the file. Raises Lost."""
+        """The file of `blob`, its content checked once for each state of the file. Raises LostResultError."""
         if not BLOB.fullmatch(blob):
-            raise Lost(f"'{blob}' is no blob's name")
+            raise LostResultError(f"'{blob}' is no blob's name")
         path = self.layout.blob(blob)
         try:
-            stamp = Stamp.of(path)
-            if self._seen.get(blob) == stamp:
+            state = FileState.of(path)
+            if self._seen.get(blob) == state:
                 return path
-            digest = hash_file(path) if stamp.size <= SMALL_BYTES else self._verified.sha256(path)
+            digest = hash_file(path) if state.size <= SMALL_BYTES else self._verified.sha256(path)
         except FileNotFoundError:
-            raise Lost(f"{path} is gone") from None
+            raise LostResultError(f"{path} is gone") from None
         except OSError as error:
             self._shelf.trouble_reading(f"the cache file {path} cannot be read: {reason(error)}. What it held is computed again")
-            raise Lost(str(error)) from error
+            raise LostResultError(str(error)) from error
         if not blob.startswith(digest):
             self.layout.put_aside(path)
             self._shelf.trouble_reading(
                 f"the cache file {path} was changed since it was written; it is put aside and computed again"
             )
-            raise Lost(f"{path} was changed")
-        self._seen[blob] = stamp
+            raise LostResultError(f"{path} was changed")
+        self._seen[blob] = state
         return path
 
     def put_file(self, write: Callable[[Path], None], suffix: str) -> tuple[str, int] | None:
@@ -187,7 +219,7 @@ class Store:
                 write(temporary)
                 blob, size = hash_file(temporary) + suffix, temporary.stat().st_size
                 move(temporary, self.layout.blob(blob))  # over an earlier one, which may be damaged, or about to be removed
-            self._added += size
+            self._growth.add(size)
             return blob, size
 
         return self._shelf.attempt(put)
@@ -204,7 +236,7 @@ class Store:
         blobs = read_export(data) if data is not None else None
         try:
             return [self.blob(blob).read_bytes() for blob in blobs] if blobs is not None else None
-        except (Lost, OSError):
+        except (LostResultError, OSError):
             return None
 
     def put_exported(self, digest: str, extension: str, files: list[bytes]) -> None:
@@ -277,7 +309,7 @@ class Store:
         try:
             with self._shelf.lock_now(_GC):
                 removed = self._collect(limit // 10 * 9, None)
-        except Held:
+        except LockHeldError:
             return
         if not self._mine.isdisjoint(removed.keys):
             self.warn(

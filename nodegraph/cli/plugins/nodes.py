@@ -45,8 +45,8 @@ def _describe(entry: Entry[NodeSpec]) -> None:
         _print([(port.name, _type(port), facts(port)) for port in spec.inputs])
     click.echo("\noutputs:")
     _print([(port.name, _type(port), port.help) for port in spec.outputs])
-    if spec.elsewhere:
-        click.echo(f"\nelsewhere: {', '.join(spec.elsewhere)}")
+    if spec.foreign_names:
+        click.echo(f"\nelsewhere: {', '.join(spec.foreign_names)}")
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 

@@ -99,7 +99,7 @@ def run(
     What was computed before, with the same inputs, is taken from the cache. Ctrl-C stops at the next step and keeps
     what is finished; a second one stops at once.
     """
-    from nodegraph.cli.previews import PreviewFiles, find_decoder
+    from nodegraph.cli.previews import PreviewFiles
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
     from nodegraph.workflow.workflow import Workflow
@@ -107,6 +107,10 @@ def run(
     decoder_from = click.get_current_context().get_parameter_source("preview_decoder")
     if preview is None and decoder_from is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--preview-decoder shows nothing by itself. Say where previews go, too: --preview DIR.")
+    if preview_decoder is not None:
+        before = os.environ.get("NODEGRAPH_PREVIEW_DECODER", "")
+        os.environ["NODEGRAPH_PREVIEW_DECODER"] = str(preview_decoder)
+        click.get_current_context().call_on_close(lambda: os.environ.update(NODEGRAPH_PREVIEW_DECODER=before))
     where: dict[str, Any] = {"cache_size": cache_size} if cache_dir is None else {"cache_dir": cache_dir, "cache_size": cache_size}
     if no_cache:
         where = {"cache_dir": None}
@@ -115,7 +119,8 @@ def run(
         engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=partial(_tell, heard), **where)
         warn_of_broken(engine.plugins, fatal=False)
         if preview is not None:
-            heard.append(PreviewFiles(preview, engine.plugins.codecs, shown, find_decoder(engine.plugins, preview_decoder)))
+            renderer = engine.plugins.backend.preview_renderer()
+            heard.append(PreviewFiles(preview, engine.plugins.codecs, shown, renderer))
         workflow = Workflow.load(file)
         with _stoppable(engine, shown):
             result = engine.run(

@@ -13,11 +13,11 @@ from nodegraph.errors import OutputError, Problem
 from nodegraph.files import replacing
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.write.convert import convert as write_safetensors
-from nodegraph_nodes.models.errors import refusal
-from nodegraph_nodes.nodes.models import BUILTIN, builtin_models, located, resource
+from nodegraph_nodes.models.errors import file_error_message
+from nodegraph_nodes.models.find import BUILTIN, builtin_models, model_path, model_resource
 
 if TYPE_CHECKING:
-    from nodegraph_nodes.nodes.models import Found
+    from nodegraph_nodes.models.find import Model
 
 
 @click.command()
@@ -32,12 +32,12 @@ def models(model: tuple[str, ...]) -> None:
 
     for name in model or [BUILTIN + known for known in builtin_models()]:
         try:
-            found = identify(located(name, Path.cwd()))
+            found = identify(model_path(name, Path.cwd()))
         except CheckpointError as error:
-            raise WorkflowError([Problem("E113", str(refusal(error)).rstrip("."))]) from error
+            raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
         except (OSError, ValueError) as error:
             raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
-        files = resource(found).files
+        files = model_resource(found).files
         size = sum(file.stat().st_size for file in files.values()) / 1e6
         click.echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
         click.echo(f"  {_reason(found)}")
@@ -66,7 +66,7 @@ def convert(file: Path, new: Path) -> None:
     click.echo(f"{new}: {count} {'tensor' if count == 1 else 'tensors'}, {new.stat().st_size / 1e6:,.1f} MB")
 
 
-def _described(found: Found) -> str:
+def _described(found: Model) -> str:
     from nodegraph_diffusion.checkpoint import Checkpoint, TextEncoders, UNetPart
 
     if isinstance(found, Checkpoint):
@@ -83,7 +83,7 @@ def _described(found: Found) -> str:
     return f"an autoencoder alone: give it to LoadVAE; {found.weights.naming} names"
 
 
-def _reason(found: Found) -> str:
+def _reason(found: Model) -> str:
     from nodegraph_diffusion.checkpoint import TextEncoders
     from nodegraph_diffusion.checkpoint.detect.model import NAMES
 

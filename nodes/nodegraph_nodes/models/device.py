@@ -1,4 +1,4 @@
-"""What `auto` means on this machine, and which differences between machines may change a result."""
+"""Which device and dtype `auto` means on this machine, and which differences between machines may change a result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+from nodegraph.plugin_api import AUTO, Numerics
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps")
@@ -17,7 +18,7 @@ VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")
 
 
 def fingerprint() -> str:
-    """What the meaning of `auto` hangs on, told without importing torch."""
+    """Describe everything that the meaning of `auto` depends on, without importing torch."""
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
@@ -36,7 +37,7 @@ def fingerprint() -> str:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets that the processor names; none where the system does not tell."""
+    """The instruction sets that the processor reports; empty if the system does not list them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -45,37 +46,38 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(flags.split())
 
 
-def resolve(device: str, dtype: str) -> Mapping[str, str]:
-    """The device and dtype that `auto` and the like come to, and the class that goes into keys. Imports torch.
+def resolve(device: str, dtype: str) -> Numerics:
+    """The device, the dtype, and the class of results that goes into keys; `auto` is resolved. Imports torch.
 
-    Raises ValueError for a device that is not there or a dtype that is not known.
+    Raises ValueError if this machine does not have the device, or if the dtype is unknown.
     """
     import torch
 
-    if dtype not in ("auto", *DTYPES):
+    if dtype not in (AUTO, *DTYPES):
         raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
-    found = _accelerator() if device == "auto" else device
+    found = _accelerator() if device == AUTO else device
     kind = found.partition(":")[0]
     expected = "expected a device of auto, cpu, cuda, cuda:N or mps that is there"
     if kind not in DEVICES:
         raise ValueError(f"{expected}, found '{found}'")
     try:
         torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter if torch is built without CUDA
         raise ValueError(f"{expected}, found '{found}', which is not ({str(error).splitlines()[0].rstrip('.')})") from error
-    if dtype == "auto":
+    if dtype == AUTO:
         dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])
-    return {"device": found, "dtype": dtype, "class": f"{kind} {_architecture(found, kind)} {settings()} {dtype} torch {minor}"}
+    name = f"{kind} {_architecture(found, kind)} {settings()} {dtype} torch {minor}"
+    return Numerics(device=found, dtype=dtype, name=name)
 
 
 def settings() -> str:
-    """The backend of attention, with what this process bars torch from: implementations of it, and exact products of float32."""
+    """The attention that torch uses, the implementations of it that this process disables, and reduced float32 precision."""
     import torch
 
-    barred = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
+    disabled = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
     precision = torch.get_float32_matmul_precision()
-    words = ["sdpa", *(f"no-{name}" for name in barred), *([] if precision == "highest" else [f"matmul-{precision}"])]
+    words = ["sdpa", *(f"no-{name}" for name in disabled), *([] if precision == "highest" else [f"matmul-{precision}"])]
     return " ".join(words)
 
 
@@ -88,7 +90,7 @@ def _accelerator() -> str:
 
 
 def _usual_dtype(device: str, kind: str) -> str:
-    """The fastest one that is exact enough for the UNet."""
+    """The fastest dtype that is exact enough for the UNet."""
     import torch
 
     if kind == "cpu":

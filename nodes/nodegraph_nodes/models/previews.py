@@ -1,4 +1,4 @@
-"""What a latent shows while it is sampled: by a linear map, or through a tiny decoder that the user has on disk."""
+"""Previews of a latent while it is sampled: by a linear map, or through a tiny decoder that the user has on disk."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.taesd import TAESD
 
 LONGEST: Final = 256
-"""Pixels of a side up to which the cells of a latent are enlarged: to write a PNG takes longer than the map."""
+"""Cells of a latent are enlarged up to this many pixels a side: writing a PNG takes longer than the linear map."""
 
 _MODELS: Final = {"sd": "Stable Diffusion 1 and 2", "sdxl": "Stable Diffusion XL", "tiny": "builtin:tiny"}
 
 
 @dataclass(frozen=True, eq=False)
 class LatentPreview:
-    """What the pictures `samples` (B, C, h, w), of the space `latent`, show so far; decoded, they have `size`, height and width.
+    """A preview of the latents `samples` (B, C, h, w) of the space `latent`; the decoded pictures have `size` (height, width).
 
-    Called, it gives them as one Image, side by side, by a linear map of each cell: (1, H', W', 3).
+    A call returns them side by side as one Image (1, H', W', 3), made by a linear map of each cell.
     """
 
     samples: Tensor
@@ -44,20 +44,20 @@ class LatentPreview:
 
 
 class DecodedPreviews:
-    """Previews through a TAESD decoder, which is loaded when one is first looked at."""
+    """Previews through a TAESD decoder, which is loaded when the first preview is made."""
 
     def __init__(self, file: TAESDFile) -> None:
         self.file = file
         self._network: TAESD | None = None
 
     def __call__(self, preview: Callable[[], Any]) -> Image:
-        """The pictures of a latent as one Image, (1, H', W', 3). Raises ValueError where the decoder is not for such a latent."""
+        """The pictures of a latent as one Image, (1, H', W', 3). Raises ValueError if the decoder does not fit the latent."""
         import torch
 
         from nodegraph_diffusion.denoising.preview import tiled
 
         if not isinstance(preview, LatentPreview):
-            raise ValueError(f"{self.file.path} decodes latents of Stable Diffusion, and this is none")
+            raise self._unusable("Stable Diffusion", "the node offers something else")
         self._require_fit(preview)
         height, width = preview.size
         with torch.no_grad():
@@ -72,14 +72,16 @@ class DecodedPreviews:
         space = None if preview.latent is None else latent_space(preview.latent)
         channels, expected = preview.samples.shape[1], self.file.config.latent_channels
         if channels != expected:
-            raise ValueError(f"{self.file.path} decodes latents of {expected} channels, and these have {channels}")
+            raise self._unusable(f"{expected} channels", f"these have {channels}")
         if space not in ("sd", "sdxl") or (self.file.space is not None and self.file.space != space):
-            its = _MODELS[self.file.space] if self.file.space else "Stable Diffusion"
             theirs = _MODELS[space] if space else "another autoencoder"
-            raise ValueError(f"{self.file.path} decodes latents of {its}, and these are of {theirs}")
+            raise self._unusable(_MODELS[self.file.space] if self.file.space else "Stable Diffusion", f"these are of {theirs}")
+
+    def _unusable(self, expected: str, found: str) -> ValueError:
+        return ValueError(f"the preview decoder is not used: {self.file.path} decodes latents of {expected}, and {found}")
 
     def _on(self, device: torch.device) -> TAESD:
-        """The network where the latent lies."""
+        """The network on the device of the latent."""
         import torch
 
         from nodegraph_diffusion.checkpoint.detect.taesd import load_taesd
@@ -90,7 +92,10 @@ class DecodedPreviews:
 
 
 def load_preview_decoder(path: Path) -> DecodedPreviews:
-    """The TAESD decoder at `path`, a file or a diffusers folder; its header is checked. Raises ValueError."""
+    """The TAESD decoder at `path`, a file or a diffusers folder.
+
+    Reads the header only. Raises ValueError if it is not a decoder that can be used.
+    """
     from nodegraph_diffusion.checkpoint import CheckpointError
     from nodegraph_diffusion.checkpoint.detect.taesd import detect_taesd
 

@@ -10,8 +10,8 @@ import torch
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance
-from tests.diffusion import small
-from tests.diffusion.toys import SCHEDULE, GaussianDenoiser, TwistedDenoiser
+from tests.support import small_networks as small
+from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
 CONFIG = dataclasses.replace(small.UNET, channel_mult=(1, 2), transformer_depth=(1, 0), num_res_blocks=1)
 X = torch.randn(2, 4, 12, 10, generator=torch.Generator().manual_seed(0)) * 3

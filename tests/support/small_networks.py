@@ -15,7 +15,7 @@ from torch import Tensor
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 # An LDM file does not say how many groups and heads there are, so these have Stable Diffusion 1.x's: 32, 8, and 64 wide.
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), transformer_depth=(1, 1, 0), context_dim=128)

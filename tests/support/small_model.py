@@ -15,7 +15,7 @@ from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet
-from tests import synthetic
+from tests.support import synthetic_checkpoints as synthetic
 
 WORDS = ("a", "red", "house", "blue", "boat", "at", "night")
 UNET = UNetConfig(

@@ -1,6 +1,6 @@
 """Checkpoints with a published layout and made-up values, since real weights are large and cannot be shipped.
 
-    python -m tests.synthetic sd15-ldm out.safetensors      # float16, 2.1 GB
+    python -m tests.support.synthetic_checkpoints sd15-ldm out.safetensors      # float16, 2.1 GB
 
 `data/layouts/` lists the keys and shapes of published files. Each tensor is drawn from a generator of its own, seeded by
 the CRC-32 of its key, on a scale that keeps activations of order one through the whole network: any program that fills a
@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-LAYOUTS = Path(__file__).parent / "data" / "layouts"
+LAYOUTS = Path(__file__).parents[1] / "data" / "layouts"
 
 
 def read_layout(name: str) -> dict[str, list[int]]:

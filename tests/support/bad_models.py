@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.cli.conftest import Cli, Ran
+from tests.support.cli import Cli, Ran
 
 
 def workflow(models: Path, node: str, file: Path | str) -> str:

@@ -8,7 +8,7 @@ import torch
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple
-from tests.diffusion.toys import SCHEDULE, TwistedDenoiser, no_noise
+from tests.support.toy_denoisers import SCHEDULE, TwistedDenoiser, no_noise
 
 START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SIGMAS = {

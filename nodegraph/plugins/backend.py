@@ -1,0 +1,101 @@
+"""The backend: one object that a pack registers, which the engine asks about devices, memory and previews."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+AUTO = "auto"
+
+Blocks: TypeAlias = Mapping[tuple[str, int], int]
+"""Blocks of memory: their bytes by device ("cpu", "cuda:0") and address."""
+
+Renderer: TypeAlias = Callable[[Callable[[], Any]], Any]
+"""Receives the function in `NodeProgress.preview` and returns the value to show. Raises ValueError if it cannot use it."""
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """A device, a dtype, and the name of the class of results that they give; the name is in the key of every numeric node."""
+
+    device: str
+    dtype: str
+    name: str
+
+
+class Backend(Protocol):
+    """What the engine needs to know about this machine and about the library that computes on it.
+
+    Register one with the hook `register_backend`. Every method may be called from any thread, and none may import a heavy library
+    unless its docstring says so.
+    """
+
+    def fingerprint(self) -> str:
+        """Return text that changes whenever `resolve` may answer differently: versions, driver, processor, environment.
+
+        Answers of `resolve` are stored with it, so a run that finds everything in the cache does not call `resolve`. With "",
+        nothing is stored.
+        """
+
+    def resolve(self, device: str, dtype: str) -> Numerics:
+        """Return what `device` and `dtype`, which may be "auto", mean on this machine. May import the library.
+
+        Raises ValueError if the machine does not have them.
+        """
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether `error` means that an accelerator or the machine ran out of memory. The node then runs once more."""
+
+    def free_memory(self) -> None:
+        """Release memory that is allocated but unused, such as the cache of an allocator."""
+
+    def memory_of(self, value: Any) -> Blocks:
+        """The blocks of memory that a loaded model occupies; empty if `value` is something else."""
+
+    def memory_budget(self, device: str) -> int | None:
+        """How many bytes of models may stay on `device`. None: as many as in main memory."""
+
+    def move(self, value: Any, device: str) -> Any:
+        """Return a copy of a loaded model on `device`; `value` itself stays unchanged. None: it cannot be moved."""
+
+    def preview_renderer(self) -> Renderer | None:
+        """Return the function that makes previews visible. None: show what the node itself offers.
+
+        Called before a run whose previews the user wants to see. Raises SettingsError if the user asked for something that cannot
+        be used. Loads nothing heavy before its first call.
+        """
+
+
+class CpuBackend:
+    """Computes on the CPU and knows no model: the backend if no plugin registers one, and a base for those of tests."""
+
+    def fingerprint(self) -> str:
+        return ""
+
+    def resolve(self, device: str, dtype: str) -> Numerics:
+        return Numerics(device="cpu" if device == AUTO else device, dtype=dtype, name="none")
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
+
+    def free_memory(self) -> None:
+        return None
+
+    def memory_of(self, value: Any) -> Blocks:
+        return {}
+
+    def memory_budget(self, device: str) -> int | None:
+        return None
+
+    def move(self, value: Any, device: str) -> Any:
+        return None
+
+    def preview_renderer(self) -> Renderer | None:
+        return None
+
+
+def missing_methods(backend: object) -> list[str]:
+    """The methods of `Backend` that `backend` lacks."""
+    names = (name for name, member in vars(Backend).items() if callable(member) and not name.startswith("_"))
+    return [name for name in names if not callable(getattr(backend, name, None))]

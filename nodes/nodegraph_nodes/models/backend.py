@@ -1,0 +1,57 @@
+"""The engine's backend: torch's devices, memory, loaded networks and previews, behind one object."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError
+from nodegraph_nodes.models import device, previews, residency
+
+DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
+
+
+class TorchBackend:
+    """Implements `nodegraph.plugin_api.Backend`. Torch is imported by `resolve` alone."""
+
+    def fingerprint(self) -> str:
+        return device.fingerprint()
+
+    def resolve(self, device_name: str, dtype: str) -> Numerics:
+        return device.resolve(device_name, dtype)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, MemoryError):
+            return True
+        message = str(error)  # torch has no class for this error on the CPU and on Apple's GPUs
+        return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+
+    def free_memory(self) -> None:
+        torch = sys.modules.get("torch")  # a process that has not imported torch holds none of its memory
+        if torch is None:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+
+    def memory_of(self, value: Any) -> Blocks:
+        return residency.memory_of(value)
+
+    def memory_budget(self, device_name: str) -> int | None:
+        return residency.memory_budget(device_name)
+
+    def move(self, value: Any, device_name: str) -> Any:
+        return residency.move(value, device_name)
+
+    def preview_renderer(self) -> Renderer | None:
+        """The decoder in the file that NODEGRAPH_PREVIEW_DECODER names."""
+        file = os.environ.get(DECODER_VARIABLE)
+        if not file:
+            return None
+        try:
+            return previews.load_preview_decoder(Path(file).expanduser())
+        except ValueError as error:
+            raise SettingsError(f"[E401] the preview decoder cannot be used: {error}") from error

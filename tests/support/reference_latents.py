@@ -1,0 +1,66 @@
+"""Models at full size with made-up weights, and the latents that ComfyUI 0.3.64 computed from the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nodegraph import Run
+from nodegraph_diffusion.checkpoint import detect
+from nodegraph_nodes.nodes.image import load_image
+from nodegraph_nodes.nodes.latent import noise
+from nodegraph_nodes.nodes.models import Model, load_model
+from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
+from nodegraph_nodes.nodes.text import text_encode
+from nodegraph_nodes.types import Latent, UNetModel
+
+DATA = Path(__file__).parent.parent / "data" / "reference"
+
+
+PROMPT = "a photo of an astronaut riding a horse on mars"
+
+
+NEGATIVE = "blurry, low quality"
+
+
+class Kept(Run):
+    """A run on the CPU that keeps what is loaded."""
+
+    dtype = "float32"
+
+    def __init__(self) -> None:
+        self.kept: dict[Any, Any] = {}
+
+    def resident(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+class Place:
+    """A model of one layout, and the picture that some cases look at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.run = path, Kept()
+        self.image, self.mask = load_image(DATA / "ref_photo.png")
+
+    def model(self, **overrides: Any) -> Model:
+        return load_model(detect(self.path), **overrides)
+
+    def sample(self, model: Model, unet: UNetModel, latent: Latent, steps: int = 4) -> Tensor:
+        """Four steps of euler, normal, cfg 3, seed 7: unscaled, as ComfyUI saves it."""
+        positive, negative = (text_encode(model.text_encoder, text, run=self.run) for text in (PROMPT, NEGATIVE))
+        denoiser = unet_denoise(unet, positive, negative, cfg=3.0, run=self.run)
+        drawn = noise(latent, 7, "sequential")
+        done = sampler(denoiser, latent, drawn, sampler="euler", schedule="normal", steps=steps, run=self.run)
+        return done.samples / model.vae.part.config.scaling_factor
+
+
+def assert_same(ours: Tensor, expected: Tensor) -> None:
+    difference = ((ours - expected).abs().max() / expected.std()).item()
+    print(f"largest difference: {difference:.1e} standard deviations")
+    assert ours.shape == expected.shape
+    assert difference < 1e-4
