@@ -160,7 +160,7 @@ def test_guidance_takes_any_denoisers():
             lambda: ClassifierFreeGuidance(
                 TwistedDenoiser(), UNetDenoiser(RecordingUNet(), NoiseSchedule(prediction="v"), prompt(0)), 2.0
             ),
-            "same noise levels",
+            "same noise schedule",
         ),
         (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, []), "at least one encoded prompt"),
         (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, prompt(0, pictures=3))(X, SIGMA), "2 pictures.*found 3"),
