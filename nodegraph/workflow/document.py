@@ -25,7 +25,7 @@ def read(path: Path) -> Workflow:
     file = shown(path)
     try:
         with path.open("rb") as stream:
-            data = stream.read(_LARGEST + 1)  # a checkpoint given by mistake is not read whole
+            data = stream.read(_LARGEST + 1)  # a large file given by mistake is not read whole
         if len(data) > _LARGEST:
             hint = "A workflow is text of some kilobytes. Check the path."
             raise _unreadable(f"{file} holds over {_LARGEST >> 20} MiB", hint)
@@ -33,7 +33,7 @@ def read(path: Path) -> Workflow:
     except FileNotFoundError:
         raise _unreadable(f"there is no workflow file {file}", "Check the path.") from None
     except UnicodeDecodeError as error:
-        hint = "Save it as UTF-8 text; a picture or a checkpoint is no workflow."
+        hint = "A workflow is a text file in UTF-8."
         raise _unreadable(f"{file} is not UTF-8 text (byte {error.start})", hint) from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         raise _unreadable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", "Check the path.") from None

@@ -198,7 +198,7 @@ class Workflow:
         return dump(self)
 
     def _free_name(self, type: str) -> str:
-        """The type's name in lower case, its words apart, and a number where it is taken: VAEEncode, vae_encode_2."""
+        """The type's name in lower case, its words apart, and a number where it is taken: ReadText, read_text_2."""
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z]{2})(?=[A-Z][a-z])", "_", type).lower()
         stem = re.sub(r"[^a-z0-9_-]", "_", words).lstrip("-0123456789") or "node"
         names = (stem, *(f"{stem}_{k}" for k in range(2, len(self.nodes) + 4)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph.plugin_api import FileState
-    from nodegraph_diffusion.checkpoint.detect.control import ControlFile
+    from nodegraph_diffusion.checkpoint import ControlNetFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.config import LatentSpace
@@ -143,7 +143,7 @@ class ControlNetModel:
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
     """
 
-    file: ControlFile
+    file: ControlNetFile
     files: tuple[OpenedFile, ...]
     base: UNetModel | None = None
 

@@ -41,7 +41,7 @@ FILES: Final[Mapping[str, tuple[str | bytes, str]]] = {
     "an output elsewhere": (HEAD + "{a: {use: Text}}\noutputs: {o: {from: $a, save: /tmp/x}}\n", "leads out of the output folder"),
     "an output that is a device": (
         HEAD + "{a: {use: Text}}\noutputs: {o: {from: $a, save: NUL}}\n",
-        "no file name on every platform",
+        "not a file name on every platform",
     ),
 }
 

@@ -388,7 +388,7 @@ def test_what_yaml_has_no_words_for_is_named():
 # --- files
 
 BEGIN = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
-NOT_TEXT = "Save it as UTF-8 text; a picture or a checkpoint is no workflow."
+NOT_TEXT = "A workflow is a text file in UTF-8."
 CONTROL = "cannot stand in a text file. Take it out, or write it as an escape in double quotes."
 
 

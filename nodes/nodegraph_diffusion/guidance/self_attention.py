@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LAYER = "middle_block.1.transformer_blocks.0.attn1"
-THRESHOLD = 1.0  # cells that receive more than this average share are blurred
+# Cells that receive more than the average share are blurred. It is a yes or a no: rounding, above all in half precision, can change
+# the answer for a cell that receives nearly the average.
+THRESHOLD = 1.0
 KERNEL = 9  # cells along a side of the blur
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nodegraph_diffusion.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.checkpoint.errors import Content
+    from nodegraph_diffusion.checkpoint import Content
 
 TAKEN_BY: Final[Mapping[Content, str]] = {
     "model": "LoadModel",

@@ -8,19 +8,14 @@ from typing import Final
 
 from nodegraph import Resource
 from nodegraph.plugin_api import under
-from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
+    Description,
     TextEncoders,
     UNetPart,
     VAEPart,
-    detect,
-    detect_texts,
-    detect_unet,
-    detect_vae,
+    describe,
 )
-from nodegraph_diffusion.checkpoint.detect.control import detect_control
-from nodegraph_diffusion.checkpoint.detect.embedding import detect_embedding
 from nodegraph_diffusion.checkpoint.files.hub import SCHEME, fetch
 from nodegraph_nodes.models.errors import file_errors
 
@@ -66,40 +61,43 @@ def _name_in(folder: Path, file: Path) -> str:
     return f"../{file.relative_to(folder.parent).as_posix()}"
 
 
-def _model_finder(detect_part: Callable[[Path], Model]) -> Callable[[str, Path], Resource]:
+def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
         path = model_path(text, base)
         with file_errors():
-            return model_resource(detect_part(path))
+            description = describe(path)
+            resource = model_resource(pick(description))
+        return Resource(description, resource.files) if whole else resource
 
     return find
 
 
-find_model = _model_finder(detect)
-find_unet = _model_finder(detect_unet)
-find_vae = _model_finder(detect_vae)
-find_text_encoders = _model_finder(detect_texts)
+# These two nodes can read what they find as one of another family, so they receive the whole description.
+find_model = _model_finder(Description.model, whole=True)
+find_text_encoders = _model_finder(Description.text_encoders, whole=True)
+
+find_unet = _model_finder(Description.unet)
+find_vae = _model_finder(Description.vae)
 
 
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
     with file_errors():
-        found = read_lora(under(base, text))
+        found = describe(under(base, text)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
 
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
-    path = under(base, text)
     with file_errors():
-        detect_embedding(path)
+        path = describe(under(base, text)).embedding().path
     return Resource(path, {"file": path})
 
 
 def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
     with file_errors():
-        found = detect_control(under(base, text))
+        found = describe(under(base, text)).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

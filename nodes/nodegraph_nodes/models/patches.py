@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import open_files
 from nodegraph_nodes.types import Patch, TextEncoder, UNetModel
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.adapters.lora.file import LoraFile
+    from nodegraph_diffusion.checkpoint import LoraFile
 
 
 def open_patch(file: LoraFile, strength: float) -> Patch:
@@ -20,10 +20,8 @@ def open_patch(file: LoraFile, strength: float) -> Patch:
 
 def read_patch(patch: Patch) -> LoraFile:
     """The file of a patch. Raises ValueError if it was changed since it was opened."""
-    from nodegraph_diffusion.adapters.lora.file import read_lora
-
     try:
-        file = read_lora(patch.path)
+        file = describe(patch.path).lora()
         if open_files(file.files) == patch.files:
             return file
     except (CheckpointError, OSError):

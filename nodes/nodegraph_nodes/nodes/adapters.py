@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
-from nodegraph_diffusion.adapters.lora.file import LoraFile
-from nodegraph_diffusion.checkpoint.detect.control import ControlFile
+from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora
@@ -67,7 +66,7 @@ def load_embedding(
 
 @node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
-    file: Annotated[ControlFile, Reads(find_control_net), Help("a file or a diffusers folder")],
+    file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file or a diffusers folder")],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""

@@ -8,14 +8,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Help, Range, Reads, node
 from nodegraph_diffusion.checkpoint import (
-    Checkpoint,
     CheckpointError,
-    TextEncoders,
+    Description,
     UNetPart,
     VAEPart,
-    detect,
-    detect_texts,
-    paired,
+    pair_text_encoders,
 )
 from nodegraph_nodes.models.errors import file_error_message, file_errors
 from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
@@ -43,9 +40,9 @@ class Model(NamedTuple):
 
 def _check_kind(**literals: Any) -> Iterable[str]:
     model, kind = literals.get("model"), literals.get("kind", "auto")
-    if isinstance(model, Checkpoint) and kind != "auto":
+    if isinstance(model, Description) and kind != "auto":
         try:
-            detect(model.path, kind)
+            model.model(kind)
         except CheckpointError as error:
             yield file_error_message(error)
 
@@ -57,7 +54,7 @@ def _check_kind(**literals: Any) -> Iterable[str]:
 )
 def load_model(
     model: Annotated[
-        Checkpoint,
+        Description,
         Reads(find_model),
         Help("builtin:tiny, a file (.safetensors; .ckpt if pickles are allowed), a diffusers folder, or hf://organisation/name"),
     ],
@@ -70,11 +67,10 @@ def load_model(
     Each part is loaded when a node first needs it. Cached results depend on the content of the files, not on where they are: a
     model that is moved to another folder stays in the cache.
     """
-    if kind != "auto":
-        with file_errors():
-            model = detect(model.path, kind)
-    unet = _override_training(model.unet, prediction, zero_snr)
-    return Model(UNetModel(open_part(unet)), VAE(open_part(model.vae)), open_text_encoder(model.text))
+    with file_errors():
+        found = model.model(None if kind == "auto" else kind)
+    unet = _override_training(found.unet, prediction, zero_snr)
+    return Model(UNetModel(open_part(unet)), VAE(open_part(found.vae)), open_text_encoder(found.text))
 
 
 @node("LoadUNet", foreign_names=("UNETLoader",))
@@ -124,12 +120,12 @@ def load_vae(
 @node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
-        TextEncoders,
+        Description,
         Reads(find_text_encoders),
         Help("a file that holds text encoders or a whole model, a folder, or hf://organisation/name"),
     ],
     text_encoder_2: Annotated[
-        TextEncoders | None,
+        Description | None,
         Reads(find_text_encoders),
         Help("SDXL's second text encoder, OpenCLIP bigG, if it is in a separate file"),
     ] = None,
@@ -138,8 +134,8 @@ def load_text_encoder(
     """Open text encoders to use instead of the model's own."""
     with file_errors():
         if text_encoder_2 is not None:
-            return open_text_encoder(paired(text_encoder.path, text_encoder_2.path))
-        return open_text_encoder(text_encoder if kind == "auto" else detect_texts(text_encoder.path, kind))
+            return open_text_encoder(pair_text_encoders(text_encoder, text_encoder_2))
+        return open_text_encoder(text_encoder.text_encoders(None if kind == "auto" else kind))
 
 
 def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:
