@@ -89,7 +89,7 @@ def test_it_asks_as_often_as_is_declared(unet, name, cfg):
         ("self_attention", {"blur_sigma": 0.0}, "from 0.01 to 100, found 0.0"),
         ("interval", {"start": 0.8, "end": 0.2}, "start before it ends, found start 0.8 and end 0.2"),
         ("interval", {"end": 0.1}, "start before it ends, found start 0.2 and end 0.1"),
-        ("interval", {"sigma_start": 1.0, "sigma_end": 2.0}, "noise levels 1 to 2; sigma_start lies above"),
+        ("interval", {"sigma_start": 1.0, "sigma_end": 2.0}, "noise levels 1 to 2; choose sigma_start above"),
     ],
 )
 def test_options_are_checked_before_anything_is_computed(name, options, message):
