@@ -180,7 +180,7 @@ class Cache:
         return messages
 
     def codec(self, value: Any) -> Codec | None:
-        """The codec for `value`; None if there is none. A list or mapping has one only if everything in it is plain JSON."""
+        """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         codec = self.codecs.for_type(type(value)) if value is not None else self._json
         return None if codec is self._json and not _is_json(value) else codec
 

@@ -1,4 +1,4 @@
-"""The cache: results by key and port, on disk where they can be stored and in memory where not."""
+"""The cache: results by key and port, on disk if they can be stored and else in memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache(plugins: Plugins, tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def elsewhere(plugins: Plugins, tmp_path: Path) -> Cache:
-    """The same directory, as another process has it."""
+    """The same directory in another process."""
     return Cache(plugins.codecs, Store(tmp_path / "cache"))
 
 
@@ -87,7 +87,7 @@ def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
 def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: types.ModuleType) -> None:
     for i in range(MAX_RESULTS_WITHOUT_CODEC + 2):
         put(cache, key(i), {"output": stubs.Model("w")})
-        cache.lookup(key(0), ["output"])  # used, so not the first to go
+        cache.lookup(key(0), ["output"])  # used, so not the first to be removed
     found = [i for i in range(MAX_RESULTS_WITHOUT_CODEC + 2) if cache.lookup(key(i), ["output"])]
     assert found == [0, *range(3, MAX_RESULTS_WITHOUT_CODEC + 2)]
 

@@ -1,4 +1,4 @@
-"""The index: made anew whenever it is gone or damaged, and never needed by a run that finds everything."""
+"""The index: rebuilt if it is lost or damaged, and not needed by a run that finds everything in the cache."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def total(store: Store) -> int:
 
 
 def use(store: Store, *keys: str) -> None:
-    """A run that uses `keys`, some time after the one before."""
+    """A run that uses `keys`, shortly after the previous one."""
     time.sleep(0.002)
     store.start()
     for key in keys:
@@ -66,7 +66,7 @@ def test_entries_tell_who_made_them_how_large_they_are_and_how_they_were_used(st
     use(store, KEYS[0])
     use(store, KEYS[0], KEYS[1])
     entries = store.entries()
-    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # what was not used for longest stands first
+    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # the one that was not used for longest comes first
     assert [entry.size for entry in entries] == [30, 10, 20]
     assert [entry.uses for entry in entries] == [0, 2, 1]
     assert {(entry.type, entry.workflow) for entry in entries} == {("Type", "workflow")}
@@ -113,9 +113,9 @@ def test_an_index_that_is_gone_or_damaged_is_made_anew_from_the_records(store: S
     elif damage == "folder":
         file.mkdir()  # cannot be used at all
     after = store.entries()
-    assert [entry.key for entry in after] == [entry.key for entry in before]  # the order of use is kept by the records
+    assert [entry.key for entry in after] == [entry.key for entry in before]  # the records keep the order of use
     assert [entry.used for entry in after] == pytest.approx([entry.used for entry in before], abs=1e-3)
-    assert {entry.uses for entry in after} == {0}  # only how often is lost
+    assert {entry.uses for entry in after} == {0}  # only the counts are lost
     assert total(store) == 60
     keep(store, "f" * 64, b"more")
     store.finish()
@@ -173,7 +173,7 @@ def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
     opened, noted, write = threading.Event(), [], os.write
 
     def late(descriptor: int, data: bytes) -> int:
-        """Write once the file has been taken, and its taker has had time to read and remove it."""
+        """Write after the file was taken, when the process that took it had time to read and remove it."""
         opened.set()
         while not list(tmp_path.glob("*.taken")):
             pass

@@ -1,4 +1,4 @@
-"""Keys: what is the same has the same, what is not has not."""
+"""Keys: the same for the same inputs, different for different inputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nodegraph import Engine, Workflow
 from nodegraph.cache.file_digests import FileDigests, hash_file
 from nodegraph.cache.keys import KeyMaker, Keys, NoCanonicalFormError, canonical
-from nodegraph.graph.graph import Graph, GraphNode, Input, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ResolvedLink, Value
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Origin
 
@@ -37,7 +37,7 @@ VALUES = st.recursive(
 
 
 def identity(value: Any) -> Any:
-    """`value` so that == tells types, and 0.0 from -0.0."""
+    """`value` in a form in which == also compares types, and 0.0 differs from -0.0."""
     if isinstance(value, list):
         return ("list", *map(identity, value))
     if isinstance(value, dict):
@@ -103,7 +103,7 @@ def key_of(
     plugins: Plugins, type: str = "Number", origin: Origin = ORIGIN, numeric: str = "cpu", **inputs: Input | float | str | None
 ) -> str:
     spec = plugins.nodes.get(type).value
-    given = {name: value if isinstance(value, Value | Wire) else Value(value) for name, value in inputs.items()}
+    given = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
     node = GraphNode("n", spec, origin, given)
     parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
     content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
@@ -120,9 +120,9 @@ def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
         key_of(plugins, "Draw", seed=1),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.1")),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.0", "abc")),
-        key_of(plugins, value=Wire("a", "output")),
-        key_of(plugins, value=Wire("b", "output")),
-        key_of(plugins, value=Wire("a", "other")),
+        key_of(plugins, value=ResolvedLink("a", "output")),
+        key_of(plugins, value=ResolvedLink("b", "output")),
+        key_of(plugins, value=ResolvedLink("a", "other")),
     ]
     assert len(set(different)) == len(different)
     assert key_of(plugins, value=1.0) == key_of(plugins, value=1.0)
@@ -242,14 +242,14 @@ def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
     assert calls(10_000) < 10.5 * calls(1_000)
 
 
-# --- fingerprints
+# --- digests of files
 
 
 HOUR_NS = 3600 * 10**9
 
 
 def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
-    """A file that was last changed a while ago, as far as its modification time tells."""
+    """A file whose modification time is a while ago."""
     path.write_text(content)
     os.utime(path, (time.time() - seconds,) * 2)
     return path
@@ -257,7 +257,7 @@ def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were really read to be hashed."""
+    """The files that were actually read."""
     read: list[Path] = []
 
     def counted(path: Path) -> str:
@@ -270,7 +270,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
-    for _ in range(3):  # each as a process of its own
+    for _ in range(3):  # each like a new process
         assert FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
     assert reads == [path]
 
@@ -278,13 +278,13 @@ def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: lis
 def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "file"
     path.write_text("one")
-    known = FileDigests(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take as long as it likes
+    known = FileDigests(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take any time
     first = known.sha256(path)
     stat = path.stat()
     path.write_text("two")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a change that the timestamps hide
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a change that mtime does not show
     assert known.sha256(path) != first
-    assert known.sha256(aged(path, "two")) == known.sha256(path)  # its ctime is new, whatever mtime says
+    assert known.sha256(aged(path, "two")) == known.sha256(path)  # its ctime is new, though its mtime is not
     assert len(reads) == 4
 
 
@@ -307,7 +307,7 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]) -> None:
-    path = aged(tmp_path / "file", "one", seconds=-86400)  # a clock was set back
+    path = aged(tmp_path / "file", "one", seconds=-86400)  # as if a clock was set back
     known = FileDigests(tmp_path / "memo", granularity_ns=0)
     first = known.sha256(path)
     stat = path.stat()
@@ -319,7 +319,7 @@ def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]
 
 
 def settled(path: Path) -> None:
-    """Wait until a change of the file is bound to show in its ctime, which nobody can set."""
+    """Wait until a change of the file will show in its ctime, which no program can set."""
     probe = path.with_name("probe")
     while True:
         probe.write_text("tick")
@@ -337,7 +337,7 @@ def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path
     path = aged(tmp_path / "file", "one")
     known = FileDigests(tmp_path / "memo", granularity_ns=0)
     assert known.sha256(path) == known.sha256(path)
-    assert len(reads) == 1  # it is trusted
+    assert len(reads) == 1  # the remembered digest is used
     before = path.stat()
     settled(path)
     if how == "replaced":

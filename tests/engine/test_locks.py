@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, among processes and threads, and none that outlives its holder."""
+"""Locks: one holder at a time among processes and threads, and no lock that outlives its holder."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) 
     kill(process)
     try:
         with Locks(tmp_path / "cache" / "locks").hold_without_waiting(KEY):
-            os.kill(int((tmp_path / "child").read_text()), 0)  # the child lives
+            os.kill(int((tmp_path / "child").read_text()), 0)  # the child is alive
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
@@ -148,7 +148,7 @@ def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Pa
     with folder.hold("name"):
         (tmp_path / "locks" / "name.lock").unlink()
         (tmp_path / "locks").rmdir()
-        with folder.hold_without_waiting("name"):  # a new file: the two may both compute
+        with folder.hold_without_waiting("name"):  # a new file: both may compute
             assert (tmp_path / "locks" / "name.lock").exists()
     with folder.hold_without_waiting("name"):
         pass
@@ -172,7 +172,7 @@ def test_where_there_are_no_locks_the_run_goes_on_with_one_warning(
     assert store.put_bytes(b"data", ".bin") is not None
     store.start()
     with store.lock(KEY):
-        assert len(warnings) == 2  # told again in the next run
+        assert len(warnings) == 2  # reported again in the next run
 
 
 def test_a_directory_that_takes_nothing_is_told_once_whether_it_is_locked_or_written(tmp_path: Path) -> None:

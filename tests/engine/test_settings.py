@@ -1,4 +1,4 @@
-"""Where the cache lies and how large it may be: the flag, the environment, the file, the default, in this order."""
+"""The settings of the cache: from the flag, the environment, the config file or the default, in this order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nodegraph.settings import DEFAULT_SIZE, DIRECTORY_VARIABLE, SIZE_VARIABLE, 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config file that is not there yet, and an environment that says nothing."""
+    """The path of a config file that does not exist yet, with no setting in the environment."""
     monkeypatch.delenv(DIRECTORY_VARIABLE, raising=False)
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     path = tmp_path / "nodegraph" / "config.toml"

@@ -1,4 +1,4 @@
-"""The store: whole files or none, content checked, and a directory that fails costs the cache only."""
+"""The store: complete files or none, content that is checked, and failures that disable the cache but not the run."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_record_that_cannot_be_read_is_a_miss_with_one_warning(store: Store, w
     record(store)
     path = next((store.directory / "records").rglob("*.json"))
     path.unlink()
-    path.mkdir()  # reading it fails, whoever asks
+    path.mkdir()  # so that reading fails, even for root
     assert store.record(KEY) is None
     assert store.record(KEY) is None
     assert len(warnings) == 1

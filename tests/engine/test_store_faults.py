@@ -1,4 +1,4 @@
-"""The store under real faults: killed processes, full and read-only disks, directories that go away, flipped bits."""
+"""The store under real faults: killed processes, full and read-only disks, removed directories, flipped bits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def store(tmp_path: Path, warnings: list[str]) -> Store:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own."""
+    """A small disk that only this test uses."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
@@ -65,7 +65,7 @@ def keep(store: Store, key: str, data: bytes) -> str | None:
 
 
 def fill(disk: Path) -> None:
-    """Write until the disk takes no more."""
+    """Write until the disk is full."""
     with (disk / "filler").open("wb", buffering=0) as filler:
         pages = (filler.write(bytes(4096)) for _ in itertools.count())
         with pytest.raises(OSError) as full:
@@ -74,7 +74,7 @@ def fill(disk: Path) -> None:
 
 
 def assert_whole(store: Store) -> int:
-    """Every record can be read and has its blobs; how many there are."""
+    """Check that every record can be read and has its blobs. Returns the number of records."""
     keys = list(store.layout.records())
     for key in keys:
         record = store.record(key)
@@ -84,7 +84,7 @@ def assert_whole(store: Store) -> int:
     return len(keys)
 
 
-# --- killed in the middle
+# --- killed processes
 
 
 @killable
@@ -164,7 +164,7 @@ def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, w
     assert not warnings
 
 
-# --- no room, no right, no directory
+# --- no space, no permission, no directory
 
 
 def test_a_full_disk_costs_the_cache_and_one_warning(disk: Path, warnings: list[str]) -> None:
@@ -226,7 +226,7 @@ def test_a_read_only_directory_is_read_and_told_once(disk: Path, warnings: list[
     assert store.has(first)
     store.touch(KEY)
     store.finish()
-    assert not warnings  # nothing was to be written
+    assert not warnings  # nothing had to be written
     assert [entry.key for entry in store.entries()] == [KEY]
     with store.lock("b" * 64):
         assert keep(store, "b" * 64, b"another") is None
@@ -304,7 +304,7 @@ def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
     stat = path.stat()
     probe = store.directory / "probe"
     while probe.write_text("tick") and probe.stat().st_ctime_ns <= stat.st_ctime_ns:
-        pass  # until the change is bound to show in ctime, which nobody can set
+        pass  # until a change will show in ctime, which no program can set
     with path.open("r+b") as file:
         file.seek(size - 1)
         file.write(bytes([data[-1] ^ 1]))
@@ -319,7 +319,7 @@ def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
 def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnings: list[str]) -> None:
     blob = keep(store, KEY, b"result")
     assert blob is not None
-    store.layout.blob(blob).write_bytes(b"tluser")  # of the same size
+    store.layout.blob(blob).write_bytes(b"tluser")  # the same size
     assert keep(store, "b" * 64, b"result") == blob
     assert store.has(blob)
     assert not warnings

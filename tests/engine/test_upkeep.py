@@ -1,4 +1,4 @@
-"""Looking after the whole store: what `verify` finds, what `gc` removes and what it leaves alone."""
+"""Maintenance of the store: what `verify` finds, what `gc` removes and what it keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
 HOUR = 3600.0
-LARGE = 1 << 17  # more than is hashed on every reading
+LARGE = 1 << 17  # larger than a blob that is hashed on every read
 Keys = list[str]
 
 
@@ -22,7 +22,7 @@ def key(i: int) -> str:
 
 
 def keep(store: Store, i: int, data: bytes, digest: int | None = None, ago: float = 0.0) -> str:
-    """Store a result under key `i`, made `ago` seconds ago; the name of its blob."""
+    """Store a result under key `i`, made `ago` seconds ago. Returns the name of its blob."""
     put = store.put_bytes(data, ".bin")
     assert put is not None
     made = time.time() - ago
@@ -209,7 +209,7 @@ def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
         store.gc(limit=0)
         assert os.name == "nt" or not store.layout.blob(blob).exists()
         assert mapped[:] == data
-        keep(store, 1, data)  # nor by its being written again
+        keep(store, 1, data)  # nor does writing it again
         store.clear()
         assert mapped[:] == data
 
@@ -273,7 +273,7 @@ def test_the_end_of_a_run_makes_room(store: Store, warnings: list[str]) -> None:
     store.start()
     keep(store, 8, b"8" * 400)
     store.finish()
-    assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run need not
+    assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run has room
     assert store.info().bytes == 840
     assert not warnings
 

@@ -48,7 +48,7 @@ class Journal:
             os.close(descriptor)  # another process took the file after this one had opened it
 
     def size(self) -> int:
-        """The bytes of the waiting lines; 0 if there are none."""
+        """The bytes of the waiting lines; 0 if no lines wait."""
         try:
             return self._path.stat().st_size
         except OSError:
@@ -64,7 +64,7 @@ class Journal:
 
         One process at a time may do this.
         """
-        with contextlib.suppress(OSError):  # there are none, or on Windows a process has the file open: the next call takes it
+        with contextlib.suppress(OSError):  # no lines wait; or, on Windows, a process has the file open, and the next call takes it
             self._path.replace(self._path.with_name(f"{self._path.stem}-{os.urandom(4).hex()}.taken"))
         files = self._taken_files()
         for file in files:

@@ -27,7 +27,7 @@ QUARANTINE_SECONDS: Final = 7 * 86400
 """How long damaged blobs are kept, so that they can be examined."""
 
 ReadRecord = Callable[[str], Record | None]
-"""Returns the record of a key, or None if there is none that can be read."""
+"""Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ class Store:
     # --- records
 
     def record(self, key: str) -> Record | None:
-        """The record of `key`; None if there is none, or if it cannot be read."""
+        """The record of `key`; None if it does not exist or cannot be read."""
         path = self.layout.record(key)
         try:
             state = FileState.of(path)
