@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.formulas import change_of_shape, changed, scaling
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.checkpoint.load.blank import blank
+from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 

@@ -13,12 +13,12 @@ from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.files.header import Header, read_header
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, PREFIX, controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece, openclip_pieces
-from nodegraph_diffusion.checkpoint.load.blank import blank
-from nodegraph_diffusion.checkpoint.load.fill import Source, Sources, fill, find_sources
+from nodegraph_diffusion.checkpoint.load.blank_network import blank
+from nodegraph_diffusion.checkpoint.load.weights import Source, Sources, fill, find_sources
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from nodegraph_diffusion.networks.taesd import TAESD

@@ -18,7 +18,7 @@ from torch import nn
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header
-from nodegraph_diffusion.checkpoint.files.mapped import DTYPES, MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import DTYPES, MappedFile
 from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 from nodegraph_diffusion.checkpoint.layouts.ldm import UNUSED
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece
