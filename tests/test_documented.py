@@ -83,7 +83,7 @@ def test_listings_have_short_lines(kind, entry):
 
 
 def test_the_list_of_commands_is_cut_nowhere():
-    listed = generate.said("--help").partition("Commands:")[2]
+    listed = generate.printed("--help").partition("Commands:")[2]
     assert "explain" in listed
     assert "..." not in listed
 
