@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
+from docs.package_diagram import diagram
 from nodegraph.cli import main
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 
 DOCS = Path(__file__).parent
+_DIAGRAM, _DIAGRAM_END = "<!-- diagram -->\n", "<!-- end of the diagram -->\n"
 _TABLE, _TABLE_END = "<!-- table -->\n", "<!-- end of the table -->\n"
 NOTE = "<!-- Made by docs/generate.py; change the docstrings instead. -->"
 
@@ -33,7 +35,13 @@ order 1.""",
 
 def pages() -> dict[str, str]:
     """Each generated page by its name."""
-    return {"cli.md": _command_line(), "nodes.md": _nodes(), "orders.md": _orders(), "samplers.md": _samplers()}
+    return {
+        "architecture.md": _architecture(),
+        "cli.md": _command_line(),
+        "nodes.md": _nodes(),
+        "orders.md": _orders(),
+        "samplers.md": _samplers(),
+    }
 
 
 def said(*args: str) -> str:
@@ -76,6 +84,12 @@ def _nodes() -> str:
             text = said(kind, name)
             parts += [f"### {name}", _block(None, text[: text.rindex("\nfrom: ")].strip())]
     return "\n\n".join(parts) + "\n"
+
+
+def _architecture() -> str:
+    """The page as it is, with its diagram made again."""
+    before, rest = (DOCS / "architecture.md").read_text(encoding="utf-8").split(_DIAGRAM)
+    return before + _DIAGRAM + diagram() + "\n" + _DIAGRAM_END + rest.partition(_DIAGRAM_END)[2]
 
 
 def _orders() -> str:

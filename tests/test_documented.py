@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -12,17 +11,12 @@ import pytest
 import nodegraph
 import nodegraph.plugins.hookspecs
 import nodegraph_nodes.hookspecs
+from docs import generate
 from nodegraph.plugins.manager import Plugins
 
 ROOT = Path(__file__).parent.parent
 TESTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py")))
 WORKFLOWS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflows").glob("*.yaml")))
-
-_spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-assert _spec is not None
-assert _spec.loader is not None
-generate = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(generate)
 
 PLUGINS = Plugins()
 HOOKS = {
