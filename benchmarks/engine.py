@@ -158,7 +158,7 @@ def storing(engine: Engine, key: str, value: Any) -> Cost:
     assert made is not None
 
     def put() -> None:
-        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.made)
+        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.computation)
 
     return best(put)
 

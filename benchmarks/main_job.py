@@ -1,9 +1,9 @@
-"""The main job as a newcomer meets it: seconds from pressing return to the prompt, each time in a process of its own.
+"""The main job as a new user sees it: seconds from pressing return until the prompt is back, each time in a new process.
 
     python -m benchmarks.main_job [--rounds 5] [--workflow workflows/inpaint.yaml] [--profile]
 
-`first` runs the workflow with an empty cache, `second` the same again, when nothing is left to compute. Files are in
-the page cache. `--profile` says which modules an import costs the time of, and does not measure the rest.
+`first` runs the workflow with an empty cache; `second` runs it again, when everything is in the cache. All files are in the
+page cache. `--profile` shows which modules take longest to import, instead of measuring the commands.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from statistics import median
 
 WORKFLOW = Path("workflows/inpaint.yaml")
 TARGETS = {"first": 6.0, "second": 0.6, "help": 0.2}  # seconds on two cores
-LISTED = 12  # modules that a profile names
+LISTED_MODULES = 12  # in a profile
 
 Commands = dict[str, list[str]]
 
 
 @contextmanager
 def commands(workflow: Path) -> Iterator[Commands]:
-    """What is measured, by name and in order, with a cache of its own that goes when it ends."""
+    """Yields the commands to measure, by name and in order, with a new cache that is removed at the end."""
     with tempfile.TemporaryDirectory() as folder:
         run = ["run", str(workflow), "--cache-dir", f"{folder}/cache", "--out", f"{folder}/out", "-q"]
         yield {"first": run, "second": run, "check": ["check", str(workflow)], "help": ["--help"]}
 
 
 def call(arguments: list[str], *python_options: str) -> tuple[float, str]:
-    """Seconds that `nodegraph` took with these arguments, and what it wrote to stderr."""
+    """Run `nodegraph` with these arguments. Returns the seconds that it took and what it wrote to stderr."""
     command = [sys.executable, *python_options, "-m", "nodegraph", *arguments]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def call(arguments: list[str], *python_options: str) -> tuple[float, str]:
 
 
 def measure(workflow: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every command in every round; one round before them, so that files are read and byte-code written."""
+    """Seconds of each command in each round, after one round that reads the files and compiles the modules."""
     seconds: dict[str, list[float]] = {}
     for i in range(1 + rounds):
         with commands(workflow) as named:
@@ -58,7 +58,7 @@ def measure(workflow: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def table(seconds: dict[str, list[float]]) -> str:
-    """Medians and the fastest in Markdown, beside what each may take."""
+    """A Markdown table of the median, the fastest and the target of each command."""
     lines = ["| | median, s | fastest, s | target, s |", "| --- | ---: | ---: | ---: |"]
     for name, took in seconds.items():
         target = TARGETS.get(name, "")
@@ -67,20 +67,20 @@ def table(seconds: dict[str, list[float]]) -> str:
 
 
 def profile(workflow: Path) -> str:
-    """For each command: the modules whose own code takes longest to import, and all that is imported."""
+    """For each command, the modules whose own code takes longest to import, and the total of all imports."""
     parts = []
     with commands(workflow) as named:
         for name, arguments in named.items():
             _, stderr = call(arguments, "-X", "importtime")
             modules = sorted(_import_times(stderr), reverse=True)
             total = sum(seconds for seconds, _ in modules)
-            lines = [f"{seconds * 1000:8.1f} ms  {module}" for seconds, module in modules[:LISTED]]
+            lines = [f"{seconds * 1000:8.1f} ms  {module}" for seconds, module in modules[:LISTED_MODULES]]
             parts.append(f"{name}: {len(modules)} modules, {total:.2f} s of imports\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
 def _import_times(stderr: str) -> Iterator[tuple[float, str]]:
-    """Seconds and name of each module in the report of `-X importtime`, without what it imports in turn."""
+    """Seconds and name of each module in the report of `-X importtime`, without the modules that it imports."""
     for line in stderr.splitlines():
         head, _, rest = line.partition("import time:")
         columns = rest.split("|")
@@ -89,11 +89,11 @@ def _import_times(stderr: str) -> Iterator[tuple[float, str]]:
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Seconds of the main job")
-    parser.add_argument("--workflow", type=Path, default=WORKFLOW)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--profile", action="store_true", help="import times in place of seconds")
+    """Measure the commands and print a table."""
+    parser = argparse.ArgumentParser(description="Measure the main job in seconds.")
+    parser.add_argument("--workflow", type=Path, default=WORKFLOW, help=f"the workflow to run (default: {WORKFLOW})")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each command is measured (default: 5)")
+    parser.add_argument("--profile", action="store_true", help="show the time of imports instead")
     arguments = parser.parse_args()
     os.environ.pop("NODEGRAPH_PLUGIN_DIR", None)  # measure what is shipped
     print(profile(arguments.workflow) if arguments.profile else table(measure(arguments.workflow, arguments.rounds)))

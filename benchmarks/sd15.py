@@ -1,11 +1,11 @@
-"""Stable Diffusion 1.5 at 512x512: our networks against diffusers', on one machine in one run.
+"""Stable Diffusion 1.5 at 512x512: our networks compared with those of diffusers, on one machine in one run.
 
     python -m benchmarks.sd15 [--file sd15.safetensors] [--rounds 3] [--dtype bfloat16] [--part text] [--quick] [--busy]
 
-Each measurement has a process of its own, which loads the whole model; ours and diffusers' take turns, so that whatever
-else the machine does falls on both. Seconds are medians over all rounds. The weights are made up: a file of the
-published layout in float16, 2.1 GB, written on the first run. `load` begins with the imports; what a first run of ours adds to
-it, the SHA-256 of the file, stands in a row of its own.
+Each measurement is made in a new process, which loads the whole model. The two programs take turns, so that other work of the
+machine affects both. Seconds are medians over all rounds. The weights are random: the first run writes a file of the published
+layout in float16, 2.1 GB. `load` includes the imports; the SHA-256 of the file, which a first run of ours also computes, has its
+own row.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from torch import Tensor
 
 from benchmarks.sd15_worker import PROGRAMS, SIDE
 from nodegraph.cache.file_digests import hash_file
-from nodegraph_diffusion.checkpoint import detect
-from nodegraph_diffusion.checkpoint.detect import configs
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts import configs
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
 DTYPES = ("float32", "bfloat16")
-PARTS = {"step": "guided step", "decode": "VAE decode", "text": "text encode"}  # what a process measures, and its row
+PARTS = {"step": "guided step", "decode": "VAE decode", "text": "text encode"}  # what a process measures, and the name of its row
 
 
 @dataclass
 class Measurements:
-    """What one program did in one dtype: by row, one number for each repetition in each process."""
+    """Measurements of one program in one dtype: for each row, one number for each repetition in each process."""
 
     rows: dict[str, list[float]] = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, part: str, result: dict[str, list[float]], value: Tensor) -> None:
-        """Take in what one process wrote."""
+        """Add the result of one process."""
         rows = {
             f"{PARTS[part]}, s": result["seconds"],
             "load, s": result["load"],
@@ -57,7 +57,7 @@ class Measurements:
 
 
 def write_checkpoint(file: Path) -> None:
-    """Write the synthetic file, in a process whose memory goes with it, and put it in place when it is whole."""
+    """Write the synthetic file in another process, so that its memory is freed, and rename it when it is complete."""
     print(f"writing {file} (2.1 GB) ...", file=sys.stderr)
     unfinished = file.with_suffix(".unfinished")
     subprocess.run([sys.executable, "-m", "tests.support.synthetic_checkpoints", "sd15-ldm", str(unfinished)], check=True)
@@ -65,9 +65,9 @@ def write_checkpoint(file: Path) -> None:
 
 
 def write_configs(folder: Path, file: Path) -> None:
-    """The configs and the tokenizer that diffusers wants beside a single file and would take from the hub."""
-    checkpoint, tokenizer = detect(file), load_tokenizer()
-    tokens = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos, "pad_token_id": tokenizer.pad}
+    """Write the configs and the tokenizer that diffusers needs for a single file and would otherwise download."""
+    checkpoint, tokenizer = describe(file).model(), load_tokenizer()
+    tokens = tokenizer.special_ids
     special = {role: tokenizer.backend.id_to_token(tokens[f"{role}_id"]) for role in ("bos_token", "eos_token", "pad_token")}
     classes = {
         "scheduler": ["diffusers", "EulerDiscreteScheduler"],
@@ -95,7 +95,7 @@ def write_configs(folder: Path, file: Path) -> None:
 def measure(
     file: Path, dtypes: Sequence[str], parts: Sequence[str], rounds: int, clock: str
 ) -> dict[tuple[str, str], Measurements]:
-    """These parts by both programs in every dtype, taking turns; by (program, dtype)."""
+    """Measure `parts` with both programs in each dtype, taking turns. The result is by (program, dtype)."""
     measured = {(program, dtype): Measurements() for dtype in dtypes for program in PROGRAMS}
     with tempfile.TemporaryDirectory() as temporary:
         folder, out = Path(temporary) / "configs", Path(temporary) / "result"
@@ -105,7 +105,7 @@ def measure(
         for i in range(rounds):
             for dtype in dtypes:
                 for part in parts:
-                    for program in list(PROGRAMS)[:: -1 if i % 2 else 1]:  # each goes first in turn
+                    for program in list(PROGRAMS)[:: -1 if i % 2 else 1]:  # the programs take turns in going first
                         print(f"round {i + 1} of {rounds}: {dtype} {part} by {program}", file=sys.stderr)
                         _run_worker([program, part, *options, "--dtype", dtype, "--out", str(out)], clock)
                         result = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def measure(
 
 
 def table(measured: dict[tuple[str, str], Measurements], dtypes: Sequence[str], seconds: float) -> str:
-    """The medians in Markdown, and ours divided by diffusers' in each dtype; `seconds` is what hashing took."""
+    """A Markdown table of the medians and of ours divided by diffusers'. `seconds` is how long hashing the file took."""
     header = [cell for dtype in dtypes for cell in (f"{dtype}: ours", "diffusers", "ratio")]
     lines = [["", *header], ["---", *["---:"] * len(header)]]
     for row in sorted(measured["ours", dtypes[0]].rows, key=lambda row: ("peak" in row, row)):
@@ -128,10 +128,10 @@ def table(measured: dict[tuple[str, str], Measurements], dtypes: Sequence[str], 
 
 
 def agreement(measured: dict[tuple[str, str], Measurements], dtypes: Sequence[str]) -> str:
-    """How far the results lie apart: the largest difference, in standard deviations of the reference.
+    """The largest difference between the results, in standard deviations of the reference.
 
-    The reference is diffusers in float32 where that was measured. In bfloat16, diffusers' own distance from it says how
-    much the format costs.
+    The reference is diffusers in float32 if that was measured. The difference of diffusers in bfloat16 from it shows how much
+    accuracy this dtype costs.
     """
     names = {"step": "latent after 4 steps", "decode": "decoded picture", "text": "encoded prompts"}
     reference = measured["diffusers", dtypes[0]].values
@@ -162,16 +162,16 @@ def _read_into_page_cache(file: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both programs and print a table."""
     default = Path(tempfile.gettempdir()) / "synthetic-sd15.safetensors"
-    parser = argparse.ArgumentParser(description="Stable Diffusion 1.5 at 512x512: ours against diffusers'")
-    parser.add_argument("--file", type=Path, default=default, help=f"reused if it is there; default {default}")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--dtype", choices=DTYPES, action="append", help="both where none is given")
-    parser.add_argument("--part", choices=list(PARTS), action="append", help="all where none is given; text is the shortest")
-    parser.add_argument("--quick", action="store_true", help="one round")
+    parser = argparse.ArgumentParser(description="Measure Stable Diffusion 1.5 at 512x512 with our networks and with diffusers.")
+    parser.add_argument("--file", type=Path, default=default, help=f"written if it does not exist (default: {default})")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each part is measured (default: 3)")
+    parser.add_argument("--dtype", choices=DTYPES, action="append", help="may be given twice (default: both)")
+    parser.add_argument("--part", choices=list(PARTS), action="append", help="may be repeated (default: all); text is fastest")
+    parser.add_argument("--quick", action="store_true", help="measure one round only")
     parser.add_argument(
-        "--busy", action="store_true", help="one thread, seconds of processor time: for a machine that does other work"
+        "--busy", action="store_true", help="use one thread and measure processor time, on a machine that also does other work"
     )
     arguments = parser.parse_args()
     dtypes = arguments.dtype or DTYPES

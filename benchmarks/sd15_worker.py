@@ -1,9 +1,9 @@
-"""One measurement of `sd15`, in a process of its own: by us or by diffusers, of one part, in one dtype.
+"""One measurement of `benchmarks.sd15`: one part, in one dtype, with our networks or with diffusers.
 
     python -m benchmarks.sd15_worker ours step --file sd15.safetensors --configs configs --dtype float32 --out result
 
-Loads the whole model, does the part three times after one time to warm up, saves what it computed to `out.safetensors`
-and the measurements to `out.json`.
+Loads the whole model, then runs the part once to warm up and three times to measure. Writes the computed value to
+`out.safetensors` and the measurements to `out.json`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ GUIDANCE = 7.5
 SIDE = 512
 SCALE = 0.18215
 REPEATS = 3
-STEPS = 1 + REPEATS  # at timesteps 999, 666, 333 and 0: whole numbers, so both programs sample at the same levels
+STEPS = 1 + REPEATS  # timesteps 999, 666, 333 and 0 are whole numbers, so both programs sample at the same noise levels
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of each repetition, and what was computed."""
+    """The seconds of each repetition, and the computed value."""
 
     seconds: list[float]
     value: Tensor
 
 
 def repeat(action: Callable[[], Tensor], clock: Clock) -> Measured:
-    """Do `action` once unmeasured, then measure it."""
+    """Run `action` once to warm up, then measure it `REPEATS` times."""
     times = []
     for _ in range(1 + REPEATS):
         value = action()
@@ -50,14 +50,14 @@ def repeat(action: Callable[[], Tensor], clock: Clock) -> Measured:
 
 
 def start_noise() -> Tensor:
-    """Unit noise for a latent of one picture, (1, 4, 64, 64)."""
+    """Gaussian noise for the latent of one picture, (1, 4, 64, 64)."""
     import torch
 
     return torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(0))
 
 
 class Ours:
-    """Our networks, prompts and sampler, put together as the node pack does it."""
+    """Our networks, prompts and sampler, combined as in the node pack."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -65,11 +65,11 @@ class Ours:
     def load(self, file: Path, configs: Path, dtype: str) -> None:
         import torch
 
-        from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
+        from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
         from nodegraph_diffusion.text.tokenizer import load_tokenizer
 
         self.dtype = getattr(torch, dtype)
-        checkpoint = detect(file)
+        checkpoint = describe(file).model()
         self.schedule = checkpoint.schedule
         text = checkpoint.text.parts[0]
         self.tokenizer = load_tokenizer(text.tokenizer)
@@ -117,7 +117,7 @@ class Ours:
 
 
 class Diffusers:
-    """diffusers' pipeline for such a file. `pipe` is untyped, as is what it calls."""
+    """The pipeline of diffusers for this file. `pipe` is untyped, because diffusers is."""
 
     pipe: Any
 
@@ -174,12 +174,12 @@ PROGRAMS: dict[str, type[Ours] | type[Diffusers]] = {"ours": Ours, "diffusers": 
 
 
 def differences(times: list[float]) -> list[float]:
-    """Seconds between successive moments."""
+    """The seconds between successive times."""
     return [later - earlier for earlier, later in pairwise(times)]
 
 
 def peak_memory() -> float:
-    """The most resident memory that this process has had, in GiB. Mapped pages of files count while they are mapped."""
+    """The peak resident memory of this process, in GiB, including mapped pages of files."""
     import resource
     import sys
 
@@ -188,8 +188,8 @@ def peak_memory() -> float:
 
 
 def main() -> None:
-    """Measure what the command line says."""
-    parser = argparse.ArgumentParser(description="One measurement of benchmarks.sd15")
+    """Measure one part, as the arguments say."""
+    parser = argparse.ArgumentParser(description="Make one measurement of benchmarks.sd15.")
     parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("part", choices=["text", "step", "decode"])
     parser.add_argument("--file", type=Path, required=True)

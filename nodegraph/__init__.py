@@ -1,4 +1,4 @@
-"""A plugin-based node-graph engine with a cache that survives the process. The public names, nothing else."""
+"""A plugin-based node-graph engine with a cache that outlives the process. These are its public names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nodegraph.node_types.spec import Choice, File, Help, OptionsOf, Range, Read
 from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
-    from nodegraph.engine import Engine, Result
+    from nodegraph.engine import Engine, Result, RunHandle
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Resource",
     "Result",
     "Run",
+    "RunHandle",
     "Seed",
     "Workflow",
     "WorkflowError",
@@ -49,11 +50,17 @@ __all__ = [
     "node",
 ]
 
-_LAZY = {"Engine": "engine", "Result": "engine", "hookimpl": "plugins.hookspecs", "hookspec": "plugins.hookspecs"}
+_LAZY = {
+    "Engine": "engine",
+    "Result": "engine",
+    "RunHandle": "engine",
+    "hookimpl": "plugins.hookspecs",
+    "hookspec": "plugins.hookspecs",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What costs an import of networkx or pluggy is imported when it is first asked for (PEP 562)."""
+    """Import a name that needs networkx or pluggy when it is first used (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module 'nodegraph' has no attribute '{name}'")
     import importlib

@@ -1,19 +1,21 @@
-"""The engine: workflows in, results out."""
+"""The engine: it checks, plans and runs workflows."""
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from nodegraph.cache.cache import Cache
-from nodegraph.cache.file_digests import Fingerprints
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.keys import KeyMaker, Keys
 from nodegraph.cache.store.store import Store
-from nodegraph.errors import Problem, WorkflowError
+from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.graph.build import build_graph
+from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.backend import AUTO, Numerics
@@ -21,19 +23,20 @@ from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.explain import Explained, explain
-from nodegraph.run.gc_pause import without_collector
-from nodegraph.run.model_memory import Residents
+from nodegraph.run.handle import RunHandle, Runs, result_or_error
+from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.outputs import file_names
 from nodegraph.run.plan import Plan, make_plan
-from nodegraph.run.record import last_forms
+from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
-from nodegraph.run.run_node import Surroundings
-from nodegraph.run.session import Session
-from nodegraph.settings import load as load_settings
-from nodegraph.settings import load_model_memory
+from nodegraph.run.session import RunRequest, Session
+from nodegraph.run.task import CancelFlag, RunContext
+from nodegraph.run.workers.jobs import Jobs
+from nodegraph.run.workers.threads import ThreadWorkers
+from nodegraph.settings import load_model_memory, load_settings
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
-__all__ = ["DEFAULT", "Engine", "Result"]
+__all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
 
 
 class _Default:
@@ -42,18 +45,33 @@ class _Default:
 
 
 DEFAULT: Final = _Default()
-"""Stands for the user's own cache directory."""
+"""The cache directory that the settings name."""
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `Engine.run`, `start` and `arun`; `Engine.run` describes them."""
+
+    params: Mapping[str, Any] | None
+    overrides: Sequence[Override]
+    targets: Iterable[Handle | str] | None
+    force: Sequence[str]
+    out: Path | str | None
+    keep_going: bool
+    raise_errors: bool
 
 
 class Engine:
-    """Runs workflows, and keeps what they compute.
+    """Runs workflows and keeps their results. May be shared between threads.
 
-    `cache_dir` is where results outlive the process, and `cache_size` how much is left of them at the end of a run: bytes, or text
-    such as "20 GB" or "unlimited"; without these, `nodegraph.settings` says. With `cache_dir` None, results stay in memory.
-    `device` and `dtype` say where and in what tensors are computed; "auto" takes what is there. Plugins are found by entry points,
-    in `plugin_dirs` and in NODEGRAPH_PLUGIN_DIR, unless `plugins` brings them. `on_event` hears what happens during a run
-    (see `nodegraph.run.events`). `model_memory` is how much of loaded models stays in main memory between nodes and runs, as bytes
-    or text; without it, NODEGRAPH_MODEL_MEMORY says, or it is half of the machine's.
+    `cache_dir` is the folder in which results outlive the process. `cache_size` is how much of them remains at the end of a run:
+    bytes, or text such as "20 GB" or "unlimited". `nodegraph.settings` supplies what is not given. With `cache_dir` None, results
+    stay in memory. `device` and `dtype` say where and in which precision tensors are computed; "auto" lets the machine decide.
+    Plugins come from entry points, from `plugin_dirs` and from NODEGRAPH_PLUGIN_DIR, unless `plugins` is given. `on_event` receives
+    the events of every run (see `nodegraph.run.events`), in the threads in which they happen. `model_memory` is how much memory
+    loaded models may occupy between nodes and runs, as bytes or text; by default NODEGRAPH_MODEL_MEMORY, or half of the machine's.
+
+    Runs that go on at the same time share models and results. A node that several of them need runs once. One numeric node runs
+    at a time.
     """
 
     def __init__(
@@ -74,14 +92,18 @@ class Engine:
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self.cache = Cache(self.plugins.codecs, store)
         self._on_event = on_event
-        self._files = Fingerprints(self._within("files.jsonl"))
-        self._residents = Residents(self.plugins.backend, load_model_memory(model_memory))
-        self._cancelled = threading.Event()
-        self._numerics: Numerics | None = None
-        self._session: Session | None = None
+        self._files = FileDigests(self._within("files.jsonl"))
+        self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
+        self._workers, self._jobs, self._runs = ThreadWorkers(), Jobs(), Runs()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def check(self, workflow: Workflow, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
-        """The checked graph of `workflow`. Raises WorkflowError with every mistake; runs nothing and reads no weights."""
+        """The checked graph of `workflow`. Raises WorkflowError with every mistake. Runs nothing and reads no weights."""
         return self._checked(workflow, params, overrides, None)
 
     def plan(
@@ -92,51 +114,85 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
     ) -> Plan:
-        """What `run` would do, without doing it. Raises WorkflowError."""
-        graph = _wanting(self._checked(workflow, params, overrides, targets))
-        return make_plan(graph, self._keys(graph), self.cache, force)
+        """What `run` would do. Raises WorkflowError."""
+        graph = _with_outputs(self._checked(workflow, params, overrides, targets))
+        return make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
 
     def explain(self, plan: Plan) -> list[Explained]:
         """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
         runs = self._within("runs")
         return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
 
-    def run(
-        self,
-        workflow: Workflow,
-        *,
-        params: Mapping[str, Any] | None = None,
-        overrides: Sequence[Override] = (),
-        targets: Iterable[Handle | str] | None = None,
-        force: Sequence[str] = (),
-        out: Path | str | None = None,
-        keep_going: bool = False,
-        raise_errors: bool = True,
-    ) -> Result:
-        """Compute the outputs of `workflow`, or `targets` ("node", "node.port", an output's name, or handles) in their place.
+    def run(self, workflow: Workflow, **options: Unpack[RunOptions]) -> Result:
+        """Compute the outputs of `workflow`.
 
-        `params` gives params ("seed") and node inputs ("sampled.steps") other values. Nodes in `force`, and those below them, run
-        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`, a
-        node that fails stops only what is below it.
+        `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
+        `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`,
+        a node that fails stops only the nodes below it.
 
-        Raises WorkflowError before anything runs, then NodeError, OutputError, or Cancelled; with `raise_errors=False` what went
-        wrong during the run is in the result's `error` instead.
+        Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
+        during the run is in the result's `error` instead.
         """
-        self._cancelled.clear()
-        graph = _wanting(self._checked(workflow, params, overrides, targets))
-        folder = None if out is None else Path(out)
-        self._session = Session(graph, force, folder, self._surroundings(), self._within("runs"), keep_going)
+        cancel = CancelFlag()
+        with self._runs.active(cancel) as overlapped:
+            request = self._request(workflow, new_run_id(), inline=True, options=options)
+            result = self._execute(request, self._context(self._emit, cancel, overlapped))
+        return result_or_error(result, options.get("raise_errors", True))
+
+    def start(self, workflow: Workflow, **options: Unpack[RunOptions]) -> RunHandle:
+        """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
+
+        The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
+        """
+        handle = RunHandle(new_run_id(), options.get("raise_errors", True))
         try:
-            result = self._session.execute(self._keys)
-        finally:
-            self._session = None
-        if raise_errors and result.error is not None:
-            raise result.error
-        return result
+            request = self._request(workflow, handle.run, inline=False, options=options)
+        except NodegraphError as error:
+            handle.end(error)
+            return handle
+
+        def emit(event: Event) -> None:
+            handle.log.add(event)
+            self._emit(event)
+
+        def work(overlapped: Callable[[], bool]) -> None:
+            handle.execute(lambda: self._execute(request, self._context(emit, handle.cancel_flag, overlapped)))
+
+        self._runs.start(handle.cancel_flag, work)
+        return handle
+
+    async def arun(self, workflow: Workflow, **options: Unpack[RunOptions]) -> Result:
+        """As a coroutine, what `run` does. If its task is cancelled, the run is, and the coroutine waits until it has ended."""
+        import asyncio
+
+        handle, loop, ended = self.start(workflow, **options), asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(ended.set)
+
+        handle.when_ended(notify)
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            handle.cancel()
+            await ended.wait()
+            raise
+        return handle.result()
 
     def cancel(self) -> None:
-        """Stop the run that goes on, from another thread or a signal handler: at its next step or node."""
-        self._cancelled.set()
+        """Stop every run of this engine at its next step or node. May be called from any thread or a signal handler."""
+        self._runs.cancel()
+
+    def close(self) -> None:
+        """Cancel the runs that go on, wait until they have ended, and free models and results in memory.
+
+        Afterwards `run` and `start` raise RuntimeError.
+        """
+        self._runs.close()
+        self._models.clear()
+        self.cache.free()
 
     def _checked(
         self,
@@ -146,37 +202,51 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        given = [Override(name, value) for name, value in (params or {}).items()]
-        with without_collector():
-            graph = build_graph(workflow, self.plugins, [*given, *overrides], [_target(target) for target in targets or ()])
+        all_overrides = [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+        with gc_paused():
+            graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
         return graph
 
-    def _keys(self, graph: Graph) -> Keys:
-        self._numerics = None  # what a process has set in its library may be another than in an earlier run
-        return KeyMaker(self._files.sha256, lambda: self._resolve().name).static(graph)
-
-    def _resolve(self) -> Numerics:
-        """What device and dtype mean, asked when first needed."""
-        if self._numerics is None:
-            memo = self._within("numerics.json")
-            self._numerics = resolve(self.plugins.backend, self.device, self.dtype, memo)
-        return self._numerics
-
-    def _surroundings(self) -> Surroundings:
-        backend = self.plugins.backend
-        machine = kind_of_machine(backend)
-        return Surroundings(
-            self.cache,
-            backend,
-            self._files,
-            self._residents,
-            self._resolve,
-            self._emit,
-            self._cancelled,
-            self.plugins.owner,
-            machine,
+    def _request(self, workflow: Workflow, run: str, *, inline: bool, options: RunOptions) -> RunRequest:
+        """What to run. Raises WorkflowError."""
+        graph = self._checked(workflow, options.get("params"), options.get("overrides", ()), options.get("targets"))
+        out = options.get("out")
+        return RunRequest(
+            run=run,
+            graph=_with_outputs(graph),
+            force=options.get("force", ()),
+            out=None if out is None else Path(out),
+            records=self._within("runs"),
+            keep_going=options.get("keep_going", False),
+            inline=inline,
         )
+
+    def _execute(self, request: RunRequest, context: RunContext) -> Result:
+        return Session(request, context, self._workers, self._jobs).execute(lambda graph: self._keys(graph, context.numerics))
+
+    def _context(self, emit: Callable[[Event], None], cancel: CancelFlag, overlapped: Callable[[], bool]) -> RunContext:
+        return RunContext(
+            cache=self.cache,
+            backend=self.plugins.backend,
+            files=self._files,
+            models=self._models,
+            numerics=self._numerics(),
+            emit=emit,
+            owner=self.plugins.owner,
+            machine=kind_of_machine(self.plugins.backend),
+            cancel=cancel,
+            overlapped=overlapped,
+        )
+
+    def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
+        numerics = numerics or self._numerics()
+        return KeyMaker(self._files.sha256, lambda: numerics().name).static_keys(graph)
+
+    def _numerics(self) -> Callable[[], Numerics]:
+        """What device and dtype mean in one run. Settings of the process may differ in the next."""
+        memo = self._within("numerics.json")
+        return functools.cache(lambda: resolve(self.plugins.backend, self.device, self.dtype, memo))
 
     def _within(self, name: str) -> Path | None:
         return None if self.cache_dir is None else self.cache_dir / name
@@ -185,7 +255,7 @@ class Engine:
         if self._on_event is not None:
             self._on_event(event)
         elif isinstance(event, Notice) and event.node is None:
-            warnings.warn(event.message, RuntimeWarning, stacklevel=2)  # trouble with the cache, and nobody listens
+            warnings.warn(event.message, RuntimeWarning, stacklevel=2)  # trouble with the cache, and there is no listener
         hook = self.plugins.manager.hook.on_event
         if not hook.get_hookimpls():
             return
@@ -195,11 +265,8 @@ class Engine:
             warnings.warn(f"a plugin's on_event failed: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
 
     def _warn(self, message: str) -> None:
-        """Something is wrong with the cache directory."""
-        if self._session is not None:
-            self._session.emit(Notice(None, message))
-        else:
-            self._emit(Notice(None, message))
+        """Report trouble with the cache directory outside a run."""
+        self._emit(Notice(None, message))
 
 
 def _target(target: Handle | str) -> str:
@@ -209,7 +276,7 @@ def _target(target: Handle | str) -> str:
     return target
 
 
-def _wanting(graph: Graph) -> Graph:
+def _with_outputs(graph: Graph) -> Graph:
     if not graph.outputs:
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])

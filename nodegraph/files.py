@@ -23,7 +23,13 @@ class FileState(NamedTuple):
     def of(cls, path: Path) -> FileState:
         """The current state of the file at `path`. Raises OSError if it does not exist or cannot be reached."""
         stat = path.stat()
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(
+            device=stat.st_dev,
+            inode=stat.st_ino,
+            size=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            ctime_ns=stat.st_ctime_ns,
+        )
 
     def settled(self, granularity_ns: int) -> bool:
         """Whether every later change to the file will show, if the file system rounds times to `granularity_ns`."""

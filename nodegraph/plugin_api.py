@@ -1,8 +1,90 @@
-"""What plugins may use, beside the names exported by `nodegraph`. Other modules of the engine may change at any time."""
+"""Everything that a plugin may use. These names are stable; the other modules of the engine may change at any time.
+
+The names that node functions need are also exported by `nodegraph` itself.
+"""
 
 from __future__ import annotations
 
-from nodegraph.errors import OutputError, PluginError, SettingsError
+from nodegraph.errors import (
+    CacheError,
+    Cancelled,
+    Location,
+    NodeError,
+    NodegraphError,
+    OutputError,
+    PluginError,
+    Problem,
+    SettingsError,
+    WorkflowError,
+)
+from nodegraph.files import FileState, file_states, replacing, write_whole
+from nodegraph.node_types.signature import spec_of
+from nodegraph.node_types.spec import (
+    Choice,
+    File,
+    Help,
+    NodeSpec,
+    OptionsOf,
+    Port,
+    Range,
+    Reads,
+    Resource,
+    Run,
+    Seed,
+    node,
+    under,
+)
 from nodegraph.plugins.backend import AUTO, Backend, Blocks, CpuBackend, Numerics, Renderer
+from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.hookspecs import hookimpl, hookspec
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.run import events
+from nodegraph.text import did_you_mean
 
-__all__ = ["AUTO", "Backend", "Blocks", "CpuBackend", "Numerics", "OutputError", "PluginError", "Renderer", "SettingsError"]
+__all__ = [
+    "AUTO",
+    "Backend",
+    "Blocks",
+    "CacheError",
+    "Cancelled",
+    "Choice",
+    "Codec",
+    "CpuBackend",
+    "Entry",
+    "File",
+    "FileState",
+    "Help",
+    "Location",
+    "NodeError",
+    "NodeSpec",
+    "NodegraphError",
+    "Numerics",
+    "OptionsOf",
+    "Origin",
+    "OutputError",
+    "PluginError",
+    "Plugins",
+    "Port",
+    "Problem",
+    "Range",
+    "Reads",
+    "Registry",
+    "Renderer",
+    "Resource",
+    "Run",
+    "Seed",
+    "SettingsError",
+    "WorkflowError",
+    "did_you_mean",
+    "events",
+    "file_states",
+    "hookimpl",
+    "hookspec",
+    "load_plugins",
+    "node",
+    "replacing",
+    "spec_of",
+    "under",
+    "write_whole",
+]

@@ -1,9 +1,9 @@
-"""Where the cache lies and how large it may be: told by a flag, by the environment or by a file, in this order.
+"""Settings of the cache and the model memory: from a flag, the environment or the config file, in this order.
 
-The file is `config.toml` in the user's configuration folder of this platform (`~/.config/nodegraph/` on Linux):
+The file is `config.toml` in the user's configuration folder (`~/.config/nodegraph/` on Linux):
 
     [cache]
-    dir = "~/big-disk/nodegraph"        # a relative path starts from the file's folder
+    dir = "~/big-disk/nodegraph"        # a relative path starts at the folder of this file
     size = "50 GB"                      # or a number of bytes, or "unlimited"
 """
 
@@ -23,8 +23,6 @@ from nodegraph.text import did_you_mean
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
-PICKLES_VARIABLE: Final = "NODEGRAPH_ALLOW_PICKLES"
-"""Set to 1, it lets nodes open pickles. Only who starts the program says it: no flag in a workflow, no setting in a file."""
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 
@@ -33,47 +31,49 @@ _UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for end, base in (("", 1000), ("b", 1000), ("ib", 1024))
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the cache lies, and how many bytes it may hold; None: as many as there are."""
+    """The cache directory, and how many bytes it may hold. None: there is no limit."""
 
     cache_dir: Path
     cache_size: int | None
 
 
-def load(cache_dir: Path | str | None = None, cache_size: int | str | None = None) -> Settings:
-    """What is given here (by flags), else in the environment, else in the config file, else the platform's cache folder and 20 GB.
+def load_settings(cache_dir: Path | str | None = None, cache_size: int | str | None = None) -> Settings:
+    """The settings of the cache.
 
-    Raises SettingsError, naming the place, if a setting cannot be used.
+    Each is the argument (a flag), else the environment variable, else the entry in the config file, else the default: the cache
+    folder of the platform, and 20 GB. Raises SettingsError, which names the source of a value that cannot be used.
     """
-    told = _configured(config_file())
-    place = cache_dir or os.environ.get(DIRECTORY_VARIABLE) or told.get("dir")
-    size: int | str | None = told.get("size", DEFAULT_SIZE)
-    return Settings(Path(place).expanduser() if place else _default_directory(), _size(cache_size, size))
+    configured = _read_config(config_file())
+    directory = cache_dir or os.environ.get(DIRECTORY_VARIABLE) or configured.get("dir")
+    size: int | str | None = configured.get("size", DEFAULT_SIZE)
+    return Settings(Path(directory).expanduser() if directory else _default_directory(), _cache_size(cache_size, size))
 
 
-def load_model_memory(given: int | str | None = None) -> int | None:
-    """How many bytes of loaded models stay in main memory: what is given, else what the environment says, else None: nobody said.
+def load_model_memory(size: int | str | None = None) -> int | None:
+    """How many bytes of loaded models stay in main memory: `size`, else the environment variable, else None (no setting).
 
-    Raises SettingsError if it cannot be used.
+    Raises SettingsError if the value cannot be used.
     """
-    value, where = (
-        (given, "the memory for models") if given is not None else (os.environ.get(MODEL_MEMORY_VARIABLE), MODEL_MEMORY_VARIABLE)
-    )
-    if value is None:
+    if size is not None:
+        source = "the model memory"
+    else:
+        size, source = os.environ.get(MODEL_MEMORY_VARIABLE), MODEL_MEMORY_VARIABLE
+    if size is None:
         return None
     try:
-        size = parse_size(value)
+        limit = parse_size(size)
     except ValueError as error:
-        raise SettingsError(f"[E401] {where} cannot be used: {error}") from None
-    return sys.maxsize if size is None else size
+        raise SettingsError(f"[E401] {source} cannot be used: {error}") from None
+    return sys.maxsize if limit is None else limit
 
 
 def config_file() -> Path:
-    """The file that holds settings, whether it is there or not."""
+    """The path of the config file, which may not exist."""
     import platformdirs
 
     return platformdirs.user_config_path("nodegraph", appauthor=False) / "config.toml"
@@ -88,18 +88,22 @@ def parse_size(value: int | str) -> int | None:
         return None
     match = _SIZE.fullmatch(text)
     if isinstance(value, bool) or not match or match[2] not in _UNITS:
-        raise ValueError(f"expected bytes, a size such as '20 GB' or '512 MiB', or '{UNLIMITED}', found '{value}'")
+        raise ValueError(f"expected a number of bytes, a size such as '20 GB' or '512 MiB', or '{UNLIMITED}', found '{value}'")
     return round(float(match[1]) * _UNITS[match[2]])
 
 
-def _size(given: int | str | None, configured: Any) -> int | None:
-    told = os.environ.get(SIZE_VARIABLE)
-    value, where = (given, "the cache size") if given is not None else (told, SIZE_VARIABLE) if told else (configured, "'size'")
+def _cache_size(size: int | str | None, configured: Any) -> int | None:
+    from_environment = os.environ.get(SIZE_VARIABLE)
+    if size is not None:
+        value, source = size, "the cache size"
+    elif from_environment:
+        value, source = from_environment, SIZE_VARIABLE
+    else:
+        value, source = configured, f"'size' in {config_file()}"
     try:
         return parse_size(value)
     except ValueError as error:
-        file = f" in {config_file()}" if value is configured else ""
-        raise SettingsError(f"[E401] {where}{file} cannot be used: {error}") from None
+        raise SettingsError(f"[E401] {source} cannot be used: {error}") from None
 
 
 def _default_directory() -> Path:
@@ -108,34 +112,34 @@ def _default_directory() -> Path:
     return platformdirs.user_cache_path("nodegraph", appauthor=False)
 
 
-def _configured(file: Path) -> dict[str, Any]:
-    """What the config file says of the cache; nothing where there is none."""
+def _read_config(file: Path) -> dict[str, Any]:
+    """The table [cache] of the config file; empty if there is no file. `dir` is made absolute."""
     try:
         text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise SettingsError(f"[E401] the settings in {file} cannot be read: {error}") from None
+        raise SettingsError(f"[E401] the config file {file} cannot be read: {error}. Fix or remove it") from None
     import tomllib
 
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"[E401] {file} is not TOML: {error}") from None
+        raise SettingsError(f"[E401] the config file {file} is not valid TOML: {error}") from None
     _refuse_unknown(document, ("cache",), f"{file}")
-    told = document.get("cache", {})
-    if not isinstance(told, dict):
-        raise SettingsError(f"[E401] 'cache' in {file} is no table: expected [cache] with 'dir' and 'size', found {told!r}")
-    _refuse_unknown(told, ("dir", "size"), f"[cache] of {file}")
-    if not isinstance(told.get("dir", ""), str):
-        raise SettingsError(f"[E401] 'dir' in {file} cannot be used: expected a path in quotes, found {told['dir']!r}")
-    if told.get("dir"):
-        told["dir"] = file.parent / Path(told["dir"]).expanduser()
-    return told
+    table = document.get("cache", {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"[E401] 'cache' in {file} is not a table: expected [cache] with 'dir' and 'size', found {table!r}")
+    _refuse_unknown(table, ("dir", "size"), f"[cache] of {file}")
+    if not isinstance(table.get("dir", ""), str):
+        raise SettingsError(f"[E401] 'dir' in {file} cannot be used: expected a path in quotes, found {table['dir']!r}")
+    if table.get("dir"):
+        table["dir"] = file.parent / Path(table["dir"]).expanduser()
+    return table
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for name in table:
         if name not in known:
             hint = did_you_mean(name, known) or f"Expected {' or '.join(known)}."
-            raise SettingsError(f"[E401] '{name}' in {where} is no setting. {hint}")
+            raise SettingsError(f"[E401] '{name}' in {where} is not a setting. {hint}")

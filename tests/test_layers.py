@@ -21,7 +21,8 @@ def test_every_module_has_a_layer(package):
 def test_imports_go_down(package):
     order = LAYERS[package].split()
     up = {
-        name: sorted(target for target in targets if order.index(target) >= order.index(name)) for name, targets in INSIDE[package].items()
+        name: sorted(target for target in targets if order.index(target) >= order.index(name))
+        for name, targets in INSIDE[package].items()
     }
     assert {name: targets for name, targets in up.items() if targets} == {}
 

@@ -1,4 +1,4 @@
-"""Nodes that do next to nothing, so that what a benchmark measures is the engine; a plugin in one file."""
+"""A plugin with nodes that do almost nothing, so that a benchmark measures the engine."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from nodegraph_nodes.types import Latent
 
 @node("Start")
 def start(number: int = 0) -> int:
-    """A number."""
+    """Returns `number`."""
     return number
 
 
 @node("Step")
 def step(number: int, amount: int = 1) -> int:
-    """The number, and a little more."""
+    """The sum of `number` and `amount`."""
     return number + amount
 
 
 @node("Tensor")
 def tensor(mebibytes: int = 64, seed: int = 0) -> Latent:
-    """A latent of random numbers (Gaussian, float32), `mebibytes` large."""
+    """A latent of Gaussian noise in float32 that takes `mebibytes` MiB."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)

@@ -1,1 +1,1 @@
-"""Results that were computed before: keys, digests, codecs, and where they are kept."""
+"""Results of earlier computations: their keys, the digests of files, and where results are kept."""

@@ -1,7 +1,7 @@
-"""From keys to results: a tier in memory over the store on disk.
+"""Results by their keys, in memory and in the store on disk.
 
-A value that can be stored lives on disk and is read when it is wanted. What has no codec (a loaded model), and everything where
-there is no cache directory, is held in memory for the life of the engine, within bounds.
+A value that can be stored is kept on disk and read when it is needed. A value without a codec (a loaded model) is kept in memory
+for the life of the engine, within limits. Without a cache directory, every value is kept in memory in this way.
 """
 
 from __future__ import annotations
@@ -11,182 +11,189 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from nodegraph.cache.store.store import LostResultError, Record, Store, Stored, StoreInfo
+from nodegraph.cache.store.records import Computation
+from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
 from nodegraph.plugins.codecs import Codec, Codecs
 
 T = TypeVar("T")
 
 MEMORY_BYTES: Final = 1 << 30
-"""How much of storable values is held in memory where they cannot be stored; the least recently used go first."""
+"""How much of values with a codec is kept in memory if they cannot be stored. The least recently used ones are removed first."""
 
-KEPT_WITHOUT_CODEC: Final = 8
-"""How many nodes' results that cannot be stored, and whose size nobody knows, are held."""
-
-
-class Made(NamedTuple):
-    """What made a result: node type, workflow, node, how long it took, what it had to say, and on which kind of machine."""
-
-    type: str
-    workflow: str
-    node: str
-    seconds: float
-    notices: tuple[str, ...] = ()
-    machine: str = ""
+MAX_RESULTS_WITHOUT_CODEC: Final = 8
+"""How many results with a value without a codec are kept in memory; how large such values are is not known."""
 
 
-class Hit(NamedTuple):
-    """A result that is there: its content key, what made it, the digest of the value of each port, and what of it is on disk."""
+@dataclass(frozen=True, kw_only=True)
+class CachedResult:
+    """A result in the cache: its content key and what computed it.
+
+    `digests` holds the digest of each value by port; `stored` says which values are on disk, and where.
+    """
 
     key: str
-    made: Made
+    computation: Computation
     digests: Mapping[str, str]
-    stored: Mapping[str, Stored] = MappingProxyType({})
+    stored: Mapping[str, StoredValue] = field(default_factory=dict)
 
 
-class _Held(NamedTuple):
-    """Values in memory; `files` are what went into them, in the state that they were in."""
+@dataclass(frozen=True, kw_only=True)
+class _ResultInMemory:
+    """Values that are kept in memory; `files` are the input files that they depend on, in the state at that time."""
 
     values: Mapping[str, Any]
     digests: Mapping[str, str]
-    made: Made
-    files: Mapping[Path, FileState | None] = MappingProxyType({})
+    computation: Computation
+    files: Mapping[Path, FileState | None]
 
 
 class Cache:
-    """The results there are, by content key and port. May be asked from several threads."""
+    """The known results, by content key and port. May be used from several threads."""
 
     def __init__(self, codecs: Codecs, store: Store | None, memory_bytes: int = MEMORY_BYTES) -> None:
         self.store = store
         self.codecs = codecs
         self._json = codecs.by_name("json")
         self._aliases: dict[str, str] = {}
-        self._sized: _Recent[_Held] = _Recent(memory_bytes)
-        self._codeless: _Recent[_Held] = _Recent(KEPT_WITHOUT_CODEC)
+        self._with_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(memory_bytes)
+        self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
-        """The same results as one run uses them: its warnings, uses and failures of the directory are its own."""
+        """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
 
     def resolve(self, static: str) -> str | None:
-        """The content key that a static key stands for, where that is known."""
+        """The content key that a static key stands for; None if that is not known."""
         return self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
 
     def alias(self, static: str, content: str) -> None:
-        """Let `static` stand for `content` from now on."""
+        """Make the static key `static` stand for the content key `content`."""
         if static == content or self._aliases.get(static) == content:
             return
         self._aliases[static] = content
         if self.store is not None and self.store.alias(static) != content:
             self.store.put_alias(static, content)
 
-    def lookup(self, key: str, ports: Collection[str]) -> Hit | None:
-        """What is known of the result of `key`, if all of `ports` can be loaded; else None. Counts as a use."""
-        hit = self.peek(key, ports)
-        if hit is not None and hit.stored and self.store is not None:
+    def lookup(self, key: str, ports: Collection[str]) -> CachedResult | None:
+        """The result of `key` if all of `ports` can be loaded, else None. Counts as a use."""
+        result = self.peek(key, ports)
+        if result is not None and result.stored and self.store is not None:
             self.store.touch(key)
-        return hit
+        return result
 
-    def peek(self, key: str, ports: Collection[str] = ()) -> Hit | None:
-        """As `lookup`, and counts as no use."""
-        held = self._in_memory(key)
-        if held is not None and not self._is_current(held, ports):
-            held = None
-        wanted = [port for port in ports if held is None or port not in held.values]
-        if held is not None and not wanted:
-            return Hit(key, held.made, held.digests)
+    def peek(self, key: str, ports: Collection[str] = ()) -> CachedResult | None:
+        """The result of `key` if all of `ports` can be loaded, else None. Does not count as a use."""
+        in_memory = self._in_memory(key)
+        if in_memory is not None and not self._is_current(in_memory, ports):
+            in_memory = None
+        on_disk = [port for port in ports if in_memory is None or port not in in_memory.values]
+        if in_memory is not None and not on_disk:
+            return CachedResult(key=key, computation=in_memory.computation, digests=in_memory.digests)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
-        if record is None or not all(self._loadable(record, port) for port in wanted):
+        if record is None or not all(self._loadable(record, port) for port in on_disk):
             return None
-        made = Made(record.type, record.workflow, record.node, record.seconds, record.notices, record.machine)
-        return Hit(key, made, {port: stored.digest for port, stored in record.outputs.items()}, record.outputs)
+        digests = {port: value.digest for port, value in record.outputs.items()}
+        return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs)
 
     def load(self, key: str, port: str) -> Any:
         """The value of a port.
 
-        Raises LostResultError if it is gone since `lookup` or cannot be read; `lookup` then no longer finds it.
+        Raises LostResultError if it was removed since `lookup`, or cannot be read; `lookup` then no longer finds the result.
         """
-        held = self._in_memory(key)
-        if held is not None and port in held.values:
-            return held.values[port]
+        in_memory = self._in_memory(key)
+        if in_memory is not None and port in in_memory.values:
+            return in_memory.values[port]
         try:
             stored = self.stored(key, port)
             codec = self.codec_of(stored) if stored is not None else None
             if stored is None or codec is None or self.store is None:
-                raise LostResultError(f"there is no stored '{port}' under {key}")
+                raise LostResultError(f"'{port}' is not stored under {key}")
             return codec.load(self.store.blob(stored.blob))
         except Exception as error:
             self._unreadable.add(key)
             raise LostResultError(str(error)) from error
 
-    def stored(self, key: str, port: str) -> Stored | None:
-        """How the value of a port is stored, or None where it is not."""
+    def stored(self, key: str, port: str) -> StoredValue | None:
+        """Where the value of a port is on disk; None if it is not stored."""
         record = self.store.record(key) if self.store is not None else None
         return record.outputs.get(port) if record is not None else None
 
     def digest(self, value: Any) -> str | None:
-        """The digest of a value by its codec; None for one without."""
+        """The digest of a value; None if it has no codec."""
         codec = self.codec(value)
         return None if codec is None else codec.digest(value)
 
     def put(
-        self, key: str, values: Mapping[str, Any], digests: Mapping[str, str], made: Made, files: Iterable[Path] = ()
+        self,
+        key: str,
+        values: Mapping[str, Any],
+        digests: Mapping[str, str],
+        computation: Computation,
+        *,
+        files: Iterable[Path] = (),
     ) -> list[str]:
-        """Keep a node's result, by port. Says what could not be stored.
+        """Keep the values of a node's result, by port. Returns a message for each value that its codec failed to store.
 
-        A value that only memory can hold, such as an opened model, may read on in `files`: it is found as long as these are as
-        they are now.
+        `files` are the input files of the node. A value without a codec, such as an opened model, may read them later, so it is
+        found only as long as none of them changes.
         """
-        stored: dict[str, Stored] = {}
-        held: dict[str, Any] = {}
-        said: list[str] = []
-        size, codeless = 0, False
+        on_disk: dict[str, StoredValue] = {}
+        in_memory: dict[str, Any] = {}
+        messages: list[str] = []
+        size, all_have_codecs = 0, True
         for port, value in values.items():
             codec = self.codec(value)
-            entry = None
+            stored = None
             if codec is None:
-                codeless = True
+                all_have_codecs = False
             else:
                 try:
-                    entry = self._store(codec, value, digests[port])
+                    stored = self._store(codec, value, digests[port])
                 except Exception as error:
-                    said.append(f"'{port}' could not be stored by codec '{codec.name}': {type(error).__name__}: {error}")
-            if entry is not None:
-                stored[port] = entry
+                    messages.append(f"codec '{codec.name}' failed to store '{port}': {type(error).__name__}: {error}")
+            if stored is not None:
+                on_disk[port] = stored
             else:
-                held[port] = value
+                in_memory[port] = value
                 size += codec.size(value) if codec is not None else 0
         self._unreadable.discard(key)
-        if stored and self.store is not None:
-            self.store.put_record(
-                Record(key, made.type, made.workflow, made.node, time.time(), made.seconds, stored, made.notices, made.machine)
-            )
-        if held:
-            tier, cost = (self._codeless, 1) if codeless else (self._sized, size)
+        if on_disk and self.store is not None:
+            self.store.put_record(Record(key=key, created=time.time(), outputs=on_disk, **vars(computation)))
+        if in_memory:
+            states = {} if all_have_codecs else file_states(files)
+            result = _ResultInMemory(values=in_memory, digests=digests, computation=computation, files=states)
             with self._lock:
-                tier.put(key, _Held(held, digests, made, file_states(files) if codeless else {}), cost)
-        return said
+                if all_have_codecs:
+                    self._with_codec.put(key, result, size)
+                else:
+                    self._without_codec.put(key, result, 1)
+        return messages
 
     def codec(self, value: Any) -> Codec | None:
-        """The codec for `value`, or None; a list or mapping has one where everything in it is as plain as itself."""
+        """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         codec = self.codecs.for_type(type(value)) if value is not None else self._json
-        return None if codec is self._json and not _plain(value) else codec
+        return None if codec is self._json and not _is_json(value) else codec
 
-    def codec_of(self, stored: Stored) -> Codec | None:
-        """The codec that a value is stored by, if it is still there."""
+    def codec_of(self, stored: StoredValue) -> Codec | None:
+        """The codec that stored a value; None if it is no longer installed."""
         return self.codecs.by_name(stored.codec)
 
-    def exported(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
-        """The files that a value is exported to, without decoding it where they are kept; `digest` None: it is not stored."""
+    def export(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
+        """The files that a value is exported to.
+
+        If the value is stored (`digest` is not None), its exported files are stored, too, and `value()` is called only the first
+        time.
+        """
         if self.store is None or digest is None or codec.extension == codec.suffix:
             return codec.export(value())
         files = self.store.exported(digest, codec.extension)
@@ -195,10 +202,10 @@ class Cache:
             self.store.put_exported(digest, codec.extension, files)
         return files
 
-    # --- the whole
+    # --- the whole cache
 
     def entries(self) -> Iterator[Record]:
-        """The records of the store, in no order."""
+        """The records in the store, in no particular order."""
         return self.store.records() if self.store is not None else iter(())
 
     def info(self) -> StoreInfo | None:
@@ -206,40 +213,40 @@ class Cache:
         return self.store.info() if self.store is not None else None
 
     def clear(self) -> StoreInfo | None:
-        """Remove every result, from memory and disk. Says what was removed from disk."""
+        """Remove every result from memory and disk. Returns how much was removed from disk; None without a cache directory."""
         self.free()
         self._aliases.clear()
         return self.store.clear() if self.store is not None else None
 
     def free(self) -> None:
-        """Let go of what is held in memory."""
+        """Remove every result from memory."""
         with self._lock:
-            self._sized.clear()
-            self._codeless.clear()
+            self._with_codec.clear()
+            self._without_codec.clear()
 
-    def _is_current(self, held: _Held, ports: Collection[str]) -> bool:
-        """Whether what only memory can hold of `ports` may be used: the files that it may read on in are as they were."""
-        if not held.files or all(self.codec(held.values[port]) is not None for port in ports if port in held.values):
+    def _is_current(self, result: _ResultInMemory, ports: Collection[str]) -> bool:
+        """Whether the values of `ports` can be used: no file that a value without a codec may read has changed."""
+        if not result.files or all(self.codec(result.values[port]) is not None for port in ports if port in result.values):
             return True
-        return file_states(held.files) == held.files
+        return file_states(result.files) == result.files
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
         return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
 
-    def _store(self, codec: Codec, value: Any, digest: str) -> Stored | None:
+    def _store(self, codec: Codec, value: Any, digest: str) -> StoredValue | None:
         if self.store is None:
             return None
-        put = self.store.put_file(lambda path: codec.save(value, path), codec.suffix)
-        return Stored(digest, put[0], codec.name, put[1]) if put is not None else None
+        blob = self.store.put_file(lambda path: codec.save(value, path), codec.suffix)
+        return StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
 
-    def _in_memory(self, key: str) -> _Held | None:
+    def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
-            return self._codeless.get(key) or self._sized.get(key)
+            return self._without_codec.get(key) or self._with_codec.get(key)
 
 
-class _Recent(Generic[T]):
-    """What was used last, as much of it as `limit` allows."""
+class _LeastRecentlyUsed(Generic[T]):
+    """Entries whose costs add up to at most `limit`; the least recently used ones are removed."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -264,8 +271,8 @@ class _Recent(Generic[T]):
         self._total = 0
 
 
-def _plain(value: Any) -> bool:
-    """Whether `value` is what JSON holds, through and through."""
+def _is_json(value: Any) -> bool:
+    """Whether `value` and everything in it is of a type that JSON has."""
     pending = [value]
     while pending:
         item = pending.pop()

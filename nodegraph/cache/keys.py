@@ -1,11 +1,15 @@
-"""What a node's result is filed under: the SHA-256 of everything that it hangs on, written as canonical, type-tagged JSON.
+"""Cache keys: the SHA-256 of everything that a node's result depends on, written as canonical, type-tagged JSON.
 
-A key holds the node type and its version, the state of the plugin's code, the literals, the content of the files that they name
-(never a path), and something for each link. In the static key, which is known before anything runs, a link stands for the static
-key of the node above and its port; in the content key for the digest of the value that comes through it. Results are filed under
-content keys; a static key is an alias of one. So a node whose upstream was computed anew, to the same values, is a hit.
+A key covers the node type and its version, the state of the plugin's code, the literals, the content (never the path) of the files
+that they name, and for each link:
 
-What cannot be written canonically leaves the node without a key, with the reason: a partial key is never used.
+- in the static key, which is known before anything runs, the static key and the port of the node that feeds it;
+- in the content key, the digest of the value that comes through the link.
+
+Results are stored under content keys, and a static key is an alias of a content key. So if a node above runs again and computes the
+same values as before, the nodes below are found in the cache.
+
+A node with an input that cannot be written canonically has no key, and the reason is kept. No key ever leaves out an input.
 """
 
 from __future__ import annotations
@@ -17,91 +21,91 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
-from nodegraph.graph.graph import Graph, GraphNode, Input, Many, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 
-FORMAT = 3
-"""Counts changes to the way keys are written; raising it makes every earlier key a miss."""
+FORMAT: Final = 3
+"""The version of the way in which keys are written. Raising it makes every earlier key a miss."""
 
 FileDigest = Callable[[Path], str]
-"""Gives the SHA-256 of a file's content; raises OSError."""
+"""Returns the SHA-256 of a file's content; raises OSError."""
 
 
 class NoCanonicalFormError(NodegraphError):
-    """A value cannot be written so that equal values, and only those, are written alike."""
+    """A value cannot be part of a key: there is no way to write it so that only equal values are written alike."""
 
 
-Form = Mapping[str, Any]
-"""A key's document, as JSON but for its links, which are left as `Wire`."""
+KeyParts = Mapping[str, Any]
+"""What a key covers, as JSON in which each link is a `ResolvedLink`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Keys:
-    """The static keys of a graph's nodes, and for each node without one the reason.
+    """The static keys of a graph's nodes, by node name.
 
-    `forms` are what both keys of a node are written from; a node that can have neither has none. `files` holds the digest of each
-    file that went into a node's form, so that a change during the run shows.
+    `without_key` says for each of the other nodes why it has no key. `parts` are what both keys of a node cover; a node that can
+    have neither key has none. `files` holds the digest of each file that a key covers, so that a change during the run shows.
     """
 
-    of: Mapping[str, str]
-    missing: Mapping[str, str]
-    forms: Mapping[str, Form] = field(default_factory=dict)
+    static: Mapping[str, str]
+    without_key: Mapping[str, str]
+    parts: Mapping[str, KeyParts] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
-    def content(self, name: str, digest: Callable[[Wire], str]) -> str | None:
-        """The content key of a node, `digest` telling that of the value behind each link; None where it has none."""
-        form = self.forms.get(name)
-        return None if form is None else _hash(form, lambda wire: ["value", digest(wire)])
+    def content_key(self, name: str, digest: Callable[[ResolvedLink], str]) -> str | None:
+        """The content key of a node; None if it has none. `digest` returns the digest of the value behind a link."""
+        parts = self.parts.get(name)
+        return None if parts is None else _hash(parts, lambda wire: ["value", digest(wire)])
 
 
 class KeyMaker:
-    """Writes keys.
+    """Makes keys.
 
-    `file_digest` hashes the files that literals name; `numeric_class` tells the class of device, dtype and library that nodes which
-    compute with tensors depend on, and is asked only for those.
+    `file_digest` hashes the files that literals name. `numeric_class` names the class of device, dtype and library that numeric
+    nodes depend on; it is called for these nodes only.
     """
 
     def __init__(self, file_digest: FileDigest, numeric_class: Callable[[], str]) -> None:
         self._file_digest = file_digest
         self._numeric_class = numeric_class
 
-    def static(self, graph: Graph) -> Keys:
-        """The keys that can be told without running anything."""
-        of: dict[str, str] = {}
-        missing: dict[str, str] = {}
-        forms: dict[str, Form] = {}
+    def static_keys(self, graph: Graph) -> Keys:
+        """The keys that are known before anything runs."""
+        static: dict[str, str] = {}
+        without_key: dict[str, str] = {}
+        parts: dict[str, KeyParts] = {}
         files: dict[str, Mapping[Path, str]] = {}
         for name, node in graph.nodes.items():
             if not node.spec.pure:
-                missing[name] = "its type is not pure: it may give another result each time"
+                without_key[name] = "its type is not pure: it may return a different result each time"
                 continue
-            hashed: dict[Path, str] = {}
+            digests: dict[Path, str] = {}
             try:
-                forms[name] = self.form(node, hashed)
+                parts[name] = self.key_parts(node, digests)
             except NoCanonicalFormError as error:
-                missing[name] = str(error)
+                without_key[name] = str(error)
                 continue
-            if hashed:
-                files[name] = hashed
-            above = next((wire.node for wire in node.wires() if wire.node in missing), None)
-            if above is None:
-                of[name] = _hash(forms[name], lambda wire: ["link", of[wire.node], wire.port])
+            if digests:
+                files[name] = digests
+            source = next((wire.node for wire in node.links() if wire.node in without_key), None)
+            if source is None:
+                static[name] = _hash(parts[name], lambda wire: ["link", static[wire.node], wire.port])
             else:
-                missing[name] = f"it is below '{above}', which has no key"
-        return Keys(of, missing, forms, files)
+                without_key[name] = f"it depends on '{source}', which has no key"
+        return Keys(static=static, without_key=without_key, parts=parts, files=files)
 
-    def form(self, node: GraphNode, hashed: dict[Path, str] | None = None) -> Form:
-        """What the keys of one node are written from. Raises NoCanonicalFormError, naming the input.
+    def key_parts(self, node: GraphNode, digests: dict[Path, str] | None = None) -> KeyParts:
+        """What the keys of one node cover. Raises NoCanonicalFormError, which names the input.
 
-        The digests of the files that were read are added to `hashed`.
+        The digests of the files that were read are added to `digests`.
         """
-        hashed = {} if hashed is None else hashed
+        digests = {} if digests is None else digests
         inputs: dict[str, Any] = {}
-        for port, given in node.inputs.items():
+        for port, input in node.inputs.items():
             try:
-                inputs[port] = self._input(given, hashed)
+                inputs[port] = self._input(input, digests)
             except (NoCanonicalFormError, OSError) as error:
                 raise NoCanonicalFormError(f"input '{port}' has no canonical form: {error}") from error
         spec = node.spec
@@ -113,41 +117,41 @@ class KeyMaker:
             "numeric": self._numeric_class() if spec.numeric else None,
         }
 
-    def _input(self, given: Input, hashed: dict[Path, str]) -> Any:
-        if isinstance(given, Wire):
-            return given
-        if isinstance(given, Many):
-            return ["many", [self._input(item, hashed) for item in given.items]]
-        if given.entry is not None:
-            return ["registered", given.entry.name, given.entry.origin.identity]
-        if given.files is not None:
-            return ["files", self._files(given, hashed)]
-        if given.digest is not None:  # a value of a stored type, given from Python
-            return ["value", given.digest]
+    def _input(self, input: Input, digests: dict[Path, str]) -> Any:
+        if isinstance(input, ResolvedLink):
+            return input
+        if isinstance(input, ListWithLinks):
+            return ["many", [self._input(item, digests) for item in input.items]]
+        if input.entry is not None:
+            return ["registered", input.entry.name, input.entry.origin.identity]
+        if input.files is not None:
+            return ["files", self._files(input, digests)]
+        if input.digest is not None:  # a value of a stored type, passed from Python
+            return ["value", input.digest]
         try:
-            return tagged(given.value)
+            return tagged(input.value)
         except RecursionError:
-            raise NoCanonicalFormError("it is nested too deep, or holds itself") from None
+            raise NoCanonicalFormError("it is nested too deep, or contains itself") from None
 
-    def _files(self, given: Value, hashed: dict[Path, str]) -> list[list[str]]:
-        digests = []
-        for name, path in sorted((given.files or {}).items()):
-            hashed[path] = self._file_digest(path)
-            digests.append([name, hashed[path]])
-        return digests
+    def _files(self, input: Value, digests: dict[Path, str]) -> list[list[str]]:
+        named = []
+        for name, path in sorted((input.files or {}).items()):
+            digests[path] = self._file_digest(path)
+            named.append([name, digests[path]])
+        return named
 
 
 def canonical(value: Any) -> bytes:
-    """`value` as canonical, type-tagged JSON: two values give the same bytes if and only if type and content are the same.
+    """`value` as canonical, type-tagged JSON: two values are written alike if and only if their types and contents are the same.
 
     Takes None, booleans, numbers, text, bytes, enum members, and lists, tuples, sets and mappings of these. Raises
-    NoCanonicalFormError for anything else, and for NaN, which equals nothing.
+    NoCanonicalFormError for any other value, and for NaN, which does not equal itself.
     """
     return _encode(tagged(value))
 
 
 def tagged(value: Any) -> list[Any]:
-    """`value` as lists and text in which each part carries its type; see `canonical`."""
+    """`value` as lists and text in which each part is tagged with its type; see `canonical`."""
     kind = type(value)
     if value is None:
         return ["none"]
@@ -157,25 +161,25 @@ def tagged(value: Any) -> list[Any]:
         return [kind.__name__, str(value)]  # as text: JSON readers differ on large numbers
     if kind is float:
         if math.isnan(value):
-            raise NoCanonicalFormError("NaN equals nothing, not even itself")
+            raise NoCanonicalFormError("it is NaN, which does not equal itself")
         return ["float", value.hex()]
     if kind is list or kind is tuple:
         return [kind.__name__, [tagged(item) for item in value]]
     if kind is dict:
-        return ["dict", sorted(([tagged(k), tagged(v)] for k, v in value.items()), key=_encode)]
+        return ["dict", sorted(([tagged(key), tagged(item)] for key, item in value.items()), key=_encode)]
     if kind is set or kind is frozenset:
         return [kind.__name__, sorted((tagged(item) for item in value), key=_encode)]
     if kind is bytes:
         return ["bytes", value.hex()]
     if isinstance(value, enum.Enum):
         return ["enum", f"{kind.__module__}.{kind.__qualname__}", value.name]
-    raise NoCanonicalFormError(f"a {kind.__qualname__} cannot be told apart from others by its content")
+    raise NoCanonicalFormError(f"two values of type {kind.__qualname__} cannot be compared by their content")
 
 
-def _hash(form: Form, link: Callable[[Wire], Any]) -> str:
-    return hashlib.sha256(_encode(form, link)).hexdigest()
+def _hash(parts: KeyParts, link: Callable[[ResolvedLink], Any]) -> str:
+    return hashlib.sha256(_encode(parts, link)).hexdigest()
 
 
-def _encode(document: Any, link: Callable[[Wire], Any] | None = None) -> bytes:
+def _encode(document: Any, link: Callable[[ResolvedLink], Any] | None = None) -> bytes:
     text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")  # as \u escapes, two surrogates would be written like the character they stand for
+    return text.encode("utf-8", "surrogatepass")  # with \u escapes, two surrogates and the character they stand for would be alike

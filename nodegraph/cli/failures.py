@@ -1,4 +1,4 @@
-"""What a person reads when something goes wrong, and the exit status that goes with it."""
+"""Error messages on stderr, and the exit status that belongs to each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERBOSE = "nodegraph.verbose"
 
 
 def verbose_option(help: str) -> Callable[[F], F]:
-    """The option -v: remembered in the context, where the handling of failures finds it, and given to the command."""
+    """The option -v: passed to the command, and kept in the context for `is_verbose`."""
 
     def remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
         ctx.meta[_VERBOSE] = value
@@ -34,9 +34,9 @@ def is_verbose(ctx: click.Context) -> bool:
 
 
 def report(error: BaseException, *, verbose: bool) -> int:
-    """Write what went wrong to stderr and give the exit status.
+    """Write the error to stderr; returns the exit status.
 
-    An error of ours is written as it reads. Anything else is a mistake in nodegraph: one line, and how to report it.
+    An error of nodegraph is written as it is. Any other one is a bug: one line, and how to report it.
     """
     if verbose:
         click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
@@ -48,12 +48,9 @@ def report(error: BaseException, *, verbose: bool) -> int:
         return Cancelled.exit_status
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    asked = "the lines above" if verbose else "what the same command with -v prints"
-    click.echo(
-        f"nodegraph: unexpected {said}{_place(error)}. This is a mistake in the program: please report {asked}.",
-        err=True,
-    )
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    wanted = "the lines above" if verbose else "what the same command prints with -v"
+    click.echo(f"nodegraph: unexpected {message}{_location(error)}. This is a bug in nodegraph: please report {wanted}.", err=True)
     return 1
 
 
@@ -63,16 +60,16 @@ def warn(message: str) -> None:
 
 
 def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:
-    """Name each plugin that could not be loaded: a node that is missing is explained by it.
+    """Warn about each plugin that cannot be used, which may be why a node is missing.
 
-    Without those that are `fatal`, which an engine refuses to run beside, and so names itself.
+    With `fatal=False`, fatal plugins are left out: the engine raises an error for them.
     """
     for plugin in plugins.broken():
         if fatal or not plugin.fatal:
             warn(str(plugin.error))
 
 
-def _place(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return ""

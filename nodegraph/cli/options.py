@@ -1,15 +1,12 @@
-"""Options that several commands take."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
-
-from nodegraph.settings import PICKLES_VARIABLE
 
 if TYPE_CHECKING:
     from nodegraph.graph.overrides import Override
@@ -24,41 +21,40 @@ plugin_dir_option: Option = click.option(
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="DIR",
-    help="Load the plugins in this folder, too; may be repeated. Also: NODEGRAPH_PLUGIN_DIR.",
+    help="Also load the plugins in this folder. May be repeated.  [env var: NODEGRAPH_PLUGIN_DIR]",
 )
-
 cache_dir_option: Option = click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
     envvar="NODEGRAPH_CACHE_DIR",
+    show_envvar=True,
+    show_default="the user's cache folder",
     metavar="DIR",
-    help="Where results are kept; by default in the user's cache folder. Also: NODEGRAPH_CACHE_DIR.",
+    help="Use this cache folder.",
 )
 cache_size_option: Option = click.option(
     "--cache-size",
     envvar="NODEGRAPH_CACHE_SIZE",
+    show_envvar=True,
+    show_default="20 GB",
     metavar="SIZE",
-    help='How much is kept, such as "50 GB" or "unlimited"; 20 GB by default. Also: NODEGRAPH_CACHE_SIZE.',
+    help='Keep at most this much in the cache, such as "50 GB" or "unlimited".',
 )
-json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def _allow_pickles(ctx: click.Context, param: click.Parameter, allowed: bool) -> None:
-    """Say it in the environment, where nodes look, until the command ends."""
-    before = os.environ.get(PICKLES_VARIABLE)
-    if not allowed or before == "1":
-        return
-    os.environ[PICKLES_VARIABLE] = "1"
-    ctx.call_on_close(lambda: os.environ.update({PICKLES_VARIABLE: before or ""}))
-
-
-pickles_option: Option = click.option(
-    "--allow-pickles",
-    is_flag=True,
-    expose_value=False,
-    callback=_allow_pickles,
-    help=f"Let nodes open pickles (.ckpt, .pt, .bin), without running what is in them. Also: {PICKLES_VARIABLE}=1.",
+device_option: Option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Compute on this device: auto, cpu, cuda, cuda:N or mps.",
 )
+dtype_option: Option = click.option(
+    "--dtype",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Compute in this dtype: auto, float32, bfloat16 or float16.",
+)
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def _split(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
@@ -81,12 +77,12 @@ set_option: Option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_split,
-    help="Give a param (name=value) or an input of a node (node.input=value) another value; may be repeated.",
+    help="Set a param of the workflow (name=value) or an input of a node (node.input=value). May be repeated.",
 )
 
 
 def overrides(settings: Sequence[tuple[str, str]]) -> list[Override]:
-    """What `--set` said, as the engine takes it: text, typed by its port; paths start from the current directory."""
+    """The values of `--set`: text that is parsed by the type of its input; relative paths start from the current directory."""
     from nodegraph.graph.overrides import Override
 
     return [Override(name=name, value=value, text=True, base=Path.cwd()) for name, value in settings]

@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on, on stderr: one line for each node.
+"""The progress of a run on stderr: one line for each node.
 
-`progress()` chooses: a live display on a terminal, plain lines elsewhere, nothing when quiet. Each takes an event, and
-is given to the engine as `on_event`.
+`progress()` chooses the display: live on a terminal, plain lines elsewhere, nothing with --quiet. The engine calls it with every
+event.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from nodegraph.run.plan import Plan
 
-_PLAIN_STEP_SECONDS = 10.0  # between two lines about one node's steps, where lines stay
+_PLAIN_STEP_SECONDS = 10.0  # between two lines about the steps of one node
 _KEY_DIGITS = 16
 
 
 class PlainProgress:
-    """Lines that stay: what was cached, what ran and for how long, and a step now and then in a long node."""
+    """Lines that stay: which nodes were cached, which ran and for how long, and now and then a step of a long node."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
@@ -69,21 +69,21 @@ class PlainProgress:
                 self.finished(event)
 
     def started(self, node: str) -> None:
-        """A node begins to run."""
+        """Show that a node begins to run."""
 
     def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
-        """A node has done `step` of `steps`."""
+        """Show that a node finished `step` of `steps`."""
         if step < steps and clock.is_due(_PLAIN_STEP_SECONDS):
             self.line(f"{node.ljust(self.width)}  step {step} of {steps}, {_speed(clock.rate)}")
 
     def settled(self, node: str, state: str) -> None:
-        """Nothing more will happen to a node."""
+        """Show the final state of a node."""
         known = self.plan.known.key(node) if self.verbose and self.plan else None
         key = f"  {known[:_KEY_DIGITS]}" if known else ""
         self.line(f"{node.ljust(self.width)}  {state}{key}")
 
     def finished(self, event: events.RunFinished) -> None:
-        """The run is over, one way or another."""
+        """Show that the run ended."""
         self.close()
         if self.verbose and self.plan:
             pruned = [node for node, action in self.plan.actions.items() if action == "pruned"]
@@ -96,11 +96,11 @@ class PlainProgress:
         click.echo(text, err=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class LiveProgress(PlainProgress):
-    """Lines that stay above, and below them one for each running node; rich is imported when a node runs."""
+    """Lines that stay, and below them a live line for each running node; rich is imported when the first node runs."""
 
     def __init__(self, *, verbose: bool = False) -> None:
         super().__init__(verbose=verbose)
@@ -137,18 +137,18 @@ class LiveProgress(PlainProgress):
 
 
 def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
-    """The display that suits stderr."""
+    """The display that fits stderr."""
     if quiet or not sys.stderr.isatty():
         return PlainProgress(quiet=quiet, verbose=verbose)
     return LiveProgress(verbose=verbose)
 
 
 class _Clock:
-    """How fast a node's steps come: from its first step on, so that loading does not count."""
+    """Measures the steps of a node per second, from its first step on, so that loading does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
-        self._said = time.monotonic()
+        self._last_due = time.monotonic()
         self.rate = 0.0  # steps per second
 
     def step(self, step: int) -> None:
@@ -159,11 +159,11 @@ class _Clock:
             self.rate = (step - self._first[0]) / (now - self._first[1])
 
     def is_due(self, seconds: float) -> bool:
-        """Whether `seconds` have gone by since this was last true."""
+        """Whether `seconds` have passed since this was last true."""
         now = time.monotonic()
-        if now - self._said < seconds:
+        if now - self._last_due < seconds:
             return False
-        self._said = now
+        self._last_due = now
         return True
 
 

@@ -1,4 +1,4 @@
-"""Rows for people: a table on a terminal, columns of plain text elsewhere."""
+"""Rows of text: a table on a terminal, plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write `rows` to stdout: with a header and wrapped on a terminal, elsewhere one row a line in aligned columns."""
+    """Print `rows`: on a terminal with a header and wrapped, elsewhere one row a line in aligned columns."""
     if sys.stdout.isatty():
         _print_rich(columns, rows)
         return
@@ -18,14 +18,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Each row as a line, with columns of one width, two spaces apart."""
+    """Each row as a line; columns are padded to one width, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def first_line(doc: str | None) -> str:
-    """The sentence that a docstring opens with."""
+    """The first line of a docstring."""
     lines = (doc or "").strip().splitlines()
     return lines[0].strip() if lines else ""
 
@@ -37,8 +37,8 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for k, column in enumerate(columns):
-        table.add_column(column, no_wrap=k == 0, style="bold" if k == 0 else "")
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else "")
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

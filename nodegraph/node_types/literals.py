@@ -13,7 +13,8 @@ from typing import Any
 
 from nodegraph.errors import NodegraphError
 from nodegraph.node_types.spec import Port
-from nodegraph.text import did_you_mean
+from nodegraph.node_types.yaml_core import core_value
+from nodegraph.text import described, did_you_mean, number
 
 
 class LiteralError(NodegraphError):
@@ -121,22 +122,12 @@ def check_range(port: Port, value: Any) -> None:
     if (low is None or value >= low) and (high is None or value <= high):
         return
     if low is not None and high is not None:
-        expected = f"a value from {_number(low)} to {_number(high)}"
+        expected = f"a value from {number(low)} to {number(high)}"
+    elif low is not None:
+        expected = f"a value of at least {number(low)}"
     else:
-        expected = f"a value of at {f'most {_number(high)}' if low is None else f'least {_number(low)}'}"
-    raise LiteralError(f"expected {expected}, found {_number(value)}", code="E111")
-
-
-def from_text(port: Port, text: str) -> Any:
-    """What `--set` says, for this port: text inputs take it as it is typed, others read it as YAML. Raises LiteralError."""
-    from nodegraph.workflow.document import parse_value
-
-    if takes_text(port):
-        return text
-    try:
-        return parse_value(text)
-    except ValueError as error:
-        raise LiteralError(str(error)) from None
+        expected = f"a value of at most {number(high or 0)}"
+    raise LiteralError(f"expected {expected}, found {number(value)}", code="E111")
 
 
 def takes_text(port: Port) -> bool:
@@ -189,7 +180,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         text = str.__str__(value)
         if _NOT_UNICODE.search(text):
-            raise LiteralError(f"expected text, found bytes that are no UTF-8 in {_shown(text)}")
+            raise LiteralError(f"expected text, found bytes that are no UTF-8 in {described(text)}")
         return text
     if isinstance(value, bool):
         return value
@@ -239,7 +230,7 @@ def _coerce_literal(allowed: tuple[Any, ...], value: Any) -> Any:
         if type(choice) is type(value) and choice == value:
             return value
     hint = did_you_mean(str(value), map(str, allowed))
-    raise LiteralError(f"expected one of {', '.join(map(str, allowed))}; found {_shown(value)}", hint)
+    raise LiteralError(f"expected one of {', '.join(map(str, allowed))}; found {described(value)}", hint)
 
 
 def _coerce_items(kind: Any, origin: Any, items: list[Any] | tuple[Any, ...]) -> Any:
@@ -254,7 +245,7 @@ def _coerce_items(kind: Any, origin: Any, items: list[Any] | tuple[Any, ...]) ->
 def _coerce_mapping(inner: Any, mapping: dict[Any, Any]) -> dict[str, Any]:
     for key in mapping:
         if not isinstance(key, str):
-            raise LiteralError(f"expected names as keys of a mapping, found {_shown(key)}")
+            raise LiteralError(f"expected names as keys of a mapping, found {described(key)}")
     return {_plain(key): coerce(inner, item) for key, item in mapping.items()}
 
 
@@ -264,30 +255,18 @@ def _unfit(kind: Any, value: Any) -> LiteralError:
     expected = _WORDS.get(origin) or " or ".join(_WORDS.get(typing.get_origin(part) or part, type_name(part)) for part in named)
     if not expected:
         return LiteralError(
-            f"expected the {type_name(kind)} of another node, found {_shown(value)}",
+            f"expected the {type_name(kind)} of another node, found {described(value)}",
             "Link it: '$node' or '$node.port'.",
         )
-    return LiteralError(f"expected {expected}, found {_shown(value)}", _about_quotes(origin, value))
+    return LiteralError(f"expected {expected}, found {described(value)}", _quotes_hint(origin, value))
 
 
-def _about_quotes(origin: Any, value: Any) -> str:
+def _quotes_hint(origin: Any, value: Any) -> str:
     if origin is str and isinstance(value, int | float):
         return "Put it in quotes."
     if origin in (int, float, bool) and isinstance(value, str):
-        from nodegraph.workflow.document import parse_value
-
         try:
-            return "Take away the quotes." if type(parse_value(value)) is origin else ""
+            return "Remove the quotes." if type(core_value(value.strip())) is origin else ""
         except ValueError:
             return ""
     return ""
-
-
-def _number(value: float | None) -> str:
-    """A number as a person writes it: 11, not 11.0."""
-    return repr(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"

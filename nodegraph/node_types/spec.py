@@ -39,7 +39,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A text input that names something in a registry, such as `Choice("samplers")`."""
+    """A text input that names something in a registry, such as `Choice("filters")`."""
 
     registry: str
 

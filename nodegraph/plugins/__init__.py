@@ -1,1 +1,1 @@
-"""Plugins: how they are found, what they may offer, and the registries that hold it."""
+"""Plugins: how they are found, the hooks they implement, and the registries of what they add."""

@@ -35,7 +35,7 @@ class Codec(Protocol):
         """What `save` wrote, mapped into memory where it can be."""
 
     def export(self, value: Any) -> list[bytes]:
-        """The files that a person gets, one for each picture of a batch, without metadata."""
+        """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
         """An exported file with `metadata` inside it; `data` itself where the format has no place for it."""

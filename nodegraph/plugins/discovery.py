@@ -1,6 +1,6 @@
-"""Finding plugins: by installed entry points, and as files or packages in folders that the user names.
+"""Finds plugins: through installed entry points, and as files or packages in folders that the user names.
 
-What is found is imported here, and the state of its code is told. What cannot be imported is given back with the reason.
+Plugins are imported here, and a digest is taken of their code. One that cannot be imported is returned with the reason.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,20 @@ from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
 INCLUDES = "__nodegraph_includes__"
-"""A plugin module's attribute: further packages whose code counts as the plugin's own when it is told by its digest."""
+"""An attribute of a plugin's module: more packages whose code is part of the plugin's digest."""
+EXCLUDES = "__nodegraph_excludes__"
+"""An attribute of a plugin's module: patterns of file names, such as "*.csv", that are not part of the plugin's digest."""
 
-_DIGEST = "__nodegraph_digest__"  # of a module's code when this process first met it
-_NOT_CODE = {".safetensors", ".pyc", ".md", ".png"}  # weights are told apart by their own digest, where they are read
+_DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
+_NOT_CODE = ("*.pyc", "*.md")
 
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """A plugin that was found: where, what its import cost, and why it could not be used, if so.
+    """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
-    `fatal`: it clashes with another one or registers something unusable, so that nothing may run beside it. `module` is what
-    implements the hooks: a module, or the object that its entry point names.
+    `fatal`: it clashes with another plugin or registers something unusable, so nothing may run until it is fixed. `module`
+    implements the hooks: a module, or the object that the entry point names.
     """
 
     name: str
@@ -48,13 +51,13 @@ class LoadedPlugin:
 
     @property
     def package(self) -> str:
-        """The name of the outermost package or module that its code is in."""
+        """The name of the top-level package or module that contains its code."""
         name: str = self.module.__name__ if isinstance(self.module, types.ModuleType) else type(self.module).__module__
         return name.partition(".")[0]
 
 
 def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
-    """The plugins of the installed entry points, then those in `folders`."""
+    """Find the plugins of the installed entry points, then those in `folders`."""
     yield from _from_entry_points()
     for folder in dict.fromkeys(map(_resolved, folders)):
         yield from _from_folder(folder)
@@ -63,7 +66,7 @@ def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
 def _resolved(folder: Path | str) -> Path:
     try:
         return Path(folder).expanduser().resolve()
-    except RuntimeError:  # ~nobody: it will not be found
+    except RuntimeError:  # an unknown home folder; reading it will fail
         return Path(folder).resolve()
 
 
@@ -77,7 +80,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
         try:
             hooks = point.load()
             digest = _digest_of(point.module) if dist is None or not _is_released(dist) else None
-        except (Exception, SystemExit) as error:  # somebody's code
+        except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
         origin = Origin(name, dist.version if dist else "0", digest, f"{place}, editable" if dist and _is_editable(dist) else place)
@@ -101,7 +104,7 @@ def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):
-    """Compiles the source each time: bytecode is told stale by the second, the digest by the byte."""
+    """Compiles the source each time: Python compares bytecode with its source by the second, which misses a quick edit."""
 
     def path_stats(self, path: Any) -> Mapping[str, Any]:
         raise OSError("no bytecode")
@@ -114,9 +117,9 @@ def _load_file(name: str, path: Path, place: Path) -> LoadedPlugin:
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        digest = tree_digest([place])
         module = _import_file(module_name, path)
-    except (Exception, SystemExit) as error:  # somebody's code
+        digest = tree_digest([place], getattr(module, EXCLUDES, ()))
+    except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(place), error)
     origin = Origin(name, str(getattr(module, "__version__", "0")), digest, str(place))
@@ -135,13 +138,16 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-def tree_digest(places: Iterable[Path]) -> str:
-    """SHA-256 over the names and the content of the files at and below `places`, hidden ones left out: the state of some code."""
+def tree_digest(places: Iterable[Path], excludes: Iterable[str] = ()) -> str:
+    """SHA-256 over the names and contents of the files in `places`, without hidden files and names that match `excludes`."""
+    patterns = (*_NOT_CODE, *excludes)
     total = hashlib.sha256()
     for place in places:
         for path in [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file()):
             inside = path.relative_to(place).parts
-            if path.suffix in _NOT_CODE or any(part == "__pycache__" or part.startswith(".") for part in inside):
+            if any(part == "__pycache__" or part.startswith(".") for part in inside):
+                continue
+            if any(fnmatch(path.name, pattern) for pattern in patterns):
                 continue
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             total.update(f"{path.relative_to(place.parent).as_posix()}\0{content}\n".encode())
@@ -149,12 +155,12 @@ def tree_digest(places: Iterable[Path]) -> str:
 
 
 def _digest_of(name: str) -> str:
-    """The digest of the package that holds the module `name`, and of those that it includes.
+    """The digest of the package that contains the module `name`, and of the packages that it includes.
 
-    Where the files changed after this process imported them, nobody knows which code runs: the digest is then one of its own.
+    If the files changed after this process imported them, the code that runs is unknown: the digest is then a random one.
     """
     module = sys.modules[name]
-    digest = tree_digest(_package_places(name.partition(".")[0], module))
+    digest = tree_digest(_package_places(name.partition(".")[0], module), getattr(module, EXCLUDES, ()))
     if module.__dict__.setdefault(_DIGEST, digest) == digest:
         return digest
     return secrets.token_hex(32)
@@ -172,7 +178,7 @@ def _package_places(name: str, module: types.ModuleType) -> Iterator[Path]:
 
 
 def _is_released(dist: importlib.metadata.Distribution) -> bool:
-    """Whether the version stands for the code: not for what was installed from a folder or a repository (PEP 610)."""
+    """Whether the version identifies the code, which it does not after an install from a folder or a repository (PEP 610)."""
     return not _direct_url(dist)
 
 
@@ -190,15 +196,15 @@ def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
 
 
 def _unloadable(name: str, place: str, error: BaseException) -> LoadedPlugin:
-    return LoadedPlugin(name, place, error=f"[E304] plugin '{name}' ({place}) cannot be loaded: {said(error)}")
+    return LoadedPlugin(name, place, error=f"[E304] plugin '{name}' ({place}) cannot be loaded: {describe_error(error)}")
 
 
-def said(error: BaseException) -> str:
-    """What an exception of somebody's code says, with the place in their file where there is one."""
+def describe_error(error: BaseException) -> str:
+    """The message of an exception from a plugin's code, with the file and line that raised it if they are known."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.msg} ({error.filename}:{error.lineno}:{error.offset})"
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    where = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
+    location = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+    return f"{type(error).__name__}: {error}{location}"

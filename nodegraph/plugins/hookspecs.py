@@ -1,8 +1,8 @@
-"""The hooks. A plugin implements those it needs, decorated with `nodegraph.hookimpl`.
+"""The hooks. A plugin implements the ones it needs, each decorated with `nodegraph.hookimpl`.
 
-A hook named `register_<kind>` receives `register`; the host decides about names and collisions. A pack may add hooks
-of its own domain with `add_hooks`: each further `register_<kind>` makes a registry of that kind, which node inputs refer to as
-`Choice("<kind>")` and `nodegraph <kind>` lists.
+A `register_...` hook receives the function `register`; the engine checks names and collisions. A pack adds hooks of its own domain
+with `add_hooks`. Each additional `register_<kind>` hook creates a registry of that kind: node inputs refer to it as
+`Choice("<kind>")`, and `nodegraph <kind>` lists it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from nodegraph.plugins.backend import Backend
     from nodegraph.plugins.codecs import Codec
-    from nodegraph.run.events import Event
 
 hookspec = pluggy.HookspecMarker("nodegraph")
 hookimpl = pluggy.HookimplMarker("nodegraph")
@@ -25,30 +24,22 @@ hookimpl = pluggy.HookimplMarker("nodegraph")
 
 @hookspec(historic=True)
 def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
-    """Add hooks of a domain: call `pluginmanager.add_hookspecs(module)`."""
+    """Add the hooks of a domain: call `pluginmanager.add_hookspecs(module)`."""
 
 
 @hookspec
 def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
-    """Offer node types: `register(function)` for each function decorated with `@node`."""
+    """Add node types: call `register(function)` for each function decorated with `@node`."""
 
 
 @hookspec
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
-    """Say how values of a port type are stored and exported: `register(type, codec)`."""
+    """Describe how values of a port type are stored and exported: call `register(type, codec)`."""
 
 
 @hookspec
 def register_backend(register: Callable[[Backend], None]) -> None:
-    """Register the object that answers for devices and memory: `register(backend)`. There can be only one."""
-
-
-@hookspec(firstresult=True)
-def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
-    """Look at what a plugin registers in the registry `kind` of a pack, with `register(name, value, **declared)`.
-
-    Gives what stands there in its place, or None for itself. ValueError refuses it, with the reason.
-    """
+    """Register the object that answers for devices, memory and previews: call `register(backend)`. There can be only one."""
 
 
 @hookspec
@@ -57,5 +48,21 @@ def register_commands(cli: click.Group) -> None:
 
 
 @hookspec
-def on_event(event: Event) -> None:
-    """Hear what happens while a run goes on; see `nodegraph.run.events`. What is raised here is a warning, not a failure."""
+def register_options(register: Callable[..., None]) -> None:
+    """Add an option to commands of nodegraph: call `register(option, "run", "check", ...)` with a `click.Option`.
+
+    The commands do not know the option, so create it with `expose_value=False` and act in its callback.
+    """
+
+
+@hookspec(firstresult=True)
+def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+    """Check what a plugin registers in the registry `kind` of your pack, by `register(name, value, **declared)`.
+
+    Return the object to store instead of `value`, or None to store `value` itself. Raise ValueError with the reason to refuse it.
+    """
+
+
+@hookspec
+def on_event(event: Any) -> None:
+    """Receive the events of runs: an `Event` of `nodegraph.plugin_api.events`. An exception becomes a warning; the run goes on."""

@@ -1,7 +1,6 @@
-"""Building the plugin manager, and asking each plugin what it offers: nothing global, one `Plugins` for each engine.
+"""Builds the plugin manager and calls the hooks with which plugins register things. Each engine has its own `Plugins`.
 
-A plugin is a module with hook implementations (see `discovery.py` for where they come from). One that cannot be used is kept with
-the reason; it never goes unmentioned.
+A plugin that cannot be used is kept with the reason, so that every command can name it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.plugins.discovery import GROUP, LoadedPlugin, find_plugins, said
+from nodegraph.plugins.discovery import GROUP, LoadedPlugin, describe_error, find_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.text import did_you_mean, sentence
 
@@ -30,11 +29,12 @@ __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
 _REGISTER = "register_"
-_NOT_REGISTRIES = {"nodes", "codecs", "commands", "backend"}
+_OF_THE_COMMAND_LINE = {"commands", "options"}  # called by the command line when it needs them
+_NOT_REGISTRIES = {"nodes", "codecs", "backend", *_OF_THE_COMMAND_LINE}
 
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
-    """The plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
     from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
     return Plugins([*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)])
 
@@ -51,7 +51,7 @@ class Plugins:
         self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         found = list(find_plugins(plugin_dirs))
-        # those that add hooks first, so that another one's mistake in such a hook is known for its own
+        # plugins that add hooks come first, so that a mistake in such a hook is blamed on the plugin that makes it
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._places: dict[str, str] = {}
         registered = [self._register(plugin) for plugin in found]
@@ -59,11 +59,11 @@ class Plugins:
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
 
     def origin(self, name: str) -> Origin | None:
-        """Where the plugin called `name` came from."""
+        """The origin of the plugin called `name`."""
         return next((plugin.origin for plugin in self.loaded if plugin.name == name), None)
 
     def owner(self, module: str) -> str | None:
-        """The plugin that the module called `module` is a part of."""
+        """The name of the plugin that contains the module called `module`."""
         package = module.partition(".")[0]
         return next((plugin.name for plugin in self.loaded if plugin.package == package), None)
 
@@ -72,14 +72,21 @@ class Plugins:
         return [plugin for plugin in self.loaded if plugin.error]
 
     def why_broken(self) -> str:
-        """A sentence for each plugin that cannot be used, which may be why a name is unknown."""
+        """A sentence for each plugin that cannot be used: a possible reason why a name is unknown."""
         return "".join(f" {sentence(plugin.error or '')}" for plugin in self.broken())
 
     def require_sound(self) -> None:
-        """Raise PluginError where plugins clash or registered something unusable."""
+        """Raise PluginError if plugins clash or registered something unusable."""
         fatal = [plugin for plugin in self.loaded if plugin.fatal]
         if fatal:
             raise PluginError("\n".join(str(plugin.error) for plugin in fatal))
+
+    def call(self, plugin: LoadedPlugin, hook: str, **arguments: Any) -> None:
+        """Call one plugin's own implementation of `hook`, if it has one and can be used."""
+        if plugin.module is None or plugin.error:
+            return
+        others = [module for module in self.manager.get_plugins() if module is not plugin.module]
+        self.manager.subset_hook_caller(hook, others)(**arguments)
 
     # --- loading
 
@@ -95,28 +102,28 @@ class Plugins:
         except pluggy.PluginValidationError as error:
             return self._unusable(plugin, self._wrong_arguments(plugin.module) or " ".join(str(error).split()))
         except Exception as error:  # its add_hooks failed
-            return self._unusable(plugin, f"add_hooks failed: {said(error)}")
+            return self._unusable(plugin, f"add_hooks failed: {describe_error(error)}")
         return plugin
 
     def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
-        """A plugin that the manager forgets again, with the reason."""
+        """Remove the plugin from the manager; returns it with the reason."""
         if self.manager.is_registered(plugin.module):
             self.manager.unregister(plugin.module)
         return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
 
     def _wrong_arguments(self, module: Any) -> str:
-        """What a hook of `module` takes that nobody gives it."""
+        """A description of the first hook in `module` that has a parameter which the hook does not pass; "" if there is none."""
         for name in filter(self._hooks().__contains__, dir(module)):
-            given = self._hooks()[name].spec.argnames
-            taken = [parameter for parameter in inspect.signature(getattr(module, name)).parameters if parameter not in given]
-            if taken:
-                which = f"{' and '.join(map(repr, taken))}, which {'is' if len(taken) == 1 else 'are'} not given to it"
-                signature = f"{name}{inspect.signature(getattr(module, name))}"
-                return f"its hook {signature} takes {which}. It is given {', '.join(given) or 'nothing'}"
+            passed = self._hooks()[name].spec.argnames
+            signature = inspect.signature(getattr(module, name))
+            unknown = [parameter for parameter in signature.parameters if parameter not in passed]
+            if unknown:
+                which = f"{'a parameter' if len(unknown) == 1 else 'parameters'} {' and '.join(map(repr, unknown))}"
+                return f"its hook {name}{signature} has {which}. Expected {' and '.join(passed) or 'no parameters'}"
         return ""
 
     def _hooks(self) -> dict[str, Any]:
-        """The hooks that are specified, by name."""
+        """All specified hooks, by name."""
         return {name: hook for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
 
     def _make_registries(self) -> dict[str, Registry[Any]]:
@@ -124,31 +131,31 @@ class Plugins:
         return {kind: Registry(kind) for kind in kinds if kind not in _NOT_REGISTRIES}
 
     def _refuse_unknown_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
-        """A misspelt hook would never be called, and nobody would know why."""
+        """Refuse a misspelt hook: it would never be called, and there would be no message."""
         if plugin.error is not None:
             return plugin
         known = self._hooks()
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             if hook.name not in known:
                 hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
-                return self._unusable(plugin, f"it implements '{hook.name}', which is no hook. {hint}")
+                return self._unusable(plugin, f"it implements '{hook.name}', which is not a hook. {hint}")
         for name in self._undecorated(plugin.module):
-            return self._unusable(plugin, f"its function {name} is not called as it is. Decorate it with @hookimpl")
+            return self._unusable(plugin, f"its function {name} is never called. Decorate it with @hookimpl")
         return plugin
 
     def _undecorated(self, module: Any) -> list[str]:
-        """The functions of `module` that are called as a `register_...` hook is, and are none."""
+        """The functions of `module` that have the name of a `register_...` hook but are not decorated."""
         implemented = {hook.name for hook in self.manager.get_hookcallers(module) or ()}
         named = ((name, vars(module).get(name)) for name in self._hooks() if name.startswith(_REGISTER))
         return [name for name, function in named if inspect.isfunction(function) and name not in implemented]
 
     def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
-        """Call the plugin's own `register_...` hooks, so that each thing is known by where it came from."""
-        if plugin.error is not None or plugin.origin is None:  # an origin is there unless loading failed
+        """Call the plugin's own `register_...` hooks, so that each registered thing gets the plugin's origin."""
+        if plugin.error is not None or plugin.origin is None:  # without an origin only if loading failed
             return plugin
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             kind = hook.name.removeprefix(_REGISTER)
-            if not hook.name.startswith(_REGISTER) or kind == "commands":
+            if not hook.name.startswith(_REGISTER) or kind in _OF_THE_COMMAND_LINE:
                 continue
             register = self._registrar(kind, plugin.origin)
             try:
@@ -157,8 +164,8 @@ class Plugins:
                         implementation.function(*(register for _ in implementation.argnames))
             except PluginError as error:
                 return replace(plugin, error=str(error), fatal=True)
-            except Exception as error:  # somebody's code
-                message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {said(error)}"
+            except Exception as error:  # raised by the plugin's own code
+                message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {describe_error(error)}"
                 return replace(plugin, error=message, fatal=True)
         return plugin
 
@@ -180,7 +187,7 @@ class Plugins:
 
         def register(name: str, value: Any, **meta: Any) -> None:
             try:
-                checked = self.manager.hook.registered(kind=kind, name=name, value=value, declared=meta)
+                checked = self.manager.hook.check_registration(kind=kind, name=name, value=value, declared=meta)
             except (TypeError, ValueError) as error:
                 raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
             value = value if checked is None else checked

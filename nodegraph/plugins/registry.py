@@ -1,4 +1,4 @@
-"""Names of things: unique, with where each came from, and a suggestion for a name that is close."""
+"""Registries: things by unique name, each with its origin, and a suggestion for a misspelt name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a thing came from: the plugin, and which state of its code.
+    """Where a thing comes from: the plugin and the state of its code.
 
-    `digest` is the SHA-256 of the plugin's files for a plain file or an editable install, whose version says
-    nothing about its code; None for an installed distribution.
+    `digest` is the SHA-256 of the plugin's files if its version does not identify its code, as for a plain file or an editable
+    install; None for an installed release. `place` is the file, folder or distribution, for people to read.
     """
 
     plugin: str
@@ -27,15 +27,16 @@ class Origin:
 
     @property
     def identity(self) -> str:
-        """What stands for the code in a key: name and version, or name and digest."""
+        """The text that identifies the code in keys: name and version, or name and digest."""
         return f"{self.plugin} {self.digest or self.version}"
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered thing: its name, itself, where it came from, what its plugin says about it, and other names that find it.
+    """A registered thing with its name and origin.
 
-    `foreign_names`: names in other programs, of what it is only like, or does a part of; they lead to it, but do not find it.
+    `meta`: what the plugin declared about it. `aliases`: more names that find it. `foreign_names`: names that other programs have
+    for something similar; they do not find it, but a suggestion leads to it.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Things of one kind ("nodes", "samplers", ...) by name."""
+    """The things of one kind, by name."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -55,7 +56,7 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
 
     def add(self, entry: Entry[T]) -> None:
-        """Add `entry`. Raises PluginError if a name of it is taken, naming both plugins, or if it is none."""
+        """Add `entry`. Raises PluginError if one of its names is empty, or is taken; the message names both plugins."""
         for name in (entry.name, *entry.aliases):
             self._require_free(name, entry)
         self._entries[entry.name] = entry
@@ -65,7 +66,7 @@ class Registry(Generic[T]):
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
         if not isinstance(name, str) or not name.strip():
             raise PluginError(
-                f"[E302] plugin {who} registers something among the {self.kind} under {name!r}, which is no name. "
+                f"[E302] plugin {who} registers something among the {self.kind} under {name!r}, which is not a name. "
                 f"Give it one: register('name', ...)"
             )
         taken = self._entries.get(self._aliases.get(name, name))
@@ -84,7 +85,7 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def get(self, name: str) -> Entry[T]:
-        """The entry called `name`, or known by it. Raises KeyError, with a suggestion, if there is none."""
+        """The entry with this name or alias. Raises KeyError, with a suggestion, if there is none."""
         try:
             return self._entries[self._aliases.get(name, name)]
         except KeyError:
@@ -94,14 +95,14 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def aliases(self) -> list[str]:
-        """The other names by which things are known."""
+        """All aliases, sorted."""
         return sorted(self._aliases)
 
     def entries(self) -> Iterator[Entry[T]]:
         return (self._entries[name] for name in self.names())
 
     def suggest(self, name: str) -> str:
-        """A sentence that leads on from an unknown name."""
+        """A sentence that helps with an unknown name."""
         here = [f"'{entry.name}'" for entry in self.entries() if name in entry.foreign_names]
         if here:
             return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."

@@ -33,7 +33,7 @@ def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path 
         numerics = backend.resolve(device, dtype)
     except Exception as error:
         raise PluginError(
-            f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' takes what is there"
+            f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' uses what the machine has"
         ) from error
     if memo is not None and fingerprint:
         _write(memo, {**remembered, question: numerics})
@@ -50,11 +50,11 @@ def _read(memo: Path) -> dict[str, Numerics]:
     try:
         return {question: Numerics(**answer) for question, answer in json.loads(memo.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # absent or damaged: it is asked and written again
+        return {}  # missing or damaged: the backend is asked, and the file is written again
 
 
 def _write(memo: Path, remembered: Mapping[str, Numerics]) -> None:
-    """Best effort: where the memo cannot be written, the next process asks again."""
+    """Best effort: if the file cannot be written, the next process asks again."""
     text = json.dumps({question: asdict(answer) for question, answer in remembered.items()})
     with contextlib.suppress(OSError):
         write_whole(memo, text.encode())

@@ -1,8 +1,9 @@
-"""What happens while a run goes on, as it is told to the engine's `on_event` and to the hook of that name."""
+"""What happens during a run: the events that `on_event` and `RunHandle.events` pass on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ Status = Literal["done", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins; `plan` says for each node whether it will run."""
+    """A run begins. `plan` holds what will happen to each node."""
 
     run: str
     workflow: str
@@ -32,8 +33,8 @@ class NodeStarted:
 class NodeProgress:
     """Step `step` of `steps` (from 1) of a running node is done.
 
-    `preview`, where the node offers one, makes a value to look at (such as an Image); call it while the event is heard, for what it
-    shows may change afterwards. Who does not call it pays nothing.
+    `preview` makes a value to show; None if the node offers none. Call it while the event is handled: later it
+    may show a later state. It costs nothing unless it is called.
     """
 
     node: str
@@ -50,7 +51,7 @@ class NodeFinished:
 
 @dataclass(frozen=True)
 class NodeCached:
-    """A node's result was found, and used in place of running it."""
+    """A node's result was in the cache, so the node does not run."""
 
     node: str
 
@@ -63,7 +64,7 @@ class NodeFailed:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something worth knowing; `node` is None where it is about the run as a whole."""
+    """A message for the user. `node` is None if it concerns the run as a whole."""
 
     node: str | None
     message: str
@@ -82,3 +83,74 @@ class RunFinished:
 
 
 Event = RunStarted | NodeStarted | NodeProgress | NodeFinished | NodeCached | NodeFailed | Notice | OutputWritten | RunFinished
+
+
+class EventLog:
+    """The events of one run, which any number of readers follow, each from the beginning and at its own pace.
+
+    Of each node's progress only the latest event is kept, so the log does not grow with the number of steps.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[tuple[int, Event]] = []
+        self._progress: dict[str, tuple[int, int, NodeProgress]] = {}  # number, place in `_events`, event of each running node
+        self._number = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def add(self, event: Event) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._number += 1
+            if isinstance(event, NodeProgress):
+                self._progress[event.node] = self._number, len(self._events), event
+            else:
+                if isinstance(event, NodeFinished | NodeFailed):
+                    self._keep_progress(event.node)
+                self._events.append((self._number, event))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will be added: readers end."""
+        with self._changed:
+            for node in [*self._progress]:
+                self._keep_progress(node)
+            self._closed = True
+            self._changed.notify_all()
+
+    def read(self) -> Iterator[Event]:
+        """Every event from the beginning; waits for more until the log is closed."""
+        place = 0  # in `_events`
+        seen: dict[str, int] = {}  # the number of each node's latest progress
+        while True:
+            with self._changed:
+                while (event := self._next(place, seen)) is None:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+            number, is_kept, content = event
+            place += is_kept
+            if isinstance(content, NodeProgress):
+                if number <= seen.get(content.node, 0):
+                    continue  # read before the node ended
+                seen[content.node] = number
+            yield content
+
+    def _next(self, place: int, seen: dict[str, int]) -> tuple[int, bool, Event] | None:
+        """The next event of a reader: its number, whether it is in `_events`, and the event."""
+        running = self._progress.values()
+        latest = [(n, event) for n, after, event in running if n > seen.get(event.node, 0) and after <= place]
+        if latest:
+            number, progress = min(latest, key=lambda item: item[0])
+            return number, False, progress
+        if place < len(self._events):
+            number, event = self._events[place]
+            return number, True, event
+        return None
+
+    def _keep_progress(self, node: str) -> None:
+        """Move the latest progress of a node that has ended to the other events, without the preview and what it holds."""
+        if node in self._progress:
+            number, _, event = self._progress.pop(node)
+            self._events.append((number, NodeProgress(event.node, event.step, event.steps)))

@@ -1,4 +1,4 @@
-"""Why each node would run: what differs from the last time that it was part of this workflow."""
+"""Why each node would run: what differs from the last run of the same workflow."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nodegraph.graph.graph import Wire
+from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
+from nodegraph.text import described
+from nodegraph.workflow.definitions import Link
 
 Written = Mapping[str, Any]
-"""A form as a run record holds it: links are ["link", node, port]."""
+"""A form as it is stored in a run record: links are ["link", node, port]."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A node, what would become of it, and why; a node that is cached or pruned needs no reason."""
+    """A node, what would happen to it, and why it would run. Nodes that are cached or pruned have no reason."""
 
     node: str
     action: Action
@@ -24,7 +26,7 @@ class Explained:
 
 
 def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
-    """For each node what would become of it, `earlier` holding the forms of the same nodes in their last run."""
+    """What would happen to each node. `earlier` holds the forms of the same nodes in their last run."""
     running = set(plan.names("run"))
     return [
         Explained(name, action, _reason(plan, name, earlier.get(name), running) if action == "run" else "")
@@ -33,41 +35,41 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
 
 
 def written(form: Written) -> Written:
-    """A form as a run record holds it."""
+    """A form as it is stored in a run record."""
     return {**form, "inputs": {port: _link_as_list(given) for port, given in form["inputs"].items()}}
 
 
 def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
-    form = plan.known.keys.forms.get(name)
+    form = plan.known.keys.parts.get(name)
     if form is None:
         return plan.uncached[name]
     if name in plan.known.forced:
-        return "it is forced, or below one that is"
+        return "it is forced, or below a forced node"
     if before is not None:
         difference = next(differences(before, written(form)), None)
         if difference is not None:
             return difference
     links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
-    links.sort(key=lambda link: plan.known.digest(link[1]) is not None)  # those whose value nobody knows yet come first
+    links.sort(key=lambda link: plan.known.digest(link[1]) is not None)  # values that are not known yet come first
     for port, wire in links:
-        return f"{port}: what '{wire.node}' gives may be another"
+        return f"{port}: '{wire.node}' may return another value"
     ports = (plan.graph.nodes[name].spec.output(port) for port in plan.needed.get(name, ()))
     if all(port is not None and plan.known.codecs.never(port.type) for port in ports):
-        return "its result lives in memory only, and something below needs it"
+        return "its result is kept in memory only, and a node below needs it"
     if before is None:
-        return "it has not run before as a part of this workflow"
+        return "it has not run before in this workflow"
     return "its result is no longer in the cache"
 
 
 def differences(before: Written, now: Written) -> Iterator[str]:
-    """What differs between two forms of a node, in words, what weighs most first."""
+    """The differences between two forms of a node, as text, the most important first."""
     if before.get("type") != now["type"]:
         (old, old_version), (new, new_version) = before["type"], now["type"]
         yield f"type: {old} -> {new}" if old != new else f"{new} version {old_version} -> {new_version}"
     old_inputs, inputs = before.get("inputs", {}), now["inputs"]
     for port, given in inputs.items():
         if port not in old_inputs:
-            yield f"{port}: an input that it did not have"
+            yield f"{port}: a new input"
         elif old_inputs[port] != given:
             yield _change(port, old_inputs[port], given)
     if before.get("code") != now["code"]:
@@ -81,13 +83,13 @@ def _change(port: str, old: Any, new: Any) -> str:
         return _file_change(port, dict(old[1]), dict(new[1]))
     if old[0] == new[0] == "registered" and old[1] == new[1]:
         return f"{port}: {new[1]}: {_code_change(old[2], new[2])}"
-    return f"{port}: {_shown(old)} -> {_shown(new)}"
+    return f"{port}: {described(_untagged(old))} -> {described(_untagged(new))}"
 
 
 def _file_change(port: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """ "model file changed"; of several files, which."""
+    """Such as "model file changed", or which of several files did."""
     if old.keys() != new.keys():
-        return f"{port}: it names other files"
+        return f"{port}: other files"
     changed = [name for name, digest in new.items() if old[name] != digest]
     if len(new) == 1:
         return f"{port} file changed"
@@ -95,7 +97,7 @@ def _file_change(port: str, old: Mapping[str, str], new: Mapping[str, str]) -> s
 
 
 def _code_change(old: str, new: str) -> str:
-    """ "nodegraph_nodes 0.2 -> 0.3"; a digest stands for the code of a file or an editable install."""
+    """Such as "nodegraph_nodes 0.2 -> 0.3". The code of a file or an editable install has a digest instead of a version."""
     (old_name, _, old_state), (new_name, _, new_state) = old.partition(" "), new.partition(" ")
     if old_name != new_name:
         return f"plugin {old} -> {new}"
@@ -104,31 +106,34 @@ def _code_change(old: str, new: str) -> str:
     return f"{new_name} {old_state[:12]} -> {new_state[:12]}"
 
 
-def _shown(given: Any) -> str:
-    """A tagged value as a person would write it."""
-    text = _plain(given)
-    return text if len(text) <= 60 else text[:57] + "..."
+@dataclass(frozen=True, repr=False)
+class _Word:
+    """Text that is shown without quotes."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
-def _plain(given: Any) -> str:
+def _untagged(given: Any) -> Any:
+    """The value that a tagged form stands for."""
     kind, *rest = given
     if kind == "none":
-        return "nothing"
+        return None
     if kind == "link":
-        return f"${rest[0]}.{rest[1]}"
+        return Link(rest[0], rest[1])
     if kind == "float":
-        return repr(float.fromhex(rest[0]))
+        return float.fromhex(rest[0])
     if kind in ("int", "bool"):
-        return repr(ast.literal_eval(rest[0])).lower()
+        return ast.literal_eval(rest[0])
     if kind in ("list", "tuple", "many"):
-        return "[" + ", ".join(map(_plain, rest[0])) + "]"
+        return [_untagged(item) for item in rest[0]]
     if kind == "dict":
-        return "{" + ", ".join(f"{_plain(key)[1:-1]}: {_plain(value)}" for key, value in rest[0]) + "}"
-    if kind == "registered":
-        return str(rest[0])
-    if kind == "files":
-        return "a file"
-    return repr(rest[0])
+        return {_untagged(key): _untagged(value) for key, value in rest[0]}
+    if kind in ("registered", "files"):
+        return _Word(str(rest[0]) if kind == "registered" else "a file")
+    return rest[0]
 
 
 def _link_as_list(given: Any) -> Any:
@@ -139,12 +144,12 @@ def _link_as_list(given: Any) -> Any:
     return given
 
 
-def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Wire]]:
-    """Each link, with the input that it feeds."""
+def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, ResolvedLink]]:
+    """Each link, with its input."""
     pending = [(port, given) for port, given in inputs.items()][::-1]
     while pending:
         port, given = pending.pop()
         if given[0] == "link":
-            yield port, Wire(given[1], given[2])
+            yield port, ResolvedLink(given[1], given[2])
         elif given[0] == "many":
             pending.extend((port, item) for item in given[1][::-1])

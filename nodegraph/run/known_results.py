@@ -1,54 +1,55 @@
-"""What is known of the nodes' results, before a run and while it goes on: keys, digests, and what is there already."""
+"""What is known about the nodes' results before and during a run: keys, digests, and which results are in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from nodegraph.cache.cache import Cache, Hit
+from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.keys import Keys
-from nodegraph.graph.graph import Graph, Wire
+from nodegraph.graph.graph import Graph, ResolvedLink
 
 
-class Knowledge:
-    """Grows as nodes are looked up and run.
+class KnownResults:
+    """Keys and digests, which become known as nodes are looked up and run.
 
-    `hits` are the nodes whose result is there, `content` the content keys that are known. Nodes in `forced` are never looked up.
+    `hits` are the nodes whose result is in the cache, `content` the content keys that are known. Nodes in `forced` are never
+    looked up.
     """
 
     def __init__(self, graph: Graph, keys: Keys, cache: Cache, forced: Collection[str] = ()) -> None:
         self.graph, self.keys = graph, keys
-        self.hits: dict[str, Hit] = {}
+        self.hits: dict[str, CachedResult] = {}
         self.content: dict[str, str] = {}
         self.forced, self.codecs = forced, cache.codecs
         self._cache = cache
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
 
-    def digest(self, wire: Wire) -> str | None:
-        """The digest of the value behind a link, where it is known."""
+    def digest(self, wire: ResolvedLink) -> str | None:
+        """The digest of the value behind a link, None if it is not known yet."""
         digests = self._digests.get(wire.node)
         return None if digests is None else digests.get(wire.port)
 
     def digests(self, name: str) -> Mapping[str, str]:
-        """The digests of a node's outputs that are known, by port."""
+        """The known digests of a node's outputs, by port."""
         return self._digests.get(name, {})
 
     def key(self, name: str) -> str | None:
-        """The key to speak of a node by: the static one, which is the same in each run; without it, the content key."""
-        return self.keys.of.get(name) or self.content.get(name)
+        """The key to show for a node: the static key, which is the same in each run, or else the content key."""
+        return self.keys.static.get(name) or self.content.get(name)
 
     def find(self, name: str, ports: Collection[str]) -> bool:
-        """Look a node up by its static key. True if its result is there."""
-        static = self.keys.of.get(name)
+        """Look a node up by its static key. True if its result is in the cache."""
+        static = self.keys.static.get(name)
         if static is None or name in self.forced:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
         return self._look_up(name, content, ports)
 
     def derive(self, name: str, ports: Collection[str]) -> bool:
-        """Look a node up by its content key, once the digests of all that it is fed are known. True if its result is there.
+        """Look a node up by its content key, which needs the digests of all its inputs. True if its result is in the cache.
 
-        Where it is not, the digests of outputs that are never stored follow from the key alone.
+        If it is not, the digests of outputs that are never stored still follow from the key.
         """
         if name in self.content:
             return name in self.hits
@@ -63,23 +64,23 @@ class Knowledge:
         return False
 
     def made(self, name: str, digests: Mapping[str, str], kept: bool) -> None:
-        """A node has run: the digests of its outputs, and whether its result was put under its content key."""
+        """Note the digests of a node that has run, and whether its result is stored under its content key."""
         self._digests[name] = digests
         if kept:
             self._note_alias(name)
 
     def taint(self, name: str) -> None:
-        """A file that a node reads changed during the run: its static key, and those below, say what is no longer so."""
+        """Note that a file changed while a node read it: the static keys of this node and those below it are out of date."""
         self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
-        digests: dict[Wire, str] = {}
-        for wire in self.graph.nodes[name].wires():
+        digests: dict[ResolvedLink, str] = {}
+        for wire in self.graph.nodes[name].links():
             digest = self.digest(wire)
             if digest is None:
                 return None
             digests[wire] = digest
-        return self.keys.content(name, digests.__getitem__)
+        return self.keys.content_key(name, digests.__getitem__)
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
         hit = self._cache.lookup(content, ports)
@@ -91,18 +92,18 @@ class Knowledge:
         return True
 
     def _without_codec(self, name: str, content: str) -> dict[str, str]:
-        """The digests of a node's outputs that are never stored: they follow from its content key."""
+        """The digests of the outputs that are never stored: they follow from the content key."""
         ports = self.graph.nodes[name].spec.outputs
         return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
-        if any(wire.node in self._tainted for wire in self.graph.nodes[name].wires()):
+        if any(wire.node in self._tainted for wire in self.graph.nodes[name].links()):
             self._tainted.add(name)
-        static = self.keys.of.get(name)
+        static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:
             self._cache.alias(static, self.content[name])
 
 
 def value_of(content: str, port: str) -> str:
-    """What stands for the digest of a value that has no codec: what it was made from, and which of the outputs it is."""
+    """The digest of a value that has no codec: the content key of its node, and the port."""
     return f"{content}:{port}"

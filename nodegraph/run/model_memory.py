@@ -1,4 +1,4 @@
-"""Loaded models that stay between nodes and runs, within a budget of memory for each place that they lie in."""
+"""Loaded models that stay in memory between nodes and runs, within a budget for each device."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from nodegraph.plugins.backend import Backend, Blocks
 T = TypeVar("T")
 
 MAIN: Final = "cpu"
-"""The place of what lies in main memory."""
+"""The device name of main memory."""
 
 KEPT: Final = 256
-"""How many things stay, whatever their size: what nobody can measure, such as tokenizers, must go some day, too."""
+"""How many values are kept, whatever their size, since that of some, such as tokenizers, is unknown."""
 
 _UNKNOWN_MEMORY: Final = 16 * 2**30
 
 
 @dataclass
 class _Kept:
-    """A thing that is kept: its blocks of memory, by place and address, and whether it was moved out of an accelerator."""
+    """A value that is kept, its blocks of memory, and the accelerator that it was moved from, if any."""
 
     value: Any
     blocks: Blocks
     moved_from: str | None = None
 
 
-class Residents:
-    """What nodes asked to keep, by scope and key; a scope is one state of a plugin's code and of the files a node reads.
+class ModelMemory:
+    """Values that nodes keep, by scope and key. A scope is one state of a plugin's code and of the files that a node reads.
 
-    `budget` is how many bytes stay in main memory; None: half of what the machine has. The backend knows an
-    accelerator's budget. Where a place holds more, the least recently used thing leaves it: an accelerator for main memory, main
-    memory for good. What was used last always stays. The backend measures
-    things (`memory_of`) and moves them (`move`); memory that two things share counts once.
+    `budget` is how many bytes stay in main memory; None: half of the machine's. The backend knows the budget of an accelerator.
+    When a device holds more, its least recently used value leaves it: from an accelerator to main memory, and from main
+    memory for good. The last one used always stays. The backend measures values (`memory_of`) and moves them (`move`). Memory
+    that two values share counts once.
     """
 
     def __init__(self, backend: Backend, budget: int | None = None) -> None:
@@ -47,57 +47,59 @@ class Residents:
         self._lock = threading.RLock()
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
-        """What is kept, or what `make()` gives, kept from now on."""
-        place = (scope, key)
-        with self._lock:  # what two nodes want at once is made once
-            kept = self._kept.pop(place, None)
+        """The value that is kept under `key`, or else `make()`, which is kept from now on."""
+        name = (scope, key)
+        with self._lock:  # two nodes that need the same model load it once
+            kept = self._kept.pop(name, None)
             if kept is None:
-                kept = self._weighed(make())
+                kept = self._measure(make())
             elif kept.moved_from is not None:
-                kept = self._weighed(self._backend.move(kept.value, kept.moved_from))
-            self._kept[place] = kept
+                kept = self._measure(self._backend.move(kept.value, kept.moved_from))
+            self._kept[name] = kept
             self._make_room()
             value: T = kept.value
         return value
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Free everything."""
         with self._lock:
             self._kept.clear()
 
     def sizes(self) -> dict[str, int]:
-        """How many bytes are kept, by place."""
+        """How many bytes are kept, by device."""
         with self._lock:
             return _sizes(self._kept.values())
 
-    def _weighed(self, value: Any) -> _Kept:
+    def _measure(self, value: Any) -> _Kept:
         return _Kept(value, self._backend.memory_of(value))
 
     def _make_room(self) -> None:
-        """Move or drop the least recently used things until each place is within its budget, the last one excepted."""
+        """Move or drop the least recently used values until each device is within its budget; the last one always stays."""
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        for place in sorted(_sizes(self._kept.values()), key=lambda place: place == MAIN):  # main memory takes what others give
-            oldest = [name for name, kept in self._kept.items() if any(where == place for where, _ in kept.blocks)][:-1]
+        for device in sorted(
+            _sizes(self._kept.values()), key=lambda device: device == MAIN
+        ):  # main memory last: it receives values from the others
+            oldest = [name for name, kept in self._kept.items() if any(place == device for place, _ in kept.blocks)][:-1]
             for name in oldest:
-                if _sizes(self._kept.values())[place] <= self._budget(place):
+                if _sizes(self._kept.values())[device] <= self._budget(device):
                     break
                 kept = self._kept[name]
-                moved = None if place == MAIN else self._backend.move(kept.value, MAIN)
+                moved = None if device == MAIN else self._backend.move(kept.value, MAIN)
                 if moved is None:
                     del self._kept[name]
                 else:
-                    self._kept[name] = _Kept(moved, self._backend.memory_of(moved), moved_from=place)
+                    self._kept[name] = _Kept(moved, self._backend.memory_of(moved), moved_from=device)
 
-    def _budget(self, place: str) -> int:
-        if place not in self._budgets:
-            told = self._backend.memory_budget(place)
-            self._budgets[place] = self._budgets[MAIN] if told is None else told
-        return self._budgets[place]
+    def _budget(self, device: str) -> int:
+        if device not in self._budgets:
+            budget = self._backend.memory_budget(device)
+            self._budgets[device] = self._budgets[MAIN] if budget is None else budget
+        return self._budgets[device]
 
 
 def half_of_memory() -> int:
-    """Half of the machine's main memory, in bytes; of 16 GiB where the system does not tell."""
+    """Half of the machine's main memory, in bytes; half of 16 GiB if the system does not report it."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -110,6 +112,6 @@ def _sizes(kept: Iterable[_Kept]) -> Counter[str]:
     for one in kept:
         blocks.update(one.blocks)
     sizes: Counter[str] = Counter()
-    for (place, _), size in blocks.items():
-        sizes[place] += size
+    for (device, _), size in blocks.items():
+        sizes[device] += size
     return sizes

@@ -1,4 +1,4 @@
-"""What must run: walked back from the wanted outputs, a result in the cache pruning everything above it."""
+"""What has to run: the graph is walked back from its outputs, and a result in the cache prunes everything above it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
-from nodegraph.run.known_results import Knowledge
+from nodegraph.run.known_results import KnownResults
 from nodegraph.text import did_you_mean
 
 Action = Literal["run", "cached", "pruned"]
@@ -20,20 +20,20 @@ Action = Literal["run", "cached", "pruned"]
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 
-    A node that is to run may still turn out to be cached, once what it is fed is known to be what it was; then what only it
-    needed does not run either. `uncached` gives the reason for each node whose result is never kept, `needed` the ports whose
-    values somebody may want.
+    A node that is planned to run may still be found in the cache during the run, once the digests of its inputs are known. Then
+    the nodes that only it needs do not run either. `uncached` gives the reason for each node whose result is never kept,
+    `needed` the ports whose values may be needed.
     """
 
     graph: Graph
-    known: Knowledge
+    known: KnownResults
     actions: Mapping[str, Action]
     uncached: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def keys(self) -> Mapping[str, str]:
-        """The key of each node: the static one; where there is none, the content key as far as it is known."""
+        """The key of each node: the static key, or else the content key if it is known."""
         keys = {name: self.known.key(name) for name in self.graph.nodes}
         return {name: key for name, key in keys.items() if key is not None}
 
@@ -45,36 +45,36 @@ class Plan:
 def make_plan(graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = ()) -> Plan:
     """The plan of a run.
 
-    A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it. Raises WorkflowError if one
-    is no node.
+    A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it. Raises WorkflowError if
+    `force` names a node that does not exist.
     """
-    known = Knowledge(graph, keys, cache, _forced(graph, force))
+    known = KnownResults(graph, keys, cache, _forced(graph, force))
     order = list(graph.nodes)
     opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
-    for name in order:  # what is known above may tell the content key, though the static key is new
+    for name in order:  # a new static key may still lead to a known content key
         if name in opened and name not in known.hits:
             known.derive(name, opened[name])
     needed = _needed(graph, order, lambda name, ports: name in known.hits)
     actions: dict[str, Action] = {}
     for name in order:
         actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
-    return Plan(graph, known, actions, keys.missing, {name: frozenset(ports) for name, ports in needed.items()})
+    return Plan(graph, known, actions, keys.without_key, {name: frozenset(ports) for name, ports in needed.items()})
 
 
-def _needed(graph: Graph, order: list[str], is_there: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:
-    """The ports that are wanted, walked back from the outputs as far as results are not there."""
+def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:
+    """The needed ports of each node, walked back from the outputs until a result is in the cache."""
     needed: dict[str, set[str]] = {}
     for output in graph.outputs.values():
-        needed.setdefault(output.wire.node, set()).add(output.wire.port)
+        needed.setdefault(output.link.node, set()).add(output.link.port)
     for name in reversed(order):
-        if name in needed and not is_there(name, needed[name]):
-            for wire in graph.nodes[name].wires():
+        if name in needed and not is_cached(name, needed[name]):
+            for wire in graph.nodes[name].links():
                 needed.setdefault(wire.node, set()).add(wire.port)
     return needed
 
 
 def _forced(graph: Graph, force: Collection[str]) -> set[str]:
-    """The forced nodes and everything below them."""
+    """The forced nodes and every node below them."""
     problems = [
         Problem("E120", f"force '{name}': there is no such node", None, did_you_mean(name, graph.nodes))
         for name in force
@@ -85,6 +85,6 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     forced = set(force)
     if forced:
         for name, node in graph.nodes.items():
-            if any(wire.node in forced for wire in node.wires()):
+            if any(wire.node in forced for wire in node.links()):
                 forced.add(name)
     return forced

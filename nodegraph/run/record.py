@@ -1,4 +1,4 @@
-"""What is left of a run: one JSON file in the cache directory, `runs/<id>.json`, and what is written into each output."""
+"""The record of a run, `runs/<id>.json` in the cache directory, and the metadata that is written into each output."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.cache.keys import Form
+from nodegraph.cache.keys import KeyParts
 from nodegraph.files import write_whole
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Status
 from nodegraph.run.explain import written
-from nodegraph.run.known_results import Knowledge
-from nodegraph.run.scheduler import NodeReport
+from nodegraph.run.known_results import KnownResults
+from nodegraph.run.result import NodeReport
 
 FORMAT: Final = 2
 
-LOOKED_BACK: Final = 50
-"""How many of the latest runs are looked through for what a node was like before."""
+SEARCHED_RUNS: Final = 50
+"""How many of the latest runs are searched for the earlier form of a node."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
 
@@ -45,10 +45,10 @@ class RunRecord:
     numerics: Numerics | None
     reports: Mapping[str, NodeReport]
     outputs: Mapping[str, list[Path]]
-    known: Knowledge
+    known: KnownResults
 
     def write(self, folder: Path) -> None:
-        """Write `<run>.json`. Best effort: that a cache directory takes nothing has been told when it was given results."""
+        """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "run": self.run,
@@ -70,13 +70,13 @@ class RunRecord:
             write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
-        form = self.known.keys.forms.get(name)
-        about = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
-        return about if form is None else {**about, "form": written(form)}
+        form = self.known.keys.parts.get(name)
+        fields = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
+        return fields if form is None else {**fields, "form": written(form)}
 
 
 def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of the runs in `folder`, the latest first; what cannot be read is passed over."""
+    """The records of the runs in `folder`, the latest first. Files that cannot be read are skipped."""
     try:
         paths = sorted(folder.glob("*.json"), reverse=True)
     except OSError:
@@ -90,10 +90,10 @@ def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, Form]:
-    """The form that each of `nodes` had when it last was a part of `workflow`, from the latest runs."""
-    forms: dict[str, Form] = {}
-    for record in itertools.islice(read_runs(folder), LOOKED_BACK):
+def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str, KeyParts]:
+    """The form that each of `nodes` had in the last run of `workflow`, if it is among the latest runs."""
+    forms: dict[str, KeyParts] = {}
+    for record in itertools.islice(read_runs(folder), SEARCHED_RUNS):
         if record.get("workflow") == workflow:
             for name, node in record["nodes"].items():
                 if name in nodes and name not in forms and "form" in node and node.get("status") in ("ran", "cached"):
@@ -102,26 +102,26 @@ def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str,
 
 
 def new_run_id() -> str:
-    """A name for a run; later runs sort behind earlier ones."""
+    """A new id for a run. Ids sort by time."""
     now = time.time_ns()
     return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
 
 
 def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
-    """What is written into an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
-    told = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
-    return {"nodegraph": document, "nodegraph_run": json.dumps(told)}
+    """The metadata of an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
+    run_data = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
+    return {"nodegraph": document, "nodegraph_run": json.dumps(run_data)}
 
 
 def versions(graph: Graph) -> dict[str, str]:
-    """The versions of nodegraph, of Python, and of the plugins whose nodes the graph uses (or of their code's state)."""
+    """The versions of nodegraph, Python, and the plugins whose nodes the graph uses, with a digest of code that can be edited."""
     plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
-    told = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
-    return {"nodegraph": engine_version(), "python": platform.python_version(), **told}
+    used = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
+    return {"nodegraph": engine_version(), "python": platform.python_version(), **used}
 
 
 def _peak_memory() -> int | None:
-    """The most memory that this process has had, in bytes; None where the system does not tell."""
+    """The most memory that this process has used, in bytes; None if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -132,7 +132,7 @@ def _peak_memory() -> int | None:
 
 @functools.cache
 def engine_version() -> str:
-    """The installed version of nodegraph, or "0" where it runs from a bare folder."""
+    """The installed version of nodegraph, or "0" if it runs from a folder without being installed."""
     try:
         return importlib.metadata.version("nodegraph")
     except importlib.metadata.PackageNotFoundError:

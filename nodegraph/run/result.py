@@ -1,25 +1,42 @@
-"""What a run gives."""
+"""What a run returns: the state of each node, where outputs went, and values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
-from nodegraph.graph.graph import Graph, Wire
+from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
-from nodegraph.run.scheduler import NodeReport, NodeStatus
-from nodegraph.workflow.workflow import Handle, Link, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.definitions import Link
+from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
+
+NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
+
+
+class NodeReport(NamedTuple):
+    """What became of a node. "skipped": the run ended before its turn.
+
+    `key` is the static key, or the content key if there is no static one. `content` is the key that the result is stored
+    under, None if it is not stored. `error` says why the node failed.
+    """
+
+    status: NodeStatus
+    seconds: float = 0.0
+    key: str | None = None
+    content: str | None = None
+    notices: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: what became of each node, where outputs went, and, by `result[handle or name]`, values.
+    """A finished run: what became of each node, where outputs went, and values: `result[handle or name]`.
 
-    Values are read from the cache when they are asked for. `error` is what ended the run, None if nothing did.
+    Values are read from the cache when they are asked for. `error` is what ended the run, None if it is complete.
     """
 
     run: str
@@ -30,7 +47,7 @@ class Result:
     outputs: Mapping[str, list[Path]]
     notices: tuple[Notice, ...]
     error: NodegraphError | None
-    _kept: Mapping[Wire, Any]
+    _kept: Mapping[ResolvedLink, Any]
     _load: Callable[[str, str], Any]
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
@@ -48,7 +65,7 @@ class Result:
 
     @property
     def pruned(self) -> tuple[str, ...]:
-        """The nodes that nobody needed."""
+        """The nodes that no output needed."""
         return self._named("pruned")
 
     @property
@@ -57,9 +74,9 @@ class Result:
         return self._named("failed")
 
     def __getitem__(self, wanted: Handle | str) -> Any:
-        """The value of an output's name, "node" or "node.port", or of the handle of a node that was added.
+        """The value of an output (by its name), of a port ("node" or "node.port"), or of the handle of a node.
 
-        Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if it is gone since from the cache.
+        Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
         """
         wire = self._wire(wanted)
         if wire in self._kept:
@@ -74,15 +91,15 @@ class Result:
             message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error
 
-    def _wire(self, wanted: Handle | str) -> Wire:
+    def _wire(self, wanted: Handle | str) -> ResolvedLink:
         if isinstance(wanted, NodeHandle | PortHandle):
             link = link_of(wanted)
         elif wanted in self.graph.outputs:
-            return self.graph.outputs[wanted].wire
+            return self.graph.outputs[wanted].link
         else:
             node, _, name = wanted.partition(".")
             link = Link(node, name or None)
         port = self.graph.nodes[link.node].spec.output(link.port) if link.node in self.graph.nodes else None
         if port is None:
             raise KeyError(f"the run has no value '{wanted}'. Its outputs are {', '.join(self.graph.outputs)}")
-        return Wire(link.node, port.name)
+        return ResolvedLink(link.node, port.name)

@@ -1,4 +1,4 @@
-"""Running one node: its arguments in, its values checked, kept and out."""
+"""Running one node: reading its inputs, calling its function, checking and storing what it returns."""
 
 from __future__ import annotations
 
@@ -7,190 +7,166 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from nodegraph.cache.cache import Cache, Hit, Made
-from nodegraph.cache.file_digests import Fingerprints
-from nodegraph.errors import Cancelled, NodeError, NodegraphError
+from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.store.records import Computation
+from nodegraph.cache.store.store import LostResultError
+from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.files import FileState, file_states
-from nodegraph.graph.graph import GraphNode
+from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import Run
-from nodegraph.plugins.backend import Backend, Numerics
-from nodegraph.run.events import Event, NodeProgress, NodeStarted, Notice
+from nodegraph.run.events import NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import value_of
-from nodegraph.run.model_memory import Residents
+from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
 
 T = TypeVar("T")
 
-NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+NodeEvent = NodeStarted | NodeProgress | Notice
+"""What a running node emits."""
 
-_FIXED: Final = frozenset({type(None), bool, int, float, str})  # nobody can change these in place
+_IMMUTABLE: Final = frozenset({type(None), bool, int, float, str})
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What the engine lends to a run.
+class NodeHost(Protocol):
+    """What a running node needs from those that wait for it."""
 
-    `owner` names the plugin that a module is a part of. `machine` tells machines apart on which the same computation may round in
-    another way.
+    def emit(self, event: NodeEvent) -> None:
+        """Pass an event on to every run that waits for the node."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the node should stop."""
+
+    def value(self, wire: ResolvedLink, key: str | None) -> Any:
+        """The value behind a link, whose content key is `key`. Raises LostResultError if it is no longer in the cache."""
+
+
+def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
+    """Run a node and store its result. May be called from any thread.
+
+    Whatever the node raises is in the outcome. Raises only KeyboardInterrupt, in the main thread.
     """
-
-    cache: Cache
-    backend: Backend
-    files: Fingerprints
-    residents: Residents
-    numerics: Callable[[], Numerics]
-    emit: Callable[[Event], None]
-    cancelled: threading.Event
-    owner: Callable[[str], str | None] = lambda module: None
-    machine: str = ""
-
-
-class Task(NamedTuple):
-    """A node that is to run: its arguments, its content key, the files that are in the key, and the ports that are wanted.
-
-    Without a key the result is not kept; `unkept` says why, where that is the node's own doing. A `forced` node runs though its
-    result is there.
-    """
-
-    node: GraphNode
-    arguments: Mapping[str, Any]
-    key: str | None
-    workflow: str
-    files: Mapping[Path, str] = NOTHING
-    wanted: frozenset[str] = frozenset()
-    unkept: str | None = None
-    forced: bool = False
-
-
-class Outcome(NamedTuple):
-    """What came of a task: values and digests by port, or the hit that another process left meanwhile, or the error.
-
-    `kept`: the result was put under the content key. `changed`: a file that the node reads changed while it ran.
-    """
-
-    seconds: float
-    values: Mapping[str, Any] = NOTHING
-    digests: Mapping[str, str] = NOTHING
-    notices: tuple[str, ...] = ()
-    kept: bool = False
-    changed: bool = False
-    hit: Hit | None = None
-    error: NodegraphError | None = None
-
-
-def run_node(task: Task, around: Surroundings) -> Outcome:
-    """Run a node and keep its result; may be called from any thread.
-
-    Errors are in the outcome, not raised, whatever kind they are of: only Ctrl-C, which the main thread hears, is no node's doing.
-    """
-    run = NodeRun(task.node, around, task.files)
+    run = NodeRun(task, context, host)
     started = time.perf_counter()
     try:
-        with _sole(task, around) as hit:
+        with _locked(task, context, host) as hit:
             if hit is not None:
                 return Outcome(time.perf_counter() - started, hit=hit)
-            around.emit(NodeStarted(task.node.name))
+            try:
+                arguments = {port: _argument(given, task, host) for port, given in task.node.inputs.items()}
+            except LostResultError as error:
+                return Outcome(error=error)
+            host.emit(NodeStarted(task.node.name))
             started = time.perf_counter()
             files = file_states(task.files)
-            values = _computed(task, run, around)
+            values = _compute(task, arguments, run, context, host)
             seconds = time.perf_counter() - started
-            return _kept(task, values, files, seconds, run, around)
+            return _store(task, values, files, seconds, run, context)
     except Cancelled as error:
         return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
-        failure = NodeError(task.node.name, task.node.spec.name, _said(task.node, error, around), task.node.where)
-        failure.__cause__ = error
-        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=failure)
+        message = _explain(task.node, error, context)
+        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error, message=message)
 
 
 @contextlib.contextmanager
-def _sole(task: Task, around: Surroundings) -> Iterator[Hit | None]:
-    """Keeps other processes from computing the same; gives what one of them left since this one looked."""
-    store = around.cache.store
-    never = around.cache.codecs.never
-    if task.key is None or store is None or all(never(port.type) for port in task.node.spec.outputs):
-        yield None
+def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[CachedResult | None]:
+    """Hold the lock of the task's key against other processes. Yields the result if it has been stored since the last look."""
+    store, codecs = context.cache.store, context.cache.codecs
+    if task.key is None or store is None or all(codecs.never(port.type) for port in task.node.spec.outputs):
+        look_again = task.key is not None and not task.forced and context.overlapped()
+        yield context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
         return
 
     def waiting() -> None:
-        if around.cancelled.is_set():
+        if host.is_cancelled():
             raise stopped()
 
     with store.lock(task.key, waiting) as waited:
-        yield around.cache.lookup(task.key, task.wanted) if waited or not task.forced else None
+        yield context.cache.lookup(task.key, task.wanted) if waited or not task.forced else None
 
 
-def _computed(task: Task, run: NodeRun, around: Surroundings) -> dict[str, Any]:
-    """The values by port, checked. Raises ReturnTypeError if the function did not keep to what a node is."""
-    arguments = dict(task.arguments)
+def _argument(given: Input, task: NodeTask, host: NodeHost) -> Any:
+    if isinstance(given, Value):
+        return given.value
+    if isinstance(given, ListWithLinks):
+        return [_argument(item, task, host) for item in given.items]
+    return host.value(given, task.sources.get(given))
+
+
+def _compute(task: NodeTask, arguments: dict[str, Any], run: NodeRun, context: RunContext, host: NodeHost) -> dict[str, Any]:
+    """The values by port, checked. Raises ReturnTypeError if the function breaks the rules for nodes."""
     if task.node.spec.run_parameter is not None:
         arguments[task.node.spec.run_parameter] = run
-    before = _versions(arguments, around.cache)
-    result = _call(task.node, arguments, around)
-    for port, version in _versions(arguments, around.cache).items():
+    before = _versions(arguments, context.cache)
+    result = _call(task.node, arguments, context, host)
+    for port, version in _versions(arguments, context.cache).items():
         if before[port] != version:
             raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
     values = returned.by_port(task.node.spec, result)
     for port, value in values.items():
-        wrong = _wrong(value, around.cache)
-        if wrong:
-            raise ReturnTypeError(f"'{port}': {wrong}")
+        problem = _problem(value, context.cache)
+        if problem:
+            raise ReturnTypeError(f"'{port}': {problem}")
     return values
 
 
-def _wrong(value: Any, cache: Cache) -> str | None:
-    """What is wrong with a value, or with one in a list of values, by its codec."""
+def _problem(value: Any, cache: Cache) -> str | None:
+    """What the codec finds wrong with a value, or with a value in a list or mapping; None if nothing."""
     if value is None:
         return None
     codec = cache.codec(value)
     if codec is not None:
         return codec.check(value)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next(filter(None, (_wrong(part, cache) for part in parts)), None)
+    return next(filter(None, (_problem(part, cache) for part in parts)), None)
 
 
-def _kept(
-    task: Task,
+def _store(
+    task: NodeTask,
     values: dict[str, Any],
     before: Mapping[Path, FileState | None],
     seconds: float,
     run: NodeRun,
-    around: Surroundings,
+    context: RunContext,
 ) -> Outcome:
-    """Put the result under its key, unless a file that is in the key changed while the run went on.
+    """Store the result under its key, unless a file in the key changed while the node ran.
 
-    `before` is the state of the files when the node began: one that was changed and changed back since may have been read between.
+    `before` is the state of the files when the node began. A file that was changed and changed back may have been read in between.
     """
     key = task.key
-    changed = file_states(task.files) != before or not all(
-        around.files.unchanged(path, digest) for path, digest in task.files.items()
-    )
+    same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
+    changed = file_states(task.files) != before or not all(same_content)
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
     elif task.unkept is not None:
         run.notice(f"its result is not kept: {task.unkept}")
-    digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, around.cache))}
+    digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, context.cache))}
     if key is not None:
-        _compare(key, digests, run, around)
-        made = Made(task.node.spec.name, task.workflow, task.node.name, seconds, tuple(run.notices), around.machine)
-        for message in around.cache.put(key, values, digests, made, task.files):
+        _compare(key, digests, run, context)
+        computation = Computation(
+            type=task.node.spec.name,
+            workflow=task.workflow,
+            node=task.node.name,
+            seconds=seconds,
+            notices=tuple(run.notices),
+            machine=context.machine,
+        )
+        for message in context.cache.put(key, values, digests, computation, files=task.files):
             run.notice(message)
     return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
 
 
-def _compare(key: str, digests: Mapping[str, str], run: NodeRun, around: Surroundings) -> None:
-    """Say so where the same inputs gave another result before, on a machine of the same kind."""
-    before = around.cache.peek(key)
-    if before is None or before.made.machine != around.machine:
+def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
+    """Add a notice if the same inputs gave another result before, on the same kind of machine."""
+    before = context.cache.peek(key)
+    if before is None or before.computation.machine != context.machine:
         return
     other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
     if other:
@@ -200,7 +176,7 @@ def _compare(key: str, digests: Mapping[str, str], run: NodeRun, around: Surroun
         )
 
 
-def _digest(value: Any, port: str, task: Task, key: str | None, cache: Cache) -> str | None:
+def _digest(value: Any, port: str, task: NodeTask, key: str | None, cache: Cache) -> str | None:
     declared = task.node.spec.output(port)
     if declared is None or not cache.codecs.never(declared.type):
         digest = cache.digest(value)
@@ -210,13 +186,13 @@ def _digest(value: Any, port: str, task: Task, key: str | None, cache: Cache) ->
 
 
 def _versions(arguments: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
-    """What tells whether a value was changed in place, by port."""
-    return {port: _version(value, cache) for port, value in arguments.items() if type(value) not in _FIXED}
+    """For each argument that can be changed in place, what differs once it is."""
+    return {port: _version(value, cache) for port, value in arguments.items() if type(value) not in _IMMUTABLE}
 
 
 def _version(value: Any, cache: Cache) -> Any:
-    """What the codec offers; of a list or a mapping, what is in it."""
-    if type(value) in _FIXED:
+    """The version that the codec reports; for a list or a mapping, those of its items."""
+    if type(value) in _IMMUTABLE:
         return value
     if isinstance(value, list):
         return [_version(item, cache) for item in value]
@@ -226,88 +202,82 @@ def _version(value: Any, cache: Cache) -> Any:
     return None if version is None else version(value)
 
 
-def _call(node: GraphNode, arguments: Mapping[str, Any], around: Surroundings) -> Any:
-    """What the function returns; when memory runs out, what can be freed is freed, and it is called once more."""
+def _call(node: GraphNode, arguments: Mapping[str, Any], context: RunContext, host: NodeHost) -> Any:
+    """What the function returns. If memory runs out, memory is freed and the function is called once more."""
     try:
         return node.spec.function(**arguments)
     except Exception as error:
-        if not _is_out_of_memory(error, around):
+        if not _is_out_of_memory(error, context):
             raise
-    # here and not above, where the error would still hold what the function had in hand
-    around.emit(Notice(node.name, "memory ran out; what was kept for later is let go, and the node runs again"))
-    around.cache.free()
-    around.residents.clear()
-    around.backend.free_memory()
+    # after the block: inside it, the error's traceback would keep the function's own values alive
+    host.emit(Notice(node.name, "memory ran out; everything kept for later is freed, and the node runs again"))
+    context.cache.free()
+    context.models.clear()
+    context.backend.free_memory()
     try:
         return node.spec.function(**arguments)
     except Exception as error:
-        if _is_out_of_memory(error, around):
-            raise MemoryError(f"twice ({_line(error)})") from error
+        if _is_out_of_memory(error, context):
+            raise MemoryError(f"twice ({_one_line(error)})") from error
         raise
 
 
-def _is_out_of_memory(error: BaseException, around: Surroundings) -> bool:
-    return isinstance(error, MemoryError) or around.backend.is_out_of_memory(error)
+def _is_out_of_memory(error: BaseException, context: RunContext) -> bool:
+    return isinstance(error, MemoryError) or context.backend.is_out_of_memory(error)
 
 
-def _said(node: GraphNode, error: BaseException, around: Surroundings) -> str:
-    """What went wrong, for people, and what to do next."""
+def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
+    """What went wrong and what to do next."""
     plugin = node.origin.plugin
     if isinstance(error, ReturnTypeError):
-        return f"{error}. Nothing of it is kept; look at its inputs, or tell those who wrote plugin '{plugin}'"
+        return f"{error}. Its result is not kept. Check its inputs, or report this to the authors of plugin '{plugin}'"
     if isinstance(error, MemoryError):
-        return f"memory ran out, {_line(error)}. Give it less at once, or another --device or --dtype"
+        return f"memory ran out, {_one_line(error)}. Give it less at once, or try another --device or --dtype"
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
-    place = ""
-    for frame, line in traceback.walk_tb(
-        error.__traceback__
-    ):  # the innermost plugin is the one to ask: a sampler that a node calls
-        owner = around.owner(frame.f_globals.get("__name__", ""))
+    source = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a function that a node calls
+        owner = context.owner(frame.f_globals.get("__name__", ""))
         if owner is not None:
-            plugin, place = owner, f" ({frame.f_code.co_filename}:{line})"
+            plugin, source = owner, f" ({frame.f_code.co_filename}:{line})"
     return (
-        f"{type(error).__name__}: {_line(error)}{place}. If its inputs are right, this is a mistake in plugin '{plugin}'; "
-        f"-v shows the whole way there"
+        f"{type(error).__name__}: {_one_line(error)}{source}. If its inputs are right, this is a mistake in plugin '{plugin}'; "
+        f"-v shows the full traceback"
     )
 
 
 class NodeRun(Run):
-    """The `Run` of one node while it runs."""
+    """The `Run` that a node receives while it runs."""
 
-    def __init__(self, node: GraphNode, around: Surroundings, files: Mapping[Any, str]) -> None:
+    def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
-        self._node, self._around = node.name, around
-        self._scope = (node.origin.identity, tuple(sorted(files.values())))  # a model swapped under its name is another
+        self._node, self._context, self._host = task.node.name, context, host
+        # the digests: a model file that is replaced under the same name is another model
+        self._scope = (task.node.origin.identity, tuple(sorted(task.files.values())))
 
     @property
     def device(self) -> str:  # type: ignore[override]
-        """Where the run computes; asked of the plugins when a node first wants to know."""
-        return self._around.numerics().device
+        """Where the run computes. The backend is asked the first time that a node reads this."""
+        return self._context.numerics().device
 
     @property
     def dtype(self) -> str:  # type: ignore[override]
         """The dtype that the run computes in."""
-        return self._around.numerics().dtype
+        return self._context.numerics().dtype
 
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
-        self._around.emit(NodeProgress(self._node, i, n, preview))
-        if self._around.cancelled.is_set():
+        self._host.emit(NodeProgress(self._node, i, n, preview))
+        if self._host.is_cancelled():
             raise stopped()
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        return self._around.residents.get(self._scope, key, make)
+        return self._context.models.get(self._scope, key, make)
 
     def notice(self, message: str) -> None:
-        if message not in self.notices:  # a node that runs again says it again
+        if message not in self.notices:  # a node that runs twice repeats itself
             self.notices.append(message)
-            self._around.emit(Notice(self._node, message))
+            self._host.emit(Notice(self._node, message))
 
 
-def stopped() -> Cancelled:
-    """What ends a run that somebody stopped."""
-    return Cancelled("the run was stopped; what was finished is kept")
-
-
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"

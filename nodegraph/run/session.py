@@ -5,123 +5,165 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.keys import Keys
-from nodegraph.cache.store.store import LostResultError, Stored
+from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
-from nodegraph.graph.graph import Graph, Output, Wire
+from nodegraph.graph.gc_pause import gc_paused
+from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
-from nodegraph.run.gc_pause import without_collector
 from nodegraph.run.outputs import Writer
 from nodegraph.run.plan import Plan, make_plan
-from nodegraph.run.record import RunRecord, new_run_id, provenance
-from nodegraph.run.result import Result
-from nodegraph.run.run_node import Surroundings
-from nodegraph.run.scheduler import Executor, NodeReport
+from nodegraph.run.record import RunRecord, provenance
+from nodegraph.run.result import NodeReport, Result
+from nodegraph.run.scheduler import Scheduler
+from nodegraph.run.task import RunContext
+from nodegraph.run.workers.jobs import Jobs
+from nodegraph.run.workers.protocol import Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What to run, and how.
+
+    `out` is the folder for outputs and `records` the folder for the run's record; None: none are written. With `inline`, a node
+    that runs alone runs in the calling thread.
+    """
+
+    run: str
+    graph: Graph
+    force: Sequence[str] = ()
+    out: Path | None = None
+    records: Path | None = None
+    keep_going: bool = False
+    inline: bool = True
 
 
 class Session:
-    """Runs a checked graph once. `out` is the folder for outputs, `records` the one for the run's record; None: none is written."""
+    """Runs a checked graph once."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        force: Sequence[str],
-        out: Path | None,
-        surroundings: Surroundings,
-        records: Path | None,
-        keep_going: bool = False,
-    ) -> None:
-        self.run = new_run_id()
-        self._graph, self._force, self._records, self._keep_going = graph, force, records, keep_going
-        self._tell = surroundings.emit
-        self._around = replace(surroundings, emit=self.emit)
-        self._writer = None if out is None else Writer(out, graph, self._around.cache, self._provenance)
+    def __init__(self, request: RunRequest, context: RunContext, workers: Workers, jobs: Jobs) -> None:
+        self._request, self._graph, self._workers, self._jobs = request, request.graph, workers, jobs
+        self._listener = context.emit
+        self._cache = context.cache.for_run(lambda message: self.emit(Notice(None, message)))
+        self._context = replace(context, emit=self.emit, cache=self._cache)
+        self._writer = None if request.out is None else Writer(request.out, self._graph, self._cache, self._provenance)
         self._plan: Plan | None = None
-        self._telling = threading.RLock()
+        self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
-        self._kept: dict[Wire, Any] = {}
+        self._kept: dict[ResolvedLink, Any] = {}
 
     def emit(self, event: Event) -> None:
-        """Pass an event on; notices are kept for the result."""
-        with self._telling:  # nodes run in several threads
+        """Pass an event on. Notices are kept for the result."""
+        with self._emitting:  # nodes run in several threads
             if isinstance(event, Notice):
                 self._notices.append(event)
-            self._tell(event)
+            self._listener(event)
 
     def execute(self, keys_of: Callable[[Graph], Keys]) -> Result:
-        """Run, and write the record. What goes wrong once the plan is made is in the result, not raised."""
+        """Run, and write the record. Errors after the plan is made are in the result, not raised."""
         began, started = time.time(), time.perf_counter()
-        cache = self._around.cache
-        if cache.store is not None:
-            cache.store.start()
-        with without_collector():
+        with gc_paused():
             keys = keys_of(self._graph)
-            plan = self._plan = make_plan(self._graph, keys, cache, self._force)
-        self.emit(RunStarted(self.run, self._graph.workflow, plan))
-        error = self._guarded(plan)
+            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force)
+        self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
+        error = self._run_plan(plan)
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
             self._reports.setdefault(name, NodeReport("skipped", key=plan.known.key(name)))
-        if cache.store is not None:
-            cache.store.finish()
+        if self._cache.store is not None:
+            self._cache.store.finish()
         reports = {name: self._reports[name] for name in self._graph.nodes}
         seconds = time.perf_counter() - started
-        if self._records is not None:
-            numeric = any(node.spec.numeric for node in self._graph.nodes.values())
-            numerics = self._around.numerics() if numeric else None  # asked for the keys already
-            known = self._plan.known  # of the last plan, if a value went away
-            record = RunRecord(
-                self.run, self._graph, self._document, status, error, began, seconds, numerics, reports, self._outputs, known
-            )
-            if cache.store is not None:
-                cache.store.claim()
-            with without_collector():
-                record.write(self._records)
+        self._write_record(status=status, error=error, began=began, seconds=seconds, reports=reports)
         self.emit(RunFinished(status, seconds))
-        notices = tuple(self._notices)
-        return Result(self.run, status, seconds, self._graph, reports, self._outputs, notices, error, self._kept, cache.load)
+        return Result(
+            run=self._request.run,
+            status=status,
+            seconds=seconds,
+            graph=self._graph,
+            nodes=reports,
+            outputs=self._outputs,
+            notices=tuple(self._notices),
+            error=error,
+            _kept=self._kept,
+            _load=self._cache.load,
+        )
 
-    def _guarded(self, plan: Plan) -> NodegraphError | None:
-        """What ended the run early, or None."""
+    def _write_record(
+        self, *, status: Status, error: NodegraphError | None, began: float, seconds: float, reports: dict[str, NodeReport]
+    ) -> None:
+        if self._request.records is None:
+            return
+        assert self._plan is not None  # it is made before
+        is_numeric = any(node.spec.numeric for node in self._graph.nodes.values())
+        record = RunRecord(
+            run=self._request.run,
+            graph=self._graph,
+            document=self._document,
+            status=status,
+            error=error,
+            started=began,
+            seconds=seconds,
+            numerics=self._context.numerics() if is_numeric else None,  # the keys needed it already
+            reports=reports,
+            outputs=self._outputs,
+            known=self._plan.known,  # of the last plan, if there were several
+        )
+        if self._cache.store is not None:
+            self._cache.store.mark_directory()
+        with gc_paused():
+            record.write(self._request.records)
+
+    def _run_plan(self, plan: Plan) -> NodegraphError | None:
+        """Run the plan. Returns what ended the run early, or None."""
         try:
             if self._writer is not None:
                 self._writer.prepare()
-            self._execute(plan)
+            self._schedule(plan)
         except NodegraphError as error:
             return error
         except KeyboardInterrupt:
             return Cancelled("the run was interrupted; what was finished is kept")
         return None
 
-    def _execute(self, plan: Plan) -> None:
-        """Run the plan; where a cached value went away meanwhile, plan again with what is left."""
+    def _schedule(self, plan: Plan) -> None:
+        """Run the plan. If a cached value is found to be gone, plan again with what is left."""
         while True:
             try:
-                Executor(plan, self._around, self._deliver, self._reports, self._keep_going).execute()
+                Scheduler(
+                    plan=plan,
+                    context=self._context,
+                    workers=self._workers,
+                    jobs=self._jobs,
+                    deliver=self._deliver,
+                    reports=self._reports,
+                    keep_going=self._request.keep_going,
+                    inline=self._request.inline,
+                ).execute()
             except LostResultError:
                 done = {name for name, report in self._reports.items() if report.status == "ran"}
-                force = [name for name in self._force if name not in done]
-                plan = self._plan = make_plan(self._graph, plan.known.keys, self._around.cache, force)
+                force = [name for name in self._request.force if name not in done]
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force)
             else:
                 return
 
-    def _deliver(self, output: Output, stored: Stored | None, value: Callable[[], Any]) -> None:
-        """Keep what is stored nowhere for the result, and write the output."""
+    def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
+        """Write an output, and keep its value for the result if it is not stored."""
         if stored is None:
-            self._kept[output.wire] = value()
+            self._kept[output.link] = value()
         if self._writer is None:
             return
-        declared = output.name in self._graph.resolved.outputs
-        if stored is None and not declared and self._around.cache.codec(value()) is None:
+        is_declared = output.name in self._graph.resolved.outputs
+        if stored is None and not is_declared and self._cache.codec(value()) is None:
             message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
-            self.emit(Notice(output.wire.node, message))
+            self.emit(Notice(output.link.node, message))
             return
         self._outputs[output.name] = self._writer.write(output, stored, value)
         for path in self._outputs[output.name]:
@@ -129,7 +171,7 @@ class Session:
 
     def _provenance(self) -> dict[str, str]:
         assert self._plan is not None  # nothing is written before the plan is made
-        return provenance(self.run, self._graph, self._document, self._plan.keys)
+        return provenance(self._request.run, self._graph, self._document, self._plan.keys)
 
     @cached_property
     def _document(self) -> str:

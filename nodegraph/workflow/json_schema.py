@@ -10,8 +10,8 @@ from typing import Any, Final
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
-from nodegraph.workflow.document import FORMAT, PARAM_TYPES
-from nodegraph.workflow.workflow import NAME
+from nodegraph.workflow.definitions import NAME, PARAM_TYPES
+from nodegraph.workflow.document import FORMAT
 
 Schema = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""How the pack's values are stored and exported: safetensors for all of them, PNG for people to look at."""
+"""How the values of the pack are stored and exported: all as safetensors files, pictures and masks also as PNG files."""
 
 from __future__ import annotations
 
@@ -20,42 +20,43 @@ if TYPE_CHECKING:
 
 
 class SafetensorsCodec:
-    """A value with tensors and plain fields, as a safetensors file with the fields in its header."""
+    """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header."""
 
     name: str
     suffix = ".safetensors"
     extension = ".safetensors"
 
     def tensors(self, value: Any) -> dict[str, Tensor]:
-        """The tensors of `value` by their names in the file."""
+        """The tensors of `value`, by their names in the file."""
         raise NotImplementedError
 
-    def plain(self, value: Any) -> dict[str, Any]:
-        """What else there is of `value`, as JSON has it."""
+    def plain_fields(self, value: Any) -> dict[str, Any]:
+        """The other fields of `value`, as JSON."""
         raise NotImplementedError
 
-    def restored(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Any:
-        """The value of which `tensors` and `plain` gave these."""
+    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Any:
+        """The value with these tensors and fields: undoes `tensors` and `plain_fields`."""
         raise NotImplementedError
 
-    def expected(self, name: str) -> str:
-        """The axes of the tensor `name`: a number is the only size that one has."""
+    def axes_of(self, name: str) -> str:
+        """The axes of the tensor `name`, separated by spaces: a letter stands for any size, a number for itself."""
         raise NotImplementedError
 
     def digest(self, value: Any) -> str:
         import torch
 
-        stored = self._stored(value).values()
-        about = [self.name, *(part for tensor in stored for part in (str(tensor.dtype), list(tensor.shape))), self.plain(value)]
-        total = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + b"\0")
-        for tensor in stored:
-            total.update(tensor.flatten().view(torch.uint8).numpy().data)
-        return total.hexdigest()
+        tensors = self._contiguous(value).values()
+        shapes = (part for tensor in tensors for part in (str(tensor.dtype), list(tensor.shape)))
+        description = [self.name, *shapes, self.plain_fields(value)]
+        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode() + b"\0")
+        for tensor in tensors:
+            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def save(self, value: Any, path: Path) -> None:
         from safetensors.torch import save_file
 
-        save_file(self._stored(value), path, metadata=self._metadata(value))
+        save_file(self._contiguous(value), path, metadata=self._metadata(value))
 
     def load(self, path: Path) -> Any:
         from safetensors import safe_open
@@ -63,15 +64,15 @@ class SafetensorsCodec:
         with safe_open(path, framework="pt") as file:
             fields = json.loads((file.metadata() or {}).get("fields", "{}"))
             names = file.keys()
-            return self.restored({name: file.get_tensor(name) for name in names}, fields)
+            return self.rebuild({name: file.get_tensor(name) for name in names}, fields)
 
     def export(self, value: Any) -> list[bytes]:
         from safetensors.torch import save
 
-        return [save(self._stored(value), metadata=self._metadata(value))]
+        return [save(self._contiguous(value), metadata=self._metadata(value))]
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
-        """The file with `metadata` beside what its header says already; its tensors stay aligned."""
+        """The file with `metadata` added to its header; its tensors stay aligned."""
         (length,) = struct.unpack("<Q", data[:8])
         header = json.loads(data[8 : 8 + length])
         header["__metadata__"] = {**header.get("__metadata__", {}), **metadata}
@@ -80,88 +81,89 @@ class SafetensorsCodec:
         return struct.pack("<Q", len(encoded)) + encoded + data[8 + length :]
 
     def check(self, value: Any) -> str | None:
-        problems = (_wrong_with(tensor, self.expected(name)) for name, tensor in self.tensors(value).items())
+        problems = (_problem(tensor, self.axes_of(name)) for name, tensor in self.tensors(value).items())
         return next(filter(None, problems), None)
 
     def version(self, value: Any) -> int | None:
-        """Counts changes of the tensors in place; None where torch does not count them."""
+        """A number that grows when a tensor is changed in place; None if torch does not count the changes."""
         tensors = self.tensors(value).values()
         return None if any(tensor.is_inference() for tensor in tensors) else sum(tensor._version for tensor in tensors)
 
     def size(self, value: Any) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors(value).values())
 
-    def _stored(self, value: Any) -> dict[str, Tensor]:
-        stored: dict[str, Tensor] = {}
-        places: set[int] = set()
+    def _contiguous(self, value: Any) -> dict[str, Tensor]:
+        """The tensors on the CPU, each in its own memory, since the format does not allow two names for the same memory."""
+        tensors: dict[str, Tensor] = {}
+        addresses: set[int] = set()
         for name, tensor in self.tensors(value).items():
-            whole = tensor.detach().cpu().contiguous()
-            place = whole.untyped_storage().data_ptr()
-            stored[name] = whole.clone() if place in places else whole  # the format has no two names for one memory
-            places.add(place)
-        return stored
+            contiguous = tensor.detach().cpu().contiguous()
+            address = contiguous.untyped_storage().data_ptr()
+            tensors[name] = contiguous.clone() if address in addresses else contiguous
+            addresses.add(address)
+        return tensors
 
     def _metadata(self, value: Any) -> dict[str, str]:
-        return {"fields": json.dumps(self.plain(value))}
+        return {"fields": json.dumps(self.plain_fields(value))}
 
 
 class TensorCodec(SafetensorsCodec):
-    """A value with one tensor, of these `axes`, and a few plain fields."""
+    """Stores a value with one tensor, which has these `axes`, and a few other fields."""
 
-    def __init__(self, kind: type, tensor: str, axes: str, *fields: str) -> None:
-        self.kind, self.tensor, self.axes, self.fields = kind, tensor, axes, fields
-        self.name = kind.__name__.lower()
+    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str) -> None:
+        self.value_type, self.tensor, self.axes, self.fields = value_type, tensor, axes, fields
+        self.name = value_type.__name__.lower()
 
     def tensors(self, value: Any) -> dict[str, Tensor]:
         return {self.tensor: getattr(value, self.tensor)}
 
-    def plain(self, value: Any) -> dict[str, Any]:
+    def plain_fields(self, value: Any) -> dict[str, Any]:
         return {name: getattr(value, name) for name in self.fields}
 
-    def restored(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Any:
-        return self.kind(tensors[self.tensor], **{name: _restored(fields[name]) for name in self.fields})
+    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Any:
+        return self.value_type(tensors[self.tensor], **{name: _without_lists(fields[name]) for name in self.fields})
 
-    def expected(self, name: str) -> str:
+    def axes_of(self, name: str) -> str:
         return self.axes
 
 
 class PromptsCodec(SafetensorsCodec):
-    """Conditioning: the tensors of prompt k are called `k.embedding` and so on."""
+    """Stores a Conditioning. The tensors of prompt k are called `k.embedding`, `k.pooled` and `k.mask`."""
 
     name = "prompts"
     AXES: Final = {"embedding": "1 L D", "pooled": "1 P", "mask": "B H W"}
 
     def tensors(self, value: Conditioning) -> dict[str, Tensor]:
-        named = ((f"{k}.{name}", getattr(prompt, name)) for k, prompt in enumerate(value.prompts) for name in TENSORS)
-        return {name: tensor for name, tensor in named if tensor is not None}
+        tensors = ((f"{k}.{name}", getattr(prompt, name)) for k, prompt in enumerate(value.prompts) for name in TENSORS)
+        return {name: tensor for name, tensor in tensors if tensor is not None}
 
-    def plain(self, value: Conditioning) -> dict[str, Any]:
-        def described(prompt: Prompt) -> dict[str, Any]:
+    def plain_fields(self, value: Conditioning) -> dict[str, Any]:
+        def fields_of(prompt: Prompt) -> dict[str, Any]:
             fields = {name: field for name, field in vars(prompt).items() if name not in TENSORS}
             return {name: vars(field) if dataclasses.is_dataclass(field) else field for name, field in fields.items()}
 
-        return {"tensors": list(self.tensors(value)), "prompts": [described(prompt) for prompt in value.prompts]}
+        return {"tensors": list(self.tensors(value)), "prompts": [fields_of(prompt) for prompt in value.prompts]}
 
-    def restored(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Conditioning:
-        def prompt(k: int, plain: dict[str, Any]) -> Prompt:
-            area, size = plain.pop("area"), plain.pop("size")
+    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Conditioning:
+        def prompt(k: int, others: dict[str, Any]) -> Prompt:
+            area, size = others.pop("area"), others.pop("size")
             return Prompt(
                 tensors[f"{k}.embedding"],
                 pooled=tensors.get(f"{k}.pooled"),
                 mask=tensors.get(f"{k}.mask"),
                 area=area and Area(**area),
                 size=size and SizeConditioning(**size),
-                **plain,
+                **others,
             )
 
-        return Conditioning(tuple(prompt(k, plain) for k, plain in enumerate(fields["prompts"])))
+        return Conditioning(tuple(prompt(k, others) for k, others in enumerate(fields["prompts"])))
 
-    def expected(self, name: str) -> str:
+    def axes_of(self, name: str) -> str:
         return self.AXES[name.partition(".")[2]]
 
 
 class PictureCodec(TensorCodec):
-    """Pixels without loss in the store, and as PNG files of 8 bits a channel, one for each picture, outside it."""
+    """Stores pixels without loss, and exports each picture as a PNG file with 8 bits for each channel."""
 
     extension = ".png"
 
@@ -169,14 +171,14 @@ class PictureCodec(TensorCodec):
         from PIL import Image as pillow
 
         files = []
-        for plane in (self._stored(value)[self.tensor] * 255).round().clamp(0, 255).byte().numpy():
+        for plane in (self._contiguous(value)[self.tensor] * 255).round().clamp(0, 255).byte().numpy():
             buffer = io.BytesIO()
             pillow.fromarray(plane).save(buffer, format="PNG")
             files.append(buffer.getvalue())
         return files
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
-        """The PNG with an iTXt chunk for each text, behind its header (PNG specification, 11.3.3.4)."""
+        """The PNG file with an iTXt chunk for each text after its header (PNG specification, 11.3.3.4)."""
         (length,) = struct.unpack(">I", data[8:12])
         end = 8 + 12 + length  # of IHDR, which is always the first chunk
         return data[:end] + b"".join(_text_chunk(key, text) for key, text in metadata.items()) + data[end:]
@@ -187,8 +189,8 @@ def _text_chunk(key: str, text: str) -> bytes:
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def _wrong_with(tensor: Tensor, axes: str) -> str | None:
-    """What is wrong with a tensor that should be finite float32 of these axes."""
+def _problem(tensor: Tensor, axes: str) -> str | None:
+    """What is wrong with a tensor that should be finite float32 with these axes, or None."""
     import torch
 
     names = axes.split()
@@ -203,7 +205,7 @@ def _wrong_with(tensor: Tensor, axes: str) -> str | None:
     return f"{found} among its {tensor.numel()} values; --dtype float32 may help"
 
 
-def _restored(field: Any) -> Any:
+def _without_lists(field: Any) -> Any:
     return tuple(field) if isinstance(field, list) else field
 
 

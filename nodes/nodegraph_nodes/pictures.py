@@ -1,10 +1,11 @@
-"""Picture files as numbers."""
+"""Pictures as numbers: reading files, and laying pictures and text out for people to compare."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from nodegraph import Run
 
@@ -12,52 +13,56 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
     from torch import Tensor
 
+LONGEST_SIDE: Final = 32_768
+"""The longest side of a picture that is made here, in pixels."""
+
 
 def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
-    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], turned as its camera was held.
+    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], upright as its camera was held.
 
-    Of a file that holds several pictures the first, with a notice. Raises ValueError where `path` is no picture, a damaged one,
-    or one of more than 179 million pixels.
+    If the file holds several pictures, the first one is returned, with a notice. Raises ValueError if the file is not a picture,
+    is damaged, or has more than 179 million pixels.
     """
     import numpy as np
     import torch
 
-    picture = _opened(path, run)
-    if picture.mode == "F" or picture.mode.startswith("I"):  # of these, libraries keep only the lowest 8 bits
-        grey = _deep(picture, path)[None]
-        clear = picture.info.get("transparency")
-        opacity = torch.ones_like(grey) if clear is None else (grey != clear / 65535).float()
+    picture = _open(path, run)
+    if picture.mode == "F" or picture.mode.startswith("I"):  # when these are converted, libraries keep only the lowest 8 bits
+        grey = _grey_values(picture, path)[None]
+        transparent = picture.info.get("transparency")
+        opacity = torch.ones_like(grey) if transparent is None else (grey != transparent / 65535).float()
         return grey[..., None].expand(-1, -1, -1, 3).contiguous(), opacity
     planes = torch.from_numpy(np.array(picture.convert("RGBA"))).float()[None] / 255  # (1, H, W, 4)
     return planes[..., :3].contiguous(), planes[..., 3].contiguous()
 
 
-def _opened(path: Path, run: Run) -> Picture:
+def _open(path: Path, run: Run) -> Picture:
+    """The first picture in a file, upright. Raises ValueError as `read_picture` does."""
     from PIL import Image as pillow
     from PIL import ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # twice that size is refused
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # pictures of twice the size that warns raise an error
             with pillow.open(path) as picture:
                 several = getattr(picture, "is_animated", False)
                 picture.load()
-                turned = ImageOps.exif_transpose(picture)
+                upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture that can be read. Give a PNG, JPEG or WebP file") from error
     except pillow.DecompressionBombError as error:
         raise ValueError(f"the picture {path} is too large ({error}). Scale it down first") from error
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise ValueError(f"the picture {path} cannot be read: {error}. Copy or save it again") from error
     if several:
-        run.notice(f"{path.name} holds several pictures: the first is taken")
-    return turned
+        run.notice(f"{path.name} holds several pictures: the first one is used")
+    return upright
 
 
-def _deep(picture: Picture, path: Path) -> Tensor:
-    """A grey picture of 16 bits, or of floating-point values from 0 to 1, (H, W) float32."""
+def _grey_values(picture: Picture, path: Path) -> Tensor:
+    """The values of a grey picture with 16 bits or with floating-point values from 0 to 1: (H, W), float32 in [0, 1]."""
     import numpy as np
     import torch
 
@@ -67,3 +72,74 @@ def _deep(picture: Picture, path: Path) -> Tensor:
         found = f"{values.min():g} to {values.max():g}"
         raise ValueError(f"the picture {path}: expected grey values from 0 to {white:g}, found {found}. Save it as a PNG file")
     return values / white
+
+
+def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["nearest", "bilinear", "bicubic", "area"]) -> Tensor:
+    """Pictures (B, H, W, 3) at another `size` (height, width). Raises ValueError if a side is too long."""
+    import torch.nn.functional as F
+
+    height, width = size
+    if max(size) > LONGEST_SIDE:
+        raise ValueError(f"expected sides of at most {LONGEST_SIDE} pixels, found {width}x{height}. Take a smaller scale")
+    smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}
+    mode = "nearest-exact" if method == "nearest" else method
+    planes = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
+    return F.interpolate(planes, size=size, mode=mode, **smooth).permute(0, 2, 3, 1).clamp(0, 1).contiguous()
+
+
+def text_band(text: str, width: int, size: int, colour: str, background: str) -> Tensor:
+    """One line of text in the middle of a band (h, width, 3), whose height depends only on the text `size`, in pixels.
+
+    Text that is too long is cut and ends in dots. Raises ValueError for an unknown colour.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image as pillow
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size)
+    band = pillow.new("RGB", (width, round(1.6 * size)), rgb(background))
+    draw = ImageDraw.Draw(band)
+    line = shown = " ".join(text.split())[: width + 1]  # no letter is narrower than a pixel
+    while line and draw.textlength(shown, font) > width:
+        line = line[:-1]
+        shown = f"{line.rstrip()}..."
+    draw.text((width / 2, band.height / 2), shown if line else "", fill=rgb(colour), font=font, anchor="mm")
+    return torch.from_numpy(np.array(band)).float() / 255
+
+
+def contact_sheet(pictures: Sequence[Tensor], columns: int, gap: int, background: str) -> Tensor:
+    """Pictures (H, W, 3) in a grid, row by row, each in the middle of its cell, `gap` pixels apart: (H', W', 3).
+
+    Raises ValueError for an unknown colour and if a side would be too long.
+    """
+    import torch
+
+    rows = [pictures[first : first + columns] for first in range(0, len(pictures), columns)]
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    widths = [max(row[column].shape[1] for row in rows if column < len(row)) for column in range(columns)]
+    size = sum(heights) + gap * (len(rows) - 1), sum(widths) + gap * (columns - 1)
+    if max(size) > LONGEST_SIDE:
+        raise ValueError(
+            f"expected sides of at most {LONGEST_SIDE} pixels, found {size[1]}x{size[0]}. Take fewer or smaller pictures"
+        )
+    sheet = torch.tensor([part / 255 for part in rgb(background)]).repeat(*size, 1)  # (H', W', 3)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for picture, width in zip(row, widths, strict=False):
+            y, x = top + (height - picture.shape[0]) // 2, left + (width - picture.shape[1]) // 2
+            sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            left += width + gap
+        top += height + gap
+    return sheet
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of a colour, each from 0 to 255. Raises ValueError for an unknown colour."""
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(colour)[:3]
+    except ValueError as error:
+        raise ValueError(f"expected a colour such as 'white' or '#ff8800', found {colour!r}. Name another one") from error

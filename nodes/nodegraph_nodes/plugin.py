@@ -1,4 +1,4 @@
-"""Every hook implementation of the pack: the index to it."""
+"""The pack's hook implementations: an index to everything it registers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph.text import did_you_mean
+from nodegraph.plugin_api import did_you_mean
 from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.schedules import SCHEDULES
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import click
     import pluggy
 
-    from nodegraph.plugin_api import Backend
-    from nodegraph.plugins.codecs import Codec
+    from nodegraph.plugin_api import Backend, Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
+__nodegraph_excludes__ = ("*.safetensors", "*.png")  # weights have their own digests, taken when a node reads them
 
 _SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
     "samplers": SamplerSpec,
@@ -97,17 +97,17 @@ def register_backend(register: Callable[[Backend], None]) -> None:
 
 
 @hookimpl
-def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     spec = _SPECS.get(kind)
     if spec is None or isinstance(value, spec):
         return None
     known = [
         parameter.name for parameter in inspect.signature(spec).parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    can_be = f"There is {', '.join(known)}."
-    for said in declared:
-        if said not in known:
-            raise ValueError(f"'{said}' is nothing to declare. {did_you_mean(said, known) or can_be}")
+    for keyword in declared:
+        if keyword not in known:
+            hint = did_you_mean(keyword, known) or f"Expected {', '.join(known)}."
+            raise ValueError(f"'{keyword}' cannot be declared. {hint}")
     return spec(value, **declared)
 
 
@@ -131,8 +131,17 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from nodegraph_nodes.commands.models import convert, models
+    from nodegraph_nodes.commands.convert import convert
+    from nodegraph_nodes.commands.models import models
     from nodegraph_nodes.commands.new_plugin import new_plugin
 
     for command in (models, convert, new_plugin):
         cli.add_command(command)
+
+
+@hookimpl
+def register_options(register: Callable[..., None]) -> None:
+    from nodegraph_nodes.commands.options import pickles_option, preview_decoder_option
+
+    register(pickles_option(), "run", "check", "explain")
+    register(preview_decoder_option(), "run")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph_diffusion.checkpoint.detect.configs import write_unet
+from nodegraph_diffusion.checkpoint.layouts.configs import write_unet
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from tests.support.bad_models import assert_clear, assert_refused, workflow
 from tests.support.cli import Cli
@@ -60,15 +60,15 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "a number too long": (header(b'{"a":' + b"9" * 10_000 + b"}"), "a damaged one"),
     "a key twice": (
         header(b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4, [1])).encode(),) * 2), bytes(4)),
-        "'a' stands in it twice",
+        "'a' occurs twice",
     ),
-    "a shape of NaN": (header(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)), "no lists of sizes"),
+    "a shape of NaN": (header(b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', bytes(4)), "not lists of sizes"),
     "a shape that does not fit": (
         header({"a": entry(0, 4, [2])}, bytes(4)),
         "'a' with shape [2] of F32 does not fill bytes 0 to 4",
     ),
-    "too many dimensions": (header({"a": entry(0, 4, [1] * 100_000)}, bytes(4)), "no lists of sizes"),
-    "a size beyond all memory": (header({"a": entry(0, 4 << 70, [1 << 70])}, bytes(4)), "no lists of sizes"),
+    "too many dimensions": (header({"a": entry(0, 4, [1] * 100_000)}, bytes(4)), "not lists of sizes"),
+    "a size beyond all memory": (header({"a": entry(0, 4 << 70, [1 << 70])}, bytes(4)), "not lists of sizes"),
     "more than there is": (header({"a": entry(0, 4 << 40, [1 << 40])}, bytes(4)), "the file is truncated"),
     "something behind": (header({"a": entry(0, 4, [1])}, bytes(5)), "something was appended"),
     "two in one place": (
@@ -238,7 +238,7 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadLora", "model", "found a whole model, which LoadModel takes"),
         ("LoadLora", "vae", "expected a LoRA"),
         ("LoadLora", "folder", "in the folder, found a whole model, which LoadModel takes"),
-        ("LoadLora", "text folder", "in the folder, found a text encoder alone, which LoadTextEncoder takes"),
+        ("LoadLora", "text folder", "in the folder, found only a text encoder, which LoadTextEncoder takes"),
         ("LoadLora", "tokenizer folder", "in the folder, found neither"),
         ("LoadLora", "wide lora", "expected a change of 16x32"),
         ("LoadEmbedding", "model", "expected vectors for a prompt's word"),
@@ -246,7 +246,7 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadEmbedding", "folder", "found a folder"),
         ("LoadControlNet", "model", "expected a ControlNet"),
         ("LoadControlNet", "folder", "expected a ControlNet, found a whole model, which LoadModel takes"),
-        ("LoadControlNet", "text folder", "expected a ControlNet, found a text encoder alone, which LoadTextEncoder takes"),
+        ("LoadControlNet", "text folder", "expected a ControlNet, found only a text encoder, which LoadTextEncoder takes"),
         ("LoadControlNet", "tokenizer folder", "expected a ControlNet, found no diffusion_pytorch_model.safetensors in the folder"),
     ],
 )
@@ -276,10 +276,10 @@ def test_a_controlnet_of_another_width(cli, models, width):
 
     config = dataclasses.replace(UNET, **width)
     (cli.folder / "net").mkdir()
-    from nodegraph_diffusion.checkpoint.detect.control import control_modules
+    from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
     from nodegraph_diffusion.checkpoint.layouts.modules import rename
 
-    table = control_modules(config)
+    table = controlnet_modules(config)
     state = {rename(key, table): value for key, value in ControlNet(config).state_dict().items()}
     save_file(state, cli.folder / "net" / "diffusion_pytorch_model.safetensors")
     (cli.folder / "net" / "config.json").write_text(json.dumps(write_unet(config, 8)))
@@ -343,7 +343,7 @@ def test_a_file_that_may_not_be_read(cli, models, node, monkeypatch):
     monkeypatch.setattr(Path, "open", refused)
     ran = cli("check", "bad.yaml")
     assert ran.exit_code == 2
-    assert_clear(ran, "bad.safetensors: expected a readable file, found one that is none: Permission denied")
+    assert_clear(ran, "bad.safetensors: expected a readable file, found one that cannot be read: Permission denied")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names of files are text there")
@@ -363,7 +363,7 @@ def test_a_name_that_is_no_text(cli, models):
     ("node", "name", "said"),
     [
         ("LoadModel", "tensor.{}", "tensors whose names begin with"),
-        ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "found a UNet alone, which LoadUNet takes"),
+        ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "found only a UNet, which LoadUNet takes"),
         ("LoadLora", "lora_unet_block_{}.lora_up.weight", "changes of modules that this model's unet has"),
         ("LoadEmbedding", "word {}", "a file of other tensors"),
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),

@@ -38,15 +38,15 @@ def test_explain_says_what_would_run_and_why(cli: Cli) -> None:
     first = cli("explain", file)
     assert first.exit_code == 0
     assert first.stdout.splitlines() == [
-        "word   would run  it has not run before as a part of this workflow",
-        "twice  would run  text: what 'word' gives may be another",
+        "word   would run  it has not run before in this workflow",
+        "twice  would run  text: 'word' may return another value",
     ]
     cli("run", file)
     assert cli("explain", file).stdout.splitlines() == ["word   is not needed", "twice  is cached"]
     changed = cli("explain", file, "--set", "word=ho", "--json")
     assert json.loads(changed.stdout) == {
         "word": {"action": "run", "reason": "value: 'hey' -> 'ho'"},
-        "twice": {"action": "run", "reason": "text: what 'word' gives may be another"},
+        "twice": {"action": "run", "reason": "text: 'word' may return another value"},
     }
 
 

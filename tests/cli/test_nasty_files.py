@@ -17,15 +17,15 @@ FILES: Final[Mapping[str, tuple[str | bytes, str]]] = {
     "5,000 dashes": ("- " * 5_000, "nested more than 64 levels deep"),
     "an alias bomb": (
         "a0: &a0 x\n" + "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 60)),
-        "with its aliases this holds over 1,000,000 values",
+        "with its aliases this holds more than 1,000,000 values",
     ),
-    "an alias of itself": ("nodegraph: 1\nnodes: &n {a: *n}\n", "stands inside the value that it repeats"),
+    "an alias of itself": ("nodegraph: 1\nnodes: &n {a: *n}\n", "is inside the value that it repeats"),
     "bytes": (bytes(range(256)), "bad.yaml is not UTF-8 text (byte 128)"),
-    "zeros": (b"\0" * 1000, "the character U+0000 cannot stand in a text file"),
+    "zeros": (b"\0" * 1000, "the character U+0000 is not allowed in a workflow file"),
     "half a character": (b"name: \xe2\x82", "is not UTF-8 text"),
     "a surrogate": (HEAD + '{a: {use: "\\ud800"}}\n', "[E100]"),
     "a Python object": (HEAD + "!!python/object/apply:os.system [touch hacked]\n", "the tag '!!python/object/apply:os.system'"),
-    "a tag for everything": ("%TAG ! tag:yaml.org,2002:python/\n---\n" + HEAD + "!name:os.system {}\n", "Take '%TAG' away"),
+    "a tag for everything": ("%TAG ! tag:yaml.org,2002:python/\n---\n" + HEAD + "!name:os.system {}\n", "Remove '%TAG'"),
     "a million letters": (HEAD + "{a: {use: " + "k" * 1_000_000 + "}}\noutputs: {o: $a}\n", "there is no node type 'kkk"),
     "words for a terminal": (
         HEAD + '{a: {use: "\\e]0;mine\\a\\e[31m\\n\\u202e"}}\noutputs: {o: $a}\n',
@@ -33,15 +33,15 @@ FILES: Final[Mapping[str, tuple[str | bytes, str]]] = {
     ),
     "numbers for names": (
         HEAD + "{1: {use: Text}, 1.5: {use: Text}, ~: {use: Text}}\noutputs: {o: $1}\n",
-        "'1' in 'nodes' is no name",
+        "'1' in 'nodes' is not a name",
     ),
-    "lists for names": (HEAD + "{[a]: {use: Text}}\n", "a key in 'nodes' is no name"),
+    "lists for names": (HEAD + "{[a]: {use: Text}}\n", "a key in 'nodes' is not a name"),
     "a number too long": (HEAD + "{a: {use: Text, value: " + "9" * 100_000 + "}}\n", "a number of 100,000 digits is too long"),
     "an output above": (HEAD + '{a: {use: Text}}\noutputs: {o: {from: $a, save: "../../x"}}\n', "leads out of the output folder"),
     "an output elsewhere": (HEAD + "{a: {use: Text}}\noutputs: {o: {from: $a, save: /tmp/x}}\n", "leads out of the output folder"),
     "an output that is a device": (
         HEAD + "{a: {use: Text}}\noutputs: {o: {from: $a, save: NUL}}\n",
-        "no file name on every platform",
+        "not a file name on every platform",
     ),
 }
 

@@ -80,7 +80,7 @@ def test_it_is_lean_to_list(cli, kind):
         ("sampler", "../up", "Call it 'up'"),
         ("schedule", "random", "There is a Python module 'random' already"),
         ("guidance", "torch", "There is a Python module 'torch' already"),
-        ("sampler", "euler", "There is a sampler 'euler' already, of the plugin 'nodegraph_nodes'"),
+        ("sampler", "euler", "There is a sampler 'euler' already, from the plugin 'nodegraph_nodes'"),
         ("schedule", "karras", "There is a schedule 'karras' already"),
         ("sampler", "DDIM", "There is a sampler 'DDIM' already"),
         ("node", "load_image", "There is a node 'LoadImage' already"),
@@ -101,7 +101,7 @@ def test_what_is_there_stays(cli):
     for out in ("brand_new", "kept"):
         ran = cli("new-plugin", "node", "brand_new", "--out", out)
         assert ran.exit_code == 2
-        assert f"{out} is there already, and stays as it is" in ran.stderr
+        assert f"{out} exists already and stays as it is" in ran.stderr
     assert (cli.folder / "kept").read_text() == "kept"
     assert sorted(path.name for path in cli.folder.rglob("*")) == ["brand_new", "kept"]
 

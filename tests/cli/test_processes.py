@@ -164,7 +164,7 @@ def test_a_second_ctrl_c_stops_at_once(cli):
     process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    assert "stopping at the next step" in process.stderr.readline()
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=10)

@@ -15,16 +15,20 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.checkpoint import CheckpointError, detect, verify
-from nodegraph_diffusion.checkpoint.detect.control import detect_control
-from nodegraph_diffusion.checkpoint.files.header import read_header, read_stored
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, verify
+from nodegraph_diffusion.checkpoint.files.header import read_header
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support.whole_checkpoint import whole
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-DOORS = (detect, detect_control, read_lora, lambda path: read_inversion(path, [128]), MappedFile)
+DOORS = (
+    lambda path: describe(path).model(),
+    lambda path: describe(path).controlnet(),
+    lambda path: describe(path).lora(),
+    lambda path: read_inversion(path, [128]),
+    MappedFile,
+)
 
 
 def written(path: Path, header: bytes, data: bytes = b"") -> Path:
@@ -73,7 +77,7 @@ def test_a_header_is_read_as_the_formats_own_library_reads_it_or_refused(tmp_pat
             entry["data_offsets"] = [end, end := end + 4 * math.prod(shape)]
     file = written(tmp_path / "some.safetensors", json.dumps(header).encode(), bytes(end))
     try:
-        found = read_header(file)
+        found = read_header(file).tensors
     except CheckpointError:
         return  # more is refused here than there
     with safe_open(file, "pt") as reference:
@@ -100,15 +104,15 @@ def test_what_the_formats_own_library_refuses_is_refused(tmp_path, data):
             read_header(tmp_path / "some.safetensors")
         return
     with contextlib.suppress(CheckpointError):
-        assert set(read_header(tmp_path / "some.safetensors")) == names
+        assert set(read_header(tmp_path / "some.safetensors").tensors) == names
 
 
 def test_tensors_are_told_in_the_order_of_their_bytes(tmp_path):
     entry = {"dtype": "U8", "shape": [2]}
     header = {"b": {**entry, "data_offsets": [2, 4]}, "a": {**entry, "data_offsets": [0, 2]}}
     file = written(tmp_path / "some.safetensors", json.dumps(header).encode(), bytes(4))
-    assert list(read_stored(file)) == ["a", "b"]
-    assert read_stored(file)["b"].start == read_stored(file)["a"].end == file.stat().st_size - 2
+    assert list(read_header(file).tensors) == ["a", "b"]
+    assert read_header(file).tensors["b"].start == read_header(file).tensors["a"].end == file.stat().st_size - 2
 
 
 CONFIGS = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json")
@@ -150,7 +154,7 @@ def test_a_config_with_any_value_is_read_or_refused(folder, data):
     )
     file.write_text(text)
     try:
-        verify(detect(folder))
+        verify(describe(folder).model())
     except CheckpointError:
         pass
     finally:
@@ -164,4 +168,4 @@ def test_absurd_sizes_are_refused_before_a_network_is_made(folder, key, monkeypa
     file.write_text(json.dumps({**config, key: [10**9] * 2 if key.startswith("block") else 10**9}))
     monkeypatch.setattr("torch.nn.Module.__init__", None)
     with pytest.raises(CheckpointError, match=r"expected a config of Stable Diffusion, found .*1000000000"):
-        detect(folder)
+        describe(folder).model()

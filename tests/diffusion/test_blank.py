@@ -15,9 +15,9 @@ from tests.support import small_networks as small
 
 LOADS_EVERYTHING = """
 import sys, torch
-from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
 from nodegraph_diffusion.tiny import FOLDER
-found = detect(FOLDER)
+found = describe(FOLDER).model()
 load_unet(found.unet, "cpu", torch.float32), load_vae(found.vae, "cpu", torch.float32)
 load_text_encoder(found.text.parts[0], "cpu", torch.float32)
 print(sorted({"torch._dynamo", "sympy"} & sys.modules.keys()))

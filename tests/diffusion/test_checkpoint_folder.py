@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import (
     CheckpointError,
-    detect,
+    describe,
     load_text_encoder,
     load_unet,
     load_vae,
-    save_diffusers,
     verify,
 )
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from tests.support import small_model
 from tests.support import small_networks as small
 
 SCHEDULE = NoiseSchedule(beta_end=0.013, prediction="v")
@@ -31,7 +31,7 @@ TIMESTEPS = torch.tensor([321.0])
 
 
 def load_all(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any, Any]:
-    checkpoint = detect(folder)
+    checkpoint = describe(folder).model()
     verify(checkpoint)
     on = ("cpu", dtype)
     return load_unet(checkpoint.unet, *on), load_vae(checkpoint.vae, *on), load_text_encoder(checkpoint.text.parts[0], *on)
@@ -47,7 +47,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ours")
     networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
     tokenizer = small.write_tokenizer(folder / "vocabulary")
-    save_diffusers(folder / "model", *networks, SCHEDULE, tokenizer, sample_size=32, dtype=torch.float32)
+    small_model.save(folder / "model", *networks, schedule=SCHEDULE, tokenizer=tokenizer)
     return folder / "model"
 
 
@@ -80,7 +80,7 @@ def copy(ours: Path, tmp_path: Path) -> Path:
 
 
 def test_round_trip_is_exact(ours):
-    checkpoint = detect(ours)
+    checkpoint = describe(ours).model()
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("diffusers", "sd1", 32)
     assert (checkpoint.unet.config, checkpoint.vae.config, checkpoint.text.parts[0].config) == (small.UNET, small.VAE, small.TEXT)
     assert checkpoint.schedule == SCHEDULE
@@ -94,7 +94,13 @@ def test_round_trip_is_exact(ours):
 
 def test_half_precision_is_the_default(tmp_path):
     networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
-    save_diffusers(tmp_path / "model", *networks, SCHEDULE, small.write_tokenizer(tmp_path / "vocabulary"), 32)
+    small_model.save(
+        tmp_path / "model",
+        *networks,
+        schedule=SCHEDULE,
+        tokenizer=small.write_tokenizer(tmp_path / "vocabulary"),
+        dtype=torch.float16,
+    )
     for loaded, saved in zip(load_all(tmp_path / "model"), networks, strict=True):
         weights = saved.half().float().state_dict()
         assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
@@ -123,7 +129,7 @@ def test_diffusers_opens_ours_and_computes_the_same(ours):
 
 
 def test_theirs_opens_here_and_computes_the_same(theirs):
-    checkpoint = detect(theirs)
+    checkpoint = describe(theirs).model()
     assert checkpoint.schedule == NoiseSchedule()
     assert [file.name for file in checkpoint.vae.weights.paths] == ["diffusion_pytorch_model.fp16.safetensors"]
     assert set(checkpoint.files) == {file for file in theirs.rglob("*") if file.is_file()}
@@ -180,13 +186,13 @@ def test_folder_without_a_part(copy, missing, found):
     path = copy / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(CheckpointError) as caught:
-        detect(copy)
+        describe(copy).model()
     assert caught.value.found == found
 
 
 def test_a_part_alone_is_named(copy):
-    with pytest.raises(CheckpointError, match="found a UNet alone"):
-        detect(copy / "unet")
+    with pytest.raises(CheckpointError, match="found only a UNet"):
+        describe(copy / "unet").model()
 
 
 def test_pickled_weights_are_refused(copy):
@@ -194,7 +200,7 @@ def test_pickled_weights_are_refused(copy):
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"diffusion_pytorch_model\.bin: .* found a PyTorch pickle .*ALLOW_PICKLES=1"):
-        detect(copy)
+        describe(copy).model()
 
 
 @pytest.mark.parametrize(
@@ -206,22 +212,22 @@ def test_pickled_weights_are_refused(copy):
         ("unet/config.json", {"only_cross_attention": True}, "only_cross_attention is True, not False"),
         ("unet/config.json", {"attention_head_dim": [5, 10, 20, 20]}, "attention_head_dim is [5, 10, 20, 20]"),
         ("unet/config.json", {"addition_embed_type": "image"}, "addition_embed_type is 'image'"),
-        ("unet/config.json", {"block_out_channels": [32, 48]}, "[32, 48] are no multiples of the first"),
+        ("unet/config.json", {"block_out_channels": [32, 48]}, "[32, 48] are not multiples of the first"),
         ("unet/config.json", {"block_out_channels": None}, "block_out_channels is None, not the width of each level"),
-        ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is none of"),
+        ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is not one of"),
         ("unet/config.json", {"in_channels": 10}, "one with 10 in and 4 out"),
         ("unet/config.json", {"cross_attention_dim": 64}, "1 of 128"),
         ("vae/config.json", {"shift_factor": 0.1}, "shift_factor is 0.1, not None"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("text_encoder/config.json", {"num_attention_heads": 3}, "heads 3 does not divide the width 128"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "beta_schedule is 'linear'"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "'sample' is none of"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "'sample' is not one of"),
     ],
 )
 def test_other_configs_are_named(copy, file, changes, found):
     edit_json(copy / file, **changes)
     with pytest.raises(CheckpointError) as caught:
-        detect(copy)
+        describe(copy).model()
     assert found in caught.value.found
 
 
@@ -229,11 +235,11 @@ def test_other_configs_are_named(copy, file, changes, found):
 def test_damaged_configs_are_named(copy, content):
     (copy / "vae" / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json: expected a JSON"):
-        detect(copy)
+        describe(copy).model()
 
 
 def test_truncated_weights_are_named(copy):
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="the file is truncated"):
-        detect(copy)
+        describe(copy).model()

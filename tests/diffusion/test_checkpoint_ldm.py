@@ -21,13 +21,13 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import (
     CheckpointError,
-    detect,
+    describe,
     load_text_encoder,
     load_unet,
     load_vae,
     verify,
 )
-from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.files.header import read_header
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
@@ -50,7 +50,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sizes_are_read_from_shapes(file):
-    checkpoint = detect(str(file))
+    checkpoint = describe(str(file)).model()
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("ldm", "sd1", 512)
     assert (checkpoint.unet.config, checkpoint.vae.config, checkpoint.text.parts[0].config) == (small.UNET, small.VAE, small.TEXT)
     assert checkpoint.files == (file,)
@@ -79,16 +79,16 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounted_for(tmp_path, layout):
-    checkpoint = detect(sparse(tmp_path, layout))
+    checkpoint = describe(sparse(tmp_path, layout)).model()
     assert (checkpoint.kind, checkpoint.sample_size, tuple(part.config for part in checkpoint.text.parts)) == LAYOUTS[layout]
-    assert re.match(r"Stable Diffusion \S+, since its text encoders? lies? below '.*'; it predicts noise", checkpoint.reason)
+    assert re.match(r"Stable Diffusion \S+, because its text encoders? (is|are) below '.*'; it predicts noise", checkpoint.reason)
     assert checkpoint.unet.config == PUBLISHED[layout]
     assert checkpoint.vae.config == VAEConfig(scaling_factor=0.13025 if checkpoint.kind == "sdxl" else 0.18215)
     verify(checkpoint)
 
 
 def test_what_a_model_predicts_is_told_by_marks_or_by_what_training_did_to_a_bias(tmp_path):
-    assert detect(sparse(tmp_path, "sd21-ldm")).schedule == NoiseSchedule()
+    assert describe(sparse(tmp_path, "sd21-ldm")).model().schedule == NoiseSchedule()
     file = sparse(tmp_path, "sd21-ldm")
     with file.open("rb") as stream:
         info = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
@@ -96,13 +96,13 @@ def test_what_a_model_predicts_is_told_by_marks_or_by_what_training_did_to_a_bia
     with file.open("r+b") as stream:
         stream.seek(8 + int.from_bytes(stream.read(8), "little") + start)
         stream.write((torch.arange((end - start) // 2) % 2).half().numpy().tobytes())  # a spread of 0.5
-    checkpoint = detect(file)
+    checkpoint = describe(file).model()
     assert (checkpoint.schedule, checkpoint.sample_size) == (NoiseSchedule(prediction="v"), 768)
     assert "spread of one of its biases (0.50)" in checkpoint.reason
 
 
 def test_networks_are_loaded_exactly(file):
-    checkpoint = detect(file)
+    checkpoint = describe(file).model()
     pairs = (
         (load_unet(checkpoint.unet, "cpu", torch.float32), small.our_unet()),
         (load_vae(checkpoint.vae, "cpu", torch.float32), small.our_vae()),
@@ -118,21 +118,22 @@ def test_networks_are_loaded_exactly(file):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_networks_are_loaded_in_another_dtype(file, dtype):
-    vae = load_vae(detect(file).vae, "cpu", dtype)
+    vae = load_vae(describe(file).model().vae, "cpu", dtype)
     expected = small.our_vae().to(dtype).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in vae.state_dict().items())
 
 
 def test_text_encoder_may_lack_its_prefix(tmp_path):
     state = {key.replace(".text_model.", "."): value for key, value in whole().items()}
-    model = load_text_encoder(detect(save(tmp_path, state)).text.parts[0], "cpu", torch.float32)
+    model = load_text_encoder(describe(save(tmp_path, state)).model().text.parts[0], "cpu", torch.float32)
     expected = small.our_text_encoder().state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
 
 
 def test_detection_imports_no_torch(file):
     code = (
-        f"import sys; from nodegraph_diffusion.checkpoint import detect; print(detect({str(file)!r}).kind, 'torch' in sys.modules)"
+        "import sys; from nodegraph_diffusion.checkpoint import describe;"
+        f"print(describe({str(file)!r}).model().kind, 'torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["sd1", "False"]
@@ -152,22 +153,22 @@ def _with(**tensors: Tensor) -> Callable[[State], State]:
         (lambda _: {"lora_unet_mid_block.lora_up.weight": torch.ones(2, 2)}, "a LoRA"),
         (lambda _: {"control_model.input_hint_block.0.weight": torch.ones(2, 2)}, "a ControlNet"),
         (lambda _: {"emb_params": torch.ones(2, 2)}, "a textual inversion embedding"),
-        (lambda _: {"down_blocks.0.resnets.0.conv1.weight": torch.ones(2, 2)}, "a UNet alone, under diffusers' names"),
+        (lambda _: {"down_blocks.0.resnets.0.conv1.weight": torch.ones(2, 2)}, "only a UNet, with diffusers' names"),
         (lambda _: {"weight": torch.ones(2, 2)}, "none ('weight', ...)"),
         (lambda _: {}, "none (no tensor, ...)"),
-        (_only("first_stage_model."), "an autoencoder (VAE) alone"),
-        (_only("cond_stage_model.transformer."), "a text encoder alone"),
+        (_only("first_stage_model."), "only an autoencoder (VAE)"),
+        (_only("cond_stage_model.transformer."), "only a text encoder"),
         (lambda _: {"model.diffusion_model.joint_blocks.0.x.weight": torch.ones(2)}, "a Stable Diffusion 3 model"),
         (_with(conditioner__embedders__1__model__ln_final__weight=torch.ones(2)), "1 unknown, such as 'conditioner."),
         (_with(surprise=torch.ones(2)), "1 unknown, such as 'surprise'"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 10, 3, 3)), "one with 10 in and 4 out"),
-        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "no multiple of 30"),
+        (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(30, 4, 3, 3)), "not a multiple of 30"),
         (_with(model__diffusion_model__input_blocks__0__0__weight=torch.ones(32, 4)), "one of shape [32, 4]"),
     ],
 )
 def test_other_files_are_named(tmp_path, change, found):
     with pytest.raises(CheckpointError, match=r"model\.safetensors: expected .*") as caught:
-        detect(save(tmp_path, change(whole())))
+        describe(save(tmp_path, change(whole()))).model()
     assert found in caught.value.found
     assert caught.value.hint.endswith(".")
 
@@ -186,7 +187,7 @@ def test_other_files_are_named(tmp_path, change, found):
     ],
 )
 def test_every_tensor_is_accounted_for(tmp_path, change, part, found):
-    checkpoint = detect(save(tmp_path, change(whole())))
+    checkpoint = describe(save(tmp_path, change(whole()))).model()
     load = {"unet": load_unet, "vae": load_vae}[part]
     for check in (verify, lambda checkpoint: load(getattr(checkpoint, part), "cpu", torch.float32)):
         with pytest.raises(CheckpointError) as caught:
@@ -196,7 +197,7 @@ def test_every_tensor_is_accounted_for(tmp_path, change, part, found):
 
 def test_missing_path_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: expected .* found nothing"):
-        detect(tmp_path / "nowhere.safetensors")
+        describe(tmp_path / "nowhere.safetensors").model()
 
 
 def test_pickle_is_refused_under_any_name(tmp_path):
@@ -205,27 +206,27 @@ def test_pickle_is_refused_under_any_name(tmp_path):
     plain.write_bytes(pickle.dumps({"weight": 1}))
     for path in (zipped, plain):
         with pytest.raises(CheckpointError, match="PyTorch pickle"):
-            detect(path)
+            describe(path).model()
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\x89PNG\r\n\x1a\n" + bytes(100), b"<!DOCTYPE html>" * 9, bytes(99)])
 def test_no_checkpoint_at_all(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="expected a safetensors file"):
-        detect(tmp_path / "model.safetensors")
+        describe(tmp_path / "model.safetensors").model()
 
 
 @pytest.mark.parametrize(("kept", "found"), [(-1, "the file is truncated"), (5000, "truncated one")])
 def test_truncated_file(file, tmp_path, kept, found):
     (tmp_path / "model.safetensors").write_bytes(file.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=found):
-        detect(tmp_path / "model.safetensors")
+        describe(tmp_path / "model.safetensors").model()
 
 
 def test_appended_bytes(file, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(file.read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="something was appended"):
-        detect(tmp_path / "model.safetensors")
+        describe(tmp_path / "model.safetensors").model()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_header_that_lies(tmp_path, entry):
     text = json.dumps({"weight": entry}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     with pytest.raises(CheckpointError):
-        detect(tmp_path / "model.safetensors")
+        describe(tmp_path / "model.safetensors").model()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -258,7 +259,7 @@ def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
     content[at] = byte
     (tmp_path / "model.safetensors").write_bytes(content)
     with contextlib.suppress(CheckpointError):
-        verify(detect(tmp_path / "model.safetensors"))
+        verify(describe(tmp_path / "model.safetensors").model())
 
 
 @pytest.mark.slow
@@ -275,8 +276,8 @@ def test_loading_needs_the_network_and_one_tensor(tmp_path, form, monkeypatch):
         monkeypatch.setenv(PICKLES_VARIABLE, "1")
     code = """
 import resource, sys, torch
-from nodegraph_diffusion.checkpoint import detect, load_unet, load_vae
-checkpoint = detect(sys.argv[1])
+from nodegraph_diffusion.checkpoint import describe, load_unet, load_vae
+checkpoint = describe(sys.argv[1]).model()
 load_vae(checkpoint.vae, "cpu", torch.float32)                              # whatever is imported or started once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 unet = load_unet(checkpoint.unet, "cpu", torch.float32)
@@ -295,4 +296,5 @@ print((peak * 1024 - mapped) / (sum(tensors) + max(tensors)), sum(tensors))
 def test_a_header_whose_length_looks_like_a_pickle_is_a_header(tmp_path, length):
     text = json.dumps({"weight": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}).encode().ljust(length)
     (tmp_path / "file.safetensors").write_bytes(length.to_bytes(8, "little") + text + b"\0\0")
-    assert read_header(tmp_path / "file.safetensors") == {"weight": TensorInfo("F16", (1,))}
+    info = read_header(tmp_path / "file.safetensors").tensors["weight"]
+    assert (info.dtype, info.shape) == ("F16", (1,))

@@ -48,7 +48,7 @@ def test_half_precision_is_close(dtype):
     expected = model(TOKENS)
     half = model.to(dtype)(TOKENS)
     assert half.dtype == dtype
-    assert small.difference(half, expected) < (0.2 if dtype == torch.bfloat16 else 0.02)
+    assert small.difference(half, expected) < small.half_tolerance(dtype)
 
 
 def test_gradients_reach_every_parameter():

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control, load_control
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_controlnet
+from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
@@ -40,18 +40,18 @@ def assert_close(ours: tuple[tuple[Tensor, ...], Tensor], skips: list[Tensor], m
 def test_a_folder_of_diffusers_opens_here_and_computes_the_same(tmp_path, changes):
     reference = theirs(dataclasses.replace(small.UNET, **changes))
     reference.save_pretrained(tmp_path / "control")
-    found = detect_control(tmp_path / "control")
+    found = describe(tmp_path / "control").controlnet()
     assert (found.layout, found.difference) == ("diffusers", False)
-    network = load_control(found, "cpu", torch.float32)
+    network = load_controlnet(found, "cpu", torch.float32)
     expected = reference(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT.movedim(-1, 1), return_dict=False)
     assert_close(network(X, HINT.movedim(-1, 1), TIMESTEPS, CONTEXT), *expected)
 
 
 @pytest.mark.parametrize("prefix", ["control_model.", ""])
 def test_a_file_of_the_authors_layout_is_loaded_exactly(tmp_path, prefix):
-    found = detect_control(write(tmp_path, our_control().state_dict(), prefix))
+    found = describe(write(tmp_path, our_control().state_dict(), prefix)).controlnet()
     assert found.config == small.UNET
-    loaded, expected = load_control(found, "cpu", torch.float32).state_dict(), our_control().state_dict()
+    loaded, expected = load_controlnet(found, "cpu", torch.float32).state_dict(), our_control().state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
 
@@ -64,7 +64,7 @@ def test_the_published_layout_is_the_networks_key_by_key():
 
 
 def test_every_tensor_of_diffusers_has_a_name_here():
-    table = control_modules(small.UNET)
+    table = controlnet_modules(small.UNET)
     assert {rename(key, table) for key in our_control().state_dict()} == theirs(small.UNET).state_dict().keys()
 
 
@@ -72,13 +72,13 @@ def test_differences_are_added_to_the_unet_they_are_from(tmp_path):
     unet, whole = small.our_unet(), our_control().state_dict()
     base = unet.state_dict()
     state = {key: value - base[key] if key in base else value for key, value in whole.items()}
-    found = detect_control(write(tmp_path, {**state, "difference": torch.ones(())}, ""))
+    found = describe(write(tmp_path, {**state, "difference": torch.ones(())}, "")).controlnet()
     assert found.difference
-    network = load_control(found, "cpu", torch.float32, unet)
+    network = load_controlnet(found, "cpu", torch.float32, unet)
     assert all(torch.allclose(value, whole[key], atol=1e-6) for key, value in network.state_dict().items())
     assert all(torch.equal(value, base[key]) for key, value in small.our_unet().state_dict().items())
     with pytest.raises(ValueError, match="holds differences from a UNet: give the UNet"):
-        load_control(found, "cpu", torch.float32)
+        load_controlnet(found, "cpu", torch.float32)
 
 
 def test_diffusers_unet_is_guided_alike():
@@ -132,7 +132,7 @@ def test_a_hint_is_cut_about_its_centre_and_resized():
 )
 def test_other_files_are_named(tmp_path, state, said):
     with pytest.raises(CheckpointError, match=r"control\.safetensors: expected ") as caught:
-        detect_control(write(tmp_path, state, ""))
+        describe(write(tmp_path, state, "")).controlnet()
     assert said in str(caught.value)
 
 
@@ -140,4 +140,4 @@ def test_a_file_that_lacks_a_tensor_is_named(tmp_path):
     state = our_control().state_dict()
     del state["middle_block_out.0.bias"]
     with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias, ...\)"):
-        load_control(detect_control(write(tmp_path, state)), "cpu", torch.float32)
+        load_controlnet(describe(write(tmp_path, state)).controlnet(), "cpu", torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph_diffusion.text.emphasis import parse_emphasis, parse_weights
@@ -39,6 +39,7 @@ def test_emphasis(text, stretches):
     assert [weight for _, weight in parsed] == pytest.approx([weight for _, weight in stretches])
 
 
+@settings(deadline=None)
 @given(st.text("ab ,.:()[]\\12"))
 def test_no_text_is_lost(text):
     letters = [char for char in text if char in "ab"]

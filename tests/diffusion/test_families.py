@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae, verify
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder, load_unet, load_vae, verify
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import CLIPTextConfig
 from nodegraph_diffusion.text.encode import Reader, read_prompt
@@ -40,7 +40,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp(request.param)
     pipeline = FAMILIES[request.param](folder)
     pipeline.save_pretrained(folder / "model", max_shard_size="500KB")  # so that there are shards, too
-    checkpoint = detect(folder / "model")
+    checkpoint = describe(folder / "model").model()
     assert checkpoint.kind == request.param
     return Saved(pipeline, checkpoint)
 
@@ -105,7 +105,7 @@ def test_openclips_names_mean_what_transformers_computes(tmp_path):
     tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
     save_file({key: value.contiguous() for key, value in tensors.items()}, file)
 
-    checkpoint = detect(file)
+    checkpoint = describe(file).model()
     assert checkpoint.kind == "sdxl-refiner"
     assert checkpoint.text.parts[0].config == CLIPTextConfig(
         514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513

@@ -150,11 +150,11 @@ def test_one_file_of_several_does_not_stand_for_all(hub):
     ("text", "said"),
     [
         ("hf://org/nothing", "expected a model on the hub, found none. Copy its name from its page"),
-        ("hf://org/gated", "found one whose terms are to be accepted. Do so on its page, then log in"),
+        ("hf://org/gated", "found one whose terms must be accepted first. Accept them on its page, then log in"),
         ("hf://org/single@v9", "expected a revision 'v9', found none"),
         ("hf://org/single/other.safetensors", "expected a file 'other.safetensors', found none"),
         ("hf://org/folder/safety_checker", "expected a part of a model in 'safety_checker', found none"),
-        ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found none of the two"),
+        ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found neither"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(hub, text, said):

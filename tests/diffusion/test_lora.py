@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.adapters.lora.keys import parse
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
-from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint import CheckpointError, describe
+from nodegraph_diffusion.checkpoint.layouts.lora import parse_name
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from tests.support import small_networks as small
 from tests.support.synthetic_checkpoints import read_layout
@@ -40,7 +39,7 @@ def apply(folder: Path, tensors: dict[str, Tensor], strength: float = 1.0, modul
     """What the file adds to the weight of `module`."""
     unet = small.our_unet()
     before = unet.state_dict()[f"{module}.weight"].clone()
-    after = patched(unet, "unet", [(read_lora(write(folder, tensors)), strength)])
+    after = patched(unet, "unet", [(describe(write(folder, tensors)).lora(), strength)])
     assert torch.equal(unet.state_dict()[f"{module}.weight"], before)
     return after.state_dict()[f"{module}.weight"] - before
 
@@ -111,10 +110,10 @@ def test_dora_brings_rows_to_their_learned_norms(tmp_path):
 def test_several_files_add_up_and_off_is_to_the_last_bit_what_was_before(tmp_path):
     unet = small.our_unet()
     bytes_before = {key: value.clone() for key, value in unet.state_dict().items()}
-    one = read_lora(
+    one = describe(
         write(tmp_path, {f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": DOWN}, "a.safetensors")
-    )
-    two = read_lora(write(tmp_path, {f"{kohya(THEIRS)}.diff": CHANGE}, "b.safetensors"))
+    ).lora()
+    two = describe(write(tmp_path, {f"{kohya(THEIRS)}.diff": CHANGE}, "b.safetensors")).lora()
     key = f"{OURS}.weight"
     both = patched(unet, "unet", [(one, 0.5), (two, 2.0)]).state_dict()
     torch.testing.assert_close(both[key], bytes_before[key] + 2.5 * CHANGE, rtol=1e-5, atol=1e-6)
@@ -129,13 +128,13 @@ def test_text_encoders_by_both_trainers_names(tmp_path):
     model = small.our_text_encoder()
     up, down = noise(128, 4, seed=1), noise(4, 128, seed=2)
     for name in ("lora_te_text_model_encoder_layers_1_self_attn_q_proj", "lora_te1_text_model_encoder_layers_1_self_attn_q_proj"):
-        file = read_lora(write(tmp_path, {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}))
+        file = describe(write(tmp_path, {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down})).lora()
         after = patched(model, "text_encoder", [(file, 1.0)]).state_dict()["encoder.layers.1.self_attn.q_proj.weight"]
         expected = model.state_dict()["encoder.layers.1.self_attn.q_proj.weight"] + up @ down
         torch.testing.assert_close(after, expected.half().float(), rtol=1e-3, atol=0)  # as ComfyUI rounds it
         assert torch.equal(after, after.half().float())
-    file = read_lora(write(tmp_path, {"text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.up.weight": up,
-        "text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.down.weight": down}))  # fmt: skip
+    file = describe(write(tmp_path, {"text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.up.weight": up,
+        "text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer.down.weight": down})).lora()  # fmt: skip
     assert torch.equal(
         patched(model, "text_encoder", [(file, 1.0)]).state_dict()["encoder.layers.1.self_attn.q_proj.weight"], after
     )
@@ -144,7 +143,7 @@ def test_text_encoders_by_both_trainers_names(tmp_path):
 def test_the_published_layout_is_understood_key_by_key():
     """kohya's file for Stable Diffusion 1.5: every tensor named, every module one of the network's."""
     layout = read_layout("lora-kohya-sd15")
-    names = [parse(key) for key in layout]
+    names = [parse_name(key) for key in layout]
     assert None not in names
     assert {name.part for name in names} == {"unet", "text_encoder"}
     assert {name.role for name in names} == {"up", "down", "alpha"}
@@ -172,5 +171,5 @@ def test_the_published_layout_is_understood_key_by_key():
 )
 def test_what_does_not_fit_is_said_before_anything_is_changed(tmp_path, tensors, said):
     with pytest.raises(CheckpointError, match=r"lora\.safetensors: expected ") as caught:
-        unmatched(read_lora(write(tmp_path, tensors)), "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
     assert said in str(caught.value)

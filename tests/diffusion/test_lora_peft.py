@@ -12,9 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
-from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_text_encoder, load_unet
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_text_encoder, load_unet
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.text.encode import Reader, read_prompt
@@ -93,10 +92,10 @@ def test_what_peft_saves_computes_here_what_it_computes_there(tmp_path, kind, pl
     adapted.save_pretrained(tmp_path / "adapter")
     expected = adapted(X, TIMESTEPS, CONTEXT).sample
     assert small.difference(expected, plain) > 0.05
-    file = read_lora(tmp_path / "adapter")
+    file = describe(tmp_path / "adapter").lora()
     assert unmatched(file, "unet", unet) == []
     assert small.difference(patched(unet, "unet", [(file, 1.0)])(X, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
-    assert read_lora(tmp_path / "adapter" / "adapter_model.safetensors").scales == file.scales
+    assert describe(tmp_path / "adapter" / "adapter_model.safetensors").lora().scales == file.scales
     assert [one.name for one in file.files] == ["adapter_model.safetensors", "adapter_config.json"]
 
 
@@ -111,7 +110,7 @@ def test_several_at_once_with_weights(tmp_path, weights):
         reference.save_lora_adapter(tmp_path / name, adapter_name=name)
     reference.set_adapters(["one", "two"], weights)
     expected = reference(X, TIMESTEPS, CONTEXT).sample
-    files = [(read_lora(tmp_path / name), weight) for name, weight in zip(("one", "two"), weights, strict=True)]
+    files = [(describe(tmp_path / name).lora(), weight) for name, weight in zip(("one", "two"), weights, strict=True)]
     assert small.difference(patched(unet, "unet", files)(X, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
 
 
@@ -122,9 +121,9 @@ def test_what_the_header_says_of_the_scale_counts(tmp_path):
     (file,) = tmp_path.iterdir()
     with safe_open(file, "pt") as opened:
         assert json.loads(opened.metadata()["lora_adapter_metadata"])["use_rslora"]
-    assert set(read_lora(file).scales.values()) == {3 / 2}
+    assert set(describe(file).lora().scales.values()) == {3 / 2}
     save_file(load_file(file), file)
-    assert read_lora(file).scales == {}
+    assert describe(file).lora().scales == {}
 
 
 def test_parts_of_one_file_have_scales_of_their_own(tmp_path):
@@ -137,7 +136,7 @@ def test_parts_of_one_file_have_scales_of_their_own(tmp_path):
         for role, tensor in (("B", up), ("A", down))
     }
     save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(told)})
-    scales = {part: scale for (part, _), scale in read_lora(tmp_path / "a.safetensors").scales.items()}
+    scales = {part: scale for (part, _), scale in describe(tmp_path / "a.safetensors").lora().scales.items()}
     assert scales == {"unet": 2.0, "text_encoder": 3.0}
 
 
@@ -161,12 +160,12 @@ def test_a_config_that_makes_no_sense_is_refused(tmp_path, config):
     save_file({"mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(CheckpointError, match="expected a config of PEFT"):
-        read_lora(tmp_path)
+        describe(tmp_path).lora()
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"expected adapter_model\.safetensors or pytorch_lora_weights"):
-        read_lora(tmp_path)
+        describe(tmp_path).lora()
 
 
 # --- kohya's names, through diffusers' own converter ---
@@ -216,7 +215,7 @@ def test_kohyas_names_mean_what_diffusers_takes_them_for(tmp_path, family):
     pipeline.load_lora_weights(dict(tensors), adapter_name="kohya")
     pipeline.set_adapters(["kohya"], [0.5])
 
-    found, file = detect(tmp_path / "model"), read_lora(tmp_path / "kohya.safetensors")
+    found, file = describe(tmp_path / "model").model(), describe(tmp_path / "kohya.safetensors").lora()
     unet = load_unet(found.unet, "cpu", torch.float32)
     assert unmatched(file, "unet", unet) == []
     prompt = "a red house"

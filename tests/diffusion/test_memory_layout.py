@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_unet, load_vae
-from nodegraph_diffusion.checkpoint.detect.ldm import PREFIXES
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_unet, load_vae
+from nodegraph_diffusion.checkpoint.layouts.ldm import PREFIXES
 from nodegraph_diffusion.networks.attention import pixels_as_tokens
 from tests.support import small_networks as small
 
@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     }
     file: Path = tmp_path_factory.mktemp("ldm") / "model.safetensors"
     save_file(state, file)
-    return detect(file)
+    return describe(file).model()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph_diffusion.sampling import SAMPLERS
@@ -23,6 +23,7 @@ def walk(denoise, x, sigmas, name="euler"):
     return SAMPLERS[name](denoise, x, sigmas, noise=None, on_step=lambda i, x, denoised: None)
 
 
+@settings(deadline=None)
 @given(levels=LEVELS, to_zero=st.booleans())
 def test_a_falling_list_is_what_it_says(levels, to_zero):
     values = [*levels, 0] if to_zero else levels
@@ -59,6 +60,7 @@ def test_other_lists_are_refused(values, message):
         explicit_sigmas(values)
 
 
+@settings(deadline=None)
 @given(levels=LEVELS, data=st.data())
 def test_a_split_list_meets_in_one_level(levels, data):
     sigmas = explicit_sigmas([*levels, 0.0])
@@ -90,6 +92,7 @@ def test_a_flipped_list_starts_above_zero():
     assert flip_sigmas(sigmas[:-1]).tolist() == [0.5, 2.0, 14.0]
 
 
+@settings(deadline=None)
 @given(levels=LEVELS)
 def test_flipping_twice_gives_the_list_back(levels):
     sigmas = explicit_sigmas(levels)

@@ -17,20 +17,18 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import (
     CheckpointError,
-    detect,
-    detect_texts,
-    detect_unet,
-    detect_vae,
-    identify,
+    Description,
+    UNetPart,
+    VAEPart,
+    describe,
     load_unet,
     load_vae,
-    save_diffusers,
     verify,
 )
-from nodegraph_diffusion.checkpoint.detect.model import UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
+from tests.support import small_model
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.tensor_files import State, below, write
@@ -102,11 +100,11 @@ def same_vae(part: VAEPart, config: VAEConfig = small.VAE) -> None:
 @pytest.mark.parametrize("layout", VAES)
 def test_an_autoencoder_alone(tmp_path, layout):
     file = write(tmp_path, VAES[layout](tmp_path))
-    part = detect_vae(file)
+    part = describe(file).vae()
     assert (part.files, part.sample_size, part.weights.naming) == ((file,), 512, layout.split(",")[0])
     assert "no file says it of itself" in part.reason
     same_vae(part)
-    assert identify(file) == part
+    assert describe(file).model_or_part() == part
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])
@@ -114,7 +112,7 @@ def test_an_autoencoder_with_its_config_beside_it(tmp_path, given):
     reference = small.reference_vae()
     reference.register_to_config(scaling_factor=0.13025)
     reference.save_pretrained(tmp_path)
-    part = detect_vae(tmp_path if given == "folder" else tmp_path / "diffusion_pytorch_model.safetensors")
+    part = describe(tmp_path if given == "folder" else tmp_path / "diffusion_pytorch_model.safetensors").vae()
     assert set(part.files) == {tmp_path / "config.json", tmp_path / "diffusion_pytorch_model.safetensors"}
     assert (part.sample_size, part.reason) == (1024, "its latents are multiplied by 0.13025, as its config says")
     same_vae(part, dataclasses.replace(small.VAE, scaling_factor=0.13025))
@@ -122,7 +120,7 @@ def test_an_autoencoder_with_its_config_beside_it(tmp_path, given):
 
 def test_a_config_of_something_else_beside_a_file_does_not_count(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
-    part = detect_vae(write(tmp_path, from_diffusers(tmp_path)))
+    part = describe(write(tmp_path, from_diffusers(tmp_path))).vae()
     assert part.files == (tmp_path / "part.safetensors",)
     same_vae(part)
 
@@ -163,11 +161,11 @@ UNETS = {"sd1": small.UNET, "sd2": SD2, "sdxl": XL}
 @pytest.mark.parametrize("kind", UNETS)
 def test_a_unet_alone_under_the_published_names(tmp_path, kind, prefix):
     file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
-    part = detect_unet(file)
+    part = describe(file).unet()
     assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
     assert part.latent == LatentSpace(4, 8, 0.13025 if kind == "sdxl" else 0.18215)
     same_unet(part, UNETS[kind])
-    assert identify(file) == part
+    assert describe(file).model_or_part() == part
 
 
 @pytest.mark.parametrize("given", ["folder", "file", "file alone"])
@@ -177,7 +175,7 @@ def test_a_unet_alone_under_diffusers_names(tmp_path, kind, given):
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     if given == "file alone":
         (tmp_path / "config.json").unlink()
-    part = detect_unet(tmp_path if given == "folder" else weights)
+    part = describe(tmp_path if given == "folder" else weights).unet()
     assert (part.kind, part.schedule) == (kind, NoiseSchedule())
     assert set(part.files) == set(tmp_path.iterdir())
     same_unet(part, UNETS[kind])
@@ -185,14 +183,14 @@ def test_a_unet_alone_under_diffusers_names(tmp_path, kind, given):
 
 def test_a_unet_in_shards_and_in_half_precision(tmp_path):
     small.reference_unet().half().save_pretrained(tmp_path, max_shard_size="500KB", variant="fp16")
-    part = detect_unet(tmp_path)
+    part = describe(tmp_path).unet()
     assert len(part.weights.paths) > 1
     verify(part)
 
 
 def test_the_mark_of_a_unet_that_predicts_velocity_counts(tmp_path):
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
-    part = detect_unet(write(tmp_path, as_published(small.UNET) | marks))
+    part = describe(write(tmp_path, as_published(small.UNET) | marks)).unet()
     assert part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
     verify(part)
 
@@ -205,7 +203,7 @@ def test_parts_of_published_layouts_are_told_from_their_headers(tmp_path, layout
     cut = {key: shape for key, shape in synthetic.read_layout(layout).items() if key.startswith(prefixes[part])}
     bare = prefixes[part][0] if part != "text" else ""
     for names in (cut, {key.removeprefix(bare): shape for key, shape in cut.items()}):
-        found = identify(synthetic.sparse(names, tmp_path / "sparse.safetensors"))
+        found = describe(synthetic.sparse(names, tmp_path / "sparse.safetensors")).model_or_part()
         verify(found)
         kind = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl"}[layout.split("-")[0]]
         if part == "unet":
@@ -225,7 +223,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     networks = small.our_unet(), small.our_vae(), small.our_text_encoder()
     schedule, tokenizer = NoiseSchedule(prediction="v"), small.write_tokenizer(folder / "vocabulary")
-    save_diffusers(folder / "model", *networks, schedule, tokenizer, sample_size=32, dtype=torch.float32)
+    small_model.save(folder / "model", *networks, schedule=schedule, tokenizer=tokenizer)
     return folder / "model"
 
 
@@ -238,24 +236,24 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_parts_of_a_single_file(single):
-    model = detect(single)
-    assert (detect_unet(single), detect_vae(single)) == (model.unet, model.vae)
-    assert detect_texts(single).parts == model.text.parts
+    model = describe(single).model()
+    assert (describe(single).unet(), describe(single).vae()) == (model.unet, model.vae)
+    assert describe(single).text_encoders().parts == model.text.parts
     assert model.unet.latent == LatentSpace(factor=4)
 
 
 def test_parts_of_a_folder(whole):
-    model = detect(whole)
-    assert (detect_unet(whole), detect_vae(whole), detect_texts(whole)) == (model.unet, model.vae, model.text)
+    model = describe(whole).model()
+    assert (describe(whole).unet(), describe(whole).vae(), describe(whole).text_encoders()) == (model.unet, model.vae, model.text)
     assert (model.vae.sample_size, model.unet.schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
 
 
 def test_the_folder_of_a_part_knows_the_model_that_it_lies_in(whole):
-    model = detect(whole)
+    model = describe(whole).model()
     for found, expected in (
-        (detect_unet(whole / "unet"), model.unet),
-        (detect_vae(whole / "vae"), model.vae),
-        (detect_texts(whole / "text_encoder").parts[0], model.text.parts[0]),
+        (describe(whole / "unet").unet(), model.unet),
+        (describe(whole / "vae").vae(), model.vae),
+        (describe(whole / "text_encoder").text_encoders().parts[0], model.text.parts[0]),
     ):
         assert dataclasses.replace(found, path=expected.path) == expected
 
@@ -264,7 +262,7 @@ def test_only_files_of_the_part_count(whole):
     def folders(files: tuple[Path, ...]) -> set[str]:
         return {file.relative_to(whole).parts[0] for file in files if file.suffix == ".safetensors"}
 
-    model = detect(whole)
+    model = describe(whole).model()
     assert folders(model.unet.files) == {"unet"}
     assert folders(model.vae.files) == {"vae"}
     assert folders(model.text.files) == {"text_encoder"}
@@ -274,45 +272,45 @@ def test_only_files_of_the_part_count(whole):
 def test_a_part_is_found_beside_a_broken_one(whole, tmp_path):
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"broken")
-    assert detect_vae(copy).config == small.VAE
+    assert describe(copy).vae().config == small.VAE
     with pytest.raises(CheckpointError, match="expected a safetensors file"):
-        detect_unet(copy)
+        describe(copy).unet()
 
 
 def test_parts_of_a_file_that_lacks_one(single, tmp_path):
     file = write(tmp_path, difference_of(load_file(single), "cond_stage_model."))
-    assert (detect_unet(file).config, detect_vae(file).config) == (small.UNET, small.VAE)
-    for find, found in ((detect, "a model without a text encoder"), (detect_texts, "a model without a text encoder")):
+    assert (describe(file).unet().config, describe(file).vae().config) == (small.UNET, small.VAE)
+    for find in (Description.model, Description.text_encoders):
         with pytest.raises(CheckpointError) as caught:
-            find(file)
-        assert caught.value.found == found
+            find(describe(file))
+        assert caught.value.found == "a model without a text encoder"
 
 
 # --- what a model is told to be
 
 
 def test_a_model_is_read_as_the_kind_that_it_is_told_to_be(single):
-    told = detect(single, "sd2")
+    told = describe(single).model("sd2")
     assert (told.kind, told.text.kind, told.unet.kind, told.reason) == (
         "sd2",
         "sd2",
         "sd2",
-        "Stable Diffusion 2.x, as it was told to be; it predicts noise",
+        "Stable Diffusion 2.x, as requested; it predicts noise",
     )
     assert told.text.parts[0].config == dataclasses.replace(small.TEXT, activation="gelu")
     verify(told)
-    assert detect(single, "sd1") == detect(single)
+    assert describe(single).model("sd1") == describe(single).model()
 
 
 def test_a_folder_is_read_as_the_kind_that_it_is_told_to_be(whole):
-    assert (detect(whole, "sd2").kind, detect(whole).kind) == ("sd2", "sd1")
+    assert (describe(whole).model("sd2").kind, describe(whole).model().kind) == ("sd2", "sd1")
 
 
 @pytest.mark.parametrize("kind", ["sdxl", "sdxl-refiner"])
 def test_a_model_cannot_be_read_as_one_that_has_other_parts(single, whole, kind):
     for path in (single, whole):
         with pytest.raises(CheckpointError, match=rf"expected a Stable Diffusion XL.*found Stable Diffusion 1\.x.*'kind: {kind}'"):
-            detect(path, kind)
+            describe(path).model(kind)
 
 
 # --- what is refused
@@ -322,19 +320,24 @@ OTHERS = {
     "lora": ({"lora_unet_mid_block.lora_up.weight": ONE}, "a LoRA"),
     "controlnet": ({"input_hint_block.0.weight": ONE}, "a ControlNet"),
     "embedding": ({"emb_params": ONE}, "a textual inversion embedding"),
-    "unet": ({"input_blocks.0.0.weight": ONE}, "a UNet alone"),
-    "vae": ({"decoder.up.0.block.0.conv1.weight": ONE}, "an autoencoder (VAE) alone"),
-    "text_encoder": ({"text_model.encoder.layers.0.mlp.fc1.weight": ONE}, "a text encoder alone"),
+    "unet": ({"input_blocks.0.0.weight": ONE}, "only a UNet"),
+    "vae": ({"decoder.up.0.block.0.conv1.weight": ONE}, "only an autoencoder (VAE)"),
+    "text_encoder": ({"text_model.encoder.layers.0.mlp.fc1.weight": ONE}, "only a text encoder"),
     None: ({"double_blocks.0.weight": ONE}, "a Flux model"),
 }
-FINDERS = {"model": detect, "unet": detect_unet, "vae": detect_vae, "text_encoder": detect_texts}
+FINDERS = {
+    "model": Description.model,
+    "unet": Description.unet,
+    "vae": Description.vae,
+    "text_encoder": Description.text_encoders,
+}
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in FINDERS for given in OTHERS if wanted != given])
 def test_a_file_of_another_kind_is_named(tmp_path, wanted, given):
     state, name = OTHERS[given]
     with pytest.raises(CheckpointError) as caught:
-        FINDERS[wanted](write(tmp_path, state))
+        FINDERS[wanted](describe(write(tmp_path, state)))
     assert (caught.value.found, caught.value.holds) == (name, given)
 
 
@@ -342,10 +345,10 @@ def test_a_file_of_another_kind_is_named(tmp_path, wanted, given):
 def test_a_folder_of_another_kind_is_named(whole, tmp_path, wanted, given):
     folder = Path(shutil.copytree(whole / given, tmp_path / given))
     if wanted == given:
-        assert FINDERS[wanted](folder)
+        assert FINDERS[wanted](describe(folder))
         return
-    with pytest.raises(CheckpointError, match=rf"{given}: expected a folder with an? .*, found an? .* alone") as caught:
-        FINDERS[wanted](folder)
+    with pytest.raises(CheckpointError, match=rf"{given}: expected a folder with an? .*, found only an? .*") as caught:
+        FINDERS[wanted](describe(folder))
     assert caught.value.holds == given
 
 

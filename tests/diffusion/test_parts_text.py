@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import CheckpointError, detect_texts, identify, load_text_encoder, paired, verify
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_text_encoder, pair_text_encoders, verify
 from nodegraph_diffusion.networks.config import CLIPTextConfig
 from tests.support import small_networks as small
 from tests.support.tensor_files import below, write
@@ -45,17 +45,17 @@ FIRSTS: dict[str, Callable[[State], State]] = {
 def test_a_text_encoder_alone(tmp_path, layout):
     reference = small.reference_text_encoder(small.TEXT)
     file = write(tmp_path, FIRSTS[layout](reference.state_dict()))
-    found = detect_texts(file)
+    found = describe(file).text_encoders()
     verify(found)
     assert (found.kind, [part.config for part in found.parts], found.files) == ("sd1", [small.TEXT], (file,))
     ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)
     assert small.difference(ours, reference(TOKENS).last_hidden_state) <= small.TOLERANCE
-    assert identify(file) == found
+    assert describe(file).model_or_part() == found
 
 
 def test_the_half_of_clip_that_sees_pictures_does_not_count(tmp_path):
     file = write(tmp_path, FIRSTS["with the half that sees pictures"](small.reference_text_encoder(small.TEXT).state_dict()))
-    found = detect_texts(file, "sd1")
+    found = describe(file).text_encoders("sd1")
     verify(found)
     assert found.parts[0].config == small.TEXT
 
@@ -65,7 +65,7 @@ def test_a_text_encoder_with_its_config_beside_it(tmp_path, given):
     config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes would not tell
     reference = small.reference_text_encoder(config)
     reference.save_pretrained(tmp_path)
-    found = detect_texts(tmp_path if given == "folder" else tmp_path / "model.safetensors")
+    found = describe(tmp_path if given == "folder" else tmp_path / "model.safetensors").text_encoders()
     assert (found.kind, found.parts[0].config, found.parts[0].tokenizer) == ("sd2", config, None)
     assert set(found.files) == {tmp_path / "config.json", tmp_path / "model.safetensors"}
     ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)
@@ -87,7 +87,7 @@ def test_a_text_encoder_with_a_projection(tmp_path, naming, prefix):
     file = write(
         tmp_path, below(prefix, small.openclip_names(state) | {"logit_scale": torch.ones(())} if naming == "openclip" else state)
     )
-    found = detect_texts(file)
+    found = describe(file).text_encoders()
     verify(found)
     assert (found.kind, found.parts[0].weights.part, found.parts[0].config) == ("sdxl-refiner", "text_encoder_2", BIG)
     hidden, pooled = load_text_encoder(found.parts[0], "cpu", torch.float32).encode(TOKENS)
@@ -101,7 +101,7 @@ def test_openclips_text_encoder_of_stable_diffusion_2(tmp_path, prefix):
     """Its last layer is there and is not read."""
     config = dataclasses.replace(small.TEXT, activation="gelu", layer=2)
     reference = small.reference_text_encoder(config)
-    found = detect_texts(write(tmp_path, below(prefix, small.openclip_names(reference.state_dict()))))
+    found = describe(write(tmp_path, below(prefix, small.openclip_names(reference.state_dict())))).text_encoders()
     assert (found.kind, found.parts[0].config) == ("sd2", config)
     ours = load_text_encoder(found.parts[0], "cpu", torch.float32).encode(TOKENS)[0]
     before_last = reference(TOKENS, output_hidden_states=True).hidden_states[-2]
@@ -117,7 +117,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(pair):
-    found = paired(*pair)
+    found = pair_text_encoders(*map(describe, pair))
     verify(found)
     assert (found.kind, found.width, found.files) == ("sdxl", small.TEXT.width + BIG.width, pair)
     assert [part.config for part in found.parts] == [dataclasses.replace(small.TEXT, layer=2, final_norm=False), BIG]
@@ -125,12 +125,12 @@ def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(pair):
 
 def test_two_files_that_are_swapped_are_told(pair):
     with pytest.raises(CheckpointError, match=r"expected a text encoder with a projection.*CLIP-L is its first"):
-        paired(*reversed(pair))
+        pair_text_encoders(*map(describe, reversed(pair)))
     projected = load_file(pair[0]) | {"text_projection.weight": torch.ones(128, 128)}
     with pytest.raises(CheckpointError, match="Swap text_encoder and text_encoder_2"):
-        paired(pair[1], write(pair[0].parent, projected))
+        pair_text_encoders(describe(pair[1]), describe(write(pair[0].parent, projected)))
 
 
 def test_one_file_is_not_the_two_of_stable_diffusion_xl(pair):
     with pytest.raises(CheckpointError, match="expected the two text encoders of Stable Diffusion XL, found one"):
-        detect_texts(pair[0], "sdxl")
+        describe(pair[0]).text_encoders("sdxl")

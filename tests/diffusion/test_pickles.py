@@ -15,13 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_text_encoder, load_unet, load_vae, verify
-from nodegraph_diffusion.checkpoint.detect.control import detect_control, load_control
-from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_floats, read_header, read_stored
+from nodegraph_diffusion.checkpoint import (
+    CheckpointError,
+    convert,
+    describe,
+    load_controlnet,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    verify,
+)
+from nodegraph_diffusion.checkpoint.files.header import read_header
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
-from nodegraph_diffusion.checkpoint.write.convert import convert
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support import small_networks as small
 from tests.support.pickles import FORMS
@@ -30,7 +36,9 @@ from tests.support.whole_checkpoint import whole
 
 def same(file: Path, expected: dict[str, torch.Tensor]) -> None:
     """The file has these tensors, with these dtypes, shapes and values."""
-    assert {name: info.shape for name, info in read_header(file).items()} == {k: tuple(v.shape) for k, v in expected.items()}
+    assert {name: info.shape for name, info in read_header(file).tensors.items()} == {
+        k: tuple(v.shape) for k, v in expected.items()
+    }
     mapped = MappedFile(file)
     for name, value in expected.items():
         assert mapped.tensor(name).dtype == value.dtype
@@ -80,16 +88,18 @@ def test_any_tensors_are_read_as_they_are(tmp_path, data):
 def test_whole_numbers_are_told_too(tmp_path):
     kinds = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
     torch.save({name: torch.ones(2, dtype=kind) for name, kind in kinds.items()}, tmp_path / "model.pt")
-    assert read_header(tmp_path / "model.pt") == {name: TensorInfo(name, (2,)) for name in kinds}
+    tensors = read_header(tmp_path / "model.pt").tensors
+    assert {name: (info.dtype, info.shape) for name, info in tensors.items()} == {name: (name, (2,)) for name in kinds}
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.usefixtures("allowed")
 def test_tensors_are_the_files_own_pages(tmp_path, form):
     torch.save({"a": torch.randn(100, 10), "b": torch.randn(9)}, tmp_path / "model.pt", **form)
-    stored, mapped = read_stored(tmp_path / "model.pt"), MappedFile(tmp_path / "model.pt")
+    mapped = MappedFile(tmp_path / "model.pt")
+    tensors = mapped.header.tensors
     a, b = mapped.tensor("a"), mapped.tensor("b")
-    assert b.data_ptr() - a.data_ptr() == stored["b"].start - stored["a"].start
+    assert b.data_ptr() - a.data_ptr() == tensors["b"].start - tensors["a"].start
     mapped.release("a")
     assert torch.equal(a, torch.load(tmp_path / "model.pt")["a"])
 
@@ -121,7 +131,7 @@ def test_what_training_leaves_beside_the_tensors_is_passed_over(tmp_path, monkey
     for number, form in enumerate(FORMS):
         torch.save(saved, tmp_path / f"{number}.ckpt", **form)
         expected = dict(network.state_dict())
-        assert set(read_header(tmp_path / f"{number}.ckpt")) == set(expected)
+        assert set(read_header(tmp_path / f"{number}.ckpt").tensors) == set(expected)
         del expected["1.num_batches_tracked"]  # a whole number
         mapped = MappedFile(tmp_path / f"{number}.ckpt")
         assert all(torch.equal(mapped.tensor(name), value) for name, value in expected.items())
@@ -139,7 +149,7 @@ def test_a_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
     state = whole()
     torch.save({"state_dict": state, "global_step": 1} if wrapped else state, tmp_path / "model.ckpt", **form)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "model.safetensors")
-    pickled, plain = detect(tmp_path / "model.ckpt"), detect(tmp_path / "model.safetensors")
+    pickled, plain = describe(tmp_path / "model.ckpt").model(), describe(tmp_path / "model.safetensors").model()
     assert (pickled.unet.config, pickled.vae.config, pickled.reason) == (plain.unet.config, plain.vae.config, plain.reason)
     assert [part.config for part in pickled.text.parts] == [part.config for part in plain.text.parts]
     verify(pickled)
@@ -160,7 +170,7 @@ def test_a_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
 def test_the_numbers_of_one_tensor_are_read_without_torch(tmp_path, kind):
     values = torch.randn(320).to(kind)
     torch.save({"other": torch.ones(3), "bias": values}, tmp_path / "model.ckpt")
-    assert read_floats(tmp_path / "model.ckpt", "bias") == values.float().tolist()
+    assert read_header(tmp_path / "model.ckpt").read_floats("bias") == values.float().tolist()
 
 
 PICKLED = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "pytorch_model"}
@@ -169,12 +179,12 @@ PICKLED = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", 
 @pytest.mark.parametrize("half", ["", ".fp16"])
 @pytest.mark.usefixtures("allowed")
 def test_a_folder_of_pickles(tmp_path, folder, half):
-    before = load_unet(detect(folder).unet, "cpu", torch.float32).state_dict()
+    before = load_unet(describe(folder).model().unet, "cpu", torch.float32).state_dict()
     for part, stem in PICKLED.items():
         (file,) = (folder / part).glob("*.safetensors")
         torch.save(load_file(file), folder / part / f"{stem}{half}.bin")
         file.unlink()
-    checkpoint = detect(folder)
+    checkpoint = describe(folder).model()
     verify(checkpoint)
     parts = (checkpoint.unet, checkpoint.vae, *checkpoint.text.parts)
     assert {file.suffix for part in parts for file in part.weights.paths} == {".bin"}
@@ -194,31 +204,31 @@ def test_a_folder_of_pickles_in_shards(folder, index):
         torch.save(shard, unet / name)
     places = {key: name for name, shard in shards.items() for key in shard}
     (unet / index).write_text(json.dumps({"weight_map": places}))
-    checkpoint = detect(folder)
+    checkpoint = describe(folder).model()
     verify(checkpoint)
     assert len(checkpoint.unet.weights.paths) == 2
     (unet / "diffusion_pytorch_model-00002-of-00002.bin").unlink()
     with pytest.raises(CheckpointError, match=r"expected all 2 files of weights, found 1 missing \(diffusion_pytorch_model-00002"):
-        detect(folder)
+        describe(folder).model()
 
 
 @pytest.mark.usefixtures("allowed")
 def test_safetensors_are_taken_where_a_folder_has_both(folder):
     (file,) = (folder / "unet").glob("*.safetensors")
     torch.save({"other": torch.ones(1)}, file.with_suffix(".bin"))
-    assert detect(folder).unet.weights.paths == (file,)
+    assert describe(folder).model().unet.weights.paths == (file,)
 
 
 @pytest.mark.usefixtures("allowed")
 def test_a_lora_a_controlnet_and_a_bin_beside_a_config(tmp_path):
     lora = {"lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.ones(2, 4)}
     torch.save(lora, tmp_path / "lora.pt")
-    assert read_lora(tmp_path / "lora.pt").changes["unet"]
+    assert describe(tmp_path / "lora.pt").lora().changes["unet"]
     from nodegraph_diffusion.networks.controlnet import ControlNet
 
     network = ControlNet(small.UNET)
     torch.save({f"control_model.{key}": value for key, value in network.state_dict().items()}, tmp_path / "control.pth")
-    loaded = load_control(detect_control(tmp_path / "control.pth"), "cpu", torch.float32).state_dict()
+    loaded = load_controlnet(describe(tmp_path / "control.pth").controlnet(), "cpu", torch.float32).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
 
 
@@ -231,8 +241,8 @@ def test_a_controlnet_folder_of_a_pickle(tmp_path, half):
     theirs.save_pretrained(tmp_path / "control", safe_serialization=False)
     written = tmp_path / "control" / "diffusion_pytorch_model.bin"
     written.rename(written.with_suffix(f"{half}.bin"))
-    assert detect_control(tmp_path / "control").weights.name == f"diffusion_pytorch_model{half}.bin"
-    assert load_control(detect_control(tmp_path / "control"), "cpu", torch.float32)
+    assert describe(tmp_path / "control").controlnet().weights.name == f"diffusion_pytorch_model{half}.bin"
+    assert load_controlnet(describe(tmp_path / "control").controlnet(), "cpu", torch.float32)
 
 
 class OldParameterDict(torch.nn.Module):
@@ -287,13 +297,13 @@ def test_a_pickle_is_told_under_any_name_and_not_opened_unasked(tmp_path, name, 
     torch.save(whole(), tmp_path / name, **form)
     monkeypatch.setattr("nodegraph_diffusion.checkpoint.files.header.read_pickled", None)
     with pytest.raises(CheckpointError, match=r"found a PyTorch pickle .* can run code, .*--allow-pickles.*nodegraph convert"):
-        detect(tmp_path / name)
+        describe(tmp_path / name).model()
 
 
 @pytest.mark.usefixtures("forbidden")
 def test_a_safetensors_file_of_another_name_needs_no_permission(tmp_path):
     save_file({key: value.contiguous() for key, value in whole().items()}, tmp_path / "model.ckpt")
-    verify(detect(tmp_path / "model.ckpt"))
+    verify(describe(tmp_path / "model.ckpt").model())
 
 
 @pytest.mark.parametrize(
@@ -304,7 +314,7 @@ def test_the_environment_says_whether_pickles_are_opened(tmp_path, monkeypatch, 
     monkeypatch.setenv(PICKLES_VARIABLE, said)
     torch.save({"a": torch.ones(1)}, tmp_path / "model.pt")
     if allowed:
-        assert set(read_header(tmp_path / "model.pt")) == {"a"}
+        assert set(read_header(tmp_path / "model.pt").tensors) == {"a"}
     else:
         with pytest.raises(CheckpointError, match="unless you allow it"):
             read_header(tmp_path / "model.pt")
@@ -321,9 +331,9 @@ def test_another_word_in_the_environment_is_an_error(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pickle.dumps({"a": 1}, 4), "one that PyTorch did not write"),
-        (pickle.dumps({"a": 1}, 2), "one that PyTorch did not write"),
-        (b"\x80\x02", "one that PyTorch did not write"),
+        (pickle.dumps({"a": 1}, 4), "a pickle that PyTorch did not write"),
+        (pickle.dumps({"a": 1}, 2), "a pickle that PyTorch did not write"),
+        (b"\x80\x02", "a pickle that PyTorch did not write"),
     ],
 )
 def test_a_pickle_of_something_else(tmp_path, content, said):
@@ -336,7 +346,7 @@ def test_a_pickle_of_something_else(tmp_path, content, said):
 @pytest.mark.parametrize("value", [[torch.ones(2)], torch.ones(2), {"a": 1}, {}, {"state_dict": {"a": [torch.ones(1)]}}, 7, None])
 def test_a_pickle_without_named_tensors(tmp_path, value):
     torch.save(value, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="found no tensor that has a name"):
+    with pytest.raises(CheckpointError, match="found no named tensors"):
         read_header(tmp_path / "model.pt")
 
 

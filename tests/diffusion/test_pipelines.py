@@ -15,14 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import VAEConfig
+from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.latent import empty_latent, vae_encode
-from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, Mask, Noise, UNetModel
@@ -142,7 +144,7 @@ def test_controlnets(tmp_path, strengths, starts, ends):
     )
     unet = model.unet
     for i, (hint, *told) in enumerate(zip(hints, strengths, starts, ends, strict=True)):
-        unet = apply_control_net(unet, load_control_net(detect_control(tmp_path / f"control-{i}")), Image(hint), *told)
+        unet = apply_control_net(unet, load_control_net(describe(tmp_path / f"control-{i}").controlnet()), Image(hint), *told)
     assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
     assert small.difference(ours(model, model.unet), expected) > 0.05
 
@@ -150,7 +152,7 @@ def test_controlnets(tmp_path, strengths, starts, ends):
 def test_a_file_of_differences_guides_as_the_whole_one(tmp_path):
     network = control(1.0)
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionControlNetPipeline, controlnet=[network])
-    table, base_table = control_modules(small.UNET), unet_modules(small.UNET)
+    table, base_table = controlnet_modules(small.UNET), unet_modules(small.UNET)
     whole, base = network.state_dict(), pipeline.unet.state_dict()
     state = {key: whole[rename(key, table)] for key in our_control().state_dict()}
     for key, value in state.items():
@@ -158,5 +160,5 @@ def test_a_file_of_differences_guides_as_the_whole_one(tmp_path):
             state[key] = value - base[shared]
     save_file({**state, "difference": torch.zeros(())}, tmp_path / "difference.safetensors")
     expected = theirs(pipeline, image=[PICTURE.movedim(-1, 1)], controlnet_conditioning_scale=[1.0])
-    opened = load_control_net(detect_control(tmp_path / "difference.safetensors"), model.unet)
+    opened = load_control_net(describe(tmp_path / "difference.safetensors").controlnet(), model.unet)
     assert small.difference(ours(model, apply_control_net(model.unet, opened, Image(PICTURE))), expected) <= small.TOLERANCE

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.networks.clip import CLIPTextModel
@@ -91,7 +91,7 @@ def model(tmp_path_factory) -> Model:
     path = Path(given) if given else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
     if not given:
         synthetic.write(synthetic.read_layout("sd15-ldm"), path)
-    checkpoint = detect(path)
+    checkpoint = describe(path).model()
     on = ("cpu", torch.float32)
     loaded = Model(
         load_unet(checkpoint.unet, *on),

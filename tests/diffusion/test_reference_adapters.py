@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_lora
 from nodegraph_nodes.nodes.conditioning import average_conditioning
 from nodegraph_nodes.nodes.latent import empty_latent, noise
@@ -61,14 +60,14 @@ def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
     model = place.model()
     before = sample(place, model.unet, encode(place, model.text_encoder), 1)
     file = write(tmp_path, "lora-kohya-sd15")
-    adapted = load_lora(model.unet, model.text_encoder, read_lora(file), 0.8, 0.6, run=place.run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), 0.8, 0.6, run=place.run)
     assert_same(sample(place, adapted.unet, encode(place, adapted.text_encoder), 3), reference["lora/0.8_0.6"])
     assert torch.equal(sample(place, model.unet, encode(place, model.text_encoder), 1), before)
 
 
 def test_controlnet(place, reference, tmp_path):
     model = place.model()
-    control = load_control_net(detect_control(write(tmp_path, "controlnet-sd15-ldm")))
+    control = load_control_net(describe(write(tmp_path, "controlnet-sd15-ldm")).controlnet())
     unet = apply_control_net(model.unet, control, place.image, 1.0)
     assert_same(sample(place, unet, encode(place, model.text_encoder), 4), reference["controlnet/1.0"])
 

@@ -133,10 +133,10 @@ def test_a_strangers_plain_function_is_a_schedule():
 def test_a_declared_schedule_is_called_and_says_what_it_is():
     spec = ScheduleSpec(schedule_halves, paper="A 2024", aliases=("Halves", "Half"))
     assert torch.equal(spec(SD1, 3, factor=0.2), schedule_halves(SD1, 3, factor=0.2))
-    assert spec.said() == {"paper": "A 2024"}
+    assert spec.describe() == {"paper": "A 2024"}
     assert spec.aliases == ("Halves", "Half")
     assert spec.__doc__ == "Each level is a part of the one before."
-    assert ScheduleSpec(schedule_halves).said() == {}
+    assert ScheduleSpec(schedule_halves).describe() == {}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg
+from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg, self_attention
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, guided
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
@@ -59,6 +59,38 @@ class Residuals:
 
 
 CONTROLS = [Residuals()]
+
+
+def record_answers(unet):
+    """What a network answers from now on, call by call: what it shows an attention hook, and its prediction."""
+    answers, forward = [], unet.forward
+
+    def recorded(x, timesteps, context, added=None, controls=None, attention=None):
+        shown = []
+
+        def hook(place, *qkv):
+            shown.append((place, qkv))
+            return attention(place, *qkv)
+
+        predicted = forward(x, timesteps, context, added, controls, attention and hook)
+        answers.append((shown, predicted))
+        return predicted
+
+    unet.forward = recorded
+    return answers
+
+
+def replay_answers(unet, answers, unit):
+    """Make a network in float64 give these answers, its predictions in another unit, whatever it is asked."""
+    left = iter(answers)
+
+    def replayed(x, timesteps, context, added=None, controls=None, attention=None):
+        shown, predicted = next(left)
+        for place, qkv in shown:
+            attention(place, *qkv)
+        return predicted.double() * unit
+
+    unet.forward = replayed
 
 
 def denoisers(unet, pictures=slice(None)):
@@ -113,12 +145,43 @@ def test_the_order_counts(unet):
     assert small.difference(one, other) > 0.01
 
 
+STACKS = [[], *([name] for name in NAMES), NAMES]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_network_in_half_precision(dtype):
-    exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
-    ours, expected = (stacked(classifier_free(unet), NAMES)(X, SIGMA) for unet in (half, exact))
+@pytest.mark.parametrize("names", STACKS, ids="+".join)
+def test_guidance_of_a_network_in_half_precision_is_computed_in_float32(names, dtype):
+    half = small.our_unet(CONFIG).to(dtype)
+    answers = record_answers(half)
+    ours = stacked(classifier_free(half), names)(X, SIGMA)
     assert ours.dtype == torch.float32
-    assert ((ours - expected).std() / expected.std()).item() < 0.1
+
+    unit = 1.37  # all of it is proportional to its input: in another unit, whatever is rounded to half precision changes
+    exact = small.our_unet(CONFIG).double()
+    replay_answers(exact, answers, unit)
+    expected = stacked(classifier_free(exact), names)(X.double() * unit, SIGMA) / unit
+    assert small.difference(ours, expected) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("names", STACKS, ids="+".join)
+def test_guidance_multiplies_the_error_of_half_precision_by_its_scales(names, dtype, monkeypatch):
+    # Which cells count as attended is a yes or a no, and an error as small as may be can tip a cell. So here all of them count.
+    monkeypatch.setattr(self_attention, "ATTENDED", 0.0)
+    exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
+
+    def error(denoiser):
+        return (denoiser(half)(X, SIGMA) - denoiser(exact)(X, SIGMA)).std().item()
+
+    alone = max(error(lambda unet, side=side: prompted(unet, side)) for side in (POSITIVE, NEGATIVE))
+    scales = 4 + 3  # cfg of the positive side, cfg - 1 of the negative one
+    scales += 2 * 3 * ("perturbed_attention" in names) + 2 * 2 * ("self_attention" in names)  # each twice: of a difference
+    assert error(lambda unet: stacked(classifier_free(unet), names)) < scales * alone
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_gradient_through_a_network_in_half_precision_is_finite(dtype):
+    half = small.our_unet(CONFIG).to(dtype)
     with torch.no_grad():
         moved = GradientGuidance(classifier_free(half), lambda latent, sigma: latent.mean(dim=(1, 2, 3)))(X, SIGMA)
     assert moved.isfinite().all()

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.detect.taesd import Half, detect_taesd, load_taesd
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_taesd
+from nodegraph_diffusion.checkpoint.detect.taesd import Half
 from nodegraph_diffusion.networks.config import TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
 from tests.support import small_networks as small
@@ -66,7 +66,7 @@ def files(reference, folder, tmp_path):
 @pytest.mark.parametrize("layout", ["author", "both halves", "diffusers folder", "diffusers file"])
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 def test_each_half_computes_what_diffusers_does(reference, files, layout, half):
-    file = detect_taesd(files(layout, half), half)
+    file = describe(files(layout, half)).taesd(half)
     network = load_taesd(file, "cpu", torch.float32)
     with torch.no_grad():
         if half == "encoder":
@@ -90,7 +90,7 @@ def test_the_shapes_that_are_checked_are_those_of_the_network(half, channels):
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 def test_latents_of_more_channels(half, tmp_path):
     save_file(TAESD(TAESDConfig(half, 16)).state_dict(), tmp_path / "taef1.safetensors")
-    assert detect_taesd(tmp_path / "taef1.safetensors", half).config.latent_channels == 16
+    assert describe(tmp_path / "taef1.safetensors").taesd(half).config.latent_channels == 16
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_whose_latents_it_is_for_is_told_by_its_name(reference, monkeypatch, tmp
     path = Path(name)
     path.parent.mkdir(exist_ok=True)
     save_file(authors_layout(reference, "decoder"), path)
-    assert detect_taesd(path).space == space
+    assert describe(path).taesd().space == space
 
 
 def test_a_half_precision_variant(reference, folder, tmp_path):
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     save_file({key: value.half() for key, value in tensors.items()}, tmp_path / "diffusion_pytorch_model.fp16.safetensors")
-    network = load_taesd(detect_taesd(tmp_path), "cpu", torch.float32)
+    network = load_taesd(describe(tmp_path).taesd(), "cpu", torch.float32)
     assert next(network.parameters()).dtype == torch.float32
     with torch.no_grad():
         assert small.difference(network(LATENT), reference.decode(LATENT).sample) < 0.02
@@ -128,7 +128,7 @@ def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
     def wrong(tensors: dict[str, Tensor]) -> str:
         save_file(tensors, path)
         with pytest.raises(CheckpointError) as error:
-            detect_taesd(path)
+            describe(path).taesd()
         return str(error.value)
 
     assert "expected a TAESD decoder, found a file of other tensors" in wrong(authors_layout(reference, "encoder"))
@@ -144,18 +144,18 @@ def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
     save_file(whole, path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="the file is truncated"):
-        detect_taesd(path)
+        describe(path).taesd()
     torch.save(whole, tmp_path / "taesd_decoder.pth")
     with pytest.raises(CheckpointError, match="Pickles can run code"):
-        detect_taesd(tmp_path / "taesd_decoder.pth")
+        describe(tmp_path / "taesd_decoder.pth").taesd()
     for nowhere in (tmp_path, tmp_path / "gone"):
         with pytest.raises(CheckpointError, match="readable file"):
-            detect_taesd(nowhere)
+            describe(nowhere).taesd()
 
 
 def test_detection_imports_no_torch(folder):
     code = (
-        "import sys; from pathlib import Path; from nodegraph_diffusion.checkpoint.detect.taesd import detect_taesd;"
-        f"detect_taesd(Path({str(folder)!r})); print('torch' in sys.modules)"
+        "import sys; from pathlib import Path; from nodegraph_diffusion.checkpoint import describe;"
+        f"describe(Path({str(folder)!r})).taesd(); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder
 from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.inversion import read_inversion
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
@@ -26,7 +26,7 @@ def sd1(folder: Path) -> diffusers.DiffusionPipeline:
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[diffusers.DiffusionPipeline, Checkpoint]:
     pipeline = {"sd1": sd1, **FAMILIES}[request.param](tmp_path)
     pipeline.save_pretrained(tmp_path / "model")
-    return pipeline, detect(tmp_path / "model")
+    return pipeline, describe(tmp_path / "model").model()
 
 
 def readers(checkpoint: Checkpoint, word: str = "", vectors: tuple[Tensor | None, ...] = ()) -> list[Reader]:

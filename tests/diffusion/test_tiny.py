@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nodegraph_diffusion.checkpoint import Checkpoint, detect, load_text_encoder, load_unet, load_vae
+from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder, load_unet, load_vae
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.recipes.tiny import train as tiny
 from nodegraph_diffusion.recipes.tiny import vocabulary
@@ -31,7 +31,7 @@ MEGABYTE = 10**6
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return detect(FOLDER)
+    return describe(FOLDER).model()
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_the_recipe_runs_from_nothing_and_goes_on_where_it_was(tmp_path: Path, c
         evaluated=2,
     )
     tiny.run(recipe)
-    trained, shipped = detect(tmp_path / "tiny").unet, detect(FOLDER).unet
+    trained, shipped = describe(tmp_path / "tiny").model().unet, describe(FOLDER).model().unet
     assert (trained.config, trained.schedule, trained.latent) == (shipped.config, shipped.schedule, shipped.latent)
     assert "two things, matched filter: " in capfd.readouterr().out
     written = (tmp_path / "unet.safetensors").stat().st_mtime_ns

@@ -63,7 +63,7 @@ def test_a_projected_context_serves_for_any_batch():
 
     one = unet.project_context(CONTEXT[:1]).expand(2)
     expected = unet(x, TIMESTEPS, CONTEXT[:1].expand(2, -1, -1))
-    assert small.difference(unet(x, TIMESTEPS, one), expected) < 1e-5
+    assert small.difference(unet(x, TIMESTEPS, one), expected) < small.TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -72,7 +72,15 @@ def test_half_precision_is_close(dtype):
     expected = unet(x, TIMESTEPS, CONTEXT)
     half = unet.to(dtype)(x.to(dtype), TIMESTEPS, CONTEXT.to(dtype))
     assert half.dtype == dtype
-    assert small.difference(half, expected) < (0.2 if dtype == torch.bfloat16 else 0.02)
+    assert small.difference(half, expected) < small.half_tolerance(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_sinusoids_of_a_timestep_are_rounded_to_half_precision_and_not_the_timestep(dtype):
+    unet, x, seen = small.our_unet().to(dtype), small.noise(2, 4, 8, 8).to(dtype), []
+    unet.time_embed.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    unet(x, TIMESTEPS, CONTEXT.to(dtype))
+    assert torch.equal(seen[0], timestep_embedding(TIMESTEPS, small.UNET.model_channels).to(dtype))
 
 
 def test_gradients_reach_every_parameter():

@@ -53,7 +53,7 @@ def test_half_precision_is_close(dtype):
     results = vae.encode(pixels.to(dtype))[0], vae.decode(latent.to(dtype))
     for half, full in zip(results, expected, strict=True):
         assert half.dtype == dtype
-        assert small.difference(half, full) < (0.2 if dtype == torch.bfloat16 else 0.02)
+        assert small.difference(half, full) < small.half_tolerance(dtype)
 
 
 def test_gradients_reach_every_parameter():

@@ -10,14 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nodegraph_diffusion.checkpoint import CheckpointError, detect, load_unet, verify
+from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_unet, verify
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_nodes.nodes.models import find_model, load_model
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.nodes.models import load_model
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from tests.support import small_model
@@ -52,7 +53,7 @@ def test_guidance_is_embedded_as_diffusers_does(lcm, width):
 
 def test_a_network_distilled_with_guidance_is_found_and_computes_as_diffusers_does(lcm):
     reference, folder = lcm
-    found = detect(folder)
+    found = describe(folder).model()
     verify(found)
     assert (found.kind, found.unet.config) == ("sd1", LCM)
     unet, told = load_unet(found.unet, "cpu", torch.float32), small.noise(2, 24)
@@ -84,10 +85,10 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
 
 def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
-    plain = detect(file)
+    plain = describe(file).model()
     told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
     save_file({**load_file(file), **told}, file)
-    found = detect(file)
+    found = describe(file).model()
     verify(found)
     assert found.unet.config == dataclasses.replace(plain.unet.config, guidance_dim=24)
     assert rename("time_embedding.cond_proj.weight", unet_modules(found.unet.config)) == "time_embedding.cond_proj.weight"
@@ -118,7 +119,7 @@ def test_few_step_models_take_the_schedule_trailing(steps, changes):
 def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp_path, changes, expected):
     reference = small.pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), small.scheduler(**changes))
     reference.save_pretrained(tmp_path / "model")
-    found = detect(tmp_path / "model")
+    found = describe(tmp_path / "model").model()
     assert (found.schedule.prediction, found.schedule.zero_snr) == expected
     embedding = reference.encode_prompt("a red house", "cpu", 1, False)[0]
     x, sigma = small.noise(1, 4, 8, 8) * 3, 3.0
@@ -139,7 +140,7 @@ def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp
 def test_marks_in_a_single_file_say_what_it_predicts(tmp_path, marks, expected):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     save_file({**load_file(file), **{mark: torch.zeros(0) for mark in marks}}, file)
-    found = detect(file)
+    found = describe(file).model()
     assert (found.schedule.prediction, found.schedule.zero_snr) == expected
 
 
@@ -148,7 +149,7 @@ def test_models_of_other_noise_levels_are_refused(tmp_path, mark):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     save_file({**load_file(file), mark: torch.zeros(4)}, file)
     with pytest.raises(CheckpointError, match=f"found the mark '{mark}'.*Playground 2.5, CosXL"):
-        detect(file)
+        describe(file).model()
 
 
 def test_a_folder_of_playgrounds_scheduler_is_refused(tmp_path):
@@ -156,4 +157,4 @@ def test_a_folder_of_playgrounds_scheduler_is_refused(tmp_path):
     reference.scheduler = diffusers.EDMDPMSolverMultistepScheduler()
     reference.save_pretrained(tmp_path / "model")
     with pytest.raises(CheckpointError, match=r"scheduler_config\.json: expected a config of Stable Diffusion"):
-        detect(tmp_path / "model")
+        describe(tmp_path / "model").model()

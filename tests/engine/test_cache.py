@@ -1,4 +1,4 @@
-"""The cache: results by key and port, on disk where they can be stored and in memory where not."""
+"""The cache: results by key and port, on disk if they can be stored and else in memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nodegraph.cache.cache import KEPT_WITHOUT_CODEC, Cache, Made
+from nodegraph.cache.cache import MAX_RESULTS_WITHOUT_CODEC, Cache
+from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import Plugins
 
-MADE = Made("Type", "workflow", "node", 0.5, ("said",))
+MADE = Computation(type="Type", workflow="workflow", node="node", seconds=0.5, notices=("a notice",))
 
 
 def key(i: int) -> str:
@@ -24,9 +25,9 @@ def put(cache: Cache, at: str, values: dict[str, Any]) -> list[str]:
     return cache.put(at, values, digests, MADE)
 
 
-def made(cache: Cache, at: str, ports: list[str]) -> Made | None:
+def made(cache: Cache, at: str, ports: list[str]) -> Computation | None:
     hit = cache.lookup(at, ports)
-    return hit.made if hit is not None else None
+    return hit.computation if hit is not None else None
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def cache(plugins: Plugins, tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def elsewhere(plugins: Plugins, tmp_path: Path) -> Cache:
-    """The same directory, as another process has it."""
+    """The same directory in another process."""
     return Cache(plugins.codecs, Store(tmp_path / "cache"))
 
 
@@ -84,11 +85,11 @@ def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
 
 
 def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: types.ModuleType) -> None:
-    for i in range(KEPT_WITHOUT_CODEC + 2):
+    for i in range(MAX_RESULTS_WITHOUT_CODEC + 2):
         put(cache, key(i), {"output": stubs.Model("w")})
-        cache.lookup(key(0), ["output"])  # used, so not the first to go
-    found = [i for i in range(KEPT_WITHOUT_CODEC + 2) if cache.lookup(key(i), ["output"])]
-    assert found == [0, *range(3, KEPT_WITHOUT_CODEC + 2)]
+        cache.lookup(key(0), ["output"])  # used, so not the first to be removed
+    found = [i for i in range(MAX_RESULTS_WITHOUT_CODEC + 2) if cache.lookup(key(i), ["output"])]
+    assert found == [0, *range(3, MAX_RESULTS_WITHOUT_CODEC + 2)]
 
 
 def test_without_a_directory_the_latest_bytes_are_held(in_memory: Cache, stubs: types.ModuleType) -> None:
@@ -154,7 +155,7 @@ def test_an_export_is_made_once_for_equal_values(cache: Cache, elsewhere: Cache,
         assert stored is not None
         codec = cache.codec_of(stored)
         assert codec is not None
-        return cache.exported(codec, stored.digest, lambda: cache.load(at, "output"))
+        return cache.export(codec, stored.digest, lambda: cache.load(at, "output"))
 
     put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
     put(cache, key(2), {"output": stubs.Blob(b"a", b"b")})

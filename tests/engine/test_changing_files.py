@@ -1,4 +1,4 @@
-"""Files that nodes read: edited while a run reads them, touched, moved away."""
+"""Files that nodes read, and that change during a run: edited, touched, moved away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: 
     assert result[below] == "before"
     assert "changed during the run" in result.notices[0].message
     assert result.nodes["edited"].key is None
-    assert [record.node for record in engine.cache.entries()] == ["below"]  # filed under what it was given, which is true
+    assert [record.node for record in engine.cache.entries()] == ["below"]  # its key covers the value that it received
     path.write_text("before")
     plan = engine.plan(workflow, targets=[below])
     assert plan.actions == {"edited": "run", "below": "run"}
@@ -44,7 +44,7 @@ def test_a_file_that_changes_and_changes_back_during_the_run_is_no_key(make_engi
 
 
 def age(path: Path) -> None:
-    """Set a file's times to those of a file that nobody has touched for long, and wait until a change shows."""
+    """Set a file's times to those of an old file, and wait until a change will show in its ctime."""
     os.utime(path, (0, 0))
     probe = path.with_name("probe")
     while probe.write_text("tick") and probe.stat().st_ctime_ns <= path.stat().st_ctime_ns:

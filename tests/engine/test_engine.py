@@ -125,9 +125,9 @@ def test_a_cache_that_takes_nothing_is_one_warning(make_engine: Callable[..., En
         assert (result.status, result["sum"]) == ("done", 3.0)
         (notice,) = [event for event in events if isinstance(event, Notice)]
         assert notice.node is None
-        assert "takes nothing" in notice.message
+        assert "cannot be written" in notice.message
         engine.cache.free()
-    with pytest.warns(RuntimeWarning, match="takes nothing"):
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
         make_engine(cache_dir=tmp_path / "blocked", on_event=None).run(sum_of(1.0, 2.0))
 
 

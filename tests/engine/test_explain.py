@@ -36,26 +36,26 @@ def reasons(engine: Engine, workflow: Workflow, **options: Any) -> dict[str, tup
 
 
 def test_before_the_first_run(engine: Engine, weights: Path) -> None:
-    told = reasons(engine, workflow(weights))
-    assert told["folded"] == ("run", "it has not run before as a part of this workflow")
-    assert told["model"] == ("run", "its result lives in memory only, and something below needs it")
-    assert told["said"] == ("run", "text: what 'folded' gives may be another")
+    found = reasons(engine, workflow(weights))
+    assert found["folded"] == ("run", "it has not run before in this workflow")
+    assert found["model"] == ("run", "its result is kept in memory only, and a node below needs it")
+    assert found["said"] == ("run", "text: 'folded' may return another value")
 
 
 def test_after_a_run_everything_is_cached_or_not_needed(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
-    told = reasons(make_engine(), workflow(weights))
-    assert told == {**dict.fromkeys(("folded", "model", "said", "upper"), ("pruned", "")), "many": ("cached", "")}
+    found = reasons(make_engine(), workflow(weights))
+    assert found == {**dict.fromkeys(("folded", "model", "said", "upper"), ("pruned", "")), "many": ("cached", "")}
 
 
 def test_the_literal_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
-    told = reasons(make_engine(), workflow(weights, text="a dog"))
-    assert told["folded"] == ("run", "text: 'a cat' -> 'a dog'")
-    assert told["said"] == ("run", "text: what 'folded' gives may be another")
-    told = reasons(make_engine(), workflow(weights, numbers=[1.5, 3]))
-    assert told["many"] == ("run", "numbers: [1.5, 2.0] -> [1.5, 3.0]")
-    assert told["upper"] == ("cached", "")
+    found = reasons(make_engine(), workflow(weights, text="a dog"))
+    assert found["folded"] == ("run", "text: 'a cat' -> 'a dog'")
+    assert found["said"] == ("run", "text: 'folded' may return another value")
+    found = reasons(make_engine(), workflow(weights, numbers=[1.5, 3]))
+    assert found["many"] == ("run", "numbers: [1.5, 2.0] -> [1.5, 3.0]")
+    assert found["upper"] == ("cached", "")
 
 
 def test_the_file_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_file_that_changed(make_engine: Callable[..., Engine], weights: Path
 
 def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
-    assert reasons(make_engine(), workflow(weights), force=["many"])["many"] == ("run", "it is forced, or below one that is")
+    assert reasons(make_engine(), workflow(weights), force=["many"])["many"] == ("run", "it is forced, or below a forced node")
     make_engine().cache.clear()
     assert reasons(make_engine(), workflow(weights))["folded"] == ("run", "its result is no longer in the cache")
 
@@ -74,7 +74,7 @@ def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], wei
 def test_a_node_without_a_key_says_why(engine: Engine) -> None:
     dice = Workflow("dice")
     dice.output("n", dice.add("Dice", name="dice"))
-    assert reasons(engine, dice)["dice"] == ("run", "its type is not pure: it may give another result each time")
+    assert reasons(engine, dice)["dice"] == ("run", "its type is not pure: it may return a different result each time")
 
 
 def test_code_that_changed(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_the_version_of_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_above(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
-    told = reasons(make_engine(), workflow(weights, text="a dog"))
-    assert told["upper"] == ("run", "text: what 'said' gives may be another")
-    assert told["many"] == ("run", "text: what 'upper' gives may be another")
+    found = reasons(make_engine(), workflow(weights, text="a dog"))
+    assert found["upper"] == ("run", "text: 'said' may return another value")
+    assert found["many"] == ("run", "text: 'upper' may return another value")
 
 
 def test_an_input_given_another_way(make_engine: Callable[..., Engine], weights: Path) -> None:
@@ -225,4 +225,4 @@ def test_of_several_files_those_that_changed_are_named() -> None:
     assert first(form(model="a"), form(model="b")) == "model file changed"
     assert first(form(unet="a", vae="a"), form(unet="b", vae="a")) == "model file changed: unet"
     assert first(form(unet="a", vae="a"), form(unet="b", vae="b")) == "model files changed: unet, vae"
-    assert first(form(unet="a"), form(unet="a", vae="b")) == "model: it names other files"
+    assert first(form(unet="a"), form(unet="a", vae="b")) == "model: other files"

@@ -15,7 +15,7 @@ import pytest
 from nodegraph import Cancelled, Engine, NodeError, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event, NodeFinished
-from nodegraph.run.workers.threads import WORKERS
+from nodegraph.run.workers.threads import MAX_THREADS
 from tests.engine.conftest import STUBS
 
 FAULTY = Path(__file__).parent / "faulty"
@@ -228,5 +228,5 @@ def test_memory_stays_flat_along_a_chain_of_large_values(
 
     short = peak(4, 1)
     assert short > 1 << 20
-    late = WORKERS if count > 1 else 0  # a thread that is interrupted lets go of what it has handed on only when it goes on
+    late = MAX_THREADS if count > 1 else 0  # a thread that is interrupted lets go of what it has handed on only when it goes on
     assert peak(64, count) < count * short + (2 + late << 20)

@@ -1,4 +1,4 @@
-"""Keys of whole graphs: one for each thing to compute, whatever nodes are called and in which order they stand."""
+"""Keys of whole graphs: they do not depend on the names and the order of the nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.keys import KeyMaker, canonical
 from nodegraph.plugins.manager import Plugins
 
-Node = tuple[str, dict[str, Any]]  # type and inputs; ("link", i) stands for the output of node i
+Node = tuple[str, dict[str, Any]]  # type and inputs; ("link", i) is the output of node i
 Nodes = list[Node]
 
 FLOATS = st.sampled_from([0.0, -0.0, 1.0, 1, 2.5, -1e300, 5e-324])
@@ -34,7 +34,7 @@ def engine(plugins: Plugins) -> Engine:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Nodes:
-    """Up to six nodes, each fed by literals and by nodes before it."""
+    """Up to six nodes, whose inputs are literals and earlier nodes."""
     nodes: Nodes = []
     for _ in range(draw(st.integers(1, 6))):
         numbers = [("link", i) for i, (type, _) in enumerate(nodes) if type in ("Number", "Plus", "Total")]
@@ -52,7 +52,7 @@ def graphs(draw: st.DrawFn) -> Nodes:
 
 
 def keys_of(engine: Engine, nodes: Nodes, names: list[str], order: list[int]) -> list[str]:
-    """The static key of each node of a workflow file that calls them by `names` and lists them in `order`."""
+    """The static key of each node in a workflow file with these `names` and this `order`."""
 
     def written(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -64,9 +64,9 @@ def keys_of(engine: Engine, nodes: Nodes, names: list[str], order: list[int]) ->
         for i in order
     }
     graph = engine.check(Workflow.parse(json.dumps({"nodegraph": 1, "nodes": listed})))
-    keys = KeyMaker(hash_file, lambda: "none").static(graph)
-    assert not keys.missing
-    return [keys.of[name] for name in names]
+    keys = KeyMaker(hash_file, lambda: "none").static_keys(graph)
+    assert not keys.without_key
+    return [keys.static[name] for name in names]
 
 
 def names_for(nodes: Nodes, letter: str = "n") -> list[str]:
@@ -77,7 +77,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {"Number": {"value": 0.0}, "Plus": {
 
 
 def meaning(nodes: Nodes, i: int) -> Any:
-    """What node i computes, so that == tells types, and 0.0 from -0.0: written without a thought for keys."""
+    """What node i computes, in a form in which == also compares types, and 0.0 differs from -0.0. Does not use keys."""
     type, given = nodes[i]
 
     def of(value: Any) -> Any:
@@ -88,7 +88,7 @@ def meaning(nodes: Nodes, i: int) -> Any:
         if isinstance(value, dict):
             return ("dict", frozenset((key, of(item)) for key, item in value.items()))
         if type != "Anything" and isinstance(value, int):
-            value = float(value)  # as the port takes it
+            value = float(value)  # as the port converts it
         return (value.__class__, value, math.copysign(1, value) if isinstance(value, float) else None)
 
     return type, frozenset((port, of(value)) for port, value in {**DEFAULTS.get(type, {}), **given}.items())
@@ -141,13 +141,13 @@ def test_another_literal_changes_the_keys_of_what_it_reaches_and_no_others(
     assert {i for i in order if before[i] != after[i]} == reached
 
 
-# --- literals, once the port's type has had its say
+# --- literals, after conversion to the port's type
 
 
 def key_of(engine: Engine, type: str, **inputs: Any) -> str:
     workflow = Workflow("w")
     workflow.add(type, name="n", **inputs)
-    return KeyMaker(hash_file, lambda: "none").static(engine.check(workflow)).of["n"]
+    return KeyMaker(hash_file, lambda: "none").static_keys(engine.check(workflow)).static["n"]
 
 
 @bounded

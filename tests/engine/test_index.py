@@ -1,4 +1,4 @@
-"""The index: made anew whenever it is gone or damaged, and never needed by a run that finds everything."""
+"""The index: rebuilt if it is lost or damaged, and not needed by a run that finds everything in the cache."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.cache.store.index import ask
+from nodegraph.cache.store.index import query_index
 from nodegraph.cache.store.journal import Journal
-from nodegraph.cache.store.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
 KEYS = ["a" * 64, "b" * 64, "c" * 64]
@@ -33,17 +33,27 @@ def keep(store: Store, key: str, data: bytes, made: float | None = None) -> str:
     put = store.put_bytes(data, ".bin")
     assert put is not None
     made = time.time() if made is None else made
-    store.put_record(Record(key, "Type", "workflow", key[0], made, 0.5, {"output": Stored(key, put[0], "json", put[1])}))
+    store.put_record(
+        Record(
+            key=key,
+            type="Type",
+            workflow="workflow",
+            node=key[0],
+            created=made,
+            seconds=0.5,
+            outputs={"output": StoredValue(key, put.name, "json", put.size)},
+        )
+    )
     os.utime(store.layout.record(key), (made, made))
     return put[0]
 
 
 def total(store: Store) -> int:
-    return ask(store.layout, store.record, lambda index: index.total())
+    return query_index(store.layout, store.record, lambda index: index.total())
 
 
 def use(store: Store, *keys: str) -> None:
-    """A run that uses `keys`, some time after the one before."""
+    """A run that uses `keys`, shortly after the previous one."""
     time.sleep(0.002)
     store.start()
     for key in keys:
@@ -56,7 +66,7 @@ def test_entries_tell_who_made_them_how_large_they_are_and_how_they_were_used(st
     use(store, KEYS[0])
     use(store, KEYS[0], KEYS[1])
     entries = store.entries()
-    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # what was not used for longest stands first
+    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # the one that was not used for longest comes first
     assert [entry.size for entry in entries] == [30, 10, 20]
     assert [entry.uses for entry in entries] == [0, 2, 1]
     assert {(entry.type, entry.workflow) for entry in entries} == {("Type", "workflow")}
@@ -103,9 +113,9 @@ def test_an_index_that_is_gone_or_damaged_is_made_anew_from_the_records(store: S
     elif damage == "folder":
         file.mkdir()  # cannot be used at all
     after = store.entries()
-    assert [entry.key for entry in after] == [entry.key for entry in before]  # the order of use is kept by the records
+    assert [entry.key for entry in after] == [entry.key for entry in before]  # the records keep the order of use
     assert [entry.used for entry in after] == pytest.approx([entry.used for entry in before], abs=1e-3)
-    assert {entry.uses for entry in after} == {0}  # only how often is lost
+    assert {entry.uses for entry in after} == {0}  # only the counts are lost
     assert total(store) == 60
     keep(store, "f" * 64, b"more")
     store.finish()
@@ -152,7 +162,7 @@ def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(sto
     store.finish()
     store.layout.journal.replace(store.layout.journal.with_name("journal-00ff.taken"))
     assert {entry.uses for entry in store.entries() if entry.key == KEYS[0]} == {1}
-    assert not list(store.place.glob("*.taken"))
+    assert not list(store.directory.glob("*.taken"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
@@ -163,7 +173,7 @@ def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
     opened, noted, write = threading.Event(), [], os.write
 
     def late(descriptor: int, data: bytes) -> int:
-        """Write once the file has been taken, and its taker has had time to read and remove it."""
+        """Write after the file was taken, when the process that took it had time to read and remove it."""
         opened.set()
         while not list(tmp_path.glob("*.taken")):
             pass
@@ -172,7 +182,7 @@ def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
 
     def take() -> None:
         opened.wait(60)
-        with journal.taken() as lines:
+        with journal.take() as lines:
             noted.extend(lines)
 
     thread = threading.Thread(target=take)
@@ -192,7 +202,7 @@ def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
             store.finish()
             store.entries()
         """
-    processes = [start(store.place, code) for _ in range(3)]
+    processes = [start(store.directory, code) for _ in range(3)]
     for process in processes:
         end(process)
     entries = {entry.key: entry for entry in store.entries()}
@@ -211,12 +221,12 @@ def test_an_index_that_is_deleted_again_and_again_while_processes_work_on_it_is_
             assert "a" * 64 in {entry.key for entry in store.entries()}
         assert not warnings, warnings
         """
-    processes = [start(store.place, code) for _ in range(3)]
+    processes = [start(store.directory, code) for _ in range(3)]
     for process in processes:
         wait_for(process, "ready")
     while any(process.poll() is None for process in processes):
         for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
-            (store.place / name).unlink(missing_ok=True)
+            (store.directory / name).unlink(missing_ok=True)
     for process in processes:
         end(process)
     assert {entry.key for entry in store.entries()} == set(store.layout.records())
@@ -234,7 +244,7 @@ def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:
         store.finish()
         say("sqlite3" in sys.modules)
         """
-    assert end(start(store.place, code)) == "False"
+    assert end(start(store.directory, code)) == "False"
     assert [entry.uses for entry in store.entries()] == [0, 1, 1]
 
 
@@ -251,4 +261,4 @@ def test_a_directory_that_is_not_there_has_no_entries_and_is_not_made(tmp_path: 
     store.touch(KEYS[0])
     store.finish()
     assert store.entries() == []
-    assert not store.place.exists()
+    assert not store.directory.exists()

@@ -1,4 +1,4 @@
-"""Keys: what is the same has the same, what is not has not."""
+"""Keys: the same for the same inputs, different for different inputs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph import Engine, Workflow
-from nodegraph.cache.file_digests import Fingerprints, hash_file
+from nodegraph.cache.file_digests import FileDigests, hash_file
 from nodegraph.cache.keys import KeyMaker, Keys, NoCanonicalFormError, canonical
-from nodegraph.graph.graph import Graph, GraphNode, Input, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ResolvedLink, Value
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Origin
 
@@ -37,7 +37,7 @@ VALUES = st.recursive(
 
 
 def identity(value: Any) -> Any:
-    """`value` so that == tells types, and 0.0 from -0.0."""
+    """`value` in a form in which == also compares types, and 0.0 differs from -0.0."""
     if isinstance(value, list):
         return ("list", *map(identity, value))
     if isinstance(value, dict):
@@ -103,10 +103,12 @@ def key_of(
     plugins: Plugins, type: str = "Number", origin: Origin = ORIGIN, numeric: str = "cpu", **inputs: Input | float | str | None
 ) -> str:
     spec = plugins.nodes.get(type).value
-    given = {name: value if isinstance(value, Value | Wire) else Value(value) for name, value in inputs.items()}
+    given = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
     node = GraphNode("n", spec, origin, given)
-    form = KeyMaker(hash_file, lambda: numeric).form(node)
-    content = Keys({}, {}, {"n": form}).content("n", lambda wire: f"digest of {wire.node}.{wire.port}")
+    parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
+    content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
+        "n", lambda wire: f"digest of {wire.node}.{wire.port}"
+    )
     assert content is not None
     return content
 
@@ -118,9 +120,9 @@ def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
         key_of(plugins, "Draw", seed=1),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.1")),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.0", "abc")),
-        key_of(plugins, value=Wire("a", "output")),
-        key_of(plugins, value=Wire("b", "output")),
-        key_of(plugins, value=Wire("a", "other")),
+        key_of(plugins, value=ResolvedLink("a", "output")),
+        key_of(plugins, value=ResolvedLink("b", "output")),
+        key_of(plugins, value=ResolvedLink("a", "other")),
     ]
     assert len(set(different)) == len(different)
     assert key_of(plugins, value=1.0) == key_of(plugins, value=1.0)
@@ -155,7 +157,7 @@ def test_of_files_the_content_counts_and_not_the_path(plugins: Plugins, tmp_path
 
 def static_keys(engine: Engine, workflow: Workflow, **params: Any) -> Keys:
     graph = engine.check(workflow, params)
-    return KeyMaker(hash_file, lambda: "none").static(graph)
+    return KeyMaker(hash_file, lambda: "none").static_keys(graph)
 
 
 def chain(length: int) -> Workflow:
@@ -176,7 +178,7 @@ def test_names_and_order_of_nodes_do_not_count(engine: Engine) -> None:
         ]
         one, two = [add() for add in (reversed(adds) if turned else adds)][:: -1 if turned else 1]
         workflow.add("Plus", name=names[2], a=one, b=two)
-        return set(static_keys(engine, workflow).of.values())
+        return set(static_keys(engine, workflow).static.values())
 
     assert built(["a", "b", "c"], turned=False) == built(["x", "y", "z"], turned=True)
 
@@ -185,7 +187,7 @@ def test_defaults_are_in_the_key_as_if_they_were_written(engine: Engine) -> None
     workflow = Workflow("w")
     workflow.add("Plus", name="a", a=1.0)
     workflow.add("Plus", name="b", a=1, b=1.0)
-    keys = static_keys(engine, workflow).of
+    keys = static_keys(engine, workflow).static
     assert keys["a"] == keys["b"]
 
 
@@ -196,10 +198,10 @@ def test_an_impure_node_has_no_key_and_neither_has_what_is_below(engine: Engine)
     workflow.add("Plus", name="further", a=below)
     workflow.add("Number", name="aside")
     keys = static_keys(engine, workflow)
-    assert set(keys.of) == {"aside"}
-    assert "not pure" in keys.missing["dice"]
-    assert "'dice'" in keys.missing["below"]
-    assert "'below'" in keys.missing["further"]
+    assert set(keys.static) == {"aside"}
+    assert "not pure" in keys.without_key["dice"]
+    assert "'dice'" in keys.without_key["below"]
+    assert "'below'" in keys.without_key["further"]
 
 
 @pytest.mark.parametrize("value", [object(), [Path("x")], {"a": {1, 2, object()}}])
@@ -208,16 +210,16 @@ def test_an_input_without_canonical_form_leaves_the_node_without_a_key(engine: E
     odd = workflow.add("Anything", name="odd", value=value)
     workflow.add("Anything", name="below", value=odd)
     keys = static_keys(engine, workflow)
-    assert not keys.of
-    assert "'value'" in keys.missing["odd"]
+    assert not keys.static
+    assert "'value'" in keys.without_key["odd"]
 
 
 def test_a_list_that_holds_itself_has_no_canonical_form(plugins: Plugins) -> None:
     endless: list[Any] = []
     endless.append(endless)
     node = GraphNode("n", plugins.nodes.get("Anything").value, ORIGIN, {"value": Value(endless)})
-    keys = KeyMaker(hash_file, lambda: "none").static(Graph("w", {"n": node}, {}, {}, Workflow("w")))
-    assert "nested too deep" in keys.missing["n"]
+    keys = KeyMaker(hash_file, lambda: "none").static_keys(Graph("w", {"n": node}, {}, {}, Workflow("w")))
+    assert "nested too deep" in keys.without_key["n"]
 
 
 def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
@@ -231,23 +233,23 @@ def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
 
         sys.setprofile(count)
         try:
-            keys = KeyMaker(hash_file, lambda: "none").static(graph)
+            keys = KeyMaker(hash_file, lambda: "none").static_keys(graph)
         finally:
             sys.setprofile(None)
-        assert len(keys.of) == length
+        assert len(keys.static) == length
         return counted
 
     assert calls(10_000) < 10.5 * calls(1_000)
 
 
-# --- fingerprints
+# --- digests of files
 
 
 HOUR_NS = 3600 * 10**9
 
 
 def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
-    """A file that was last changed a while ago, as far as its modification time tells."""
+    """A file whose modification time is a while ago."""
     path.write_text(content)
     os.utime(path, (time.time() - seconds,) * 2)
     return path
@@ -255,7 +257,7 @@ def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were really read to be hashed."""
+    """The files that were actually read."""
     read: list[Path] = []
 
     def counted(path: Path) -> str:
@@ -268,21 +270,21 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
-    for _ in range(3):  # each as a process of its own
-        assert Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
+    for _ in range(3):  # each like a new process
+        assert FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
     assert reads == [path]
 
 
 def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "file"
     path.write_text("one")
-    known = Fingerprints(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take as long as it likes
+    known = FileDigests(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take any time
     first = known.sha256(path)
     stat = path.stat()
     path.write_text("two")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a change that the timestamps hide
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a change that mtime does not show
     assert known.sha256(path) != first
-    assert known.sha256(aged(path, "two")) == known.sha256(path)  # its ctime is new, whatever mtime says
+    assert known.sha256(aged(path, "two")) == known.sha256(path)  # its ctime is new, though its mtime is not
     assert len(reads) == 4
 
 
@@ -298,15 +300,15 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return hash_file(path)
 
     monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", slow)
-    known = Fingerprints(None)
+    known = FileDigests(None)
     for _ in range(3):
         known.sha256(path)
     assert len(read) == 2  # once while it was young, once when it had settled
 
 
 def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]) -> None:
-    path = aged(tmp_path / "file", "one", seconds=-86400)  # a clock was set back
-    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    path = aged(tmp_path / "file", "one", seconds=-86400)  # as if a clock was set back
+    known = FileDigests(tmp_path / "memo", granularity_ns=0)
     first = known.sha256(path)
     stat = path.stat()
     path.write_text("two")
@@ -317,7 +319,7 @@ def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]
 
 
 def settled(path: Path) -> None:
-    """Wait until a change of the file is bound to show in its ctime, which nobody can set."""
+    """Wait until a change of the file will show in its ctime, which no program can set."""
     probe = path.with_name("probe")
     while True:
         probe.write_text("tick")
@@ -333,9 +335,9 @@ def set_times_back(path: Path, before: os.stat_result) -> None:
 @pytest.mark.parametrize("how", ["in place", "replaced", "longer"])
 def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path, reads: list[Path], how: str) -> None:
     path = aged(tmp_path / "file", "one")
-    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    known = FileDigests(tmp_path / "memo", granularity_ns=0)
     assert known.sha256(path) == known.sha256(path)
-    assert len(reads) == 1  # it is trusted
+    assert len(reads) == 1  # the remembered digest is used
     before = path.stat()
     settled(path)
     if how == "replaced":
@@ -346,7 +348,7 @@ def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path
         path.write_text("two" if how == "in place" else "one and two")
     set_times_back(path, before)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert known.sha256(path) == Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
+    assert known.sha256(path) == FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,15 +359,15 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path
         path.write_text("two, which is longer")
         return digest
 
-    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    known = FileDigests(tmp_path / "memo", granularity_ns=0)
     with monkeypatch.context() as patched:
         patched.setattr("nodegraph.cache.file_digests.hash_file", edited)
         known.sha256(path)
-    assert known.sha256(path) == Fingerprints(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
+    assert known.sha256(path) == FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    known = Fingerprints(tmp_path / "memo", granularity_ns=0)
+    known = FileDigests(tmp_path / "memo", granularity_ns=0)
     path = aged(tmp_path / "file", "one")
     first = known.sha256(path)
     aged(path, "two", seconds=30)
@@ -380,22 +382,22 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_a_damaged_memo_costs_a_read(tmp_path: Path, damage: bytes, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
     memo = tmp_path / "memo"
-    Fingerprints(memo, granularity_ns=0).sha256(path)
+    FileDigests(memo, granularity_ns=0).sha256(path)
     memo.write_bytes(damage + memo.read_bytes())
-    assert Fingerprints(memo, granularity_ns=0).sha256(path) == hash_file(path)
+    assert FileDigests(memo, granularity_ns=0).sha256(path) == hash_file(path)
 
 
 def test_a_memo_that_cannot_be_written_costs_reads_only(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
     (tmp_path / "blocked").touch()
-    known = Fingerprints(tmp_path / "blocked" / "memo", granularity_ns=0)
+    known = FileDigests(tmp_path / "blocked" / "memo", granularity_ns=0)
     assert known.sha256(path) == known.sha256(path) == hash_file(path)
     assert reads == [path]
 
 
 def test_the_memo_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nodegraph.cache.file_digests.KEPT", 8)
+    monkeypatch.setattr("nodegraph.cache.file_digests.MAX_REMEMBERED", 8)
     memo = tmp_path / "memo"
     for i in range(40):
-        Fingerprints(memo, granularity_ns=0).sha256(aged(tmp_path / f"file{i}", str(i)))
+        FileDigests(memo, granularity_ns=0).sha256(aged(tmp_path / f"file{i}", str(i)))
     assert len(memo.read_text().splitlines()) <= 10

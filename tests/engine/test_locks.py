@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, among processes and threads, and none that outlives its holder."""
+"""Locks: one holder at a time among processes and threads, and no lock that outlives its holder."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
     with folder.hold("name"):
         with pytest.raises(KeyboardInterrupt), folder.hold("name", stop):
             raise AssertionError
-        with pytest.raises(LockHeldError), folder.hold_now("name"):
+        with pytest.raises(LockHeldError), folder.hold_without_waiting("name"):
             raise AssertionError
 
 
 def test_what_the_block_raises_goes_through_and_the_lock_is_free(folder: Locks) -> None:
     with pytest.raises(ZeroDivisionError), folder.hold("name"):
         raise ZeroDivisionError
-    with folder.hold_now("name"):
+    with folder.hold_without_waiting("name"):
         pass
 
 
@@ -113,7 +113,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     process = start(tmp_path / "cache", HOLD)
     wait_for(process, "held")
     store = Store(tmp_path / "cache")
-    with pytest.raises(LockHeldError), Locks(tmp_path / "cache" / "locks").hold_now(KEY):
+    with pytest.raises(LockHeldError), Locks(tmp_path / "cache" / "locks").hold_without_waiting(KEY):
         raise AssertionError
     with store.lock(KEY, lambda: kill(process) if process.poll() is None else None) as waited:
         assert waited
@@ -138,8 +138,8 @@ def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) 
     wait_for(process, "held")
     kill(process)
     try:
-        with Locks(tmp_path / "cache" / "locks").hold_now(KEY):
-            os.kill(int((tmp_path / "child").read_text()), 0)  # the child lives
+        with Locks(tmp_path / "cache" / "locks").hold_without_waiting(KEY):
+            os.kill(int((tmp_path / "child").read_text()), 0)  # the child is alive
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
@@ -148,9 +148,9 @@ def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Pa
     with folder.hold("name"):
         (tmp_path / "locks" / "name.lock").unlink()
         (tmp_path / "locks").rmdir()
-        with folder.hold_now("name"):  # a new file: the two may both compute
+        with folder.hold_without_waiting("name"):  # a new file: both may compute
             assert (tmp_path / "locks" / "name.lock").exists()
-    with folder.hold_now("name"):
+    with folder.hold_without_waiting("name"):
         pass
 
 
@@ -172,7 +172,7 @@ def test_where_there_are_no_locks_the_run_goes_on_with_one_warning(
     assert store.put_bytes(b"data", ".bin") is not None
     store.start()
     with store.lock(KEY):
-        assert len(warnings) == 2  # told again in the next run
+        assert len(warnings) == 2  # reported again in the next run
 
 
 def test_a_directory_that_takes_nothing_is_told_once_whether_it_is_locked_or_written(tmp_path: Path) -> None:
@@ -182,4 +182,4 @@ def test_a_directory_that_takes_nothing_is_told_once_whether_it_is_locked_or_wri
     with store.lock(KEY):
         assert store.put_bytes(b"data", ".bin") is None
     assert len(warnings) == 1
-    assert "takes nothing" in warnings[0]
+    assert "cannot be written" in warnings[0]

@@ -14,7 +14,7 @@ import pytest
 
 from nodegraph import Engine, OutputError, Workflow, WorkflowError
 from nodegraph.run.events import Event, Notice, OutputWritten
-from nodegraph.run.outputs import safe_name
+from nodegraph.text import as_file_name
 
 
 def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:
@@ -75,27 +75,27 @@ def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) ->
         ("{seed:03d}.bin", r"no placeholder \{seed:03d\}"),
         ("{seed.real}", r"no placeholder \{seed.real\}"),
         ("{0}", r"no placeholder \{0\}"),
-        ("{", "is no template"),
+        ("{", "is not a template"),
         ("../x.bin", "leads out of the output folder"),
         ("a/../../x.bin", "leads out of the output folder"),
         ("/tmp/x.bin", "leads out of the output folder"),
         ("C:/x.bin", "leads out of the output folder"),
-        ("a\\b.bin", "no file name on every platform"),
-        ("nul.bin", "no file name on every platform"),
-        ("a/CON/x.bin", "no file name on every platform"),
-        ("com1.tar.bin", "no file name on every platform"),
-        ("COM\u00b2", "no file name on every platform"),
-        ("lpt9 .bin", "no file name on every platform"),
-        ("conout$", "no file name on every platform"),
-        ("{device}", "no file name on every platform"),
-        ("a /x", "no file name on every platform"),
-        ("ab:c", "no file name on every platform"),
-        ("x\ud800", "no file name on every platform"),
+        ("a\\b.bin", "not a file name on every platform"),
+        ("nul.bin", "not a file name on every platform"),
+        ("a/CON/x.bin", "not a file name on every platform"),
+        ("com1.tar.bin", "not a file name on every platform"),
+        ("COM\u00b2", "not a file name on every platform"),
+        ("lpt9 .bin", "not a file name on every platform"),
+        ("conout$", "not a file name on every platform"),
+        ("{device}", "not a file name on every platform"),
+        ("a /x", "not a file name on every platform"),
+        ("ab:c", "not a file name on every platform"),
+        ("x\ud800", "not a file name on every platform"),
         ("//server/share/x", "leads out of the output folder"),
         ("~/../x", "leads out of the output folder"),
         ("..", "leads out of the output folder"),
         ("{long}-{long}-{long}", "too long"),
-        ("x\0.bin", "no file name on every platform"),
+        ("x\0.bin", "not a file name on every platform"),
         ("folder/", "names no file"),
         ("", "names no file"),
         ("x.png", r"written as \.bin, found \.png"),
@@ -125,7 +125,7 @@ def test_two_outputs_do_not_share_a_file(engine: Engine, tmp_path: Path) -> None
     "value", ["", ".", "..", "a/b", "a\\b", "con", "\0", "x" * 500, "é" * 500, "\ud800", " . ", "a\tb\r\n", 1.5, None]
 )
 def test_any_value_makes_a_safe_name(value: Any, tmp_path: Path) -> None:
-    name = safe_name(value)
+    name = as_file_name(value)
     assert name.strip(". ") == name != ""
     assert len(name.encode()) <= 80
     (tmp_path / f"{name}.bin").touch()

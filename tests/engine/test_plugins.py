@@ -190,26 +190,28 @@ def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) ->
 
 def test_a_misspelt_hook(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
-    assert said == "[E303] WRONG: it implements 'register_node', which is no hook. Did you mean 'register_nodes'?"
+    assert said == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef brew(): ...")
-    assert said.startswith("[E303] WRONG: it implements 'brew', which is no hook. The hooks are add_hooks, on_event, ")
+    assert said.startswith(
+        "[E303] WRONG: it implements 'brew', which is not a hook. The hooks are add_hooks, check_registration, on_event, "
+    )
 
 
 def test_a_hook_that_is_not_decorated(tmp_path, write):
     said = broken_hook(write, tmp_path, "def register_nodes(register): ...\n@hookimpl\ndef on_event(event): ...")
-    assert said == "[E303] WRONG: its function register_nodes is not called as it is. Decorate it with @hookimpl"
+    assert said == "[E303] WRONG: its function register_nodes is never called. Decorate it with @hookimpl"
 
 
 def test_a_function_that_is_called_like_another_hook_is_the_plugin_s_own(tmp_path, write):
-    write("own.py", "def on_event(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
+    write("own.py", "def on_event(value): ...\ndef check_registration(name): ...\nregister_nodes = 'text'\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
 def test_wrong_arguments_of_a_hook(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
-    assert said == "[E303] WRONG: its hook register_nodes(registr) takes 'registr', which is not given to it. It is given register"
+    assert said == "[E303] WRONG: its hook register_nodes(registr) has a parameter 'registr'. Expected register"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef on_event(event, a, b): ...")
-    assert said == "[E303] WRONG: its hook on_event(event, a, b) takes 'a' and 'b', which are not given to it. It is given event"
+    assert said == "[E303] WRONG: its hook on_event(event, a, b) has parameters 'a' and 'b'. Expected event"
 
 
 def test_a_hook_may_take_nothing(tmp_path, write):
@@ -284,14 +286,16 @@ def test_a_pack_adds_a_hook_and_with_it_a_registry(tmp_path, write):
 def test_without_the_pack_its_hook_is_unknown(tmp_path, write):
     write("a_before.py", TEAS)
     plugins = load_plugins([tmp_path])
-    assert "implements 'register_teas', which is no hook" in error(plugins)
+    assert "implements 'register_teas', which is not a hook" in error(plugins)
     assert plugins.registries == {}
 
 
 def test_a_mistake_in_an_added_hook_is_the_plugin_s_own(tmp_path, write):
     path = write("a_before.py", TEAS.replace("(register)", "(registry)"))
     plugins = load_plugins([tmp_path, FRONT])
-    assert error(plugins).startswith(f"[E303] plugin 'a_before' ({path}): its hook register_teas(registry) takes 'registry'")
+    assert error(plugins).startswith(
+        f"[E303] plugin 'a_before' ({path}): its hook register_teas(registry) has a parameter 'registry'"
+    )
     assert plugins.registries["teas"].names() == ["earl_grey", "green"]
 
 
@@ -336,9 +340,12 @@ def test_what_counts_as_code(tmp_path, write):
     write("pack/table.json", "1")
     digest = tree_digest([tmp_path / "pack"])
     assert len(digest) == 64
-    for ignored in ("__pycache__/x.py", "old.pyc", "weights.safetensors", "README.md", "icon.png", ".git/HEAD", ".notes"):
+    for ignored in ("__pycache__/x.py", "old.pyc", "README.md", ".git/HEAD", ".notes"):
         write(f"pack/{ignored}", "x")
     assert tree_digest([tmp_path / "pack"]) == digest
+    for excluded in ("weights.safetensors", "deep/icon.png"):
+        write(f"pack/{excluded}", "x")
+    assert tree_digest([tmp_path / "pack"], ["*.safetensors", "*.png"]) == digest
     for changed in ("table.json", "deep/new.py", "data.bin"):
         before = tree_digest([tmp_path / "pack"])
         write(f"pack/{changed}", "2")
@@ -347,7 +354,16 @@ def test_what_counts_as_code(tmp_path, write):
     assert tree_digest([tmp_path / "renamed"]) != before
 
 
-def test_a_digest_does_not_hang_on_the_place(tmp_path, write):
+def test_a_plugin_names_the_files_that_are_not_its_code(tmp_path, write):
+    write("pack/__init__.py", "__nodegraph_excludes__ = ('*.bin',)\n")
+    before = only(load_plugins([tmp_path])).origin
+    write("pack/weights.bin", "x")
+    assert only(load_plugins([tmp_path])).origin == before
+    write("pack/table.csv", "x")
+    assert only(load_plugins([tmp_path])).origin != before
+
+
+def test_a_digest_does_not_depend_on_the_place(tmp_path, write):
     places = [write(f"{folder}/pack/__init__.py", SAY).parent for folder in ("a", ".b", "__pycache__")]
     assert len({tree_digest([place]) for place in places}) == 1
 

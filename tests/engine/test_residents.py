@@ -10,7 +10,7 @@ import pytest
 from nodegraph import Engine
 from nodegraph.errors import NodegraphError
 from nodegraph.plugin_api import Blocks, CpuBackend
-from nodegraph.run.model_memory import MAIN, Residents, half_of_memory
+from nodegraph.run.model_memory import MAIN, ModelMemory, half_of_memory
 from nodegraph.settings import load_model_memory
 
 
@@ -37,11 +37,11 @@ class Memory(CpuBackend):
 
 
 @pytest.fixture
-def residents() -> Residents:
-    return Residents(Memory(), budget=100)
+def residents() -> ModelMemory:
+    return ModelMemory(Memory(), budget=100)
 
 
-def is_kept(residents: Residents, name: str) -> bool:
+def is_kept(residents: ModelMemory, name: str) -> bool:
     made = []
     residents.get("scope", name, lambda: made.append(name))
     return not made
@@ -90,7 +90,7 @@ def test_an_accelerator_gives_to_main_memory_and_takes_back(residents):
 
 
 def test_what_main_memory_cannot_take_is_gone():
-    residents = Residents(Memory(), budget=50)
+    residents = ModelMemory(Memory(), budget=50)
     for address, name in enumerate("abc"):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 80),), "gpu"))
     assert residents.sizes() == {"gpu": 80, MAIN: 80}  # the last that came to a place stays there
@@ -121,5 +121,5 @@ def test_the_budget_is_told_by_argument_then_by_environment_then_by_the_machine(
 
 def test_a_budget_that_is_no_size_is_refused_by_its_name(monkeypatch):
     monkeypatch.setenv("NODEGRAPH_MODEL_MEMORY", "plenty")
-    with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected bytes"):
+    with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected a number of bytes"):
         Engine(cache_dir=None)

@@ -1,4 +1,4 @@
-"""Where the cache lies and how large it may be: the flag, the environment, the file, the default, in this order."""
+"""The settings of the cache: from the flag, the environment, the config file or the default, in this order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from nodegraph import settings
 from nodegraph.errors import SettingsError
-from nodegraph.settings import DEFAULT_SIZE, DIRECTORY_VARIABLE, SIZE_VARIABLE, load, parse_size
+from nodegraph.settings import DEFAULT_SIZE, DIRECTORY_VARIABLE, SIZE_VARIABLE, load_settings, parse_size
 
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config file that is not there yet, and an environment that says nothing."""
+    """The path of a config file that does not exist yet, with no setting in the environment."""
     monkeypatch.delenv(DIRECTORY_VARIABLE, raising=False)
     monkeypatch.delenv(SIZE_VARIABLE, raising=False)
     path = tmp_path / "nodegraph" / "config.toml"
@@ -29,7 +29,7 @@ def test_the_file_lies_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_without_any_word_it_is_the_platforms_folder_and_20_gb(file: Path) -> None:
-    told = load()
+    told = load_settings()
     assert "nodegraph" in told.cache_dir.parts
     assert told.cache_size == DEFAULT_SIZE == 20_000_000_000
 
@@ -38,13 +38,13 @@ def test_the_flag_wins_over_the_environment_and_that_over_the_file(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text('[cache]\ndir = "beside"\nsize = "3 GB"\n')
-    assert load() == settings.Settings(file.parent / "beside", 3_000_000_000)
+    assert load_settings() == settings.Settings(file.parent / "beside", 3_000_000_000)
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "told"))
     monkeypatch.setenv(SIZE_VARIABLE, "2 GiB")
-    assert load() == settings.Settings(tmp_path / "told", 2 << 30)
-    assert load(tmp_path / "mine", 7) == settings.Settings(tmp_path / "mine", 7)
-    assert load(cache_size="unlimited").cache_size is None
-    assert load(cache_size=0).cache_size == 0
+    assert load_settings() == settings.Settings(tmp_path / "told", 2 << 30)
+    assert load_settings(tmp_path / "mine", 7) == settings.Settings(tmp_path / "mine", 7)
+    assert load_settings(cache_size="unlimited").cache_size is None
+    assert load_settings(cache_size=0).cache_size == 0
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "1 PB", "1,5 GB", "GB", "nan", "1e9", True, -5])
 def test_what_is_no_size_is_refused(text: str | int) -> None:
-    with pytest.raises(ValueError, match="expected bytes"):
+    with pytest.raises(ValueError, match="expected a number of bytes"):
         parse_size(text)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[cache", "is not TOML"),
+        ("[cache", "is not valid TOML"),
         ("[cache]\nsise = 3", "'sise' in [cache] of"),
         ("[cach]\nsize = 3", "Did you mean 'cache'?"),
-        ("cache = 3", "is no table"),
+        ("cache = 3", "is not a table"),
         ("[cache]\ndir = 3", "expected a path in quotes, found 3"),
         ("[cache]\nsize = 'big'", "'size' in"),
         ("[cache]\nsize = [3]", "'size' in"),
@@ -85,18 +85,18 @@ def test_what_is_no_size_is_refused(text: str | int) -> None:
 def test_a_file_that_says_something_else_is_an_error_that_names_it(file: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingsError, match="E401") as error:
-        load()
+        load_settings()
     assert str(file) in str(error.value)
     assert said in str(error.value)
 
 
 def test_a_variable_that_says_something_else_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SIZE_VARIABLE, "lots")
-    with pytest.raises(SettingsError, match=r"NODEGRAPH_CACHE_SIZE cannot be used: expected bytes.*found 'lots'"):
-        load()
+    with pytest.raises(SettingsError, match=r"NODEGRAPH_CACHE_SIZE cannot be used: expected a number of bytes.*found 'lots'"):
+        load_settings()
 
 
 def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
     file.mkdir()
     with pytest.raises(SettingsError, match=r"config.toml cannot be read"):
-        load()
+        load_settings()

@@ -1,4 +1,4 @@
-"""The store: whole files or none, content checked, and a directory that fails costs the cache only."""
+"""The store: complete files or none, content that is checked, and failures that disable the cache but not the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.file_digests import hash_file
-from nodegraph.cache.store.store import LostResultError, Record, Store, Stored
+from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue
 
 KEY, DIGEST = "a" * 64, "d" * 64
 
@@ -32,13 +32,22 @@ def put(store: Store, data: bytes = b"content", suffix: str = ".bin") -> str:
 
 
 def record(store: Store, key: str = KEY, data: bytes = b"content") -> Record:
-    made = Record(key, "Type", "workflow", "node", 1.5, 0.25, {"output": Stored(DIGEST, put(store, data), "json", 7)}, ("said",))
+    made = Record(
+        key=key,
+        type="Type",
+        workflow="workflow",
+        node="node",
+        created=1.5,
+        seconds=0.25,
+        outputs={"output": StoredValue(DIGEST, put(store, data), "json", 7)},
+        notices=("a notice",),
+    )
     store.put_record(made)
     return made
 
 
 def leftovers(store: Store) -> list[Path]:
-    return [path for path in store.place.rglob("*") if path.is_file() and (".tmp" in path.name or path.parent.name == "tmp")]
+    return [path for path in store.directory.rglob("*") if path.is_file() and (".tmp" in path.name or path.parent.name == "tmp")]
 
 
 def test_a_blob_is_named_by_its_content(store: Store) -> None:
@@ -53,13 +62,15 @@ def test_a_blob_is_named_by_its_content(store: Store) -> None:
 def test_a_record_comes_back_as_it_was(store: Store) -> None:
     made = record(store)
     assert store.record(KEY) == made
-    assert Store(store.place).record(KEY) == made
+    assert Store(store.directory).record(KEY) == made
     assert list(store.records()) == [made]
     assert store.record("b" * 64) is None
 
 
 def test_a_record_holds_whatever_text_there_is(store: Store) -> None:
-    made = Record(KEY, "Type", "flüssig \udc80", "\n", 1.5, 0.25, {}, ("日本", '"'))
+    made = Record(
+        key=KEY, type="Type", workflow="flüssig \udc80", node="\n", created=1.5, seconds=0.25, outputs={}, notices=("日本", '"')
+    )
     store.put_record(made)
     assert store.record(KEY) == made
     assert [entry.workflow for entry in store.entries()] == ["flüssig ?"]
@@ -68,7 +79,7 @@ def test_a_record_holds_whatever_text_there_is(store: Store) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
 def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes) -> None:
     made = record(store)
-    path = next((store.place / "records").rglob("*.json"))
+    path = next((store.directory / "records").rglob("*.json"))
     path.write_bytes(damage)
     assert store.record(KEY) is None
     assert list(store.records()) == []
@@ -93,7 +104,7 @@ def test_a_flipped_bit_is_a_miss_with_one_warning_and_the_file_is_put_aside(stor
         assert not path.exists()
     assert len(warnings) == 1
     assert "was changed" in warnings[0]
-    assert len(list((store.place / "quarantine").iterdir())) == 2
+    assert len(list((store.directory / "quarantine").iterdir())) == 2
     assert put(store, b"one") == blobs[0]
     assert store.has(blobs[0])
 
@@ -145,9 +156,9 @@ def test_a_directory_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_pat
 
 def test_a_record_that_cannot_be_read_is_a_miss_with_one_warning(store: Store, warnings: list[str]) -> None:
     record(store)
-    path = next((store.place / "records").rglob("*.json"))
+    path = next((store.directory / "records").rglob("*.json"))
     path.unlink()
-    path.mkdir()  # reading it fails, whoever asks
+    path.mkdir()  # so that reading fails, even for root
     assert store.record(KEY) is None
     assert store.record(KEY) is None
     assert len(warnings) == 1
@@ -158,7 +169,7 @@ def test_exports_are_found_by_the_digest_of_the_value(store: Store) -> None:
     store.put_exported(DIGEST, ".png", [b"first", b"second"])
     assert store.exported(DIGEST, ".png") == [b"first", b"second"]
     assert store.exported(DIGEST, ".jpg") is None
-    next((store.place / "blobs").rglob("*.png")).unlink()
+    next((store.directory / "blobs").rglob("*.png")).unlink()
     assert store.exported(DIGEST, ".png") is None
 
 
@@ -168,18 +179,18 @@ def test_info_and_clear_count_results_and_bytes(store: Store) -> None:
     record(store, "c" * 64, b"1234567")
     info = store.info()
     assert (info.records, info.blobs, info.bytes) == (3, 2, 12)
-    (store.place / "runs").mkdir()
-    (store.place / "runs" / "run.json").write_text("{}")
-    (store.place / "mine.txt").write_text("not of the cache")
+    (store.directory / "runs").mkdir()
+    (store.directory / "runs" / "run.json").write_text("{}")
+    (store.directory / "mine.txt").write_text("not of the cache")
     assert store.clear() == info
     assert (store.info().records, store.info().blobs, store.info().bytes) == (0, 0, 0)
-    assert {path.name for path in store.place.iterdir()} == {"runs", "mine.txt", "CACHEDIR.TAG"}
+    assert {path.name for path in store.directory.iterdir()} == {"runs", "mine.txt", "CACHEDIR.TAG"}
     record(store)
     assert store.record(KEY) is not None
 
 
 def test_nothing_in_the_store_is_a_pickle(store: Store) -> None:
     record(store)
-    for path in store.place.rglob("*.json*"):
+    for path in store.directory.rglob("*.json*"):
         for line in path.read_text().splitlines():
             assert not line or json.loads(line)

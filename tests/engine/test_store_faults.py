@@ -1,4 +1,4 @@
-"""The store under real faults: killed processes, full and read-only disks, directories that go away, flipped bits."""
+"""The store under real faults: killed processes, full and read-only disks, removed directories, flipped bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.cache.store.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, kill, start, wait_for
 
 KEY, DIGEST = "a" * 64, "d" * 64
@@ -36,7 +36,7 @@ def store(tmp_path: Path, warnings: list[str]) -> Store:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own."""
+    """A small disk that only this test uses."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
@@ -50,12 +50,22 @@ def keep(store: Store, key: str, data: bytes) -> str | None:
     put = store.put_bytes(data, ".bin")
     if put is None:
         return None
-    store.put_record(Record(key, "Type", "workflow", "node", time.time(), 0.5, {"output": Stored(DIGEST, put[0], "json", put[1])}))
+    store.put_record(
+        Record(
+            key=key,
+            type="Type",
+            workflow="workflow",
+            node="node",
+            created=time.time(),
+            seconds=0.5,
+            outputs={"output": StoredValue(DIGEST, put.name, "json", put.size)},
+        )
+    )
     return put[0]
 
 
 def fill(disk: Path) -> None:
-    """Write until the disk takes no more."""
+    """Write until the disk is full."""
     with (disk / "filler").open("wb", buffering=0) as filler:
         pages = (filler.write(bytes(4096)) for _ in itertools.count())
         with pytest.raises(OSError) as full:
@@ -64,7 +74,7 @@ def fill(disk: Path) -> None:
 
 
 def assert_whole(store: Store) -> int:
-    """Every record can be read and has its blobs; how many there are."""
+    """Check that every record can be read and has its blobs. Returns the number of records."""
     keys = list(store.layout.records())
     for key in keys:
         record = store.record(key)
@@ -74,13 +84,13 @@ def assert_whole(store: Store) -> int:
     return len(keys)
 
 
-# --- killed in the middle
+# --- killed processes
 
 
 @killable
 def test_a_process_killed_while_it_writes_a_blob_leaves_nothing_that_is_seen(store: Store) -> None:
     process = start(
-        store.place,
+        store.directory,
         """
         def write(path):
             with open(path, "wb") as file:
@@ -107,9 +117,9 @@ def test_a_process_killed_while_it_writes_a_blob_leaves_nothing_that_is_seen(sto
 @pytest.mark.parametrize(("before", "blobs"), [("blob", 0), ("record", 1)])
 def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_written_it(store: Store, before: str, blobs: int) -> None:
     process = start(
-        store.place,
+        store.directory,
         """
-        import nodegraph.cache.store.safe_io, nodegraph.cache.store.store
+        import nodegraph.cache.store.blobs, nodegraph.cache.store.safe_io
         move = nodegraph.cache.store.safe_io.move
 
         def stop(temporary, path):
@@ -118,7 +128,7 @@ def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_writte
                 time.sleep(60)
             move(temporary, path)
 
-        nodegraph.cache.store.safe_io.move = nodegraph.cache.store.store.move = stop
+        nodegraph.cache.store.safe_io.move = nodegraph.cache.store.blobs.move = stop
         keep("a" * 64, b"result")
         """,
         before,
@@ -143,7 +153,7 @@ def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, w
         """
     pauses = random.Random(3)
     for _ in range(5):
-        process = start(store.place, code)
+        process = start(store.directory, code)
         wait_for(process, "ready")
         time.sleep(pauses.uniform(0.02, 0.3))
         kill(process)
@@ -154,7 +164,7 @@ def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, w
     assert not warnings
 
 
-# --- no room, no right, no directory
+# --- no space, no permission, no directory
 
 
 def test_a_full_disk_costs_the_cache_and_one_warning(disk: Path, warnings: list[str]) -> None:
@@ -216,7 +226,7 @@ def test_a_read_only_directory_is_read_and_told_once(disk: Path, warnings: list[
     assert store.has(first)
     store.touch(KEY)
     store.finish()
-    assert not warnings  # nothing was to be written
+    assert not warnings  # nothing had to be written
     assert [entry.key for entry in store.entries()] == [KEY]
     with store.lock("b" * 64):
         assert keep(store, "b" * 64, b"another") is None
@@ -232,7 +242,7 @@ def test_a_directory_that_is_removed_between_two_results_is_made_anew(store: Sto
     first = keep(store, KEY, b"one")
     assert first is not None
     store.touch(KEY)
-    shutil.rmtree(store.place)
+    shutil.rmtree(store.directory)
     assert store.record(KEY) is None
     assert not store.has(first)
     with store.lock(KEY):
@@ -250,7 +260,7 @@ def test_a_directory_that_is_removed_in_the_middle_of_a_write_is_made_anew(store
         times += 1
         path.write_bytes(b"result")
         if times == 1:
-            shutil.rmtree(store.place)
+            shutil.rmtree(store.directory)
 
     put = store.put_file(write, ".bin")
     assert put is not None
@@ -261,7 +271,7 @@ def test_a_directory_that_is_removed_in_the_middle_of_a_write_is_made_anew(store
 def test_a_directory_that_goes_away_again_and_again_costs_the_cache(store: Store, warnings: list[str]) -> None:
     def write(path: Path) -> None:
         path.write_bytes(b"result")
-        shutil.rmtree(store.place)
+        shutil.rmtree(store.directory)
 
     assert store.put_file(write, ".bin") is None
     assert len(warnings) == 1
@@ -269,8 +279,8 @@ def test_a_directory_that_goes_away_again_and_again_costs_the_cache(store: Store
 
 def test_a_directory_that_became_a_file_costs_the_cache(store: Store, warnings: list[str]) -> None:
     assert keep(store, KEY, b"one") is not None
-    shutil.rmtree(store.place)
-    store.place.write_text("a file")
+    shutil.rmtree(store.directory)
+    store.directory.write_text("a file")
     assert store.record(KEY) is None
     assert keep(store, KEY, b"two") is None
     store.finish()
@@ -292,14 +302,14 @@ def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
     assert store.has(blob)
     path = store.layout.blob(blob)
     stat = path.stat()
-    probe = store.place / "probe"
+    probe = store.directory / "probe"
     while probe.write_text("tick") and probe.stat().st_ctime_ns <= stat.st_ctime_ns:
-        pass  # until the change is bound to show in ctime, which nobody can set
+        pass  # until a change will show in ctime, which no program can set
     with path.open("r+b") as file:
         file.seek(size - 1)
         file.write(bytes([data[-1] ^ 1]))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    reader = store if process == "same" else Store(store.place, warn=warnings.append)
+    reader = store if process == "same" else Store(store.directory, warn=warnings.append)
     assert not reader.has(blob)
     assert len(warnings) == 1
     assert keep(reader, KEY, data) == blob
@@ -309,7 +319,7 @@ def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
 def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnings: list[str]) -> None:
     blob = keep(store, KEY, b"result")
     assert blob is not None
-    store.layout.blob(blob).write_bytes(b"tluser")  # of the same size
+    store.layout.blob(blob).write_bytes(b"tluser")  # the same size
     assert keep(store, "b" * 64, b"result") == blob
     assert store.has(blob)
     assert not warnings
@@ -318,7 +328,7 @@ def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnin
 def test_a_large_blob_is_hashed_once_for_all_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = keep(store, KEY, os.urandom(200_000))
     assert blob is not None
-    assert Store(store.place).has(blob)
+    assert Store(store.directory).has(blob)
     monkeypatch.setattr("nodegraph.cache.file_digests.hash_file", None)
-    monkeypatch.setattr("nodegraph.cache.store.store.hash_file", None)
-    assert Store(store.place).has(blob)
+    monkeypatch.setattr("nodegraph.cache.store.blobs.hash_file", None)
+    assert Store(store.directory).has(blob)

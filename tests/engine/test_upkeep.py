@@ -1,4 +1,4 @@
-"""Looking after the whole store: what `verify` finds, what `gc` removes and what it leaves alone."""
+"""Maintenance of the store: what `verify` finds, what `gc` removes and what it keeps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nodegraph.cache.store.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
 HOUR = 3600.0
-LARGE = 1 << 17  # more than is hashed on every reading
+LARGE = 1 << 17  # larger than a blob that is hashed on every read
 Keys = list[str]
 
 
@@ -22,12 +22,14 @@ def key(i: int) -> str:
 
 
 def keep(store: Store, i: int, data: bytes, digest: int | None = None, ago: float = 0.0) -> str:
-    """Store a result under key `i`, made `ago` seconds ago; the name of its blob."""
+    """Store a result under key `i`, made `ago` seconds ago. Returns the name of its blob."""
     put = store.put_bytes(data, ".bin")
     assert put is not None
     made = time.time() - ago
-    outputs = {"output": Stored(key(1000 + i if digest is None else digest), put[0], "json", put[1])}
-    store.put_record(Record(key(i), "Type", "workflow", f"node{i}", made, 0.5, outputs))
+    outputs = {"output": StoredValue(key(1000 + i if digest is None else digest), put.name, "json", put.size)}
+    store.put_record(
+        Record(key=key(i), type="Type", workflow="workflow", node=f"node{i}", created=made, seconds=0.5, outputs=outputs)
+    )
     os.utime(store.layout.record(key(i)), (made, made))
     store.put_alias(key(2000 + i), key(i))
     return put[0]
@@ -85,7 +87,7 @@ def test_a_flipped_bit_is_found_even_under_the_same_times_and_its_record_is_drop
     assert keys(store) == {2}
     assert store.has(right)
     assert [entry.key for entry in store.entries()] == [key(2)]
-    assert (store.place / "quarantine" / wrong).exists()
+    assert (store.directory / "quarantine" / wrong).exists()
     assert keep(store, 1, b"1" * size) == wrong
     assert store.has(wrong)
 
@@ -96,7 +98,7 @@ def test_a_blob_that_is_gone_loses_its_records_and_exports(store: Store) -> None
     keep(store, 3, b"three")
     store.put_exported(key(7), ".png", [b"picture"])
     store.layout.blob(gone).unlink()
-    next(store.place.glob("blobs/*/*.png")).unlink()
+    next(store.directory.glob("blobs/*/*.png")).unlink()
     found = store.verify()
     assert found.missing == (gone,)
     assert {record.node for record in found.lost} == {"node1", "node2"}
@@ -113,7 +115,7 @@ def test_what_was_not_used_for_longest_goes_first(store: Store) -> None:
     store.touch(key(1))
     removed = store.gc(limit=250)
     assert keys(store) == {1, 4}
-    assert (removed.keys, removed.bytes, removed.left) == ((key(2), key(3)), 200, 200)
+    assert (removed.keys, removed.bytes, removed.remaining) == ((key(2), key(3)), 200, 200)
     assert store.alias(key(2001)) == key(1)
     assert store.alias(key(2002)) is None
     assert store.info().bytes == 200
@@ -173,7 +175,7 @@ def test_what_nothing_refers_to_goes_when_it_is_old(store: Store) -> None:
     assert store.has(blob[0])
     assert store.exported(key(9), ".png") is not None
     assert store.alias(key(5)) is None
-    for path in store.place.rglob("*.*"):
+    for path in store.directory.rglob("*.*"):
         age(path, 2 * HOUR)
     store.gc(limit=10**9)
     assert all_files(store) == set()
@@ -193,7 +195,7 @@ def test_a_blob_that_was_written_anew_meanwhile_stays(store: Store, monkeypatch:
     blob = keep(store, 1, b"one")
     age(store.layout.blob(blob), 9 * HOUR)
     monkeypatch.setattr(
-        "nodegraph.cache.store.maintenance._Contents.drop_strays", lambda self, now: keep(store, 2, b"one")
+        "nodegraph.cache.store.maintenance._Collection.drop_unreferenced", lambda self, now: keep(store, 2, b"one")
     )  # another process
     assert store.gc(limit=0).blobs == ()
     assert keys(store) == {2}
@@ -207,7 +209,7 @@ def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
         store.gc(limit=0)
         assert os.name == "nt" or not store.layout.blob(blob).exists()
         assert mapped[:] == data
-        keep(store, 1, data)  # nor by its being written again
+        keep(store, 1, data)  # nor does writing it again
         store.clear()
         assert mapped[:] == data
 
@@ -215,7 +217,7 @@ def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
 def test_another_process_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
     blob = keep(store, 1, b"x" * LARGE)
     process = start(
-        store.place,
+        store.directory,
         """
         import mmap
         with store.blob(sys.argv[2]).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -235,16 +237,16 @@ def test_another_process_that_has_a_blob_mapped_is_not_harmed(store: Store) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
 def test_temporary_files_of_dead_processes_go(store: Store) -> None:
-    process = start(store.place, "say('x')")
+    process = start(store.directory, "say('x')")
     dead, mine = process.pid, os.getpid()
     end(process)
-    store.layout.make()
+    store.layout.create()
     names = {f"{dead}-00000001.bin": 10.0, f"{dead}-00000002.bin": 120.0, f"{mine}-00000003": 120.0, f"{mine}-00000004": 90000.0}
     for name, seconds in names.items():
-        (store.place / "tmp" / name).touch()
-        age(store.place / "tmp" / name, seconds)
-    (store.place / "tmp" / "notes.txt").touch()
-    age(store.place / "tmp" / "notes.txt", 90000)
+        (store.directory / "tmp" / name).touch()
+        age(store.directory / "tmp" / name, seconds)
+    (store.directory / "tmp" / "notes.txt").touch()
+    age(store.directory / "tmp" / "notes.txt", 90000)
     store.gc()
     assert all_files(store) == {f"{dead}-00000001.bin", f"{mine}-00000003", "notes.txt"}
 
@@ -252,10 +254,10 @@ def test_temporary_files_of_dead_processes_go(store: Store) -> None:
 def test_locks_that_nobody_holds_and_old_damaged_blobs_go(store: Store) -> None:
     blobs = [keep(store, i, bytes([i])) for i in (1, 2)]
     for blob in blobs:
-        store.layout.put_aside(store.layout.blob(blob))
-    age(store.place / "quarantine" / blobs[0], 8 * 24 * HOUR)
-    (store.place / "locks").mkdir()
-    (store.place / "locks" / f"{key(1)}.lock").touch()
+        store.layout.quarantine(store.layout.blob(blob))
+    age(store.directory / "quarantine" / blobs[0], 8 * 24 * HOUR)
+    (store.directory / "locks").mkdir()
+    (store.directory / "locks" / f"{key(1)}.lock").touch()
     with store.lock(key(2)):
         store.gc()
         assert [entry.name for entry in store.layout.files("locks")] == [f"{key(2)}.lock"]
@@ -271,7 +273,7 @@ def test_the_end_of_a_run_makes_room(store: Store, warnings: list[str]) -> None:
     store.start()
     keep(store, 8, b"8" * 400)
     store.finish()
-    assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run need not
+    assert keys(store) == {4, 5, 6, 7, 8}  # nine tenths of the limit, so that the next run has room
     assert store.info().bytes == 840
     assert not warnings
 
@@ -306,7 +308,7 @@ def test_room_is_made_while_others_write_and_read(store: Store) -> None:
                 store.finish()
         assert not warnings, warnings
         """
-    writers = [start(store.place, code, str(n)) for n in (1, 2)]
+    writers = [start(store.directory, code, str(n)) for n in (1, 2)]
     for writer in writers:
         wait_for(writer, "ready")
     while any(writer.poll() is None for writer in writers):

@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.checkpoint.detect.control import detect_control
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.models.control_nets import load_control
+from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image
@@ -40,11 +42,11 @@ def control(tmp_path, model):
     synthetic.fill(network)
     folder = tmp_path / "control"
     folder.mkdir()
-    from nodegraph_diffusion.checkpoint.detect.configs import write_unet
-    from nodegraph_diffusion.checkpoint.detect.control import control_modules
+    from nodegraph_diffusion.checkpoint.layouts.configs import write_unet
+    from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
     from nodegraph_diffusion.checkpoint.layouts.modules import rename
 
-    table = control_modules(network.config)
+    table = controlnet_modules(network.config)
     state = {rename(key, table): value.contiguous() for key, value in network.state_dict().items()}
     save_file(state, folder / "diffusion_pytorch_model.safetensors")
     (folder / "config.json").write_text(json.dumps(write_unet(network.config, 8)))
@@ -53,14 +55,17 @@ def control(tmp_path, model):
 
 def test_a_lora_changes_both_networks_by_its_strengths_and_off_is_to_the_bit_what_was_before(tmp_path, model, run):
     key, text = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", "encoder.layers.0.self_attn.q_proj.weight"
-    before, spoken = model.unet.load(run).state_dict()[key], model.text_encoder.load(run).state_dict()[text]
+    before = load_unet_network(model.unet, run).state_dict()[key]
+    text_before = load_text_network(model.text_encoder, run).state_dict()[text]
     kept = before.clone()
-    adapted = load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path)), 0.5, 0.25, run=run)
-    torch.testing.assert_close(adapted.unet.load(run).state_dict()[key], before + 1.0)
-    torch.testing.assert_close(adapted.text_encoder.load(run).state_dict()[text], spoken + 0.5, rtol=1e-3, atol=1e-3)
-    assert torch.equal(model.unet.load(run).state_dict()[key], kept)
-    assert adapted.unet.load(run) is adapted.unet.load(run)  # made once
-    off = load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path)), 0.0, 0.0, run=run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.5, 0.25, run=run)
+    torch.testing.assert_close(load_unet_network(adapted.unet, run).state_dict()[key], before + 1.0)
+    torch.testing.assert_close(
+        load_text_network(adapted.text_encoder, run).state_dict()[text], text_before + 0.5, rtol=1e-3, atol=1e-3
+    )
+    assert torch.equal(load_unet_network(model.unet, run).state_dict()[key], kept)
+    assert load_unet_network(adapted.unet, run) is load_unet_network(adapted.unet, run)  # made once
+    off = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.0, 0.0, run=run)
     assert (off.unet, off.text_encoder) == (model.unet, model.text_encoder)
     assert run.notices == []
 
@@ -71,16 +76,18 @@ def test_a_lora_of_another_family_is_refused_before_anything_is_loaded(tmp_path,
         (lora(tmp_path, module="down_blocks_9_attentions_0_proj_in"), "It was made for another family of models"),
     ):
         with pytest.raises(ValueError, match=said):
-            load_lora(model.unet, model.text_encoder, read_lora(lora(tmp_path, rows=24) if "16x32" in said else file), run=run)
+            load_lora(
+                model.unet, model.text_encoder, describe(lora(tmp_path, rows=24) if "16x32" in said else file).lora(), run=run
+            )
     assert not run.residents
 
 
 def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
     file = lora(tmp_path)
-    adapted = load_lora(model.unet, model.text_encoder, read_lora(file), run=run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), run=run)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ValueError, match="was changed during the run"):
-        adapted.unet.load(run)
+        load_unet_network(adapted.unet, run)
 
 
 @pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
@@ -89,7 +96,7 @@ def test_an_embedding_stands_for_its_vectors_in_a_prompt(tmp_path, model, run, t
     encoder = load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
     count = len(next(iter(tensors.values())).reshape(-1, 32))
     with_it = text_encode(encoder, "a embedding:style house", run=run).prompts[0].embedding
-    table = model.text_encoder.load(run).embeddings.token_embedding.weight
+    table = load_text_network(model.text_encoder, run).embeddings.token_embedding.weight
     assert with_it.shape == (1, 16, table.shape[1])
     assert not torch.equal(with_it, text_encode(encoder, "a house", run=run).prompts[0].embedding)
     (vectors,) = encoder.embeddings["style"]
@@ -116,31 +123,31 @@ def test_other_embeddings_are_refused(tmp_path, model, tensors, said):
 
 
 def test_an_embedding_is_called_by_one_word(tmp_path, model):
-    with pytest.raises(ValueError, match="word: expected one without blanks"):
+    with pytest.raises(ValueError, match="word: expected a word without spaces"):
         load_embedding(model.text_encoder, tmp_path / "style.safetensors", "two words")
 
 
 def test_a_controlnet_guides_and_none_is_what_was_before(model, run, control):
-    opened = load_control_net(detect_control(control))
+    opened = load_control_net(describe(control).controlnet())
     image = Image(torch.rand(1, 32, 32, 3))
     guided = apply_control_net(model.unet, opened, image, 0.5)
     assert len(apply_control_net(guided, opened, image).controls) == 2
     assert apply_control_net(model.unet, opened, image, 0.0) is model.unet
     assert apply_control_net(model.unet, opened, image, start=0.5, end=0.5) is model.unet
     x = torch.randn(1, 4, 8, 8)
-    skips, middle = guided.controls[0].load(run)(x, torch.tensor([500.0]), torch.randn(1, 16, 32), None)
-    assert len(skips) == len(model.unet.load(run).input_blocks)
+    skips, middle = load_control(guided.controls[0], run)(x, torch.tensor([500.0]), torch.randn(1, 16, 32), None)
+    assert len(skips) == len(load_unet_network(model.unet, run).input_blocks)
     assert middle.abs().sum() > 0
 
 
 def test_a_controlnet_for_another_family_is_refused(model, control):
     from dataclasses import replace
 
-    found = detect_control(control)
+    found = describe(control).controlnet()
     other = load_control_net(replace(found, config=replace(found.config, context_dim=64)))
     with pytest.raises(ValueError, match="Give one made for this family of models"):
         apply_control_net(model.unet, other, Image(torch.rand(1, 32, 32, 3)))
-    with pytest.raises(ValueError, match="give the UNet that it is for"):
+    with pytest.raises(ValueError, match="Give the UNet that it was made for"):
         load_control_net(replace(found, difference=True))
 
 

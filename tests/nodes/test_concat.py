@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.sampling import unet_denoise
-from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, UNetModel
-from tests.support import small_model
-from tests.support import synthetic_checkpoints as synthetic
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask
 
 PROMPTS = [Conditioning((Prompt(torch.full((1, 4, 32), value)),)) for value in (0.1, -0.3)]
 X = torch.randn(1, 4, 4, 5, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.fixture
-def make(model):
-    """A UNet with so many input channels, of the small model's schedule and autoencoder."""
-
-    def unet(channels):
-        config = dataclasses.replace(small_model.UNET, in_channels=channels)
-        network = UNet(config).eval().requires_grad_(False)
-        synthetic.fill(network)
-        part = dataclasses.replace(model.unet.part, config=config)
-        return UNetModel(SimpleNamespace(part=part, resident=lambda *asked: network))
-
-    return unet
-
-
 def guided(unet, concat, run):
-    network = unet.load(run)
+    network = load_unet_network(unet, run)
     sides = (UNetDenoiser(network, unet.part.schedule, side.prompts, concat=concat) for side in PROMPTS)
     return ClassifierFreeGuidance(*sides, 3.0)(X, 2.0)
 
@@ -48,15 +29,15 @@ def picture(height=32, width=40):
 
 def encoded(model, pixels, run):
     """The scaled mean of the latent of (1, H, W, 3)."""
-    mean, _ = model.vae.load(run).encode(pixels.permute(0, 3, 1, 2) * 2 - 1)
+    mean, _ = load_vae_network(model.vae, run).encode(pixels.permute(0, 3, 1, 2) * 2 - 1)
     return mean.detach() * model.vae.part.config.scaling_factor
 
 
-def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_white(model, make, run):
+def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_white(model, unet_with, run):
     image, mask = picture(), torch.zeros(1, 32, 40)
     mask[:, 5:20, 9:29] = 0.8
     mask[:, :5, :9] = 0.4  # rounds to black
-    unet = apply_inpaint(make(9), model.vae, image, Mask(mask), run=run)
+    unet = apply_inpaint(unet_with(in_channels=9), model.vae, image, Mask(mask), run=run)
     grey = torch.where(mask[..., None] > 0.5, 0.5, image.pixels)
     cells = F.interpolate(mask[:, None], size=(4, 5), mode="bilinear").round()
     assert 0 < cells.sum() < 20
@@ -67,28 +48,28 @@ def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_whit
     assert run.notices == []
 
 
-def test_a_picture_of_another_size_is_padded_as_its_latent_is(model, make, run):
+def test_a_picture_of_another_size_is_padded_as_its_latent_is(model, unet_with, run):
     mask = Mask(torch.ones(1, 15, 20))
-    unet = apply_inpaint(make(9), model.vae, picture(30, 40), mask, run=run)
+    unet = apply_inpaint(unet_with(in_channels=9), model.vae, picture(30, 40), mask, run=run)
     assert unet.concat.values.shape == (1, 5, 4, 5)
     assert unet.concat.values[:, 0].eq(1).all()
     (notice,) = run.notices
     assert notice.startswith("the mask is 20x15 and the picture 40x30")
 
 
-def test_one_mask_for_several_pictures_and_the_other_way_round(model, make, run):
+def test_one_mask_for_several_pictures_and_the_other_way_round(model, unet_with, run):
     pictures = Image(picture().pixels.expand(2, -1, -1, -1))
     masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
     for image, mask in ((pictures, Mask(masks.values[1:])), (picture(), masks), (pictures, masks)):
-        values = apply_inpaint(make(9), model.vae, image, mask, run=run).concat.values
+        values = apply_inpaint(unet_with(in_channels=9), model.vae, image, mask, run=run).concat.values
         assert values.shape == (2, 5, 4, 5)
         assert values[1, 0].eq(1).all()
 
 
-def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, make, run):
+def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, unet_with, run):
     latent = encoded(model, picture().pixels, run)
-    unet = apply_pix2pix(make(8), Latent(latent, (32, 40)))
-    mean, _ = model.vae.load(run).encode(picture().pixels.permute(0, 3, 1, 2) * 2 - 1)
+    unet = apply_pix2pix(unet_with(in_channels=8), Latent(latent, (32, 40)))
+    mean, _ = load_vae_network(model.vae, run).encode(picture().pixels.permute(0, 3, 1, 2) * 2 - 1)
     torch.testing.assert_close(unet.concat.values, mean)
     denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
     torch.testing.assert_close(denoised, guided(unet, mean, run))
@@ -97,21 +78,21 @@ def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, 
 @pytest.mark.parametrize(
     ("channels", "blank"), [(9, [1, 0.8223, -0.6876, 0.6364, 0.1380]), (8, [0, 0, 0, 0])], ids=["inpaint", "pix2pix"]
 )
-def test_without_a_picture_they_paint_from_the_prompt_alone(make, run, channels, blank):
-    unet = make(channels)
+def test_without_a_picture_they_paint_from_the_prompt_alone(unet_with, run, channels, blank):
+    unet = unet_with(in_channels=channels)
     whole = torch.tensor(blank)[None, :, None, None].expand(1, -1, 4, 5)
     denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
     assert torch.equal(denoised, guided(unet, whole, run))
 
 
-def test_a_model_that_sees_something_else_is_refused(model, make, run):
+def test_a_model_that_sees_something_else_is_refused(model, unet_with, run):
     with pytest.raises(ValueError, match="9 input channels, as one for inpainting has, found one with 4"):
         apply_inpaint(model.unet, model.vae, picture(), Mask(torch.ones(1, 32, 40)), run=run)
     with pytest.raises(ValueError, match="8 input channels, as one for changing pictures by instructions has, found one with 9"):
-        apply_pix2pix(make(9), Latent(X, (32, 40)))
+        apply_pix2pix(unet_with(in_channels=9), Latent(X, (32, 40)))
 
 
-def test_adding_a_picture_changes_nothing_of_the_model_given(model, make, run):
-    unet = make(8)
+def test_adding_a_picture_changes_nothing_of_the_model_given(model, unet_with, run):
+    unet = unet_with(in_channels=8)
     apply_pix2pix(unet, Latent(X, (32, 40)))
     assert unet.concat is None

@@ -9,6 +9,7 @@ import torch
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.nodes.conditioning import (
     average_conditioning,
     combine_conditioning,
@@ -60,7 +61,7 @@ def test_pooled_encodings_are_averaged_where_both_have_one(first, second, expect
 
 @pytest.mark.parametrize("function", [concat_conditioning, average_conditioning])
 def test_only_one_prompt_of_the_same_model_can_be_joined_to_others(function):
-    with pytest.raises(ValueError, match="conditioning_from: expected a single prompt, found 2 that are combined"):
+    with pytest.raises(ValueError, match="conditioning_from: expected a single prompt, found 2 combined ones"):
         function(conditioning(1), combine_conditioning(conditioning(1), conditioning(2)))
     with pytest.raises(ValueError, match=r"expected prompts of one width, found 4 and 6\. Encode both"):
         function(conditioning(1), conditioning(1, width=6))
@@ -99,7 +100,7 @@ def test_zero_out_leaves_nothing_of_what_a_prompt_says():
             {"width": 64, "height": 0.5, "unit": "fraction"},
             "a fraction of the picture's side is at most 1, but width is",
         ),
-        ("SetRange", {"start": 0.5, "end": 0.25}, "start 0.5 lies behind end 0.25"),
+        ("SetRange", {"start": 0.5, "end": 0.25}, "start 0.5 is after end 0.25"),
     ],
 )
 def test_what_makes_no_sense_is_found_before_the_run(plugins, node, inputs, said):
@@ -127,7 +128,7 @@ def test_a_denoiser_mixes_what_the_nodes_say(model, run):
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     denoise = unet_denoise(model.unet, positive, zero_out(red), cfg=1.0, run=run).function
     prompts = [*red.prompts, dataclasses.replace(blue.prompts[0], area=Area(1, 0.5, 0, 0, fraction=True), end=0.4)]
-    direct = UNetDenoiser(model.unet.load(run), model.unet.part.schedule, prompts)
+    direct = UNetDenoiser(load_unet_network(model.unet, run), model.unet.part.schedule, prompts)
     for sigma in (10.0, 0.1):
         assert torch.equal(denoise(x, sigma), direct(x, sigma))
     alone = unet_denoise(model.unet, red, red, cfg=1.0, run=run).function

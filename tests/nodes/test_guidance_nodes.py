@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,16 +12,14 @@ from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
-from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.nodes.concat import apply_pix2pix
 from nodegraph_nodes.nodes.conditioning import combine_conditioning, set_area
 from nodegraph_nodes.nodes.guidance import dual_guidance, guidance, perp_neg
 from nodegraph_nodes.nodes.latent import noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
-from nodegraph_nodes.types import Conditioning, Latent, Mask, UNetModel
-from tests.support import small_model
-from tests.support import synthetic_checkpoints as synthetic
+from nodegraph_nodes.types import Conditioning, Latent, Mask
 
 X = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(5))
 SIGMA = 2.0
@@ -39,17 +36,8 @@ def denoiser(model, prompts):
 
 
 def sides(model, prompts, run):
-    network, schedule = model.unet.load(run), model.unet.part.schedule
+    network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
     return [UNetDenoiser(network, schedule, one.prompts) for one in prompts]
-
-
-def variant(model, **changes):
-    """A UNet of another config, of the small model's schedule and autoencoder."""
-    config = dataclasses.replace(small_model.UNET, **changes)
-    network = UNet(config).eval().requires_grad_(False)
-    synthetic.fill(network)
-    part = dataclasses.replace(model.unet.part, config=config)
-    return UNetModel(SimpleNamespace(part=part, resident=lambda *asked: network))
 
 
 # --- Guidance
@@ -215,10 +203,10 @@ def test_dual_guidance_is_the_librarys(model, prompts, run, nested):
     assert torch.equal(ours.function(X, SIGMA), DualGuidance(*sides(model, prompts, run), 4.0, 2.0, nested)(X, SIGMA))
 
 
-def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
+def test_instruct_pix2pix_with_a_scale_for_the_picture(unet_with, prompts, run):
     """Three evaluations: of instruction and picture, of the picture alone, and of neither."""
-    unet = variant(model, in_channels=8)
-    network, part = unet.load(run), unet.part
+    unet = unet_with(in_channels=8)
+    network, part = load_unet_network(unet, run), unet.part
     picture = Latent(X[:1] + 1, (48, 64))
     told = apply_pix2pix(unet, picture)
     positive, empty = prompts[0], prompts[2]
@@ -234,10 +222,10 @@ def test_instruct_pix2pix_with_a_scale_for_the_picture(model, prompts, run):
     assert not torch.allclose(ours, wrong, atol=1e-2)
 
 
-def test_a_network_that_was_distilled_with_guidance(model, prompts, run):
+def test_a_network_that_was_distilled_with_guidance(unet_with, prompts, run):
     """It is told of the scale, sees one prompt at a time, and is guided as any other."""
-    unet = variant(model, guidance_dim=16)
-    network, schedule = unet.load(run), unet.part.schedule
+    unet = unet_with(guidance_dim=16)
+    network, schedule = load_unet_network(unet, run), unet.part.schedule
     told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
     plain = told.function(X, SIGMA)
     assert torch.equal(plain, UNetDenoiser(network, schedule, prompts[0].prompts, guidance=2.0)(X, SIGMA))

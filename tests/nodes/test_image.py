@@ -120,7 +120,7 @@ def test_of_several_pictures_the_first_is_taken_with_a_notice(saved, run, name):
     first, second = pillow.new("RGB", (7, 5), "black"), pillow.new("RGB", (7, 5), "white")
     loaded = load_image(saved(first, name, save_all=True, append_images=[second]), run=run)
     assert loaded.image.pixels.max() == 0
-    assert run.notices == [f"{name} holds several pictures: the first is taken"]
+    assert run.notices == [f"{name} holds several pictures: the first one is used"]
 
 
 def test_a_large_picture_is_read_and_a_huge_one_refused(saved, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import load_unet
-from nodegraph_nodes.nodes.models import BUILTIN, builtin_models, find_model, load_model
+from nodegraph_nodes.models.find import BUILTIN, builtin_models, find_model
+from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
+from nodegraph_nodes.models.text_encoders import load_text_network, load_text_tokenizer
+from nodegraph_nodes.nodes.models import load_model
 from tests.support.small_model import SIDE, UNET
 
 
@@ -53,32 +57,36 @@ def test_a_home_is_looked_up(model_folder, monkeypatch):
 
 
 def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
-    assert model.unet.load(run).config == UNET
-    assert model.vae.load(run).config == model.vae.part.config
-    assert model.text_encoder.load(run).config == model.text_encoder.parts[0].config
-    assert model.text_encoder.tokenizer(run).max_length == 16
+    assert load_unet_network(model.unet, run).config == UNET
+    assert load_vae_network(model.vae, run).config == model.vae.part.config
+    assert load_text_network(model.text_encoder, run).config == model.text_encoder.parts[0].config
+    assert load_text_tokenizer(model.text_encoder, run).max_length == 16
     assert len(run.residents) == 4
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)])
 def test_the_unet_is_in_the_dtype_of_the_run_and_the_rest_in_float32(model, run, dtype, expected):
     run.dtype = dtype
-    assert next(model.unet.load(run).parameters()).dtype == expected
-    assert next(model.vae.load(run).parameters()).dtype == torch.float32
-    assert next(model.text_encoder.load(run).parameters()).dtype == torch.float32
+    assert next(load_unet_network(model.unet, run).parameters()).dtype == expected
+    assert next(load_vae_network(model.vae, run).parameters()).dtype == torch.float32
+    assert next(load_text_network(model.text_encoder, run).parameters()).dtype == torch.float32
 
 
 def test_another_state_of_the_files_is_another_resident(copied, run):
-    first = load_model(found(copied)).unet.load(run)
+    first = load_unet_network(load_model(found(copied)).unet, run)
     changed = {name: tensor + 1 for name, tensor in load_file(weights(copied)).items()}
     save_file(changed, weights(copied))
-    second = load_model(found(copied)).unet.load(run)
+    second = load_unet_network(load_model(found(copied)).unet, run)
     assert not torch.equal(next(first.parameters()), next(second.parameters()))
 
 
 def test_files_that_change_during_a_run_are_told_of(copied, run):
     model = load_model(found(copied))
-    parts = {"unet": model.unet.load, "vae": model.vae.load, "text_encoder": model.text_encoder.load}
+    parts = {
+        "unet": functools.partial(load_unet_network, model.unet),
+        "vae": functools.partial(load_vae_network, model.vae),
+        "text_encoder": functools.partial(load_text_network, model.text_encoder),
+    }
     for part, load in parts.items():
         load(run)  # the files of the other parts do not count
         stat = weights(copied, part).stat()
@@ -86,7 +94,7 @@ def test_files_that_change_during_a_run_are_told_of(copied, run):
         with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
             load(run)
     with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
-        model.text_encoder.tokenizer(run)
+        load_text_tokenizer(model.text_encoder, run)
 
 
 def rewrite(file):
@@ -105,7 +113,7 @@ def test_other_weights_under_the_same_times_are_told_of(copied, run):
     model = load_model(found(copied))
     rewrite(weights(copied))
     with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
-        model.unet.load(run)
+        load_unet_network(model.unet, run)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
@@ -118,7 +126,7 @@ def test_weights_that_change_while_they_are_read_are_told_of_and_not_kept(copied
 
     monkeypatch.setattr("nodegraph_diffusion.checkpoint.load_unet", edited)
     with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
-        model.unet.load(run)
+        load_unet_network(model.unet, run)
     assert not run.residents
 
 
@@ -164,7 +172,7 @@ def test_a_missing_tensor_is_told_when_the_part_is_loaded(copied, run):
     tensors.pop("conv_in.weight")
     save_file(tensors, weights(copied))
     with pytest.raises(ValueError, match=r"expected the \d+ tensors of its unet, found 1 missing"):
-        load_model(found(copied)).unet.load(run)
+        load_unet_network(load_model(found(copied)).unet, run)
 
 
 def test_a_tensor_of_another_shape_is_told_when_the_part_is_loaded(copied, run):
@@ -172,15 +180,15 @@ def test_a_tensor_of_another_shape_is_told_when_the_part_is_loaded(copied, run):
     tensors["quant_conv.bias"] = torch.zeros(3)
     save_file(tensors, weights(copied, "vae"))
     with pytest.raises(ValueError, match=r"'quant_conv\.bias' of shape \[8\]"):
-        load_model(found(copied)).vae.load(run)
+        load_vae_network(load_model(found(copied)).vae, run)
 
 
 def test_a_vocabulary_that_is_damaged(copied, run):
     (copied / "tokenizer" / "vocab.json").write_text("{")
     with pytest.raises(ValueError, match=r"vocab\.json"):
-        load_model(found(copied)).text_encoder.tokenizer(run)
+        load_text_tokenizer(load_model(found(copied)).text_encoder, run)
 
 
 def test_loading_is_the_librarys(model, model_folder, run):
     direct = load_unet(found(model_folder).unet, "cpu", torch.float32)
-    assert torch.equal(direct.state_dict()["out.2.weight"], model.unet.load(run).state_dict()["out.2.weight"])
+    assert torch.equal(direct.state_dict()["out.2.weight"], load_unet_network(model.unet, run).state_dict()["out.2.weight"])

@@ -15,23 +15,18 @@ from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.cli import main
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
+from nodegraph_nodes.models.opened_files import open_part
+from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
+from nodegraph_nodes.models.text_encoders import load_text_network, load_text_tokenizer
 from nodegraph_nodes.nodes.latent import empty_latent, vae_decode
-from nodegraph_nodes.nodes.models import (
-    find_model,
-    find_texts,
-    find_unet,
-    find_vae,
-    load_model,
-    load_text_encoder,
-    load_unet,
-    load_vae,
-)
+from nodegraph_nodes.nodes.models import load_model, load_text_encoder, load_unet, load_vae
 from nodegraph_nodes.nodes.sampling import unet_denoise
 from nodegraph_nodes.types import VAE, Conditioning, Latent
 from tests.support import small_networks as small
 from tests.support.small_model import SIDE, save_single_file
 
-FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_texts}
+FINDERS = {"LoadModel": find_model, "LoadUNet": find_unet, "LoadVAE": find_vae, "LoadTextEncoder": find_text_encoders}
 INPUTS = {"LoadModel": "model", "LoadUNet": "unet", "LoadVAE": "vae", "LoadTextEncoder": "text_encoder"}
 XL = dataclasses.replace(small.UNET, model_channels=64, num_heads=None, head_channels=64, linear_projection=True, added_dim=1600)
 
@@ -62,14 +57,14 @@ def single(tmp_path_factory):
 def test_parts_are_those_of_the_model_that_they_lie_in(model_folder, model, run):
     """Of one file, loaded once, whoever asks for it."""
     unet, vae = load_unet(found(find_unet, model_folder)), load_vae(found(find_vae, model_folder))
-    texts = load_text_encoder(found(find_texts, model_folder))
+    texts = load_text_encoder(found(find_text_encoders, model_folder))
     assert unet.part == model.unet.part
     assert vae.part == model.vae.part
     assert texts.parts == model.text_encoder.parts
-    assert unet.load(run) is model.unet.load(run)
-    assert vae.load(run) is model.vae.load(run)
-    assert texts.load(run) is model.text_encoder.load(run)
-    assert texts.tokenizer(run) is model.text_encoder.tokenizer(run)
+    assert load_unet_network(unet, run) is load_unet_network(model.unet, run)
+    assert load_vae_network(vae, run) is load_vae_network(model.vae, run)
+    assert load_text_network(texts, run) is load_text_network(model.text_encoder, run)
+    assert load_text_tokenizer(texts, run) is load_text_tokenizer(model.text_encoder, run)
 
 
 def test_a_part_of_a_built_in_model(run):
@@ -93,7 +88,7 @@ def test_the_scaling_of_an_autoencoder_is_the_files_or_the_one_that_is_told(vae_
 def test_an_autoencoder_like_another_has_its_scaling_and_its_native_size(vae_file):
     alone = found(find_vae, vae_file)
     config = dataclasses.replace(alone.config, scaling_factor=0.13025)
-    like = VAE.of(dataclasses.replace(alone, config=config, trained_size=SIDE))
+    like = VAE(open_part(dataclasses.replace(alone, config=config, trained_size=SIDE)))
     vae = load_vae(alone, like)
     assert (vae.part.config.scaling_factor, vae.part.sample_size) == (0.13025, SIDE)
     assert empty_latent(vae).size == (SIDE, SIDE)
@@ -116,16 +111,16 @@ def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(tmp_path, run):
     big = dataclasses.replace(small.TEXT, width=192, heads=3, activation="gelu", projection=64)
     first = write(tmp_path / "l.safetensors", small.reference_text_encoder().state_dict())
     second = write(tmp_path / "g.safetensors", small.reference_text_encoder(big, projected=True).state_dict())
-    texts = load_text_encoder(found(find_texts, first), found(find_texts, second))
+    texts = load_text_encoder(found(find_text_encoders, first), found(find_text_encoders, second))
     assert [part.weights.part for part in texts.parts] == ["text_encoder", "text_encoder_2"]
-    assert [texts.load(run, i).config.projection for i in (0, 1)] == [None, 64]
-    assert [files.state[0].file for files in texts.files] == [first, second]
+    assert [load_text_network(texts, run, i).config.projection for i in (0, 1)] == [None, 64]
+    assert [opened.files[0].path for opened in texts.opened] == [first, second]
     with pytest.raises(ValueError, match="CLIP-L is its first"):
-        load_text_encoder(found(find_texts, second), found(find_texts, first))
+        load_text_encoder(found(find_text_encoders, second), found(find_text_encoders, first))
 
 
 def test_text_encoders_are_read_as_the_kind_that_is_told(single):
-    texts = found(find_texts, single)
+    texts = found(find_text_encoders, single)
     assert load_text_encoder(texts).parts[0].config.activation == "quick_gelu"
     assert load_text_encoder(texts, kind="sd2").parts[0].config.activation == "gelu"
     with pytest.raises(ValueError, match="expected the two text encoders of Stable Diffusion XL, found one"):
@@ -186,7 +181,7 @@ def test_a_picture_is_kept_when_another_part_changes_and_made_anew_when_its_own_
     assert ran(changed(model_folder, tmp_path, "vae"))
 
 
-@pytest.mark.parametrize(("find", "part"), [(find_unet, "unet"), (find_vae, "vae"), (find_texts, "text_encoder")])
+@pytest.mark.parametrize(("find", "part"), [(find_unet, "unet"), (find_vae, "vae"), (find_text_encoders, "text_encoder")])
 def test_only_weights_of_the_part_are_in_the_key(model_folder, find, part):
     files = find(str(model_folder), Path()).files
     assert {name.split("/")[0] for name in files if name.endswith(".safetensors")} == {part}

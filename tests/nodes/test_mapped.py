@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nodegraph.cache.cache import Cache, Made
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning.prompt import Prompt
@@ -19,7 +20,7 @@ from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise
 
 KEY = "a" * 64
-MADE = Made("Type", "workflow", "node", 0.1)
+MADE = Computation(type="Type", workflow="workflow", node="node", seconds=0.1)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image as pillow
 
-from nodegraph_nodes.nodes.mask import blurred, dilated, mask, resized
+from nodegraph_diffusion.masks import blur, dilate
+from nodegraph_nodes.nodes.mask import mask, resize_mask
 from nodegraph_nodes.types import Image, Mask
 
 
@@ -80,7 +81,7 @@ def test_growing_takes_the_largest_within_a_disc(radius):
     for i in range(height):
         for j in range(width):
             expected[:, i, j] = values[:, (y - i) ** 2 + (x - j) ** 2 <= radius**2].amax(dim=-1)
-    assert torch.equal(dilated(values, radius), expected)
+    assert torch.equal(dilate(values, radius), expected)
     assert torch.equal(mask(mask=Mask(values), grow=radius).values, expected)
 
 
@@ -97,7 +98,7 @@ def test_narrowing_undoes_growing_of_a_lone_square_and_leaves_the_edges():
 def test_a_blur_is_a_gaussian(sigma):
     values = torch.zeros(1, 41, 41)
     values[0, 20, 20] = 1
-    soft = blurred(values, sigma)[0]
+    soft = blur(values, sigma)[0]
     assert soft.sum().item() == pytest.approx(1, abs=1e-5)
     distances = torch.arange(41) - 20.0
     if sigma >= 1:
@@ -122,12 +123,12 @@ def test_values_stay_between_black_and_white():
 def test_resizing_tells_and_keeps_black_and_white(run):
     half = torch.zeros(1, 40, 40)
     half[:, :20] = 1
-    small = resized(Mask(half), (10, 8), run).values
+    small = resize_mask(Mask(half), (10, 8), run).values
     assert small.shape == (1, 10, 8)
     assert torch.allclose(small[:, :3], torch.ones(1, 3, 8))
     assert not small[:, 7:].any()
     assert run.notices == ["the mask is 40x40 and the picture 8x10: the mask is resized"]
-    assert resized(Mask(half), (40, 40), run).values is half
+    assert resize_mask(Mask(half), (40, 40), run).values is half
     assert len(run.notices) == 1
 
 

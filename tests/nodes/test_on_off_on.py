@@ -12,14 +12,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.file import read_lora
-from nodegraph_diffusion.checkpoint.detect.configs import write_unet
-from nodegraph_diffusion.checkpoint.detect.control import control_modules, detect_control
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts.configs import write_unet
+from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
 from nodegraph_diffusion.networks.controlnet import ControlNet
+from nodegraph_nodes.models.find import find_model
+from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
 from nodegraph_nodes.nodes.latent import empty_latent, noise
-from nodegraph_nodes.nodes.models import Model, find_model, load_model
+from nodegraph_nodes.nodes.models import Model, load_model
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Image, TextEncoder, UNetModel
@@ -66,7 +69,7 @@ class Parts(NamedTuple):
 def with_lora(kind: str, model: Model, folder: Path, run: RecordingRun) -> Parts:
     tensors = {name: synthetic.draw(name, list(shape)) for name, shape in LORAS[kind].items()}
     save_file(tensors, folder / "lora.safetensors")
-    return Parts(*load_lora(model.unet, model.text_encoder, read_lora(folder / "lora.safetensors"), 0.7, 0.4, run=run))
+    return Parts(*load_lora(model.unet, model.text_encoder, describe(folder / "lora.safetensors").lora(), 0.7, 0.4, run=run))
 
 
 def with_embedding(model: Model, folder: Path, run: RecordingRun) -> Parts:
@@ -80,16 +83,16 @@ def with_control(kind: str, model: Model, folder: Path, run: RecordingRun) -> Pa
     synthetic.fill(network)
     state = {key: value.detach() for key, value in network.state_dict().items()}
     if kind == "diffusers":
-        table = control_modules(network.config)
+        table = controlnet_modules(network.config)
         state = {rename(key, table): value for key, value in state.items()}
         (folder / "config.json").write_text(json.dumps(write_unet(network.config, 8)))
     elif kind == "difference":
-        base = model.unet.load(RecordingRun()).state_dict()
+        base = load_unet_network(model.unet, RecordingRun()).state_dict()
         state = {key: value - base[key] if key in base else value for key, value in state.items()}
         state["difference"] = torch.ones(())
     file = folder / "diffusion_pytorch_model.safetensors"
     save_file({key: value.contiguous() for key, value in state.items()}, file)
-    opened = load_control_net(detect_control(folder if kind == "diffusers" else file), model.unet)
+    opened = load_control_net(describe(folder if kind == "diffusers" else file).controlnet(), model.unet)
     image = Image(synthetic.draw("hint", [1, 64, 64, 3]).sigmoid())
     return Parts(apply_control_net(model.unet, opened, image, 0.8), model.text_encoder)
 
@@ -112,7 +115,7 @@ def painted(model: Model, parts: Parts, run: RecordingRun) -> Tensor:
 
 
 def networks(model: Model, run: RecordingRun) -> dict[str, Tensor]:
-    both = {"unet": model.unet.load(run), "text": model.text_encoder.load(run)}
+    both = {"unet": load_unet_network(model.unet, run), "text": load_text_network(model.text_encoder, run)}
     return {f"{part} {key}": value for part, network in both.items() for key, value in network.state_dict().items()}
 
 

@@ -148,7 +148,7 @@ def register_samplers(register):
     [
         ("", ", order=2", None),
         (", strength", "", r"samplers 'mine': expected a function sampler\(denoise, x, sigmas, \*, noise, on_step, \*\*options\)"),
-        ("", ", nois='brownian'", "'nois' is nothing to declare. Did you mean 'noise'"),
+        ("", ", nois='brownian'", "'nois' cannot be declared. Did you mean 'noise'"),
         ("", ", noise='pink'", "expected noise 'independent' or 'brownian', found 'pink'"),
         ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
     ],

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from nodegraph.plugin_api import SettingsError
-from nodegraph_diffusion.checkpoint import detect
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.denoising.preview import MAPS, tiled
 from nodegraph_diffusion.networks.config import LatentSpace, TAESDConfig
 from nodegraph_diffusion.networks.taesd import TAESD
@@ -21,7 +21,7 @@ from nodegraph_nodes.nodes.text import text_encode
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.recording_run import RecordingRun
 
-SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), detect(FOLDER).unet.latent
+SD, SDXL, TINY = LatentSpace(), LatentSpace(scaling_factor=0.13025), describe(FOLDER).model().unet.latent
 
 
 def latent(*shape: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
+from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.nodes.latent import noise
 from nodegraph_nodes.nodes.sampling import sampler, unet_denoise
 from nodegraph_nodes.nodes.text import text_encode
@@ -55,7 +56,7 @@ def half_mask(height=32, width=40):
 
 
 def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
-    network, schedule = model.unet.load(run), model.unet.part.schedule
+    network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
@@ -229,7 +230,7 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
     def strange(denoise, x, sigmas, *, noise, on_step):
         return returned(x)
 
-    with pytest.raises(ValueError, match=f"a latent of shape .* from the sampler, {found}. Mend the sampler"):
+    with pytest.raises(ValueError, match=f"a latent of shape .* from the sampler, {found}. Correct the sampler"):
         sampler(denoiser, start(), noise(start(), seed=1), sampler=strange, steps=STEPS)
 
 
@@ -237,8 +238,8 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
     ("literals", "said"),
     [
         ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both say where to start; leave one out"),
-        ({"steps": 20, "start_step": 15, "end_step": 10, "strength": 1.0}, "start_step 15 lies behind the last step, 10"),
-        ({"steps": 10, "start_step": 15, "end_step": 20, "strength": 1.0}, "start_step 15 lies behind the last step, 10"),
+        ({"steps": 20, "start_step": 15, "end_step": 10, "strength": 1.0}, "start_step 15 is after the last step, 10"),
+        ({"steps": 10, "start_step": 15, "end_step": 20, "strength": 1.0}, "start_step 15 is after the last step, 10"),
         ({"steps": 20, "start_step": 5, "end_step": 10, "strength": 1.0, "sampler": SAMPLERS["euler"], "options": None}, None),
     ],
 )

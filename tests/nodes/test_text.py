@@ -5,6 +5,7 @@ import torch
 
 from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
+from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning
 from tests.support.small_model import UNET
@@ -14,7 +15,8 @@ LONG = "a red house at night a blue boat " * 3  # 24 words, each one token
 
 def test_a_prompt_is_encoded_as_the_library_does(model, model_folder, run):
     encoded = text_encode(model.text_encoder, "a (red:1.3) house", run=run)
-    expected = encode_prompt(model.text_encoder.load(run), load_tokenizer(model_folder / "tokenizer"), "a (red:1.3) house")
+    network, tokenizer = load_text_network(model.text_encoder, run), load_tokenizer(model_folder / "tokenizer")
+    expected = encode_prompt(network, tokenizer, "a (red:1.3) house")
     assert isinstance(encoded, Conditioning)
     assert encoded.prompts[0].embedding.dtype == torch.float32
     assert encoded.prompts[0].embedding.shape == (1, 16, UNET.context_dim)
@@ -36,9 +38,9 @@ def test_a_long_prompt_is_read_in_chunks_with_a_notice(model, run):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a red hut", "does not hold 'hut'; what"),
-        ("a hut, a cat", "does not hold 'hut' and 'cat'; what"),
-        (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; what it has to spell means little to it"),
+        ("a red hut", "does not contain 'hut'; a word"),
+        ("a hut, a cat", "does not contain 'hut' and 'cat'; a word"),
+        (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; a word that it has to spell means little to it"),
     ],
 )
 def test_words_that_the_vocabulary_only_spells_are_named(model, run, text, said):
@@ -52,7 +54,7 @@ def test_clip_skip_reads_an_earlier_layer(model, run):
 
 
 def test_clip_skip_beyond_the_first_layer_is_refused(model, run):
-    with pytest.raises(ValueError, match="clip_skip: expected at most 2, the layers of this text encoder, found 3"):
+    with pytest.raises(ValueError, match="clip_skip: expected at most 2, the number of layers of this text encoder, found 3"):
         text_encode(model.text_encoder, "a red boat", clip_skip=3, run=run)
     assert not run.residents
 

@@ -10,7 +10,7 @@ from pathlib import Path
 HEAD = """
 import os, sys, time
 from pathlib import Path
-from nodegraph.cache.store.store import Record, Store, Stored
+from nodegraph.cache.store.store import Record, Store, StoredValue
 
 place = Path(sys.argv[1])
 warnings = []
@@ -21,7 +21,9 @@ def say(text):
 
 def keep(key, data, name="node"):
     blob, size = store.put_bytes(data, ".bin")
-    store.put_record(Record(key, "Type", "workflow", name, time.time(), 0.1, {"output": Stored("d" * 64, blob, "json", size)}))
+    outputs = {"output": StoredValue("d" * 64, blob, "json", size)}
+    created = time.time()
+    store.put_record(Record(key=key, type="Type", workflow="workflow", node=name, created=created, seconds=0.1, outputs=outputs))
 
 """
 

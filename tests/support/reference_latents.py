@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nodegraph import Run
-from nodegraph_diffusion.checkpoint import detect
+from nodegraph_diffusion.checkpoint import describe
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.latent import noise
 from nodegraph_nodes.nodes.models import Model, load_model
@@ -48,7 +48,7 @@ class Place:
         self.image, self.mask = load_image(DATA / "ref_photo.png")
 
     def model(self, **overrides: Any) -> Model:
-        return load_model(detect(self.path), **overrides)
+        return load_model(describe(self.path), **overrides)
 
     def sample(self, model: Model, unet: UNetModel, latent: Latent, steps: int = 4) -> Tensor:
         """Four steps of euler, normal, cfg 3, seed 7: unscaled, as ComfyUI saves it."""

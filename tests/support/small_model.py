@@ -14,7 +14,7 @@ from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
-from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet
+from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet, load_tokenizer
 from tests.support import synthetic_checkpoints as synthetic
 
 WORDS = ("a", "red", "house", "blue", "boat", "at", "night")
@@ -28,6 +28,7 @@ UNET = UNetConfig(
     norm_groups=8,
 )
 VAE = VAEConfig(channels=16, channel_mult=(1, 1, 2, 2), num_res_blocks=1, norm_groups=8)
+PLAIN_SCHEDULE = NoiseSchedule()
 SIDE = 32  # pixels: the native size
 
 
@@ -39,8 +40,32 @@ def save_small_model(folder: Path, salt: str = "") -> Path:
     networks = UNet(UNET), AutoencoderKL(VAE), CLIPTextModel(text)
     for network, prefix in zip(networks, (salt, "", ""), strict=True):
         synthetic.fill(network, prefix)
-    save_diffusers(folder, *networks, NoiseSchedule(), tokenizer, sample_size=SIDE, dtype=torch.float32)
+    save(folder, *networks, tokenizer=tokenizer)
     return folder
+
+
+def save(
+    folder: Path,
+    unet: UNet,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    *,
+    tokenizer: Path,
+    schedule: NoiseSchedule = PLAIN_SCHEDULE,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model of these networks to `folder`, with the tokenizer in the folder `tokenizer`."""
+    save_diffusers(
+        folder,
+        unet,
+        vae,
+        text_encoder,
+        schedule=schedule,
+        tokenizer_folder=tokenizer,
+        special_tokens=load_tokenizer(tokenizer).special_ids,
+        sample_size=SIDE,
+        dtype=dtype,
+    )
 
 
 def save_single_file(path: Path) -> Path:

@@ -30,6 +30,14 @@ def difference(ours: Tensor, reference: Tensor) -> float:
     return ((ours.float() - reference).abs().max() / reference.std()).item()
 
 
+def half_tolerance(dtype: torch.dtype) -> float:
+    """How far a network in `dtype` may be from float32, in standard deviations, on any processor.
+
+    50 roundings of the largest kind: it is about 10 where sums are kept in float32, and 25 where they are kept in `dtype`, too.
+    """
+    return 50 * torch.finfo(dtype).eps
+
+
 def our_unet(config: UNetConfig = UNET) -> UNet:
     unet = UNet(config).eval().requires_grad_(False)
     synthetic.fill(unet)

@@ -1,1 +1,1 @@
-"""The results in a cache directory on disk."""
+"""Results in a cache directory on disk."""

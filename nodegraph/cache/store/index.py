@@ -1,10 +1,10 @@
-"""The index of a cache directory: who made each entry, how large it is, and when and how often it was used. In SQLite.
+"""The index of a cache directory, in SQLite: what made each result, how large it is, and when and how often it was used.
 
-The record files are the truth. The index can be deleted or damaged at any time: it is made anew from them, the last use of an entry
-being the modification time of its record, which is set when uses are folded in. Only counts of uses are lost.
+The index only repeats what the records say. If it is deleted or damaged, it is rebuilt from them: the last use of a result is the
+modification time of its record, which is set whenever uses are added to the index. Only the counts of uses are then lost.
 
-Where the file cannot be used (a directory that is read-only, a file system without locks) an index is made in memory for the one
-question, without the counts.
+If the index file cannot be used (the directory is read-only, the file system has no locks), an index without the counts is built in
+memory for each query.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 VERSION: Final = 1
 BUSY_SECONDS: Final = 10.0
 _MEMORY: Final = ":memory:"
-_MOST: Final = 1 << 62  # that SQLite can count
+_MAX_INTEGER: Final = 1 << 62  # SQLite's integers have 64 bits
 
 _TABLES: Final = """
     DROP TABLE IF EXISTS entries;
@@ -46,7 +46,7 @@ _TABLES: Final = """
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored result. `size` is the bytes of its blobs, `created` and `used` are in seconds since 1970."""
+    """A stored result. `size` is in bytes, of all its blobs; `created` and `used` (the last use) are in seconds since 1970."""
 
     key: str
     type: str
@@ -58,38 +58,41 @@ class Entry:
     uses: int
 
 
-def ask(layout: Layout, read: Callable[[str], Record | None], question: Callable[[Index], T], *, exact: bool = False) -> T:
-    """What `question` answers, of an index that knows all that was noted; with `exact`, all that lies there.
+def query_index(
+    layout: Layout, read_record: Callable[[str], Record | None], query: Callable[[Index], T], *, exact: bool = False
+) -> T:
+    """Returns what `query` returns for the index, to which the journal was added first.
 
-    `read` gives the record of a key. A damaged index is made anew. `question` may be asked twice.
+    With `exact`, the index is also compared with the files in the directory. A damaged index is rebuilt; `query` may then be
+    called a second time.
     """
     for _ in range(2):
         try:
-            with contextlib.closing(Index(layout, read, str(layout.index))) as index:
+            with contextlib.closing(Index(layout, read_record, str(layout.index))) as index:
                 index.update(exact=exact)
-                return question(index)
+                return query(index)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # that one means tables that are not ours
-                break  # it is busy, or cannot be opened or written: it may be sound
-            _remove(layout)
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # which means that the tables are not ours
+                break  # busy, or the file cannot be opened or written; the index itself may be intact
+            _remove_index(layout)
         except sqlite3.DatabaseError:
-            _remove(layout)
-    with contextlib.closing(Index(layout, read, _MEMORY)) as index:
+            _remove_index(layout)
+    with contextlib.closing(Index(layout, read_record, _MEMORY)) as index:
         index.update(exact=exact)
-        return question(index)
+        return query(index)
 
 
 class Index:
-    """An open index; `ask` opens one."""
+    """An open index; see `query_index`."""
 
-    def __init__(self, layout: Layout, read: Callable[[str], Record | None], place: str) -> None:
-        self._layout, self._read = layout, read
+    def __init__(self, layout: Layout, read_record: Callable[[str], Record | None], database: str) -> None:
+        self._layout, self._read_record = layout, read_record
         self._journal = Journal(layout.journal)
-        self._in_memory = place == _MEMORY
-        self._db = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
+        self._in_memory = database == _MEMORY
+        self._db = sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = OFF")  # after a power failure it may be damaged, and is made anew
+            self._db.execute("PRAGMA synchronous = OFF")  # it may be damaged by a power failure; it is then rebuilt
         except sqlite3.Error:
             self._db.close()
             raise
@@ -98,23 +101,23 @@ class Index:
         self._db.close()
 
     def update(self, *, exact: bool) -> None:
-        """Fold in what was noted; a new index, and one that is to be exact, is compared with the directory."""
-        with self._writing():
+        """Add the journal to the index. A new index is first compared with the directory, with `exact` any index."""
+        with self._transaction():
             new = self._version() != VERSION
             if new:
                 for statement in _TABLES.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
             if new or exact:
-                self._compare()
+                self._compare_with_directory()
             if self._in_memory:
-                self._fold(self._journal.lines())
+                self._add_lines(self._journal.lines())
                 return
-            with self._journal.taken() as lines:
-                self._remember_in_records(self._fold(lines))
+            with self._journal.take() as lines:
+                self._set_record_times(self._add_lines(lines))
 
     def entries(self) -> list[Entry]:
-        """Every entry, the one that was not used for longest first."""
+        """Every entry. The one that was not used for longest comes first."""
         columns = "key, type, workflow, node, size, created, used, uses"
         return [Entry(*row) for row in self._db.execute(f"SELECT {columns} FROM entries ORDER BY used, created, key")]
 
@@ -123,49 +126,63 @@ class Index:
         return int(self._db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()[0])
 
     def forget(self, keys: Iterable[str], blobs: Iterable[str]) -> None:
-        """Drop entries and blobs that were removed."""
-        with self._writing():
+        """Remove the entries of results and blobs that were removed from disk."""
+        with self._transaction():
             self._db.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
             self._db.executemany("DELETE FROM blobs WHERE name = ?", [(blob,) for blob in blobs])
 
-    # --- bringing it up to date
+    # --- updating
 
-    def _compare(self) -> None:
-        """Make entries and blobs those that lie in the directory."""
-        there = set(self._layout.records())
+    def _compare_with_directory(self) -> None:
+        """Make the index list exactly the records and blobs in the directory."""
+        on_disk = set(self._layout.records())
         known = {key for (key,) in self._db.execute("SELECT key FROM entries")}
-        self._db.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in known - there])
-        for record in filter(None, map(self._read, there - known)):
-            size = sum(record.blobs().values())
-            used = max(record.created, self._last_use(record.key))
-            self._put(record.key, record.type, record.workflow, record.node, size, record.created, used)
+        self._db.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in known - on_disk])
+        for record in filter(None, map(self._read_record, on_disk - known)):
+            self._put(
+                Entry(
+                    key=record.key,
+                    type=record.type,
+                    workflow=record.workflow,
+                    node=record.node,
+                    size=sum(record.blobs().values()),
+                    created=record.created,
+                    used=max(record.created, self._last_use(record.key)),
+                    uses=0,
+                )
+            )
         self._db.execute("DELETE FROM blobs")
         self._put_blobs(self._layout.blob_sizes())
 
-    def _fold(self, lines: Iterable[Line]) -> dict[str, float]:
-        """Take noted lines in; gives the keys that were used, with the time."""
+    def _add_lines(self, lines: Iterable[Line]) -> dict[str, float]:
+        """Add lines of the journal to the index. Returns the last use of each key that was used."""
         now = time.time()
         used: dict[str, float] = {}
         for line in lines:
-            with contextlib.suppress(ValueError, sqlite3.IntegrityError):  # not a line that we write
+            with contextlib.suppress(ValueError, sqlite3.IntegrityError):  # not a line that this program writes
                 match line:
-                    case ["made", str(key), str(kind), str(workflow), str(node), float(created), blobs]:
-                        noted = _noted(blobs)
-                        self._put(key, kind, workflow, node, sum(noted.values()), created, created)
-                        self._put_blobs(noted.items())
+                    case ["made", str(key), str(node_type), str(workflow), str(node), float(created), blobs]:
+                        sizes = _blob_sizes(blobs)
+                        total = sum(sizes.values())
+                        self._put(
+                            Entry(
+                                key, type=node_type, workflow=workflow, node=node, size=total, created=created, used=created, uses=0
+                            )
+                        )
+                        self._put_blobs(sizes.items())
                     case ["kept", blobs]:
-                        self._put_blobs(_noted(blobs).items())
+                        self._put_blobs(_blob_sizes(blobs).items())
                     case ["used", float(when), dict(uses)] if math.isfinite(when):
                         counted = {key: times for key, times in uses.items() if KEY.fullmatch(key) and type(times) is int}
-                        values = [(min(when, now), times, key) for key, times in counted.items() if 0 < times < _MOST]
+                        values = [(min(when, now), times, key) for key, times in counted.items() if 0 < times < _MAX_INTEGER]
                         self._db.executemany("UPDATE entries SET used = max(used, ?), uses = uses + ? WHERE key = ?", values)
                         used |= {key: max(min(when, now), used.get(key, 0.0)) for key in counted}
         return used
 
-    def _remember_in_records(self, used: dict[str, float]) -> None:
-        """Set the times of records to their last use, from which the order comes back when the index is lost."""
+    def _set_record_times(self, used: dict[str, float]) -> None:
+        """Set the modification time of each record to its last use, so that a rebuilt index has the same order."""
         for key, when in used.items():
-            with contextlib.suppress(OSError):  # it is gone, or another user's
+            with contextlib.suppress(OSError):  # it is gone, or belongs to another user
                 os.utime(self._layout.record(key), (when, when))
 
     def _last_use(self, key: str) -> float:
@@ -174,13 +191,15 @@ class Index:
         except OSError:
             return 0.0
 
-    def _put(self, key: str, kind: str, workflow: str, node: str, size: int, created: float, used: float) -> None:
-        names = [name.encode("utf-8", "replace").decode() for name in (kind, workflow, node)]  # of a file, not always Unicode
+    def _put(self, entry: Entry) -> None:
+        """Add an entry, or update it without changing its count of uses."""
+        names = (entry.type, entry.workflow, entry.node)
+        unicode_names = [name.encode("utf-8", "replace").decode() for name in names]  # the name of a file may be no valid Unicode
         self._db.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (key) DO UPDATE SET type = excluded.type, "
             "workflow = excluded.workflow, node = excluded.node, size = excluded.size, created = excluded.created, "
             "used = max(used, excluded.used)",
-            (key, *names, size, created, used),
+            (entry.key, *unicode_names, entry.size, entry.created, entry.used),
         )
 
     def _put_blobs(self, blobs: Iterable[tuple[str, int]]) -> None:
@@ -190,8 +209,8 @@ class Index:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A transaction; one process at a time is in one."""
+    def _transaction(self) -> Iterator[None]:
+        """Run the block in a transaction. Only one process at a time can be in one."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -202,17 +221,17 @@ class Index:
         self._db.execute("COMMIT")
 
 
-def _noted(blobs: Any) -> dict[str, int]:
-    """Blobs and their bytes, as a line of the journal gives them. Raises ValueError for anything else."""
+def _blob_sizes(blobs: Any) -> dict[str, int]:
+    """The bytes of each blob from the list in a line of the journal. Raises ValueError if it is not such a list."""
     match blobs:
         case [*pairs] if all(type(pair) is list and [type(part) for part in pair] == [str, int] for pair in pairs):
-            noted = {name: size for name, size in pairs if 0 <= size < _MOST}
-            if len(noted) == len({name for name, _ in pairs}):
-                return noted
-    raise ValueError(f"no list of blobs: {blobs!r}")
+            sizes = {name: size for name, size in pairs if 0 <= size < _MAX_INTEGER}
+            if len(sizes) == len({name for name, _ in pairs}):
+                return sizes
+    raise ValueError(f"not a list of blobs: {blobs!r}")
 
 
-def _remove(layout: Layout) -> None:
+def _remove_index(layout: Layout) -> None:
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(OSError):
             layout.index.with_name(layout.index.name + suffix).unlink()

@@ -1,11 +1,11 @@
-"""What happened in a cache directory since its index was last brought up to date: one line of JSON each, at the end of one file.
+"""The journal of a cache directory: what happened since the index was last updated, one line of JSON for each event.
 
-So that a run notes what it used without opening a database. What is lost here (a disk that is full, a line that was cut) costs
-counts and the order of eviction, never a result; entries that nobody noted are found when the index is next compared with the
-records.
+Thanks to the journal, a run can note what it used without opening a database. If lines are lost (the disk is full, a process is
+killed while it writes), counts and the order of eviction become less exact, but no result is lost: an entry that is missing here is
+found when the index is next compared with the records.
 
     ["made", key, type, workflow, node, created, [[blob, bytes], ...]]
-    ["kept", [[blob, bytes], ...]]                      blobs without a record of their own: exported files
+    ["kept", [[blob, bytes], ...]]                      blobs without their own record: exported files
     ["used", when, {key: times, ...}]
 """
 
@@ -18,71 +18,74 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nodegraph.cache.store.locks import is_at, share
+from nodegraph.cache.store.locks import is_file_at, lock_until_closed
 
 Line = list[Any]
 
 
 class Journal:
-    """The lines that wait in `path` to be folded into the index."""
+    """The lines in the file `path` that are not yet in the index."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, lines: Iterable[Line]) -> None:
-        """Append `lines` in one write, so that those of several processes do not mix. Raises OSError."""
+        """Append `lines` in one write, so that lines of several processes do not mix. Raises OSError."""
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         descriptor = self._open()
         try:
-            os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends what a killed process may have left
+            os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends a line that a killed process left incomplete
         finally:
             os.close(descriptor)
 
     def _open(self) -> int:
-        """The file's descriptor, to append to; it is not taken away before that is closed."""
+        """Open the file for appending. It is not taken away until the descriptor is closed."""
         while True:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            share(descriptor, alone=False)
-            if is_at(descriptor, self._path):
+            lock_until_closed(descriptor, exclusive=False)
+            if is_file_at(descriptor, self._path):
                 return descriptor
-            os.close(descriptor)  # another process has taken it since it was opened
+            os.close(descriptor)  # another process took the file after this one had opened it
 
     def size(self) -> int:
-        """The bytes that wait; 0 where there are none."""
+        """The bytes of the waiting lines; 0 if no lines wait."""
         try:
             return self._path.stat().st_size
         except OSError:
             return 0
 
     def lines(self) -> list[Line]:
-        """What waits, left where it is."""
-        return _lines([*self._set_aside(), self._path])
+        """The waiting lines, which stay in the journal."""
+        return _read_lines([*self._taken_files(), self._path])
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[list[Line]]:
-        """What waits; it is gone when the block ends, and still there if it raises. One process at a time may take it."""
-        with contextlib.suppress(OSError):  # none waits, or another process has the file open (Windows): next time
+    def take(self) -> Iterator[list[Line]]:
+        """Yields the waiting lines and removes them when the block ends. If the block raises, they stay.
+
+        One process at a time may do this.
+        """
+        with contextlib.suppress(OSError):  # no lines wait; or, on Windows, a process has the file open, and the next call takes it
             self._path.replace(self._path.with_name(f"{self._path.stem}-{os.urandom(4).hex()}.taken"))
-        files = self._set_aside()
+        files = self._taken_files()
         for file in files:
             _wait_for_writers(file)
-        yield _lines(files)
+        yield _read_lines(files)
         for file in files:
             with contextlib.suppress(OSError):
                 file.unlink()
 
-    def _set_aside(self) -> list[Path]:
-        """What was taken, now or by a process that was killed over it."""
+    def _taken_files(self) -> list[Path]:
+        """The files that were taken, now or by a process that was killed before it removed them."""
         return sorted(self._path.parent.glob(f"{self._path.stem}-*.taken"))
 
 
 def _wait_for_writers(file: Path) -> None:
-    """Wait until those who had the file open to append to it, when it was taken, have done so."""
+    """Wait until every process that opened the file before it was taken has written its lines."""
     with contextlib.suppress(OSError), file.open("rb") as taken:
-        share(taken.fileno(), alone=True)
+        lock_until_closed(taken.fileno(), exclusive=True)
 
 
-def _lines(files: Iterable[Path]) -> list[Line]:
+def _read_lines(files: Iterable[Path]) -> list[Line]:
     lines: list[Line] = []
     for file in files:
         try:
@@ -90,7 +93,7 @@ def _lines(files: Iterable[Path]) -> list[Line]:
         except OSError:
             continue
         for text in data.splitlines():
-            with contextlib.suppress(ValueError):  # an empty one, or one that was cut
+            with contextlib.suppress(ValueError):  # the line is empty or incomplete
                 line = json.loads(text)
                 if isinstance(line, list) and line:
                     lines.append(line)

@@ -1,9 +1,9 @@
-"""One lock for each name, shared by all processes that use a folder, and by the threads of one.
+"""Locks by name, shared by all threads and processes that use a folder.
 
-A lock is held on an open file, so the kernel releases it when its holder dies, however that happens. Who holds a lock removes its
-file before letting go; who then gets hold of a file that is gone from the folder tries again with a new one.
+A lock is a lock on an open file, so the operating system releases it when its holder ends, in whatever way. The holder removes the
+file before it releases the lock. A process that then locks a file that is no longer in the folder tries again with a new file.
 
-On a file system without such locks `hold` raises OSError: there is no falling back to locks that outlive their holder.
+If the file system has no such locks, `hold` raises OSError. There is no fallback to lock files that outlive their holder.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
 
 UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
-"""How a file system says that it has no locks."""
+"""The error numbers by which a file system reports that it has no locks."""
 
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK})
-_held: set[int] = set()  # descriptors, so that a forked child does not keep its parent's locks alive
+_held: set[int] = set()  # file descriptors; a forked child closes them, or it would keep its parent's locks
 
 if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # may lie behind the end of the file
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # the locked byte may be behind the end of the file
 
-    def share(descriptor: int, *, alone: bool) -> None:
-        """Nothing to do: a file that somebody has open can be neither renamed nor removed."""
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
+        """Does nothing: on Windows, a file that a process has open can be neither renamed nor removed."""
 
 else:
     import fcntl
@@ -43,21 +43,21 @@ else:
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def share(descriptor: int, *, alone: bool) -> None:
-        """Share an open file with others who share it, or have it `alone`, until it is closed; waits until that can be.
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
+        """Lock an open file, exclusively or shared, until it is closed. Waits for the lock.
 
-        Where there are no locks it does not wait.
+        Does nothing if the file system has no locks.
         """
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
-    def _let_go() -> None:
+    def _close_all() -> None:
         for descriptor in _held:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         _held.clear()
 
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_all)
 
 
 class LockHeldError(NodegraphError):
@@ -65,16 +65,17 @@ class LockHeldError(NodegraphError):
 
 
 class Locks:
-    """The locks in `folder`, which is made when it is first needed."""
+    """The locks in `folder`, which is created when it is first needed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @contextlib.contextmanager
     def hold(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
-        """Hold the lock called `name`; gives whether somebody else had to be waited for.
+        """Hold the lock `name` during the block. Yields whether another holder had to be waited for.
 
-        `waiting` is called again and again while that lasts, and ends it by raising. Raises OSError where there can be no lock.
+        `waiting` is called repeatedly while the lock is taken; it can stop the waiting by raising. Raises OSError if the lock
+        cannot be created.
         """
         path = self._folder / f"{name}.lock"
         waited, pause = False, FIRST_PAUSE_SECONDS
@@ -89,8 +90,8 @@ class Locks:
             _release(descriptor, path)
 
     @contextlib.contextmanager
-    def hold_now(self, name: str) -> Iterator[None]:
-        """Hold the lock called `name` without waiting for it. Raises LockHeldError, and OSError where there can be no lock."""
+    def hold_without_waiting(self, name: str) -> Iterator[None]:
+        """Hold the lock `name` during the block. Raises LockHeldError if it is taken, OSError if it cannot be created."""
         path = self._folder / f"{name}.lock"
         descriptor = self._try(path)
         if descriptor is None:
@@ -101,12 +102,12 @@ class Locks:
             _release(descriptor, path)
 
     def _try(self, path: Path) -> int | None:
-        """The locked file's descriptor, or None where somebody else has it."""
+        """The descriptor of the locked file, or None if the lock is taken."""
         while True:
             descriptor = self._open(path)
             try:
                 _try_lock(descriptor)
-                if is_at(descriptor, path):
+                if is_file_at(descriptor, path):
                     _held.add(descriptor)
                     return descriptor
             except OSError as error:
@@ -114,7 +115,7 @@ class Locks:
                 if error.errno in _TAKEN:
                     return None
                 raise
-            os.close(descriptor)  # its last holder removed it after we had opened it
+            os.close(descriptor)  # the last holder removed the file after this process had opened it
 
     def _open(self, path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -125,8 +126,8 @@ class Locks:
             return os.open(path, flags, 0o666)
 
 
-def is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one that lies at `path` now."""
+def is_file_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the file that is now at `path`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -134,18 +135,18 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def _release(descriptor: int, path: Path) -> None:
-    if sys.platform == "win32":  # nobody can remove a file that somebody has open
+    if sys.platform == "win32":  # an open file cannot be removed
         _close(descriptor)
         with contextlib.suppress(OSError):
             path.unlink()
         return
     with contextlib.suppress(OSError):
-        if is_at(descriptor, path):  # else the folder was emptied, and the name may be another's by now
+        if is_file_at(descriptor, path):  # if not, the folder was emptied, and the file there may be another holder's
             path.unlink()
     _close(descriptor)
 
 
 def _close(descriptor: int) -> None:
-    if descriptor in _held:  # not so in a child that was forked while it was held
+    if descriptor in _held:  # a forked child has closed it already
         _held.remove(descriptor)
         os.close(descriptor)

@@ -1,7 +1,7 @@
-"""Looking after a whole cache directory: checking all of it, making room, emptying it.
+"""Maintenance of a whole cache directory: verify it, collect garbage, clear it.
 
-Processes may compute and read meanwhile. A blob is written before the record that names it, so one that no record names is left
-alone while it is young; and one that was written anew since it was looked at is not removed.
+Other processes may compute and read results meanwhile. A blob is written before the record that names it, so a blob that no record
+names is kept while it is young; and a blob that was written again since it was listed is not removed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.cache.file_digests import hash_file
-from nodegraph.cache.store.layout import KEY, ROOMS, Layout, is_abandoned, remove
+from nodegraph.cache.store.layout import KEY, RESULT_FOLDERS, Layout, is_abandoned, remove
 from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.records import Record, read_export
 
 GRACE_SECONDS: Final = 3600
-"""How long a file that nothing refers to is left alone: what refers to it may be yet to come."""
+"""How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""
 
 QUARANTINE_SECONDS: Final = 7 * 86400
-"""How long damaged blobs are kept for a look."""
+"""How long damaged blobs are kept, so that they can be examined."""
 
-Read = Callable[[str], Record | None]
-"""Gives the record of a key, if there is one that can be read."""
+ReadRecord = Callable[[str], Record | None]
+"""Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What `verify` found. `wrong` and `missing` name blobs; `lost` are the records that were dropped because of them."""
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """What `verify` found. `blobs` and `bytes` count the blobs that were read.
+
+    `wrong` names the damaged blobs, `missing` those that are gone. `lost` holds the records that were removed because of them.
+    """
 
     blobs: int
     bytes: int
@@ -41,27 +44,30 @@ class Verified:
     lost: tuple[Record, ...]
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What `collect` removed: the keys of results, blobs, and the bytes of these; and the bytes that are left."""
+@dataclass(frozen=True, kw_only=True)
+class GcResult:
+    """What `collect` removed: results by their keys, blobs by their names, and the bytes of these blobs.
+
+    `remaining` is the bytes of the blobs that are still there.
+    """
 
     keys: tuple[str, ...]
     blobs: tuple[str, ...]
     bytes: int
-    left: int
+    remaining: int
 
 
 @dataclass(frozen=True)
 class _Export:
-    """A file in `exports`: what the value of `digest` was exported to."""
+    """A file in `exports`: the blobs of the files that the value with `digest` was exported to."""
 
     path: Path
     digest: str
     blobs: tuple[str, ...]
 
 
-def verify(layout: Layout, read: Read) -> Verified:
-    """Hash every blob anew; put wrong ones aside, and drop the records and exports that name what is not there."""
+def verify(layout: Layout, read_record: ReadRecord) -> VerifyResult:
+    """Hash every blob. Damaged ones are moved to quarantine; records and exports that name a missing blob are removed."""
     count = size = 0
     wrong: list[str] = []
     for entry in layout.blobs():
@@ -75,12 +81,12 @@ def verify(layout: Layout, read: Read) -> Verified:
         count += 1
         if not sound:
             wrong.append(entry.name)
-            layout.put_aside(Path(entry.path))
-    there = {entry.name for entry in layout.blobs()}
+            layout.quarantine(Path(entry.path))
+    on_disk = {entry.name for entry in layout.blobs()}
     missing: set[str] = set()
     lost: list[Record] = []
-    for record in filter(None, map(read, layout.records())):
-        gone = {blob for blob in record.blobs().keys() - there if not layout.blob(blob).exists()}  # it may have come since
+    for record in filter(None, map(read_record, layout.records())):
+        gone = {blob for blob in record.blobs().keys() - on_disk if not layout.blob(blob).exists()}  # it may be there by now
         if gone:
             missing |= gone
             lost.append(record)
@@ -88,97 +94,113 @@ def verify(layout: Layout, read: Read) -> Verified:
     for export in _exports(layout):
         if not all(layout.blob(blob).exists() for blob in export.blobs):
             remove(export.path)
-    return Verified(count, size, tuple(sorted(wrong)), tuple(sorted(missing - set(wrong))), tuple(lost))
+    return VerifyResult(
+        blobs=count,
+        bytes=size,
+        wrong=tuple(sorted(wrong)),
+        missing=tuple(sorted(missing - set(wrong))),
+        lost=tuple(lost),
+    )
 
 
-def collect(layout: Layout, read: Read, used: Mapping[str, float], limit: int | None, older_than: float | None) -> Collected:
-    """Remove what nothing refers to, and the results that were not used for longest; see `Store.gc`.
+def collect(
+    layout: Layout,
+    read_record: ReadRecord,
+    *,
+    last_used: Mapping[str, float],
+    limit: int | None,
+    older_than: float | None,
+) -> GcResult:
+    """Remove what nothing refers to, then the results that were not used for longest; see `Store.gc`.
 
-    `used` gives the time of the last use for each key. One process at a time may do this.
+    `last_used` holds the time of the last use of each key. Only one process at a time may do this.
     """
     now = time.time()
-    contents = _Contents(layout, read)
-    contents.drop_strays(now)
-    records = sorted(contents.records.values(), key=lambda record: (used.get(record.key, record.created), record.created))
-    for record in records:
-        idle = now - used.get(record.key, record.created)
-        if (limit is None or contents.total <= limit) and (older_than is None or idle <= older_than):
+    collection = _Collection(layout, read_record)
+    collection.drop_unreferenced(now)
+    by_last_use = sorted(
+        collection.records.values(), key=lambda record: (last_used.get(record.key, record.created), record.created)
+    )
+    for record in by_last_use:
+        idle = now - last_used.get(record.key, record.created)
+        if (limit is None or collection.total <= limit) and (older_than is None or idle <= older_than):
             break
-        contents.drop(record)
-    removed = contents.remove()
-    _sweep(layout, now)
-    return removed
+        collection.drop(record)
+    result = collection.remove()
+    _remove_leftovers(layout, now)
+    return result
 
 
-class _Contents:
-    """What lies in the directory and who refers to it, and what is to go."""
+class _Collection:
+    """What is in the directory, what refers to what, and what is going to be removed."""
 
-    def __init__(self, layout: Layout, read: Read) -> None:
+    def __init__(self, layout: Layout, read_record: ReadRecord) -> None:
         self._layout = layout
-        self._sizes: dict[str, tuple[int, int]] = {}  # bytes and time of the last change, in ns
+        self._sizes: dict[str, tuple[int, int]] = {}  # bytes, and time of the last change in ns
         for entry in layout.blobs():
             with contextlib.suppress(OSError):
                 stat = entry.stat(follow_symlinks=False)
                 self._sizes[entry.name] = stat.st_size, stat.st_mtime_ns
         self.total = sum(size for size, _ in self._sizes.values())
-        self.records = {record.key: record for record in filter(None, map(read, layout.records()))}
+        self.records = {record.key: record for record in filter(None, map(read_record, layout.records()))}
         self._exports: dict[str, list[_Export]] = {}
         for export in _exports(layout):
             self._exports.setdefault(export.digest, []).append(export)
-        self._values = Counter(digest for record in self.records.values() for digest in _digests(record))
-        self._holders = Counter(blob for record in self.records.values() for blob in record.blobs())
-        for digest in self._values:
-            self._holders.update(blob for export in self._exports.get(digest, ()) for blob in export.blobs)
-        self._keys: list[str] = []
-        self._files: list[Path] = []  # of exports and of records that cannot be read
-        self._blobs: list[str] = []
+        self._records_with_value = Counter(digest for record in self.records.values() for digest in _digests(record))
+        self._references = Counter(blob for record in self.records.values() for blob in record.blobs())
+        for digest in self._records_with_value:
+            self._references.update(blob for export in self._exports.get(digest, ()) for blob in export.blobs)
+        self._dropped_keys: list[str] = []
+        self._dropped_files: list[Path] = []  # exports, and records that cannot be read
+        self._dropped_blobs: list[str] = []
 
-    def drop_strays(self, now: float) -> None:
-        """Drop what nothing refers to and nobody wrote lately."""
-        for name, (_, changed) in self._sizes.items():
-            if not self._holders[name] and now - changed / 1e9 > GRACE_SECONDS:
+    def drop_unreferenced(self, now: float) -> None:
+        """Drop files that nothing refers to and that were not written recently."""
+        for name, (_, changed_ns) in self._sizes.items():
+            if not self._references[name] and now - changed_ns / 1e9 > GRACE_SECONDS:
                 self._drop_blob(name)
         for digest, exports in self._exports.items():
-            if digest not in self._values:
-                self._files += [export.path for export in exports if _is_old(export.path, now)]
+            if digest not in self._records_with_value:
+                self._dropped_files += [export.path for export in exports if _is_old(export.path, now)]
         for key in self._layout.records():
             if key not in self.records and _is_old(self._layout.record(key), now):
-                self._files.append(self._layout.record(key))
+                self._dropped_files.append(self._layout.record(key))
 
     def drop(self, record: Record) -> None:
-        """Drop a result, and what only it refers to."""
-        self._keys.append(record.key)
+        """Drop a result, and the files that only it refers to."""
+        self._dropped_keys.append(record.key)
         for blob in record.blobs():
             self._release(blob)
         for digest in _digests(record):
-            self._values[digest] -= 1
-            if not self._values[digest]:
+            self._records_with_value[digest] -= 1
+            if not self._records_with_value[digest]:
                 for export in self._exports.get(digest, ()):
-                    self._files.append(export.path)
+                    self._dropped_files.append(export.path)
                     for blob in export.blobs:
                         self._release(blob)
 
-    def remove(self) -> Collected:
-        """Remove what was dropped: first what refers, then what it refers to."""
-        keys = [key for key in self._keys if remove(self._layout.record(key))]
-        for path in self._files:
+    def remove(self) -> GcResult:
+        """Remove what was dropped: first records and exports, then the blobs that they refer to."""
+        keys = [key for key in self._dropped_keys if remove(self._layout.record(key))]
+        for path in self._dropped_files:
             remove(path)
         for entry in self._layout.files("aliases"):
             with contextlib.suppress(OSError, ValueError):
                 content = Path(entry.path).read_text(encoding="ascii")
                 if not (KEY.fullmatch(content) and self._layout.record(content).exists()):
                     remove(entry.path)
-        gone = [blob for blob in self._blobs if self._remove_blob(blob)]
-        freed = sum(self._sizes[blob][0] for blob in gone)
-        return Collected(tuple(keys), tuple(gone), freed, sum(size for size, _ in self._sizes.values()) - freed)
+        blobs = [blob for blob in self._dropped_blobs if self._remove_blob(blob)]
+        freed = sum(self._sizes[blob][0] for blob in blobs)
+        remaining = sum(size for size, _ in self._sizes.values()) - freed
+        return GcResult(keys=tuple(keys), blobs=tuple(blobs), bytes=freed, remaining=remaining)
 
     def _release(self, blob: str) -> None:
-        self._holders[blob] -= 1
-        if not self._holders[blob] and blob in self._sizes:
+        self._references[blob] -= 1
+        if not self._references[blob] and blob in self._sizes:
             self._drop_blob(blob)
 
     def _drop_blob(self, blob: str) -> None:
-        self._blobs.append(blob)
+        self._dropped_blobs.append(blob)
         self.total -= self._sizes[blob][0]
 
     def _remove_blob(self, blob: str) -> bool:
@@ -187,13 +209,13 @@ class _Contents:
             unchanged = path.stat().st_mtime_ns == self._sizes[blob][1]
         except OSError:
             return True
-        return unchanged and remove(path)  # else it was written anew, for a record that is yet to come
+        return unchanged and remove(path)  # a blob that was written again will be named by a new record
 
 
 def clear(layout: Layout) -> None:
     """Remove every result, and what is remembered of files and devices."""
-    for room in ROOMS:
-        shutil.rmtree(layout.place / room, ignore_errors=True)
+    for folder in RESULT_FOLDERS:
+        shutil.rmtree(layout.directory / folder, ignore_errors=True)
     for pattern in (
         "verified.jsonl",
         "files.jsonl",
@@ -203,19 +225,19 @@ def clear(layout: Layout) -> None:
         "index.sqlite",
         "index.sqlite-*",
     ):
-        for path in layout.place.glob(pattern):
+        for path in layout.directory.glob(pattern):
             remove(path)
 
 
-def _sweep(layout: Layout, now: float) -> None:
-    """Remove what processes that died have left behind, and damaged blobs that nobody looked at."""
+def _remove_leftovers(layout: Layout, now: float) -> None:
+    """Remove the temporary files and locks of dead processes, and blobs that were in quarantine for long enough."""
     for entry in layout.files("tmp"):
         if is_abandoned(entry, now):
             remove(entry.path)
-    locks = Locks(layout.place / "locks")
+    locks = Locks(layout.directory / "locks")
     for entry in layout.files("locks"):
-        with contextlib.suppress(LockHeldError, OSError), locks.hold_now(Path(entry.path).stem):
-            pass  # whoever lets go of a lock removes its file
+        with contextlib.suppress(LockHeldError, OSError), locks.hold_without_waiting(Path(entry.path).stem):
+            pass  # releasing a lock removes its file
     for entry in layout.files("quarantine"):
         with contextlib.suppress(OSError):
             if now - entry.stat(follow_symlinks=False).st_mtime > QUARANTINE_SECONDS:
@@ -237,4 +259,4 @@ def _is_old(path: Path, now: float) -> bool:
 
 
 def _digests(record: Record) -> set[str]:
-    return {stored.digest for stored in record.outputs.values()}
+    return {value.digest for value in record.outputs.values()}

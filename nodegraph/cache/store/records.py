@@ -1,4 +1,4 @@
-"""What a store keeps for each result, as it is written: action records, and the lists of exported files."""
+"""Records as they are on disk: one for each stored result, and one for each list of exported files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nodegraph.cache.store.layout import BLOB, KEY
 from nodegraph.errors import NodegraphError
@@ -16,12 +16,19 @@ FORMAT: Final = 1
 
 
 class LostResultError(NodegraphError):
-    """A blob is gone, or its content is not what its name says."""
+    """A stored result is gone, or its content has changed."""
+
+
+class StoredBlob(NamedTuple):
+    """A blob on disk: its name and its bytes."""
+
+    name: str
+    size: int
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A stored value: its digest, the blob that holds it, the codec that reads it, and the blob's bytes."""
+class StoredValue:
+    """A value on disk: its digest, the blob that holds it, the name of the codec that reads it, and the bytes of the blob."""
 
     digest: str
     blob: str
@@ -29,12 +36,24 @@ class Stored:
     size: int
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is known of a node's result: its stored outputs, and what made it. `created` is in seconds since 1970.
+@dataclass(frozen=True, kw_only=True)
+class Computation:
+    """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
 
-    `machine` tells machines apart on which the same computation may round in another way.
+    On another kind of `machine`, the same computation may round in another way.
     """
+
+    type: str
+    workflow: str
+    node: str
+    seconds: float
+    notices: tuple[str, ...] = ()
+    machine: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A stored result: its key, its values by output port, and what computed it. `created` is in seconds since 1970."""
 
     key: str
     type: str
@@ -42,38 +61,49 @@ class Record:
     node: str
     created: float
     seconds: float
-    outputs: Mapping[str, Stored]
+    outputs: Mapping[str, StoredValue]
     notices: tuple[str, ...] = ()
     machine: str = ""
     format: int = FORMAT
 
+    @property
+    def computation(self) -> Computation:
+        return Computation(
+            type=self.type,
+            workflow=self.workflow,
+            node=self.node,
+            seconds=self.seconds,
+            notices=self.notices,
+            machine=self.machine,
+        )
+
     def blobs(self) -> dict[str, int]:
-        """The blobs that it refers to, with their bytes."""
-        return {stored.blob: stored.size for stored in self.outputs.values()}
+        """The bytes of each blob that the record refers to."""
+        return {value.blob: value.size for value in self.outputs.values()}
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """How much lies in a store: results (records), files (blobs), and their bytes."""
+    """How much is in a cache directory: results (records), files (blobs), and the bytes of these files."""
 
-    place: Path
+    directory: Path
     records: int
     blobs: int
     bytes: int
 
 
 def record_bytes(record: Record) -> bytes:
-    """The file of a record."""
+    """The content of the file for a record."""
     return _json(vars(record))
 
 
 def export_bytes(blobs: list[str]) -> bytes:
-    """The file that lists what a value was exported to."""
+    """The content of the file that lists the exported files of a value."""
     return _json({"format": FORMAT, "blobs": blobs})
 
 
 def read_export(data: bytes) -> list[str] | None:
-    """The blobs that such a file names; None for anything else."""
+    """The blobs that a list of exported files names; None if `data` is not such a list."""
     try:
         blobs = json.loads(data)["blobs"]
     except (KeyError, TypeError, ValueError):
@@ -82,18 +112,21 @@ def read_export(data: bytes) -> list[str] | None:
 
 
 def read_record(data: bytes, key: str) -> Record:
-    """The record of `key` from its file. Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
+    """The record of `key` from the content of its file.
+
+    Raises ValueError, TypeError, KeyError or AttributeError if `data` is not the record of `key`.
+    """
     document: Mapping[str, Any] = json.loads(data)
     if document["format"] != FORMAT or document["key"] != key:
         raise ValueError("a record of another format")
-    outputs = {port: Stored(**stored) for port, stored in document["outputs"].items()}
-    if not all(KEY.fullmatch(stored.digest) and BLOB.fullmatch(stored.blob) and stored.size >= 0 for stored in outputs.values()):
-        raise ValueError("a digest, a blob or a size that is none")
+    outputs = {port: StoredValue(**value) for port, value in document["outputs"].items()}
+    if not all(KEY.fullmatch(value.digest) and BLOB.fullmatch(value.blob) and value.size >= 0 for value in outputs.values()):
+        raise ValueError("an invalid digest, blob or size")
     record = Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})
     if not all(isinstance(text, str) for text in (record.type, record.workflow, record.node, record.machine, *record.notices)):
-        raise TypeError("a text that is none")
+        raise TypeError("expected text")
     if not math.isfinite(record.created + record.seconds):
-        raise ValueError("a time that is none")
+        raise ValueError("an invalid time")
     return record
 
 

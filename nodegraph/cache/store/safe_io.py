@@ -1,34 +1,37 @@
-"""Reading and writing in a cache directory whose failures cost the cache, never the run.
+"""Reading, writing and locking in a cache directory, where a failure disables the cache but never stops the run.
 
-A full disk, a directory that is read-only, missing or removed in the middle, a file system without locks: each is told once in a
-run, and the run goes on without.
+Examples are a full disk, a directory that is read-only or was removed during the run, and a file system without locks. Each kind of
+failure is reported once in a run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from nodegraph.cache.store.layout import Layout, remove
 from nodegraph.cache.store.locks import UNSUPPORTED, Locks
 
 T = TypeVar("T")
 
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-class Shelf:
-    """The files of a cache directory. `warn` hears at most one message each about reading, writing and locking a run."""
+
+class SafeFiles:
+    """The files of a cache directory. `warn` receives at most one message about each of reading, writing and locking in a run."""
 
     def __init__(self, layout: Layout, warn: Callable[[str], None]) -> None:
         self._layout = layout
-        self._locks = Locks(layout.place / "locks")
+        self._locks = Locks(layout.directory / "locks")
         self._warn = warn
         self.start()
 
     def start(self) -> None:
-        """Forget the troubles of an earlier run: what failed then is tried again, and told again."""
+        """Begin a run: what failed in an earlier run is tried again and, if it fails again, reported again."""
         self.writable = True
         self._lockable = True
         self._readable = True
@@ -36,46 +39,48 @@ class Shelf:
     # --- files
 
     def read(self, path: Path) -> bytes | None:
-        """What is in a file; None where it is not there, or cannot be read."""
+        """The content of a file; None if it does not exist or cannot be read."""
         try:
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            place = self._layout.place
-            self.trouble_reading(f"the cache directory {place} cannot be read: {reason(error)}. Nothing is taken from it")
+            self.warn_unreadable(
+                f"the cache directory {self._layout.directory} cannot be read: {reason(error)}. Results that cannot be read are "
+                f"computed again. Check the permissions of the directory, or choose another one with --cache-dir"
+            )
             return None
 
     def write(self, path: Path, data: bytes) -> bool:
-        """Write a file whole; whether the directory took it."""
+        """Write a file in one step. Returns whether that succeeded."""
 
-        def put() -> bool:
-            with self.new_file() as temporary:
+        def write_and_move() -> bool:
+            with self.temporary_file() as temporary:
                 write_bytes(temporary, data)
                 move(temporary, path)
             return True
 
-        return self.attempt(put) is True
+        return self.attempt(write_and_move) is True
 
-    def attempt(self, put: Callable[[], T]) -> T | None:
-        """What `put` gives, which writes; None where the directory takes nothing. Anything but OSError goes through."""
+    def attempt(self, write: Callable[[], T]) -> T | None:
+        """Returns what `write` returns, or None if the directory cannot be written. Exceptions other than OSError are passed on."""
         if not self.writable:
             return None
         try:
             try:
-                return put()
-            except FileNotFoundError:  # somebody emptied the directory in the middle
-                return put()
+                return write()
+            except FileNotFoundError:  # another process has emptied the directory meanwhile
+                return write()
         except OSError as error:
-            self._trouble_writing(error)
+            self._warn_unwritable(error)
             return None
 
     @contextlib.contextmanager
-    def new_file(self, suffix: str = "") -> Iterator[Path]:
-        """A name for what is being written; what the block leaves there is removed. Raises OSError."""
+    def temporary_file(self, suffix: str = "") -> Iterator[Path]:
+        """Yields a path to write a new file at. If the file is still there when the block ends, it is removed. Raises OSError."""
         temporary = self._layout.temporary(suffix)
         if not temporary.parent.is_dir():
-            self._layout.make()
+            self._layout.create()
         try:
             yield temporary
         finally:
@@ -85,55 +90,61 @@ class Shelf:
 
     @contextlib.contextmanager
     def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[bool]:
-        """Hold a lock, as `Locks.hold`; where there can be none, go on without."""
+        """Hold a lock as `Locks.hold` does; if there can be no lock, run the block without it."""
         with contextlib.ExitStack() as held:
             waited = False
             if self.writable and self._lockable:
                 try:
                     waited = held.enter_context(self._locks.hold(name, waiting))
                 except OSError as error:
-                    self._trouble_locking(error)
+                    self._warn_unlockable(error)
             yield waited
 
     @contextlib.contextmanager
-    def lock_now(self, name: str) -> Iterator[None]:
-        """Hold a lock without waiting. Raises LockHeldError; where there can be none, the block runs without."""
+    def lock_without_waiting(self, name: str) -> Iterator[None]:
+        """Hold a lock; if there can be no lock, run the block without it. Raises LockHeldError if another process holds it."""
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(self._locks.hold_now(name))
+                held.enter_context(self._locks.hold_without_waiting(name))
             except OSError as error:
-                self._trouble_locking(error)
+                self._warn_unlockable(error)
             yield
 
-    # --- troubles
+    # --- warnings
 
-    def trouble_reading(self, message: str) -> None:
-        """Tell, once in a run, that something cannot be read."""
+    def warn_unreadable(self, message: str) -> None:
+        """Report, once in a run, that something cannot be read."""
         if self._readable:
             self._readable = False
             self._warn(message)
 
-    def _trouble_writing(self, error: OSError) -> None:
-        if self.writable:
-            self.writable = False
-            self._warn(
-                f"the cache directory {self._layout.place} takes nothing: {reason(error)}. The run goes on and keeps no more "
-                f"results; free or fix the directory, or name another with --cache-dir"
-            )
+    def _warn_unwritable(self, error: OSError) -> None:
+        if not self.writable:
+            return
+        self.writable = False
+        if error.errno in _NO_SPACE:
+            remedy = "Free some disk space ('nodegraph cache gc' removes results that were not used for a long time)"
+        else:
+            remedy = "Make the directory writable"
+        self._warn(
+            f"the cache directory {self._layout.directory} cannot be written: {reason(error)}. The run goes on, but stores no more "
+            f"results. {remedy}, or choose another directory with --cache-dir"
+        )
 
-    def _trouble_locking(self, error: OSError) -> None:
+    def _warn_unlockable(self, error: OSError) -> None:
         if error.errno not in UNSUPPORTED:
-            self._trouble_writing(error)
+            self._warn_unwritable(error)
         elif self._lockable:
             self._lockable = False
             self._warn(
-                f"files in the cache directory {self._layout.place} cannot be locked: {reason(error)}. Processes that want the "
-                f"same result at the same time may each compute it; results stay right"
+                f"files in the cache directory {self._layout.directory} cannot be locked: {reason(error)}. Results stay "
+                f"correct, but two processes may compute the same one at the same time. To prevent this, choose a directory on a "
+                f"local disk with --cache-dir"
             )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a new file."""
+    """Write a new file. Raises OSError."""
     with path.open("xb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -141,17 +152,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def move(temporary: Path, path: Path) -> None:
-    """Give a file that is whole its name, over an earlier one. Raises OSError."""
+    """Rename a complete file to `path`, replacing the file there. Raises OSError."""
     try:
         os.replace(temporary, path)  # noqa: PTH105
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(path)
     except PermissionError:
-        if not path.exists():  # else, on Windows: somebody reads what another process has just written under this name
+        if not path.exists():  # if it does: on Windows, another process has just written this file, and a third one is reading it
             raise
 
 
 def reason(error: OSError) -> str:
-    """What the system says, without the path."""
+    """The operating system's message, without the path."""
     return error.strerror or str(error)

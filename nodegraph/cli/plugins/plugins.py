@@ -1,4 +1,4 @@
-"""`nodegraph plugins`: what was found, where, and what could not be loaded."""
+"""`nodegraph plugins`: the plugins that were found, and those that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 import click
 
+from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.tables import print_table
 
 
-@click.command()
+@click.command(epilog=epilog("nodegraph plugins", "nodegraph plugins --plugin-dir my_plugins"))
 @plugin_dir_option
 def plugins(plugin_dirs: Sequence[Path]) -> None:
-    """List the plugins, and those that cannot be loaded.
+    """List the plugins, including those that cannot be loaded.
 
-    Each with the state of its code, what its import cost, and where it came from.
+    Each row has the version of the plugin or the digest of its code, the time that its import took, and where it comes from.
+    The reason why a plugin cannot be loaded goes to stderr.
     """
     from nodegraph.plugins.manager import load_plugins
 

@@ -1,4 +1,4 @@
-"""One listing for each registry that a pack adds (`samplers`, `schedules`, ...), whatever is in it."""
+"""`nodegraph <kind>`: a listing for each registry that a pack adds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
-from nodegraph.cli.plugins.nodes import facts
+from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
 from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.node_types.literals import type_name
 from nodegraph.node_types.signature import option_ports
@@ -20,8 +21,14 @@ from nodegraph.plugins.registry import Entry, Registry
 
 def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
     """The command `nodegraph <kind> [NAME]` for a registry."""
+    text = f"""List the {kind}, or describe the one called NAME.
 
-    @click.command(kind, help=f"List the {kind}, or describe the one called NAME.")
+    The description has the options of NAME with their types and defaults, and the plugin that it comes from. NAME may be one of
+    its aliases.
+    """
+    examples = [f"nodegraph {kind}", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
+
+    @click.command(kind, help=text, epilog=epilog(*examples))
     @click.argument("name", required=False)
     @plugin_dir_option
     def command(name: str | None, plugin_dirs: Sequence[Path]) -> None:
@@ -39,11 +46,11 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
     return command
 
 
-def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
-    """The entry called `name`; an unknown name is a wrong call."""
-    if name not in registry:
-        raise click.UsageError(f"There is no '{name}' among the {registry.kind}. {registry.suggest(name)}")
-    return registry.get(name)
+def declarations(entry: Entry[Any]) -> dict[str, str]:
+    """What was declared about a registered thing: from its method `describe`, if it has one."""
+    describe = getattr(entry.value, "describe", None)
+    facts = dict(describe()) if callable(describe) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
+    return facts | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})
 
 
 def _describe(entry: Entry[Any]) -> None:
@@ -54,18 +61,10 @@ def _describe(entry: Entry[Any]) -> None:
     options = option_ports(entry.value) if callable(entry.value) else ()
     if options:
         click.echo("\noptions:")
-        for line in aligned([(option.name, type_name(option.type), facts(option)) for option in options]):
-            click.echo(f"  {line}")
-    said = declared(entry)
-    if said:
+        print_indented([(option.name, type_name(option.type), port_facts(option)) for option in options])
+    facts = declarations(entry)
+    if facts:
         click.echo()
-        for line in aligned([(f"{key}:", value) for key, value in said.items()]):
+        for line in aligned([(f"{key}:", value) for key, value in facts.items()]):
             click.echo(line)
     click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
-
-
-def declared(entry: Entry[Any]) -> dict[str, str]:
-    """What was declared of a registered thing, in its own words where it has them."""
-    say = getattr(entry.value, "said", None)
-    said = dict(say()) if callable(say) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
-    return said | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})

@@ -1,4 +1,4 @@
-"""`nodegraph schema`: what editors need to complete and check workflow files."""
+"""`nodegraph schema`: a JSON Schema with which editors complete and check workflow files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import click
 
 from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
 
 
-@click.command()
+@click.command(epilog=epilog("nodegraph schema > workflow.schema.json"))
 @plugin_dir_option
 def schema(plugin_dirs: Sequence[Path]) -> None:
     """Print a JSON Schema of workflow files.
 
-    It has every node type that is installed. Save it, and begin a workflow with
-    '# yaml-language-server: $schema=FILE': an editor then completes node types and inputs.
+    It contains every installed node type. Save it to a file and begin a workflow with the line '# yaml-language-server:
+    $schema=FILE': an editor then completes node types and inputs.
     """
     from nodegraph.plugins.manager import load_plugins
     from nodegraph.workflow.json_schema import workflow_schema

@@ -1,1 +1,1 @@
-"""Commands about the cache directory and the runs recorded in it."""
+"""Commands about the cache folder and the runs recorded in it."""

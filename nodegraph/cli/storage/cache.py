@@ -1,4 +1,4 @@
-"""`nodegraph cache`: what is kept on disk, whether it is sound, and how to be rid of it."""
+"""`nodegraph cache`: list, check and remove the results on disk."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.failures import warn
+from nodegraph.cli.help import DONE, WRONG_CALL, epilog
 from nodegraph.cli.options import cache_dir_option, json_option
 from nodegraph.cli.tables import aligned, print_table
 
@@ -31,28 +32,31 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
     if match is None or match[2] not in _AGES:
-        said = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
-        raise click.BadParameter(said, ctx=ctx, param=param)
+        message = f"expected a time such as 30d, 12h or 90min (units: {', '.join(_AGES)}), found '{value}'."
+        raise click.BadParameter(message, ctx=ctx, param=param)
     return float(match[1]) * _AGES[match[2]]
 
 
-@click.group()
+@click.group(epilog=epilog("nodegraph cache info", "nodegraph cache gc --older-than 30d"))
 def cache() -> None:
-    """Look at the cache, check it, or make room."""
+    """Look at the cache, check it, or free space."""
 
 
-@cache.command()
+@cache.command(epilog=epilog("nodegraph cache ls", "nodegraph cache ls --sort size --json"))
 @click.option(
     "--sort",
     type=click.Choice(list(_ORDERS)),
     default="created",
     show_default=True,
-    help="What comes first: the newest, the last used, the most used, or the largest.",
+    help="Put the newest results first, the last used, the most used, or the largest.",
 )
 @cache_dir_option
 @json_option
 def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
-    """List the results that are kept: what made them, when, how large they are, how often and when they were used."""
+    """List the results in the cache.
+
+    Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used.
+    """
     entries = sorted(_store(cache_dir).entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries]))
@@ -72,34 +76,33 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
     print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
 
 
-@cache.command()
+@cache.command(epilog=epilog("nodegraph cache info", "nodegraph cache info --json"))
 @cache_dir_option
 @json_option
 def info(cache_dir: Path | None, as_json: bool) -> None:
-    """Say where the cache lies, how much is in it, and how much may be."""
+    """Show the cache folder, how much it holds, and its limit."""
     store = _store(cache_dir)
     found = store.info()
-    said = {"directory": str(found.place), "results": found.records, "files": found.blobs, "bytes": found.bytes}
-    _tell({**said, "limit": store.limit}, as_json)
+    facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    _print_facts({**facts, "limit": store.limit}, as_json)
 
 
-@cache.command()
+@cache.command(epilog=epilog("nodegraph cache verify", status=(DONE, "1 a file is damaged or missing", WRONG_CALL)))
 @cache_dir_option
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
-    """Read every file anew and compare it with its name.
+    """Read every file in the cache and compare it with its digest.
 
-    Wrong ones are put aside, and what they belonged to is computed again when it is needed. The exit status is 1 if there
-    were any.
+    Damaged files are moved aside, and the results that need them are computed again when a run needs them.
     """
     found = _own_store(cache_dir).verify()
     if as_json:
         lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
-        told = {"files": found.blobs, "bytes": found.bytes, "wrong": found.wrong, "missing": found.missing, "lost": lost}
-        click.echo(json.dumps(told))
+        facts = {"files": found.blobs, "bytes": found.bytes, "wrong": found.wrong, "missing": found.missing, "lost": lost}
+        click.echo(json.dumps(facts))
     else:
-        _tell({"files": found.blobs, "bytes": found.bytes}, as_json)
+        _print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
         rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
         rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
         for line in aligned(rows) if rows else ["every file is as it was written"]:
@@ -108,61 +111,70 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
         ctx.exit(1)
 
 
-@cache.command()
-@click.option("--size", metavar="SIZE", help='Remove until this much is left, such as "5 GB"; by default the limit of the cache.')
-@click.option("--older-than", callback=_seconds, metavar="AGE", help="Remove what was not used for so long, such as 30d or 12h.")
+@cache.command(epilog=epilog('nodegraph cache gc --size "5 GB"', "nodegraph cache gc --older-than 30d"))
+@click.option(
+    "--size",
+    metavar="SIZE",
+    show_default="the limit of the cache",
+    help='Remove results until at most this much is left, such as "5 GB".',
+)
+@click.option(
+    "--older-than", callback=_seconds, metavar="AGE", help="Remove results that were not used for this long, such as 30d or 12h."
+)
 @cache_dir_option
 @json_option
 def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
-    """Make room: remove what nothing needs, then what was not used for longest.
+    """Free space: remove files that no result needs, then the least recently used results.
 
-    Runs that go on in other processes are not harmed.
+    Runs in other processes are not affected.
     """
     store = _own_store(cache_dir, size)
     removed = store.gc(store.limit, older_than)
-    _tell(
-        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.left},
+    _print_facts(
+        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
         as_json,
         "removed:",
     )
-    if store.limit is not None and removed.left > store.limit:
-        warn(f"{_size(removed.left)} are left: files that cannot be removed, or that were written lately and wait for their result")
+    if store.limit is not None and removed.remaining > store.limit:
+        warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
 
 
-@cache.command()
+@cache.command(epilog=epilog("nodegraph cache clear"))
 @cache_dir_option
 @json_option
 def clear(cache_dir: Path | None, as_json: bool) -> None:
-    """Remove every result; they are computed again when they are needed."""
+    """Remove every result; run records stay."""
     removed = _own_store(cache_dir).clear()
-    said = {"directory": str(removed.place), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
-    _tell(said, as_json, "removed:")
+    facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
+    _print_facts(facts, as_json, "removed:")
 
 
 def _store(cache_dir: Path | None, size: str | None = None) -> Store:
     from nodegraph.cache.store.store import Store
-    from nodegraph.settings import load
+    from nodegraph.settings import load_settings
 
-    settings = load(cache_dir, size)
+    settings = load_settings(cache_dir, size)
     return Store(settings.cache_dir, warn=warn, limit=settings.cache_size)
 
 
 def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
-    """The store, unless it is a folder of somebody else's, in which nothing is to be touched."""
+    """The store. Raises UsageError if the folder exists but is not a cache, so that nothing in it is changed."""
     store = _store(cache_dir, size)
-    if store.place.is_dir() and any(store.place.iterdir()) and not store.layout.is_cache():
-        raise click.UsageError(f"{store.place} is not a cache of nodegraph, and nothing in it was touched.")
+    if store.directory.is_dir() and any(store.directory.iterdir()) and not store.layout.is_cache():
+        raise click.UsageError(
+            f"{store.directory} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir."
+        )
     return store
 
 
-def _tell(said: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
-    """Print names and values, one a line, bytes also in larger units."""
+def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
+    """Print names and values, one a line; bytes also in a larger unit."""
     if as_json:
-        click.echo(json.dumps(said))
+        click.echo(json.dumps(facts))
         return
     if title:
         click.echo(title)
-    for name, value in said.items():
+    for name, value in facts.items():
         shown = "unlimited" if value is None else value
         large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
         click.echo(f"{name.ljust(9)}  {shown}{large}")

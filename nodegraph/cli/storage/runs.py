@@ -1,4 +1,4 @@
-"""`nodegraph runs`: what is left of the runs there were."""
+"""`nodegraph runs`: the records of earlier runs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any
 
 import click
 
+from nodegraph.cli.help import epilog
 from nodegraph.cli.options import cache_dir_option, json_option
 from nodegraph.cli.tables import aligned, print_table
 
 
-@click.group()
+@click.group(epilog=epilog("nodegraph runs ls", "nodegraph runs show last"))
 def runs() -> None:
-    """Look at the runs there were."""
+    """Look at the records of earlier runs."""
 
 
-@runs.command()
-@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the latest first.")
+@runs.command(epilog=epilog("nodegraph runs ls", "nodegraph runs ls -n 5 --json"))
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="List at most this many runs.")
 @cache_dir_option
 @json_option
 def ls(count: int, cache_dir: Path | None, as_json: bool) -> None:
-    """List the latest runs."""
+    """List the latest runs, the newest first."""
     records = list(islice(_records(cache_dir), count))
     if as_json:
         click.echo(json.dumps([_summary(record) for record in records]))
@@ -35,12 +36,15 @@ def ls(count: int, cache_dir: Path | None, as_json: bool) -> None:
         print_table(("run", "workflow", "status", "took", "nodes"), rows)
 
 
-@runs.command()
+@runs.command(epilog=epilog("nodegraph runs show last", "nodegraph runs show last --json"))
 @click.argument("run")
 @cache_dir_option
 @json_option
 def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
-    """Show a RUN (the beginning of its name is enough; 'last' is the latest): params, nodes, outputs, versions."""
+    """Show one run: params, nodes, outputs, versions.
+
+    RUN is the name of a run or the beginning of one; 'last' is the latest run.
+    """
     found = [r for r in _records(cache_dir) if run == "last" or r["run"].startswith(run)]
     if not found:
         raise click.UsageError(f"There is no run '{run}'. 'nodegraph runs ls' lists them.")
@@ -55,9 +59,9 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
 
 def _records(cache_dir: Path | None) -> Iterator[dict[str, Any]]:
     from nodegraph.run.record import read_runs
-    from nodegraph.settings import load
+    from nodegraph.settings import load_settings
 
-    return read_runs(load(cache_dir).cache_dir / "runs")
+    return read_runs(load_settings(cache_dir).cache_dir / "runs")
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:

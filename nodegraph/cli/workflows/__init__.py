@@ -1,1 +1,1 @@
-"""Commands about one workflow file."""
+"""Commands about a workflow file."""

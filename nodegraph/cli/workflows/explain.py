@@ -1,4 +1,4 @@
-"""`nodegraph explain`: what would run, and why."""
+"""`nodegraph explain`: which nodes would run, and why."""
 
 from __future__ import annotations
 
@@ -10,32 +10,49 @@ from typing import Any
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
+from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     cache_dir_option,
+    device_option,
+    dtype_option,
     file_argument,
     json_option,
     overrides,
-    pickles_option,
     plugin_dir_option,
     set_option,
 )
+from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
 
-_SAID = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
+_ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
 
 
-@click.command()
+@click.command(
+    cls=ExtensibleCommand,
+    epilog=epilog(
+        "nodegraph explain workflow.yaml",
+        "nodegraph explain workflow.yaml --set seed=8 --json",
+        status=(DONE, WRONG_WORKFLOW),
+    ),
+)
 @file_argument
 @set_option
-@click.option("--target", "targets", multiple=True, metavar="NODE", help="Explain this node instead of the workflow's outputs.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NODE",
+    help="Explain what this node, or one of its outputs (node.port), needs instead of the workflow's outputs. May be repeated.",
+)
 @cache_dir_option
-@click.option("--device", default="auto", show_default=True, metavar="D", help="As for run.")
-@click.option("--dtype", default="auto", show_default=True, metavar="T", help="As for run.")
-@pickles_option
+@device_option
+@dtype_option
 @plugin_dir_option
 @json_option
-@verbose_option("With an unexpected failure, show where it came from.")
+@verbose_option("Show a traceback if nodegraph itself fails.")
+@click.pass_context
 def explain(
+    ctx: click.Context,
     file: Path,
     settings: Sequence[tuple[str, str]],
     targets: Sequence[str],
@@ -46,21 +63,21 @@ def explain(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Say of each node in FILE whether it would run.
+    """Show which nodes in FILE would run, and why.
 
-    And why: which input made the miss. A node below one that would run may still be found, if what it is given turns out to
-    be what it was.
+    No node runs. The reason names the input that changed. A node that depends on one that would run may still turn out to be
+    cached, if its inputs have the same values as before.
     """
     from nodegraph.engine import Engine
     from nodegraph.workflow.workflow import Workflow
 
-    where: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
-    engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, **where)
+    cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+    engine = Engine(device=device, dtype=dtype, plugins=plugins_of(ctx, plugin_dirs), **cache)
     warn_of_broken(engine.plugins, fatal=False)
     plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:
         click.echo(json.dumps({e.node: {"action": e.action, "reason": e.reason or None} for e in explained}))
         return
-    for line in aligned([(e.node, _SAID[e.action], e.reason) for e in explained]):
+    for line in aligned([(e.node, _ACTIONS[e.action], e.reason) for e in explained]):
         click.echo(line)

@@ -1,4 +1,4 @@
-"""`nodegraph run`: run a workflow and say where each output went."""
+"""`nodegraph run`: run a workflow and print where each output went."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
+from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     cache_dir_option,
     cache_size_option,
+    device_option,
+    dtype_option,
     file_argument,
     overrides,
-    pickles_option,
     plugin_dir_option,
     set_option,
 )
+from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
@@ -32,7 +35,15 @@ if TYPE_CHECKING:
     from nodegraph.run.events import Event
 
 
-@click.command()
+@click.command(
+    cls=ExtensibleCommand,
+    epilog=epilog(
+        "nodegraph run workflow.yaml",
+        "nodegraph run workflow.yaml --set seed=8 --out results",
+        "nodegraph run workflow.yaml --no-cache --json",
+        status=(DONE, "1 a node failed or an output could not be written", WRONG_WORKFLOW, "130 interrupted"),
+    ),
+)
 @file_argument
 @set_option
 @click.option(
@@ -41,41 +52,40 @@ if TYPE_CHECKING:
     default="out",
     show_default=True,
     metavar="DIR",
-    help="Where outputs are written.",
+    help="Write outputs to this folder.",
 )
 @click.option(
     "--target",
     "targets",
     multiple=True,
     metavar="NODE",
-    help="Compute this node (or node.port) instead of the workflow's outputs; may be repeated.",
+    help="Compute this node, or one of its outputs (node.port), instead of the workflow's outputs. May be repeated.",
 )
-@click.option("--force", multiple=True, metavar="NODE", help="Run this node even if its result is in the cache; may be repeated.")
-@click.option("--keep-going", is_flag=True, help="A node that fails stops only what is below it.")
+@click.option(
+    "--force",
+    multiple=True,
+    metavar="NODE",
+    help="Run this node, and every node that depends on it, even if their results are in the cache. May be repeated.",
+)
+@click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
 @cache_dir_option
 @cache_size_option
-@click.option("--no-cache", is_flag=True, help="Neither read nor write the cache on disk.")
-@click.option("--device", default="auto", show_default=True, metavar="D", help="Where tensors are computed: cpu, cuda, mps.")
-@click.option("--dtype", default="auto", show_default=True, metavar="T", help="In what: float32, bfloat16, float16.")
-@pickles_option
+@click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
+@device_option
+@dtype_option
 @click.option(
     "--preview",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="While nodes run, write there what they show so far, for an image viewer that reloads.",
-)
-@click.option(
-    "--preview-decoder",
-    type=click.Path(path_type=Path),
-    envvar="NODEGRAPH_PREVIEW_DECODER",
-    metavar="FILE",
-    help="With --preview: a TAESD decoder, for sharper pictures. Also: NODEGRAPH_PREVIEW_DECODER.",
+    help="While nodes run, write previews of their results to this folder, for a viewer that reloads changed files.",
 )
 @plugin_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@verbose_option("Add keys, and tracebacks of failures.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr.")
+@verbose_option("Show the keys of nodes, and a traceback of every failure.")
+@click.pass_context
 def run(
+    ctx: click.Context,
     file: Path,
     settings: Sequence[tuple[str, str]],
     out: Path,
@@ -88,39 +98,31 @@ def run(
     device: str,
     dtype: str,
     preview: Path | None,
-    preview_decoder: Path | None,
     plugin_dirs: Sequence[Path],
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Run the workflow FILE; print where its outputs went.
+    """Run the workflow FILE and print the paths of its outputs.
 
-    What was computed before, with the same inputs, is taken from the cache. Ctrl-C stops at the next step and keeps
-    what is finished; a second one stops at once.
+    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C stops at the next step and
+    keeps every finished result; a second Ctrl-C stops at once.
     """
     from nodegraph.cli.previews import PreviewFiles
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
     from nodegraph.workflow.workflow import Workflow
 
-    decoder_from = click.get_current_context().get_parameter_source("preview_decoder")
-    if preview is None and decoder_from is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--preview-decoder shows nothing by itself. Say where previews go, too: --preview DIR.")
-    if preview_decoder is not None:
-        before = os.environ.get("NODEGRAPH_PREVIEW_DECODER", "")
-        os.environ["NODEGRAPH_PREVIEW_DECODER"] = str(preview_decoder)
-        click.get_current_context().call_on_close(lambda: os.environ.update(NODEGRAPH_PREVIEW_DECODER=before))
-    where: dict[str, Any] = {"cache_size": cache_size} if cache_dir is None else {"cache_dir": cache_dir, "cache_size": cache_size}
-    if no_cache:
-        where = {"cache_dir": None}
+    cache: dict[str, Any] = {"cache_dir": None} if no_cache else {"cache_size": cache_size}
+    if cache_dir is not None and not no_cache:
+        cache["cache_dir"] = cache_dir
+    plugins = plugins_of(ctx, plugin_dirs)
     with progress(quiet=quiet, verbose=verbose) as shown:
-        heard: list[Callable[[Event], None]] = [shown]
-        engine = Engine(device=device, dtype=dtype, plugin_dirs=plugin_dirs, on_event=partial(_tell, heard), **where)
-        warn_of_broken(engine.plugins, fatal=False)
+        listeners: list[Callable[[Event], None]] = [shown]
+        engine = Engine(device=device, dtype=dtype, plugins=plugins, on_event=partial(_pass_on, listeners), **cache)
+        warn_of_broken(plugins, fatal=False)
         if preview is not None:
-            renderer = engine.plugins.backend.preview_renderer()
-            heard.append(PreviewFiles(preview, engine.plugins.codecs, shown, renderer))
+            listeners.append(PreviewFiles(preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
         workflow = Workflow.load(file)
         with _stoppable(engine, shown):
             result = engine.run(
@@ -132,22 +134,27 @@ def run(
                 out=out,
                 raise_errors=False,
             )
-    if as_json:
-        click.echo(json.dumps(_summary(result)))
-    else:
-        _print_paths(result)
-    _report_others(result)
-    if result.error is not None:
-        raise result.error
+    _print_result(result, as_json=as_json)
 
 
-def _tell(listeners: Sequence[Callable[[Event], None]], event: Event) -> None:
+def _pass_on(listeners: Sequence[Callable[[Event], None]], event: Event) -> None:
     for listener in listeners:
         listener(event)
 
 
+def _print_result(result: Result, *, as_json: bool) -> None:
+    """Print what the command promises; raises the error that ended the run, if there is one."""
+    if as_json:
+        click.echo(json.dumps(_summary(result)))
+    else:
+        _print_paths(result)
+    _print_other_errors(result)
+    if result.error is not None:
+        raise result.error
+
+
 def _summary(result: Result) -> dict[str, Any]:
-    """What `--json` prints; nodes whose turn never came are left out, and `seeds` where none was drawn."""
+    """The object that `--json` prints, without nodes that were skipped, and without `seeds` if none was drawn."""
     return ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {}) | {
         "run": result.run,
         "status": result.status,
@@ -162,16 +169,16 @@ def _summary(result: Result) -> dict[str, Any]:
     }
 
 
-def _report_others(result: Result) -> None:
-    """Say why nodes failed beside the one whose error ends the command."""
+def _print_other_errors(result: Result) -> None:
+    """Print why nodes failed, except for the error that ends the command."""
     for name in result.failed:
-        said = result.nodes[name].error
-        if said != str(result.error):
-            click.echo(said, err=True)
+        error = result.nodes[name].error
+        if error != str(result.error):
+            click.echo(error, err=True)
 
 
 def _print_paths(result: Result) -> None:
-    """One path a line; where there are several outputs, after the output's name and a tab."""
+    """Print one path a line; if there are several outputs, each after the output's name and a tab."""
     for name, paths in result.outputs.items():
         for path in paths:
             click.echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
@@ -179,20 +186,20 @@ def _print_paths(result: Result) -> None:
 
 @contextmanager
 def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[None]:
-    """Ctrl-C stops the run at its next step, and a second one at once; everything on disk is whole either way."""
-    asked = False
+    """Ctrl-C stops the run at its next step, and a second one stops at once; every file on disk is complete either way."""
+    stopping = False
 
     def stop(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal stopping
+        if stopping:
             try:
                 shown.close()
             finally:
-                os._exit(130)  # threads inside a long operation would be waited for otherwise
-        asked = True
+                os._exit(130)  # a normal exit would wait for threads in a long operation
+        stopping = True
         engine.cancel()
         if not shown.quiet:
-            with suppress(OSError, RuntimeError):  # stderr is gone, or in the middle of a write that this one interrupts
+            with suppress(OSError, RuntimeError):  # stderr is closed, or this signal interrupts a write to it
                 shown.line("stopping at the next step; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,1 +1,1 @@
-"""Where ready nodes run."""
+"""Where nodes run, and how runs that need the same node share it."""

@@ -1,121 +1,164 @@
-"""Where nodes run: one thread for those that compute with tensors, a few for the others."""
+"""Workers in threads of this process: one for numeric nodes, and a few for the others."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import threading
-from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import Final
 
-T = TypeVar("T")
-R = TypeVar("R")
+from nodegraph.run.workers.jobs import Job
 
-WORKERS = min(8, (os.cpu_count() or 1) + 2)
-"""How many nodes that compute without tensors run at once: reading and decoding files waits more than it computes."""
-
-HANDED = 8 * WORKERS
-"""How many of these are handed to the threads at once: those that do little then run one after another, and nobody waits."""
+MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
+"""How many nodes that are not numeric run at once. Reading and decoding files waits more than it computes."""
 
 
-class Lanes(Generic[T, R]):
-    """Runs `work(item)` for items that are given, at most one numeric one at a time.
+class _Task:
+    """A task that waits for a thread."""
 
-    A numeric item that comes of the same `group` as the last one goes before others, so that nodes of one model run together.
-    Threads are started when two items first run at once; a chain of nodes needs none.
-    """
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.numeric = any(job.task.node.spec.numeric for job in jobs)
+        self.model = next((job.task.model for job in jobs if job.task.model is not None), None)
+        self._unclaimed = [True]
 
-    def __init__(self, work: Callable[[T], R]) -> None:
-        self._work = work
-        self._finished: queue.SimpleQueue[tuple[T, R] | BaseException] = queue.SimpleQueue()
-        self._plain: deque[T] = deque()
-        self._numeric: list[tuple[str | None, T]] = []
-        self._running_plain = 0
-        self._running_numeric = False
-        self._group: str | None = None
-        self._threads: list[threading.Thread] = []
-        self._tasks: queue.SimpleQueue[T | None] = queue.SimpleQueue()  # None: there will be no more
-        self._numeric_tasks: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+    def claim(self) -> bool:
+        """True for the first caller only: it may run the task, or drop it."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
 
-    def add(self, item: T, *, numeric: bool, group: str | None = None) -> None:
-        """An item that can run from now on; what was added first runs first."""
-        if numeric:
-            self._numeric.append((group, item))
-        else:
-            self._plain.append(item)
+    def run(self, then: Callable[[], None]) -> None:
+        for job in self.jobs[:-1]:
+            job.run(_nothing)
+        self.jobs[-1].run(then)
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything runs."""
-        return self._running_numeric or self._running_plain > 0
 
-    @property
-    def waiting(self) -> bool:
-        """Whether anything could run."""
-        return bool(self._plain or self._numeric)
+class _Threads:
+    """The threads between the first run that uses them and the last."""
 
-    def next(self) -> tuple[T, R]:
-        """Wait until an item is done with. Call it while something runs or waits. Raises what `work` raised."""
-        if not self.busy and len(self._plain) + len(self._numeric) == 1:
-            item = self._plain.pop() if self._plain else self._take_numeric()
-            return item, self._work(item)
-        self._start()
-        finished = self._finished.get()
-        if isinstance(finished, BaseException):
-            raise finished
-        return finished
+    def __init__(self) -> None:
+        self.all: list[threading.Thread] = []
+        self.plain: SimpleQueue[_Task | None] = SimpleQueue()  # None ends a thread
+        self.numeric: SimpleQueue[_Task | None] = SimpleQueue()
+        self.plain_threads = self.unfinished = 0  # of plain tasks
+        self.has_numeric_thread = False
 
-    def withdraw(self) -> None:
-        """Start nothing more of what was added; what runs goes on."""
-        self._plain.clear()
-        self._numeric.clear()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._tasks.get_nowait()
-                self._running_plain -= 1
+    def start(self, work: Callable[[_Threads], None], name: str) -> None:
+        thread = threading.Thread(target=work, args=(self,), name=name)
+        thread.start()
+        self.all.append(thread)
 
-    def done(self, *, numeric: bool) -> None:
-        """Note that an item which `next` gave from a thread has been dealt with."""
-        if numeric and self._running_numeric:
-            self._running_numeric = False
-        elif not numeric and self._running_plain:
-            self._running_plain -= 1
-
-    def close(self) -> None:
-        """Let what runs come to its end, and start nothing more."""
-        self.withdraw()
-        self._numeric_tasks.put(None)
-        for _ in range(WORKERS):
-            self._tasks.put(None)
-        for thread in self._threads:
+    def end(self) -> None:
+        """Let each thread end after what it is doing, and wait for that."""
+        for _ in range(self.plain_threads):
+            self.plain.put(None)
+        self.numeric.put(None)
+        for thread in self.all:
             thread.join()
 
-    def _start(self) -> None:
-        if not self._threads:
-            self._threads = [threading.Thread(target=self._run, args=(self._numeric_tasks,), name="nodegraph-numeric")]
-            for i in range(WORKERS):
-                self._threads.append(threading.Thread(target=self._run, args=(self._tasks,), name=f"nodegraph_{i}"))
-            for thread in self._threads:
-                thread.start()
-        if self._numeric and not self._running_numeric:
-            self._running_numeric = True
-            self._numeric_tasks.put(self._take_numeric())
-        while self._plain and self._running_plain < HANDED:
-            self._running_plain += 1
-            self._tasks.put(self._plain.popleft())
 
-    def _take_numeric(self) -> T:
-        same = next((i for i, (group, _) in enumerate(self._numeric) if group is not None and group == self._group), 0)
-        self._group, item = self._numeric.pop(same)
-        return item
+class ThreadWorkers:
+    """Threads that start when they are needed and end with the last run that uses them.
 
-    def _run(self, tasks: queue.SimpleQueue[T | None]) -> None:
-        """What a thread does."""
-        while (item := tasks.get()) is not None:
-            try:
-                self._finished.put((item, self._work(item)))
-            except BaseException as error:  # a thread that dies is waited for without end
-                self._finished.put(error)
-            del item  # what it holds may be let go before the next one comes
+    Numeric tasks run one at a time. One with the same model as the last goes before others, so that a model is loaded once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._threads = _Threads()
+        self._numeric_waiting: list[_Task] = []
+        self._numeric_busy = False
+        self._last_model: str | None = None
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def submit(self, task: Sequence[Job], *, here: bool = False) -> Callable[[], bool]:
+        waiting = _Task(task)
+        if here and (not waiting.numeric or self._take_numeric_turn(waiting)):
+            waiting.claim()
+            waiting.run(self._end_numeric_turn if waiting.numeric else _nothing)
+        elif waiting.numeric:
+            with self._lock:
+                self._numeric_waiting.append(waiting)
+                self._next_numeric()
+        else:
+            self._add_plain(waiting)
+        return waiting.claim
+
+    # --- tasks that are not numeric
+
+    def _add_plain(self, task: _Task) -> None:
+        with self._lock:
+            threads = self._threads
+            threads.unfinished += 1
+            if threads.plain_threads < min(MAX_THREADS, threads.unfinished):
+                threads.start(self._run_plain, f"nodegraph_{threads.plain_threads}")
+                threads.plain_threads += 1
+            threads.plain.put(task)
+
+    def _run_plain(self, threads: _Threads) -> None:
+        while (task := threads.plain.get()) is not None:
+            if task.claim():
+                task.run(_nothing)
+            del task  # frees what it holds before the next one comes
+            with self._lock:
+                threads.unfinished -= 1
+
+    # --- numeric tasks
+
+    def _take_numeric_turn(self, task: _Task) -> bool:
+        with self._lock:
+            if self._numeric_busy or self._numeric_waiting:
+                return False
+            self._numeric_busy, self._last_model = True, task.model
+            return True
+
+    def _end_numeric_turn(self) -> None:
+        with self._lock:
+            self._numeric_busy = False
+            self._next_numeric()
+
+    def _next_numeric(self) -> None:
+        """Give the numeric thread a task if it has none. The caller holds the lock."""
+        while self._numeric_waiting and not self._numeric_busy:
+            models = [task.model for task in self._numeric_waiting]
+            same = self._last_model is not None and self._last_model in models
+            task = self._numeric_waiting.pop(models.index(self._last_model) if same else 0)
+            if not task.claim():
+                continue  # its run took it back
+            self._numeric_busy, self._last_model = True, task.model
+            if not self._threads.has_numeric_thread:
+                self._threads.start(self._run_numeric, "nodegraph-numeric")
+                self._threads.has_numeric_thread = True
+            self._threads.numeric.put(task)
+
+    def _run_numeric(self, threads: _Threads) -> None:
+        while (task := threads.numeric.get()) is not None:
+            task.run(self._end_numeric_turn)
+            del task
+
+    def _leave(self) -> None:
+        """A run no longer needs threads. After the last one, they end."""
+        with self._lock:
+            self._users -= 1
+            if self._users or not self._threads.all:
+                return
+            threads, self._threads = self._threads, _Threads()
+            self._numeric_waiting.clear()  # all were taken back
+        threads.end()
+
+
+def _nothing() -> None:
+    """Nothing waits for the end of this task."""

@@ -1,1 +1,1 @@
-"""Small files that change a model."""
+"""Applying small files that change a model."""

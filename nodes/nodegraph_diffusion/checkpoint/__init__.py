@@ -1,41 +1,70 @@
-"""Checkpoints on disk: what lies at a path (`detect`, without torch), its networks, and writing a model as a folder."""
+"""Checkpoints on disk: `describe` says what a path holds, without torch; `load_...` make networks; models can be written.
+
+    found = describe("model.safetensors")
+    unet = load_unet(found.unet(), "cpu", torch.float32)
+
+Modules import only from those before them: errors, families, files, layouts, detect, load, write.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nodegraph_diffusion.checkpoint.detect.detect import detect, detect_texts, detect_unet, detect_vae, identify, paired
+from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
+from nodegraph_diffusion.checkpoint.detect.describe import Description, describe, pair_text_encoders
+from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
+from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
-from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
+from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
+from nodegraph_diffusion.checkpoint.families import NAMES, Kind, Part
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.checkpoint.load.load import load_text_encoder, load_unet, load_vae, verify
+    from nodegraph_diffusion.checkpoint.load.networks import (
+        load_controlnet,
+        load_taesd,
+        load_text_encoder,
+        load_unet,
+        load_vae,
+        verify,
+    )
+    from nodegraph_diffusion.checkpoint.write.convert import convert
     from nodegraph_diffusion.checkpoint.write.save import save_diffusers
 
 __all__ = [
+    "NAMES",
     "Checkpoint",
     "CheckpointError",
+    "Content",
+    "ControlNetFile",
+    "Description",
+    "EmbeddingFile",
+    "Kind",
+    "LoraFile",
+    "Part",
+    "TAESDFile",
     "TextEncoders",
     "TextPart",
     "UNetPart",
     "VAEPart",
-    "detect",
-    "detect_texts",
-    "detect_unet",
-    "detect_vae",
-    "identify",
+    "convert",
+    "describe",
+    "load_controlnet",
+    "load_taesd",
     "load_text_encoder",
     "load_unet",
     "load_vae",
-    "paired",
+    "pair_text_encoders",
     "save_diffusers",
     "verify",
 ]
 
+_WRITERS = {"convert": "write.convert", "save_diffusers": "write.save"}
+
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is asked for."""
+    """Names that need torch are imported on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{'write.save' if name == 'save_diffusers' else 'load.load'}"), name)
+    return getattr(import_module(f"{__name__}.{_WRITERS.get(name, 'load.networks')}"), name)

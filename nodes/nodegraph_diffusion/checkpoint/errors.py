@@ -1,4 +1,4 @@
-"""What goes wrong with a checkpoint."""
+"""The error of this package: a file or folder that is not a checkpoint, or not the one that was asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 Content = Literal["model", "unet", "vae", "text_encoder", "lora", "controlnet", "embedding"]
+"""What a file or folder can hold that something can load."""
 
 DOWNLOAD_AGAIN = "Download or copy the file again."
 CHECK_PATH = "Check the path; relative ones start from the workflow's folder or, with --set, from the current one."
@@ -13,9 +14,9 @@ NOT_A_CHECKPOINT = "Give a .safetensors file or a diffusers folder."
 
 
 class CheckpointError(Exception):
-    """A file or folder that is no checkpoint, a damaged one, or one of a kind that is not supported.
+    """A file or folder that is not a checkpoint, is damaged, or is of a kind that is not supported.
 
-    `holds` says what it is instead, where that is something that can be loaded as what it is.
+    `holds` is what it holds instead, if that can be loaded.
     """
 
     def __init__(self, path: Path | str, *, expected: str, found: str, hint: str, holds: Content | None = None) -> None:

@@ -55,7 +55,7 @@ class GuidanceSpec:
         if self.together is not None:
             self.together(**(options_of(self.function) | dict(options)))
 
-    def said(self) -> dict[str, str]:
+    def describe(self) -> dict[str, str]:
         """What was declared of it, for a listing."""
         said = {"evaluations of one side more per step": str(self.evaluations)}
         if self.paper:

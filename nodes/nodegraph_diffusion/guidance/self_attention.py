@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser, Predictions
 
 PLACE = "middle_block.1.transformer_blocks.0.attn1"
-ATTENDED = 1.0  # a cell counts as attended where it gets more than the average share
+# A cell counts as attended where it gets more than the average share. It is a yes or a no: rounding, above all in half precision,
+# can tip a cell that gets nearly the average.
+ATTENDED = 1.0
 KERNEL = 9  # cells along a side of the blur
 
 

@@ -70,7 +70,7 @@ class SamplerSpec:
     ) -> Tensor:
         return self.function(denoise, x, sigmas, noise=noise, on_step=on_step, **options)
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What was declared of it, for a listing."""
         calls = {None: "as many as it needs", 1: "1"}.get(self.evaluations_per_step, str(self.evaluations_per_step))
         said = {"stochastic": "yes" if self.stochastic else "no", "evaluations per step": calls}
@@ -104,7 +104,7 @@ class ScheduleSpec:
     def __call__(self, schedule: NoiseSchedule, steps: int, /, **options: Any) -> Tensor:
         return self.function(schedule, steps, **options)
 
-    def said(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What was declared of it, for a listing."""
         return {"paper": self.paper} if self.paper else {}
 

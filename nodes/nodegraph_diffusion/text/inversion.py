@@ -1,4 +1,4 @@
-"""Textual inversion: vectors that stand for a new word in a prompt (Gal et al. 2022), from the files that trainers write."""
+"""Textual inversion: vectors that stand for a new word in a prompt (Gal et al. 2022), read from the files of trainers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint.detect.embedding import detect_embedding
-from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
 
 _OTHER_FAMILY = "It was made for another family of models; give the family's own."
 
 
 def read_inversion(path: Path, widths: Sequence[int]) -> tuple[Tensor | None, ...]:
-    """The vectors (n, width) in the file at `path` for text encoders of these widths, float32.
+    """The vectors (n, width) in the file at `path` for text encoders of these widths, float32; None if it has none for an encoder.
 
-    None for an encoder that the file has none for. Raises CheckpointError for other files (see `detect_embedding`), and where no
-    encoder has the width of its vectors.
+    Raises CheckpointError for files that are not textual inversions, and if no encoder has the width of its vectors.
     """
-    shapes = {name: info.shape for name, info in detect_embedding(path).items()}
+    shapes = describe(path).embedding().shapes
     missing = [name for name, shape in shapes.items() if shape[-1] not in widths]
     if missing:
         expected = f"vectors of {' or '.join(map(str, dict.fromkeys(widths)))} numbers, as the model's text encoders have"

@@ -41,6 +41,11 @@ class Tokenizer:
         """One more than the largest id that `encode` gives: the rows that a text encoder's table needs."""
         return self.backend.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """The ids of the special tokens, by their names in the configs of transformers."""
+        return {"bos_token_id": self.bos, "eos_token_id": self.eos, "pad_token_id": self.pad}
+
     def encode(self, text: str) -> list[int]:
         """The ids of `text`: no special tokens around them, nothing cut off."""
         return list(self._encoding(text).ids)

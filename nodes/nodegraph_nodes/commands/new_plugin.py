@@ -1,4 +1,4 @@
-"""`nodegraph new-plugin`: the folder of a plugin that works, to start from."""
+"""`nodegraph new-plugin`: the folder of a plugin that works, as a starting point."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodegraph.cli.options import plugin_dir_option
+from nodegraph_nodes.commands.help import epilog
+from nodegraph_nodes.commands.options import plugin_dir_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodegraph.plugins.manager import Plugins
-    from nodegraph.plugins.registry import Registry
+    from nodegraph.plugin_api import Plugins, Registry
 
 KINDS = ("sampler", "schedule", "guidance", "node")
 
@@ -31,18 +31,27 @@ _REGISTRIES = {"sampler": "samplers", "schedule": "schedules", "guidance": "guid
 _LISTINGS = {**_REGISTRIES, "node": "nodes"}
 
 
-@click.command("new-plugin")
+@click.command(
+    "new-plugin",
+    params=[plugin_dir_option()],
+    epilog=epilog("nodegraph new-plugin sampler my_sampler", "nodegraph new-plugin node my_node --out plugins/my_node"),
+)
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The folder to write; by default NAME, here.")
-@plugin_dir_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    show_default="NAME in the current folder",
+    help="Write this folder, which must not exist.",
+)
 def new_plugin(kind: str, name: str, out: Path | None, plugin_dirs: Sequence[Path]) -> None:
     """Write a plugin that works: a KIND called NAME, with its tests.
 
-    The folder holds the plugin in one file, its tests, and what makes it a package that can be installed. Nothing that is
-    there already is overwritten.
+    KIND is sampler, schedule, guidance or node. The folder holds the plugin in one file, its tests, a README and a
+    pyproject.toml, so that it can be installed. Nothing that exists is overwritten.
     """
-    from nodegraph.plugins.manager import load_plugins
+    from nodegraph.plugin_api import load_plugins
 
     _require_usable(name)
     _require_free(kind, name, load_plugins(plugin_dirs))
@@ -73,17 +82,17 @@ def contents(kind: str, name: str, folder: Path) -> dict[str, str]:
 
 
 def commands(kind: str, name: str, folder: Path) -> Iterator[str]:
-    """What to do with it next, as one types it."""
+    """Commands to try next, as they are typed."""
     place = shlex.quote(str(folder))
     yield f"python -m pytest {place}"
     yield f"nodegraph {_LISTINGS[kind]} {node_type(name) if kind == 'node' else name} --plugin-dir {place}"
     if kind in ("sampler", "schedule"):
         yield f"nodegraph run workflows/txt2img.yaml --plugin-dir {place} --set sampled.{kind}={name}"
-    yield f"pip install -e {place}    # and it is there without --plugin-dir"
+    yield f"pip install -e {place}    # then it works without --plugin-dir"
 
 
 def node_type(name: str) -> str:
-    """A node type's name for a function's: my_node is MyNode."""
+    """The name of the node type for a function's name: MyNode for my_node."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
@@ -93,33 +102,33 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
 
 
 def _require_usable(name: str) -> None:
-    """Raise UsageError where no module can be called `name`, or one is already."""
+    """Raise UsageError if `name` cannot be the name of a Python module, or is one already."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
         close = re.sub(r"\W+|^(?=\d)", "_", name, flags=re.ASCII).strip("_").lower()
         hint = f"my_{close}" if not close[:1].isalpha() or keyword.iskeyword(close) else close
         raise click.UsageError(
-            f"A plugin is a Python module: expected a name of letters, digits and underscores that begins with a letter and is no "
-            f"keyword, found '{name}'. Call it '{hint.rstrip('_')}', for example."
+            f"A plugin is a Python module: expected a name of letters, digits and underscores that begins with a letter and is "
+            f"not a keyword, found '{name}'. Call it '{hint.rstrip('_')}', for example."
         )
     if name in sys.stdlib_module_names or _is_installed(name):
         raise click.UsageError(
-            f"There is a Python module '{name}' already, which the plugin would hide. Call it 'my_{name}', for example."
+            f"There is a Python module '{name}' already, and the plugin would hide it. Call the plugin 'my_{name}', for example."
         )
 
 
 def _is_installed(name: str) -> bool:
     spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin is not None  # folders that are no packages have none
+    return spec is not None and spec.origin is not None  # a folder that is not a package has no origin
 
 
 def _require_free(kind: str, name: str, plugins: Plugins) -> None:
-    """Raise UsageError where the name is taken."""
+    """Raise UsageError if the name is taken."""
     wanted = node_type(name) if kind == "node" else name
     registry: Registry[Any] | None = plugins.nodes if kind == "node" else plugins.registries.get(_REGISTRIES[kind])
     if registry is not None and wanted in registry:
         taken = registry.get(wanted)
         raise click.UsageError(
-            f"There is a {kind} '{wanted}' already, of the plugin '{taken.origin.plugin}' ({taken.origin.place}). "
+            f"There is a {kind} '{wanted}' already, from the plugin '{taken.origin.plugin}' ({taken.origin.place}). "
             f"Call yours 'my_{name}', for example."
         )
     called = next((plugin for plugin in plugins.loaded if plugin.name == name), None)
@@ -128,9 +137,9 @@ def _require_free(kind: str, name: str, plugins: Plugins) -> None:
 
 
 def _write(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """The files of a new folder: all of them or none. Raises UsageError where it cannot be made, or is there already."""
+    """Write all files of a new folder, or none of them. Raises UsageError if it exists or cannot be written."""
     if folder.exists() or folder.is_symlink():
-        raise click.UsageError(f"{folder} is there already, and stays as it is. Name another folder with --out.")
+        raise click.UsageError(f"{folder} exists already and stays as it is. Name another folder with --out.")
     unfinished = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
     try:
         for name, text in texts.items():

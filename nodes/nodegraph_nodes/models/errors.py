@@ -1,14 +1,15 @@
-"""What a file is refused with: what is wrong, and which node takes what it is."""
+"""Errors about files, as nodes raise them: what is wrong, and which node takes the file."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from nodegraph_diffusion.checkpoint import CheckpointError
 
-    from nodegraph_diffusion.checkpoint import CheckpointError
-    from nodegraph_diffusion.checkpoint.errors import Content
+if TYPE_CHECKING:
+    from nodegraph_diffusion.checkpoint import Content
 
 TAKEN_BY: Final[Mapping[Content, str]] = {
     "model": "LoadModel",
@@ -19,11 +20,21 @@ TAKEN_BY: Final[Mapping[Content, str]] = {
     "controlnet": "LoadControlNet",
     "embedding": "LoadEmbedding",
 }
+"""The node to give a file to, by what the file holds."""
 
 
-def refusal(error: CheckpointError) -> ValueError:
-    """The error that a node raises; one that was given a file of another kind names the node that takes it."""
+def file_error_message(error: CheckpointError) -> str:
+    """The error in words. If the file holds something that another node takes, the message names that node."""
     if error.holds is None:
-        return ValueError(str(error))
-    taken = f"found {error.found}, which {TAKEN_BY[error.holds]} takes"
-    return ValueError(f"{error.path}: expected {error.expected}, {taken}. {error.hint}")
+        return str(error)
+    found = f"found {error.found}, which {TAKEN_BY[error.holds]} takes"
+    return f"{error.path}: expected {error.expected}, {found}. {error.hint}"
+
+
+@contextlib.contextmanager
+def file_errors() -> Iterator[None]:
+    """Raise a CheckpointError from the block as a ValueError with the message of `file_error_message`."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise ValueError(file_error_message(error)) from error

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
+    from nodegraph_diffusion.checkpoint import TAESDFile
     from nodegraph_diffusion.networks.config import LatentSpace
     from nodegraph_diffusion.networks.taesd import TAESD
 
@@ -84,7 +84,7 @@ class DecodedPreviews:
         """The network on the device of the latent."""
         import torch
 
-        from nodegraph_diffusion.checkpoint.detect.taesd import load_taesd
+        from nodegraph_diffusion.checkpoint import load_taesd
 
         if self._network is None or next(self._network.parameters()).device != device:
             self._network = load_taesd(self.file, device, torch.float32)
@@ -96,10 +96,9 @@ def load_preview_decoder(path: Path) -> DecodedPreviews:
 
     Reads the header only. Raises ValueError if it is not a decoder that can be used.
     """
-    from nodegraph_diffusion.checkpoint import CheckpointError
-    from nodegraph_diffusion.checkpoint.detect.taesd import detect_taesd
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
     try:
-        return DecodedPreviews(detect_taesd(path))
+        return DecodedPreviews(describe(path).taesd())
     except CheckpointError as error:
         raise ValueError(str(error)) from error

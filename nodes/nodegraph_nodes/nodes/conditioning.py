@@ -1,4 +1,4 @@
-"""Nodes between encoded prompts: which of them count, where in the picture, when in the sampling, and how much."""
+"""Nodes that combine encoded prompts, and that say where, when and how much each of them counts."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from nodegraph import Help, Range, node
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_nodes.types import Conditioning, Mask
 
-Strength = Annotated[float, Range(0, 100), Help("how much it counts beside other prompts, where they overlap")]
+Strength = Annotated[float, Range(0, 100), Help("weight relative to other prompts where they overlap")]
 
 
 @node("CombineConditioning", foreign_names=("ConditioningCombine",))
 def combine_conditioning(conditioning_1: Conditioning, conditioning_2: Conditioning) -> Conditioning:
-    """Both prompts at once.
+    """Use two prompts at once: the predictions under both are averaged.
 
-    What the network sees under each is averaged, by their strengths, areas and masks.
+    Their strengths, areas and masks are the weights.
     """
     return Conditioning((*conditioning_1.prompts, *conditioning_2.prompts))
 
 
 @node("ConcatConditioning", foreign_names=("ConditioningConcat",))
 def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Conditioning) -> Conditioning:
-    """One longer prompt: `conditioning_from` behind `conditioning_to`.
+    """Join two prompts into one longer prompt.
 
-    The picture attends to both together.
+    `conditioning_from` follows `conditioning_to`, and the picture attends to both together.
     """
     import torch
 
-    appended = _only(conditioning_from, "conditioning_from")
+    appended = _single_prompt(conditioning_from, "conditioning_from")
     _require_width(conditioning_to, appended)
-    return _each(
+    return _change_each(
         conditioning_to,
         lambda prompt: dataclasses.replace(prompt, embedding=torch.cat([prompt.embedding, appended.embedding], dim=1)),
     )
@@ -42,15 +42,16 @@ def concat_conditioning(conditioning_to: Conditioning, conditioning_from: Condit
 def average_conditioning(
     conditioning_to: Conditioning,
     conditioning_from: Conditioning,
-    conditioning_to_strength: Annotated[float, Range(0, 1), Help("1 is conditioning_to alone, 0 conditioning_from")] = 1.0,
+    conditioning_to_strength: Annotated[float, Range(0, 1), Help("1: only conditioning_to; 0: only conditioning_from")] = 1.0,
 ) -> Conditioning:
-    """A prompt between two, token by token.
+    """Mix two prompts token by token.
 
-    `conditioning_from` is cut, or filled with zeros, to the length of the other.
+    With s for `conditioning_to_strength`: `s * conditioning_to + (1 - s) * conditioning_from`. `conditioning_from` is cut, or
+    padded with zeros, to the length of the other.
     """
     import torch.nn.functional as F
 
-    other = _only(conditioning_from, "conditioning_from")
+    other = _single_prompt(conditioning_from, "conditioning_from")
     _require_width(conditioning_to, other)
     share = conditioning_to_strength
 
@@ -63,81 +64,90 @@ def average_conditioning(
             pooled = pooled * share + other.pooled * (1 - share)
         return dataclasses.replace(prompt, embedding=prompt.embedding * share + embedding * (1 - share), pooled=pooled)
 
-    return _each(conditioning_to, averaged)
+    return _change_each(conditioning_to, averaged)
 
 
-def _has_area(**given: Any) -> Iterable[str]:
+def _check_area(**literals: Any) -> Iterable[str]:
     for name in ("width", "height"):
-        if given.get(name) == 0:
+        if literals.get(name) == 0:
             yield f"expected an area with a {name} above 0"
-    if given.get("unit") == "fraction":
-        above = [name for name in ("width", "height", "x", "y") if isinstance(given.get(name), int | float) and given[name] > 1]
+    if literals.get("unit") == "fraction":
+        numbers = {name: literals.get(name) for name in ("width", "height", "x", "y")}
+        above = [name for name, number in numbers.items() if isinstance(number, int | float) and number > 1]
         if above:
             yield f"a fraction of the picture's side is at most 1, but {' and '.join(above)} is more; unit: pixels counts pixels"
 
 
 @node(
     "SetArea",
-    check=_has_area,
+    check=_check_area,
     foreign_names=("ConditioningSetArea", "ConditioningSetAreaPercentage", "ConditioningSetAreaStrength"),
 )
 def set_area(
     conditioning: Conditioning,
     width: Annotated[float, Range(0, 65536)],
     height: Annotated[float, Range(0, 65536)],
-    x: Annotated[float, Range(0, 65536), Help("from the left")] = 0.0,
-    y: Annotated[float, Range(0, 65536), Help("from the top")] = 0.0,
-    unit: Annotated[Literal["pixels", "fraction"], Help("fraction: parts of the picture's sides, 0 to 1")] = "pixels",
+    x: Annotated[float, Range(0, 65536), Help("distance from the left")] = 0.0,
+    y: Annotated[float, Range(0, 65536), Help("distance from the top")] = 0.0,
+    unit: Annotated[
+        Literal["pixels", "fraction"], Help("of width, height, x and y; fraction: of the picture's sides, 0 to 1")
+    ] = "pixels",
     strength: Strength = 1.0,
 ) -> Conditioning:
-    """A prompt for a rectangle of the picture.
+    """Limit a prompt to a rectangle of the picture.
 
-    It fades in over 64 pixels at sides that are not the picture's. Combine it with a prompt for the whole picture. On the other
-    side, positive or negative, the prompt around it counts there as much.
+    It fades in over 64 pixels at sides that are not edges of the picture. Combine it with a prompt for the whole picture. If
+    only the positive or only the negative side has the area, the prompt that surrounds it on the other side counts there with
+    the same strength.
     """
-    area = Area(height, width, y, x, fraction=unit == "fraction")
-    return _each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
+    area = Area(height=height, width=width, y=y, x=x, fraction=unit == "fraction")
+    return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
 
 @node("SetMask", foreign_names=("ConditioningSetMask",))
 def set_mask(
     conditioning: Conditioning,
-    mask: Annotated[Mask, Help("white is where the prompt counts; grey, where it counts less")],
+    mask: Annotated[Mask, Help("the prompt counts where it is white, and less where it is grey")],
     strength: Strength = 1.0,
-    mask_bounds: Annotated[bool, Help("compute only the rectangle around what is not black, as if it were all there is")] = False,
+    mask_bounds: Annotated[
+        bool, Help("compute only the rectangle around what is not black, as if it were the whole picture")
+    ] = False,
 ) -> Conditioning:
-    """A prompt for a part of the picture. Combine it with prompts for the other parts."""
+    """Limit a prompt to a part of the picture.
+
+    Combine it with prompts for the other parts.
+    """
 
     def masked(prompt: Prompt) -> Prompt:
         return dataclasses.replace(prompt, mask=mask.values, mask_strength=strength, mask_bounds=mask_bounds)
 
-    return _each(conditioning, masked)
+    return _change_each(conditioning, masked)
 
 
-def _in_order(**given: Any) -> Iterable[str]:
-    start, end = given.get("start"), given.get("end")
+def _check_order(**literals: Any) -> Iterable[str]:
+    start, end = literals.get("start"), literals.get("end")
     if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
-        yield f"start {start} lies behind end {end}: the prompt would never count"
+        yield f"start {start} is after end {end}: the prompt would never count"
 
 
-@node("SetRange", check=_in_order, foreign_names=("ConditioningSetTimestepRange",))
+@node("SetRange", check=_check_order, foreign_names=("ConditioningSetTimestepRange",))
 def set_range(
     conditioning: Conditioning,
-    start: Annotated[float, Range(0, 1), Help("0 is all noise")] = 0.0,
+    start: Annotated[float, Range(0, 1), Help("0 is pure noise")] = 0.0,
     end: Annotated[float, Range(0, 1), Help("1 is the finished picture")] = 1.0,
 ) -> Conditioning:
-    """A prompt for a part of the sampling, by training timesteps.
+    """Limit a prompt to a part of the sampling, by training timesteps.
 
-    The first parts lay out the picture, the last ones detail it.
+    The first part lays out the picture, and the last part adds detail.
     """
-    return _each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
+    return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, start=start, end=end))
 
 
 @node("ZeroOut", foreign_names=("ConditioningZeroOut",))
 def zero_out(conditioning: Conditioning) -> Conditioning:
-    """A prompt that says nothing at all: zeros.
+    """Replace an encoded prompt by zeros.
 
-    That is not what an empty text is encoded to.
+    The encoding of an empty text is something else: it is not zero.
     """
     import torch
 
@@ -145,42 +155,61 @@ def zero_out(conditioning: Conditioning) -> Conditioning:
         pooled = None if prompt.pooled is None else torch.zeros_like(prompt.pooled)
         return dataclasses.replace(prompt, embedding=torch.zeros_like(prompt.embedding), pooled=pooled)
 
-    return _each(conditioning, zeroed)
+    return _change_each(conditioning, zeroed)
 
 
 @node("SizeCondition", foreign_names=("CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"))
 def size_condition(
     conditioning: Conditioning,
-    width: Annotated[int | None, Range(1, 65536), Help("of the picture before it was cropped; absent: its own")] = None,
-    height: Annotated[int | None, Range(1, 65536), Help("the same")] = None,
-    crop_x: Annotated[int, Range(0, 65536), Help("pixels cut off at the left")] = 0,
-    crop_y: Annotated[int, Range(0, 65536), Help("pixels cut off at the top")] = 0,
-    target_width: Annotated[int | None, Range(1, 65536), Help("of the picture since; absent: as width")] = None,
-    target_height: Annotated[int | None, Range(1, 65536), Help("the same")] = None,
-    aesthetic: Annotated[float | None, Range(0, 100), Help("for SDXL's refiner; absent: 6, or 2.5 if negative")] = None,
+    width: Annotated[
+        int | None, Range(1, 65536), Help("of the original picture, before cropping; default: the output size")
+    ] = None,
+    height: Annotated[
+        int | None, Range(1, 65536), Help("of the original picture, before cropping; default: the output size")
+    ] = None,
+    crop_x: Annotated[int, Range(0, 65536), Help("pixels cropped at the left")] = 0,
+    crop_y: Annotated[int, Range(0, 65536), Help("pixels cropped at the top")] = 0,
+    target_width: Annotated[int | None, Range(1, 65536), Help("of the picture after cropping and scaling; default: width")] = None,
+    target_height: Annotated[
+        int | None, Range(1, 65536), Help("of the picture after cropping and scaling; default: height")
+    ] = None,
+    aesthetic: Annotated[
+        float | None,
+        Range(0, 100),
+        Help("aesthetic score, only for SDXL's refiner; default: 6 for positive, 2.5 for negative prompts"),
+    ] = None,
 ) -> Conditioning:
-    """Tell SDXL the sizes of the pictures to paint like.
+    """Set the picture sizes that SDXL is conditioned on.
 
-    Without this node it is told those of the picture it paints.
+    SDXL was trained with the size and the cropping of each training picture as inputs (Podell et al. 2023, sec. 2.2): it paints
+    like pictures of these sizes. Without this node, they are the output size and no cropping.
     """
-    size = SizeConditioning(height, width, crop_y, crop_x, target_height, target_width, aesthetic)
-    return _each(conditioning, lambda prompt: dataclasses.replace(prompt, size=size))
+    size = SizeConditioning(
+        height=height,
+        width=width,
+        crop_y=crop_y,
+        crop_x=crop_x,
+        target_height=target_height,
+        target_width=target_width,
+        aesthetic=aesthetic,
+    )
+    return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, size=size))
 
 
-def _each(conditioning: Conditioning, change: Callable[[Prompt], Prompt]) -> Conditioning:
+def _change_each(conditioning: Conditioning, change: Callable[[Prompt], Prompt]) -> Conditioning:
     return Conditioning(tuple(change(prompt) for prompt in conditioning.prompts))
 
 
-def _only(conditioning: Conditioning, name: str) -> Prompt:
-    if len(conditioning.prompts) != 1:
-        raise ValueError(
-            f"{name}: expected a single prompt, found {len(conditioning.prompts)} that are combined. Combine what this node gives"
-        )
+def _single_prompt(conditioning: Conditioning, name: str) -> Prompt:
+    """The prompt of a conditioning. Raises ValueError if there are several."""
+    count = len(conditioning.prompts)
+    if count != 1:
+        raise ValueError(f"{name}: expected a single prompt, found {count} combined ones. Combine the outputs of this node instead")
     return conditioning.prompts[0]
 
 
 def _require_width(conditioning: Conditioning, other: Prompt) -> None:
-    """Raises ValueError where the prompts are not of one model."""
+    """Raise ValueError if the prompts have different widths, which means that they are not of one model."""
     for prompt in conditioning.prompts:
         widths = prompt.embedding.shape[-1], other.embedding.shape[-1]
         if widths[0] != widths[1]:

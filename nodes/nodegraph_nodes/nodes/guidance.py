@@ -1,4 +1,4 @@
-"""Nodes that guide a denoiser otherwise than by two prompts and a scale."""
+"""Nodes for guidance beyond two prompts and a scale."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
-from nodegraph_nodes.nodes.sampling import under_prompts
+from nodegraph_nodes.models.denoisers import load_denoisers
 from nodegraph_nodes.types import Conditioning, Denoiser, UNetModel
 
 
-def _guidance_fits(**given: Any) -> Iterable[str]:
+def _check_options(**literals: Any) -> Iterable[str]:
     from nodegraph_diffusion.guidance import GuidanceSpec
 
-    chosen, options = given.get("guidance"), given.get("options")
-    if isinstance(chosen, GuidanceSpec) and isinstance(options, dict):
+    guidance, options = literals.get("guidance"), literals.get("options")
+    if isinstance(guidance, GuidanceSpec) and isinstance(options, dict):
         try:
-            chosen.check_values(options)
+            guidance.check_values(options)
         except ValueError as error:
             yield str(error)
 
 
-@node("Guidance", check=_guidance_fits, foreign_names=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
+@node("Guidance", check=_check_options, foreign_names=("RescaleCFG", "PerturbedAttentionGuidance", "SelfAttentionGuidance"))
 def guidance(
     denoiser: Denoiser,
     guidance: Annotated[Any, Choice("guidance")],
     options: Annotated[dict[str, Any] | None, OptionsOf("guidance"), Help("'nodegraph guidance NAME' lists them")] = None,
 ) -> Denoiser:
-    """A denoiser with a guidance around it.
+    """Add a guidance method to a denoiser.
 
-    Several are stacked: the last one sees what those before it made.
+    To use several, chain the nodes: the last one is outermost and sees the results of those before it.
     """
     from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
     from nodegraph_diffusion.guidance.classifier_free import with_sides
@@ -46,21 +46,21 @@ def perp_neg(
     unet: UNetModel,
     positive: Conditioning,
     negative: Conditioning,
-    empty: Annotated[Conditioning, Help("the prompt that both are seen from, mostly that of no text")],
-    cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
-    neg_scale: Annotated[float, Range(0, 100), Help("how much the negative prompt counts")] = 1.0,
+    empty: Annotated[Conditioning, Help("the prompt that the other two are compared with, usually an empty text")],
+    cfg: Annotated[float, Range(0, 100), Help("guidance scale; 1 turns guidance off, 3 to 8 are usual")] = 5.0,
+    neg_scale: Annotated[float, Range(0, 100), Help("strength of the negative prompt")] = 1.0,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under three prompts, whose negative one spares the positive one.
+    """Make a denoiser with a negative prompt that does not weaken the positive one.
 
-    Armandpour et al. 2023. Away from the negative prompt only where it does not ask for what the positive one does: with p and
-    n what the two add to the empty prompt, it sees
-    `empty + cfg * (p - neg_scale * (n - p * <n, p> / <p, p>))`.
+    `empty + cfg * (p - neg_scale * (n - p * <n, p> / <p, p>))`, where p and n are what the positive and the negative prompt add
+    to the prediction under the empty one. Only the part of n that is perpendicular to p is subtracted (Armandpour et al. 2023).
     """
     from nodegraph_diffusion.guidance import PerpNeg
 
-    toward, away, base = under_prompts(unet, run, positive=positive, negative=negative, empty=empty)
-    return Denoiser(PerpNeg(toward, away, base, cfg, neg_scale), unet.part.latent)
+    sides = load_denoisers(unet, run, positive=positive, negative=negative, empty=empty)
+    function = PerpNeg(sides["positive"], sides["negative"], sides["empty"], cfg=cfg, neg_scale=neg_scale)
+    return Denoiser(function, unet.part.latent)
 
 
 @node("DualGuidance", numeric=True, foreign_names=("DualCFGGuider",))
@@ -69,24 +69,26 @@ def dual_guidance(
     positive: Conditioning,
     middle: Conditioning,
     negative: Conditioning,
-    cfg: Annotated[float, Range(0, 100), Help("from the middle prompt to the positive one")] = 7.5,
-    cfg_middle: Annotated[float, Range(0, 100), Help("from the negative prompt to the middle one")] = 1.5,
-    nested: Annotated[bool, Help("cfg_middle scales the step to the positive prompt, too")] = False,
-    unet_negative: Annotated[UNetModel | None, Help("what the negative prompt is for, if another: one without the picture")] = None,
+    cfg: Annotated[float, Range(0, 100), Help("scale of the step from the middle prompt to the positive one")] = 7.5,
+    cfg_middle: Annotated[float, Range(0, 100), Help("scale of the step from the negative prompt to the middle one")] = 1.5,
+    nested: Annotated[bool, Help("cfg_middle also scales the step to the positive prompt")] = False,
+    unet_negative: Annotated[
+        UNetModel | None, Help("the UNet for the negative prompt, such as one without the picture; default: 'unet'")
+    ] = None,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under three prompts, from negative by middle to positive.
+    """Make a denoiser from three prompts, guided in two steps.
 
-    `negative + cfg_middle * (middle - negative) + cfg * (positive - middle)`.
-
-    Brooks et al. 2023, "InstructPix2Pix", Eq. 3: there the positive prompt is the instruction, the middle and the negative one no
-    text, and `unet_negative` the model without `ApplyPix2Pix`.
+    `negative + cfg_middle * (middle - negative) + cfg * (positive - middle)` (Brooks et al. 2023, "InstructPix2Pix", Eq. 3). In
+    that paper the positive prompt is the instruction, the other two are empty, and `unet_negative` is the UNet without
+    `ApplyPix2Pix`.
     """
     from nodegraph_diffusion.guidance import DualGuidance
 
     if unet_negative is None:
-        toward, between, away = under_prompts(unet, run, positive=positive, middle=middle, negative=negative)
+        sides = load_denoisers(unet, run, positive=positive, middle=middle, negative=negative)
     else:
-        toward, between = under_prompts(unet, run, positive=positive, middle=middle)
-        (away,) = under_prompts(unet_negative, run, negative=negative)
-    return Denoiser(DualGuidance(toward, between, away, cfg, cfg_middle, nested), unet.part.latent)
+        sides = load_denoisers(unet, run, positive=positive, middle=middle)
+        sides |= load_denoisers(unet_negative, run, negative=negative)
+    function = DualGuidance(sides["positive"], sides["middle"], sides["negative"], cfg=cfg, cfg_middle=cfg_middle, nested=nested)
+    return Denoiser(function, unet.part.latent)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nodegraph import File, Run, node
-from nodegraph_nodes.nodes.mask import resized
+from nodegraph_nodes.nodes.mask import resize_mask
 from nodegraph_nodes.pictures import read_picture
 from nodegraph_nodes.types import Image, Mask
 
 
 class Loaded(NamedTuple):
-    """A picture, and what is transparent in it."""
+    """A picture and its transparency."""
 
     image: Image
     mask: Mask
@@ -21,7 +21,7 @@ class Loaded(NamedTuple):
 def load_image(path: File, run: Run = Run()) -> Loaded:
     """Read a picture, and a mask from its transparency.
 
-    The mask is white where the picture is transparent: what is to be repainted.
+    The mask is white, which means repainted, where the picture is transparent.
     """
     pixels, opacity = read_picture(path, run)
     return Loaded(Image(pixels), Mask(1 - opacity))
@@ -29,9 +29,9 @@ def load_image(path: File, run: Run = Run()) -> Loaded:
 
 @node("Composite", foreign_names=("ImageCompositeMasked",))
 def composite(image: Image, original: Image, mask: Mask, run: Run = Run()) -> Image:
-    """`image` where the mask is white, `original` where it is black.
+    """Paste `image` over `original` where the mask is white.
 
-    There its pixels stay untouched, to the last bit.
+    Grey parts of the mask mix the two. Where it is black, the pixels of `original` are kept to the last bit.
     """
     import torch
 
@@ -39,8 +39,8 @@ def composite(image: Image, original: Image, mask: Mask, run: Run = Run()) -> Im
     if image.pixels.shape[1:3] != (height, width):
         found = f"{image.pixels.shape[2]}x{image.pixels.shape[1]} and {width}x{height}"
         raise ValueError(f"expected two pictures of one size, found {found}. Decode the latent that the original was encoded to")
-    amount = resized(mask, (height, width), run).values[..., None]  # (B, H, W, 1)
-    counts = {name: len(values) for name, values in (("image", image.pixels), ("original", original.pixels), ("mask", amount))}
+    amount = resize_mask(mask, (height, width), run).values[..., None]  # (B, H, W, 1)
+    counts = {"image": len(image.pixels), "original": len(original.pixels), "mask": len(amount)}
     if len(set(counts.values()) - {1}) > 1:
         found = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
         raise ValueError(f"expected batches of one size, or single pictures, found {found}. Give as many of each, or one")

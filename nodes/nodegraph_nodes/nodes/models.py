@@ -1,89 +1,33 @@
-"""Nodes that read a model, or a part of one that lies alone."""
+"""Nodes that open a model or one of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from nodegraph import Help, Range, Reads, Resource, node
-from nodegraph.node_types.spec import under
+from nodegraph import Help, Range, Reads, node
 from nodegraph_diffusion.checkpoint import (
-    Checkpoint,
     CheckpointError,
-    TextEncoders,
+    Description,
     UNetPart,
     VAEPart,
-    detect,
-    detect_texts,
-    detect_unet,
-    detect_vae,
-    paired,
+    pair_text_encoders,
 )
-from nodegraph_diffusion.checkpoint.files.hub import SCHEME, fetch
-from nodegraph_nodes.models.errors import refusal
+from nodegraph_nodes.models.errors import file_error_message, file_errors
+from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
+from nodegraph_nodes.models.opened_files import open_part
+from nodegraph_nodes.models.text_encoders import open_text_encoder
 from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
 
-Found = Checkpoint | UNetPart | VAEPart | TextEncoders
 Kind = Annotated[
     Literal["auto", "sd1", "sd2", "sdxl", "sdxl-refiner"],
-    Help("the family to read it as, where its files do not say or say it wrong"),
+    Help("the model family; auto detects it; set it if that fails or is wrong"),
 ]
-Prediction = Annotated[Literal["auto", "eps", "v"], Help("what the network was trained to predict, where its files do not say so")]
-ZeroSnr = Annotated[bool | None, Help("trained down to no signal at all; absent: what its files say")]
-
-BUILTIN: Final = "builtin:"
-
-
-def builtin_models() -> dict[str, Path]:
-    """The models that are shipped, by what comes behind `builtin:`."""
-    import nodegraph_diffusion
-
-    return {"tiny": Path(nodegraph_diffusion.__file__).parent / "tiny"}
-
-
-def located(text: str, base: Path) -> Path:
-    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path. Raises ValueError."""
-    if text.startswith(BUILTIN):
-        name, models = text.removeprefix(BUILTIN), builtin_models()
-        if name not in models:
-            raise ValueError(f"there is no built-in model '{name}'; there is {', '.join(BUILTIN + known for known in models)}")
-        return models[name]
-    try:
-        return fetch(text) if text.startswith(SCHEME) else under(base, text)
-    except CheckpointError as error:
-        raise refusal(error) from error
-
-
-def resource(found: Found) -> Resource:
-    """A model or a part of one, with its files by names that do not depend on where they lie."""
-    if found.path.is_dir():
-        return Resource(found, {_below(file, found.path): file for file in found.files})
-    return Resource(found, {"model" if file == found.path else file.name: file for file in found.files})
-
-
-def _below(file: Path, folder: Path) -> str:
-    """The file's name from the folder, or from the one around it, where the folder is of a part and the file of its model."""
-    inside = file.is_relative_to(folder)
-    return file.relative_to(folder).as_posix() if inside else f"../{file.relative_to(folder.parent).as_posix()}"
-
-
-def _finder(detected: Callable[[Path], Found]) -> Callable[[str, Path], Resource]:
-    def find(text: str, base: Path) -> Resource:
-        """What `text` names, opened by its header. Raises ValueError, with what was found, where it is none of these."""
-        try:
-            return resource(detected(located(text, base)))
-        except CheckpointError as error:
-            raise refusal(error) from error
-
-    return find
-
-
-find_model = _finder(detect)
-find_unet = _finder(detect_unet)
-find_vae = _finder(detect_vae)
-find_texts = _finder(detect_texts)
+Prediction = Annotated[
+    Literal["auto", "eps", "v"], Help("what the UNet predicts: the noise (eps) or the velocity (v); auto detects it")
+]
+ZeroSnr = Annotated[bool | None, Help("whether the model was trained down to pure noise; default: detected")]
 
 
 class Model(NamedTuple):
@@ -94,42 +38,39 @@ class Model(NamedTuple):
     text_encoder: TextEncoder
 
 
-def _can_be_read(**given: Any) -> Iterable[str]:
-    model, kind = given.get("model"), given.get("kind", "auto")
-    if isinstance(model, Checkpoint) and kind != "auto":
+def _check_kind(**literals: Any) -> Iterable[str]:
+    model, kind = literals.get("model"), literals.get("kind", "auto")
+    if isinstance(model, Description) and kind != "auto":
         try:
-            detect(model.path, kind)
+            model.model(kind)
         except CheckpointError as error:
-            yield str(refusal(error))
+            yield file_error_message(error)
 
 
 @node(
     "LoadModel",
-    check=_can_be_read,
+    check=_check_kind,
     foreign_names=("CheckpointLoader", "CheckpointLoaderSimple", "DiffusersLoader", "ModelSamplingDiscrete"),
 )
 def load_model(
     model: Annotated[
-        Checkpoint,
+        Description,
         Reads(find_model),
-        Help(
-            "builtin:tiny, a file (.safetensors, or .ckpt where pickles are allowed), a diffusers folder, or hf://organisation/name"
-        ),
+        Help("builtin:tiny, a file (.safetensors; .ckpt if pickles are allowed), a diffusers folder, or hf://organisation/name"),
     ],
     prediction: Prediction = "auto",
     zero_snr: ZeroSnr = None,
     kind: Kind = "auto",
 ) -> Model:
-    """Open a model: its denoising network, its autoencoder and its text encoders.
+    """Open a model: its UNet, its VAE and its text encoders.
 
-    Each part is read from disk when a node needs it. The key holds the content of the files, not where they lie.
+    Each part is loaded when a node first needs it. Cached results depend on the content of the files, not on where they are: a
+    model that is moved to another folder stays in the cache.
     """
-    if kind != "auto":
-        try:
-            model = detect(model.path, kind)
-        except CheckpointError as error:
-            raise refusal(error) from error
-    return Model(UNetModel.of(_trained(model.unet, prediction, zero_snr)), VAE.of(model.vae), TextEncoder.of(model.text))
+    with file_errors():
+        found = model.model(None if kind == "auto" else kind)
+    unet = _override_training(found.unet, prediction, zero_snr)
+    return Model(UNetModel(open_part(unet)), VAE(open_part(found.vae)), open_text_encoder(found.text))
 
 
 @node("LoadUNet", foreign_names=("UNETLoader",))
@@ -137,13 +78,13 @@ def load_unet(
     unet: Annotated[
         UNetPart,
         Reads(find_unet),
-        Help("a file with a UNet, alone or in a whole model; its diffusers folder; hf://organisation/name"),
+        Help("a file that holds a UNet or a whole model, a diffusers folder, or hf://organisation/name"),
     ],
     prediction: Prediction = "auto",
     zero_snr: ZeroSnr = None,
 ) -> UNetModel:
-    """Open a denoising network alone, in the place of a model's own."""
-    return UNetModel.of(_trained(unet, prediction, zero_snr))
+    """Open a UNet to use instead of the model's own."""
+    return UNetModel(open_part(_override_training(unet, prediction, zero_snr)))
 
 
 @node("LoadVAE", foreign_names=("VAELoader",))
@@ -151,61 +92,67 @@ def load_vae(
     vae: Annotated[
         VAEPart,
         Reads(find_vae),
-        Help("a file with an autoencoder, alone or in a whole model; its diffusers folder; hf://organisation/name"),
+        Help("a file that holds a VAE or a whole model, a diffusers folder, or hf://organisation/name"),
     ],
-    like: Annotated[VAE | None, Help("the autoencoder that it replaces: scaling factor and native size are taken from it")] = None,
+    like: Annotated[VAE | None, Help("the VAE that it replaces: the scaling factor and the native size are taken from it")] = None,
     scaling: Annotated[
         float | None,
         Range(1e-6, 1e6),
         Help(
-            "what latents are multiplied by; absent: that of 'like', or what a config or a whole model says, or else 0.18215, as "
-            "for Stable Diffusion 1 and 2; SDXL's is 0.13025"
+            "the factor that latents are multiplied by, 0.13025 for SDXL; default: from 'like', a config or a whole model, "
+            "otherwise 0.18215 as in Stable Diffusion 1 and 2"
         ),
     ] = None,
 ) -> VAE:
-    """Open an autoencoder alone, in the place of a model's own.
+    """Open a VAE to use instead of the model's own.
 
-    Shapes do not tell SDXL's from that of Stable Diffusion 1: give a file of it `like: $model.vae`, or `scaling: 0.13025`.
+    The VAEs of SDXL and of Stable Diffusion 1 have the same shapes. For a file that holds only the VAE of SDXL, give
+    `like: $model.vae` or `scaling: 0.13025`.
     """
     size = vae.trained_size
     if like is not None:
-        ours, theirs = vae.config, like.part.config
-        if (ours.latent_channels, ours.factor) != (theirs.latent_channels, theirs.factor):
-            raise ValueError(
-                f"vae: expected one that encodes {theirs.factor}x{theirs.factor} pixels into {theirs.latent_channels} numbers, as "
-                f"'like' does, found one for {ours.factor}x{ours.factor} and {ours.latent_channels}. Give one for this model"
-            )
-        scaling, size = scaling or theirs.scaling_factor, like.part.sample_size
+        _require_same_latents(vae, like)
+        scaling, size = scaling or like.part.config.scaling_factor, like.part.sample_size
     config = vae.config if scaling is None else replace(vae.config, scaling_factor=scaling)
-    return VAE.of(replace(vae, config=config, trained_size=size))
+    return VAE(open_part(replace(vae, config=config, trained_size=size)))
 
 
 @node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
 def load_text_encoder(
     text_encoder: Annotated[
-        TextEncoders,
-        Reads(find_texts),
-        Help("a file with text encoders, alone or in a whole model; a folder of one; hf://organisation/name"),
+        Description,
+        Reads(find_text_encoders),
+        Help("a file that holds text encoders or a whole model, a folder, or hf://organisation/name"),
     ],
     text_encoder_2: Annotated[
-        TextEncoders | None, Reads(find_texts), Help("SDXL's second, OpenCLIP's bigG, where the two lie in a file each")
+        Description | None,
+        Reads(find_text_encoders),
+        Help("SDXL's second text encoder, OpenCLIP bigG, if it is in a separate file"),
     ] = None,
     kind: Kind = "auto",
 ) -> TextEncoder:
-    """Open text encoders alone, in the place of a model's own."""
-    try:
+    """Open text encoders to use instead of the model's own."""
+    with file_errors():
         if text_encoder_2 is not None:
-            return TextEncoder.of(paired(text_encoder.path, text_encoder_2.path))
-        return TextEncoder.of(text_encoder if kind == "auto" else detect_texts(text_encoder.path, kind))
-    except CheckpointError as error:
-        raise refusal(error) from error
+            return open_text_encoder(pair_text_encoders(text_encoder, text_encoder_2))
+        return open_text_encoder(text_encoder.text_encoders(None if kind == "auto" else kind))
 
 
-def _trained(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:
-    """The network with what it is said to have been trained for."""
+def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:
+    """The UNet, with what the user says about its training instead of what was detected."""
     schedule = unet.schedule
     if prediction != "auto":
         schedule = replace(schedule, prediction=prediction)
     if zero_snr is not None:
         schedule = replace(schedule, zero_snr=zero_snr)
     return replace(unet, schedule=schedule)
+
+
+def _require_same_latents(vae: VAEPart, like: VAE) -> None:
+    """Raise ValueError if the latents of the two have another number of channels or another factor."""
+    found, expected = vae.config, like.part.config
+    if (found.latent_channels, found.factor) != (expected.latent_channels, expected.factor):
+        raise ValueError(
+            f"vae: expected one that encodes {expected.factor}x{expected.factor} pixels into {expected.latent_channels} numbers, "
+            f"as 'like' does, found one for {found.factor}x{found.factor} and {found.latent_channels}. Give a VAE for this model"
+        )

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
+from nodegraph_nodes.models.denoisers import load_denoisers
 from nodegraph_nodes.models.previews import LatentPreview
-from nodegraph_nodes.nodes.concat import beside
-from nodegraph_nodes.nodes.mask import covering
-from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, steps_fit
+from nodegraph_nodes.nodes.mask import mask_for_latent
+from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, check_steps
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, Sigmas, UNetModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor
-
-    from nodegraph_diffusion.conditioning.prompt import Prompt
-    from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
-    from nodegraph_diffusion.networks.config import UNetConfig
 
 
 @node("UNetDenoise", numeric=True, foreign_names=("KSampler", "KSamplerAdvanced", "SamplerCustom", "CFGGuider", "BasicGuider"))
@@ -26,80 +21,37 @@ def unet_denoise(
     unet: UNetModel,
     positive: Conditioning,
     negative: Conditioning,
-    cfg: Annotated[float, Range(0, 100), Help("guidance: 1 is none, 3 to 8 are usual")] = 5.0,
+    cfg: Annotated[float, Range(0, 100), Help("guidance scale; 1 turns guidance off, 3 to 8 are usual")] = 5.0,
     run: Run = Run(),
 ) -> Denoiser:
-    """A denoiser under two prompts: classifier-free guidance.
+    """Make a denoiser from a UNet and two prompts: classifier-free guidance.
 
-    `negative + cfg * (positive - negative)` (Ho & Salimans 2022). Each may be several that are combined: what the network sees
-    under them is averaged. A network that was distilled with guidance, as LCM's is, is told of `cfg` and computes under the
-    positive prompt alone.
+    `negative + cfg * (positive - negative)` (Ho & Salimans 2022), where each side is the prediction under its prompts; if there
+    are several, their predictions are averaged. A UNet that was distilled with guidance, such as LCM's, receives `cfg` as an
+    input instead and computes only under the positive prompt.
     """
     from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 
     part = unet.part
-    toward, away = under_prompts(unet, run, cfg - 1, positive=positive, negative=negative)  # w: both write guidance as 1 + w
+    sides = load_denoisers(unet, run, guidance=cfg - 1, positive=positive, negative=negative)  # the papers write 1 + w
     if part.config.guidance_dim is None:
-        return Denoiser(ClassifierFreeGuidance(toward, away, cfg), part.latent)
-    run.notice("the model was distilled with guidance: it is told of cfg, and the negative prompt does not count")
-    return Denoiser(toward, part.latent)
+        return Denoiser(ClassifierFreeGuidance(sides["positive"], sides["negative"], cfg), part.latent)
+    run.notice("the model was distilled with guidance: it receives cfg as an input, and the negative prompt is not used")
+    return Denoiser(sides["positive"], part.latent)
 
 
-def under_prompts(unet: UNetModel, run: Run, guidance: float = 0.0, /, **sides: Conditioning) -> list[UNetDenoiser]:
-    """The UNet under the prompts of each side; one that was distilled with guidance is told of `guidance`, the paper's w.
-
-    Raises ValueError for prompts of another model, named by their side.
-    """
-    from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
-
-    part = unet.part
-    for name, side in sides.items():
-        for prompt in side.prompts:
-            _require_fit(name, prompt, part.config)
-    network, concat = unet.load(run), beside(unet)
-    controls = [control.load(run) for control in unet.controls]
-    return [
-        UNetDenoiser(
-            network,
-            part.schedule,
-            side.prompts,
-            concat=concat,
-            controls=controls,
-            cell=part.latent.factor,
-            guidance=guidance,
-        )
-        for side in sides.values()
-    ]
-
-
-def _require_fit(name: str, prompt: Prompt, config: UNetConfig) -> None:
-    """Raises ValueError where the prompt was encoded for another model."""
-    width = prompt.embedding.shape[-1]
-    if width != config.context_dim:
-        raise ValueError(
-            f"{name}: expected a prompt of width {config.context_dim}, which this UNet attends to, found {width}; "
-            f"encode it with the text encoder of the same model"
-        )
-    if config.added_dim is not None and prompt.pooled is None:
-        raise ValueError(
-            f"{name}: expected a prompt with a pooled encoding, which this UNet is told of, found none; encode it with the text "
-            f"encoders of the same model"
-        )
-
-
-def _levels_fit(**given: Any) -> Iterable[str]:
-    yield from steps_fit(**given)
-    said = [
-        name for name, default in (("start_step", 0), ("end_step", None), ("strength", 1)) if given.get(name, default) != default
-    ]
-    if "sigmas" not in given and said:
-        yield f"sigmas says where to start and to end, and {' and '.join(said)} says it, too; leave one out"
+def _check_levels(**literals: Any) -> Iterable[str]:
+    yield from check_steps(**literals)
+    defaults = {"start_step": 0, "end_step": None, "strength": 1}
+    changed = [name for name, default in defaults.items() if literals.get(name, default) != default]
+    if "sigmas" not in literals and changed:
+        yield f"sigmas says where to start and to end, and so does {' and '.join(changed)}; leave one out"
 
 
 @node(
     "Sampler",
     numeric=True,
-    check=_levels_fit,
+    check=_check_levels,
     foreign_names=(
         "KSampler",
         "KSamplerAdvanced",
@@ -115,8 +67,8 @@ def sampler(
     denoiser: Denoiser,
     latent: Latent,
     noise: Noise,
-    mask: Annotated[Mask | None, Help("white is repainted, the rest kept at every step")] = None,
-    sigmas: Annotated[Sigmas | None, Help("noise levels, in place of schedule, steps, start_step, end_step and strength")] = None,
+    mask: Annotated[Mask | None, Help("white is repainted, black is kept")] = None,
+    sigmas: Annotated[Sigmas | None, Help("noise levels, instead of schedule, steps, start_step, end_step and strength")] = None,
     sampler: Annotated[Any, Choice("samplers")] = "dpmpp_2m",
     schedule: Annotated[Any, Choice("schedules")] = "karras",
     steps: Steps = 20,
@@ -124,59 +76,71 @@ def sampler(
     end_step: EndStep = None,
     strength: Strength = 1.0,
     soft_mask: Annotated[
-        Literal["blend", "differential"], Help("greys: mixed at every step, or kept for a part of the steps")
+        Literal["blend", "differential"],
+        Help("for grey parts of the mask: blend mixes at every step, differential keeps them for some of the steps"),
     ] = "blend",
-    step_noise: Annotated[Literal["fresh", "comfyui"], Help("comfyui: draw as ComfyUI 0.3.64 does")] = "fresh",
+    step_noise: Annotated[
+        Literal["fresh", "comfyui"], Help("the noise of samplers that draw some; comfyui: the same as ComfyUI 0.3.64")
+    ] = "fresh",
     options: Annotated[dict[str, Any] | None, OptionsOf("sampler"), Help("'nodegraph samplers NAME' lists them")] = None,
     schedule_options: ScheduleOptions = None,
     run: Run = Run(),
 ) -> Latent:
-    """Denoise a latent, along the noise levels of a schedule.
+    """Denoise a latent with a sampler, along the noise levels of a schedule.
 
-    It is noised to the first level of the schedule, and walked down it by the sampler. `strength` s below 1 takes the last steps
-    of a schedule of int(steps / s) steps. With a mask, what is black keeps the latent given, noised to each level, so that what
-    is white is painted to fit.
+    The latent is noised to the first level, then denoised step by step. With a `strength` s below 1, only the last `steps` steps
+    of a schedule of int(steps / s) steps run. With a mask, the black part is kept: at every step it is the given latent, noised
+    to the current level, so that the white part is painted to fit.
     """
-    import torch
-
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
     from nodegraph_diffusion.schedules import SCHEDULES
 
-    function = denoiser.function
-    walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
+    method = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     if sigmas is None:
-        spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
-        discard = getattr(walk, "discard_penultimate", False)
-        levels = sigmas_for(spaced, function.schedule, steps, strength, start_step, end_step, schedule_options, discard)
+        levels = sigmas_for(
+            SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
+            denoiser.function.schedule,
+            steps,
+            strength=strength,
+            start_step=start_step,
+            end_step=end_step,
+            options=schedule_options,
+            discard_penultimate=getattr(method, "discard_penultimate", False),
+        )
     else:
         levels = sigmas.values
-        _require_walkable(levels, walk)
-    total = len(levels) - 1
+        _require_sampler_for(levels, method)
+    last = len(levels) - 1
     samples = sample(
-        function,
+        denoiser.function,
         latent.samples.to(run.device),
         noise.values.to(run.device),
-        walk,
+        method,
         levels,
-        mask=None if mask is None else covering(mask, latent, run).to(run.device),
+        mask=None if mask is None else mask_for_latent(mask, latent, run).to(run.device),
         soft_mask=soft_mask,
         step_noise=step_noise,
         seed=noise.seed,
-        on_step=lambda i, x, denoised: run.step(i + 1, total, LatentPreview(denoised, denoiser.latent, latent.size)),
+        on_step=lambda i, x, denoised: run.step(i + 1, last, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
     )
-    if not isinstance(samples, torch.Tensor) or samples.shape != latent.samples.shape:
-        found = f"shape {list(samples.shape)}" if isinstance(samples, torch.Tensor) else type(samples).__name__
-        raise ValueError(
-            f"expected a latent of shape {list(latent.samples.shape)} from the sampler, found {found}. Mend the sampler"
-        )
+    _require_same_shape(samples, latent.samples)
     return Latent(samples.float().cpu(), latent.size)
 
 
-def _require_walkable(levels: Tensor, walk: Any) -> None:
-    """Raises ValueError for noise levels that go up where the sampler puts noise in of its own."""
-    if len(levels) > 1 and bool(levels[-1] > levels[0]) and getattr(walk, "stochastic", False):
+def _require_sampler_for(levels: Tensor, method: Any) -> None:
+    """Raise ValueError if the noise levels go up and the sampler adds noise of its own."""
+    if len(levels) > 1 and bool(levels[-1] > levels[0]) and getattr(method, "stochastic", False):
         raise ValueError(
             f"sigmas: expected a sampler that draws no noise for levels that go up from {float(levels[0]):g} to "
-            f"{float(levels[-1]):g}, found {getattr(walk, '__name__', walk)}; take euler, or sigmas that are not turned round"
+            f"{float(levels[-1]):g}, found {getattr(method, '__name__', method)}; take euler, or sigmas that are not reversed"
         )
+
+
+def _require_same_shape(samples: Any, given: Tensor) -> None:
+    """Raise ValueError if a sampler returned anything but a latent of the given shape."""
+    import torch
+
+    if not isinstance(samples, torch.Tensor) or samples.shape != given.shape:
+        found = f"shape {list(samples.shape)}" if isinstance(samples, torch.Tensor) else type(samples).__name__
+        raise ValueError(f"expected a latent of shape {list(given.shape)} from the sampler, found {found}. Correct the sampler")

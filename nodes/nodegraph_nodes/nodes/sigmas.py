@@ -1,35 +1,35 @@
-"""Nodes that make lists of noise levels, for a sampler to walk along."""
+"""Nodes that make and change lists of noise levels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Choice, Help, OptionsOf, Range, node
 from nodegraph_nodes.types import Sigmas, UNetModel
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 Steps = Annotated[int, Range(1, 10_000)]
-StartStep = Annotated[int, Range(0, 10_000), Help("skip the steps before it")]
-EndStep = Annotated[int | None, Range(0, 10_000), Help("stop there, leaving noise for another sampler")]
-Strength = Annotated[float, Range(0, 1), Help("1 forgets what the latent shows, 0 keeps it")]
+StartStep = Annotated[int, Range(0, 10_000), Help("skip the steps before this one")]
+EndStep = Annotated[
+    int | None, Range(0, 10_000), Help("stop after this many steps and leave the remaining noise for another sampler")
+]
+Strength = Annotated[float, Range(0, 1), Help("how much to change the latent; 1 ignores what it shows, 0 keeps it")]
 ScheduleOptions = Annotated[dict[str, Any] | None, OptionsOf("schedule"), Help("'nodegraph schedules NAME' lists them")]
 
 
-def steps_fit(**given: Any) -> Iterable[str]:
+def check_steps(**literals: Any) -> Iterable[str]:
     """What is wrong with where a run starts and ends."""
-    steps, start, end, strength = (given.get(name) for name in ("steps", "start_step", "end_step", "strength"))
+    steps, start, end, strength = (literals.get(name) for name in ("steps", "start_step", "end_step", "strength"))
     if start and strength is not None and strength < 1:
         yield f"start_step {start} and strength {strength} both say where to start; leave one out"
     last = min((step for step in (steps, end) if step is not None), default=None)
     if start is not None and last is not None and start > last:
-        yield f"start_step {start} lies behind the last step, {last}"
+        yield f"start_step {start} is after the last step, {last}"
 
 
 @node(
     "Schedule",
-    check=steps_fit,
+    check=check_steps,
     foreign_names=(
         "BasicScheduler",
         "AlignYourStepsScheduler",
@@ -51,31 +51,39 @@ def schedule(
     strength: Strength = 1.0,
     schedule_options: ScheduleOptions = None,
 ) -> Sigmas:
-    """The noise levels that a schedule gives for a model.
+    """Compute the noise levels of a schedule for a model.
 
-    They are what `Sampler` walks along, to be looked at, split or turned round.
+    Give them to `Sampler` as `sigmas`; on the way they can be split or reversed.
     """
     from nodegraph_diffusion.sampling import sigmas_for
     from nodegraph_diffusion.schedules import SCHEDULES
 
-    spaced = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
-    return Sigmas(sigmas_for(spaced, unet.part.schedule, steps, strength, start_step, end_step, schedule_options))
+    levels = sigmas_for(
+        SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
+        unet.part.schedule,
+        steps,
+        strength=strength,
+        start_step=start_step,
+        end_step=end_step,
+        options=schedule_options,
+    )
+    return Sigmas(levels)
 
 
-def _levels_fit(**given: Any) -> Iterable[str]:
+def _check_levels(**literals: Any) -> Iterable[str]:
     from nodegraph_diffusion.schedules.levels import require_levels
 
     try:
-        require_levels(given.get("levels", [1.0, 0.0]))
+        require_levels(literals.get("levels", [1.0, 0.0]))
     except ValueError as error:
-        yield f"levels: {str(error).removeprefix('sigmas: ')}"  # as the input is called
+        yield f"levels: {str(error).removeprefix('sigmas: ')}"  # the input is called levels here
 
 
-@node("Sigmas", check=_levels_fit)
-def sigmas(levels: Annotated[list[float], Help("decreasing; 0 at the end is the clean latent")]) -> Sigmas:
-    """Noise levels written out.
+@node("Sigmas", check=_check_levels)
+def sigmas(levels: Annotated[list[float], Help("decreasing; 0 at the end means a clean latent")]) -> Sigmas:
+    """Give the noise levels as a list.
 
-    `levels: [14.6, 6.5, 2.5, 0.9, 0.3, 0.0]` is five steps.
+    `levels: [14.6, 6.5, 2.5, 0.9, 0.3, 0.0]` means five steps.
     """
     from nodegraph_diffusion.schedules.levels import explicit_sigmas
 
@@ -83,17 +91,17 @@ def sigmas(levels: Annotated[list[float], Help("decreasing; 0 at the end is the 
 
 
 class Split(NamedTuple):
-    """Two parts of a list of noise levels, which meet at one level."""
+    """Two parts of a list of noise levels; the last level of the first part is the first of the second."""
 
     high: Sigmas
     low: Sigmas
 
 
 @node("SplitSigmas", foreign_names=("SplitSigmasDenoise",))
-def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the steps of the first part")]) -> Split:
-    """Cut a list of noise levels in two.
+def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("the number of steps in the first part")]) -> Split:
+    """Split a list of noise levels in two.
 
-    One sampler walks the first part, another goes on with the rest.
+    One sampler runs the first part, and another continues with the second.
     """
     from nodegraph_diffusion.schedules.levels import split_sigmas
 
@@ -102,9 +110,9 @@ def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("th
 
 @node("FlipSigmas")
 def flip_sigmas(sigmas: Sigmas) -> Sigmas:
-    """Turn a list of noise levels round.
+    """Reverse a list of noise levels.
 
-    A sampler that draws no noise walks it from a picture to the noise that it comes from.
+    Along reversed levels, a sampler that draws no noise turns a picture into the noise that the picture can be sampled from.
     """
     from nodegraph_diffusion.schedules.levels import flip_sigmas
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tangent
@@ -24,6 +24,7 @@ def test_it_keeps_its_promises(check, shift):
     check(functools.partial(SCHEDULE, shift=shift))
 
 
+@settings(deadline=None)
 @given(steps=st.integers(3, 100), shift=st.floats(0.1, 10))
 def test_each_step_turns_by_the_same_angle(steps, shift):
     levels = SCHEDULE(NoiseSchedule(), steps, shift=shift)[:-1].double()

@@ -255,6 +255,19 @@ def steps(value: float = 0.0, n: int = 3, run: Run = Run()) -> float:
     return value
 
 
+GO = threading.Event()
+
+
+@node("Wait")
+def wait(text: str = "", after: Any = None, run: Run = Run()) -> str:
+    """Takes steps until GO is set."""
+    CALLS.append(text)
+    run.step(1, 2)
+    while not GO.wait(0.002):
+        run.step(1, 2)
+    return text
+
+
 @node("Fold")
 def fold(text: str = "") -> str:
     """The text in lower case: different texts may come to the same."""

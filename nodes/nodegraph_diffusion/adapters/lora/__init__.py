@@ -1,3 +1,1 @@
-"""LoRA and its kin: small files of changes to a network's weights, in every published form."""
-
-from __future__ import annotations
+"""Applying LoRA files and related formats, which change the weights of a network. `checkpoint.describe` reads them."""

@@ -1,15 +1,15 @@
 """What an adapter adds to a weight, for each published kind. Pure functions of float32 tensors.
 
-A weight has `out` rows; a convolution's further dimensions count as columns. Adapters are stored as factors:
+A weight has `out` rows; the other dimensions of a convolution count as columns. Adapters are stored as factors:
 
 - LoRA (Hu et al. 2021, sec. 4.1): up @ down, and through a core of the kernel's size where a convolution was split in three.
 - LoHa (Hyeon-Woo et al. 2021, FedPara, sec. 2.2): the entrywise product of two such products.
 - LoKr (Edalati et al. 2022, KronA; Yeh et al. 2023, LyCORIS): a Kronecker product whose factors may be products themselves.
 - diff: the difference itself.
-- DoRA (Liu et al. 2024, eq. 5): any of them, the sum then brought to a learned norm for each row (or column).
+- DoRA (Liu et al. 2024, eq. 5): any of them, whose sum is then scaled to a learned norm for each row (or column).
 
-Each is multiplied by alpha / rank, or by what the file's trainer wrote down beside it; an adapter without alpha, and a LoKr of
-two whole factors, by one.
+Each is multiplied by alpha / rank, or by the scale in the config of the file's trainer; by one if there is no alpha, and for a
+LoKr of two whole factors.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Factors = Mapping[str, Tensor]
 def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: float, scale: float | None = None) -> Tensor:
     """`weight`, float32, under the adapter at `strength`: a new tensor of the same shape.
 
-    `scale` stands in the place of alpha / rank where there is no alpha. Raises ValueError where the factors are of no kind
-    above, or do not fit each other or the weight.
+    `scale` replaces alpha / rank if there is no alpha. Raises ValueError if the factors are not of a kind above, or do not fit
+    each other or the weight.
     """
     difference, rank = _difference(factors)
     if difference.numel() != weight.numel() or (difference.dim() > 0 and difference.shape[0] != weight.shape[0]):
@@ -42,7 +42,7 @@ def changed(weight: Tensor, factors: Factors, alpha: float | None, strength: flo
 
 
 def scaling(alpha: float | None, rank: int | None, scale: float | None) -> float:
-    """What a change is multiplied by: alpha / rank, else `scale`, else 1."""
+    """The number that a change is multiplied by: alpha / rank, or else `scale`, or else 1."""
     if alpha is not None:
         return 1.0 if rank is None else alpha / rank
     return 1.0 if scale is None else scale
@@ -57,7 +57,7 @@ def change_of_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
 
 
 def _difference(factors: Factors) -> tuple[Tensor, int | None]:
-    """The change before scaling, and the rank that alpha is divided by, None where there is none."""
+    """The change before scaling, and the rank by which alpha is divided, None if there is none."""
     try:
         if "diff" in factors:
             return factors["diff"], None
@@ -102,9 +102,10 @@ def _kronecker(factors: Factors) -> tuple[Tensor, int | None]:
 
 
 def _norms(factors: Factors, weight: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:
-    """DoRA's norms, shaped to multiply `weight`, and the dimensions that they are taken over.
+    """DoRA's norms, shaped to multiply `weight`, and the dimensions over which they are taken.
 
-    PEFT's `magnitude` is of rows. A `dora_scale` is of rows where its first dimension has as many, else of columns.
+    PEFT's `magnitude` has one norm for each row. A `dora_scale` has one for each row if its first dimension has as many, or else
+    for each column.
     """
     if (norms := factors.get("magnitude", factors.get("dora_scale"))) is None:
         return None

@@ -1,4 +1,4 @@
-"""Applying adapter files to networks: a new network each time, which shares every tensor that no file touches."""
+"""Applying LoRA files to networks: each time a new network, which shares all tensors that no file changes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.file import LoraFile
 from nodegraph_diffusion.adapters.lora.formulas import change_of_shape, changed, scaling
-from nodegraph_diffusion.adapters.lora.keys import flat
-from nodegraph_diffusion.checkpoint.detect.model import Part
-from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
 from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.checkpoint.load.blank import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
@@ -22,28 +20,28 @@ from nodegraph_diffusion.networks.unet import UNet
 Network = TypeVar("Network", UNet, CLIPTextModel)
 
 _OTHER_FAMILY = "It was made for another family of models; give the family's own."
-_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # what a change has besides its factors
-_BESIDE = ("alpha", "bias", "up_bias")  # of these, what does not shape the change of the weight
+_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # parts of a change that are not factors
+_BESIDE = ("alpha", "bias", "up_bias")  # of these, the ones that do not affect the change of the weight
 
 
 def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
     """The modules of `part` that the file changes and the network does not have.
 
-    Raises CheckpointError where these are all of them, or where a change does not have its weight's shape: the file is for a
-    model of another family then.
+    Raises CheckpointError if the network has none of them, or if a change does not have the shape of its weight: then the file is
+    for a model of another family.
     """
     modules = _modules(network)
     weights = dict(network.state_dict())
-    wanted = file.changes.get(part, {})
-    missing = [module for module in wanted if module not in modules]
-    if wanted and len(missing) == len(wanted):
+    changes = file.changes.get(part, {})
+    missing = [module for module in changes if module not in modules]
+    if changes and len(missing) == len(changes):
         raise CheckpointError(
             file.path,
             expected=f"changes of modules that this model's {part} has",
             found=f"none ({missing[0]}, ...)",
             hint=_OTHER_FAMILY,
         )
-    for module, roles in wanted.items():
+    for module, roles in changes.items():
         if module in modules:
             _check_bias(file, module, roles, weights.get(f"{modules[module]}.bias"))
             if any(role not in _FLAGS for role in roles):
@@ -54,9 +52,9 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
 def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]]) -> Network:
     """A network like `network` with the changes of `files`, each at its strength, in their order.
 
-    It shares every tensor that they leave alone; `network` stays as it is, to the last bit. What a file changes that the
-    network does not have is left out. Weights are changed in float32 and brought back to the network's dtype; those of a text
-    encoder are rounded to float16 first, since ComfyUI keeps text encoders so and files are tuned by what it shows.
+    It shares all tensors that they do not change; `network` stays as it is, to the last bit. Changes of modules that the network
+    does not have are left out. Weights are changed in float32 and converted back to the network's dtype; those of a text encoder
+    are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files are tuned by its pictures.
     """
     modules = _modules(network)
     state = dict(network.state_dict())
@@ -84,7 +82,7 @@ def _change(
     strength: float,
     scale: float | None,
 ) -> None:
-    """Put the changed weight and bias of a module among `changes`, in float32."""
+    """Add the changed weight and bias of a module to `changes`, in float32."""
     key = f"{module}.weight"
     device = state[key].device
     alpha = float(found["alpha"]) if "alpha" in found else None
@@ -117,7 +115,7 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
     try:
         found = change_of_shape(shapes)
     except ValueError as error:
-        hint = "The file is damaged, or of a kind that is not known here."
+        hint = "The file is damaged, or of an unknown kind."
         raise CheckpointError(file.path, expected=f"a change of {module!r}", found=str(error), hint=hint) from error
     if found != expected and found[0] * found[1] != weight.numel():
         raise CheckpointError(
@@ -129,7 +127,7 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
 
 
 def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
-    """Our modules that have weights, by every name that an adapter file may give them, joined by underscores."""
+    """Our modules that have weights, by every name that a LoRA file may have for them, joined by underscores."""
     ours = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
     modules = {flat(module): module for module in ours}
     if isinstance(network, UNet):

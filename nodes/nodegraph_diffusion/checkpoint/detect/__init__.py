@@ -1,1 +1,1 @@
-"""What a file or folder is, from names, headers and configs alone."""
+"""What a file or folder holds, found out from names, headers and configs, without torch."""

@@ -1,26 +1,34 @@
-"""Textual inversion files, told by their headers."""
+"""Files of textual inversions: vectors that stand for a word in a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from nodegraph_diffusion.checkpoint.detect.contents import not_a
-from nodegraph_diffusion.checkpoint.files.header import TensorInfo, read_header
+from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_refusal
+from nodegraph_diffusion.checkpoint.files.header import Header
 
-PAIR = ("clip_l", "clip_g")  # one set of vectors for each of Stable Diffusion XL's text encoders
+PAIR = ("clip_l", "clip_g")  # the vectors for each of Stable Diffusion XL's text encoders
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
-def detect_embedding(path: Path) -> Mapping[str, TensorInfo]:
-    """The tensors of vectors, (n, width) or (width,), in the textual inversion at `path`, by name.
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """A textual inversion: the shapes of its tensors of vectors, (n, width) or (width,), by name."""
 
-    A file holds `emb_params`, or `clip_l` and `clip_g`, or one tensor under the word that it stands for, or under `*`. Raises
-    CheckpointError for other files.
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def file_embedding(header: Header, contents: Contents) -> EmbeddingFile:
+    """The textual inversion in a file. Raises CheckpointError for other files.
+
+    Its tensors are `emb_params`, or `clip_l` and `clip_g`, or one under the word that it stands for, or under `*`.
     """
-    tensors = read_header(path)
+    tensors = header.tensors
     names = [name for name in (*PAIR, "emb_params") if name in tensors] or list(tensors)
-    odd = any(len(tensors[name].shape) not in (1, 2) or tensors[name].dtype not in _FLOATS for name in names)
-    if odd or not names or (len(names) > 1 and set(names) != set(PAIR)):
-        raise not_a("embedding", path, tensors, "Give a textual inversion file.")
-    return {name: tensors[name] for name in names}
+    several = len(names) > 1 and set(names) != set(PAIR)
+    if not names or several or any(len(tensors[name].shape) not in (1, 2) or tensors[name].dtype not in _FLOATS for name in names):
+        raise file_refusal("embedding", header.path, tensors, contents, "Give a textual inversion file.")
+    return EmbeddingFile(header.path, {name: tensors[name].shape for name in names})

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint before any weight is read: a record for each part, and the model that they make up."""
+"""Descriptions of models and their parts on disk, made before any weight is read."""
 
 from __future__ import annotations
 
@@ -7,33 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR, Kind, Naming, Part
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, LatentSpace, UNetConfig, VAEConfig
 
-Part = Literal["unet", "vae", "text_encoder", "text_encoder_2"]
-Kind = Literal["sd1", "sd2", "sdxl", "sdxl-refiner"]
-Naming = Literal["ldm", "diffusers", "openclip", "transformers"]
-
-TEXT_PARTS: tuple[Part, Part] = ("text_encoder", "text_encoder_2")
-NAMES: dict[Kind, str] = {
-    "sd1": "Stable Diffusion 1.x",
-    "sd2": "Stable Diffusion 2.x",
-    "sdxl": "Stable Diffusion XL",
-    "sdxl-refiner": "Stable Diffusion XL's refiner",
-}
-SEEN_BESIDE = (0, 4, 5)  # channels that a UNet may see beside the latent: none, a picture's, or a mask's and a picture's
-
-_XL_SCALE = 0.13025
-
-
-def scaling_factor(kind: Kind) -> float:
-    """What the latents of a family's autoencoder are multiplied by."""
-    return _XL_SCALE if kind.startswith("sdxl") else VAEConfig.scaling_factor
+EXTRA_CHANNELS = (0, 4, 5)  # input channels of a UNet besides the latent: none, those of a picture, or of a mask and a picture
+_OTHER_MODELS = "The parts belong to different models."
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the tensors of a part lie: in these safetensors files, below `prefix`, under somebody's names."""
+    """The files that hold the tensors of a part, the prefix of their names there, and the naming scheme."""
 
     part: Part
     naming: Naming
@@ -45,8 +29,8 @@ class Weights:
 class UNetPart:
     """A denoising network on disk, and what it was trained with.
 
-    `latent` is the space that it denoises in. `files` are all that what it computes depends on, in a fixed order. `reason` says how
-    it is known what it predicts. Raises CheckpointError for one that sees what no published one does.
+    `latent` is the latent space in which it denoises. `files` are all files that affect its output, in a fixed order. `reason`
+    says how its prediction type is known. Raises CheckpointError if it has input channels that no published UNet has.
     """
 
     path: Path
@@ -60,7 +44,7 @@ class UNetPart:
 
     def __post_init__(self) -> None:
         channels = self.config.out_channels
-        if self.config.in_channels - channels not in SEEN_BESIDE:
+        if self.config.in_channels - channels not in EXTRA_CHANNELS:
             raise CheckpointError(
                 self.path,
                 expected=f"a UNet with {channels} channels out and {channels}, {channels + 4} or {channels + 5} in",
@@ -71,9 +55,9 @@ class UNetPart:
 
 @dataclass(frozen=True)
 class VAEPart:
-    """An autoencoder on disk. `trained_size` is the native side, in pixels, of the model that it lies in (None: it lies alone).
+    """An autoencoder on disk. `reason` says how its scaling factor is known.
 
-    `reason` says how its scaling factor is known.
+    `trained_size` is the native side, in pixels, of the model that contains it; None if it is not part of a whole model.
     """
 
     path: Path
@@ -85,13 +69,13 @@ class VAEPart:
 
     @property
     def sample_size(self) -> int:
-        """The native side, in pixels, of the model that it is for: what its scaling factor says, where it lies alone."""
-        return self.trained_size or (1024 if self.config.scaling_factor == _XL_SCALE else 512)
+        """The native side, in pixels, of the model that it belongs to. Without a whole model, its scaling factor decides."""
+        return self.trained_size or (1024 if self.config.scaling_factor == XL_SCALING_FACTOR else 512)
 
 
 @dataclass(frozen=True)
 class TextPart:
-    """One text encoder on disk. `tokenizer` is its tokenizer's folder (None: the standard CLIP vocabulary)."""
+    """One text encoder on disk. `tokenizer` is the folder of its tokenizer; None stands for the standard CLIP vocabulary."""
 
     path: Path
     config: CLIPTextConfig
@@ -102,7 +86,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class TextEncoders:
-    """The text encoders of a model, in the order in which a UNet attends to what they give. `reason` says how `kind` is known."""
+    """The text encoders of a model, in the order in which a UNet attends to their outputs. `reason` says how `kind` is known."""
 
     path: Path
     kind: Kind
@@ -111,21 +95,21 @@ class TextEncoders:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that their outputs depend on, each once."""
+        """All files that affect their outputs, each once."""
         return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
 
     @property
     def width(self) -> int:
-        """Numbers a token of all of them together."""
+        """How many numbers all of them together give for a token."""
         return sum(part.config.width for part in self.parts)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole model on disk, made up of its parts.
+    """A whole model on disk, with its parts.
 
-    `files` are all that its outputs depend on, in a fixed order. `reason` says in a line what it was taken for, and why. Raises
-    CheckpointError where the parts do not fit each other.
+    `files` are all files that affect its outputs, in a fixed order. `reason` says in one line how `kind` is known. Raises
+    CheckpointError if the parts do not fit each other.
     """
 
     path: Path
@@ -144,14 +128,14 @@ class Checkpoint:
                 self.path,
                 expected=f"a UNet with {latent} channels out, as the autoencoder's latent has",
                 found=f"one with {unet.in_channels} in and {unet.out_channels} out",
-                hint="The parts belong to different models.",
+                hint=_OTHER_MODELS,
             )
         if unet.context_dim != self.text.width:
             raise CheckpointError(
                 self.path,
                 expected=f"text encoders of {unet.context_dim} numbers a token, which the UNet attends to",
                 found=f"{len(self.text.parts)} of {self.text.width}",
-                hint="The parts belong to different models.",
+                hint=_OTHER_MODELS,
             )
 
     @property

@@ -1,24 +1,27 @@
-"""Text encoders in single files: where they lie, by whose names, how they are sized, and which family's they are."""
+"""Text encoders: where they are in a file, their sizes, and which part of which family's model they are read as."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from nodegraph_diffusion.checkpoint.detect.configs import Json
-from nodegraph_diffusion.checkpoint.detect.model import Kind, Naming, Part, Weights
+from nodegraph_diffusion.checkpoint.detect.model import TextEncoders, TextPart, Weights
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes, multiple
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.files.header import TensorInfo
+from nodegraph_diffusion.checkpoint.families import TEXT_PARTS, Kind, Naming, Part, only_text_part
+from nodegraph_diffusion.checkpoint.files.json_file import ConfigFile, Json
+from nodegraph_diffusion.checkpoint.layouts.configs import read_text
 from nodegraph_diffusion.networks.config import CLIPTextConfig
 
 WIDTH_1, WIDTH_2 = 768, 1024  # of the text encoders of Stable Diffusion 1 and 2
-_LAYERS_2 = 24  # of Stable Diffusion 2's, which diffusers' folders leave the last one out of
+AS_REQUESTED = "as requested"
+_LAYERS_2 = 24  # of Stable Diffusion 2's; diffusers' folders leave out the last one
 
 
-class Place(NamedTuple):
-    """Where a text encoder lies in a file, by whose names, and which part of which model it is there (None: that is not said)."""
+class TextPrefix(NamedTuple):
+    """A prefix of text encoders in files, with the naming scheme below it; `part` and `kind` are None if it does not show them."""
 
     prefix: str
     naming: Naming
@@ -27,26 +30,26 @@ class Place(NamedTuple):
 
 
 _IN_MODELS = (
-    Place("cond_stage_model.transformer.", "transformers", "text_encoder"),
-    Place("cond_stage_model.model.", "openclip", "text_encoder", "sd2"),
-    Place("conditioner.embedders.0.transformer.", "transformers", "text_encoder", "sdxl"),
-    Place("conditioner.embedders.1.model.", "openclip", "text_encoder_2", "sdxl"),
-    Place("conditioner.embedders.0.model.", "openclip", "text_encoder_2", "sdxl-refiner"),
+    TextPrefix("cond_stage_model.transformer.", "transformers", "text_encoder"),
+    TextPrefix("cond_stage_model.model.", "openclip", "text_encoder", "sd2"),
+    TextPrefix("conditioner.embedders.0.transformer.", "transformers", "text_encoder", "sd1"),
+    TextPrefix("conditioner.embedders.1.model.", "openclip", "text_encoder_2", "sdxl-refiner"),
+    TextPrefix("conditioner.embedders.0.model.", "openclip", "text_encoder_2", "sdxl-refiner"),
 )
-_ALONE = (
-    (("text_model.", "embeddings.token_embedding.", "encoder.layers."), Place("", "transformers")),
-    (("token_embedding.", "transformer.resblocks."), Place("", "openclip")),
+_WITHOUT_PREFIX = (
+    (("text_model.", "embeddings.token_embedding.", "encoder.layers."), TextPrefix("", "transformers")),
+    (("token_embedding.", "transformer.resblocks."), TextPrefix("", "openclip")),
 )
 
 
 class _Names(NamedTuple):
-    """Names of the tensors that size a text encoder."""
+    """The tensors that show the sizes of a text encoder."""
 
     tokens: str
     positions: str
     layer: str
     projection: str
-    projected: int  # the side of the projection that is its output
+    projection_axis: int  # the axis of the projection that is its output
 
 
 _NAMES: dict[Naming, _Names] = {
@@ -63,86 +66,134 @@ _NAMES: dict[Naming, _Names] = {
 }
 
 
-def text_places(keys: Collection[str]) -> list[Place]:
-    """Where text encoders lie in a file with tensors of these names; nowhere in most."""
-    lie = [place for place in _IN_MODELS if any(key.startswith(place.prefix) for key in keys)]
-    return lie or [place for signs, place in _ALONE if any(key.startswith(signs) for key in keys)][:1]
+@dataclass(frozen=True)
+class TextSource:
+    """One text encoder at a path, before it is decided which part of which family's model it is read as.
+
+    `sizes` is its config, or its shapes if it has none. `kind` is its family if it is the only text encoder; `reason` says how
+    that is known, None: by its width. `part` is the part that it is in its model, None if it is not in one. `from_index`: the
+    index of a diffusers folder says so.
+    """
+
+    path: Path
+    weights: Weights
+    files: tuple[Path, ...]
+    sizes: ConfigFile | Shapes
+    kind: Kind
+    part: Part | None = None
+    tokenizer: Path | None = None
+    reason: str | None = None
+    from_index: bool = False
 
 
-def text_naming(prefix: str) -> Naming:
-    """By whose names the text encoder is stored that lies below this prefix of a whole model."""
-    return next(place.naming for place in _IN_MODELS if place.prefix == prefix)
+def find_prefixes(keys: Collection[str]) -> list[TextPrefix]:
+    """The prefixes of the text encoders in a file with tensors of these names; most files have none."""
+    prefixes = [prefix for prefix in _IN_MODELS if any(key.startswith(prefix.prefix) for key in keys)]
+    return prefixes or [prefix for signs, prefix in _WITHOUT_PREFIX if any(key.startswith(signs) for key in keys)][:1]
 
 
-def text_kind(tensors: Mapping[str, TensorInfo], prefix: str = "", naming: Naming = "transformers") -> Kind:
-    """Which family's a text encoder is whose prefix does not say it: by its width, and by its projection.
+def naming_below(prefix: str) -> Naming:
+    """The naming scheme of the text encoder below this prefix of a whole model."""
+    return next(known.naming for known in _IN_MODELS if known.prefix == prefix)
 
-    Those of Stable Diffusion 1 and 2 are 768 and 1024 wide. Another one with a projection is the big one, which the XL refiner has
-    alone.
+
+def kind_by_shapes(shapes: Shapes, naming: Naming = "transformers") -> Kind:
+    """The family of a text encoder whose prefix does not show it, by its width and projection.
+
+    Those of Stable Diffusion 1 and 2 are 768 and 1024 wide. Another one with a projection is the big one, the only text encoder
+    of the XL refiner.
     """
     names = _NAMES[naming]
-    tokens = tensors.get(prefix + names.tokens) or tensors.get(f"{prefix}text_model.{names.tokens}")
-    width = tokens.shape[-1] if tokens is not None and tokens.shape else WIDTH_1
+    tokens = next((key for key in (names.tokens, f"text_model.{names.tokens}") if shapes.rank(key)), None)
+    width = WIDTH_1 if tokens is None else shapes.get(tokens, shapes.rank(tokens))[-1]
     if width in (WIDTH_1, WIDTH_2):
         return "sd1" if width == WIDTH_1 else "sd2"
-    return "sdxl-refiner" if prefix + names.projection in tensors else "sd2" if naming == "openclip" else "sd1"
+    return "sdxl-refiner" if names.projection in shapes else "sd2" if naming == "openclip" else "sd1"
 
 
-def config_kind(config: Json) -> Kind:
-    """Which family's a text encoder with this config of transformers' is, where it is the only one."""
+def kind_by_config(config: Json) -> Kind:
+    """The family of a text encoder with this config of transformers, if it is the only one."""
     if config.get("hidden_act") != "gelu":
         return "sd1"
     return "sdxl-refiner" if config.get("architectures") == ["CLIPTextModelWithProjection"] else "sd2"
 
 
-def only_part(kind: Kind | None) -> Part | None:
-    """Which text encoder a model of this kind has alone; None for Stable Diffusion XL, which has two, and where it is not said."""
-    return None if kind in (None, "sdxl") else "text_encoder_2" if kind == "sdxl-refiner" else "text_encoder"
+def read_text_encoders(
+    path: Path, sources: Sequence[TextSource], kind: Kind | None = None, part: Part | None = None
+) -> TextEncoders:
+    """The text encoders of a file or folder, read as those of a model of `kind`, or as this one `part` of them.
 
-
-def alone_as(path: Path, kind: Kind | None, part: Part | None, guess: Callable[[], Kind]) -> tuple[Kind, Part]:
-    """What the only text encoder of a file or folder is read as: which part of which family's model.
-
-    Raises CheckpointError where it would have to be both parts of Stable Diffusion XL.
+    Raises CheckpointError if such a model has another number of them, or if sizes are missing or wrong.
     """
-    kind = kind or guess()
-    if kind == "sdxl" and part is None:
+    wanted = part or (only_text_part(kind) if len(sources) > 1 else None)
+    if wanted is not None:
+        sources = [source for source in sources if source.part == wanted] or sources[:1]
+    if len(sources) > 1:
+        texts = tuple(_text_part(source, "sdxl", source.part or "text_encoder") for source in sources)
+        below = " and ".join(repr(source.weights.prefix) for source in sources)
+        reason = sources[0].reason if sources[0].from_index else f"because they are below {below}"
+        return TextEncoders(path, "sdxl", texts, reason or "")
+    [source] = sources
+    if kind == "sdxl" and part is None and not source.from_index:
         hint = "Give CLIP-L as text_encoder and OpenCLIP's bigG as text_encoder_2."
         raise CheckpointError(path, expected="the two text encoders of Stable Diffusion XL", found="one", hint=hint)
-    return kind, part or only_part(kind) or "text_encoder"
+    read_as = kind or source.kind
+    role = part or (source.part if source.from_index else only_text_part(read_as)) or "text_encoder"
+    text = _text_part(source, read_as, role)
+    reason = source.reason or f"because it is {text.config.width} wide"
+    return TextEncoders(path, read_as, (text,), reason if kind is None or source.from_index else AS_REQUESTED)
 
 
-def unprojected(path: Path, width: int) -> CheckpointError:
-    """The error for a text encoder without a projection in the place of Stable Diffusion XL's second."""
-    return CheckpointError(
-        path,
-        expected="a text encoder with a projection, as Stable Diffusion XL's second has one (OpenCLIP's bigG)",
-        found=f"one without, of width {width}",
-        hint="CLIP-L is its first.",
-    )
+def _text_part(source: TextSource, kind: Kind, part: Part) -> TextPart:
+    weights = replace(source.weights, part=part)
+    if isinstance(source.sizes, ConfigFile):
+        config = source.sizes.parse(lambda json: read_text(json, kind.startswith("sdxl")))
+    else:
+        config = text_config(source.sizes, weights, kind)
+    if part == TEXT_PARTS[1] and config.projection is None:
+        raise _without_projection(source.path, config.width)
+    return TextPart(source.path, config, weights, source.files, source.tokenizer)
 
 
 def text_config(shapes: Shapes, weights: Weights, kind: Kind) -> CLIPTextConfig:
-    """The sizes of a text encoder, and how a model of this kind reads it. Raises CheckpointError, ValueError."""
-    names, prefix = _NAMES[weights.naming], weights.prefix
-    inner = f"{prefix}text_model."
-    inner = inner if any(key.startswith(inner) for key in shapes.tensors) else prefix
-    vocab_size, width = shapes.get(inner + names.tokens, 2)
-    layers = shapes.count(inner + names.layer)
-    xl, second = kind.startswith("sdxl"), weights.part == "text_encoder_2"
-    if second and prefix + names.projection not in shapes:
-        raise unprojected(shapes.path, width)
-    early = xl or (kind == "sd2" and (weights.naming == "openclip" or layers == _LAYERS_2))
+    """The sizes of a text encoder, and how a model of this kind reads it. Raises CheckpointError."""
+    try:
+        return _config_from_shapes(shapes, weights, kind)
+    except ValueError as error:
+        expected, hint = "sizes of a text encoder of Stable Diffusion", "The file is damaged or has another layout."
+        raise CheckpointError(shapes.header.path, expected=expected, found=str(error), hint=hint) from error
+
+
+def _config_from_shapes(shapes: Shapes, weights: Weights, kind: Kind) -> CLIPTextConfig:
+    names = _NAMES[weights.naming]
+    inner = f"{shapes.prefix}text_model."
+    network = replace(shapes, prefix=inner) if any(key.startswith(inner) for key in shapes.header.tensors) else shapes
+    vocab_size, width = network.get(names.tokens, 2)
+    layers = network.count(names.layer)
+    xl, second = kind.startswith("sdxl"), weights.part == TEXT_PARTS[1]
+    if second and names.projection not in shapes:
+        raise _without_projection(shapes.header.path, width)
+    last_but_one = xl or (kind == "sd2" and (weights.naming == "openclip" or layers == _LAYERS_2))
     return CLIPTextConfig(
         vocab_size=vocab_size,
         width=width,
         layers=layers,
         heads=multiple(width, 64),
-        max_length=shapes.get(inner + names.positions, 2)[0],
-        mlp_width=shapes.get(inner + names.layer.format(0), 2)[0],
+        max_length=network.get(names.positions, 2)[0],
+        mlp_width=network.get(names.layer.format(0), 2)[0],
         activation="gelu" if second or kind == "sd2" else "quick_gelu",
-        projection=shapes.get(prefix + names.projection, 2)[names.projected] if second else None,
-        layer=2 if early else 1,
+        projection=shapes.get(names.projection, 2)[names.projection_axis] if second else None,
+        layer=2 if last_but_one else 1,
         final_norm=not xl,
         eos=vocab_size - 1,
+    )
+
+
+def _without_projection(path: Path, width: int) -> CheckpointError:
+    """The error for a text encoder that is given as Stable Diffusion XL's second and has no projection."""
+    return CheckpointError(
+        path,
+        expected="a text encoder with a projection, as Stable Diffusion XL's second has one (OpenCLIP's bigG)",
+        found=f"one without, of width {width}",
+        hint="CLIP-L is its first.",
     )

@@ -1,1 +1,1 @@
-"""Files of tensors: their headers, and the tensors in them."""
+"""Files of tensors and configs, local or from the Hugging Face hub: the only code that reads them."""

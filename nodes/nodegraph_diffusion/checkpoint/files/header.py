@@ -1,81 +1,88 @@
-"""The one door to files of tensors: which there are, of which dtypes and shapes, without torch and before any is read.
+"""The only door to files of tensors: the names, dtypes and shapes of a file's tensors, without torch and without reading them.
 
-What a file is, its first bytes say, whatever its name is: a safetensors file, or a pickle as `torch.save` writes it, which
-is opened only where that is allowed.
+The first bytes of a file say what it is, whatever its name is: a safetensors file, or a pickle written by `torch.save`, which
+is opened only if pickles are allowed.
 """
 
 from __future__ import annotations
 
-import json
 import stat
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
 from nodegraph_diffusion.checkpoint.files.pickle_permission import pickles_allowed
 from nodegraph_diffusion.checkpoint.files.pickled import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.files.safetensors import read_safetensors
-from nodegraph_diffusion.checkpoint.files.tensor_info import StoredTensor, TensorInfo
-
-__all__ = ["TensorInfo", "read_floats", "read_header", "read_metadata", "read_stored"]
+from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 
 _FORMATS = {"F16": "<e", "F32": "<f"}
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of the file at `path`, by name. Raises CheckpointError as `read_stored` does."""
-    return {name: tensor.info for name, tensor in read_stored(path).items()}
+@dataclass(frozen=True)
+class Header:
+    """The tensors of a file by name, and the metadata that a safetensors header holds besides."""
+
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def read_floats(self, name: str) -> list[float]:
+        """The numbers of one small tensor in float16, bfloat16 or float32. Raises CheckpointError for other dtypes."""
+        tensor = self.tensors[name]
+        dtype = tensor.dtype
+        if dtype not in ("BF16", *_FORMATS) or tensor.strides not in (None, (1,)):
+            expected, hint = f"{name!r} in F16, BF16 or F32", "The file is damaged, or belongs to another model."
+            raise CheckpointError(self.path, expected=expected, found=dtype, hint=hint)
+        with self.path.open("rb") as file:
+            file.seek(tensor.start)
+            data = file.read(tensor.end - tensor.start)
+        if dtype == "BF16":  # the upper half of a float32
+            data, dtype = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
+        return [number for (number,) in struct.iter_unpack(_FORMATS[dtype], data)]
 
 
-def read_stored(path: Path, pickles: bool | None = None) -> dict[str, StoredTensor]:
-    """Where the tensors of the file at `path` lie, by name. `pickles`: whether it may be one; None: as the environment says.
+class HeaderCache:
+    """The headers that one detection needs: each file is read once, however many questions there are about it."""
 
-    Raises CheckpointError for other files, for damaged ones, and for a pickle where none may be opened.
+    def __init__(self) -> None:
+        self._headers: dict[Path, Header] = {}
+
+    def read(self, path: Path) -> Header:
+        """The header of the file at `path`. Raises CheckpointError as `read_header` does."""
+        if path not in self._headers:
+            self._headers[path] = read_header(path)
+        return self._headers[path]
+
+
+def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
+    """The header of the file at `path`. `allow_pickles`: whether it may be a pickle; None: the environment decides.
+
+    Raises CheckpointError for files in another format, for damaged files, and for pickles that are not allowed.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            found = "a folder" if path.is_dir() else "a pipe, a device or a socket"
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for its other end
+            found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
             raise CheckpointError(path, expected="a file", found=found, hint=NOT_A_CHECKPOINT)
         with path.open("rb") as file:
             if not is_pickle(file.read(9)):
-                return read_safetensors(path, file)
-            if not (pickles_allowed() if pickles is None else pickles):
+                return Header(path, *read_safetensors(path, file))
+            if not (pickles_allowed() if allow_pickles is None else allow_pickles):
                 raise CheckpointError(
                     path,
                     expected="a safetensors file",
                     found="a PyTorch pickle (such as .ckpt, .pt or .bin)",
-                    hint="Pickles can run code, and none is opened unless you allow it: with --allow-pickles, or with "
+                    hint="Pickles can run code, so they are not opened unless you allow it: with --allow-pickles, or with "
                     "NODEGRAPH_ALLOW_PICKLES=1 in the environment. Or convert it once: nodegraph convert FILE NEW.safetensors",
                 )
-            return read_pickled(path, file)
+            return Header(path, read_pickled(path, file))
     except FileNotFoundError as error:
         raise CheckpointError(path, expected="a readable file", found="nothing", hint=CHECK_PATH) from error
-    except (OSError, ValueError) as error:  # a ValueError is of a path that no file can have
-        found = f"one that is none: {error.strerror or type(error).__name__}" if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        found = f"one that cannot be read: {error.strerror or type(error).__name__}"
         raise CheckpointError(path, expected="a readable file", found=found, hint=NOT_A_CHECKPOINT) from error
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What the header of a file that `read_header` has read says besides its tensors; a pickle's says nothing."""
-    with path.open("rb") as file:
-        start = file.read(9)
-        if is_pickle(start):
-            return {}
-        header = json.loads(start[8:] + file.read(int.from_bytes(start[:8], "little") - 1))
-    metadata = header.get("__metadata__")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def read_floats(path: Path, key: str) -> list[float]:
-    """The numbers of one small tensor, in float16, bfloat16 or float32. Raises CheckpointError for other ones."""
-    tensor = read_stored(path)[key]
-    kind = tensor.info.dtype
-    if kind not in ("BF16", *_FORMATS) or tensor.strides not in (None, (1,)):
-        expected, hint = f"{key!r} in F16, BF16 or F32", "The file is damaged, or of another model."
-        raise CheckpointError(path, expected=expected, found=kind, hint=hint)
-    with path.open("rb") as file:
-        file.seek(tensor.start)
-        data = file.read(tensor.end - tensor.start)
-    if kind == "BF16":  # the upper half of a float32
-        data, kind = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
-    return [number for (number,) in struct.iter_unpack(_FORMATS[kind], data)]
+    except ValueError as error:  # the path is one that no file can have
+        raise CheckpointError(path, expected="a readable file", found=str(error), hint=NOT_A_CHECKPOINT) from error

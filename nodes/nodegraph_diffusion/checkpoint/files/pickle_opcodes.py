@@ -1,9 +1,9 @@
 """A reader of pickles that runs nothing: it follows the opcodes of pickle's protocol 2 and builds descriptions.
 
-A pickle is a program for a small stack machine, and what makes it dangerous is that the machine looks up functions by name
-and calls them. This one has neither: a name becomes a `Global`, which is only text, and a call becomes whatever `make` says,
-which gets the name. Opcodes that it does not know are refused, so is every name that `make` does not. The opcodes are those of
-`pickletools` in Python's library.
+A pickle is a program for a small stack machine. It is dangerous because the machine looks up functions by name and calls them.
+This one does neither: a name becomes a `Global`, which is only text, and for a call the `Rules` receive the name and return a
+description. Unknown opcodes are refused, and so are names that the rules do not allow. The opcodes are those of `pickletools`
+in Python's library.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 MAX_BYTES = 32_000_000
-"""Of the program; that of Stable Diffusion XL, with 2,600 tensors, has 500 kB."""
+"""The largest program that is read; that of Stable Diffusion XL, with 2,600 tensors, has 500 kB."""
 
 _LONGEST_NUMBER = 16  # bytes; torch's own mark has 10
 _PLAIN_KEYS = (str, int, float, bool, type(None))
 _MARK = object()
 
 
-class Refused(Exception):
-    """A pickle that asks for more than the description of tensors. The text says for what."""
+class PickleContentError(Exception):
+    """A pickle that contains more than descriptions of tensors. The message says what."""
 
 
 class Global(NamedTuple):
-    """The name of something in a Python module: a word, and nothing else."""
+    """The name of something in a Python module, as text only."""
 
     name: str
 
 
-class Opaque:
-    """Something that a pickle would have made and that nobody needs: its name, and the state that it would have had."""
+class SkippedObject:
+    """An object that the pickle would have made and that no tensor needs: its name, and the state that it would have had."""
 
     __slots__ = ("name", "state")
 
@@ -40,27 +40,30 @@ class Opaque:
         self.state: Any = None
 
 
-class Maker(NamedTuple):
-    """What becomes of names: `known` says whether one may stand in the pickle, `call` what a call of it gives, and `persistent`
-    what an identifier of something outside the pickle stands for."""
+class Rules(NamedTuple):
+    """How names in a pickle are treated.
 
-    known: Callable[[str], bool]
+    `allows` decides whether a name may occur, `call` returns the result of calling a name, and `persistent` returns what an
+    identifier of something outside the pickle stands for.
+    """
+
+    allows: Callable[[str], bool]
     call: Callable[[str, tuple[Any, ...]], Any]
     persistent: Callable[[Any], Any]
 
 
-def read_program(data: bytes, position: int, maker: Maker) -> tuple[Any, int]:
-    """What the pickle at `position` of `data` describes, and where it ends.
+def read_program(data: bytes, position: int, rules: Rules) -> tuple[Any, int]:
+    """The value that the pickle at `position` of `data` describes, and the position where it ends.
 
-    Raises Refused for what it may not ask for, and ValueError, TypeError or LookupError where it is damaged.
+    Raises PickleContentError for content that is not allowed, and ValueError, TypeError or LookupError if it is damaged.
     """
-    machine = _Machine(data, position, maker)
+    machine = _Machine(data, position, rules)
     return machine.run(), machine.position
 
 
 class _Machine:
-    def __init__(self, data: bytes, position: int, maker: Maker) -> None:
-        self.data, self.position, self.maker = data, position, maker
+    def __init__(self, data: bytes, position: int, rules: Rules) -> None:
+        self.data, self.position, self.rules = data, position, rules
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -72,7 +75,7 @@ class _Machine:
                 return self.stack.pop()
             action = _ACTIONS.get(code)
             if action is None:
-                raise Refused(f"the opcode {bytes([code])!r}, which PyTorch does not write")
+                raise PickleContentError(f"the opcode {bytes([code])!r}, which PyTorch does not write")
             action(self)
 
     def take(self, count: int) -> bytes:
@@ -90,7 +93,7 @@ class _Machine:
         return self.data[start:end].decode()
 
     def marked(self) -> list[Any]:
-        """What lies above the last mark; both leave the stack."""
+        """Remove the last mark from the stack, with everything above it, and return the latter."""
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1
@@ -115,8 +118,8 @@ class _Machine:
 
     def name(self) -> None:
         name = f"{self.line()}.{self.line()}"
-        if not self.maker.known(name):
-            raise Refused(f"the name {name!r}, which stands for code")
+        if not self.rules.allows(name):
+            raise PickleContentError(f"the name {name!r}, which stands for code")
         self.stack.append(Global(name))
 
     def pack(self, items: list[Any]) -> None:
@@ -132,17 +135,17 @@ class _Machine:
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not Global or type(arguments) is not tuple:
-            raise Refused("a call of something that has no name")
-        self.stack.append(self.maker.call(function.name, arguments))
+            raise PickleContentError("a call of something that has no name")
+        self.stack.append(self.rules.call(function.name, arguments))
 
     def state(self) -> None:
         state = self.stack.pop()
-        if type(self.stack[-1]) is Opaque:
+        if type(self.stack[-1]) is SkippedObject:
             self.stack[-1].state = state
 
     def items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
-        if type(target) is dict:  # what holds no tensors may be filled in vain
+        if type(target) is dict:  # a skipped object holds no tensors
             for key, value in zip(pairs[::2], pairs[1::2], strict=True):
                 if type(key) in _PLAIN_KEYS:  # others name no tensor
                     target[key] = value
@@ -152,11 +155,11 @@ class _Machine:
             self.stack[-1].extend(values)
 
     def persistent(self) -> None:
-        self.stack.append(self.maker.persistent(self.stack.pop()))
+        self.stack.append(self.rules.persistent(self.stack.pop()))
 
     def protocol(self) -> None:
         if (version := self.take(1)[0]) != 2:
-            raise Refused(f"version {version} of the pickle protocol, where PyTorch writes 2")
+            raise PickleContentError(f"version {version} of the pickle protocol, where PyTorch writes 2")
 
 
 _STOP = ord(".")

@@ -1,4 +1,4 @@
-"""Whether pickles may be opened: the word of whoever starts the program, which no file that it reads can say."""
+"""Whether pickles may be opened. Only the person who starts the program decides it; no file that it reads can."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _ANSWERS = {"": False, "0": False, "no": False, "false": False, "1": True, "yes"
 
 
 def pickles_allowed() -> bool:
-    """What the environment says; nothing is no. Raises CheckpointError where it is neither yes nor no."""
-    said = os.environ.get(PICKLES_VARIABLE, "")
-    allowed = _ANSWERS.get(said.strip().lower())
+    """Whether the environment allows pickles; by default it does not. Raises CheckpointError if the value is neither yes nor no."""
+    value = os.environ.get(PICKLES_VARIABLE, "")
+    allowed = _ANSWERS.get(value.strip().lower())
     if allowed is None:
-        hint = f"Set {PICKLES_VARIABLE}=1 to allow pickles, or leave it away."
-        raise CheckpointError(PICKLES_VARIABLE, expected="1 or 0", found=repr(said), hint=hint)
+        hint = f"Set {PICKLES_VARIABLE}=1 to allow pickles, or unset it."
+        raise CheckpointError(PICKLES_VARIABLE, expected="1 or 0", found=repr(value), hint=hint)
     return allowed

@@ -1,10 +1,9 @@
-"""Where the tensors of a file lie: what every format's header comes to."""
+"""A tensor's entry in the header of a file, whatever the file's format."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 ITEM_SIZES = {
@@ -13,44 +12,40 @@ ITEM_SIZES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
-"""Bytes of a number, by its dtype's safetensors name."""
+"""Bytes of a number, by the safetensors name of its dtype."""
 
-_MOST_DIMENSIONS = 64  # PyTorch's limit
+_MAX_DIMENSIONS = 64  # PyTorch's limit
 
 
 def are_sizes(numbers: Sequence[Any]) -> bool:
-    """Whether they can be a tensor's shape: few of them, none below zero or beyond any machine's memory."""
-    return len(numbers) <= _MOST_DIMENSIONS and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
+    """Whether the numbers can be a tensor's shape: few, none negative, none beyond any machine's memory."""
+    return len(numbers) <= _MAX_DIMENSIONS and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """One tensor's dtype, by its safetensors name, and its shape."""
+class TensorInfo(NamedTuple):
+    """One tensor's dtype (by its safetensors name) and shape, and where its numbers are in the file.
+
+    `start` is the byte of its first number. `strides` count numbers; None if the numbers follow each other.
+    """
 
     dtype: str
     shape: tuple[int, ...]
-
-
-class StoredTensor(NamedTuple):
-    """A tensor in a file: `start` is the byte of its first number; `strides` count numbers, None: they follow each other."""
-
-    info: TensorInfo
-    start: int
+    start: int = 0
     strides: tuple[int, ...] | None = None
 
     @property
-    def numbers(self) -> int:
-        """How many it has."""
-        return math.prod(self.info.shape)
+    def size(self) -> int:
+        """How many numbers the tensor has."""
+        return math.prod(self.shape)
 
     @property
     def span(self) -> int:
-        """How many numbers lie from its first to its last, those between them that are not its own included."""
-        if self.strides is None or 0 in self.info.shape:
-            return self.numbers
-        return 1 + sum((side - 1) * stride for side, stride in zip(self.info.shape, self.strides, strict=True))
+        """How many numbers the file holds from the tensor's first to its last, including those of other tensors between them."""
+        if self.strides is None or 0 in self.shape:
+            return self.size
+        return 1 + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
 
     @property
     def end(self) -> int:
-        """The byte behind its last number."""
-        return self.start + self.span * ITEM_SIZES[self.info.dtype]
+        """The byte after the tensor's last number."""
+        return self.start + self.span * ITEM_SIZES[self.dtype]

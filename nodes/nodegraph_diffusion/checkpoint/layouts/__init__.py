@@ -1,1 +1,1 @@
-"""The names of modules in each layout of checkpoint."""
+"""The names of tensors, modules, files and settings in each layout of checkpoint."""

@@ -1,7 +1,7 @@
 """The names of modules in an LDM file and in a diffusers folder: one table for both directions.
 
 A table maps a module's published (LDM) name, which is also ours, to diffusers' name. It is built from the config,
-because diffusers numbers blocks by level and LDM numbers them in a row. A module below one of the table keeps its name.
+because diffusers numbers blocks by level and LDM numbers them in a row. A module below one in the table keeps its name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
 
 
 def rename(key: str, modules: Mapping[str, str]) -> str:
-    """The tensor `key` with the longest leading module name that the table has replaced by its other name."""
+    """The tensor `key` with its longest leading module name that is in the table replaced by the other name."""
     head, tail = key, ""
     while head:
         if head in modules:

@@ -1,4 +1,4 @@
-"""The names that OpenCLIP gives the text encoders of Stable Diffusion 2 and XL in single files, and ours."""
+"""OpenCLIP's names for the text encoders of Stable Diffusion 2 and XL in single files, and our names."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)
 
 
 class Piece(NamedTuple):
-    """A tensor of ours within one of a file: all of it, or the `third` of a fused one; `turned`: with its two sides swapped."""
+    """One of our tensors within a tensor of a file: all of it, or the `third` of a fused one; `transposed` or not."""
 
     key: str
     third: int | None = None
-    turned: bool = False
+    transposed: bool = False
 
 
 def openclip_pieces(key: str) -> list[Piece]:
-    """What of ours the tensor `key` of OpenCLIP's text transformer holds; nothing where it is unknown."""
+    """Our tensors within the tensor `key` of OpenCLIP's text transformer; none if it is unknown."""
     if key in _PLAIN:
         return [Piece(_PLAIN[key])]
     if key == "text_projection":
-        return [Piece("text_projection.weight", turned=True)]  # OpenCLIP multiplies from the other side
+        return [Piece("text_projection.weight", transposed=True)]  # OpenCLIP multiplies from the other side
     if match := _FUSED.fullmatch(key):
         layer = f"encoder.layers.{match[1]}.self_attn"
         return [Piece(f"{layer}.{name}_proj.{match[2]}", third) for third, name in enumerate("qkv")]

@@ -1,4 +1,4 @@
-"""Networks without values, which come from a file later."""
+"""Networks without values, which are filled from a file later."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Config = TypeVar("Config")
 Network = TypeVar("Network")
 
 
-class _Undrawn(TorchFunctionMode):
-    """What modules begin with is not drawn: to draw nothing on the meta device imports a compiler, which takes a second."""
+class _NoInitialisation(TorchFunctionMode):
+    """Skips the initialisation of modules: on the meta device it would import a compiler, which takes a second."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = kwargs or {}
+        keywords = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
+            return args[0] if args else keywords["tensor"]
+        return func(*args, **keywords)
 
 
 def blank(build: Callable[[Config], Network], config: Config) -> Network:
-    """The network on the meta device: tensors of the right shapes, which hold no values and take no memory."""
-    with torch.device("meta"), _Undrawn():
+    """The network on the meta device: its tensors have the right shapes, but no values, and take no memory."""
+    with torch.device("meta"), _NoInitialisation():
         return build(config)

@@ -1,4 +1,4 @@
-"""A pickle's tensors written as a safetensors file, one after another: nothing of the pickle is run, nothing is kept in memory."""
+"""A pickle's tensors written as a safetensors file, one after another: without running the pickle or holding it in memory."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from nodegraph_diffusion.checkpoint.files.header import read_stored
-from nodegraph_diffusion.checkpoint.files.tensor_info import ITEM_SIZES, StoredTensor
+from nodegraph_diffusion.checkpoint.files.header import read_header
+from nodegraph_diffusion.checkpoint.files.tensor_info import ITEM_SIZES, TensorInfo
 
-_ALIGNMENT = 8  # bytes: the format has its tensors begin at a multiple
+_ALIGNMENT = 8  # bytes: in this format, tensors begin at a multiple of it
 
 
 def convert(path: Path, new: Path) -> int:
     """Write the tensors of the file at `path`, a pickle or not, to `new` in their dtypes; returns how many there are.
 
-    To call this is to allow the pickle. Views of one storage become tensors of their own. Raises CheckpointError, OSError.
+    Calling this allows the pickle. Views of one storage become separate tensors. Raises CheckpointError, OSError.
     """
-    tensors = read_stored(path, pickles=True)
+    tensors = read_header(path, allow_pickles=True).tensors
     with path.open("rb") as file, new.open("wb") as out:
         out.write(_header(tensors))
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -28,25 +28,25 @@ def convert(path: Path, new: Path) -> int:
     return len(tensors)
 
 
-def _header(tensors: Mapping[str, StoredTensor]) -> bytes:
+def _header(tensors: Mapping[str, TensorInfo]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, tensor in tensors.items():
-        start, end = end, end + tensor.numbers * ITEM_SIZES[tensor.info.dtype]
-        entries[name] = {"dtype": tensor.info.dtype, "shape": tensor.info.shape, "data_offsets": (start, end)}
+        start, end = end, end + tensor.size * ITEM_SIZES[tensor.dtype]
+        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (start, end)}
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
 
 
-def _write(out: IO[bytes], content: mmap.mmap, tensor: StoredTensor) -> None:
+def _write(out: IO[bytes], content: mmap.mmap, tensor: TensorInfo) -> None:
     if tensor.strides is None:
         with memoryview(content) as data, data[tensor.start : tensor.end] as numbers:
             out.write(numbers)
-    elif tensor.numbers:
+    elif tensor.size:
         import numpy as np
 
-        item = ITEM_SIZES[tensor.info.dtype]
+        item = ITEM_SIZES[tensor.dtype]
         flat = np.frombuffer(content, f"u{item}", tensor.span, tensor.start)
         strides = [stride * item for stride in tensor.strides]
-        out.write(np.lib.stride_tricks.as_strided(flat, tensor.info.shape, strides).tobytes())
+        out.write(np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).tobytes())

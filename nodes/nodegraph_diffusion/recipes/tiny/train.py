@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nodegraph_diffusion.checkpoint import detect, load_text_encoder, load_unet, load_vae, save_diffusers
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae, save_diffusers
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.recipes.tiny import autoencoder, denoiser, evaluation, learned_judge, matched_filter, text
 from nodegraph_diffusion.recipes.tiny.data import SIZE, training_pictures
 from nodegraph_diffusion.recipes.tiny.vocabulary import write_vocabulary
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget
 
@@ -115,7 +116,7 @@ def train(recipe: Recipe) -> None:
 
 def report_figures(folder: Path, judge: learned_judge.LearnedJudge, count: int) -> None:
     """Evaluate the model in a folder as it is shipped, on `count` captions of each kind, and the judges themselves."""
-    checkpoint = detect(folder)
+    checkpoint = describe(folder).model()
     model = evaluation.Model(
         load_unet(checkpoint.unet, "cpu", torch.float32),
         load_vae(checkpoint.vae, "cpu", torch.float32),
@@ -135,7 +136,16 @@ def _minutes(minutes: float) -> Budget:
 
 
 def _save_model(work: Path, unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTextModel) -> None:
-    save_diffusers(work / "tiny", unet, vae, text_encoder, denoiser.SCHEDULE, work / "tokenizer", SIZE)
+    save_diffusers(
+        work / "tiny",
+        unet,
+        vae,
+        text_encoder,
+        schedule=denoiser.SCHEDULE,
+        tokenizer_folder=work / "tokenizer",
+        special_tokens=load_tokenizer(work / "tokenizer").special_ids,
+        sample_size=SIZE,
+    )
 
 
 def _stage(file: Path, network: Network, make: Callable[[], Network], *, alone: bool = False) -> Network:

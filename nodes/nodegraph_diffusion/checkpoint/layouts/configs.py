@@ -1,7 +1,7 @@
-"""diffusers' config files and our configs: each written and read here, by one table of what they have in common.
+"""diffusers' config files and our configs, read and written by one table of what they have in common.
 
-A network's options that are fixed in our networks stand in `*_FIXED` with the value that means the same in diffusers; a
-config that has another value is of a network that we do not have.
+`*_FIXED` are the options of diffusers that have only one value in our networks. A config with another value belongs to a
+network that we do not have.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nodegraph_diffusion.checkpoint.files.json_file import Json
 from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
-
-Json = dict[str, Any]
 
 UNET_FIXED: Json = {
     "act_fn": "silu",
@@ -54,7 +53,7 @@ _PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 
 
 def read_unet(json: Json) -> UNetConfig:
-    """The sizes in a UNet2DConditionModel's config. Raises ValueError where our UNet cannot be such a network."""
+    """The sizes in a UNet2DConditionModel's config. Raises ValueError if our UNet cannot be such a network."""
     _check_fixed(json, UNET_FIXED)
     widths = _widths(json["block_out_channels"])
     attention = tuple(_one_of(_BLOCKS, name) for name in json["down_block_types"])
@@ -94,7 +93,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
     if heads is None:
         heads = [config.heads(mult * config.model_channels) for mult in config.channel_mult]
     depths = [depth or 1 for depth in config.transformer_depth]
-    depths[-1] = config.middle_depth  # diffusers gives the middle the depth of the last level
+    depths[-1] = config.middle_depth  # in diffusers the middle has the depth of the last level
     added: Json = {"addition_embed_type": None}
     if config.added_dim is not None:
         dims = {"addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": config.added_dim}
@@ -120,7 +119,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
 
 
 def read_vae(json: Json) -> VAEConfig:
-    """The sizes in an AutoencoderKL's config. Raises ValueError where our autoencoder cannot be such a network."""
+    """The sizes in an AutoencoderKL's config. Raises ValueError if our autoencoder cannot be such a network."""
     _check_fixed(json, VAE_FIXED)
     widths = _widths(json["block_out_channels"])
     return VAEConfig(
@@ -154,9 +153,9 @@ def write_vae(config: VAEConfig, sample_size: int) -> Json:
 
 
 def read_text(json: Json, xl: bool = False) -> CLIPTextConfig:
-    """The sizes in the config of a CLIPTextModel, of Stable Diffusion XL if `xl` says so.
+    """The sizes in the config of a CLIPTextModel; `xl`: of Stable Diffusion XL.
 
-    Raises ValueError where our text encoder cannot be such a network.
+    Raises ValueError if our text encoder cannot be such a network.
     """
     _check_fixed(json, TEXT_FIXED)
     activation = json.get("hidden_act", "quick_gelu")
@@ -196,7 +195,7 @@ def write_text(config: CLIPTextConfig, tokens: Mapping[str, int]) -> Json:
 
 
 def read_scheduler(json: Json) -> NoiseSchedule:
-    """The training-time schedule in the config of any of diffusers' schedulers. Raises ValueError for other kinds."""
+    """The training-time noise schedule in the config of any scheduler of diffusers. Raises ValueError for other schedules."""
     _check_fixed(json, SCHEDULER_FIXED)
     predictions = {theirs: ours for ours, theirs in _PREDICTIONS.items()}
     return NoiseSchedule(
@@ -233,20 +232,20 @@ def _check_fixed(json: Json, fixed: Json) -> None:
 
 def _one_of(table: Mapping[str, Any], name: str) -> Any:
     if name not in table:
-        raise ValueError(f"{name!r} is none of {', '.join(table)}")
+        raise ValueError(f"{name!r} is not one of {', '.join(table)}")
     return table[name]
 
 
 def _single(name: str, value: Any) -> int:
-    """`value`, or what all its entries are where it is given level by level."""
+    """`value`, or the one value that all its entries have if it is a list with one for each level."""
     values = set(value) if isinstance(value, list) else {value}
     if len(values) != 1:
-        raise ValueError(f"{name} is {value}, one number for each level")
+        raise ValueError(f"{name} is {value}, different numbers for the levels")
     return int(values.pop())
 
 
 def _by_level(name: str, value: Any, levels: int) -> list[int]:
-    """`value` for each level, where it is given once or level by level."""
+    """`value` for each level; it may be given once or level by level."""
     values = value if isinstance(value, list) else [value] * levels
     if len(values) != levels or not all(isinstance(one, int) for one in values):
         raise ValueError(f"{name} is {value}, not a number or one for each of {levels} levels")
@@ -254,7 +253,7 @@ def _by_level(name: str, value: Any, levels: int) -> list[int]:
 
 
 def _heads(value: Any, widths: list[int]) -> tuple[int | None, int | None]:
-    """The number of heads, or where it differs from level to level, the width of each."""
+    """The number of heads; or, if it differs from level to level, the width of each head."""
     counts = _by_level("attention_head_dim", value, len(widths))
     if len(set(counts)) == 1:
         return counts[0], None
@@ -272,5 +271,5 @@ def _widths(value: Any) -> list[int]:
 
 def _mults(widths: list[int]) -> tuple[int, ...]:
     if any(width % widths[0] for width in widths):
-        raise ValueError(f"block_out_channels {widths} are no multiples of the first")
+        raise ValueError(f"block_out_channels {widths} are not multiples of the first")
     return tuple(width // widths[0] for width in widths)

@@ -1,7 +1,7 @@
-"""The names of a LoRA file's tensors: which network each is for, which of its modules, and what it is in the formula.
+"""The names of a LoRA file's tensors: the network and module that each one changes, and its role in the formula.
 
-Trainers agree on the formulas and not on the names. A name is a prefix that says the network, the module's name, dotted or
-joined by underscores, and an ending that says the role:
+Trainers agree on the formulas but not on the names. A name has a prefix for the network, the module's name, joined by dots or
+underscores, and an ending for the role:
 
     lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight       kohya
     lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight                 kohya, the published names
@@ -15,10 +15,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from nodegraph_diffusion.checkpoint.detect.model import Part
+from nodegraph_diffusion.checkpoint.families import Part
 
-_BEFORE = r"\.lora_linear_layer|[._]lora"  # what stood before up and down in diffusers
+_BEFORE = r"\.lora_linear_layer|[._]lora"  # the word before up and down in diffusers
 
+_LOHA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
+_LOKR = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
 _ENDINGS = {
     "up": rf"(?:\.lora_up|\.lora_B(?:\.\w+)?|(?:{_BEFORE})\.up)\.weight",
     "down": rf"(?:\.lora_down|\.lora_A(?:\.\w+)?|(?:{_BEFORE})\.down)\.weight",
@@ -29,10 +31,12 @@ _ENDINGS = {
     "bias": r"(?:\.diff_b|\.b_norm)",
     "up_bias": r"(?:\.lora_up|\.lora_B(?:\.\w+)?)\.bias",
     "diff": r"\.(?:diff|w_norm)",
-    **{role: rf"\.{role}" for role in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")},
-    **{role: rf"\.{role}" for role in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
+    **{role: rf"\.{role}" for role in (*_LOHA, *_LOKR)},
 }
 _ENDING = re.compile(f"(?:{'|'.join(f'(?P<{role}>{pattern})' for role, pattern in _ENDINGS.items())})$")
+
+_WITHOUT_LORA = ("alpha", "dora_scale", "diff", "diff_b", "w_norm", "b_norm", *_LOHA, *_LOKR)
+_OTHER_ENDINGS = tuple(f".{ending}" for ending in _WITHOUT_LORA)  # of names that do not contain "lora"
 
 _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("lora_unet_", "unet"),
@@ -46,14 +50,14 @@ _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("model.diffusion_model.", "unet"),
     ("diffusion_model.", "unet"),
 )
-_WRAPPER = "base_model.model."  # what PEFT calls the network that it adapts
+_WRAPPER = "base_model.model."  # PEFT's name for the network that it adapts
 _TEXT = re.compile(r"(?:text_model[._])?(?:encoder[._]layers|embeddings|final_layer_norm)[._]")
 _PROCESSOR = re.compile(r"\.processor(?=\.)")
 _TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
-class Name(NamedTuple):
-    """What a tensor is for: the part of the model, the module below it joined by underscores, the tensor's role.
+class LoraName(NamedTuple):
+    """What a tensor changes: the part of the model and its module, joined by underscores; and the tensor's role.
 
     `written` is the module as the file writes it.
     """
@@ -64,8 +68,10 @@ class Name(NamedTuple):
     written: str
 
 
-def parse(key: str) -> Name | None:
-    """What the tensor named `key` is for; None where the name is of no kind that is known."""
+def parse_name(key: str) -> LoraName | None:
+    """The parsed name of the tensor `key`; None if no trainer names tensors like that."""
+    if not ("lora" in key or key.endswith(_OTHER_ENDINGS)):
+        return None  # most tensors of whole models; the pattern takes longer
     ending = _ENDING.search(key)
     if ending is None or ending.lastgroup is None:
         return None
@@ -77,16 +83,16 @@ def parse(key: str) -> Name | None:
             break
     if part is None:
         part = "text_encoder" if _TEXT.match(module) else "unet"
-    return Name(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
+    return LoraName(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
 
 
 def flat(module: str) -> str:
-    """A module's dotted name as kohya writes it. In a text encoder, `text_model.` may stand before it or not."""
+    """A module's dotted name as kohya writes it. The optional `text_model.` before it in a text encoder is left out."""
     return module.replace(".", "_").removeprefix("text_model_")
 
 
 def _modern(part: Part, module: str) -> str:
-    """The module that diffusers' attention processors of 2023 adapted, by its own name."""
+    """The present name of a module that diffusers' attention processors of 2023 adapted."""
     head, dot, last = module.rpartition(".")
     if part == "unet":
         return f"{module}.0" if last == "to_out" else module

@@ -1,0 +1,87 @@
+"""Blobs: files that are named by the SHA-256 of their content, which is checked before they are read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from nodegraph.cache.file_digests import FileDigests, hash_file
+from nodegraph.cache.store.layout import BLOB, Layout
+from nodegraph.cache.store.records import LostResultError, StoredBlob
+from nodegraph.cache.store.safe_io import SafeFiles, move, reason
+from nodegraph.files import FileState
+
+SMALL_BYTES: Final = 1 << 16
+"""Every process hashes blobs up to this size itself: that takes no longer than to remember that they were checked."""
+
+
+class Blobs:
+    """The blobs of a cache directory."""
+
+    def __init__(self, layout: Layout, files: SafeFiles) -> None:
+        self._layout = layout
+        self._files = files
+        self._digests = FileDigests(layout.directory / "verified.jsonl", granularity_ns=0)
+        self._checked: dict[str, FileState] = {}  # the state of each blob when this process checked it
+
+    def for_run(self, files: SafeFiles) -> Blobs:
+        """The same blobs, read and written through the `files` of one run. What is known of them is shared."""
+        blobs = copy.copy(self)
+        blobs._files = files
+        return blobs
+
+    def has(self, name: str) -> bool:
+        """Whether a blob is there and has the content that its name says. If not, it is moved to quarantine, with a warning."""
+        try:
+            self.path(name)
+        except LostResultError:
+            return False
+        return True
+
+    def path(self, name: str) -> Path:
+        """The file of a blob. Its content is checked once for each state of the file. Raises LostResultError."""
+        if not BLOB.fullmatch(name):
+            raise LostResultError(f"'{name}' is not the name of a blob")
+        path = self._layout.blob(name)
+        try:
+            state = FileState.of(path)
+            if self._checked.get(name) == state:
+                return path
+            digest = hash_file(path) if state.size <= SMALL_BYTES else self._digests.sha256(path)
+        except FileNotFoundError:
+            raise LostResultError(f"{path} is gone") from None
+        except OSError as error:
+            self._files.warn_unreadable(f"the cache file {path} cannot be read: {reason(error)}. Its result is computed again")
+            raise LostResultError(str(error)) from error
+        if not name.startswith(digest):
+            self._layout.quarantine(path)
+            self._files.warn_unreadable(
+                f"the cache file {path} was changed after it was written, so its result is computed again. The file was moved to "
+                f"the folder 'quarantine'. If this happens again, the disk may be failing; 'nodegraph cache verify' checks every "
+                f"file"
+            )
+            raise LostResultError(f"{path} was changed")
+        self._checked[name] = state
+        return path
+
+    def put(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
+        """Store the file that `write(path)` creates. None if the directory cannot be written.
+
+        Exceptions of `write` other than OSError are passed on.
+        """
+
+        def write_and_move() -> StoredBlob:
+            with self._files.temporary_file(suffix) as temporary:
+                write(temporary)
+                blob = StoredBlob(hash_file(temporary) + suffix, temporary.stat().st_size)
+                move(temporary, self._layout.blob(blob.name))  # over an earlier one: it may be damaged, or about to be removed
+            return blob
+
+        return self._files.attempt(write_and_move)
+
+    def check_again(self) -> None:
+        """Forget which blobs were checked."""
+        self._digests.forget()
+        self._checked.clear()

@@ -1,0 +1,79 @@
+"""Commands that plugins add options to, with the hook `register_options`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodegraph.cli import failures
+
+if TYPE_CHECKING:
+    from nodegraph.plugins.manager import Plugins
+
+_PLUGINS = "nodegraph.plugins"  # where a context keeps the plugins, and the folders they came from
+_DIRECTORY = "--plugin-dir"
+
+
+class ExtensibleCommand(click.Command):
+    """A command with the options that plugins add to it; the plugins are loaded before its options are parsed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        plugins = plugins_of(ctx, list(_plugin_dirs(args)))
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption:
+            failures.warn_of_broken(plugins)  # the option may belong to one of them
+            raise
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        taken = {name for parameter in own for name in parameter.opts}
+        added = []
+        for option in _added_options(ctx, self.name or ""):
+            if taken.isdisjoint(option.opts):
+                added.append(option)
+                taken |= {*option.opts}
+        return [*own[:-1], *added, *own[-1:]]  # --help stays last
+
+
+def plugins_of(ctx: click.Context, plugin_dirs: Sequence[Path | str]) -> Plugins:
+    """The plugins of this call of the program. They are loaded once, unless `plugin_dirs` differ from those of the first load."""
+    from nodegraph.plugins.manager import load_plugins
+
+    folders = list(map(str, plugin_dirs))
+    loaded: tuple[list[str], Plugins] | None = ctx.meta.get(_PLUGINS)
+    if loaded is None or loaded[0] != folders:
+        loaded = ctx.meta[_PLUGINS] = (folders, load_plugins(plugin_dirs))
+    return loaded[1]
+
+
+def _plugin_dirs(args: Sequence[str]) -> Iterator[str]:
+    """The values of --plugin-dir, which are needed before the other options are known."""
+    words = iter(args)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == _DIRECTORY:
+            yield value if equals else next(words, "")
+        elif word == "--":
+            return
+
+
+def _added_options(ctx: click.Context, command: str) -> list[click.Option]:
+    """The options that plugins add to `command`, in the order of the plugins."""
+    added: list[click.Option] = []
+    loaded = ctx.meta.get(_PLUGINS)
+    plugins: Plugins = loaded[1] if loaded is not None else plugins_of(ctx, [])
+    for plugin in plugins.loaded:
+
+        def register(option: Any, *commands: str) -> None:
+            if command in commands:
+                added.append(option)
+
+        try:
+            plugins.call(plugin, "register_options", register=register)
+        except Exception as error:
+            failures.warn(f"plugin '{plugin.name}' ({plugin.place}) cannot add its options: {error}")
+    return added

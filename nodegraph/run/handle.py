@@ -1,0 +1,177 @@
+"""The handle of a run that goes on in the background, and the list of an engine's runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+from nodegraph.errors import Cancelled
+from nodegraph.run.events import Event, EventLog
+from nodegraph.run.result import Result
+from nodegraph.run.task import CancelFlag
+
+RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+
+MAX_BACKGROUND_RUNS: Final = 32
+"""How many runs that `Engine.start` began go on at once. The others are queued."""
+
+
+class RunHandle:
+    """A run that `Engine.start` began. May be used from any thread.
+
+    `run` is the run's id.
+    """
+
+    def __init__(self, run: str, raise_errors: bool = True) -> None:
+        self.run = run
+        self._raise_errors = raise_errors
+        self._status: RunStatus = "queued"
+        self.cancel_flag = CancelFlag()
+        self.log = EventLog()
+        self._outcome: Result | BaseException | None = None
+        self._ended = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def status(self) -> RunStatus:
+        """What the run does now: queued, running, done, failed or cancelled."""
+        return self._status
+
+    def events(self) -> Iterator[Event]:
+        """The events of this run, from the beginning; ends with the run. May be called several times.
+
+        A reader that is slower than the run receives only the latest of a node's progress events. Previews of nodes that have
+        ended are gone.
+        """
+        return self.log.read()
+
+    def cancel(self) -> None:
+        """Stop the run at its next step or node. Returns at once; `result` waits for the end."""
+        self.cancel_flag.set()
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result.
+
+        Raises what `Engine.run` raises, and TimeoutError if the run has not ended after `timeout` seconds.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"run {self.run} has not ended after {timeout} seconds. Wait longer, or cancel it")
+        if isinstance(self._outcome, Result):
+            return result_or_error(self._outcome, self._raise_errors)
+        assert self._outcome is not None  # set before the run has ended
+        raise self._outcome
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the run has ended, from any thread; at once if it has."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def execute(self, work: Callable[[], Result]) -> None:
+        """Run in the calling thread; for the engine."""
+        self._status = "running"
+        try:
+            self.end(work())
+        except BaseException as error:
+            self.end(error)
+
+    def end(self, outcome: Result | BaseException) -> None:
+        """Set the result, or what was raised instead; for the engine."""
+        self._outcome = outcome
+        if isinstance(outcome, Result):
+            self._status = outcome.status
+        else:
+            self._status = "cancelled" if isinstance(outcome, Cancelled) else "failed"
+        self.log.close()
+        with self._lock:
+            self._ended.set()
+        for callback in self._callbacks:
+            callback()
+        self._callbacks.clear()
+
+
+class Runs:
+    """The active runs of an engine: those in threads of its callers, and those that it runs in the background."""
+
+    def __init__(self) -> None:
+        self._active: dict[int, CancelFlag] = {}
+        self._begun = 0
+        self._queue: deque[tuple[int, Callable[[], None]]] = deque()
+        self._threads = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def active(self, cancel: CancelFlag) -> Iterator[Callable[[], bool]]:
+        """The time of a run in the calling thread. Yields a function that tells whether another run has been active meanwhile.
+
+        Raises RuntimeError if the engine is closed.
+        """
+        with self._changed:
+            number, overlapped = self._begin(cancel)
+        try:
+            yield overlapped
+        finally:
+            self._end(number)
+
+    def start(self, cancel: CancelFlag, work: Callable[[Callable[[], bool]], None]) -> None:
+        """Do the work of a run in a background thread; it receives the function that `active` yields. Raises RuntimeError, too."""
+        with self._changed:
+            number, overlapped = self._begin(cancel)
+            self._queue.append((number, functools.partial(work, overlapped)))
+            if self._threads < MAX_BACKGROUND_RUNS:
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"nodegraph-run-{number}").start()
+
+    def cancel(self) -> None:
+        """Cancel every run. Takes no lock, so a signal handler may call it."""
+        for flag in tuple(self._active.values()):
+            flag.set()
+
+    def close(self) -> None:
+        """Cancel every run, refuse new ones, and wait until all have ended."""
+        with self._changed:
+            self._closed = True
+            self.cancel()
+            self._changed.wait_for(lambda: not self._active and not self._threads)
+
+    def _begin(self, cancel: CancelFlag) -> tuple[int, Callable[[], bool]]:
+        if self._closed:
+            raise RuntimeError("this engine is closed. Make another one")
+        self._begun += 1
+        number, was_alone = self._begun, not self._active
+        self._active[number] = cancel
+        return number, lambda: not was_alone or self._begun != number
+
+    def _end(self, number: int) -> None:
+        with self._changed:
+            del self._active[number]
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._queue:
+                    self._threads -= 1
+                    self._changed.notify_all()
+                    return
+                number, work = self._queue.popleft()
+            try:
+                work()
+            finally:
+                self._end(number)
+            del work  # frees the run before the next one comes
+
+
+def result_or_error(result: Result, raise_errors: bool) -> Result:
+    """The result; raises its error if `raise_errors`."""
+    if raise_errors and result.error is not None:
+        raise result.error
+    return result

@@ -1,0 +1,211 @@
+"""Nodes that are running, and the runs that wait for them: a node that several runs need at once runs once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.store.store import LostResultError
+from nodegraph.errors import Cancelled
+from nodegraph.graph.graph import ResolvedLink
+from nodegraph.run.events import NodeProgress
+from nodegraph.run.run_node import NodeEvent, run_node
+from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
+
+Deliver = Callable[[str, Outcome | BaseException, Callable[[], None]], None]
+"""Receives a node's name, its outcome, and a function to call once the tasks that follow from it are handed out."""
+
+
+class RunValues:
+    """The values of one run that are in memory, by the output they come from. May be used from several threads.
+
+    `keep` tells whether a value read from the cache stays in memory, given the name of the node that made it.
+    """
+
+    def __init__(self, cache: Cache, keep: Callable[[str], bool]) -> None:
+        self._cache, self._keep = cache, keep
+        self._values: dict[ResolvedLink, Any] = {}
+        self._lock = threading.RLock()
+
+    def get(self, wire: ResolvedLink, key: str | None) -> Any:
+        """The value of an output, read from the cache by its content key if need be. Raises LostResultError."""
+        with self._lock:
+            if wire in self._values:
+                return self._values[wire]
+            if key is None:
+                raise LostResultError(f"'{wire.node}.{wire.port}' has no content key")
+            value = self._cache.load(key, wire.port)
+            if self._keep(wire.node):
+                self._values[wire] = value
+            return value
+
+    def add(self, node: str, values: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._values.update((ResolvedLink(node, port), value) for port, value in values.items())
+
+    def drop(self, wire: ResolvedLink) -> None:
+        with self._lock:
+            self._values.pop(wire, None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Waiter:
+    """A run that waits for a job. `node` is its own name for the node, `wanted` the ports that it needs."""
+
+    node: str
+    wanted: frozenset[str]
+    context: RunContext
+    deliver: Deliver
+
+
+class Job:
+    """One node that runs for one or more runs.
+
+    Each run receives the node's events under its own name for the node. The node is asked to stop once all of them are
+    cancelled. A worker in this process calls `run`. Any other one reads `task`, passes events to `emit`, asks `is_cancelled`
+    now and then, and ends with `finish`.
+    """
+
+    def __init__(self, task: NodeTask, values: RunValues, first: Waiter, remove: Callable[[Job], None]) -> None:
+        self.task = task
+        self.over = False  # it has ended, or has been asked to stop: nobody can join any more
+        self._values, self._first, self._remove = values, first, remove
+        self._waiters = [first]
+        self._history: list[NodeEvent] = []  # for a run that joins late; only the latest step
+        self._lock = threading.RLock()
+
+    def run(self, then: Callable[[], None]) -> None:
+        """Run the node in the calling thread. `then`: see `finish`."""
+        try:
+            outcome = run_node(self.task, self._first.context, self)
+        except KeyboardInterrupt:
+            self.abandon(then)
+            raise
+        except BaseException as error:
+            self.finish(error, then)
+        else:
+            self.finish(outcome, then)
+
+    # --- what a worker calls
+
+    def emit(self, event: NodeEvent) -> None:
+        """Pass an event on to every run that waits."""
+        with self._lock:
+            if self._history and isinstance(event, NodeProgress) and isinstance(self._history[-1], NodeProgress):
+                self._history.pop()
+            self._history.append(event)
+            for waiter in tuple(self._waiters):
+                self._emit_to(waiter, event)
+
+    def is_cancelled(self) -> bool:
+        """Whether every run that waits is cancelled. Once true, no other run can join."""
+        if not self.over and all(waiter.context.cancel.is_set for waiter in self._waiters):
+            with self._lock:
+                self.over = all(waiter.context.cancel.is_set for waiter in self._waiters)
+        return self.over
+
+    def value(self, wire: ResolvedLink, key: str | None) -> Any:
+        return self._values.get(wire, key)
+
+    def finish(self, outcome: Outcome | BaseException, then: Callable[[], None]) -> None:
+        """Give the outcome to every run that waits.
+
+        `then` is called once a run has handed out the tasks that follow, so that a worker may prefer one of these.
+        """
+        for waiter in self._end():
+            waiter.deliver(waiter.node, self._for(waiter, outcome), then)
+            then = _nothing
+        then()
+
+    def abandon(self, then: Callable[[], None]) -> None:
+        """Give up without an outcome: each run that still needs one runs the node itself."""
+        self.finish(Outcome(again=True), then)
+
+    # --- what a run calls
+
+    def join(self, waiter: Waiter) -> bool:
+        """Wait for the outcome, too. False if it is too late. Runs that are cancelled need not wait any longer."""
+        with self._lock:
+            if self.over:
+                return False
+            for other in [other for other in self._waiters if other.context.cancel.is_set]:
+                self._waiters.remove(other)
+                other.deliver(other.node, Outcome(error=stopped()), _nothing)
+            self._waiters.append(waiter)
+            for event in self._history:
+                self._emit_to(waiter, event)
+            return True
+
+    def leave(self, waiter: Waiter) -> bool:
+        """Stop waiting. False if no other run waits, or if the outcome is on its way: then it has to be waited for."""
+        with self._lock:
+            if self.over or self._waiters == [waiter] or waiter not in self._waiters:
+                return False
+            self._waiters.remove(waiter)
+            return True
+
+    def is_of(self, context: RunContext) -> bool:
+        """Whether the run of `context` waits for this job."""
+        return any(waiter.context.cancel is context.cancel for waiter in self._waiters)
+
+    def _end(self) -> list[Waiter]:
+        with self._lock:
+            self.over = True
+            waiters, self._waiters = self._waiters, []
+        self._remove(self)
+        return waiters
+
+    def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
+        """The outcome as one run receives it. What went wrong with another run's cached values does not concern this one."""
+        if waiter is self._first or isinstance(outcome, BaseException):
+            return outcome
+        if isinstance(outcome.error, LostResultError) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
+            return Outcome(again=True)
+        if isinstance(outcome.error, Cancelled) and self._first.context.cancel.is_set and not waiter.context.cancel.is_set:
+            return Outcome(again=True)
+        return outcome
+
+    def _emit_to(self, waiter: Waiter, event: NodeEvent) -> None:
+        same_name = waiter.node == self.task.node.name
+        waiter.context.emit(event if same_name else replace(event, node=waiter.node))
+
+
+class Jobs:
+    """The jobs of an engine, by content key."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def join(self, key: str | None, waiter: Waiter) -> Job | None:
+        """The job of another run that is computing `key`, joined; None if there is none."""
+        job = self._jobs.get(key) if key is not None else None
+        if job is None or job.is_of(waiter.context) or not job.join(waiter):
+            return None
+        return job
+
+    def start(self, task: NodeTask, values: RunValues, waiter: Waiter) -> tuple[Job, bool]:
+        """A job for `task`, and whether it is new: then a worker has to run it. Otherwise it is another run's."""
+        while True:
+            with self._lock:
+                job = self._jobs.get(task.key) if task.key is not None else None
+                if job is None or job.over or job.is_of(waiter.context):
+                    new = Job(task, values, waiter, self._remove)
+                    if task.key is not None and (job is None or job.over):
+                        self._jobs[task.key] = new
+                    return new, True
+            if job.join(waiter):
+                return job, False
+
+    def _remove(self, job: Job) -> None:
+        key = job.task.key
+        with self._lock:
+            if key is not None and self._jobs.get(key) is job:
+                del self._jobs[key]
+
+
+def _nothing() -> None:
+    """Nothing is waiting for this."""

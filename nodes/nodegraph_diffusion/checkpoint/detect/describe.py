@@ -1,0 +1,202 @@
+"""`describe`: one call finds out everything about a file or folder, from names, headers and configs, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from nodegraph_diffusion.checkpoint.detect.contents import file_contents, folder_contents
+from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, file_controlnet, folder_controlnet
+from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
+from nodegraph_diffusion.checkpoint.detect.folder import (
+    folder_models,
+    folder_text_sources,
+    folder_unet,
+    folder_vae,
+    require_parts,
+)
+from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
+from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, UNetPart, VAEPart
+from nodegraph_diffusion.checkpoint.detect.single_file import file_models, file_text_sources, file_unet, file_vae
+from nodegraph_diffusion.checkpoint.detect.taesd import Half, TAESDFile, file_taesd, folder_taesd
+from nodegraph_diffusion.checkpoint.detect.text_encoders import TextSource, read_text_encoders
+from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content
+from nodegraph_diffusion.checkpoint.families import NAMES, TEXT_PARTS, Kind, Part
+from nodegraph_diffusion.checkpoint.files.header import HeaderCache
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file or folder holds. Everything was read when it was made: nothing here opens a file.
+
+    `content` is what it is, None if that is unknown or not supported. Each other field describes something that can be loaded
+    from it, or is the error that says why it cannot. The methods return the description, or raise the error, a CheckpointError
+    that names what was found instead.
+    """
+
+    path: Path
+    content: Content | None
+    models: Mapping[Kind, Checkpoint] | CheckpointError
+    unet_or_error: UNetPart | CheckpointError
+    vae_or_error: VAEPart | CheckpointError
+    text_sources: tuple[TextSource, ...] | CheckpointError
+    lora_or_error: LoraFile | CheckpointError
+    controlnet_or_error: ControlNetFile | CheckpointError
+    embedding_or_error: EmbeddingFile | CheckpointError
+    taesd_or_error: Mapping[Half, TAESDFile | CheckpointError]
+
+    def model(self, kind: Kind | None = None) -> Checkpoint:
+        """The whole model, read as one of family `kind`. Raises CheckpointError if it does not have the parts of one."""
+        models = _value(self.models)
+        model = next(iter(models.values()))
+        if kind is None or kind in models:
+            return model if kind is None else models[kind]
+        needed = {
+            "sdxl": "two text encoders, and a UNet that receives sizes",
+            "sdxl-refiner": "one text encoder with a projection, and a UNet that receives sizes",
+        }
+        raise CheckpointError(
+            self.path,
+            expected=f"a {NAMES[kind]} model ({needed.get(kind, 'one text encoder, and a UNet that receives no sizes')})",
+            found=f"{NAMES[model.kind]}, {model.text.reason}",
+            hint=f"Leave out 'kind: {kind}', or give another model.",
+        )
+
+    def unet(self) -> UNetPart:
+        """The UNet, of a whole model or by itself."""
+        return _value(self.unet_or_error)
+
+    def vae(self) -> VAEPart:
+        """The autoencoder, of a whole model or by itself."""
+        return _value(self.vae_or_error)
+
+    def text_encoders(self, kind: Kind | None = None, part: Part | None = None) -> TextEncoders:
+        """The text encoders, of a whole model or by themselves, read as those of family `kind`, or as only this part of them."""
+        return read_text_encoders(self.path, _value(self.text_sources), kind, part)
+
+    def model_or_part(self) -> Checkpoint | UNetPart | VAEPart | TextEncoders:
+        """The whole model, or its part if that is all that is there."""
+        if self.content == "unet":
+            return self.unet()
+        if self.content == "vae":
+            return self.vae()
+        return self.text_encoders() if self.content == "text_encoder" else self.model()
+
+    def lora(self) -> LoraFile:
+        """The LoRA, LoHa, LoKr or DoRA."""
+        return _value(self.lora_or_error)
+
+    def controlnet(self) -> ControlNetFile:
+        """The ControlNet."""
+        return _value(self.controlnet_or_error)
+
+    def embedding(self) -> EmbeddingFile:
+        """The textual inversion."""
+        return _value(self.embedding_or_error)
+
+    def taesd(self, half: Half = "decoder") -> TAESDFile:
+        """Half of a TAESD."""
+        return _value(self.taesd_or_error[half])
+
+
+def describe(path: str | Path) -> Description:
+    """The description of the file or folder at `path`. Reads headers and configs only, each once.
+
+    Raises CheckpointError if there is nothing, or if a file is damaged or in an unknown format. Names and shapes of all tensors
+    are checked by `verify`, and when something is loaded.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):  # unlike Path's methods, it does not raise for impossible paths
+        raise CheckpointError(path, expected="a .safetensors file or a diffusers folder", found="nothing", hint=CHECK_PATH)
+    return _describe_folder(path, HeaderCache()) if path.is_dir() else _describe_file(path, HeaderCache())
+
+
+def pair_text_encoders(first: Description, second: Description) -> TextEncoders:
+    """Stable Diffusion XL's two text encoders, each from its own file or folder. Raises CheckpointError if they are swapped."""
+    pairs = zip((first, second), TEXT_PARTS, strict=True)
+    parts = [text for found, part in pairs for text in found.text_encoders("sdxl", part).parts]
+    widths = [text.config.width for text in parts]
+    if widths[0] >= widths[1]:
+        raise CheckpointError(
+            first.path,
+            expected="the narrower of Stable Diffusion XL's text encoders, CLIP-L, as its first",
+            found=f"one of width {widths[0]}, beside one of {widths[1]}",
+            hint="Swap text_encoder and text_encoder_2, or give those of this family.",
+        )
+    return TextEncoders(first.path, "sdxl", tuple(parts), "because there are two")
+
+
+def _describe_file(path: Path, headers: HeaderCache) -> Description:
+    header = headers.read(path)
+    contents = file_contents(header.tensors)
+    models = _attempt(lambda: file_models(header, contents, headers))
+    if contents.is_whole_model:
+        unet, vae = _part(models, lambda model: model.unet), _part(models, lambda model: model.vae)
+    else:
+        unet = _attempt(lambda: file_unet(header, contents, headers))
+        vae = _attempt(lambda: file_vae(header, contents))
+    return Description(
+        path=path,
+        content=contents.content,
+        models=models,
+        unet_or_error=unet,
+        vae_or_error=vae,
+        text_sources=_attempt(lambda: file_text_sources(header, contents)),
+        lora_or_error=_attempt(lambda: file_lora(header, contents)),
+        controlnet_or_error=_attempt(lambda: file_controlnet(header, contents)),
+        embedding_or_error=_attempt(lambda: file_embedding(header, contents)),
+        taesd_or_error={
+            "encoder": _attempt(lambda: file_taesd(header, "encoder")),
+            "decoder": _attempt(lambda: file_taesd(header, "decoder")),
+        },
+    )
+
+
+def _describe_folder(path: Path, headers: HeaderCache) -> Description:
+    contents = _attempt(lambda: folder_contents(path))
+    unet = _attempt(lambda: folder_unet(path, headers))
+    vae = _attempt(lambda: folder_vae(path, headers))
+    texts = _attempt(lambda: folder_text_sources(path, headers))
+
+    def models() -> Mapping[Kind, Checkpoint]:
+        require_parts(path)
+        return folder_models(path, _value(unet), _value(vae), _value(texts))
+
+    return Description(
+        path=path,
+        content=None if isinstance(contents, CheckpointError) else contents.content,
+        models=_attempt(models),
+        unet_or_error=unet,
+        vae_or_error=vae,
+        text_sources=texts,
+        lora_or_error=_attempt(lambda: folder_lora(path, headers)),
+        controlnet_or_error=_attempt(lambda: folder_controlnet(path, headers)),
+        embedding_or_error=_attempt(lambda: file_embedding(headers.read(path), file_contents(()))),
+        taesd_or_error={
+            "encoder": _attempt(lambda: folder_taesd(path, "encoder", headers)),
+            "decoder": _attempt(lambda: folder_taesd(path, "decoder", headers)),
+        },
+    )
+
+
+def _attempt(read: Callable[[], T]) -> T | CheckpointError:
+    try:
+        return read()
+    except CheckpointError as error:
+        return error
+
+
+def _value(result: T | CheckpointError) -> T:
+    if isinstance(result, CheckpointError):
+        raise result
+    return result
+
+
+def _part(models: Mapping[Kind, Checkpoint] | CheckpointError, pick: Callable[[Checkpoint], T]) -> T | CheckpointError:
+    """A part of a whole model; if the model is broken, so are its parts."""
+    return models if isinstance(models, CheckpointError) else pick(next(iter(models.values())))

@@ -1,0 +1,79 @@
+"""Masks (B, H, W), float32 in [0, 1], where 1 (white) marks what is repainted."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GREY = 0.5
+
+
+def luminance(pixels: Tensor) -> Tensor:
+    """The brightness of pixels (B, H, W, 3) by ITU-R BT.601: (B, H, W). The formula maps a grey to exactly that grey."""
+    red, green, blue = pixels.unbind(dim=-1)
+    return (green + 0.299 * (red - green) + 0.114 * (blue - green)).clamp(0, 1)
+
+
+def resize(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask at another `size` (height, width), bilinear and antialiased: (B, H, W) -> (B, *size)."""
+    return F.interpolate(mask[:, None], size=size, mode="bilinear", antialias=True)[:, 0].clamp(0, 1)
+
+
+def extend(mask: Tensor, rows: int, columns: int) -> Tensor:
+    """The mask with `rows` more at the bottom and `columns` more at the right, which repeat its edges."""
+    return F.pad(mask[:, None], (0, columns, 0, rows), mode="replicate")[:, 0]
+
+
+def grow(mask: Tensor, radius: float) -> Tensor:
+    """The mask widened by `radius` pixels, or narrowed if `radius` is negative: (B, H, W) -> (B, H, W)."""
+    return dilate(mask, radius) if radius > 0 else 1 - dilate(1 - mask, -radius)
+
+
+def dilate(mask: Tensor, radius: float) -> Tensor:
+    """Replace each value by the largest within `radius` pixels: (B, H, W) -> (B, H, W). Outside the mask there are no values.
+
+    A disc is a stack of rows that get wider towards its middle, so each row's maximum is computed from that of the row before.
+    """
+    height = mask.shape[-2]
+    dilated, row, reach = mask, mask, 0
+    for dy in range(int(radius), -1, -1):
+        half = int(math.sqrt(radius**2 - dy**2))
+        if half > reach:
+            row = F.max_pool1d(row, 2 * (half - reach) + 1, stride=1, padding=half - reach)
+            reach = half
+        if dy < height:
+            above, below = F.pad(row[:, dy:], (0, 0, 0, dy)), F.pad(row[:, : height - dy], (0, 0, dy, 0))
+            dilated = torch.maximum(dilated, torch.maximum(above, below))
+    return dilated
+
+
+def blur(mask: Tensor, sigma: float) -> Tensor:
+    """A Gaussian blur with a standard deviation of `sigma` pixels, cut off at three of them: (B, H, W) -> (B, H, W).
+
+    The edges of the mask are repeated.
+    """
+    reach = math.ceil(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    planes = mask[:, None]
+    for shape, padding in (((1, 1, 1, -1), (reach, reach, 0, 0)), ((1, 1, -1, 1), (0, 0, reach, reach))):
+        planes = F.conv2d(F.pad(planes, padding, mode="replicate"), kernel.reshape(shape))
+    return planes[:, 0].clamp(0, 1)
+
+
+def hide(pixels: Tensor, mask: Tensor) -> Tensor:
+    """The pixels (B, H, W, 3) in [0, 1] with grey where the mask (1 or B, H, W) rounds to white."""
+    keep = 1 - mask[..., None].round()  # (1 or B, H, W, 1)
+    return (pixels - GREY) * keep + GREY
+
+
+def inpaint_channels(mask: Tensor, hidden: Tensor) -> Tensor:
+    """The channels that an inpainting UNet sees beside the latent, (B, 1 + C, h, w): the mask, then the hidden picture.
+
+    `mask` (1 or B, H, W) covers the same pixels as the latent `hidden` (B, C, h, w) of the picture that `hide` made.
+    """
+    plane = F.interpolate(mask[:, None], size=hidden.shape[-2:], mode="bilinear").round()  # (1 or B, 1, h, w)
+    return torch.cat([plane.expand(len(hidden), -1, -1, -1), hidden], dim=1)

@@ -1,0 +1,59 @@
+"""UNets under prompts, as functions that denoise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodegraph_nodes.models.control_nets import load_control
+from nodegraph_nodes.models.extra_channels import extra_channels
+from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.types import Conditioning, UNetModel
+
+if TYPE_CHECKING:
+    from nodegraph import Run
+    from nodegraph_diffusion.conditioning.prompt import Prompt
+    from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+    from nodegraph_diffusion.networks.config import UNetConfig
+
+
+def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: Conditioning) -> dict[str, UNetDenoiser]:
+    """The UNet under each of `prompts`, by the same names.
+
+    A UNet that was distilled with guidance receives `guidance`, the w of its paper. Raises ValueError for prompts that were
+    encoded for another model.
+    """
+    from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+
+    part = unet.part
+    for name, conditioning in prompts.items():
+        for prompt in conditioning.prompts:
+            _require_same_model(name, prompt, part.config)
+    network, concat = load_unet_network(unet, run), extra_channels(unet)
+    controls = [load_control(control, run) for control in unet.controls]
+    return {
+        name: UNetDenoiser(
+            network,
+            part.schedule,
+            conditioning.prompts,
+            concat=concat,
+            controls=controls,
+            cell=part.latent.factor,
+            guidance=guidance,
+        )
+        for name, conditioning in prompts.items()
+    }
+
+
+def _require_same_model(name: str, prompt: Prompt, config: UNetConfig) -> None:
+    """Raise ValueError if the prompt was encoded for another model."""
+    width = prompt.embedding.shape[-1]
+    if width != config.context_dim:
+        raise ValueError(
+            f"{name}: expected a prompt of width {config.context_dim}, which this UNet attends to, found {width}; "
+            f"encode it with the text encoder of the same model"
+        )
+    if config.added_dim is not None and prompt.pooled is None:
+        raise ValueError(
+            f"{name}: expected a prompt with a pooled encoding, which this UNet needs, found a prompt without one; "
+            f"encode it with the text encoders of the same model"
+        )

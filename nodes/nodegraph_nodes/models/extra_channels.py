@@ -1,0 +1,50 @@
+"""The channels that inpainting and InstructPix2Pix UNets see beside the latent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from nodegraph_nodes.types import UNetModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+Kind = Literal["inpaint", "pix2pix"]
+
+_COUNTS: Final[Mapping[Kind, int]] = {"inpaint": 5, "pix2pix": 4}
+_PURPOSES: Final[Mapping[Kind, str]] = {"inpaint": "inpainting", "pix2pix": "changing pictures by instructions"}
+_GREY: Final = (0.8223, -0.6876, 0.6364, 0.1380)  # a latent cell of a grey picture: what inpainting UNets see without a picture
+
+
+def extra_channels(unet: UNetModel) -> Tensor | None:
+    """The channels that the UNet sees beside the latent, (B, C, h, w), or None if it sees only the latent.
+
+    If no node gave the UNet a picture, they stand for "no picture" and are the same in every cell: (1, C, 1, 1).
+    """
+    import torch
+
+    kind = _kind(unet)
+    if unet.concat is not None:
+        return unet.concat.values
+    if kind == "inpaint":
+        return torch.tensor([1.0, *_GREY])[None, :, None, None]
+    return None if kind is None else torch.zeros(1, 4, 1, 1)
+
+
+def require_kind(unet: UNetModel, kind: Kind) -> None:
+    """Raise ValueError if the UNet does not see the channels of this kind beside the latent."""
+    if _kind(unet) != kind:
+        config = unet.part.config
+        expected = _COUNTS[kind] + config.out_channels
+        raise ValueError(
+            f"unet: expected a network with {expected} input channels, as one for {_PURPOSES[kind]} has, "
+            f"found one with {config.in_channels}. Load a model that was trained for it"
+        )
+
+
+def _kind(unet: UNetModel) -> Kind | None:
+    config = unet.part.config
+    extra = config.in_channels - config.out_channels
+    return next((kind for kind, count in _COUNTS.items() if count == extra), None)

@@ -1,0 +1,103 @@
+"""Finding models and adapters by what a workflow calls them. Only headers and configs are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from nodegraph import Resource
+from nodegraph.plugin_api import under
+from nodegraph_diffusion.checkpoint import (
+    Checkpoint,
+    Description,
+    TextEncoders,
+    UNetPart,
+    VAEPart,
+    describe,
+)
+from nodegraph_diffusion.checkpoint.files.hub import SCHEME, fetch
+from nodegraph_nodes.models.errors import file_errors
+
+Model = Checkpoint | UNetPart | VAEPart | TextEncoders
+"""A model, or a part of one that can be loaded without the others."""
+
+BUILTIN: Final = "builtin:"
+
+
+def builtin_models() -> dict[str, Path]:
+    """The folders of the models that are shipped, by the name after `builtin:`."""
+    import nodegraph_diffusion
+
+    return {"tiny": Path(nodegraph_diffusion.__file__).parent / "tiny"}
+
+
+def model_path(text: str, base: Path) -> Path:
+    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path seen from the folder `base`.
+
+    Raises ValueError if there is no such built-in model or the download fails.
+    """
+    if text.startswith(BUILTIN):
+        name, models = text.removeprefix(BUILTIN), builtin_models()
+        if name not in models:
+            known = ", ".join(BUILTIN + model for model in models)
+            raise ValueError(f"there is no built-in model '{name}'; there is {known}")
+        return models[name]
+    with file_errors():
+        return fetch(text) if text.startswith(SCHEME) else under(base, text)
+
+
+def model_resource(model: Model) -> Resource:
+    """A model with its files, under names that do not depend on where the files are."""
+    if model.path.is_dir():
+        return Resource(model, {_name_in(model.path, file): file for file in model.files})
+    return Resource(model, {"model" if file == model.path else file.name: file for file in model.files})
+
+
+def _name_in(folder: Path, file: Path) -> str:
+    """The name of a file seen from a model's folder; the folder may be that of a part, and the file next to it."""
+    if file.is_relative_to(folder):
+        return file.relative_to(folder).as_posix()
+    return f"../{file.relative_to(folder.parent).as_posix()}"
+
+
+def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
+    def find(text: str, base: Path) -> Resource:
+        """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
+        path = model_path(text, base)
+        with file_errors():
+            description = describe(path)
+            resource = model_resource(pick(description))
+        return Resource(description, resource.files) if whole else resource
+
+    return find
+
+
+# These two nodes can read what they find as one of another family, so they receive the whole description.
+find_model = _model_finder(Description.model, whole=True)
+find_text_encoders = _model_finder(Description.text_encoders, whole=True)
+
+find_unet = _model_finder(Description.unet)
+find_vae = _model_finder(Description.vae)
+
+
+def find_lora(text: str, base: Path) -> Resource:
+    """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
+    with file_errors():
+        found = describe(under(base, text)).lora()
+    names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
+    return Resource(found, dict(zip(names, found.files, strict=False)))
+
+
+def find_embedding(text: str, base: Path) -> Resource:
+    """The textual inversion that `text` names. Raises ValueError for anything else."""
+    with file_errors():
+        path = describe(under(base, text)).embedding().path
+    return Resource(path, {"file": path})
+
+
+def find_control_net(text: str, base: Path) -> Resource:
+    """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
+    with file_errors():
+        found = describe(under(base, text)).controlnet()
+    return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

@@ -1,0 +1,43 @@
+"""LoRAs and similar files as patches of a model's networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodegraph_diffusion.checkpoint import CheckpointError, describe
+from nodegraph_nodes.models.errors import file_errors
+from nodegraph_nodes.models.opened_files import open_files
+from nodegraph_nodes.types import Patch, TextEncoder, UNetModel
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.checkpoint import LoraFile
+
+
+def open_patch(file: LoraFile, strength: float) -> Patch:
+    """A patch with its files in their current state. Raises OSError if a file does not exist."""
+    return Patch(file.path, open_files(file.files), strength)
+
+
+def read_patch(patch: Patch) -> LoraFile:
+    """The file of a patch. Raises ValueError if it was changed since it was opened."""
+    try:
+        file = describe(patch.path).lora()
+        if open_files(file.files) == patch.files:
+            return file
+    except (CheckpointError, OSError):
+        pass
+    raise ValueError(f"the file {patch.path} was changed during the run. Run again")
+
+
+def unmatched_modules(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:
+    """The modules that the file changes and the model does not have. Raises ValueError if it is for another family of models."""
+    from nodegraph_diffusion.adapters.lora.patch import unmatched
+    from nodegraph_diffusion.checkpoint.load.blank import blank
+    from nodegraph_diffusion.networks.clip import CLIPTextModel
+    from nodegraph_diffusion.networks.unet import UNet
+
+    with file_errors():
+        modules = unmatched(file, "unet", blank(UNet, unet.part.config))
+        for text in text_encoder.parts:
+            modules += unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
+        return modules

@@ -1,0 +1,117 @@
+"""Help texts: complete, with examples that run, and options that plugins add."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from nodegraph.cli import main
+
+OPTIONS = """
+import click
+from nodegraph import hookimpl
+
+def cheer(ctx, param, value):
+    if value:
+        click.echo("hooray", err=True)
+
+@hookimpl
+def register_options(register):
+    register(click.Option(["--cheer"], is_flag=True, expose_value=False, callback=cheer, help="Cheer."), "run", "check")
+"""
+
+
+def commands(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group, with the words that call it."""
+    yield words, group
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from commands(command, (*words, name))
+            else:
+                yield (*words, name), command
+
+
+COMMANDS = {" ".join(words): (words, command) for words, command in commands()}
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS.values(), ids=COMMANDS)
+def test_every_command_option_and_exit_status_has_a_sentence(words, command):
+    assert re.match(r"[A-Z].*\.", command.help)
+    assert re.search(r"Examples?:\n(  \$ nodegraph .+\n){1,3}\nExit status: 0 .+\.$", command.epilog)
+    with click.Context(command) as context:
+        for parameter in command.get_params(context):
+            if isinstance(parameter, click.Option):
+                assert re.match(r"[A-Z].*\.(  \[.*\])?$", parameter.help), parameter.name
+            else:
+                assert parameter.make_metavar(context).strip("[].") in command.help or parameter.name.upper() in command.help
+
+
+@pytest.mark.parametrize("words", [words for words, _ in COMMANDS.values()], ids=COMMANDS)
+def test_a_help_text_fits_a_terminal(cli, words):
+    ran = cli(*words, "--help", env={"COLUMNS": "80"})
+    assert ran.exit_code == 0
+    assert max(map(len, ran.stdout.splitlines())) <= 80
+
+
+# the examples of the pack's commands are about files that a user has
+ENGINE = {name: command for name, (words, command) in COMMANDS.items() if words[:1] not in [("models",), ("convert",)]}
+
+
+@pytest.mark.parametrize("command", ENGINE.values(), ids=ENGINE)
+def test_the_examples_run(cli, command):
+    cli.write("nodegraph: 1\nparams: {seed: 1}\nnodes: {w: {use: Draw, seed: $params.seed}}\noutputs: {w: $w}\n", "workflow.yaml")
+    (cli.folder / "my_plugins").mkdir()
+    assert cli("run", "workflow.yaml").exit_code == 0
+    for line in re.findall(r"^  \$ nodegraph (.+)$", command.epilog, re.MULTILINE):
+        ran = cli(*shlex.split(line.partition(" > ")[0]))
+        assert ran.exit_code == 0, (line, ran.stderr)
+
+
+def test_a_plugin_adds_options(cli, greeting):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "cheering.py").write_text(OPTIONS)
+    assert "  --cheer " in cli("run", "--plugin-dir", "mine", "--help").stdout
+    for command in ("run", "check"):
+        ran = cli(command, greeting, "--plugin-dir=mine", "--cheer")
+        assert ran.exit_code == 0, ran.stderr
+        assert ran.stderr.startswith("hooray\n")
+        assert "hooray" not in cli(command, greeting, "--plugin-dir", "mine").stderr
+    assert "No such option '--cheer'" in cli("explain", greeting, "--plugin-dir", "mine", "--cheer").stderr
+    assert "No such option '--cheer'" in cli("run", greeting, "--cheer").stderr
+
+
+def test_an_added_option_replaces_no_other(cli, greeting):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "taking.py").write_text(OPTIONS.replace("--cheer", "--out"))
+    ran = cli("run", greeting, "--plugin-dir", "mine", "--out", "there")
+    assert ran.exit_code == 0, ran.stderr
+    assert "hooray" not in ran.stderr
+    assert (cli.folder / "there").is_dir()
+
+
+def test_a_plugin_whose_options_fail_is_named(cli, greeting):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "failing.py").write_text(
+        "from nodegraph import hookimpl\n@hookimpl\ndef register_options(register):\n    raise KeyError('cheer')\n"
+    )
+    ran = cli("run", greeting, "--plugin-dir", "mine")
+    assert ran.exit_code == 0, ran.stderr
+    assert "warning: plugin 'failing' (" in ran.stderr
+    assert "cannot add its options: 'cheer'" in ran.stderr
+
+
+def test_an_unknown_option_or_command_names_broken_plugins(cli, greeting):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "broken.py").write_text("import nothing_there\n")
+    ran = cli("run", greeting, "--plugin-dir", "mine", "--cheer")
+    assert ran.exit_code == 2
+    assert "plugin 'broken'" in ran.stderr
+    ran = cli("cheer", env={"NODEGRAPH_PLUGIN_DIR": str(cli.folder / "mine")})
+    assert ran.exit_code == 2
+    assert "plugin 'broken'" in ran.stderr

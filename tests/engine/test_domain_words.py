@@ -1,0 +1,35 @@
+"""The engine has no word of the domain of its packs: not in names, messages, docstrings or comments."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "nodegraph"
+
+WORDS = """
+    ckpt ckpts safetensors png jpg jpeg webp pickle pickles
+    picture pictures image images pixel pixels photo photos thumbnail thumbnails
+    latent latents mask masks noise noises sigma sigmas prompt prompts
+    sampler samplers denoise denoised denoiser denoisers denoising diffusion diffusers
+    guidance conditioning checkpoint checkpoints embedding embeddings decoder decoders
+    unet vae clip taesd lora loras controlnet torch pillow pil
+"""
+CAPITALS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def words(text: str) -> set[str]:
+    """Every word in a text, also those that names are made of, in small letters."""
+    return {word.lower() for word in CAPITALS.findall(text)}
+
+
+def test_words_in_names_are_seen():
+    assert words("load_previewDecoder(VAE, UNetDenoise)") >= {"load", "preview", "decoder", "vae", "denoise"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_engine_has_no_word_of_the_domain(path):
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    assert [(number, sorted(found)) for number, line in lines if (found := words(line) & set(WORDS.split()))] == []

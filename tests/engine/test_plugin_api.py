@@ -1,0 +1,57 @@
+"""The doors for plugins: what `nodegraph.plugin_api` exports, and that our own packs use nothing else of the engine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nodegraph
+from nodegraph import plugin_api
+
+ROOT = Path(__file__).parents[2]
+DOORS = {"nodegraph", "nodegraph.plugin_api"}
+PACKS = [
+    path
+    for folder, pattern in (("nodes/nodegraph_nodes", "*.py"), ("nodes/nodegraph_nodes", "*.py.txt"), ("plugins", "*.py"))
+    for path in sorted((ROOT / folder).rglob(pattern))
+]
+IMPORT = re.compile(r"^\s*(?:from|import) (nodegraph(?:\.[\w.]+)?)(?= |$)(?: import (\w+))?", re.MULTILINE)
+
+NAMES = """
+    AUTO Backend Blocks CacheError Cancelled Choice Codec CpuBackend Entry File FileState Help Location NodeError NodeSpec
+    NodegraphError Numerics OptionsOf Origin OutputError PluginError Plugins Port Problem Range Reads Registry Renderer Resource
+    Run Seed SettingsError WorkflowError did_you_mean events file_states hookimpl hookspec load_plugins node replacing spec_of
+    under write_whole
+"""
+
+
+def test_plugins_may_use_these_names():
+    assert plugin_api.__all__ == NAMES.split()
+    assert all(hasattr(plugin_api, name) for name in plugin_api.__all__)
+    page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    assert [name for name in plugin_api.__all__ if not re.search(rf"`{name}(`|\()", page)] == []
+
+
+def test_a_name_that_both_export_is_the_same_thing():
+    both = set(plugin_api.__all__) & set(nodegraph.__all__)
+    assert {"node", "hookimpl", "Choice"} <= both
+    assert all(getattr(plugin_api, name) is getattr(nodegraph, name) for name in both)
+
+
+def test_importing_it_imports_nothing_heavy():
+    heavy = {"torch", "numpy", "PIL", "networkx", "click", "rich"}
+    code = f"import sys, nodegraph.plugin_api; print(*sorted(set(sys.modules) & {heavy!r}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr
+
+
+@pytest.mark.parametrize("path", PACKS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_our_packs_use_the_doors_that_every_plugin_uses(path):
+    for module, name in IMPORT.findall(path.read_text(encoding="utf-8")):
+        assert module in DOORS, f"imports {module}: export what it needs from nodegraph.plugin_api"
+        if module == "nodegraph" and name:
+            assert name in nodegraph.__all__

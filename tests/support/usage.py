@@ -1,0 +1,121 @@
+"""What the tests really use, read from their source: functions they call, hooks they implement, commands they run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RUNNERS = {"cli", "elsewhere", "process", "assert_refused", "imported_by", "invoke", "Popen", "run", "words", "printed", "place"}
+"""Functions and methods of the tests that run a command with the words they are given."""
+
+
+@cache
+def called_functions() -> frozenset[str]:
+    """Every function that a test calls directly, as "module.function"."""
+    called = set()
+    for tree in _trees():
+        imported = _imported(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (name := _dotted(node.func, imported)):
+                called.add(name)
+    return frozenset(called)
+
+
+@cache
+def implemented_hooks() -> frozenset[str]:
+    """Every hook that a plugin in the tests implements, plugins written as text included."""
+    hooks = set()
+    for tree in _trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and any("hookimpl" in ast.unparse(mark) for mark in node.decorator_list):
+                hooks.add(node.name)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                hooks.update(re.findall(r"@hookimpl(?:\([^)]*\))?\s+def (\w+)\(", node.value))
+    return frozenset(hooks)
+
+
+@cache
+def run_commands() -> frozenset[tuple[str, ...]]:
+    """The literal words at the start of each call that runs a command, such as ("cache", "ls")."""
+    runs = set()
+    for tree in _trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            function = node.func
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            if name in RUNNERS:
+                runs.update(_words(node))
+            elif name == "parametrize":  # commands that a test runs one after another
+                runs.update(words for argument in node.args[1:] for words in _listed(argument))
+    return frozenset(runs)
+
+
+@cache
+def workflow_nodes() -> frozenset[str]:
+    """The node types in the shipped workflows, all of which the tests run."""
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.yaml")]
+    return frozenset(node["use"] for document in documents for node in document["nodes"].values())
+
+
+def _trees() -> Iterator[ast.Module]:
+    for folder in ("tests", "plugins"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {
+                alias.asname or alias.name.partition(".")[0]: (alias.asname and alias.name) or alias.name.partition(".")[0]
+                for alias in node.names
+            }
+    return names
+
+
+def _dotted(function: ast.expr, imported: dict[str, str]) -> str | None:
+    """The full name of what a call calls, if its first part was imported."""
+    parts = []
+    while isinstance(function, ast.Attribute):
+        parts.append(function.attr)
+        function = function.value
+    if not isinstance(function, ast.Name) or function.id not in imported:
+        return None
+    return ".".join([imported[function.id], *reversed(parts)])
+
+
+def _words(call: ast.Call) -> Iterator[tuple[str, ...]]:
+    """The literal words in a call, also those of a list among its arguments."""
+    yield _leading(call.args)
+    for argument in call.args:
+        if isinstance(argument, ast.List | ast.Tuple):
+            yield _leading(argument.elts)
+
+
+def _listed(node: ast.expr) -> Iterator[tuple[str, ...]]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.List | ast.Tuple):
+            yield _leading(inner.elts)
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield tuple(inner.value.split())
+
+
+def _leading(arguments: list[ast.expr]) -> tuple[str, ...]:
+    """The words up to the first argument that is not a literal word; other arguments before a word (fixtures) are skipped."""
+    words: list[str] = []
+    for argument in arguments:
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            words += argument.value.split()
+        elif words:
+            break
+    return tuple(words)
