@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[2]
 RUNNERS = {"cli", "elsewhere", "process", "assert_refused", "imported_by", "invoke", "Popen", "run", "words", "printed", "place"}
 """Functions and methods of the tests that run a command with the words they are given."""
@@ -58,28 +56,35 @@ def run_commands() -> frozenset[tuple[str, ...]]:
 
 
 @cache
-def workflow_nodes() -> frozenset[str]:
-    """The node types in the shipped workflows, all of which the tests run."""
-    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.yaml")]
-    return frozenset(node["use"] for document in documents for node in document["nodes"].values())
+def kit_registries() -> frozenset[str]:
+    """The registries whose every entry goes through the test kit: a test of the kit is parametrized with the whole of each."""
+    registries = set()
+    for tree in _trees("tests/diffusion/test_kit*.py"):
+        imported = _imported(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and "check" in {argument.arg for argument in node.args.args}:
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Call) and ast.unparse(mark.args[0]) == "'name'" and isinstance(mark.args[1], ast.Name):
+                        registries.add(imported[mark.args[1].id])
+    return frozenset(registries)
 
 
-def _trees() -> Iterator[ast.Module]:
-    for folder in ("tests", "plugins"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+def _trees(*patterns: str) -> Iterator[ast.Module]:
+    for pattern in patterns or ("tests/**/*.py", "plugins/**/*.py"):
+        for path in sorted(ROOT.glob(pattern)):
             yield ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
+    """The full name behind each name that the module imports."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {
-                alias.asname or alias.name.partition(".")[0]: (alias.asname and alias.name) or alias.name.partition(".")[0]
-                for alias in node.names
-            }
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                names |= {alias.asname: alias.name} if alias.asname else {top: top}
     return names
 
 
