@@ -42,16 +42,12 @@ def implemented_hooks() -> frozenset[str]:
 def run_commands() -> frozenset[tuple[str, ...]]:
     """The literal words at the start of each call that runs a command, such as ("cache", "ls")."""
     runs = set()
-    for tree in _trees():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call):
-                continue
-            function = node.func
-            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-            if name in RUNNERS:
-                runs.update(_words(node))
-            elif name == "parametrize":  # commands that a test runs one after another
-                runs.update(words for argument in node.args[1:] for words in _listed(argument))
+    for node in (node for tree in _trees() for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and _called_name(node) in RUNNERS:
+            runs.update(_words(node))
+    for node in (node for tree in _trees("tests/cli/*.py") for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and _called_name(node) == "parametrize":  # commands that one test runs in turn
+            runs.update(words for argument in node.args[1:] for words in _listed(argument))
     return frozenset(runs)
 
 
@@ -97,6 +93,10 @@ def _dotted(function: ast.expr, imported: dict[str, str]) -> str | None:
     if not isinstance(function, ast.Name) or function.id not in imported:
         return None
     return ".".join([imported[function.id], *reversed(parts)])
+
+
+def _called_name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def _words(call: ast.Call) -> Iterator[tuple[str, ...]]:
