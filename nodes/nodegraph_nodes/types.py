@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nodegraph.plugin_api import FileState
     from nodegraph_diffusion.checkpoint import ControlNetFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
-    from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.config import LatentSpace
 
 P = TypeVar("P", UNetPart, VAEPart, TextPart)

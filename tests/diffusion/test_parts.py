@@ -26,8 +26,8 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_model
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic

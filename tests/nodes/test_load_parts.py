@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.cli import main
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.parts import load_unet_network, load_vae_network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 FEATHER = 8  # cells over which an area without a mask fades in, at sides that are not the picture's
 LEAST = 8  # cells that the rectangle around a mask has at least, along each side
@@ -55,7 +54,7 @@ class Region:
     highest: float
     lowest: float
 
-    def counts_at(self, sigma: float) -> bool:
+    def active_at(self, sigma: float) -> bool:
         return self.lowest <= sigma <= self.highest
 
     def cut(self, planes: Tensor) -> Tensor:
@@ -63,14 +62,14 @@ class Region:
         return planes if self.box is None else self.box.cut(planes)
 
 
-def arrange(sides: Sequence[Sequence[Prompt]], like: Tensor, schedule: NoiseSchedule, cell: int) -> list[list[Region]]:
+def arrange(sides: Sequence[Sequence[Prompt]], like: Tensor, noise_schedule: NoiseSchedule, cell: int) -> list[list[Region]]:
     """The regions of the prompts of each side in a latent `like` this, (B, C, h, w), whose cells are `cell` pixels wide.
 
     An area of one side that no prompt of another side has gets an opposite there: the text of the smallest area around it, or
     of the first prompt that counts everywhere, with the area's place, strength, mask and noise levels. Raises ValueError for
     an area that begins outside the picture, and for masks that are not one or B.
     """
-    placed = [[_placed(prompt, like, schedule, cell) for prompt in side] for side in sides]
+    placed = [[_placed(prompt, like, noise_schedule, cell) for prompt in side] for side in sides]
     for side in placed:
         for prompt in side:
             for other in placed:
@@ -94,13 +93,6 @@ def mix(parts: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
     return total / weights
 
 
-def noise_level(schedule: NoiseSchedule, part: float) -> float:
-    """The noise level at `part` of the sampling, where 0 is the last training step and 1 the first; beyond both ends, all."""
-    if part <= 0:
-        return math.inf
-    return 0.0 if part >= 1 else float(schedule.sigma((1 - part) * (schedule.steps - 1)))
-
-
 class _Placed(NamedTuple):
     """A prompt and its place in cells: `box` may go beyond the latent; `mask` (1 or B, h, w) is of all of it."""
 
@@ -112,7 +104,7 @@ class _Placed(NamedTuple):
     lowest: float
 
 
-def _placed(prompt: Prompt, like: Tensor, schedule: NoiseSchedule, cell: int) -> _Placed:
+def _placed(prompt: Prompt, like: Tensor, noise_schedule: NoiseSchedule, cell: int) -> _Placed:
     size = (like.shape[-2], like.shape[-1])
     box = None if prompt.area is None else _cells(prompt.area, size, cell)
     mask = None
@@ -125,7 +117,7 @@ def _placed(prompt: Prompt, like: Tensor, schedule: NoiseSchedule, cell: int) ->
         mask = F.interpolate(prompt.mask[:, None].to(like), size=size, mode="bilinear")[:, 0]  # (1 or B, h, w)
         box = _around(mask) if prompt.mask_bounds else box
         mask = mask * prompt.mask_strength
-    highest, lowest = (noise_level(schedule, part) for part in (prompt.start, prompt.end))
+    highest, lowest = (noise_schedule.sigma_at(progress) for progress in (prompt.start, prompt.end))
     return _Placed(prompt, box, mask, prompt.strength, highest, lowest)
 
 

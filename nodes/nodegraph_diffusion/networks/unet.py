@@ -183,7 +183,7 @@ class UNet(UNetEncoder):
         self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
         for name, module in self.named_modules():
             if isinstance(module, TransformerBlock):
-                module.attn1.place = f"{name}.attn1"
+                module.attn1.layer_name = f"{name}.attn1"
 
     def forward(
         self,

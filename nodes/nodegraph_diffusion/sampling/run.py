@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.options import check_options, check_ranges
 from nodegraph_diffusion.sampling.noise import ROUNDING, StepNoise, draw_noise, step_noise_source
-from nodegraph_diffusion.sampling.options import check_options, check_ranges
+from nodegraph_diffusion.sampling.spec import SamplerSpec
+from nodegraph_diffusion.schedules import ScheduleSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-    from nodegraph_diffusion.guidance.classifier_free import Denoiser
+    from nodegraph_diffusion.denoising import Denoiser
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
     from nodegraph_diffusion.sampling.protocols import OnStep, Sampler
-    from nodegraph_diffusion.schedules.interface import Schedule
+    from nodegraph_diffusion.schedules import Schedule
 
 SoftMask = Literal["blend", "differential"]
 
@@ -117,7 +118,8 @@ def sample(
     """
     import torch
 
-    from nodegraph_diffusion.guidance.classifier_free import MaskedDenoiser, guided
+    from nodegraph_diffusion.denoising.mask import MaskedDenoiser
+    from nodegraph_diffusion.denoising.unguided import as_guided
 
     if latent.ndim != 4 or noise.shape != latent.shape:
         raise ValueError(
@@ -130,16 +132,16 @@ def sample(
     check_ranges("sampler", spec, spec.ranges, options)
     if len(sigmas) < 2:
         return latent
-    levels = _path_levels(sigmas, denoiser.schedule, step_noise) if spec.noise == "brownian" else None
+    levels = _path_levels(sigmas, denoiser.noise_schedule, step_noise) if spec.noise == "brownian" else None
     with torch.no_grad():
-        x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
+        x = start_latent(latent, noise, float(sigmas[0]), denoiser.noise_schedule.sigma_max)
         if mask is not None:
             known = noise
             if spec.other_mask_noise and step_noise == "comfyui":
                 known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
             denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
         return sampler(
-            guided(denoiser),
+            as_guided(denoiser),
             x,
             sigmas,
             noise=step_noise_source(step_noise, x, seed, levels),
@@ -148,7 +150,7 @@ def sample(
         )
 
 
-def _path_levels(sigmas: Tensor, schedule: NoiseSchedule, step_noise: StepNoise) -> tuple[float, float]:
+def _path_levels(sigmas: Tensor, noise_schedule: NoiseSchedule, step_noise: StepNoise) -> tuple[float, float]:
     """The noise levels between which a run's Brownian path leads.
 
     All that the model knows, so that the parts of a run, and runs of other steps, follow one path; for `comfyui` those of this
@@ -157,7 +159,7 @@ def _path_levels(sigmas: Tensor, schedule: NoiseSchedule, step_noise: StepNoise)
     low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
     if step_noise == "comfyui":
         return low, high
-    least, largest = schedule.sigma_min, schedule.sigma_max
+    least, largest = noise_schedule.sigma_min, noise_schedule.sigma_max
     return low if low < least * (1 - ROUNDING) else least, high if high > largest * (1 + ROUNDING) else largest
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+from nodegraph_diffusion.schedules.levels import append_zero, require_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 # Ten steps each. For the first two, the trained levels of the published training steps, 999 850 736 645 545 455 343 233 124 24 and
 # 999 845 730 587 443 310 193 116 53 13: the published
@@ -27,11 +27,11 @@ TABLES: dict[str, tuple[float, ...]] = {
 }
 
 
-def schedule_align_your_steps(schedule: NoiseSchedule, steps: int, *, model: Literal["sd1", "sdxl", "svd"] = "sd1") -> Tensor:
+def schedule_align_your_steps(noise_schedule: NoiseSchedule, steps: int, *, model: Literal["sd1", "sdxl", "svd"] = "sd1") -> Tensor:
     """Levels found best for ten steps of a model, then 0 (Sabour et al. 2024).
 
     Other numbers of steps interpolate log sigma. `model`: Stable Diffusion 1, Stable Diffusion XL, or Stable Video Diffusion.
-    They are levels of that model, whatever `schedule` says; one beyond what a model was trained on, it takes for its nearest.
+    They are levels of that model, whatever `noise_schedule` says; one beyond what a model was trained on, it takes for its nearest.
     """
     import numpy as np
     import torch
@@ -41,4 +41,4 @@ def schedule_align_your_steps(schedule: NoiseSchedule, steps: int, *, model: Lit
         raise ValueError(f"schedule align_your_steps: expected model {', '.join(TABLES)}, found {model!r}; sd1 does for SD 2, too")
     table = TABLES[model]
     places = np.linspace(0, len(table) - 1, steps + 1)[:-1]
-    return down_to_zero(torch.from_numpy(np.exp(np.interp(places, np.arange(len(table)), np.log(table)))))
+    return append_zero(torch.from_numpy(np.exp(np.interp(places, np.arange(len(table)), np.log(table)))))

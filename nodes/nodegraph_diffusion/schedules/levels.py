@@ -93,7 +93,7 @@ def require_steps(steps: int) -> None:
         raise ValueError(f"schedule: expected at least 1 step, found {steps}; 20 to 30 are usual")
 
 
-def down_to_zero(sigmas: Tensor) -> Tensor:
+def append_zero(sigmas: Tensor) -> Tensor:
     """`sigmas`, (n,) of any dtype, as float32 with the clean end of the path appended, and without what does not fall.
 
     Levels that are one in float32 are one step's. Raises ValueError for those beyond it, which only unusual options give.

@@ -10,8 +10,8 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Kind, scaling_factor
 from nodegraph_diffusion.checkpoint.files.header import HeaderCache
 from nodegraph_diffusion.checkpoint.layouts.ldm import EDM_MARKS, VELOCITY_BIAS, VELOCITY_MARK, ZERO_SNR_MARK
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 _VELOCITY_SPREAD = 0.09  # of the bias: larger ones are of networks that predict velocity
 _REFINER_SIZES = 5 * 256  # the refiner's UNet receives five sizes, 256 numbers each, besides the pooled text

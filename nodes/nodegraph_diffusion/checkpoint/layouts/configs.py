@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodegraph_diffusion.checkpoint.files.json_file import Json
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 UNET_FIXED: Json = {
     "act_fn": "silu",

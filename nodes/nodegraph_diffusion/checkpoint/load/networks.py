@@ -87,10 +87,14 @@ def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
     else:
         parts = found.parts if isinstance(found, TextEncoders) else (found,)
     for part in parts:
-        network: Callable[[Any], nn.Module]
-        network = UNet if isinstance(part, UNetPart) else AutoencoderKL if isinstance(part, VAEPart) else CLIPTextModel
         headers = [read_header(path) for path in part.weights.paths]
-        find_sources(blank(network, part.config), part.weights.part, headers, part.weights.prefix, _pieces(part))
+        find_sources(blank(_network_class(part), part.config), part.weights.part, headers, part.weights.prefix, _pieces(part))
+
+
+def _network_class(part: AnyPart) -> Callable[[Any], nn.Module]:
+    if isinstance(part, UNetPart):
+        return UNet
+    return AutoencoderKL if isinstance(part, VAEPart) else CLIPTextModel
 
 
 def _load(part: AnyPart, build: Callable[[Any], Network], device: torch.device | str, dtype: torch.dtype) -> Network:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.multistep import ORDERS, adams_weights, require_order
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _EQUAL_STEPS = (((1,), 1), ((3, -1), 2), ((23, -16, 5), 12), ((55, -59, 37, -9), 24))
 
 
-def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
+def sample_lms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
     """The linear multistep method, through the slopes of the last steps.
 
     k-diffusion's `lms`: the integral of the polynomial through them.
@@ -34,7 +35,9 @@ def sample_lms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSourc
     return _walk(denoise, x, sigmas, on_step, order, move)
 
 
-def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4) -> Tensor:
+def sample_ipndm(
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
+) -> Tensor:
     """Improved PNDM: Adams-Bashforth for steps of one length (Zhang & Chen 2022).
 
     The weights are those of steps that are equally long, whatever the schedule.
@@ -52,7 +55,7 @@ def sample_ipndm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
 
 
 def sample_ipndm_v(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
 ) -> Tensor:
     """`ipndm` for steps of varying length (Zhou et al. 2023).
 
@@ -70,7 +73,7 @@ def sample_ipndm_v(
     return _walk(denoise, x, sigmas, on_step, max_order, move)
 
 
-def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_plms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Pseudo linear multistep (Liu et al. 2022, Eq. 12).
 
     "Pseudo Numerical Methods for Diffusion Models".
@@ -95,7 +98,7 @@ def sample_plms(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
 
 
 def _walk(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     on_step: OnStep,

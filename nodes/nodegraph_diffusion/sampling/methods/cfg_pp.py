@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import GuidedDenoiser
 from nodegraph_diffusion.sampling.methods.euler import ancestral_step
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,21 +18,24 @@ if TYPE_CHECKING:
 PAPER = "Chung et al. 2024, arXiv:2406.08070"
 
 
-def estimates(denoise: Any, cfg_pp: bool) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
-    """What gives the estimate of the clean latent, and the one that tells the noise: of the negative side, or it again."""
-    if cfg_pp:
-        guided: Callable[[Tensor, float], tuple[Tensor, Tensor]] = denoise.guided
-        return guided
-    plain: Denoise = denoise
+def estimates(denoise: GuidedDenoiser, cfg_pp: bool) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
+    """A function that returns the guided estimate, and the one that the noise is computed from.
 
-    def same(x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        denoised = plain(x, sigma)
+    That is the negative prediction with CFG++, else the guided estimate again.
+    """
+
+    def guided_and_negative(x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        denoised, _, negative = denoise.predict(x, sigma)
+        return denoised, negative
+
+    def guided_twice(x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        denoised = denoise(x, sigma)
         return denoised, denoised
 
-    return same
+    return guided_and_negative if cfg_pp else guided_twice
 
 
-def sample_euler_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_euler_cfg_pp(denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Euler's method with CFG++ (Chung et al. 2024, Alg. 2).
 
     The guided estimate, with the noise that the negative side alone sees.
@@ -39,7 +43,7 @@ def sample_euler_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, no
     both sides see the same this is `euler`.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         slope = (x - negative) / sigma
         x = denoised + slope * sigma_next
         on_step(i, x, denoised)
@@ -47,7 +51,7 @@ def sample_euler_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, no
 
 
 def sample_euler_ancestral_cfg_pp(
-    denoise: GuidedDenoise,
+    denoise: GuidedDenoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -64,7 +68,7 @@ def sample_euler_ancestral_cfg_pp(
     """
     require_at_least_0("euler_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         slope = (x - negative) / sigma
         x = denoised + slope * sigma_down
@@ -77,6 +81,6 @@ def sample_euler_ancestral_cfg_pp(
 SAMPLERS = {
     "euler_cfg_pp": SamplerSpec(sample_euler_cfg_pp, order=1, paper=PAPER, aliases=("Euler CFG++",)),
     "euler_ancestral_cfg_pp": SamplerSpec(
-        sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, ranges=NOISE, aliases=("Euler a CFG++",)
+        sample_euler_ancestral_cfg_pp, stochastic=True, paper=PAPER, ranges=NOISE_RANGES, aliases=("Euler a CFG++",)
     ),
 }

@@ -11,14 +11,15 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.denoising import Denoiser
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_ddpm(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, Alg. 2), along the levels of `sigmas`.
 
     Its steps are those of `sigmas`, not all the trained ones.
@@ -40,7 +41,7 @@ def sample_ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
     return x
 
 
-def sample_ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0) -> Tensor:
+def sample_ddim(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0) -> Tensor:
     """Denoising diffusion implicit models (Song et al. 2021, Eq. 12 and 16).
 
     `eta` 0 draws no noise, and its steps are Euler's; 1 is DDPM. Raises ValueError unless it lies between them.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.churn import CHURN, Churn
 from nodegraph_diffusion.sampling.methods.euler import ancestral_step
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ PAPER = "Lu et al. 2022, arXiv:2206.00927; Karras et al. 2022, arXiv:2206.00364"
 
 
 def sample_dpm_2(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -48,7 +49,7 @@ def sample_dpm_2(
 
 
 def sample_dpm_2_ancestral(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -72,7 +73,7 @@ def sample_dpm_2_ancestral(
     return x
 
 
-def _midpoint_step(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _midpoint_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`x` taken from `sigma` to `sigma_next`, and the estimate of the clean latent at the start."""
     denoised = denoise(x, sigma)
     slope = (x - denoised) / sigma
@@ -112,7 +113,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper=PAPER,
         discard_penultimate=True,
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
     ),
 }

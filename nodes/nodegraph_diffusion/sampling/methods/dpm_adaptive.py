@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
+from nodegraph_diffusion.options import Range
 from nodegraph_diffusion.sampling.methods.dpm_solver import (
     PAPER,
     denoised_at_once,
@@ -18,8 +19,9 @@ from nodegraph_diffusion.sampling.methods.dpm_solver import (
     solved_range,
     third_order,
 )
-from nodegraph_diffusion.sampling.options import AT_LEAST_0, NOISE, Range, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import AT_LEAST_0, NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +30,7 @@ _NEAR = 1e-5  # in lambda: so close to the end, it is reached
 
 
 def sample_dpm_adaptive(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -80,7 +82,7 @@ def sample_dpm_adaptive(
     return x
 
 
-def _both_orders(order: int, denoise: Denoise, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> tuple[Tensor, Tensor]:
+def _both_orders(order: int, denoise: Denoiser, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> tuple[Tensor, Tensor]:
     """The same step by `order` - 1 and by `order`, which share their calls of `denoise`."""
     r1 = 1 / 2 if order == 2 else 1 / 3
     slope_1 = first_middle(denoise, x, slope, time, time_next, r1)
@@ -140,7 +142,7 @@ def _require_ends(
 
 
 RANGES: dict[str, Range] = {
-    **NOISE,
+    **NOISE_RANGES,
     **dict.fromkeys(("rtol", "pcoeff", "icoeff", "dcoeff"), AT_LEAST_0),
     **dict.fromkeys(("atol", "h_init"), (1e-9, None)),
     "accept_safety": (1e-3, 1.0),

@@ -11,10 +11,11 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.euler import ancestral_step
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 PAPER = "Lu et al. 2022, arXiv:2206.00927"
 
 
-def sample_dpm_solver_3(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_dpm_solver_3(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Singlestep DPM-Solver-3 (Lu et al. 2022, Alg. 2): third order.
 
     With r1 = 1/3 and r2 = 2/3.
@@ -36,7 +37,7 @@ def sample_dpm_solver_3(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: N
 
 
 def sample_dpm_fast(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -89,7 +90,7 @@ def solved_range(sigmas: Tensor) -> tuple[Tensor, Tensor]:
     return times[0], times[-1] if sigmas[-1] > 0 else times[-2]
 
 
-def denoised_at_once(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep) -> Tensor:
+def denoised_at_once(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep) -> Tensor:
     """The estimate at the first of `sigmas`, as the one step of a run."""
     denoised = denoise(x, float(sigmas[0]))
     on_step(0, denoised, denoised)
@@ -105,14 +106,14 @@ def kept_before(end: Tensor, time: Tensor, time_next: Tensor, eta: float) -> tup
     return time_down, math.sqrt(max(0.0, sigma_next**2 - level(time_down) ** 2))
 
 
-def seen_at(denoise: Denoise, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+def seen_at(denoise: Denoiser, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
     """The estimate at a time, and the slope that it says."""
     sigma = level(time)
     denoised = denoise(x, sigma)
     return denoised, (x - denoised) / sigma
 
 
-def solver_step(order: int, denoise: Denoise, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> Tensor:
+def solver_step(order: int, denoise: Denoiser, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> Tensor:
     """A step of DPM-Solver-1, -2 (r1 = 1/2) or -3, with `order` - 1 calls of `denoise`."""
     if order == 1:
         return first_order(x, slope, time, time_next)
@@ -126,7 +127,7 @@ def first_order(x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> Te
     return x - slope * _growth(time_next, time_next - time)
 
 
-def first_middle(denoise: Denoise, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor, r1: float) -> Tensor:
+def first_middle(denoise: Denoiser, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor, r1: float) -> Tensor:
     """The slope at `r1` of the step, for the two below."""
     h = r1 * (time_next - time)
     return seen_at(denoise, x - slope * _growth(time + h, h), time + h)[1]
@@ -138,7 +139,7 @@ def second_order(x: Tensor, slope: Tensor, slope_1: Tensor, time: Tensor, time_n
 
 
 def third_order(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     slope: Tensor,
     slope_1: Tensor,
@@ -169,5 +170,7 @@ SAMPLERS = {
     "dpm_solver_3": SamplerSpec(
         sample_dpm_solver_3, order=3, evaluations_per_step=3, paper=f"{PAPER}, Alg. 2", aliases=("DPM-Solver-3",)
     ),
-    "dpm_fast": SamplerSpec(sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, ranges=NOISE, aliases=("DPM fast",)),
+    "dpm_fast": SamplerSpec(
+        sample_dpm_fast, order=2, evaluations_per_step=None, paper=PAPER, ranges=NOISE_RANGES, aliases=("DPM fast",)
+    ),
 }

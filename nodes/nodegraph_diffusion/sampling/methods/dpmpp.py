@@ -6,14 +6,15 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.denoising import Denoiser, GuidedDenoiser
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """DPM-Solver++(2M), multistep, of second order (Lu et al. 2022, Alg. 2).
 
     With lambda = -log sigma, one call of `denoise` a step: the estimate is extrapolated from the last two to the middle
@@ -33,7 +34,7 @@ def sample_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise
     return x
 
 
-def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """DPM-Solver++(2M) with CFG++ (Chung et al. 2024).
 
     Their Alg. 2, over the solver of `dpmpp_2m`.
@@ -44,7 +45,7 @@ def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *,
     negative_previous: Tensor | None = None
     h_previous = math.inf
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         h = math.log(sigma / sigma_next) if sigma_next > 0 else math.inf
         kept = negative * -math.exp(-h)
         if negative_previous is not None and sigma_next > 0:

@@ -6,10 +6,11 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.exponential import StepNoise, hold, phi_2
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ SolverType = Literal["midpoint", "heun"]
 
 
 def sample_dpmpp_2m_sde(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -58,7 +59,7 @@ def sample_dpmpp_2m_sde(
 
 
 def sample_dpmpp_2m_sde_heun(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
     """`dpmpp_2m_sde` with the solver type `heun`.
 
@@ -68,7 +69,7 @@ def sample_dpmpp_2m_sde_heun(
 
 
 def sample_dpmpp_3m_sde(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
     """DPM-Solver++(3M) SDE, over the last three estimates.
 
@@ -115,7 +116,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("dpmpp_2m_sde_gpu", "DPM++ 2M SDE"),
     ),
     "dpmpp_2m_sde_heun": SamplerSpec(
@@ -123,7 +124,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095, App. A",
         noise="brownian",
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("dpmpp_2m_sde_heun_gpu", "DPM++ 2M SDE Heun"),
     ),
     "dpmpp_3m_sde": SamplerSpec(
@@ -131,7 +132,7 @@ SAMPLERS = {
         stochastic=True,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("dpmpp_3m_sde_gpu", "DPM++ 3M SDE"),
     ),
 }

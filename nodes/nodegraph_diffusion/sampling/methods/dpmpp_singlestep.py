@@ -8,10 +8,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser, GuidedDenoiser
 from nodegraph_diffusion.sampling.methods.euler import ancestral_step
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def sample_dpmpp_2s_ancestral(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 1.0, s_noise: float = 1.0
 ) -> Tensor:
     """A DPM-Solver++(2S) step to below the next level, then noise back up.
 
@@ -45,7 +46,7 @@ def sample_dpmpp_2s_ancestral(
 
 
 def sample_dpmpp_2s_ancestral_cfg_pp(
-    denoise: GuidedDenoise,
+    denoise: GuidedDenoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -64,14 +65,14 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
     """
     require_at_least_0("dpmpp_2s_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
         if sigma_down == 0:
             x = denoised
         else:
             sigma_middle = _level_between(sigma, sigma_down, 0.5, sigmas.dtype)
             x_middle = _toward(denoised, x + (denoised - negative), sigma_middle / sigma)
-            denoised_middle, negative_middle = denoise.guided(x_middle, sigma_middle)
+            denoised_middle, _, negative_middle = denoise.predict(x_middle, sigma_middle)
             x = _toward(denoised_middle, x + (denoised - negative_middle), sigma_down / sigma)
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
@@ -80,7 +81,7 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
 
 
 def sample_dpmpp_sde(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -146,7 +147,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095, Alg. 1",
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("DPM++ 2S a", "DPMSolverSinglestepScheduler"),
     ),
     "dpmpp_2s_ancestral_cfg_pp": SamplerSpec(
@@ -154,7 +155,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper="Chung et al. 2024, arXiv:2406.08070",
-        ranges=NOISE,
+        ranges=NOISE_RANGES,
         aliases=("DPM++ 2S a CFG++",),
     ),
     "dpmpp_sde": SamplerSpec(
@@ -163,7 +164,7 @@ SAMPLERS = {
         evaluations_per_step=2,
         paper="Lu et al. 2022, arXiv:2211.01095",
         noise="brownian",
-        ranges={**NOISE, "r": (1e-3, 1.0)},
+        ranges={**NOISE_RANGES, "r": (1e-3, 1.0)},
         aliases=("dpmpp_sde_gpu", "DPM++ SDE", "DPMSolverSDEScheduler"),
     ),
 }

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.denoising import Denoiser
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ SolverType = Literal["er_sde", "reverse_time", "ode"]
 
 
 def sample_er_sde(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -106,7 +107,7 @@ SAMPLERS = {
         sample_er_sde,
         stochastic=True,
         paper="Cui et al. 2023, arXiv:2309.06169",
-        ranges={**NOISE, "max_stage": (1, 3), "integration_points": (1, None)},
+        ranges={**NOISE_RANGES, "max_stage": (1, 3), "integration_points": (1, None)},
         aliases=("ER-SDE",),
     ),
 }

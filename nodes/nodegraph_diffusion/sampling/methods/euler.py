@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.churn import CHURN, Churn
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def sample_euler(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -45,7 +46,7 @@ def sample_euler(
 
 
 def sample_euler_ancestral(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -97,6 +98,6 @@ SAMPLERS = {
         aliases=("Euler", "EulerDiscreteScheduler"),
     ),
     "euler_ancestral": SamplerSpec(
-        sample_euler_ancestral, stochastic=True, ranges=NOISE, aliases=("Euler a", "EulerAncestralDiscreteScheduler")
+        sample_euler_ancestral, stochastic=True, ranges=NOISE_RANGES, aliases=("Euler a", "EulerAncestralDiscreteScheduler")
     ),
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser, GuidedDenoiser
 from nodegraph_diffusion.sampling.methods.cfg_pp import PAPER as CFG_PP_PAPER
 from nodegraph_diffusion.sampling.methods.cfg_pp import estimates
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,7 @@ PAPER = "Permenter & Yuan 2024, arXiv:2306.04848"
 
 
 def sample_gradient_estimation(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
+    denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
     """Euler's step along this slope and the last (Permenter & Yuan 2024).
 
@@ -29,7 +30,7 @@ def sample_gradient_estimation(
 
 
 def sample_gradient_estimation_cfg_pp(
-    denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
+    denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
     """`gradient_estimation` with CFG++.
 

@@ -7,16 +7,17 @@ import operator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.churn import CHURN, Churn
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def sample_heun(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -44,7 +45,7 @@ def sample_heun(
     return x
 
 
-def heun_step(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float) -> tuple[Tensor, Tensor]:
+def heun_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float) -> tuple[Tensor, Tensor]:
     """`x` taken from `sigma` to `sigma_next`, and the estimate of the clean latent at the start."""
     denoised = denoise(x, sigma)
     slope = (x - denoised) / sigma
@@ -56,7 +57,7 @@ def heun_step(denoise: Denoise, x: Tensor, sigma: float, sigma_next: float) -> t
 
 
 def sample_heunpp2(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,

@@ -6,12 +6,13 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser, GuidedDenoiser
 from nodegraph_diffusion.sampling.methods.cfg_pp import PAPER as CFG_PP_PAPER
 from nodegraph_diffusion.sampling.methods.cfg_pp import estimates
 from nodegraph_diffusion.sampling.methods.euler import ancestral_step
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 PAPER = "Zhang et al. 2023, arXiv:2308.02157"
 
 
-def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_res_multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """The refined exponential solver (RES), multistep, of second order.
 
     From the last two estimates.
@@ -30,7 +31,7 @@ def sample_res_multistep(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: 
 
 
 def sample_res_multistep_cfg_pp(
-    denoise: GuidedDenoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep
+    denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep
 ) -> Tensor:
     """`res_multistep` with CFG++.
 
@@ -40,7 +41,7 @@ def sample_res_multistep_cfg_pp(
 
 
 def sample_res_multistep_ancestral(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -59,7 +60,7 @@ def sample_res_multistep_ancestral(
 
 
 def sample_res_multistep_ancestral_cfg_pp(
-    denoise: GuidedDenoise,
+    denoise: GuidedDenoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -114,8 +115,8 @@ def _walk(
 SAMPLERS = {
     "res_multistep": SamplerSpec(sample_res_multistep, order=2, paper=PAPER, aliases=("RES multistep",)),
     "res_multistep_cfg_pp": SamplerSpec(sample_res_multistep_cfg_pp, order=2, paper=f"{PAPER}; {CFG_PP_PAPER}"),
-    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER, ranges=NOISE),
+    "res_multistep_ancestral": SamplerSpec(sample_res_multistep_ancestral, stochastic=True, paper=PAPER, ranges=NOISE_RANGES),
     "res_multistep_ancestral_cfg_pp": SamplerSpec(
-        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}", ranges=NOISE
+        sample_res_multistep_ancestral_cfg_pp, stochastic=True, paper=f"{PAPER}; {CFG_PP_PAPER}", ranges=NOISE_RANGES
     ),
 }

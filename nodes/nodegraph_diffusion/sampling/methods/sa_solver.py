@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.options import Range
 from nodegraph_diffusion.sampling.methods.exponential import StepNoise
-from nodegraph_diffusion.sampling.options import NOISE, Range, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +22,7 @@ MAX_ORDER = 6
 
 
 def sample_sa_solver(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -44,13 +46,13 @@ def sample_sa_solver(
     where an order is 2.
 
     The paper's tau is `eta` for a step to a level between the parts `sde_start` and `sde_end` of the model's time, from 0 at
-    the largest noise to 1 at the least, and 0 elsewhere: there it draws none. The time is that of `denoise.schedule`, or
-    Stable Diffusion's where it has none. `s_noise` scales the noise. Raises ValueError where eta or s_noise is negative, for
-    orders outside 1 to 6 (corrector: 0 to 6), or unless 0 <= sde_start <= sde_end <= 1.
+    the largest noise to 1 at the least, and 0 elsewhere: there it draws none. The time is that of `denoise.noise_schedule`.
+    `s_noise` scales the noise. Raises ValueError where eta or s_noise is negative, for orders outside 1 to 6 (corrector: 0 to 6),
+    or unless 0 <= sde_start <= sde_end <= 1.
     """
     require_at_least_0("sa_solver", eta=eta, s_noise=s_noise)
     _require_orders(predictor_order, corrector_order)
-    noisy = _noisy_levels(getattr(denoise, "schedule", None) or NoiseSchedule(), sde_start, sde_end)
+    noisy = _noisy_levels(denoise.noise_schedule, sde_start, sde_end)
     levels = sigmas.tolist()
     steps = len(levels) - 1
     left = steps if levels[-1] == 0 else math.inf  # steps for which there is to be an estimate above noise level 0
@@ -80,7 +82,7 @@ def sample_sa_solver(
 
 
 def sample_sa_solver_pece(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -159,14 +161,13 @@ def _simple_weights(ahead: Sequence[float], h: float, rate: float) -> list[float
     return [-extrapolated, whole + extrapolated]
 
 
-def _noisy_levels(schedule: NoiseSchedule, start: float, end: float) -> Callable[[float], bool]:
+def _noisy_levels(noise_schedule: NoiseSchedule, start: float, end: float) -> Callable[[float], bool]:
     """Whether a noise level lies between two parts of the model's time, from 0 at the largest to 1 at the least."""
     if not 0 <= start <= end <= 1:
         raise ValueError(
             f"sampler sa_solver: expected 0 <= sde_start <= sde_end <= 1, found {start} and {end}; 0.2 and 0.8 are the defaults"
         )
-    high = math.inf if start == 0 else float(schedule.sigma((1 - start) * (schedule.steps - 1)))
-    low = 0.0 if end == 1 else float(schedule.sigma((1 - end) * (schedule.steps - 1)))
+    high, low = noise_schedule.sigma_at(start), noise_schedule.sigma_at(end)
     return lambda sigma: low <= sigma <= high
 
 
@@ -181,7 +182,7 @@ def _require_orders(predictor_order: int, corrector_order: int) -> None:
 
 PAPER = "Xue et al. 2023, arXiv:2309.05019"
 RANGES: dict[str, Range] = {
-    **NOISE,
+    **NOISE_RANGES,
     "sde_start": (0.0, 1.0),
     "sde_end": (0.0, 1.0),
     "predictor_order": (1, MAX_ORDER),

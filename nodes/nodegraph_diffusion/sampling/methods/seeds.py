@@ -10,17 +10,18 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
+from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.sampling.methods.exponential import StepNoise, hold, phi_2
-from nodegraph_diffusion.sampling.options import NOISE, require_at_least_0
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def sample_seeds_2(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -57,7 +58,7 @@ def sample_seeds_2(
 
 
 def sample_seeds_3(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -109,7 +110,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=2,
         paper=PAPER,
-        ranges={**NOISE, "r": (1e-3, 0.999)},
+        ranges={**NOISE_RANGES, "r": (1e-3, 0.999)},
         aliases=("SEEDS-2",),
     ),
     "seeds_3": SamplerSpec(
@@ -117,7 +118,7 @@ SAMPLERS = {
         stochastic=True,
         evaluations_per_step=3,
         paper=PAPER,
-        ranges={**NOISE, "r_1": (1e-3, 0.999), "r_2": (1e-3, 0.999)},
+        ranges={**NOISE_RANGES, "r_1": (1e-3, 0.999), "r_2": (1e-3, 0.999)},
         aliases=("SEEDS-3",),
     ),
 }

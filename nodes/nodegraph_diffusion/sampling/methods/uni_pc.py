@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec
-from nodegraph_diffusion.sampling.protocols import Denoise, NoiseSource, OnStep
+from nodegraph_diffusion.denoising import Denoiser
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,7 @@ class _Level(NamedTuple):
     noise: float
 
 
-def sample_uni_pc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """UniPC with B(h) = h (Zhao et al. 2023), as ComfyUI runs it.
 
     Their Alg. 1 and 2, over the estimate of the clean latent.
@@ -40,12 +41,12 @@ def sample_uni_pc(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSo
     return _walk(denoise, x, sigmas, on_step, "bh1")
 
 
-def sample_uni_pc_bh2(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
+def sample_uni_pc_bh2(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """`uni_pc` with B(h) = exp(h) - 1, which the paper takes for few steps."""
     return _walk(denoise, x, sigmas, on_step, "bh2")
 
 
-def _walk(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep, variant: Literal["bh1", "bh2"]) -> Tensor:
+def _walk(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, variant: Literal["bh1", "bh2"]) -> Tensor:
     """Over z = signal * latent + noise's part, as the paper is written, and as ComfyUI rounds where a level is in the thousands."""
     levels = _levels(sigmas)
     steps = len(levels) - 1
@@ -65,7 +66,7 @@ def _walk(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep, variant:
     return x
 
 
-def _estimate(denoise: Denoise, z: Tensor, at: _Level) -> Tensor:
+def _estimate(denoise: Denoiser, z: Tensor, at: _Level) -> Tensor:
     """The clean latent, by way of the noise that is predicted."""
     x = z * at.scale
     predicted_noise = (x - denoise(x, at.sigma)) / at.sigma

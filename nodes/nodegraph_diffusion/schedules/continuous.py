@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+from nodegraph_diffusion.schedules.levels import append_zero, require_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 
-def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:
+def schedule_karras(noise_schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) -> Tensor:
     """Levels evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, Eq. 5).
 
     A larger `rho` spends more of the steps on little noise. Raises ValueError unless rho is positive.
@@ -27,19 +27,19 @@ def schedule_karras(schedule: NoiseSchedule, steps: int, *, rho: float = 7.0) ->
         raise ValueError(f"schedule karras: expected rho above 0, found {rho}; the paper takes 7")
     import torch
 
-    largest, smallest = torch.tensor([schedule.sigma_max, schedule.sigma_min], dtype=torch.float64) ** (1 / rho)
-    return down_to_zero((float(largest) + torch.linspace(0, 1, steps) * float(smallest - largest)) ** rho)
+    largest, smallest = torch.tensor([noise_schedule.sigma_max, noise_schedule.sigma_min], dtype=torch.float64) ** (1 / rho)
+    return append_zero((float(largest) + torch.linspace(0, 1, steps) * float(smallest - largest)) ** rho)
 
 
-def schedule_exponential(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_exponential(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels evenly spaced in their logarithm, then 0 (k-diffusion)."""
     import torch
 
     require_steps(steps)
-    return down_to_zero(torch.linspace(math.log(schedule.sigma_max), math.log(schedule.sigma_min), steps).exp())
+    return append_zero(torch.linspace(math.log(noise_schedule.sigma_max), math.log(noise_schedule.sigma_min), steps).exp())
 
 
-def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float = 1.0) -> Tensor:
+def schedule_polyexponential(noise_schedule: NoiseSchedule, steps: int, *, rho: float = 1.0) -> Tensor:
     """Levels whose logarithm is a ramp to the power `rho`, then 0 (k-diffusion).
 
     log sigma = log sigma_min + r^rho (log sigma_max - log sigma_min) for r from 1 to 0. A larger `rho` spends more of the steps
@@ -50,11 +50,11 @@ def schedule_polyexponential(schedule: NoiseSchedule, steps: int, *, rho: float 
     require_steps(steps)
     if not 0 < rho < math.inf:
         raise ValueError(f"schedule polyexponential: expected rho above 0, found {rho}; 1 is the schedule exponential")
-    largest, smallest = math.log(schedule.sigma_max), math.log(schedule.sigma_min)
-    return down_to_zero((torch.linspace(1, 0, steps) ** rho * (largest - smallest) + smallest).exp())
+    largest, smallest = math.log(noise_schedule.sigma_max), math.log(noise_schedule.sigma_min)
+    return append_zero((torch.linspace(1, 0, steps) ** rho * (largest - smallest) + smallest).exp())
 
 
-def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
+def schedule_laplace(noise_schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, beta: float = 0.5) -> Tensor:
     """Levels at even quantiles of a Laplace distribution of log sigma, then 0.
 
     Hang et al. 2024, Table 1.
@@ -69,10 +69,10 @@ def schedule_laplace(schedule: NoiseSchedule, steps: int, *, mu: float = 0.0, be
 
     offset = 0.5 - torch.linspace(0, 1, steps)
     log_sigma = mu - beta * offset.sign() * (1 - 2 * offset.abs() + 1e-5).log()
-    return down_to_zero(log_sigma.exp().clamp(schedule.sigma_min, schedule.sigma_max))
+    return append_zero(log_sigma.exp().clamp(noise_schedule.sigma_min, noise_schedule.sigma_max))
 
 
-def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_kl_optimal(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels evenly spaced in their arc tangent, then 0 (Sabour et al. 2024).
 
     "Align Your Steps".
@@ -83,11 +83,11 @@ def schedule_kl_optimal(schedule: NoiseSchedule, steps: int) -> Tensor:
     import torch
 
     part = torch.arange(steps, dtype=torch.float32) / max(steps - 1, 1)
-    return down_to_zero((part * math.atan(schedule.sigma_min) + (1 - part) * math.atan(schedule.sigma_max)).tan())
+    return append_zero((part * math.atan(noise_schedule.sigma_min) + (1 - part) * math.atan(noise_schedule.sigma_max)).tan())
 
 
 def schedule_linear_quadratic(
-    schedule: NoiseSchedule, steps: int, *, threshold_noise: float = 0.025, linear_steps: int | None = None
+    noise_schedule: NoiseSchedule, steps: int, *, threshold_noise: float = 0.025, linear_steps: int | None = None
 ) -> Tensor:
     """Small equal steps down from the largest level, then ever larger ones to 0.
 
@@ -98,7 +98,7 @@ def schedule_linear_quadratic(
     """
     require_steps(steps)
     if steps == 1:
-        return _scaled([1.0], schedule)
+        return _scaled([1.0], noise_schedule)
     linear = steps // 2 if linear_steps is None else linear_steps
     if not 0 < threshold_noise < 1:
         raise ValueError(
@@ -118,10 +118,12 @@ def schedule_linear_quadratic(
             f"steps of {steps}, found {threshold_noise}; 0.025 is usual"
         )
     taken = [i * slope + (curvature * (i - linear) ** 2 if i > linear else 0.0) for i in range(steps)]
-    return _scaled([1 - part for part in taken], schedule)
+    return _scaled([1 - part for part in taken], noise_schedule)
 
 
-def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1e-3) -> Tensor:
+def schedule_vp(
+    noise_schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, beta_min: float = 0.1, eps_s: float = 1e-3
+) -> Tensor:
     """Levels of the continuous variance-preserving process, then 0.
 
     Song et al. 2021.
@@ -138,10 +140,10 @@ def schedule_vp(schedule: NoiseSchedule, steps: int, *, beta_d: float = 19.9, be
     import torch
 
     t = torch.linspace(1, eps_s, steps, dtype=torch.float64)
-    return down_to_zero((beta_d * t**2 / 2 + beta_min * t).expm1().sqrt())
+    return append_zero((beta_d * t**2 / 2 + beta_min * t).expm1().sqrt())
 
 
-def _scaled(parts: list[float], schedule: NoiseSchedule) -> Tensor:
+def _scaled(parts: list[float], noise_schedule: NoiseSchedule) -> Tensor:
     import torch
 
-    return down_to_zero(torch.tensor(parts, dtype=torch.float32) * schedule.sigma_max)
+    return append_zero(torch.tensor(parts, dtype=torch.float32) * noise_schedule.sigma_max)
