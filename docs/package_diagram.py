@@ -61,9 +61,9 @@ def diagram() -> str:
     for package, folder in PACKAGES.items():
         lines.append(f"    subgraph {package}")
         packages = [name for name in sorted(inside[package]) if (folder / name).is_dir()]
-        lines += [f"        {package}.{name}[{name}]" for name in packages]
+        lines += [f"        {package}_{name}[{name}]" for name in packages]
         reduced = _without_implied({name: inside[package][name] & set(packages) for name in packages})
-        lines += [f"        {package}.{name} --> {package}.{target}" for name in packages for target in sorted(reduced[name])]
+        lines += [f"        {package}_{name} --> {package}_{target}" for name in packages for target in sorted(reduced[name])]
         lines.append("    end")
     lines += [f"    {source} --> {target}" for source, target in _between(imports())]
     return "\n".join([*lines, "```"])
