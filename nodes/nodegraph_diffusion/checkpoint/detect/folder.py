@@ -80,7 +80,8 @@ def folder_unet(path: Path, headers: HeaderCache) -> UNetPart:
     config = config_file.parse(read_unet)
     weights = _weights(config_file.path.parent, "unet", "diffusers", headers)
     if model_folder is None:
-        return unet_without_model(path, config, weights, (config_file.path, *weights.paths), headers)
+        files = (config_file.path, *weights.paths)
+        return unet_without_model(path, config=config, weights=weights, files=files, headers=headers)
     scheduler, vae = model_folder / SCHEDULER_CONFIG, model_folder / "vae" / CONFIG
     return UNetPart(
         path=path,
@@ -99,12 +100,17 @@ def folder_vae(path: Path, headers: HeaderCache) -> VAEPart:
     model_folder, config_file = _part_config(path, "vae")
     config = config_file.parse(read_vae)
     weights = _weights(config_file.path.parent, "vae", "diffusers", headers)
-    reason = f"its latents are multiplied by {config.scaling_factor}, as its config says"
-    files = (config_file.path, *weights.paths)
+    part = VAEPart(
+        path=path,
+        config=config,
+        weights=weights,
+        files=(config_file.path, *weights.paths),
+        reason=f"its latents are multiplied by {config.scaling_factor}, as its config says",
+    )
     if model_folder is None:
-        return VAEPart(path, config, weights, files, reason)
+        return part
     unet = read_config(model_folder / "unet" / CONFIG)
-    return VAEPart(path, config, weights, (*files, unet.path), reason, unet.parse(_sample_size) * config.factor)
+    return replace(part, files=(*part.files, unet.path), trained_size=unet.parse(_sample_size) * config.factor)
 
 
 def folder_text_sources(path: Path, headers: HeaderCache) -> tuple[TextSource, ...]:

@@ -74,7 +74,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         scales = {module: scale for module, name in modules.items() if (scale := _scale(config, name)) is not None}
     except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise _config_error(path, str(error)) from error
-    return LoraFile(path, header.path, changes, scales, tensors, files)
+    return LoraFile(path=path, weights=header.path, changes=changes, scales=scales, tensors=tensors, files=files)
 
 
 def _peft_config(header: Header) -> tuple[Config, tuple[Path, ...]]:

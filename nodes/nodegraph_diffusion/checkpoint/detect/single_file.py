@@ -54,10 +54,10 @@ def file_models(header: Header, contents: Contents, headers: HeaderCache) -> dic
     kind = layout
     if layout == "sd1" and kind_by_shapes(Shapes(header, PREFIXES[layout]["text_encoder"])) == "sd2":
         kind, because = "sd2", f"{because} and is {WIDTH_2} wide"
-    models = {kind: _model(header, layout, kind, because, headers)}
+    models = {kind: _model(header, layout, headers, kind=kind, because=because)}
     for other in SAME_PARTS.get(kind, ()):
         try:
-            models[other] = _model(header, layout, other, AS_REQUESTED, headers)
+            models[other] = _model(header, layout, headers, kind=other, because=AS_REQUESTED)
         except CheckpointError:  # what is missing matters only to the other family
             continue
     return models
@@ -70,7 +70,8 @@ def file_unet(header: Header, contents: Contents, headers: HeaderCache) -> UNetP
     config_file = _config_beside(header.path, "unet") if naming == "diffusers" else None
     config = _config(config_file, read_unet, header.path, lambda: sizes(Shapes(header, prefix)))
     weights = Weights("unet", naming, (header.path,), prefix)
-    return unet_without_model(header.path, config, weights, _files(header, config_file), headers)
+    files = _files(header, config_file)
+    return unet_without_model(header.path, config=config, weights=weights, files=files, headers=headers)
 
 
 def file_vae(header: Header, contents: Contents) -> VAEPart:
@@ -88,7 +89,7 @@ def file_vae(header: Header, contents: Contents) -> VAEPart:
         because = "as in Stable Diffusion 1 and 2: an autoencoder's file does not say it, and XL's has the same shapes"
     reason = f"its latents are multiplied by {config.scaling_factor}, {because}"
     weights = Weights("vae", naming, (header.path,), prefix)
-    return VAEPart(header.path, config, weights, _files(header, config_file), reason)
+    return VAEPart(path=header.path, config=config, weights=weights, files=_files(header, config_file), reason=reason)
 
 
 def file_text_sources(header: Header, contents: Contents) -> tuple[TextSource, ...]:
@@ -145,7 +146,7 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
     return kind, f"because its text encoder{'s are' if len(prefixes) > 3 else ' is'} below {below}"
 
 
-def _model(header: Header, layout: Kind, kind: Kind, because: str, headers: HeaderCache) -> Checkpoint:
+def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, because: str) -> Checkpoint:
     """The whole model in a file with the prefixes of `layout`, read as one of `kind`. Raises CheckpointError."""
     path, prefixes, scaling = header.path, PREFIXES[layout], scaling_factor(kind)
     unet_weights = Weights("unet", "ldm", (path,), UNET_PREFIX)
@@ -167,8 +168,24 @@ def _model(header: Header, layout: Kind, kind: Kind, because: str, headers: Head
         path=path,
         layout="ldm",
         kind=kind,
-        unet=UNetPart(path, kind, unet, unet_weights, schedule, vae.latent, (path,), trained),
-        vae=VAEPart(path, vae, Weights("vae", "ldm", (path,), VAE_PREFIX), (path,), scaled, size),
+        unet=UNetPart(
+            path=path,
+            kind=kind,
+            config=unet,
+            weights=unet_weights,
+            schedule=schedule,
+            latent=vae.latent,
+            files=(path,),
+            reason=trained,
+        ),
+        vae=VAEPart(
+            path=path,
+            config=vae,
+            weights=Weights("vae", "ldm", (path,), VAE_PREFIX),
+            files=(path,),
+            reason=scaled,
+            trained_size=size,
+        ),
         text=TextEncoders(path, kind, tuple(texts), because),
         files=(path,),
         reason=f"{NAMES[kind]}, {because}; {trained}",

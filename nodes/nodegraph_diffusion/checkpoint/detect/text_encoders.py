@@ -152,7 +152,7 @@ def _text_part(source: TextSource, kind: Kind, part: Part) -> TextPart:
         config = text_config(source.sizes, weights, kind)
     if part == TEXT_PARTS[1] and config.projection is None:
         raise _without_projection(source.path, config.width)
-    return TextPart(source.path, config, weights, source.files, source.tokenizer)
+    return TextPart(path=source.path, config=config, weights=weights, files=source.files, tokenizer=source.tokenizer)
 
 
 def text_config(shapes: Shapes, weights: Weights, kind: Kind) -> CLIPTextConfig:

@@ -185,10 +185,11 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
 
 
 def _attempt(read: Callable[[], T]) -> T | CheckpointError:
+    """The result, or the error; without its traceback, which would keep the headers in memory."""
     try:
         return read()
     except CheckpointError as error:
-        return error
+        return error.with_traceback(None)
 
 
 def _value(result: T | CheckpointError) -> T:
