@@ -373,7 +373,10 @@ def test_the_last_word_counts(check):
         ("p.cup=$s", None),
         (
             "p.cup=1",
-            "[E110] --set p.cup, 'cup' of node 'p': expected the Cup of another node, found 1. Link it: '$node' or '$node.port'.",
+            (
+                "[E110] --set p.cup, 'cup' of node 'p': expected a link to an output of type Cup, found 1. "
+                "Write '$node' or '$node.port'."
+            ),
         ),
         ("txet=x", "[E120] --set txet: the workflow has no such param or node input. Did you mean 'text'?"),
         ("b.txt=x", "[E120] --set b.txt: Brew has no input 'txt'. Did you mean 'text'?"),
@@ -466,7 +469,7 @@ def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refus
     assert "[E113] --set file, 'path' of node 's': ~nobody-of-this-name/x: " in said
     (said,) = refused(PARAMS, "file=" + "x" * 5000)
     assert "[E113] --set file, 'path' of node 's': File name too long" in said
-    assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are no UTF-8")
+    assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are not UTF-8")
 
 
 def test_values_made_in_python_are_told_by_their_digest(check, plugins):
