@@ -57,8 +57,8 @@ class Prompt:
 
     `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` is (1 or B, P), for models that use it. `mask`
     (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its
-    non-black part is computed. `start` and `end` are fractions of the sampling by the model's timesteps: 0 is all noise, 1 is none.
-    Raises ValueError for numbers that are out of range.
+    non-black part is computed. `start` and `end` are fractions of the sampling by the model's timesteps: 0 is all noise, 1 is no
+    noise. Raises ValueError for numbers that are out of range.
     """
 
     embedding: Tensor

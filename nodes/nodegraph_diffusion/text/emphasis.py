@@ -57,7 +57,7 @@ def parse_emphasis(text: str) -> list[tuple[str, float]]:
 
 
 def _opening(opened: list[tuple[str, int]], bracket: str) -> int | None:
-    """The index of the first segment of the innermost open group with this `bracket`, which it closes; None if there is none."""
+    """The first segment of the innermost open group with this `bracket`, which it closes; None if no such group is open."""
     for i in reversed(range(len(opened))):
         if opened[i][0] == bracket:
             return opened.pop(i)[1]

@@ -135,9 +135,9 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
 
 def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
     """Our modules that have weights, by every name that a LoRA file may have for them, joined by underscores."""
-    ours = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
-    modules = {flat(module): module for module in ours}
+    names = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
+    modules = {flat(module): module for module in names}
     if isinstance(network, UNet):
         table = unet_modules(network.config)
-        modules |= {flat(rename(module, table)): module for module in ours}
+        modules |= {flat(rename(module, table)): module for module in names}
     return modules

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nodegraph_diffusion.checkpoint.detect.contents import Contents, class_contents, file_refusal
+from nodegraph_diffusion.checkpoint.detect.contents import Contents, class_contents, file_refusal, first_names
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart, Weights
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
 from nodegraph_diffusion.checkpoint.detect.sizes import diffusers_unet_config, ldm_unet_config, vae_config
@@ -126,11 +126,10 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
     missing = {kind: set(prefixes.values()) - present for kind, prefixes in PREFIXES.items()}
     kind = min(missing, key=lambda kind: (len(missing[kind]), -len(PREFIXES[kind])))
     if missing[kind]:
-        some = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensor"
         raise CheckpointError(
             path,
             expected=f"tensors whose names begin with {' and '.join(sorted(missing[kind]))}",
-            found=f"none ({some}, ...)",
+            found=f"none ({first_names(keys)}, ...)",
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
@@ -156,11 +155,12 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
     except ValueError as error:
         expected, hint = f"sizes of a {NAMES[kind]} model", "The file is damaged or has another layout."
         raise CheckpointError(path, expected=expected, found=str(error), hint=hint) from error
-    texts = []
+    text_parts = []
     for part in TEXT_PARTS:
         if prefix := prefixes.get(part):
             weights = Weights(part, naming_below(prefix), (path,), prefix)
-            texts.append(TextPart(path, text_config(Shapes(header, prefix), weights, kind), weights, (path,)))
+            config = text_config(Shapes(header, prefix), weights, kind)
+            text_parts.append(TextPart(path, config, weights, (path,)))
     schedule, trained = noise_schedule(unet_weights, headers, kind, unet)
     size = 1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512
     scaled = f"its latents are multiplied by {scaling}, as in {NAMES[kind]}"
@@ -186,7 +186,7 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
             reason=scaled,
             trained_size=size,
         ),
-        text=TextEncoders(path, kind, tuple(texts), because),
+        text=TextEncoders(path, kind, tuple(text_parts), because),
         files=(path,),
         reason=f"{NAMES[kind]}, {because}; {trained}",
     )

@@ -122,11 +122,11 @@ def _pieces(part: AnyPart) -> PiecesOf:
     if isinstance(part, UNetPart):
         return _diffusers_pieces(unet_modules(part.config))
     table = vae_modules(part.config)
-    modules = {theirs: ours for ours, theirs in table.items()}
-    for ours, theirs in table.items():
+    modules = {diffusers: ldm for ldm, diffusers in table.items()}
+    for ldm, diffusers in table.items():
         for old, new in _OLD_VAE_ATTENTION.items():
-            if "attentions" in theirs and theirs.endswith(f".{new}"):
-                modules[theirs.removesuffix(new) + old] = ours
+            if "attentions" in diffusers and diffusers.endswith(f".{new}"):
+                modules[diffusers.removesuffix(new) + old] = ldm
     return lambda key: [Piece(rename(key, modules))]
 
 
@@ -137,5 +137,5 @@ def _controlnet_pieces(file: ControlNetFile) -> PiecesOf:
 
 
 def _diffusers_pieces(table: dict[str, str]) -> PiecesOf:
-    modules = {theirs: ours for ours, theirs in table.items()}
+    modules = {diffusers: ldm for ldm, diffusers in table.items()}
     return lambda key: [Piece(rename(key, modules))]
