@@ -12,7 +12,7 @@ from nodegraph.graph.graph import Graph, GraphNode, Input, Output, Value
 from nodegraph.graph.inputs import Inputs
 from nodegraph.graph.overrides import GivenValue, GivenValues, Override
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import type_name
+from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins

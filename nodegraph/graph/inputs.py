@@ -11,7 +11,8 @@ from nodegraph.errors import Location, Problem
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import GivenValue, GivenValues, from_text
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import LiteralError, type_name
+from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
@@ -148,7 +149,7 @@ class Inputs:
             message = f"{_name(node, port)} cannot be linked: its value must be known before the run starts"
             self._problem("E108", message, given.where, "Use a value or a param.")
             return None
-        if not literals.accepts(kind, output.type):
+        if not accepts(kind, output.type):
             message = f"{_name(node, port)} ({node.type}) takes {type_name(kind)}, but {link} is {type_name(output.type)}"
             self._problem("E108", message, given.where, self._fitting_port(link, kind))
             return None
@@ -160,7 +161,7 @@ class Inputs:
             message = f"{_name(node, port)} has the link {link} inside a mapping, where links are not supported"
             self._problem("E108", message, given.where, "Use values or params there.")
             return None
-        inner = literals.element_type(kind)
+        inner = element_type(kind)
         if inner is None:
             self._problem("E110", f"{_name(node, port)}: expected {type_name(kind)}, found a list", given.where)
             return None
@@ -179,7 +180,7 @@ class Inputs:
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         codec = self.plugins.codecs.for_type(type(value))
-        if codec is not None and codec.name != "json" and literals.accepts(kind, type(value)):
+        if codec is not None and codec.name != "json" and accepts(kind, type(value)):
             return Value(value, digest=codec.digest(value))  # a value made in Python
         value = literals.coerce(kind, value)
         literals.check_range(port, value)
@@ -199,7 +200,7 @@ class Inputs:
     # --- messages
 
     def _fitting_port(self, link: Link, kind: Any) -> str:
-        ports = [port.name for port in self.types[link.node].value.outputs if literals.accepts(kind, port.type)]
+        ports = [port.name for port in self.types[link.node].value.outputs if accepts(kind, port.type)]
         return f"Did you mean {_either(Link(link.node), ports)}?" if ports else ""
 
     def _made_by(self, port: Port) -> str:
@@ -208,7 +209,7 @@ class Inputs:
         makers = [
             entry.name
             for entry in self.plugins.nodes.entries()
-            if any(output.type is not Any and literals.accepts(port.type, output.type) for output in entry.value.outputs)
+            if any(output.type is not Any and accepts(port.type, output.type) for output in entry.value.outputs)
         ]
         return f" It comes from {' or '.join(makers[:4])}." if makers else ""
 

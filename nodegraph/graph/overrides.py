@@ -11,7 +11,8 @@ from typing import Any
 
 from nodegraph.errors import Location, Problem
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import LiteralError, type_name
+from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name
 from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import did_you_mean
@@ -190,13 +191,13 @@ def _conflict(uses: list[_Use]) -> str:
 
 def _misdeclared(name: str | None, declared: type, uses: list[_Use]) -> str:
     for use in uses:
-        if not (literals.accepts(use.port.type, declared) or (declared is str and literals.takes_text(use.port))):
+        if not (accepts(use.port.type, declared) or (declared is str and literals.takes_text(use.port))):
             return f"is of type {name}, but feeds {_named(use)}"
     return ""
 
 
 def _take_nothing(uses: list[_Use]) -> bool:
-    return bool(uses) and all(literals.accepts(use.port.type, type(None)) for use in uses)
+    return bool(uses) and all(accepts(use.port.type, type(None)) for use in uses)
 
 
 def _named(use: _Use) -> str:
@@ -208,6 +209,6 @@ def _param_types(value: Any, kind: Any) -> Iterator[tuple[ParamRef, Any]]:
     if isinstance(value, ParamRef):
         yield value, kind
     elif isinstance(value, list | dict):
-        inner = literals.element_type(kind) if isinstance(value, list) else literals.member_type(kind)
+        inner = element_type(kind) if isinstance(value, list) else member_type(kind)
         for item in value if isinstance(value, list) else value.values():
             yield from _param_types(item, Any if inner is None else inner)

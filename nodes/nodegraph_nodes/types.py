@@ -116,7 +116,7 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Concat:
-    """Channels that a UNet of this `kind` sees beside the latent: `values` (B, C, h, w), float32, scaled as it expects them."""
+    """Channels to concatenate to the latent for a UNet of this `kind`: `values` (B, C, h, w), float32, scaled as it expects."""
 
     values: Tensor
     kind: Literal["inpaint", "pix2pix"]

@@ -74,7 +74,9 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
     model = load_model(find_model(str(folder), Path()).value)
     positive, negative = (text_encode(model.text_encoder, text) for text in ("a red house", "a blue boat"))
     denoiser = unet_denoise(model.unet, positive, negative, 8.0, run=(run := RecordingRun())).function
-    assert run.notices == ["the model was distilled with guidance: it is told of cfg, and the negative prompt does not count"]
+    assert run.notices == [
+        "the model was distilled with guidance: it receives cfg as an input, and the negative prompt is not used"
+    ]
     sigma = denoiser.noise_schedule.sigma_max
     x = noise * (1 + sigma**2) ** 0.5
     assert small.difference(denoiser(x, sigma), expected) <= small.TOLERANCE

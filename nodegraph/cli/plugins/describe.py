@@ -24,7 +24,7 @@ def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
 
 def port_facts(port: Port) -> str:
     """What a user needs to know about an input besides its type: default, range, choices, help."""
-    facts = ["required" if port.required else f"default {as_yaml(port.default)}"]
+    facts = ["required" if port.required else "optional" if port.default is None else f"default {as_yaml(port.default)}"]
     if port.range:
         low, high = port.range.low, port.range.high
         if low is not None and high is not None:

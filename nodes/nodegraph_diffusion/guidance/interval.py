@@ -24,7 +24,7 @@ def guidance_interval(
 
     Outside the interval the estimate is the positive prediction, and only that is computed.
     Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval": the interval is sigma_end < sigma <= sigma_start. `start`
-    and `end` give it as fractions of the sampling by timesteps: 0 is all noise, 1 is none; the defaults are near the paper's
+    and `end` give it as fractions of the sampling by timesteps: 0 is all noise, 1 is no noise; the defaults are near the paper's
     0.28 < sigma <= 5.42 for Stable Diffusion XL. Guidance that it wraps is also left out outside the interval, and samplers of the
     CFG++ kind step along the positive prediction there. Raises ValueError if the interval is empty.
     """

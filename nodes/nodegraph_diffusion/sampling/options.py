@@ -15,5 +15,5 @@ def require_at_least_0(sampler: str, **options: float) -> None:
     for name, value in options.items():
         if not value >= 0:
             raise ValueError(
-                f"sampler {sampler}: expected {name} of at least 0, found {value}; 1 is the usual amount of noise, 0 is none"
+                f"sampler {sampler}: expected {name} of at least 0, found {value}; 1 is the usual amount of noise, 0 is no noise"
             )

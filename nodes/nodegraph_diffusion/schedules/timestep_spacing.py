@@ -17,19 +17,19 @@ Rule = Literal["euler", "dpm"]
 def schedule_leading(noise_schedule: NoiseSchedule, steps: int, *, steps_offset: int = 1, rule: Rule = "euler") -> Tensor:
     """Levels of the first training step of each of `steps` equal parts, then 0.
 
-    What Stable Diffusion 1 and 2 are configured for. Training steps k (T // steps) + steps_offset: the largest level is not
-    visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 for diffusers by itself. `rule`: euler is diffusers' Euler,
-    Heun, DDIM, PNDM, ...; dpm is its DPMSolverMultistep, UniPC, DEIS, ..., which make one part more and leave out its first step.
-    Raises ValueError where that leads beyond the last training step.
+    The configuration of Stable Diffusion 1 and 2. Training steps k (T // steps) + steps_offset: the largest level is not
+    visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 by default in diffusers. `rule`: euler is for diffusers'
+    Euler, Heun, DDIM, PNDM, ...; dpm is for its DPMSolverMultistep, UniPC, DEIS, ..., which make one more part and leave out its
+    first step. Raises ValueError if a training step would be beyond the last one.
     """
     import torch
 
     require_steps(steps)
     if steps_offset < 0:
         raise ValueError(f"schedule leading: expected steps_offset of at least 0, found {steps_offset}; Stable Diffusion has 1")
-    spare = int(rule == "dpm")
-    stride = noise_schedule.steps // (steps + spare)
-    visited = torch.arange(spare, steps + spare) * stride + steps_offset
+    extra = int(rule == "dpm")
+    stride = noise_schedule.steps // (steps + extra)
+    visited = torch.arange(extra, steps + extra) * stride + steps_offset
     if stride < 1 or visited[-1] > noise_schedule.steps - 1:
         raise ValueError(
             f"schedule leading: expected steps that fit into {noise_schedule.steps} training steps with steps_offset "
@@ -41,8 +41,8 @@ def schedule_leading(noise_schedule: NoiseSchedule, steps: int, *, steps_offset:
 def schedule_trailing(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels of the last training step of each of `steps` equal parts, then 0.
 
-    What Lin et al. 2023 recommend. Training steps round(T - k T / steps) - 1, a half rounded to an even number. Raises ValueError
-    when there are more steps than training steps.
+    Recommended by Lin et al. 2023. Training steps round(T - k T / steps) - 1; a half is rounded to the even number. Raises
+    ValueError if there are more steps than training steps.
     """
     import numpy as np
     import torch
@@ -62,9 +62,9 @@ def schedule_trailing(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_linspace(noise_schedule: NoiseSchedule, steps: int, *, rule: Rule = "euler") -> Tensor:
     """Levels of evenly spaced training steps, linear in sigma between, then 0.
 
-    As normal, but for what is between two training steps. A single step starts from the last one. `rule`: euler is diffusers'
-    EulerDiscrete, HeunDiscrete, ...; dpm is its DPMSolverMultistep, UniPC, DEIS, ..., which round to whole training steps, and take
-    one more of which they leave out the first. Raises ValueError where rounding makes two of them one.
+    Like normal, except between two training steps. A single step starts from the last training step. `rule`: euler is for
+    diffusers' EulerDiscrete, HeunDiscrete, ...; dpm is for its DPMSolverMultistep, UniPC, DEIS, ..., which round to whole training
+    steps, and take one more and leave out the first. Raises ValueError if two training steps are rounded to the same one.
     """
     import numpy as np
     import torch
@@ -74,8 +74,8 @@ def schedule_linspace(noise_schedule: NoiseSchedule, steps: int, *, rule: Rule =
     if rule == "dpm":
         if steps > last:
             raise ValueError(
-                f"schedule linspace: expected at most {last} steps with rule dpm, training steps but the first, found {steps}; "
-                "take fewer"
+                f"schedule linspace: expected at most {last} steps with rule dpm, all training steps except the first, "
+                f"found {steps}; take fewer"
             )
         visited = np.linspace(0, last, steps + 1).round()[:0:-1]
     else:
