@@ -1,11 +1,12 @@
-"""What the engine itself costs, beside Hamilton with its cache, joblib.Memory and dask: the same work, in one run, as a table.
+"""The overhead of the engine, compared with Hamilton and its cache, joblib.Memory and dask: the same work, in one run, as a table.
 
-Each node does nothing, so what is measured is keys, planning, scheduling, and finding results again. Every figure is the best of a
-few repetitions, as wall clock and as processor time of the whole process; the latter says what a busy machine would hide.
+The nodes do nothing, so the figures are the cost of keys, planning, scheduling and finding cached results. Each figure is the best
+of a few repetitions, as wall-clock time and as processor time of the whole process. Processor time depends less on other work of
+the machine.
 
     python benchmarks/engine.py [--quick]
 
-`engine.md` says what the rows mean and how to install the others; those that are not installed are left out.
+`engine.md` explains the rows and how to install the other libraries. Those that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the clock and of the processor."""
+    """Seconds of wall-clock time and of processor time."""
 
     wall: float
     cpu: float
@@ -46,13 +47,13 @@ class Cost:
 
 @dataclass
 class Table:
-    """Figures by row and by who was measured; a text in a figure's place says why there is none."""
+    """Figures by row and library. A text instead of a figure says why it is missing."""
 
     rows: dict[str, dict[str, Cost | str]] = field(default_factory=dict)
-    per: dict[str, int] = field(default_factory=dict)  # nodes that a row's figures are divided by
+    per: dict[str, int] = field(default_factory=dict)  # the number of nodes that the figures of a row are divided by
 
     def add(self, row: str, who: str, measured: Callable[[], Cost], per: int = 1) -> None:
-        """Measure; what a library cannot do is noted by the name of its error."""
+        """Measure one cell. If a library cannot do it, the cell holds the name of its exception."""
         self.per[row] = per
         try:
             found: Cost | str = measured()
@@ -62,7 +63,7 @@ class Table:
         print(f"  {row}: {who}: {_cell(found, per)}", file=sys.stderr, flush=True)
 
     def markdown(self, who: list[str]) -> str:
-        """The table: wall clock / processor time."""
+        """The table in Markdown, each cell as wall-clock time / processor time."""
         lines = [f"| | {' | '.join(who)} |", "| --- |" + " --- |" * len(who)]
         for row, cells in self.rows.items():
             lines.append(f"| {row} | {' | '.join(_cell(cells.get(name, '-'), self.per[row]) for name in who)} |")
@@ -71,10 +72,10 @@ class Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="up to 1,000 nodes instead of 10,000")
+    parser.add_argument("--quick", action="store_true", help="use up to 1,000 nodes instead of 10,000")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    sys.setrecursionlimit(20_000)  # for the others; this engine needs no more than the usual 1,000
+    sys.setrecursionlimit(20_000)  # for the other libraries; this engine needs no more than the default of 1,000
     counts = (10, 100, 1_000) if arguments.quick else (10, 100, 1_000, 10_000)
     table = Table()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -85,14 +86,14 @@ def main() -> None:
                 measure(table, place / name, counts)
         who = [name for name in PEERS if any(name in cells for cells in table.rows.values())]
         print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n")
-        print(table.markdown(who), flush=True)  # before the folder is emptied, which takes a while
+        print(table.markdown(who), flush=True)  # before the folder is removed, which takes a while
 
 
 # --- nodegraph
 
 
 def ours(table: Table, plugins: Plugins, place: Path, counts: tuple[int, ...]) -> None:
-    """Every case, with this engine."""
+    """Measure every case with this engine."""
     shapes = {"chain": chain, "wide": wide}
     for shape, make in shapes.items():
         workflow = make(1_000)
@@ -119,7 +120,7 @@ def ours(table: Table, plugins: Plugins, place: Path, counts: tuple[int, ...]) -
 
 
 def chain(count: int) -> Workflow:
-    """Each node fed by the one before."""
+    """A workflow in which each node feeds the next; the last one is the output."""
     workflow = Workflow("chain")
     last = workflow.add("Start", name="n0")
     for i in range(1, count):
@@ -129,7 +130,7 @@ def chain(count: int) -> Workflow:
 
 
 def wide(count: int) -> Workflow:
-    """All fed by the first, and every one wanted."""
+    """A workflow in which the first node feeds all others, which are all outputs."""
     workflow = Workflow("wide")
     first = workflow.add("Start", name="n0")
     for i in range(1, count):
@@ -138,13 +139,13 @@ def wide(count: int) -> Workflow:
 
 
 def planning(engine: Engine, workflow: Workflow) -> Cost:
-    """Keys and plan of a checked graph."""
+    """The cost of keys and plan for a checked graph."""
     graph = engine.check(workflow)
     return best(lambda: make_plan(graph, engine._keys(graph), engine.cache))
 
 
 def scheduling(workflow: Workflow, plugins: Plugins) -> Cost:
-    """A first run, less what comes before it: the check, keys and plan. Each is the best of its repetitions."""
+    """The cost of a first run, minus check, keys and plan. Each is the best of its repetitions."""
     check = best(lambda: Engine(None, plugins=plugins).check(workflow))
     plan = planning(Engine(None, plugins=plugins), workflow)
     run = best(lambda: Engine(None, plugins=plugins).run(workflow))
@@ -152,7 +153,7 @@ def scheduling(workflow: Workflow, plugins: Plugins) -> Cost:
 
 
 def storing(engine: Engine, key: str, value: Any) -> Cost:
-    """Digest, file and record of one value."""
+    """The cost of the digest, the file and the record of one value."""
     cache = engine.cache
     made = cache.lookup(key, ["output"])
     assert made is not None
@@ -164,7 +165,7 @@ def storing(engine: Engine, key: str, value: Any) -> Cost:
 
 
 def commands(table: Table, place: Path) -> None:
-    """New processes: Python alone, `--help`, and a run of ten nodes that are all cached."""
+    """Measure new processes: Python alone, `--help`, and a run of ten cached nodes."""
     document = place / "ten.yaml"
     document.write_text(chain(10).dump(), encoding="utf-8")
     run = ("-m", "nodegraph", "run", str(document), "--plugin-dir", str(NODES), "--cache-dir", str(place / "cli"), "-q")
@@ -179,7 +180,7 @@ def commands(table: Table, place: Path) -> None:
 
 
 def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
-    """Hamilton: functions of a module, linked by the names of their parameters."""
+    """Measure Hamilton: functions of a module, linked by the names of their parameters."""
     import logging
 
     from hamilton import driver
@@ -196,7 +197,7 @@ def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
         table.add(f"check, {shape}, per node", "hamilton", lambda m=module: best(lambda: built(m)), 1_000)
         ready = built(module)
         table.add(f"schedule, {shape}, per node", "hamilton", lambda r=ready, w=wanted: best(lambda: r.execute(w)), 1_000)
-        for count in (count for count in counts if count <= 1_000):  # more take minutes to fill the cache
+        for count in (count for count in counts if count <= 1_000):  # with more, filling the cache takes minutes
             row = f"cached rerun, {count:,} nodes, {shape}, disk"
             wanted = [f"n{i}" for i in range(1, count)] if shape == "wide" else [f"n{count - 1}"]
             cached = built(hamilton_module(place, shape, count), place / f"cache-{shape}{count}")
@@ -208,7 +209,7 @@ def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
 
 
 def hamilton_module(place: Path, shape: str, count: int) -> ModuleType:
-    """`count` functions; in a file, since Hamilton keys a function by its source."""
+    """A module with `count` functions. It is a file because Hamilton's keys contain the source of a function."""
     fed_by = (lambda i: i - 1) if shape == "chain" else (lambda i: 0)
     lines = ["def n0() -> int:\n    return 0\n"]
     lines += [f"def n{i}(n{fed_by(i)}: int) -> int:\n    return n{fed_by(i)} + {i}\n" for i in range(1, count)]
@@ -229,12 +230,12 @@ def module_of(place: Path, name: str, source: str) -> ModuleType:
 
 
 def step(number: int, amount: int = 1) -> int:
-    """What a node does for joblib and dask."""
+    """The work of a node for joblib and dask."""
     return number + amount
 
 
 def joblibs(table: Table, place: Path, counts: tuple[int, ...]) -> None:
-    """joblib.Memory: one function, called over and over; every call is looked up on disk by its arguments."""
+    """Measure joblib.Memory: one function that is called many times. Each call is looked up on disk by its arguments."""
     import joblib
     import numpy
 
@@ -262,15 +263,15 @@ def joblibs(table: Table, place: Path, counts: tuple[int, ...]) -> None:
 
 
 def given(seed: int, value: Any) -> Any:
-    """A result that costs nothing to compute."""
+    """Returns `value`, so that computing the result costs nothing."""
     return value
 
 
 def dasks(table: Table, place: Path, counts: tuple[int, ...]) -> None:
-    """dask: a graph of delayed calls, run in threads; it keeps no results on disk."""
+    """Measure dask: a graph of delayed calls, run in threads. It keeps no results on disk."""
     import dask
 
-    delayed = dask.delayed(step, pure=True)  # pure: a key is made of the arguments, as here
+    delayed = dask.delayed(step, pure=True)  # pure: the key of a call is made from its arguments, as in this engine
 
     def built(shape: str) -> Any:
         calls = [delayed(0, 0)]
@@ -290,14 +291,14 @@ def dasks(table: Table, place: Path, counts: tuple[int, ...]) -> None:
 
 
 def measured(work: Callable[[], Any]) -> Cost:
-    """What `work` costs, once, children that have ended included."""
+    """The cost of one call of `work`, including child processes that have ended."""
     wall, cpu = time.perf_counter(), _processor()
     work()
     return Cost(time.perf_counter() - wall, _processor() - cpu)
 
 
 def best(work: Callable[[], Any], warm: int = 0) -> Cost:
-    """The least that `work` costs of a few times, after `warm` times that do not count."""
+    """The lowest cost of a few calls of `work`, after `warm` calls that are not measured."""
     for _ in range(warm):
         work()
     costs = [measured(work) for _ in range(REPEATS)]

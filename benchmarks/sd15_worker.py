@@ -83,7 +83,8 @@ class Ours:
     def step(self) -> Measured:
         import torch
 
-        from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+        from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+        from nodegraph_diffusion.guidance import ClassifierFreeGuidance
         from nodegraph_diffusion.sampling.methods.euler import sample_euler
         from nodegraph_diffusion.schedules.timesteps import schedule_normal
 

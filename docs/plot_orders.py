@@ -49,7 +49,7 @@ def axes() -> Iterator[str]:
 
 def panel(name: str, spec: SamplerSpec, runs: Mapping[str, list[Place]]) -> Iterator[str]:
     """One sampler in blue, all others faintly behind it."""
-    order = spec.said().get("order", "")
+    order = spec.describe().get("order", "")
     size = min(11.5, 265 / len(name))  # a long name is to fit
     yield f'<text x="0" y="-17" font-size="{size:.1f}" font-weight="600" fill="#111827">{name}</text>'
     yield f'<text x="0" y="-6" font-size="8.5" fill="#6b7280">{f"order {order}" if order else "no order declared"}</text>'

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 
 TARGET = Path(__file__).parent / "images" / "schedules.svg"

@@ -1,22 +1,27 @@
-"""Text for people: suggestions for misspelt names, paths as a person would type them."""
+"""Text for people: suggestions for misspelt names, values, numbers and paths as messages show them, parts of file names."""
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _MIN_PREFIX: Final = 3
 """A name of at least this many letters is completed to the only known name that begins with it."""
 
+_LONGEST: Final = 60  # characters of a value in a message
+_LONGEST_NAME: Final = 80  # bytes of a value in a file name
+_NOT_IN_NAMES: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The question whether the name that is closest was meant; "" where none is close.
+    """Ask whether the known name that is closest to `name` was meant; "" if none is close.
 
-    One that the words of `name` begin with goes before one that is spelt alike: 'DPM++ 2M Karras' is a 'DPM++ 2M', and no
-    'DPM++ 2M SDE'. The only one that begins with `name` is close, however long.
+    A known name that the words of `name` begin with comes before one with a similar spelling: 'DPM++ 2M Karras' means 'DPM++ 2M',
+    not 'DPM++ 2M SDE'. A known name that alone begins with `name` is close, however long it is.
     """
     by_folded = {k.casefold(): k for k in known}
     folded = name.casefold()
@@ -29,14 +34,48 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """`text` with a full stop, if nothing ends it yet."""
+    """`text` with a full stop, unless it already ends like a sentence."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def shown(path: Path | str) -> str:
-    """A path as a person would type it from here: relative where it lies below the current directory."""
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """`text`, or its beginning and "..." if it has more than `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def described(value: Any) -> str:
+    """`value` as a message shows it: text in quotes, `nothing` for None, `true`; at most 60 characters."""
+    return shortened(_described(value))
+
+
+def number(value: float) -> str:
+    """A number as a person writes it: 11 instead of 11.0."""
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def as_file_name(value: Any) -> str:
+    """`value` as part of a file name that every platform allows: never empty, no separators, no reserved characters."""
+    text = repr(value).lower() if isinstance(value, bool) else str(value)
+    text = _NOT_IN_NAMES.sub("_", " ".join(text.split()))
+    return text.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore").strip(". ") or "_"
+
+
+def relative_path(path: Path | str) -> str:
+    """A path as a person would type it: relative to the current directory if it is below it."""
     try:
         relative = os.path.relpath(path)
-    except (OSError, ValueError):  # no current directory any more; another drive
+    except (OSError, ValueError):  # the current directory is gone; another drive
         return str(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return repr(value).lower()
+    if type(value) in (list, tuple):
+        return f"[{', '.join(map(_described, value))}]"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+    return repr(value)

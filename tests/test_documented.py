@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -11,19 +10,16 @@ import pytest
 
 import nodegraph
 import nodegraph.plugins.hookspecs
+import nodegraph_diffusion.guidance
+import nodegraph_diffusion.sampling
+import nodegraph_diffusion.schedules
 import nodegraph_nodes.hookspecs
+from docs import generate
+from docs.package_diagram import PACKAGES
 from nodegraph.plugins.manager import Plugins
+from tests.support import usage
 
 ROOT = Path(__file__).parent.parent
-TESTS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py")))
-WORKFLOWS = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflows").glob("*.yaml")))
-
-_spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-assert _spec is not None
-assert _spec.loader is not None
-generate = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(generate)
-
 PLUGINS = Plugins()
 HOOKS = {
     name: function
@@ -34,17 +30,12 @@ HOOKS = {
 THINGS = [(kind, entry) for kind in ("samplers", "schedules", "guidance") for entry in PLUGINS.registries[kind].entries()]
 
 
-def is_tested(name: str) -> bool:
-    """Whether a test, or a workflow that the tests run, says `name` as a word."""
-    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", TESTS + WORKFLOWS) is not None
-
-
 @pytest.mark.parametrize("name", sorted(HOOKS))
 def test_hooks(name):
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     assert inspect.getdoc(HOOKS[name])
     assert re.search(rf"^\| `{name}\(", page, re.MULTILINE), f"docs/plugins.md does not list {name}"
-    assert is_tested(name)
+    assert name in usage.implemented_hooks(), f"no plugin in the tests implements {name}"
 
 
 @pytest.mark.parametrize("entry", list(PLUGINS.nodes.entries()), ids=lambda entry: entry.name)
@@ -52,8 +43,8 @@ def test_nodes(entry):
     spec = entry.value
     assert spec.doc
     assert f"\n### {spec.name}\n" in (ROOT / "docs/nodes.md").read_text(encoding="utf-8")
-    assert is_tested(spec.name)
-    assert is_tested(spec.function.__name__), f"no test calls {spec.function.__name__}"
+    function = f"{spec.function.__module__}.{spec.function.__name__}"
+    assert function in usage.called_functions(), f"no test calls {function}"
 
 
 def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
@@ -83,7 +74,7 @@ def test_listings_have_short_lines(kind, entry):
 
 
 def test_the_list_of_commands_is_cut_nowhere():
-    listed = generate.said("--help").partition("Commands:")[2]
+    listed = generate.printed("--help").partition("Commands:")[2]
     assert "explain" in listed
     assert "..." not in listed
 
@@ -92,17 +83,19 @@ def test_the_list_of_commands_is_cut_nowhere():
 def test_samplers_schedules_and_guidance(kind, entry):
     assert inspect.getdoc(entry.value)
     assert f"\n### {entry.name}\n" in (ROOT / "docs/nodes.md").read_text(encoding="utf-8")
-    assert is_tested(entry.name)
+    module, registry = {
+        "samplers": (nodegraph_diffusion.sampling, "SAMPLERS"),
+        "schedules": (nodegraph_diffusion.schedules, "SCHEDULES"),
+        "guidance": (nodegraph_diffusion.guidance, "GUIDANCE"),
+    }[kind]
+    assert entry.name in getattr(module, registry)
+    assert f"{module.__name__}.{registry}" in usage.kit_registries(), f"the kit's tests do not run all of {registry}"
 
 
-@pytest.mark.parametrize(
-    "room", ["nodegraph", "nodes/nodegraph_diffusion", "nodes/nodegraph_diffusion/checkpoint", "nodes/nodegraph_nodes"]
-)
-def test_the_rooms_of_the_code_are_in_the_page_of_its_architecture(room):
+def test_the_architecture_page_shows_every_package():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    inside = [path for path in (ROOT / room).iterdir() if not path.name.startswith(("_", ".")) and path.name != "py.typed"]
-    names = [f"{path.name}/" if path.is_dir() else path.name for path in inside if path.is_dir() or path.suffix == ".py"]
-    assert [name for name in names if name not in page] == []
+    folders = [path for room in PACKAGES.values() for path in room.iterdir() if (path / "__init__.py").exists()]
+    assert [path.name for path in folders if path.name not in page] == []
 
 
 def test_the_page_of_the_architecture_names_no_file_that_is_gone():
@@ -114,10 +107,10 @@ def test_the_page_of_the_architecture_names_no_file_that_is_gone():
 @pytest.mark.parametrize("words", generate.commands(), ids=" ".join)
 def test_commands(words):
     assert f"\n## nodegraph {' '.join(words)}\n" in (ROOT / "docs/cli.md").read_text(encoding="utf-8")
-    assert re.search(rf'"{words[-1]}"', TESTS), f"no test runs 'nodegraph {' '.join(words)}'"
+    assert any(run[: len(words)] == words for run in usage.run_commands()), f"no test runs 'nodegraph {' '.join(words)}'"
 
 
-@pytest.mark.parametrize("name", ["cli.md", "nodes.md", "orders.md", "samplers.md"])
+@pytest.mark.parametrize("name", ["architecture.md", "cli.md", "errors.md", "nodes.md", "orders.md", "samplers.md"])
 def test_generated_pages_are_up_to_date(name, monkeypatch):
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
     kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
@@ -144,6 +137,7 @@ def test_the_public_names_are_these():
         "Resource",
         "Result",
         "Run",
+        "RunHandle",
         "Seed",
         "Workflow",
         "WorkflowError",

@@ -67,7 +67,7 @@ def test_the_node_pack_imports_nothing_heavy_until_a_node_runs(path):
     assert not roots(path, at_import_only=True) & HEAVY
 
 
-@pytest.mark.parametrize("name", ["denoising/noise_schedule", "schedules", "sampling", "guidance"])
+@pytest.mark.parametrize("name", ["noise_schedule", "options", "schedules", "sampling", "guidance"])
 def test_samplers_schedules_and_guidance_can_be_listed_without_torch(name):
     place = ROOT / "nodes/nodegraph_diffusion" / name
     for path in modules(place) if place.is_dir() else [place.with_suffix(".py")]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
-from nodegraph.graph.graph import Graph, GraphNode, Input, Many, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 
 FORMAT: Final = 3
 """The version of the way in which keys are written. Raising it makes every earlier key a miss."""
@@ -38,7 +38,7 @@ class NoCanonicalFormError(NodegraphError):
 
 
 KeyParts = Mapping[str, Any]
-"""What a key covers, as JSON in which each link is a `Wire`."""
+"""What a key covers, as JSON in which each link is a `ResolvedLink`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Keys:
     parts: Mapping[str, KeyParts] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
-    def content_key(self, name: str, digest: Callable[[Wire], str]) -> str | None:
+    def content_key(self, name: str, digest: Callable[[ResolvedLink], str]) -> str | None:
         """The content key of a node; None if it has none. `digest` returns the digest of the value behind a link."""
         parts = self.parts.get(name)
         return None if parts is None else _hash(parts, lambda wire: ["value", digest(wire)])
@@ -89,7 +89,7 @@ class KeyMaker:
                 continue
             if digests:
                 files[name] = digests
-            source = next((wire.node for wire in node.wires() if wire.node in without_key), None)
+            source = next((wire.node for wire in node.links() if wire.node in without_key), None)
             if source is None:
                 static[name] = _hash(parts[name], lambda wire: ["link", static[wire.node], wire.port])
             else:
@@ -118,9 +118,9 @@ class KeyMaker:
         }
 
     def _input(self, input: Input, digests: dict[Path, str]) -> Any:
-        if isinstance(input, Wire):
+        if isinstance(input, ResolvedLink):
             return input
-        if isinstance(input, Many):
+        if isinstance(input, ListWithLinks):
             return ["many", [self._input(item, digests) for item in input.items]]
         if input.entry is not None:
             return ["registered", input.entry.name, input.entry.origin.identity]
@@ -176,10 +176,10 @@ def tagged(value: Any) -> list[Any]:
     raise NoCanonicalFormError(f"two values of type {kind.__qualname__} cannot be compared by their content")
 
 
-def _hash(parts: KeyParts, link: Callable[[Wire], Any]) -> str:
+def _hash(parts: KeyParts, link: Callable[[ResolvedLink], Any]) -> str:
     return hashlib.sha256(_encode(parts, link)).hexdigest()
 
 
-def _encode(document: Any, link: Callable[[Wire], Any] | None = None) -> bytes:
+def _encode(document: Any, link: Callable[[ResolvedLink], Any] | None = None) -> bytes:
     text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "surrogatepass")  # with \u escapes, two surrogates and the character they stand for would be alike

@@ -54,6 +54,33 @@ dtype_option: Option = click.option(
     metavar="NAME",
     help="Compute in this dtype: auto, float32, bfloat16 or float16.",
 )
+out_option: Option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="out",
+    show_default=True,
+    metavar="DIR",
+    help="Write outputs to this folder.",
+)
+target_option: Option = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NODE",
+    help="Compute this node, or one of its outputs (node.port), instead of the workflow's outputs. May be repeated.",
+)
+force_option: Option = click.option(
+    "--force",
+    multiple=True,
+    metavar="NODE",
+    help="Run this node, and every node that depends on it, even if their results are in the cache. May be repeated.",
+)
+preview_option: Option = click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="While nodes run, write previews of their results to this folder, for a viewer that reloads changed files.",
+)
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nodegraph.plugins.manager import Plugins
 
 _PLUGINS = "nodegraph.plugins"  # where a context keeps the plugins, and the folders they came from
+_ADDED = "nodegraph.added_options"  # where it keeps the options that plugins add to its command
 _DIRECTORY = "--plugin-dir"
 
 
@@ -30,12 +31,14 @@ class ExtensibleCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
-        taken = {name for parameter in own for name in parameter.opts}
-        added = []
-        for option in _added_options(ctx, self.name or ""):
-            if taken.isdisjoint(option.opts):
-                added.append(option)
-                taken |= {*option.opts}
+        added: list[click.Option] | None = ctx.meta.get(_ADDED)
+        if added is None:
+            added = ctx.meta[_ADDED] = []
+            taken = {name for parameter in own for name in parameter.opts}
+            for option in _added_options(ctx, self.name or ""):
+                if taken.isdisjoint(option.opts):
+                    added.append(option)
+                    taken |= {*option.opts}
         return [*own[:-1], *added, *own[-1:]]  # --help stays last
 
 

@@ -12,7 +12,8 @@ from nodegraph.files import write_whole
 from nodegraph.plugins.backend import Renderer
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.run import events
-from nodegraph.run.outputs import numbers, safe_name
+from nodegraph.run.outputs import numbers
+from nodegraph.text import as_file_name
 
 _PAUSE = 0.5  # seconds from a node's preview to its next, at least
 _SHARE = 4  # and as many times what the preview took
@@ -80,7 +81,7 @@ class PreviewFiles:
         codec = self._codecs.for_type(type(value))
         if codec is None:
             raise TypeError(f"{type(value).__name__} cannot be written to a file")
-        name = f"{safe_name(self._workflow)}-{safe_name(node)}"
+        name = f"{as_file_name(self._workflow)}-{as_file_name(node)}"
         files = codec.export(value)
         paths = [self._folder / f"{name}{number}{codec.extension}" for number in numbers(len(files))]
         for path, data in zip(paths, files, strict=True):

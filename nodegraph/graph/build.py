@@ -1,4 +1,4 @@
-"""From a workflow to a checked graph, or to every problem in it at once. Reads no weights and runs no node."""
+"""Checks a workflow and builds its graph, or reports every problem at once. Reads no weights and runs no nodes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, GraphNode, Input, Output, Value
 from nodegraph.graph.inputs import Inputs
-from nodegraph.graph.overrides import Given, Givens, Override
+from nodegraph.graph.overrides import GivenValue, GivenValues, Override
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import type_name
+from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
-from nodegraph.text import did_you_mean
-from nodegraph.workflow.workflow import Link, NodeDef, Workflow
+from nodegraph.text import described, did_you_mean
+from nodegraph.workflow.definitions import Link, NodeDef
+from nodegraph.workflow.workflow import Workflow
 
-_LONGEST_PATH = 20  # nodes of a circle that a message names
+_LONGEST_PATH = 20  # nodes of a circle that a message lists
 
 
 def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override] = (), targets: Sequence[str] = ()) -> Graph:
-    """Check `workflow` and give its graph. `targets` ("node", "node.port", or an output's name) replace its outputs.
+    """Check `workflow` and return its graph. `targets` ("node", "node.port", or an output's name) replace its outputs.
 
     Raises WorkflowError with every problem that was found.
     """
@@ -35,19 +36,27 @@ class _Builder:
         self.workflow, self.plugins = workflow, plugins
         self.problems: list[Problem] = []
         self.types = {node.name: plugins.nodes.get(node.type) for node in workflow.nodes.values() if node.type in plugins.nodes}
-        self.givens = Givens(workflow, self.types, self.problems)
-        self.inputs = Inputs(workflow, plugins, self.types, self.givens, self.problems)
+        self.given_values = GivenValues(workflow, self.types, self.problems)
+        self.inputs = Inputs(
+            workflow=workflow, plugins=plugins, types=self.types, given_values=self.given_values, problems=self.problems
+        )
 
     def build(self, overrides: Sequence[Override], targets: Sequence[str]) -> Graph:
-        self.givens.take(overrides)
+        self.given_values.apply(overrides)
         nodes = {name: built for name, node in self.workflow.nodes.items() if (built := self._node(node))}
         outputs = self._targets(targets) if targets else self._outputs()
         order = self._order(nodes)
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems))
-        params = self.givens.told()
-        nodes = {name: nodes[name] for name in order}
-        return Graph(self.workflow.name, nodes, outputs, params, self._resolved(params), self.givens.drawn)
+        params = self.given_values.resolved_params()
+        return Graph(
+            workflow=self.workflow.name,
+            nodes={name: nodes[name] for name in order},
+            outputs=outputs,
+            params=params,
+            resolved=self._resolved(params),
+            seeds=self.given_values.drawn_seeds,
+        )
 
     # --- nodes
 
@@ -55,76 +64,76 @@ class _Builder:
         entry = self.types.get(node.name)
         if entry is None:
             hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()
-            self._problem("E103", f"there is no node type '{node.type}' (node '{node.name}')", node.place("use"), hint)
+            self._problem("E103", f"there is no node type '{node.type}' (node '{node.name}')", node.location("use"), hint)
             return None
         spec = entry.value
         for input in node.inputs:
             if spec.input(input) is None:
                 message = f"{node.type} has no input '{input}' (node '{node.name}')"
-                self._problem("E104", message, node.place(input, key=True), _suggest_input(input, spec))
-        inputs = {port.name: built for port in spec.inputs if (built := self.inputs.of(node, port)) is not None}
+                self._problem("E104", message, node.location(input, key=True), _suggest_input(input, spec))
+        inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
             self._options(node, port, inputs)
         if len(inputs) == len(spec.inputs):
-            self._ask(node, spec, inputs)
-        return GraphNode(node.name, spec, entry.origin, inputs, node.where)
+            self._run_check(node, spec, inputs)
+        return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where)
 
     def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
-        """Makes the options at `port` those that what the other input names has. Where they are not, it is left without any."""
+        """Check the options at `port` against those of the thing that the other input names. Bad ones leave it without a value."""
         given, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
         if not isinstance(given, Value) or not isinstance(given.value, dict) or not isinstance(chosen, Value) or not chosen.entry:
             return
-        entry, source = chosen.entry, self.inputs.given(node, port.name)
+        entry, source = chosen.entry, self.inputs.given_value(node, port.name)
         known = {option.name: option for option in option_ports(entry.value)}
         options = {}
         for name, value in given.value.items():
             if name not in known:
-                has = f"It has {', '.join(known)}." if known else "It has none."
+                hint = f"Its options are {', '.join(known)}." if known else "It has no options."
                 message = f"{entry.name} has no option '{name}' ('{port.name}' of node '{node.name}')"
-                self.problems.append(source.problem("E104", message, did_you_mean(str(name), known) or has))
+                self.problems.append(source.problem("E104", message, did_you_mean(str(name), known) or hint))
                 continue
             try:
-                fitting = literals.coerce(known[name].type, value)
-                literals.check_range(known[name], fitting)
-                options[name] = fitting
+                converted = literals.coerce(known[name].type, value)
+                literals.check_range(known[name], converted)
+                options[name] = converted
             except literals.LiteralError as error:
                 message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
-                self.problems.append(source.problem(error.code, message, error.hint or f"{known[name].default!r} is its default."))
+                hint = error.hint or f"Its default is {described(known[name].default)}."
+                self.problems.append(source.problem(error.code, message, hint))
         if len(options) == len(given.value):
             inputs[port.name] = replace(given, value=options)
         else:
             del inputs[port.name]
 
-    def _ask(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
-        """What the node type's own `check` says about the literals taken together."""
+    def _run_check(self, node: NodeDef, spec: NodeSpec, inputs: Mapping[str, Input]) -> None:
+        """Report what the node type's own `check` finds wrong with the literals taken together."""
         if spec.check is None:
             return
         try:
-            said = list(spec.check(**{name: given.value for name, given in inputs.items() if isinstance(given, Value)}))
-        except Exception as error:  # somebody's code
+            messages = list(spec.check(**{name: given.value for name, given in inputs.items() if isinstance(given, Value)}))
+        except Exception as error:  # a plugin's code
             message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
-            self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
+            self._problem("E116", message, node.where, f"This is a bug in plugin '{self.types[node.name].origin.plugin}'.")
             return
-        for message in said:
+        for message in messages:
             about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
-            source = (
-                Given(None, self.workflow.base, self.workflow.base, node.where) if about is None else self.inputs.given(node, about)
-            )
+            base = self.workflow.base
+            source = GivenValue(None, base, base, node.where) if about is None else self.inputs.given_value(node, about)
             self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
 
-    # --- the whole
+    # --- outputs and order
 
     def _outputs(self) -> dict[str, Output]:
         outputs = {}
         for output in self.workflow.outputs.values():
-            found = self.inputs.wire(output.link, output.where, f"output '{output.name}': {output.link}")
+            found = self.inputs.link(output.link, output.where, f"output '{output.name}': {output.link}")
             if found is None:
                 continue
-            wire, port = found
+            link, port = found
             if self.plugins.codecs.for_type(port.type) is None:
                 message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
                 self._problem("E115", message, output.where, self._writable(output.link))
-            outputs[output.name] = Output(output.name, wire, output.save, output.where)
+            outputs[output.name] = Output(output.name, link, output.save, output.where)
         return outputs
 
     def _targets(self, targets: Iterable[str]) -> dict[str, Output]:
@@ -141,13 +150,13 @@ class _Builder:
                 hint = did_you_mean(target, [*self.workflow.nodes, *self.workflow.outputs])
                 self._problem("E120", f"target '{target}': there is no such node or output", None, hint)
                 continue
-            found = self.inputs.wire(link, None, f"target '{target}'")
+            found = self.inputs.link(link, None, f"target '{target}'")
             if found is not None:
                 outputs[target] = Output(target, found[0], save)
         return outputs
 
     def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:
-        """Each node after those that feed it, and otherwise as the workflow has them (Kahn 1962)."""
+        """The nodes, each after those that feed it, otherwise in the order of the workflow (Kahn 1962)."""
         names = list(nodes)
         position = {name: i for i, name in enumerate(names)}
         followers: list[list[int]] = [[] for _ in names]
@@ -157,7 +166,7 @@ class _Builder:
                 if source in nodes:
                     followers[position[source]].append(i)
                     missing[i] += 1
-        ready = [i for i, count in enumerate(missing) if not count]  # in order, and so a heap
+        ready = [i for i, count in enumerate(missing) if not count]  # sorted, so it is a heap
         order = []
         while ready:
             first = heapq.heappop(ready)
@@ -167,11 +176,11 @@ class _Builder:
                 if not missing[follower]:
                     heapq.heappush(ready, follower)
         if len(order) < len(names):
-            self._say_cycles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
+            self._report_circles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
         return order
 
-    def _say_cycles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
-        import networkx as nx  # most workflows have no cycle, and need not wait for it
+    def _report_circles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
+        import networkx as nx  # slow to import, and most workflows have no circle
 
         dag: nx.DiGraph[str] = nx.DiGraph()
         dag.add_nodes_from(position)
@@ -184,10 +193,10 @@ class _Builder:
                 if len(path) > _LONGEST_PATH:
                     path[4:-4] = [f"... ({len(edges):,} nodes)"]
                 where = self.workflow.nodes[start].where
-                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Break the circle.")
+                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Remove one of these links.")
 
     def _resolved(self, params: Mapping[str, Any]) -> Workflow:
-        """The workflow with the params, overrides and seeds of this graph written in."""
+        """The workflow with the params, overrides and seeds of this graph written into it."""
         resolved = Workflow(self.workflow.name, self.workflow.description, base=self.workflow.base)
         resolved.params = {name: replace(param, default=params[name]) for name, param in self.workflow.params.items()}
         resolved.nodes = dict(self.workflow.nodes)
@@ -197,13 +206,13 @@ class _Builder:
             resolved.nodes[node] = replace(definition, inputs={**definition.inputs, input: value})
         return resolved
 
-    # --- words
+    # --- messages
 
     def _writable(self, link: Link) -> str:
-        """Outputs beside the one that `link` means which can be written."""
+        """The outputs of the same node that can be written to a file."""
         ports = [port for port in self.types[link.node].value.outputs if self.plugins.codecs.for_type(port.type) is not None]
         listed = " or ".join(f"'{Link(link.node, port.name)}'" for port in ports)
-        return f"Name {listed}." if listed else "Name the output of a node that uses it."
+        return f"Use {listed}." if listed else "Use the output of a node that takes it."
 
     def _problem(self, code: str, message: str, where: Location | None, hint: str = "") -> None:
         self.problems.append(Problem(code, message, where, hint))
@@ -211,4 +220,4 @@ class _Builder:
 
 def _suggest_input(name: str, spec: NodeSpec) -> str:
     names = [port.name for port in spec.inputs]
-    return did_you_mean(name, names) or (f"It has {', '.join(names)}." if names else "It has none.")
+    return did_you_mean(name, names) or (f"Its inputs are {', '.join(names)}." if names else "It has no inputs.")

@@ -1,4 +1,4 @@
-"""The checked, typed graph: what `checking.py` makes of a workflow, and everything below works on."""
+"""The checked, typed graph that `nodegraph.graph.build` makes of a workflow."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nodegraph.workflow.workflow import Workflow
 
 @dataclass(frozen=True)
 class Value:
-    """A literal after the port's type has had its say: `value` is what the function receives.
+    """A literal converted to its port's type: `value` is what the function receives.
 
-    `files`: the files that it names, by names that do not depend on where they lie. `entry`: the registered thing that it names.
+    `files`: the files that it names, by names that do not depend on their folder. `entry`: the registered thing that it names.
     `digest`: its codec's digest, for a value of a stored type that was given in Python.
     """
 
@@ -29,7 +29,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Wire:
+class ResolvedLink:
     """A link whose port is known."""
 
     node: str
@@ -37,18 +37,18 @@ class Wire:
 
 
 @dataclass(frozen=True)
-class Many:
+class ListWithLinks:
     """A list with links in it."""
 
     items: tuple[Input, ...]
 
 
-Input = Value | Wire | Many
+Input = Value | ResolvedLink | ListWithLinks
 
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A node with every input given: by a literal, a default or a link."""
+    """A node with a value for every input: a literal, a default or a link."""
 
     name: str
     spec: NodeSpec
@@ -56,44 +56,44 @@ class GraphNode:
     inputs: Mapping[str, Input]
     where: Location | None = None
 
-    def wires(self) -> tuple[Wire, ...]:
+    def links(self) -> tuple[ResolvedLink, ...]:
         """The links that feed this node, in the order of its inputs."""
-        return self._wires
+        return self._links
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """The nodes that feed this node, each once."""
-        return tuple(dict.fromkeys(wire.node for wire in self._wires))
+        return tuple(dict.fromkeys(link.node for link in self._links))
 
     @cached_property
-    def _wires(self) -> tuple[Wire, ...]:
-        wires = []
+    def _links(self) -> tuple[ResolvedLink, ...]:
+        links = []
         pending: list[Input] = [*self.inputs.values()][::-1]
         while pending:
             given = pending.pop()
-            if isinstance(given, Wire):
-                wires.append(given)
-            elif isinstance(given, Many):
+            if isinstance(given, ResolvedLink):
+                links.append(given)
+            elif isinstance(given, ListWithLinks):
                 pending.extend(reversed(given.items))
-        return tuple(wires)
+        return tuple(links)
 
 
 @dataclass(frozen=True)
 class Output:
-    """A wanted result: the output of a node, and the file name template it is saved under."""
+    """A wanted result: an output of a node, and the template of the file name it is saved under."""
 
     name: str
-    wire: Wire
+    link: ResolvedLink
     save: str | None = None
     where: Location | None = None
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A workflow that has been checked: `nodes` in topological order, each after those it is fed by.
+    """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 
-    `params` are the resolved ones, seeds drawn; `resolved` is the workflow with every override and drawn seed written in. `seeds`
-    are those that were drawn, by "param" or "node.input".
+    `params` have their final values. `resolved` is the workflow with every override and drawn seed written into it. `seeds` are
+    those that were drawn, by "param" or "node.input".
     """
 
     workflow: str

@@ -1,4 +1,4 @@
-"""What the inputs of nodes come to: links with a known port, lists with links in them, and literals that fit."""
+"""The inputs of nodes, resolved: links with a known port, lists with links in them, and literals that fit their port."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from dataclasses import replace
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.graph.graph import Input, Many, Value, Wire
-from nodegraph.graph.overrides import Given, Givens
+from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.graph.overrides import GivenValue, GivenValues, from_text
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import LiteralError, type_name
+from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
-from nodegraph.text import did_you_mean
-from nodegraph.workflow.workflow import PARAMS, Link, NodeDef, ParamRef, Workflow, references
+from nodegraph.text import described, did_you_mean
+from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, references
+from nodegraph.workflow.workflow import Workflow
 
-_SUGGESTIONS: Final = 100
+_SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
 
 class Inputs:
-    """Makes of what nodes are given what their ports receive. What cannot be is added to `problems`.
+    """Resolves what the workflow gives to nodes into what their ports receive. Mistakes are added to `problems`.
 
-    `resolved` holds what a workflow file would have to say in place of what it says: values from outside it, and seeds drawn.
+    `resolved` holds the values that differ from those in the workflow file: overrides, and seeds that were drawn.
     """
 
     def __init__(
@@ -32,36 +34,38 @@ class Inputs:
         workflow: Workflow,
         plugins: Plugins,
         types: Mapping[str, Entry[NodeSpec]],
-        givens: Givens,
+        given_values: GivenValues,
         problems: list[Problem],
     ) -> None:
-        self.workflow, self.plugins, self.types, self.givens, self.problems = workflow, plugins, types, givens, problems
+        self.workflow, self.plugins, self.types = workflow, plugins, types
+        self.given_values, self.problems = given_values, problems
         self.resolved: dict[tuple[str, str], Any] = {}
 
-    def of(self, node: NodeDef, port: Port) -> Input | None:
-        """What `port` of `node` receives; None where there is a problem."""
-        place, base = node.place(port.name), self.workflow.base
-        given = self.givens.inputs.get((node.name, port.name))
+    def resolve(self, node: NodeDef, port: Port) -> Input | None:
+        """What `port` of `node` receives; None if there is a problem."""
+        base = self.workflow.base
+        given = self.given_values.inputs.get((node.name, port.name))
         if given is not None:
             return self._from_outside(node, port, given)
         if port.name in node.inputs:
-            return self._bind(node, port, port.type, Given(node.inputs[port.name], base, base, place))
+            given = GivenValue(node.inputs[port.name], base, base, node.location(port.name))
+            return self._resolve(node, port, port.type, given)
         if not port.required:
-            return self._bind(node, port, port.type, Given(port.default, base, base, node.where))
-        message = f"{node.type} needs '{port.name}' ({type_name(port.type)}), which node '{node.name}' does not give it"
-        self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._who_makes(port))
+            return self._resolve(node, port, port.type, GivenValue(port.default, base, base, node.where))
+        message = f"node '{node.name}' ({node.type}) has no value for '{port.name}' ({type_name(port.type)})"
+        self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._made_by(port))
         return None
 
-    def given(self, node: NodeDef, input: str) -> Given:
-        """What `input` of `node` is given, and where: outside the workflow, as a param, or in its file."""
-        outside = self.givens.inputs.get((node.name, input))
+    def given_value(self, node: NodeDef, input: str) -> GivenValue:
+        """The value of `input` of `node`, and where it was given: outside the workflow, by a param, or in its file."""
+        outside = self.given_values.inputs.get((node.name, input))
         value = outside.value if outside is not None else node.inputs.get(input)
-        if isinstance(value, ParamRef) and value.name in self.givens.params:
-            return self.givens.params[value.name]
-        return outside or Given(value, self.workflow.base, self.workflow.base, node.place(input))
+        if isinstance(value, ParamRef) and value.name in self.given_values.params:
+            return self.given_values.params[value.name]
+        return outside or GivenValue(value, self.workflow.base, self.workflow.base, node.location(input))
 
-    def wire(self, link: Link, where: Location | None, user: str) -> tuple[Wire, Port] | None:
-        """Where `link` leads, and the output there. `user` says whose link it is."""
+    def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
+        """The output that `link` leads to, and its port. `user` says in messages whose link it is."""
         if link.node not in self.workflow.nodes:
             hint = self._near(link.node, self.workflow.nodes)
             if link.node == PARAMS:
@@ -70,45 +74,45 @@ class Inputs:
             return None
         entry = self.types.get(link.node)
         if entry is None:
-            return None  # an unknown type has been said already
+            return None  # the unknown type has been reported
         output = entry.value.output(link.port)
         if output is not None:
-            return Wire(link.node, output.name), output
+            return ResolvedLink(link.node, output.name), output
         ports = [port.name for port in entry.value.outputs]
         if link.port is None:
-            message = f"{entry.name} has several outputs, and '{link}' names none ({user})"
-            self._problem("E107", message, where, f"Say which: {_either(link, ports)}.")
+            message = f"{entry.name} has several outputs, and '{link}' does not say which ({user})"
+            self._problem("E107", message, where, f"Write {_either(link, ports)}.")
         else:
-            hint = did_you_mean(link.port, ports) or f"It has {', '.join(ports)}."
+            hint = did_you_mean(link.port, ports) or f"Its outputs are {', '.join(ports)}."
             self._problem("E107", f"{entry.name} has no output '{link.port}' ({user})", where, hint)
         return None
 
     # --- one value
 
-    def _from_outside(self, node: NodeDef, port: Port, given: Given) -> Input | None:
-        """An input that is given from outside: it stands in the resolved workflow in place of what the file says."""
+    def _from_outside(self, node: NodeDef, port: Port, given: GivenValue) -> Input | None:
+        """Resolve an input that is given from outside, which replaces the file's value in the resolved workflow."""
         try:
-            value = literals.from_text(port, given.value) if given.text else given.value
+            value = from_text(port, given.value) if given.text else given.value
         except LiteralError as error:
-            self.problems.append(given.unfit(_name(node, port), error))
+            self.problems.append(given.does_not_fit(_name(node, port), error))
             return None
         given = replace(given, value=value, text=False)
-        self.resolved[node.name, port.name] = given.told(path=port.reads is not None)
-        return self._bind(node, port, port.type, given)
+        self.resolved[node.name, port.name] = given.in_workflow(path=port.reads is not None)
+        return self._resolve(node, port, port.type, given)
 
-    def _bind(self, node: NodeDef, port: Port, kind: Any, given: Given) -> Input | None:
-        """One given value as the port's: a link, a list with links in it, or a literal."""
+    def _resolve(self, node: NodeDef, port: Port, kind: Any, given: GivenValue) -> Input | None:
+        """Resolve one value for a port, or a part of it that has type `kind`: a link, a list with links in it, or a literal."""
         value = given.value
         if isinstance(value, ParamRef):
             if not self._is_known(node, port, value, given):
                 return None
-            return self._bind(node, port, kind, self.givens.params[value.name])
+            return self._resolve(node, port, kind, self.given_values.params[value.name])
         if isinstance(value, Link):
-            return self._wire(node, port, kind, value, given)
+            return self._linked(node, port, kind, value, given)
         inside = list(references(value))
         link = next((ref for ref in inside if isinstance(ref, Link)), None)
         if link is not None:
-            return self._many(node, port, kind, link, given)
+            return self._list_with_links(node, port, kind, link, given)
         if inside:
             known = [self._is_known(node, port, ref, given) for ref in inside if isinstance(ref, ParamRef)]
             if not all(known):
@@ -117,56 +121,56 @@ class Inputs:
         try:
             return self._literal(node, port, kind, given)
         except LiteralError as error:
-            self.problems.append(given.unfit(_name(node, port), error))
+            self.problems.append(given.does_not_fit(_name(node, port), error))
             return None
 
-    def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, given: Given) -> bool:
-        if ref.name not in self.givens.params:
-            hint = self._near(ref.name, self.givens.params) or "Add it under 'params:'."
+    def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, given: GivenValue) -> bool:
+        if ref.name not in self.given_values.params:
+            hint = self._near(ref.name, self.given_values.params) or "Add it under 'params:'."
             self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", given.where, hint)
-        return ref.name in self.givens.params and ref.name not in self.givens.bad
+        return ref.name in self.given_values.params and ref.name not in self.given_values.bad_params
 
     def _filled(self, value: Any) -> Any:
-        """A list or mapping with the params' values in place of the references to them."""
+        """A list or mapping with the values of params instead of references to them."""
         if isinstance(value, ParamRef):
-            return self.givens.params[value.name].value
+            return self.given_values.params[value.name].value
         if isinstance(value, list):
             return [self._filled(item) for item in value]
         if isinstance(value, dict):
             return {key: self._filled(item) for key, item in value.items()}
         return value
 
-    def _wire(self, node: NodeDef, port: Port, kind: Any, link: Link, given: Given) -> Wire | None:
-        found = self.wire(link, given.where, f"{_name(node, port)}: {link}")
+    def _linked(self, node: NodeDef, port: Port, kind: Any, link: Link, given: GivenValue) -> ResolvedLink | None:
+        found = self.link(link, given.where, f"{_name(node, port)}: {link}")
         if found is None:
             return None
-        wire, output = found
+        resolved, output = found
         if port.choice is not None or port.reads is not None:
-            message = f"{_name(node, port)} cannot be linked: what it names has to be known before anything runs"
-            self._problem("E108", message, given.where, "Give it a value or a param.")
+            message = f"{_name(node, port)} cannot be linked: its value must be known before the run starts"
+            self._problem("E108", message, given.where, "Use a value or a param.")
             return None
-        if not literals.accepts(kind, output.type):
-            message = f"{_name(node, port)} ({node.type}) takes {type_name(kind)}, and {link} gives {type_name(output.type)}"
+        if not accepts(kind, output.type):
+            message = f"{_name(node, port)} ({node.type}) takes {type_name(kind)}, but {link} is {type_name(output.type)}"
             self._problem("E108", message, given.where, self._fitting_port(link, kind))
             return None
-        return wire
+        return resolved
 
-    def _many(self, node: NodeDef, port: Port, kind: Any, link: Link, given: Given) -> Many | None:
-        """A list with links in it."""
+    def _list_with_links(self, node: NodeDef, port: Port, kind: Any, link: Link, given: GivenValue) -> ListWithLinks | None:
+        """Resolve a list that has links in it."""
         if not isinstance(given.value, list):
-            message = f"{_name(node, port)} holds {link} in a mapping, where links cannot be"
-            self._problem("E108", message, given.where, "Give it values or params.")
+            message = f"{_name(node, port)} has the link {link} inside a mapping, where links are not supported"
+            self._problem("E108", message, given.where, "Use values or params there.")
             return None
-        inner = literals.element_type(kind)
+        inner = element_type(kind)
         if inner is None:
             self._problem("E110", f"{_name(node, port)}: expected {type_name(kind)}, found a list", given.where)
             return None
-        bound = [self._bind(node, port, inner, replace(given, value=item)) for item in given.value]
-        items = tuple(item for item in bound if item is not None)
-        return Many(items) if len(items) == len(bound) else None
+        resolved = [self._resolve(node, port, inner, replace(given, value=item)) for item in given.value]
+        items = tuple(item for item in resolved if item is not None)
+        return ListWithLinks(items) if len(items) == len(resolved) else None
 
-    def _literal(self, node: NodeDef, port: Port, kind: Any, given: Given) -> Value:
-        value = self.givens.seed(f"{node.name}.{port.name}", given.value) if port.seed else given.value
+    def _literal(self, node: NodeDef, port: Port, kind: Any, given: GivenValue) -> Value:
+        value = self.given_values.seed(f"{node.name}.{port.name}", given.value) if port.seed else given.value
         if value is not given.value:
             self.resolved[node.name, port.name] = value
         if port.choice is not None and value is not None:
@@ -174,9 +178,9 @@ class Inputs:
         if port.reads is not None and value is not None:
             return _file(port.reads, given)
         if port.seed and isinstance(value, str):
-            raise LiteralError(f"expected a whole number or 'random', found {value!r}")
+            raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         codec = self.plugins.codecs.for_type(type(value))
-        if codec is not None and codec.name != "json" and literals.accepts(kind, type(value)):
+        if codec is not None and codec.name != "json" and accepts(kind, type(value)):
             return Value(value, digest=codec.digest(value))  # a value made in Python
         value = literals.coerce(kind, value)
         literals.check_range(port, value)
@@ -185,7 +189,7 @@ class Inputs:
     def _choice(self, kind: str, name: Any) -> Value:
         registry = self.plugins.registries.get(kind)
         if registry is None:
-            raise LiteralError(f"no plugin offers {kind}", "'nodegraph plugins' lists what is there.", "E112")
+            raise LiteralError(f"no plugin offers {kind}", "'nodegraph plugins' lists the plugins.", "E112")
         name = literals.coerce(str, name)
         if name not in registry:
             hint = registry.suggest(name) + self.plugins.why_broken()
@@ -193,37 +197,38 @@ class Inputs:
         entry: Entry[Any] = registry.get(name)
         return Value(entry.value, entry=entry)
 
-    # --- words
+    # --- messages
 
     def _fitting_port(self, link: Link, kind: Any) -> str:
-        ports = [port.name for port in self.types[link.node].value.outputs if literals.accepts(kind, port.type)]
+        ports = [port.name for port in self.types[link.node].value.outputs if accepts(kind, port.type)]
         return f"Did you mean {_either(Link(link.node), ports)}?" if ports else ""
 
-    def _who_makes(self, port: Port) -> str:
+    def _made_by(self, port: Port) -> str:
         if literals.is_plain(port):
             return ""
         makers = [
             entry.name
             for entry in self.plugins.nodes.entries()
-            if any(output.type is not Any and literals.accepts(port.type, output.type) for output in entry.value.outputs)
+            if any(output.type is not Any and accepts(port.type, output.type) for output in entry.value.outputs)
         ]
         return f" It comes from {' or '.join(makers[:4])}." if makers else ""
 
     def _near(self, name: str, known: Iterable[str]) -> str:
-        """What may have been meant; looked for in the first problems only, as each looks through a whole file's names."""
+        """A suggestion for a misspelt name, for the first problems only."""
         return did_you_mean(name, known) if len(self.problems) < _SUGGESTIONS else ""
 
     def _problem(self, code: str, message: str, where: Location | None, hint: str = "") -> None:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def _file(reads: Reads, given: Given) -> Value:
+def _file(reads: Reads, given: GivenValue) -> Value:
     text = literals.coerce(str, os.fspath(given.value) if isinstance(given.value, os.PathLike) else given.value)
     try:
         resource = reads.resolve(text, given.base)
     except (OSError, ValueError) as error:
-        said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
-        raise LiteralError(said.rstrip("."), "Check the path." if isinstance(error, FileNotFoundError) else "", "E113") from error
+        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
+        hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
+        raise LiteralError(message.rstrip("."), hint, "E113") from error
     return Value(resource.value, files=resource.files)
 
 

@@ -1,4 +1,4 @@
-"""What params and node inputs are given, by the workflow or from outside it."""
+"""The values of params and node inputs: those in the workflow, and those given from outside it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 
 from nodegraph.errors import Location, Problem
 from nodegraph.node_types import literals
-from nodegraph.node_types.literals import LiteralError, type_name
+from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name
 from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import did_you_mean
-from nodegraph.workflow.workflow import ParamDef, ParamRef, Workflow
+from nodegraph.workflow.definitions import PARAM_TYPES, ParamDef, ParamRef
+from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.workflow import Workflow
 
 _SEEDS_BELOW = 2**32  # short enough to type again
-_PARAM_TYPES = {"text": str, "int": int, "float": float, "bool": bool, "path": str, "seed": int}
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,11 @@ class Override:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A value on its way to a port, with what it takes to read it and to speak of it.
+class GivenValue:
+    """A value for a port, with what is needed to read it and to say in a message where it came from.
 
-    `home` is the workflow's folder; `source` says who gave the value where that is not the place `where`.
+    Relative paths in it start from `base`; `home` is the workflow's folder. `where` is its location in the workflow; `source` names
+    where it came from otherwise, such as `--set seed`.
     """
 
     value: Any
@@ -48,49 +51,50 @@ class Given:
     text: bool = False
     source: str = ""
 
-    def told(self, *, path: bool) -> Any:
-        """The value as the workflow file would say it: a relative `path` from elsewhere, seen from the workflow's folder."""
+    def in_workflow(self, *, path: bool) -> Any:
+        """The value as the workflow file would have it: a relative path (`path`) becomes relative to the workflow's folder."""
         if not path or self.base == self.home or not isinstance(self.value, str | os.PathLike):
             return self.value
         try:
-            meant = under(self.base, os.fspath(self.value))
-            if meant != self.base / self.value or Path(self.value).is_absolute() or not meant.exists():
-                return self.value  # it says the same from everywhere, or is no path but the name of something built in
-            return Path(os.path.relpath(meant, self.home)).as_posix()
-        except (OSError, ValueError):  # text that can be no path; another drive
+            absolute = under(self.base, os.fspath(self.value))
+            if absolute != self.base / self.value or Path(self.value).is_absolute() or not absolute.exists():
+                return self.value  # the same from everywhere, or not a path but the name of something built in
+            return Path(os.path.relpath(absolute, self.home)).as_posix()
+        except (OSError, ValueError):  # text that cannot be a path; another drive
             return self.value
 
-    def unfit(self, what: str, error: LiteralError) -> Problem:
-        """The problem that `error` is, when this value was given to `what`."""
-        return Problem(error.code, f"{f'{self.source}, ' if self.source else ''}{what}: {error.message}", self.where, error.hint)
+    def does_not_fit(self, what: str, error: LiteralError) -> Problem:
+        """The problem that this value does not fit `what`, because of `error`."""
+        source = f"{self.source}, " if self.source else ""
+        return Problem(error.code, f"{source}{what}: {error.message}", self.where, error.hint)
 
     def problem(self, code: str, message: str, hint: str = "") -> Problem:
-        """A problem with this value, told where it was given."""
+        """A problem with this value, located where it was given."""
         return Problem(code, f"{self.source}: {message}" if self.source else message, self.where, hint)
 
 
 @dataclass(frozen=True)
 class _Use:
-    """An input that a param feeds, or a part of: `port` has the type of that part."""
+    """An input that a param feeds, or a part of it: `port` has the type of that part."""
 
     node: str
     port: Port
 
 
-class Givens:
-    """The values of all params, and those of node inputs that come from outside the workflow.
+class GivenValues:
+    """The values of all params, and of the node inputs that are given from outside the workflow.
 
-    `bad` are the params that were found wrong and spoken of, so that what they feed need not be. `drawn` are the seeds that were
-    to be `random`, by "param" or "node.input".
+    `bad_params` are the params for which a problem was already reported, so that the inputs they feed need no other. `drawn_seeds`
+    are the seeds that were `random`, by "param" or "node.input".
     """
 
     def __init__(self, workflow: Workflow, types: Mapping[str, Entry[NodeSpec]], problems: list[Problem]) -> None:
         self.workflow, self.types, self.problems = workflow, types, problems
-        self.inputs: dict[tuple[str, str], Given] = {}
-        self.bad: set[str] = set()
-        self.drawn: dict[str, int] = {}
+        self.inputs: dict[tuple[str, str], GivenValue] = {}
+        self.bad_params: set[str] = set()
+        self.drawn_seeds: dict[str, int] = {}
         self.params = {
-            name: Given(param.default, workflow.base, workflow.base, param.where, source=f"param '{name}'")
+            name: GivenValue(param.default, workflow.base, workflow.base, param.where, source=f"param '{name}'")
             for name, param in workflow.params.items()
         }
         self._uses: dict[str, list[_Use]] = {name: [] for name in self.params}
@@ -102,33 +106,33 @@ class Givens:
                     if port and ref.name in self._uses:
                         self._uses[ref.name].append(_Use(node.name, replace(port, type=kind)))
 
-    def take(self, overrides: Sequence[Override]) -> None:
-        """Put `overrides` in place and check every param."""
+    def apply(self, overrides: Sequence[Override]) -> None:
+        """Replace values by `overrides`, then check every param."""
         for override in overrides:
             self._override(override)
         for name, param in self.workflow.params.items():
             problem = self._check(param, self._uses[name])
             if problem:
-                self.bad.add(name)
+                self.bad_params.add(name)
                 self.problems.append(problem)
 
-    def told(self) -> dict[str, Any]:
-        """The params' values, as the workflow file would say them."""
-        return {name: given.told(path=self._is_path(name)) for name, given in self.params.items()}
+    def resolved_params(self) -> dict[str, Any]:
+        """The values of the params, as the workflow file would have them."""
+        return {name: given.in_workflow(path=self._is_path(name)) for name, given in self.params.items()}
 
     def seed(self, name: str, value: Any) -> Any:
-        """A seed as it is, or one drawn for the word `random`; `name` is the param's, or "node.input"."""
+        """`value`, or a number drawn for the word `random`; `name` is the param, or "node.input"."""
         if not (isinstance(value, str) and value == RANDOM):
             return value
-        self.drawn[name] = secrets.randbelow(_SEEDS_BELOW)
-        return self.drawn[name]
+        self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW)
+        return self.drawn_seeds[name]
 
     def _is_path(self, name: str) -> bool:
         return self.workflow.params[name].type == "path" or any(use.port.reads for use in self._uses[name])
 
     def _override(self, override: Override) -> None:
         source = f"--set {override.name}" if override.text else f"'{override.name}'"
-        given = Given(override.value, override.base, self.workflow.base, None, override.text, source)
+        given = GivenValue(value=override.value, base=override.base, home=self.workflow.base, text=override.text, source=source)
         node, dot, input = override.name.partition(".")
         if override.name in self.params:
             self.params[override.name] = given
@@ -136,7 +140,7 @@ class Givens:
             entry = self.types.get(node)
             if entry and entry.value.input(input) is None:
                 names = [port.name for port in entry.value.inputs]
-                hint = did_you_mean(input, names) or f"It has {', '.join(names)}."
+                hint = did_you_mean(input, names) or f"Its inputs are {', '.join(names)}."
                 self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", None, hint))
             self.inputs[node, input] = given
         else:
@@ -146,8 +150,8 @@ class Givens:
             self.problems.append(Problem("E120", f"{source}: the workflow has no such param or node input", None, hint))
 
     def _check(self, param: ParamDef, uses: list[_Use]) -> Problem | None:
-        """A param takes the type of the inputs which it feeds; it cannot be text here and a number there."""
-        declared = _PARAM_TYPES.get(param.type or "")
+        """Check a param against its own type and range, and the inputs that it feeds, which must not disagree."""
+        declared = PARAM_TYPES.get(param.type or "")
         conflict = _conflict(uses) or (_misdeclared(param.type, declared, uses) if declared else "")
         if conflict:
             return Problem("E114", f"param '{param.name}' {conflict}", param.where, "Make two params, or change its type.")
@@ -156,34 +160,44 @@ class Givens:
             return Problem("E114", f"param '{param.name}' has no value", param.where, f"Give it one: --set {param.name}=...")
         port = uses[0].port if uses else Port(param.name, declared or Any, seed=param.type == "seed")
         try:
-            value = literals.from_text(port, given.value) if given.text else given.value
+            value = from_text(port, given.value) if given.text else given.value
             if param.type == "seed" or any(use.port.seed for use in uses):
                 value = self.seed(param.name, value)
             if declared is not None and not (value is None and _take_nothing(uses)):
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
         except LiteralError as error:
-            return replace(given, source="").unfit(given.source, error)
+            return replace(given, source="").does_not_fit(given.source, error)
         self.params[param.name] = replace(given, value=value, text=False)
         return None
+
+
+def from_text(port: Port, text: str) -> Any:
+    """The value that `--set` gives `port`: text inputs take `text` as it is, others read it as YAML. Raises LiteralError."""
+    if literals.takes_text(port):
+        return text
+    try:
+        return parse_value(text)
+    except ValueError as error:
+        raise LiteralError(str(error)) from None
 
 
 def _conflict(uses: list[_Use]) -> str:
     kinds = {literals.takes_text(use.port): use for use in uses}
     if len(kinds) < 2:
         return ""
-    return f"feeds {' and '.join(map(_named, kinds.values()))}, which never take the same value"
+    return f"feeds {' and '.join(map(_named, kinds.values()))}, which cannot take the same value"
 
 
 def _misdeclared(name: str | None, declared: type, uses: list[_Use]) -> str:
     for use in uses:
-        if not (literals.accepts(use.port.type, declared) or (declared is str and literals.takes_text(use.port))):
+        if not (accepts(use.port.type, declared) or (declared is str and literals.takes_text(use.port))):
             return f"is of type {name}, but feeds {_named(use)}"
     return ""
 
 
 def _take_nothing(uses: list[_Use]) -> bool:
-    return bool(uses) and all(literals.accepts(use.port.type, type(None)) for use in uses)
+    return bool(uses) and all(accepts(use.port.type, type(None)) for use in uses)
 
 
 def _named(use: _Use) -> str:
@@ -191,10 +205,10 @@ def _named(use: _Use) -> str:
 
 
 def _param_types(value: Any, kind: Any) -> Iterator[tuple[ParamRef, Any]]:
-    """The params in a given value, each with the type that is wanted where it stands."""
+    """The params in a value for an input of type `kind`, each with the type that is expected in its position."""
     if isinstance(value, ParamRef):
         yield value, kind
     elif isinstance(value, list | dict):
-        inner = literals.element_type(kind) if isinstance(value, list) else literals.member_type(kind)
+        inner = element_type(kind) if isinstance(value, list) else member_type(kind)
         for item in value if isinstance(value, list) else value.values():
             yield from _param_types(item, Any if inner is None else inner)

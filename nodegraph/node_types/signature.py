@@ -1,17 +1,17 @@
-"""From a decorated function to the node type that its signature describes."""
+"""Reads the signature of a decorated function: its parameters are the inputs of a node type, what it returns its outputs."""
 
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from nodegraph.errors import NodegraphError
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
+from nodegraph.node_types.port_types import Class, has_marks, parse, without_marks
 from nodegraph.node_types.spec import (
     MISSING,
     RANDOM,
@@ -29,7 +29,7 @@ from nodegraph.node_types.spec import (
 
 T = TypeVar("T")
 
-_TAKEN: Final = {"use": "the type", "name": "the name"}
+_RESERVED: Final = {"use": "the type", "name": "the name"}
 
 
 class SignatureError(NodegraphError):
@@ -38,21 +38,21 @@ class SignatureError(NodegraphError):
 
 def spec_of(function: Callable[..., Any]) -> NodeSpec:
     """The node type that a decorated function describes. Raises SignatureError if its signature cannot be one."""
-    said = getattr(function, "__nodegraph__", None)
-    called = getattr(function, "__qualname__", repr(function))
-    if said is None:
-        raise SignatureError(f"{called} is not a node type. Decorate it with @node('Name') before it is registered")
+    declared = getattr(function, "__nodegraph__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    if declared is None:
+        raise SignatureError(f"{name} is not a node type. Decorate it with @node('Name') before it is registered")
     try:
-        return _spec(function, said)
+        return _spec(function, declared)
     except SignatureError as error:
-        raise SignatureError(f"node type '{said['name']}' ({called}): {error}") from error
+        raise SignatureError(f"node type '{declared['name']}' ({name}): {error}") from error
 
 
 def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:
-    """The options of a registered function, its parameters that have a default, as inputs.
+    """The options of a registered function: its parameters that have a default, as inputs.
 
-    One whose annotation names what only type checkers import, or that has none, has the type of its default. What a plugin made
-    of the function (see the hook `registered`) may say the least and the largest value of some in `ranges`.
+    A parameter without an annotation, or with one that cannot be evaluated at run time, has the type of its default. `ranges` of
+    the function holds the least and the largest value of some.
     """
     ports = []
     ranges = getattr(function, "ranges", {})
@@ -77,7 +77,7 @@ def _option_hint(function: Callable[..., Any], parameter: inspect.Parameter) -> 
     return hint
 
 
-def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
+def _spec(function: Callable[..., Any], declared: Mapping[str, Any]) -> NodeSpec:
     hints = _hints(function)
     inputs: list[Port] = []
     run_parameter = None
@@ -87,12 +87,12 @@ def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
             raise SignatureError(f"parameter '{name}' cannot be given by its name. Expected named parameters only")
         if name not in hints:
             raise SignatureError(f"parameter '{name}' has no type. Annotate it")
-        if Run in (hints[name], *typing.get_args(hints[name])):
+        if any(isinstance(part, Class) and part.cls is Run for part in parse(hints[name]).alternatives):
             run_parameter = name
             continue
-        if name in _TAKEN:
+        if name in _RESERVED:
             raise SignatureError(
-                f"a parameter cannot be called '{name}', which says {_TAKEN[name]} of a node. Give it another name"
+                f"a parameter cannot be called '{name}': in a workflow that is {_RESERVED[name]} of the node. Rename it"
             )
         port = _port(name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default)
         _check_default(port)
@@ -105,7 +105,7 @@ def _spec(function: Callable[..., Any], said: Mapping[str, Any]) -> NodeSpec:
         outputs=_outputs(hints["return"]),
         doc=inspect.cleandoc(function.__doc__ or ""),
         run_parameter=run_parameter,
-        **said,
+        **declared,
     )
 
 
@@ -113,16 +113,15 @@ def _hints(annotated: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(annotated, include_extras=True)
     except NameError as error:
-        raise SignatureError(
-            f"{error}. Its module has to know the types of its signature: import them outside TYPE_CHECKING"
-        ) from error
+        hint = "Its module must import the types of its signature outside TYPE_CHECKING"
+        raise SignatureError(f"{error}. {hint}") from error
     except Exception as error:  # an annotation is any expression
         raise SignatureError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
-    kind, marks = _without_marks(hint)
-    if _is_marked(kind):
+    kind, marks = without_marks(hint)
+    if has_marks(kind):
         raise SignatureError(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
 
     def mark(wanted: type[T]) -> T | None:
@@ -149,23 +148,6 @@ def _check_default(port: Port) -> None:
         literals.check_range(port, literals.coerce(port.type, port.default))
     except LiteralError as error:
         raise SignatureError(f"the default of '{port.name}' is wrong: {error}") from error
-
-
-def _without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type in `Annotated[X, ...]`, and what is annotated; `Annotated[X, ...] | None` as `X | None`: an absent file."""
-    if typing.get_origin(hint) is Annotated:
-        kind, *marks = typing.get_args(hint)
-        inner, further = _without_marks(kind)
-        return inner, (*further, *marks)
-    parts = typing.get_args(hint)
-    if len(parts) == 2 and type(None) in parts and typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner, marks_inside = _without_marks(parts[0] if parts[1] is type(None) else parts[1])
-        return inner | None, marks_inside
-    return hint, ()
-
-
-def _is_marked(kind: Any) -> bool:
-    return typing.get_origin(kind) is Annotated or any(_is_marked(part) for part in typing.get_args(kind))
 
 
 def _outputs(hint: Any) -> tuple[Port, ...]:

@@ -1,4 +1,4 @@
-"""How values become bytes and come back: one codec for each port type that can be stored.
+"""Codecs: how values are stored and exported, one codec for each port type that can be stored.
 
 The engine stores numbers, text, booleans, lists and mappings as JSON; a pack registers codecs for its own types. A type
 without a codec (a loaded model) lives in memory only.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from nodegraph.errors import PluginError
+from nodegraph.node_types.port_types import AnyType, Choices, Class, List, PortType, Union, parse
+from nodegraph.node_types.port_types import Mapping as MappingType
 from nodegraph.plugins.registry import Origin
 
 
@@ -32,13 +32,13 @@ class Codec(Protocol):
         """Write `value` to the new file `path`, without loss."""
 
     def load(self, path: Path) -> Any:
-        """What `save` wrote, mapped into memory where it can be."""
+        """Read what `save` wrote, mapped into memory if possible."""
 
     def export(self, value: Any) -> list[bytes]:
         """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
-        """An exported file with `metadata` inside it; `data` itself where the format has no place for it."""
+        """An exported file with `metadata` inside it; `data` itself if the format has no place for it."""
 
     def check(self, value: Any) -> str | None:
         """What is wrong with `value` (NaN, Inf), or None."""
@@ -78,7 +78,7 @@ class JSONCodec:
             return f"it cannot be written as JSON ({error})"
         if type(value) in _SCALARS:
             return None
-        return None if json.loads(encoded) == value else "JSON would change it (tuples and keys that are no text do not survive)"
+        return None if json.loads(encoded) == value else "JSON would change it (tuples, and keys that are not text, do not survive)"
 
     def size(self, value: Any) -> int:
         return len(self._encode(value))
@@ -89,18 +89,18 @@ class JSONCodec:
 
 
 class Codecs:
-    """The codecs there are, by port type and by name."""
+    """The registered codecs, by port type and by name."""
 
     def __init__(self) -> None:
         origin = Origin("nodegraph", "0")
         self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
-        self._of_class: dict[type, Codec | None] = {}  # what was found before
+        self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
 
     def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
-        """Store values of `kind` by `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
+        """Store values of `kind` with `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
         who = f"plugin '{origin.plugin}' ({origin.place}) registers a codec"
         if not isinstance(kind, type):
-            raise PluginError(f"[E302] {who} for {kind!r}, which is no class. Expected register(type, codec)")
+            raise PluginError(f"[E302] {who} for {kind!r}, which is not a class. Expected register(type, codec)")
         if kind in self._by_type:
             owner = self._by_type[kind][1].plugin
             raise PluginError(f"[E301] {who} for {kind.__name__}, which has one from '{owner}'. Remove one")
@@ -114,28 +114,35 @@ class Codecs:
         self._of_class.clear()
 
     def for_type(self, kind: Any) -> Codec | None:
-        """The codec for a port type, or None where its values live in memory only.
+        """The codec for a port type; None if its values stay in memory.
 
-        Several types in one port (`int | str`) have a codec where they share it, and None beside a type takes the type's. A list
-        or a mapping of values that are no JSON has none.
+        A union such as `int | str` has a codec if all its types have the same one; None beside a type has the type's. A list or
+        mapping has one if its items are stored as JSON.
         """
         if isinstance(kind, type) and kind in self._of_class:
             return self._of_class[kind]
-        origin = typing.get_origin(kind)
-        if origin is None and isinstance(kind, type):
-            self._of_class[kind] = next((self._by_type[base][0] for base in kind.__mro__ if base in self._by_type), None)
-            return self._of_class[kind]
-        arguments = typing.get_args(kind)
-        if origin in (types.UnionType, typing.Union):
-            return self._shared(part for part in arguments if part is not type(None))
-        if origin is typing.Literal:
-            return self._shared(map(type, arguments))
-        if origin in (list, dict) and any(part is not Any and self.for_type(part) is not _JSON for part in arguments):
+        return self._codec(parse(kind))
+
+    def _codec(self, port_type: PortType) -> Codec | None:
+        if isinstance(port_type, Union):
+            return self._shared(port_type.required_alternatives)
+        if isinstance(port_type, Choices):
+            return self._shared(parse(type(value)) for value in port_type.values)
+        if not isinstance(port_type, Class) or not isinstance(port_type.cls, type):
             return None
-        return self.for_type(origin) if isinstance(origin, type) else None
+        if isinstance(port_type, List | MappingType):
+            stored = (isinstance(part, AnyType) or self._codec(part) is _JSON for part in port_type.arguments)
+            return self._of_base(port_type.cls) if all(stored) else None
+        return self._of_base(port_type.cls)
+
+    def _of_base(self, cls: type) -> Codec | None:
+        """The codec of the first base class that has one."""
+        if cls not in self._of_class:
+            self._of_class[cls] = next((self._by_type[base][0] for base in cls.__mro__ if base in self._by_type), None)
+        return self._of_class[cls]
 
     def never(self, kind: Any) -> bool:
-        """Whether no value of a port of this type can be stored, whatever it turns out to be."""
+        """Whether no value of this type can be stored, including values of subclasses."""
         if not isinstance(kind, type) or kind in (object, Any) or self.for_type(kind) is not None:
             return False
         return not any(issubclass(stored, kind) for stored in self._by_type)
@@ -143,13 +150,13 @@ class Codecs:
     def by_name(self, name: str) -> Codec | None:
         return next((codec for codec, _ in self._by_type.values() if codec.name == name), None)
 
-    def _shared(self, kinds: Iterable[Any]) -> Codec | None:
-        first, *others = [self.for_type(kind) for kind in kinds]
+    def _shared(self, port_types: Iterable[PortType]) -> Codec | None:
+        first, *others = map(self._codec, port_types)
         return first if all(codec is first for codec in others) else None
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-_SCALARS = (bool, int, float, str, type(None))  # these JSON never changes
-_LONG = 1 << 64  # far longer whole numbers Python does not write down
+_SCALARS = (bool, int, float, str, type(None))  # JSON never changes these
+_LONG = 1 << 64  # Python refuses to write down whole numbers that are far longer
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from nodegraph.plugins.backend import Backend
     from nodegraph.plugins.codecs import Codec
-    from nodegraph.run.events import Event
 
 hookspec = pluggy.HookspecMarker("nodegraph")
 hookimpl = pluggy.HookimplMarker("nodegraph")
@@ -65,5 +64,5 @@ def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, 
 
 
 @hookspec
-def on_event(event: Event) -> None:
-    """Receive the events of runs (see `nodegraph.plugin_api.events`). An exception becomes a warning; the run goes on."""
+def on_event(event: Any) -> None:
+    """Receive the events of runs: an `Event` of `nodegraph.plugin_api.events`. An exception becomes a warning; the run goes on."""

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nodegraph.graph.graph import Wire
+from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
+from nodegraph.text import described
+from nodegraph.workflow.definitions import Link
 
 Written = Mapping[str, Any]
 """A form as it is stored in a run record: links are ["link", node, port]."""
@@ -81,7 +83,7 @@ def _change(port: str, old: Any, new: Any) -> str:
         return _file_change(port, dict(old[1]), dict(new[1]))
     if old[0] == new[0] == "registered" and old[1] == new[1]:
         return f"{port}: {new[1]}: {_code_change(old[2], new[2])}"
-    return f"{port}: {_shown(old)} -> {_shown(new)}"
+    return f"{port}: {described(_untagged(old))} -> {described(_untagged(new))}"
 
 
 def _file_change(port: str, old: Mapping[str, str], new: Mapping[str, str]) -> str:
@@ -104,31 +106,34 @@ def _code_change(old: str, new: str) -> str:
     return f"{new_name} {old_state[:12]} -> {new_state[:12]}"
 
 
-def _shown(given: Any) -> str:
-    """A tagged value as a person would write it."""
-    text = _plain(given)
-    return text if len(text) <= 60 else text[:57] + "..."
+@dataclass(frozen=True, repr=False)
+class _Word:
+    """Text that is shown without quotes."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
-def _plain(given: Any) -> str:
+def _untagged(given: Any) -> Any:
+    """The value that a tagged form stands for."""
     kind, *rest = given
     if kind == "none":
-        return "nothing"
+        return None
     if kind == "link":
-        return f"${rest[0]}.{rest[1]}"
+        return Link(rest[0], rest[1])
     if kind == "float":
-        return repr(float.fromhex(rest[0]))
+        return float.fromhex(rest[0])
     if kind in ("int", "bool"):
-        return repr(ast.literal_eval(rest[0])).lower()
+        return ast.literal_eval(rest[0])
     if kind in ("list", "tuple", "many"):
-        return "[" + ", ".join(map(_plain, rest[0])) + "]"
+        return [_untagged(item) for item in rest[0]]
     if kind == "dict":
-        return "{" + ", ".join(f"{_plain(key)[1:-1]}: {_plain(value)}" for key, value in rest[0]) + "}"
-    if kind == "registered":
-        return str(rest[0])
-    if kind == "files":
-        return "a file"
-    return repr(rest[0])
+        return {_untagged(key): _untagged(value) for key, value in rest[0]}
+    if kind in ("registered", "files"):
+        return _Word(str(rest[0]) if kind == "registered" else "a file")
+    return rest[0]
 
 
 def _link_as_list(given: Any) -> Any:
@@ -139,12 +144,12 @@ def _link_as_list(given: Any) -> Any:
     return given
 
 
-def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Wire]]:
+def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, ResolvedLink]]:
     """Each link, with its input."""
     pending = [(port, given) for port, given in inputs.items()][::-1]
     while pending:
         port, given = pending.pop()
         if given[0] == "link":
-            yield port, Wire(given[1], given[2])
+            yield port, ResolvedLink(given[1], given[2])
         elif given[0] == "many":
             pending.extend((port, item) for item in given[1][::-1])

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.keys import Keys
-from nodegraph.graph.graph import Graph, Wire
+from nodegraph.graph.graph import Graph, ResolvedLink
 
 
 class KnownResults:
@@ -25,7 +25,7 @@ class KnownResults:
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
 
-    def digest(self, wire: Wire) -> str | None:
+    def digest(self, wire: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
         digests = self._digests.get(wire.node)
         return None if digests is None else digests.get(wire.port)
@@ -74,8 +74,8 @@ class KnownResults:
         self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
-        digests: dict[Wire, str] = {}
-        for wire in self.graph.nodes[name].wires():
+        digests: dict[ResolvedLink, str] = {}
+        for wire in self.graph.nodes[name].links():
             digest = self.digest(wire)
             if digest is None:
                 return None
@@ -97,7 +97,7 @@ class KnownResults:
         return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
-        if any(wire.node in self._tainted for wire in self.graph.nodes[name].wires()):
+        if any(wire.node in self._tainted for wire in self.graph.nodes[name].links()):
             self._tainted.add(name)
         static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:

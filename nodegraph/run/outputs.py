@@ -21,11 +21,10 @@ from nodegraph.errors import NodegraphError, OutputError, Problem, WorkflowError
 from nodegraph.files import replacing
 from nodegraph.graph.graph import Graph, Output
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.text import did_you_mean
+from nodegraph.text import as_file_name, did_you_mean
 
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
 
-_LONGEST: Final = 80  # bytes that a placeholder contributes to a file's name
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,10}")
@@ -128,13 +127,6 @@ class Writer:
         return self.folder / self._names[name]
 
 
-def safe_name(value: Any) -> str:
-    """`value` as part of a file name that is valid on every platform: not empty, and without separators and reserved characters."""
-    text = repr(value).lower() if isinstance(value, bool) else str(value)
-    text = _UNSAFE.sub("_", " ".join(text.split()))
-    return text.encode(errors="replace")[:_LONGEST].decode(errors="ignore").strip(". ") or "_"
-
-
 def numbers(count: int) -> list[str]:
     """The ends of the file names of one value that becomes `count` files."""
     return [""] if count == 1 else [f"-{i}" for i in range(count)]
@@ -142,7 +134,7 @@ def numbers(count: int) -> list[str]:
 
 def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codecs) -> PurePosixPath:
     template = output.save if output.save is not None else DEFAULT_TEMPLATE
-    kind = graph.nodes[output.wire.node].spec.output(output.wire.port)
+    kind = graph.nodes[output.link.node].spec.output(output.link.port)
     codec = codecs.for_type(kind.type) if kind is not None else None
     known = {**params, "workflow": graph.workflow, "output": output.name}
     path = PurePosixPath("".join(_filled(template, known)))
@@ -165,7 +157,7 @@ def _filled(template: str, known: Mapping[str, Any]) -> Iterator[str]:
             placeholder = field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
             hint = did_you_mean(field, known) or f"There are {', '.join(f'{{{name}}}' for name in sorted(known))}"
             raise FileNameError(f"save: there is no placeholder {{{placeholder}}}. {hint}".rstrip("."))
-        yield safe_name(known[field])
+        yield as_file_name(known[field])
 
 
 def _param(graph: Graph, name: str) -> Any:

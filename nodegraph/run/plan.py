@@ -65,10 +65,10 @@ def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]],
     """The needed ports of each node, walked back from the outputs until a result is in the cache."""
     needed: dict[str, set[str]] = {}
     for output in graph.outputs.values():
-        needed.setdefault(output.wire.node, set()).add(output.wire.port)
+        needed.setdefault(output.link.node, set()).add(output.link.port)
     for name in reversed(order):
         if name in needed and not is_cached(name, needed[name]):
-            for wire in graph.nodes[name].wires():
+            for wire in graph.nodes[name].links():
                 needed.setdefault(wire.node, set()).add(wire.port)
     return needed
 
@@ -85,6 +85,6 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     forced = set(force)
     if forced:
         for name, node in graph.nodes.items():
-            if any(wire.node in forced for wire in node.wires()):
+            if any(wire.node in forced for wire in node.links()):
                 forced.add(name)
     return forced

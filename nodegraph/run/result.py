@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
-from nodegraph.graph.graph import Graph, Wire
+from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
-from nodegraph.workflow.workflow import Handle, Link, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.definitions import Link
+from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
 
 NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
 
@@ -46,7 +47,7 @@ class Result:
     outputs: Mapping[str, list[Path]]
     notices: tuple[Notice, ...]
     error: NodegraphError | None
-    _kept: Mapping[Wire, Any]
+    _kept: Mapping[ResolvedLink, Any]
     _load: Callable[[str, str], Any]
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
@@ -90,15 +91,15 @@ class Result:
             message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error
 
-    def _wire(self, wanted: Handle | str) -> Wire:
+    def _wire(self, wanted: Handle | str) -> ResolvedLink:
         if isinstance(wanted, NodeHandle | PortHandle):
             link = link_of(wanted)
         elif wanted in self.graph.outputs:
-            return self.graph.outputs[wanted].wire
+            return self.graph.outputs[wanted].link
         else:
             node, _, name = wanted.partition(".")
             link = Link(node, name or None)
         port = self.graph.nodes[link.node].spec.output(link.port) if link.node in self.graph.nodes else None
         if port is None:
             raise KeyError(f"the run has no value '{wanted}'. Its outputs are {', '.join(self.graph.outputs)}")
-        return Wire(link.node, port.name)
+        return ResolvedLink(link.node, port.name)

@@ -15,7 +15,7 @@ from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.files import FileState, file_states
-from nodegraph.graph.graph import GraphNode, Input, Many, Value, Wire
+from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import Run
@@ -40,7 +40,7 @@ class NodeHost(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the node should stop."""
 
-    def value(self, wire: Wire, key: str | None) -> Any:
+    def value(self, wire: ResolvedLink, key: str | None) -> Any:
         """The value behind a link, whose content key is `key`. Raises LostResultError if it is no longer in the cache."""
 
 
@@ -94,7 +94,7 @@ def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[Cac
 def _argument(given: Input, task: NodeTask, host: NodeHost) -> Any:
     if isinstance(given, Value):
         return given.value
-    if isinstance(given, Many):
+    if isinstance(given, ListWithLinks):
         return [_argument(item, task, host) for item in given.items]
     return host.value(given, task.sources.get(given))
 

@@ -16,7 +16,7 @@ from typing import Any
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
-from nodegraph.graph.graph import GraphNode, Output, Wire
+from nodegraph.graph.graph import GraphNode, Output, ResolvedLink
 from nodegraph.run.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
@@ -70,7 +70,7 @@ class Scheduler:
         self._failure: NodegraphError | None = None
         self._outputs: dict[str, list[Output]] = {}
         for output in plan.graph.outputs.values():
-            self._outputs.setdefault(output.wire.node, []).append(output)
+            self._outputs.setdefault(output.link.node, []).append(output)
         self._consumers = dict.fromkeys(self._nodes, 0)
         for name in plan.names("run"):
             for source in self._nodes[name].sources:
@@ -157,12 +157,12 @@ class Scheduler:
             self._dispatcher.add(self._task(node))
 
     def _has_digests(self, node: GraphNode, source: str) -> bool:
-        return all(self.known.digest(wire) is not None for wire in node.wires() if wire.node == source)
+        return all(self.known.digest(wire) is not None for wire in node.links() if wire.node == source)
 
     def _has_needed_digests(self, name: str) -> bool:
         """Whether the digests that other nodes need follow from the node's key, so that it need not run for them."""
         ports = self.plan.needed.get(name, frozenset())
-        return all(self.known.digest(Wire(name, port)) is not None for port in ports)
+        return all(self.known.digest(ResolvedLink(name, port)) is not None for port in ports)
 
     def _block(self, name: str, sources: list[str], need: _Need) -> None:
         self._blocked[name] = len(sources)
@@ -185,7 +185,7 @@ class Scheduler:
             node=node,
             key=content.get(node.name),
             workflow=self.plan.graph.workflow,
-            sources={wire: content.get(wire.node) for wire in node.wires()},
+            sources={wire: content.get(wire.node) for wire in node.links()},
             files=keys.files.get(node.name, {}),
             wanted=self.plan.needed.get(node.name, frozenset()),
             unkept=keys.without_key[node.name] if has_own_reason else None,
@@ -196,7 +196,7 @@ class Scheduler:
     def _model(self, node: GraphNode) -> str | None:
         """The digest of the first input that only memory can hold, such as a model."""
         never = self._context.cache.codecs.never
-        ports = ((wire, self._nodes[wire.node].spec.output(wire.port)) for wire in node.wires())
+        ports = ((wire, self._nodes[wire.node].spec.output(wire.port)) for wire in node.links())
         return next((self.known.digest(wire) for wire, port in ports if port is not None and never(port.type)), None)
 
     # --- outcomes
@@ -258,7 +258,7 @@ class Scheduler:
         """A node has its result: deliver its outputs, and go on with the nodes that wait for it."""
         self._done.add(name)
         for output in self._outputs.get(name, ()):
-            self._deliver(output, self._stored(output.wire), functools.partial(self._value, output.wire))
+            self._deliver(output, self._stored(output.link), functools.partial(self._value, output.link))
         self._settle(name)
         for need in _Need.DIGESTS, _Need.RESULT:
             self._unblock(need, name)
@@ -285,12 +285,12 @@ class Scheduler:
 
     def _free(self, name: str) -> None:
         for port in self._nodes[name].spec.outputs:
-            self._values.drop(Wire(name, port.name))
+            self._values.drop(ResolvedLink(name, port.name))
 
-    def _value(self, wire: Wire) -> Any:
+    def _value(self, wire: ResolvedLink) -> Any:
         return self._values.get(wire, self.known.content.get(wire.node))
 
-    def _stored(self, wire: Wire) -> StoredValue | None:
+    def _stored(self, wire: ResolvedLink) -> StoredValue | None:
         hit = self.known.hits.get(wire.node)
         if hit is not None and wire.port in hit.stored:
             return hit.stored[wire.port]

@@ -14,7 +14,7 @@ from nodegraph.cache.keys import Keys
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
-from nodegraph.graph.graph import Graph, Output, Wire
+from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.outputs import Writer
 from nodegraph.run.plan import Plan, make_plan
@@ -57,7 +57,7 @@ class Session:
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
-        self._kept: dict[Wire, Any] = {}
+        self._kept: dict[ResolvedLink, Any] = {}
 
     def emit(self, event: Event) -> None:
         """Pass an event on. Notices are kept for the result."""
@@ -157,13 +157,13 @@ class Session:
     def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
         if stored is None:
-            self._kept[output.wire] = value()
+            self._kept[output.link] = value()
         if self._writer is None:
             return
         is_declared = output.name in self._graph.resolved.outputs
         if stored is None and not is_declared and self._cache.codec(value()) is None:
             message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
-            self.emit(Notice(output.wire.node, message))
+            self.emit(Notice(output.link.node, message))
             return
         self._outputs[output.name] = self._writer.write(output, stored, value)
         for path in self._outputs[output.name]:

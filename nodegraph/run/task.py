@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.errors import Cancelled
-from nodegraph.graph.graph import GraphNode, Wire
+from nodegraph.graph.graph import GraphNode, ResolvedLink
 from nodegraph.plugins.backend import Backend, Numerics
 from nodegraph.run.events import Event
 from nodegraph.run.model_memory import ModelMemory
@@ -64,7 +64,7 @@ class NodeTask(NamedTuple):
     node: GraphNode
     key: str | None
     workflow: str
-    sources: Mapping[Wire, str | None]
+    sources: Mapping[ResolvedLink, str | None]
     files: Mapping[Path, str]
     wanted: frozenset[str] = frozenset()
     unkept: str | None = None

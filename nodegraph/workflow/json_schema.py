@@ -1,23 +1,31 @@
-"""A JSON Schema (draft-07) of workflow files with everything that is installed, for editors that complete and check YAML."""
+"""A JSON Schema (draft-07) of workflow files that knows the installed node types, for editors that complete and check YAML."""
 
 from __future__ import annotations
 
-import types
-import typing
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
+from nodegraph.node_types.port_types import AnyType, Choices, Class, List, Mapping, PortType, Tuple, Union, parse
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
-from nodegraph.workflow.document import FORMAT, PARAM_TYPES
-from nodegraph.workflow.workflow import NAME
+from nodegraph.workflow.definitions import NAME, PARAM_TYPES
+from nodegraph.workflow.document import FORMAT
 
 Schema = dict[str, Any]
 
 _LINK: Final[Schema] = {"$ref": "#/definitions/link"}
 _WHOLE_NAME: Final = f"^{NAME.pattern}$"
-_PLAIN: Final = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+_JSON_TYPES: Final = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+    list: "array",
+    dict: "object",
+}
 
 
 def workflow_schema(plugins: Plugins) -> Schema:
@@ -30,8 +38,8 @@ def workflow_schema(plugins: Plugins) -> Schema:
         "required": ["nodegraph", "nodes"],
         "additionalProperties": False,
         "properties": {
-            "nodegraph": {"const": FORMAT, "description": "The format of the file."},
-            "name": {"type": "string", "description": "What {workflow} stands for; without it, the file's name."},
+            "nodegraph": {"const": FORMAT, "description": "The version of the file format."},
+            "name": {"type": "string", "description": "The value of {workflow} in file names; default: the name of the file."},
             "description": {"type": "string"},
             "params": {"type": "object", "propertyNames": {"pattern": _WHOLE_NAME}, "additionalProperties": _param()},
             "nodes": {
@@ -72,14 +80,17 @@ def _output() -> Schema:
         "additionalProperties": False,
         "properties": {
             "from": _LINK,
-            "save": {"type": "string", "description": "A file name; {workflow}, {seed} stand for values."},
+            "save": {
+                "type": "string",
+                "description": "A file name; {workflow}, {output} and {PARAM} are replaced by their values.",
+            },
         },
     }
     return {"anyOf": [_LINK, described]}
 
 
 def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
-    """What holds for a node where `use` says this type."""
+    """The schema of a node whose `use` is this type."""
     properties: Schema = {"use": {"const": spec.name, "description": spec.doc.partition("\n\n")[0]}}
     properties |= {port.name: _input(port, plugins) for port in spec.inputs}
     required = ["use", *(port.name for port in spec.inputs if port.required)]
@@ -91,7 +102,7 @@ def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
 
 
 def _options(spec: NodeSpec, port: Port, plugins: Plugins) -> Iterator[Schema]:
-    """What `port` takes, for each thing that the input which it is about can name."""
+    """The options that `port` takes, for each thing that its other input can name."""
     other = spec.input(port.options_of.input) if port.options_of else None
     registry = plugins.registries.get(other.choice.registry) if other is not None and other.choice is not None else None
     if other is None or registry is None:
@@ -121,9 +132,9 @@ def _literals(port: Port, plugins: Plugins) -> list[Schema]:
         registry = plugins.registries.get(port.choice.registry)
         return [{"enum": [*registry.names(), *registry.aliases()] if registry is not None else []}]
     if port.reads is not None:
-        nothing = [{"type": "null"}] if type(None) in typing.get_args(port.type) else []
+        nothing = [{"type": "null"}] if parse(port.type).optional else []
         return [{"type": "string"}, *nothing]
-    literals = _of_type(port.type)
+    literals = literal_schema(port.type)
     if port.range is not None:
         bounds = {"minimum": port.range.low, "maximum": port.range.high}
         for literal in literals:
@@ -132,17 +143,41 @@ def _literals(port: Port, plugins: Plugins) -> list[Schema]:
     return [*literals, {"const": "random"}] if port.seed else literals
 
 
-def _of_type(kind: Any) -> list[Schema]:
-    """The literals that a type takes; none for a type that is another node's to give."""
-    if kind is Any:
+def literal_schema(annotation: Any) -> list[Schema]:
+    """Schemas of the literals that a port of this type takes, the same that `literals.coerce` takes; [] if it takes only links."""
+    return _of_type(parse(annotation))
+
+
+def _of_type(port_type: PortType) -> list[Schema]:
+    if isinstance(port_type, AnyType):
         return [{}]
-    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return [schema for part in arguments for schema in _of_type(part)]
-    if origin is typing.Literal:
-        return [{"enum": list(arguments)}]
-    if origin in _PLAIN:
-        return [{"type": _PLAIN[origin]}]
-    if origin is list:
-        return [{"type": "array", "items": {"anyOf": [_LINK, *_of_type((*arguments, Any)[0])]}}]
-    return [{"type": "object"}] if origin is dict else []
+    if isinstance(port_type, Union):
+        return [schema for part in port_type.parts for schema in _of_type(part)]
+    if isinstance(port_type, Choices):
+        return [{"enum": list(port_type.values)}]
+    if isinstance(port_type, List):
+        return [{"type": "array", "items": _item(port_type.item)}]
+    if isinstance(port_type, Tuple):
+        return [_tuple(port_type)]
+    if isinstance(port_type, Mapping):
+        return [{"type": "object"} | ({"additionalProperties": _item(port_type.value)} if port_type.arguments else {})]
+    return _of_class(port_type.cls) if isinstance(port_type, Class) and isinstance(port_type.cls, type) else []
+
+
+def _of_class(cls: type) -> list[Schema]:
+    if issubclass(cls, os.PathLike):
+        return [{"type": "string"}]
+    if cls in (int, float):  # a boolean, which is an int in Python, is not a number in a workflow
+        return [{"type": _JSON_TYPES[cls]}]
+    return [{"type": name} for plain, name in _JSON_TYPES.items() if issubclass(plain, cls)]
+
+
+def _item(port_type: PortType) -> Schema:
+    return {"anyOf": [_LINK, *_of_type(port_type)]}
+
+
+def _tuple(port_type: Tuple) -> Schema:
+    if port_type.length is None:
+        return {"type": "array", "items": _item(port_type.item(0))}
+    items = [_item(port_type.item(index)) for index in range(port_type.length)]
+    return {"type": "array", "items": items, "minItems": port_type.length, "maxItems": port_type.length}

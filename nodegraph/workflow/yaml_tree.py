@@ -1,7 +1,7 @@
-"""YAML text as a tree in which each part knows its place, within bounds that no file of good will reaches.
+"""YAML text as a tree in which each part has its line and column. Documents that are too large or too deep are refused.
 
-PyYAML's parser gives the events. Its composer is not used: it reads scalars by YAML 1.1, takes seconds for a large file, and a
-hundred thousand brackets overflow its stack.
+PyYAML's parser produces the events. Its composer is not used: it reads scalars by YAML 1.1, takes seconds for a large file, and
+overflows the stack on a hundred thousand brackets.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ MOST_PARTS: Final = 1_000_000  # a few aliases of aliases would otherwise fill t
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.2.2, production 1
 _TAGS = re.compile("(?:^|[\n\r\x85\u2028\u2029])(%TAG)")
-_QUOTING = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes in quotes."
+_QUOTING = "Put text in quotes if it contains ': ' or ' #', or begins with one of []{}&*!|>%@`."
 _PLAINER = {
     "found character that cannot start any token": "a value cannot begin with this character",
-    "mapping values are not allowed in this context": "': ' makes a mapping, which cannot be here",
-    "did not find expected alphabetic or numeric character": "its name is missing, or goes on with another character",
+    "mapping values are not allowed in this context": "': ' begins a mapping, which is not allowed here",
+    "did not find expected alphabetic or numeric character": "its name is missing, or contains a character that is not allowed",
 }
 
 
 @dataclass(slots=True)
 class Part:
-    """A value in the text. `size` counts the values in it, each alias in full, and `height` the levels below it."""
+    """A value in the text. `size` counts the values in it, with every alias in full; `height` counts the levels below it."""
 
     where: Location
     size: int = field(default=1, init=False)
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(slots=True)
 class Scalar(Part):
-    """A single value. `quoted`: it is text, whatever it looks like."""
+    """A single value. `quoted`: it is text, even if it looks like a number."""
 
     text: str
     quoted: bool
@@ -58,7 +58,7 @@ class Sequence(Part):
 
 @dataclass(slots=True)
 class Mapping(Part):
-    """A mapping: its keys and values, in their order."""
+    """A mapping: its keys and values, in order."""
 
     pairs: list[tuple[Part, Part]] = field(default_factory=list)
 
@@ -67,18 +67,18 @@ class Mapping(Part):
 
 
 def read_tree(text: str, file: str) -> Part | None:
-    """The tree of one YAML document; None where it is empty. `file` is what places are called after.
+    """The tree of one YAML document; None if it is empty. Locations name `file`.
 
-    Raises WorkflowError, with the place, if the text is not well-formed or goes beyond the bounds.
+    Raises WorkflowError, with the location, if the text is not well-formed, or is too large or too deep.
     """
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
-        message = f"the character U+{ord(forbidden[0]):04X} cannot stand in a text file"
-        hint = "Take it out, or write it as an escape in double quotes."
-        raise _refused(message, _place(text, forbidden.start(), file), hint)
+        message = f"the character U+{ord(forbidden[0]):04X} is not allowed in a workflow file"
+        hint = "Remove it, or write it as an escape in double quotes."
+        raise _refused(message, _location(text, forbidden.start(), file), hint)
     tags = _TAGS.search(text)
     if tags:  # the parser's time grows with the square of their number
-        raise _refused("tags mean nothing in a workflow", _place(text, tags.start(1), file), "Take '%TAG' away.")
+        raise _refused("tags are not supported in a workflow", _location(text, tags.start(1), file), "Remove '%TAG'.")
     try:
         return _Composer(file).compose(yaml.parse(str(text), Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
@@ -91,8 +91,8 @@ class _Composer:
     def __init__(self, file: str) -> None:
         self.file = file
         self.root: Part | None = None
-        self.open: list[tuple[Sequence | Mapping, str | None]] = []  # with the anchor of each
-        self.keys: list[Part | None] = []  # of each open mapping: the key that waits for its value
+        self.open: list[tuple[Sequence | Mapping, str | None]] = []  # each with its anchor
+        self.keys: list[Part | None] = []  # of each open mapping: the key whose value comes next
         self.anchors: dict[str, Part] = {}
         self.count = 0
 
@@ -106,7 +106,7 @@ class _Composer:
                 kind = Sequence if isinstance(event, yaml.SequenceStartEvent) else Mapping
                 self.open.append((kind(self._where(event)), event.anchor))
                 self.keys.append(None)
-                self._refuse_depth(len(self.open), self.open[-1][0])  # at once: the parser's time grows with its square
+                self._refuse_depth(len(self.open), self.open[-1][0])  # now: the parser's time grows with the square of the depth
             elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
                 self._close()
             elif isinstance(event, yaml.AliasEvent):
@@ -114,7 +114,7 @@ class _Composer:
             elif isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise _refused("a second document begins here", self._where(event), "Put each workflow into a file of its own.")
+                    raise _refused("a second document begins here", self._where(event), "Put each workflow into its own file.")
         return self.root
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
@@ -154,14 +154,16 @@ class _Composer:
 
     def _anchored(self, event: yaml.AliasEvent) -> Part:
         if any(anchor == event.anchor for _, anchor in self.open):
-            raise _refused(f"'*{event.anchor}' stands inside the value that it repeats", self._where(event))
+            raise _refused(f"'*{event.anchor}' is inside the value that it repeats", self._where(event))
         if event.anchor not in self.anchors:
-            raise _refused(f"'*{event.anchor}' repeats a value '&{event.anchor}', which is not there", self._where(event), _QUOTING)
+            raise _refused(
+                f"'*{event.anchor}' repeats a value '&{event.anchor}', which does not exist", self._where(event), _QUOTING
+            )
         return self.anchors[event.anchor]
 
     def _refuse_size(self, size: int, part: Part) -> None:
         if size > MOST_PARTS:
-            raise _refused(f"with its aliases this holds over {MOST_PARTS:,} values", part.where, "Are they meant?")
+            raise _refused(f"with its aliases this holds more than {MOST_PARTS:,} values", part.where, "Use fewer aliases.")
 
     def _refuse_depth(self, depth: int, part: Part) -> None:
         if depth > DEEPEST:
@@ -170,16 +172,16 @@ class _Composer:
     def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         tag = event.tag
         if tag not in (None, "!") and not (isinstance(event, yaml.ScalarEvent) and tag == "tag:yaml.org,2002:str"):
-            said = tag.replace("tag:yaml.org,2002:", "!!")
-            raise _refused(f"the tag '{said}' means nothing in a workflow", self._where(event), f"Take it away. {_QUOTING}")
+            written = tag.replace("tag:yaml.org,2002:", "!!")
+            raise _refused(f"the tag '{written}' is not supported in a workflow", self._where(event), f"Remove it. {_QUOTING}")
 
     def _where(self, event: yaml.Event) -> Location:
         mark = event.start_mark
-        assert mark is not None  # the text is at hand
+        assert mark is not None  # the parser was given text, not a stream
         return Location(self.file, mark.line + 1, mark.column + 1)
 
 
-def _place(text: str, index: int, file: str) -> Location:
+def _location(text: str, index: int, file: str) -> Location:
     return Location(file, text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
 
 
@@ -188,15 +190,15 @@ def _refused(message: str, where: Location, hint: str = "") -> WorkflowError:
 
 
 def _malformed(error: yaml.MarkedYAMLError, text: str, file: str) -> WorkflowError:
-    """What the parser says, in plainer words and with the line where that began which it could not end."""
+    """The parser's message in plainer words, with the line on which the value begins that it could not finish."""
     mark = error.problem_mark or error.context_mark
     where = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file, 1, 1)
-    said = _PLAINER.get(error.problem or "", error.problem or "")
-    begun = error.context_mark
+    message = _PLAINER.get(error.problem or "", error.problem or "")
+    opened = error.context_mark
     if error.context and error.context != "while scanning for the next token":
-        since = f" from line {begun.line + 1}" if begun and begun.line + 1 < where.line else ""
-        said = f"{error.context}{since}: {said}"
+        from_line = f" from line {opened.line + 1}" if opened and opened.line + 1 < where.line else ""
+        message = f"{error.context}{from_line}: {message}"
     lines = text.splitlines()
     line = lines[where.line - 1] if where.line <= len(lines) else ""
     hint = "Indent with spaces, not with tabs." if "\t" in line[: where.column] else _QUOTING
-    return _refused(f"this is not well-formed YAML: {said}", where, hint)
+    return _refused(f"this is not well-formed YAML: {message}", where, hint)

@@ -1,4 +1,4 @@
-"""The hooks that this pack adds to nodegraph's."""
+"""The hooks that this pack adds to those of nodegraph."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ if TYPE_CHECKING:
 
 @hookspec
 def register_samplers(register: Callable[[str, Sampler], None]) -> None:
-    """Offer samplers: `register("heun", sample_heun)`, a function `sample(denoise, x, sigmas, *, noise, on_step, **options)`."""
+    """Add samplers: call `register("heun", sample_heun)`.
+
+    A sampler is a function `sample(denoise, x, sigmas, *, noise, on_step, **options)`.
+    """
 
 
 @hookspec
 def register_schedules(register: Callable[[str, Schedule], None]) -> None:
-    """Offer schedules: `register("karras", schedule_karras)`, a function `schedule(noise_schedule, steps, **options)`."""
+    """Add schedules: call `register("karras", schedule_karras)`.
+
+    A schedule is a function `schedule(noise_schedule, steps, **options)`.
+    """
 
 
 @hookspec
 def register_guidance(register: Callable[[str, Guidance], None]) -> None:
-    """Offer guidance: `register("rescale", guidance_rescale)`, a function `guidance(denoiser, **options)` to another denoiser."""
+    """Add guidance: call `register("rescale", guidance_rescale)`.
+
+    Guidance is a function `guidance(denoiser, **options)` that returns another denoiser.
+    """

@@ -88,7 +88,7 @@ def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["near
 
 
 def text_band(text: str, width: int, size: int, colour: str, background: str) -> Tensor:
-    """One line of text in the middle of a band (h, width, 3), whose height depends only on the text `size`, in pixels.
+    """A band (h, width, 3) with one line of text in the middle. Its height depends only on `size`, that of the text in pixels.
 
     Text that is too long is cut and ends in dots. Raises ValueError for an unknown colour.
     """

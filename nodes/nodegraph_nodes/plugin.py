@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nodegraph import hookimpl
 from nodegraph.plugin_api import did_you_mean
 from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
-from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec
-from nodegraph_diffusion.schedules import SCHEDULES
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
+from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 from nodegraph_nodes import hookspecs
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.models.backend import TorchBackend

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nodegraph.plugin_api import FileState
     from nodegraph_diffusion.checkpoint import ControlNetFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
-    from nodegraph_diffusion.guidance.classifier_free import Denoiser as DenoiserFunction
+    from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.config import LatentSpace
 
 P = TypeVar("P", UNetPart, VAEPart, TextPart)
@@ -116,7 +116,7 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Concat:
-    """Channels that a UNet of this `kind` sees beside the latent: `values` (B, C, h, w), float32, scaled as it expects them."""
+    """Channels to concatenate to the latent for a UNet of this `kind`: `values` (B, C, h, w), float32, scaled as it expects."""
 
     values: Tensor
     kind: Literal["inpaint", "pix2pix"]

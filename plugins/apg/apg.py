@@ -9,7 +9,7 @@ from nodegraph import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser, Predictions
+    from nodegraph_diffusion.denoising import GuidedDenoiser, Predictions
 
 
 RANGES = {"norm_threshold": (0, None), "momentum": (-0.999, 0.999)}
@@ -26,7 +26,7 @@ def guidance_apg(
     all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of
     the run added; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
     """
-    from nodegraph_diffusion.guidance.classifier_free import Guided
+    from nodegraph_diffusion.guidance import AdjustedGuidance
 
     average = RunningAverage(momentum)
 
@@ -40,7 +40,7 @@ def guidance_apg(
             update = update * (norm_threshold / length).clamp(max=1)[:, None, None, None]
         return seen.positive + across(update, seen.positive) + eta * along(update, seen.positive)
 
-    return Guided(denoiser, combine)
+    return AdjustedGuidance(denoiser, combine)
 
 
 class RunningAverage:

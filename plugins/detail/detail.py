@@ -9,13 +9,16 @@ from nodegraph import hookimpl
 from nodegraph_diffusion.sampling.methods.dpmpp import sample_dpmpp_2m
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
-    from nodegraph_diffusion.sampling import Denoise, NoiseSource, OnStep
+    from nodegraph_diffusion.denoising import Denoiser
+    from nodegraph_diffusion.sampling import NoiseSource, OnStep
 
 
 def sample_detail(
-    denoise: Denoise,
+    denoise: Denoiser,
     x: Tensor,
     sigmas: Tensor,
     *,
@@ -45,7 +48,18 @@ def sample_detail(
     for i, sigma in enumerate(levels):
         inside = min(max((i / max(1, len(levels) - 1) - start) / (end - start), 0), 1)
         told[sigma] = sigma * (1 - amount * math.sin(math.pi * inside) ** 2)
-    return sample_dpmpp_2m(lambda x, sigma: denoise(x, told[sigma]), x, sigmas, noise=noise, on_step=on_step)
+    return sample_dpmpp_2m(_Shifted(denoise, told), x, sigmas, noise=noise, on_step=on_step)
+
+
+class _Shifted:
+    """A denoiser that passes on other noise levels than it receives."""
+
+    def __init__(self, denoise: Denoiser, levels: Mapping[float, float]) -> None:
+        self.denoise, self.levels = denoise, levels
+        self.noise_schedule = denoise.noise_schedule
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+        return self.denoise(x, self.levels[float(sigma)])
 
 
 @hookimpl

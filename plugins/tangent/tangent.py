@@ -10,10 +10,10 @@ from nodegraph import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 
-def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0) -> Tensor:
+def schedule_tangent(noise_schedule: NoiseSchedule, steps: int, *, shift: float = 1.0) -> Tensor:
     """Levels evenly spaced in the angle phi = atan(sigma / shift), then 0: (steps + 1,) float32.
 
     Scaled to unit variance, a latent is cos(phi) * picture + sin(phi) * noise: sampling turns it along a quarter circle (Salimans &
@@ -27,7 +27,7 @@ def schedule_tangent(schedule: NoiseSchedule, steps: int, *, shift: float = 1.0)
         raise ValueError(f"schedule tangent: expected at least 1 step, found {steps}; 20 to 30 are usual")
     if not (shift > 0 and math.isfinite(shift)):
         raise ValueError(f"schedule tangent: expected shift above 0, found {shift}; 1 is none, 0.3 to 3 are usual")
-    first, last = math.atan(schedule.sigma_max / shift), math.atan(schedule.sigma_min / shift)
+    first, last = math.atan(noise_schedule.sigma_max / shift), math.atan(noise_schedule.sigma_min / shift)
     sigmas = shift * torch.tan(torch.linspace(first, last, steps, dtype=torch.float64))  # (steps,)
     return torch.cat([sigmas, torch.zeros(1)]).float()
 

@@ -123,14 +123,17 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "found no weights"),
     "NaN": (
         lambda folder: edit(folder / "vae" / "config.json", scaling_factor=float("nan")),
-        "vae/config.json: expected a JSON config, found NaN, which is no number",
+        "vae/config.json: expected a JSON config, found NaN, which is not a finite number",
     ),
-    "no end": (lambda folder: edit(folder / "vae" / "config.json", scaling_factor=float("inf")), "Infinity, which is no number"),
+    "no end": (
+        lambda folder: edit(folder / "vae" / "config.json", scaling_factor=float("inf")),
+        "Infinity, which is not a finite number",
+    ),
     "a number beyond all": (
         lambda folder: (folder / "vae" / "config.json").write_text(
             (folder / "vae" / "config.json").read_text().replace("0.18215", "1e999")
         ),
-        "expected a JSON config, found 1e999, which is no number",
+        "expected a JSON config, found 1e999, which is not a finite number",
     ),
     "10^9 channels": (
         lambda folder: edit(folder / "unet" / "config.json", block_out_channels=[10**9, 2 * 10**9], norm_num_groups=8),
@@ -163,9 +166,12 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep": (lambda folder: (folder / "vae" / "config.json").write_text("[" * 100_000), "vae/config.json: expected a JSON config"),
     "a config that is a folder": (
         lambda folder: ((folder / "vae" / "config.json").unlink(), (folder / "vae" / "config.json").mkdir()),
-        "something that is no file",
+        "something that is not a file",
     ),
-    "a config that is a pipe": (lambda folder: _pipe(folder / "scheduler" / "scheduler_config.json"), "something that is no file"),
+    "a config that is a pipe": (
+        lambda folder: _pipe(folder / "scheduler" / "scheduler_config.json"),
+        "something that is not a file",
+    ),
     "an index that is a pipe": (lambda folder: _pipe(folder / "model_index.json"), "a folder with model_index.json"),
     "weights that are a pipe": (lambda folder: _pipe(folder / "unet" / "diffusion_pytorch_model.safetensors"), "unet"),
     "a word twice as wide": (lambda folder: edit(folder / "unet" / "config.json", cross_attention_dim=64), "64 numbers a token"),

@@ -166,7 +166,7 @@ def test_a_broken_decoder_is_told_before_anything_runs(cli, sketch):
     assert not (cli.folder / "out").exists()
     from_environment = cli("run", cli.folder / "sketches.yaml", "--preview", "seen", env={"NODEGRAPH_PREVIEW_DECODER": "~/gone"})
     assert from_environment.exit_code == 2
-    assert f"{Path.home() / 'gone'}: expected a readable file" in from_environment.stderr
+    assert f"{Path.home() / 'gone'}: expected a .safetensors file or a diffusers folder" in from_environment.stderr
 
 
 def test_who_does_not_look_pays_nothing(sketch, cli):

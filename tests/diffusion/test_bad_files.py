@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import CheckpointError, describe, verify
 from nodegraph_diffusion.checkpoint.files.header import read_header
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support.whole_checkpoint import whole
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nodegraph_diffusion.checkpoint.load.blank import blank
+from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL

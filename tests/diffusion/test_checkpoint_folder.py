@@ -21,7 +21,7 @@ from nodegraph_diffusion.checkpoint import (
     load_vae,
     verify,
 )
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_model
 from tests.support import small_networks as small
 

@@ -29,9 +29,9 @@ from nodegraph_diffusion.checkpoint import (
 )
 from nodegraph_diffusion.checkpoint.files.header import read_header
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.pickles import FORMS

@@ -60,7 +60,7 @@ def test_gradients_reach_every_parameter():
 
 @pytest.mark.parametrize("clip_skip", [0, 4])
 def test_clip_skip_must_name_a_layer(clip_skip):
-    with pytest.raises(ValueError, match=f"between 1 and 3 .* got {clip_skip}"):
+    with pytest.raises(ValueError, match=f"between 1 and 3, .* got {clip_skip}"):
         small.our_text_encoder()(TOKENS, clip_skip)
 
 

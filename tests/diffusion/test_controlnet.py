@@ -13,10 +13,10 @@ from torch import Tensor
 from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_controlnet
 from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.control_nets import our_control, theirs

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nodegraph_diffusion.guidance import GuidanceSpec
-from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, ScheduleSpec, check_options, options_of, sample
-from nodegraph_diffusion.sampling.options import check_ranges
-from nodegraph_diffusion.schedules import SCHEDULES
+from nodegraph_diffusion.options import check_options, check_ranges, options_of
+from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec, sample
+from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 from nodegraph_diffusion.testing.toys import SCHEDULE, GaussianDenoiser, even_sigmas, ignore_step, run, start
 
 

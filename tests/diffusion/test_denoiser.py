@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.conditioning.regions import noise_level
-from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet, UNetDenoiser
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from tests.support import small_networks as small
 from tests.support.toy_denoisers import SCHEDULE
 
@@ -81,8 +80,8 @@ class Constant:
 
 def test_controls_add_up_while_each_counts():
     unet, early, always = SeeingUNet(), Constant(1.0, end=0.5), Constant(10.0)
-    denoise = PromptedUNet(unet, SCHEDULE, [[PROMPT], [PROMPT]], concat=torch.zeros(1, 4, 1, 1), controls=[early, always])
-    middle = noise_level(SCHEDULE, 0.5)
+    denoise = ConditionedUNet(unet, SCHEDULE, [[PROMPT], [PROMPT]], concat=torch.zeros(1, 4, 1, 1), controls=[early, always])
+    middle = SCHEDULE.sigma_at(0.5)
     for sigma in (SCHEDULE.sigma_max, middle, middle * 0.99):
         denoise(X, sigma)
     sums = [(*(float(skip) for skip in skips), float(middle)) for skips, middle in unet.controls]

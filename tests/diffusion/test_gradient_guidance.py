@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
+from nodegraph_diffusion.denoising.unguided import as_guided
 from nodegraph_diffusion.guidance import GradientGuidance
-from nodegraph_diffusion.guidance.classifier_free import with_sides
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.support.guidance import (
@@ -55,7 +55,7 @@ def test_the_gradient_of_a_gaussian_likelihood_gives_the_posterior(through, devi
     likelihood = Likelihood(prior, torch.randn(X.shape, generator=torch.Generator().manual_seed(5)), 0.3)
     score = likelihood.given_noisy if through == "noisy" else likelihood.given_estimate
     with torch.no_grad():
-        ours = GradientGuidance(with_sides(prior), score, through=through)(X, torch.tensor(sigma))
+        ours = GradientGuidance(as_guided(prior), score, through=through)(X, torch.tensor(sigma))
     torch.testing.assert_close(ours, likelihood.posterior(X, sigma), rtol=1e-4, atol=1e-4)
     assert not ours.requires_grad
 
@@ -63,7 +63,7 @@ def test_the_gradient_of_a_gaussian_likelihood_gives_the_posterior(through, devi
 def test_sampling_with_a_gradient_reaches_the_posterior():
     prior = GaussianDenoiser(deviation=0.5)
     likelihood = Likelihood(prior, 2.0, 0.25)
-    guide = GradientGuidance(with_sides(prior), likelihood.given_estimate)
+    guide = GradientGuidance(as_guided(prior), likelihood.given_estimate)
     noise = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(6))
     precision = 1 / 0.5**2 + 1 / 0.25**2
     mean = (0.7 / 0.5**2 + 2.0 / 0.25**2) / precision

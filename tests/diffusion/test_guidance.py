@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, MaskedDenoiser, UNetDenoiser, latent_mask
+from nodegraph_diffusion.denoising.mask import MaskedDenoiser, latent_mask
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_networks as small
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
@@ -158,7 +160,7 @@ def test_guidance_takes_any_denoisers():
             lambda: ClassifierFreeGuidance(
                 TwistedDenoiser(), UNetDenoiser(RecordingUNet(), NoiseSchedule(prediction="v"), prompt(0)), 2.0
             ),
-            "same noise levels",
+            "same noise schedule",
         ),
         (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, []), "at least one encoded prompt"),
         (lambda: UNetDenoiser(RecordingUNet(), SCHEDULE, prompt(0, pictures=3))(X, SIGMA), "2 pictures.*found 3"),
@@ -180,7 +182,7 @@ def test_a_mask_blends_what_goes_in_and_what_comes_out():
     masked = MaskedDenoiser(denoise, latent, noise, mask)
     torch.testing.assert_close(masked(X, SIGMA), expected)
     torch.testing.assert_close(masked(X, torch.tensor(SIGMA)), expected)
-    assert masked.schedule == SCHEDULE
+    assert masked.noise_schedule == SCHEDULE
 
 
 def test_a_mask_is_resized_bilinearly():

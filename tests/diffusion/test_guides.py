@@ -17,10 +17,8 @@ from diffusers.pipelines.deprecated.stable_diffusion_sag.pipeline_stable_diffusi
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.conditioning.regions import noise_level
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, GuidanceSpec
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_networks as small
 from tests.support.guidance import (
     CONFIG,
@@ -64,7 +62,7 @@ def test_the_names():
 def test_what_is_said_of_a_guidance(name):
     spec = GUIDANCE[name]
     assert spec.__doc__
-    assert "arXiv:" in spec.said()["paper"]
+    assert "arXiv:" in spec.describe()["paper"]
     assert spec.aliases
 
 
@@ -91,7 +89,7 @@ def test_it_asks_as_often_as_is_declared(unet, name, cfg):
         ("self_attention", {"blur_sigma": 0.0}, "from 0.01 to 100, found 0.0"),
         ("interval", {"start": 0.8, "end": 0.2}, "start before it ends, found start 0.8 and end 0.2"),
         ("interval", {"end": 0.1}, "start before it ends, found start 0.2 and end 0.1"),
-        ("interval", {"sigma_start": 1.0, "sigma_end": 2.0}, "noise levels 1 to 2; sigma_start lies above"),
+        ("interval", {"sigma_start": 1.0, "sigma_end": 2.0}, "noise levels 1 to 2; choose sigma_start above"),
     ],
 )
 def test_options_are_checked_before_anything_is_computed(name, options, message):
@@ -128,7 +126,7 @@ def test_rescale_of_the_velocity_gives_it_the_deviation_of_the_positive_side():
     ours = GUIDANCE["rescale"](inner, amount=1.0)(X, SIGMA)
     root = math.sqrt(1 + SIGMA**2)
     velocity, positive, unscaled = (
-        (X / root**2 - denoised) * root / SIGMA for denoised in (ours, inner.side("positive", X, SIGMA), inner(X, SIGMA))
+        (X / root**2 - denoised) * root / SIGMA for denoised in (ours, inner.predict_one("positive", X, SIGMA), inner(X, SIGMA))
     )
     torch.testing.assert_close(velocity.std(dim=(1, 2, 3)), positive.std(dim=(1, 2, 3)))
     assert not torch.allclose(unscaled.std(dim=(1, 2, 3)), positive.std(dim=(1, 2, 3)), rtol=0.1)
@@ -280,7 +278,7 @@ def test_guidance_between_two_noise_levels(options, inside, outside):
 
 
 def test_the_parts_of_the_interval_are_those_of_prompts():
-    middle = noise_level(SCHEDULE, 0.5)
+    middle = SCHEDULE.sigma_at(0.5)
     inner = toy()
     late, early = GUIDANCE["interval"](inner, start=0.5, end=1.0), GUIDANCE["interval"](inner, start=0.0, end=0.5)
     for sigma in (middle * 1.001, middle * 0.999):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_diffusion.guidance import GUIDANCE
-from nodegraph_diffusion.guidance.classifier_free import Guided
+from nodegraph_diffusion.guidance import GUIDANCE, AdjustedGuidance
 from nodegraph_diffusion.testing import GUIDANCE_CHECKS, check_guidance
 
 
 def guidance_midway(denoiser, *, share: float = 0.5):
     """Some of the way from the positive side to the estimate."""
-    return Guided(denoiser, lambda x, sigma, seen: torch.lerp(seen.positive, seen.denoised, share))
+    return AdjustedGuidance(denoiser, lambda x, sigma, seen: torch.lerp(seen.positive, seen.denoised, share))
 
 
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
@@ -27,7 +26,7 @@ def test_every_guidance_keeps_its_promises(name, check):
 
 
 def combining(combine):
-    return lambda denoiser: Guided(denoiser, combine)
+    return lambda denoiser: AdjustedGuidance(denoiser, combine)
 
 
 def remembering(denoiser):
@@ -37,14 +36,14 @@ def remembering(denoiser):
         seen_before.append(seen.denoised.mean())
         return seen.denoised + 0.1 * sum(seen_before)
 
-    return Guided(denoiser, combine)
+    return AdjustedGuidance(denoiser, combine)
 
 
 class OneSided:
     """Asks the sides for another latent than it is given."""
 
     def __init__(self, denoiser):
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.denoiser, self.noise_schedule = denoiser, denoiser.noise_schedule
 
     def __call__(self, x, sigma):
         return self.predict(x, sigma).denoised
@@ -52,8 +51,8 @@ class OneSided:
     def predict(self, x, sigma, negative=True):
         return self.denoiser.predict(x, sigma)
 
-    def side(self, which, x, sigma, attention=None):
-        return self.denoiser.side(which, x * 0.5, sigma, attention)
+    def predict_one(self, condition, x, sigma, attention=None):
+        return self.denoiser.predict_one(condition, x * 0.5, sigma, attention)
 
 
 def unoptional(denoiser, scale):
@@ -86,7 +85,7 @@ def test_memory_that_outlives_a_run_is_found():
             calls.append(sigma)
             return seen.denoised + 0.01 * len(calls)
 
-        return Guided(denoiser, combine)
+        return AdjustedGuidance(denoiser, combine)
 
     with pytest.raises(AssertionError, match="what is remembered belongs to one run"):
         check_guidance(counting)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal
 from nodegraph_diffusion.testing import SCHEDULE_CHECKS, check_schedule
 from nodegraph_diffusion.testing.schedules import check_range

@@ -73,7 +73,7 @@ def test_a_split_list_meets_in_one_level(levels, data):
 
 @pytest.mark.parametrize("step", [-1, 11])
 def test_a_split_behind_the_end_is_refused(step):
-    with pytest.raises(ValueError, match=f"a step between 0 and 10, how many there are, found {step}"):
+    with pytest.raises(ValueError, match=f"a step between 0 and 10, the number of steps, found {step}"):
         split_sigmas(SCHEDULES["karras"](SCHEDULE, 10), step)
 
 
@@ -100,7 +100,7 @@ def test_flipping_twice_gives_the_list_back(levels):
 
 
 def test_a_flipped_list_rises():
-    with pytest.raises(ValueError, match=r"smallest level above 0\.0001, which takes the place of 0, found 5e-05; leave"):
+    with pytest.raises(ValueError, match=r"smallest level above 0\.0001, which replaces 0, found 5e-05; leave"):
         flip_sigmas(explicit_sigmas([1.0, 5e-5, 0.0]))
 
 

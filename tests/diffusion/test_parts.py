@@ -26,8 +26,8 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_model
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
@@ -102,7 +102,7 @@ def test_an_autoencoder_alone(tmp_path, layout):
     file = write(tmp_path, VAES[layout](tmp_path))
     part = describe(file).vae()
     assert (part.files, part.sample_size, part.weights.naming) == ((file,), 512, layout.split(",")[0])
-    assert "no file says it of itself" in part.reason
+    assert "an autoencoder's file does not say it" in part.reason
     same_vae(part)
     assert describe(file).model_or_part() == part
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nodegraph_diffusion.checkpoint import CheckpointError, convert, describe
 from nodegraph_diffusion.checkpoint.files.header import read_header
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support.pickles import FORMS, Evil
@@ -216,10 +216,10 @@ def test_a_command_in_a_folder_is_never_run(tmp_path, monkeypatch, folder, permi
 
 def test_the_reader_has_nothing_to_run_with():
     """No module of the reader imports what could look up a function by its name."""
+    from nodegraph_diffusion.checkpoint.files import pickle_file
     from nodegraph_diffusion.checkpoint.files import pickle_opcodes as opcodes
-    from nodegraph_diffusion.checkpoint.files import pickled
 
-    for module in (opcodes, pickled):
+    for module in (opcodes, pickle_file):
         text = Path(module.__file__).read_text(encoding="utf-8")
         for word in ("import pickle", "import torch", "importlib", "getattr(", "eval(", "exec(", "__import__"):
             assert word not in text

@@ -26,7 +26,7 @@ from nodegraph_diffusion.checkpoint import (
     verify,
 )
 from nodegraph_diffusion.checkpoint.files.header import read_header
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.files.pickle_permission import PICKLES_VARIABLE
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support import small_networks as small

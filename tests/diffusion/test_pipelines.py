@@ -18,8 +18,8 @@ from torch import Tensor
 from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix

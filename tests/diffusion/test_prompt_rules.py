@@ -116,9 +116,9 @@ def test_an_embedding_is_kept_whole():
 
 def test_an_embedding_that_there_is_not_is_refused(model):
     reader = Reader(model, TOKENIZER, {"crimson": torch.ones(1, 32), "azure": None})
-    with pytest.raises(ValueError, match=r"behind 'embedding:', found 'scarlet'; there is azure, crimson\. Load it"):
+    with pytest.raises(ValueError, match=r"after 'embedding:', found 'scarlet'; it has azure, crimson\. Load it"):
         read_prompt([reader], "a embedding:scarlet fox")
-    with pytest.raises(ValueError, match="there is none"):
+    with pytest.raises(ValueError, match="it has none"):
         encode_prompt(model, TOKENIZER, "embedding:scarlet")
     assert torch.equal(read_prompt([reader], "a embedding:azure").embedding, encode_prompt(model, TOKENIZER, "a"))
 

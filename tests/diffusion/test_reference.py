@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.text.encode import encode_prompt

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.conditioning.regions import noise_level
-from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from tests.support import small_networks as small
 from tests.support.toy_denoisers import SCHEDULE
 
@@ -148,14 +147,14 @@ def test_each_picture_may_have_its_part_of_a_mask():
 
 
 def test_a_part_of_the_sampling_is_a_noise_level():
-    assert noise_level(SCHEDULE, 0) == math.inf
-    assert noise_level(SCHEDULE, 1) == 0
-    assert noise_level(SCHEDULE, 0.25) == float(SCHEDULE.sigma(749.25))
+    assert SCHEDULE.sigma_at(0) == math.inf
+    assert SCHEDULE.sigma_at(1) == 0
+    assert SCHEDULE.sigma_at(0.25) == float(SCHEDULE.sigma(749.25))
 
 
 def test_a_prompt_counts_from_its_start_to_its_end_both_included():
     early, late = prompt(1, end=0.5), prompt(3, start=0.5)
-    middle = noise_level(SCHEDULE, 0.5)
+    middle = SCHEDULE.sigma_at(0.5)
     for sigma, value in ((SCHEDULE.sigma_max, 1), (middle, 2), (middle * 0.999, 3), (middle * 1.001, 1), (0.03, 3)):
         torch.testing.assert_close(seen(early, late, sigma=sigma), torch.full((24, 40), float(value)), rtol=1e-3, atol=1e-3)
 
@@ -175,7 +174,7 @@ def test_outside_its_part_of_the_sampling_a_prompt_costs_nothing():
 def guided(positive, negative, cfg=3.0):
     """What each side sees, (2, h, w), and the shapes of the calls."""
     unet = ValueUNet()
-    sides = PromptedUNet(unet, SCHEDULE, [positive, negative])(X, SIGMA)
+    sides = ConditionedUNet(unet, SCHEDULE, [positive, negative])(X, SIGMA)
     both = ClassifierFreeGuidance(UNetDenoiser(unet, SCHEDULE, positive), UNetDenoiser(unet, SCHEDULE, negative), cfg)
     torch.testing.assert_close(both(X, SIGMA), sides[1] + cfg * (sides[0] - sides[1]))
     return [((X - side) / SIGMA)[0, 0] for side in sides], unet.shapes[: len(unet.shapes) // 2]
@@ -234,7 +233,7 @@ def by_definition(prompts, x, sigma):
     height, width = x.shape[-2:]
     total, weights = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width, dtype=torch.float64)
     for one in prompts:
-        if not noise_level(SCHEDULE, one.end) <= sigma <= noise_level(SCHEDULE, one.start):
+        if not SCHEDULE.sigma_at(one.end) <= sigma <= SCHEDULE.sigma_at(one.start):
             continue
         top, left, rows, columns = 0, 0, height, width
         if one.area is not None:

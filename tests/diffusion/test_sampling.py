@@ -8,9 +8,9 @@ import diffusers
 import pytest
 import torch
 
-from nodegraph_diffusion.guidance.classifier_free import guided
+from nodegraph_diffusion.denoising.unguided import as_guided
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal
 from tests.support.diffusers_schedulers import PUBLISHED, START, our_steps, preserving, reference_steps
 from tests.support.toy_denoisers import (
@@ -29,7 +29,7 @@ BASIC = ["ddim", "ddpm", "dpmpp_2m", "euler", "euler_ancestral", "heun"]
 
 
 def run(name, denoise, x, sigmas, noise=no_noise, **options):
-    return SAMPLERS[name](guided(denoise), x, sigmas, noise=noise, on_step=ignore_step, **options)
+    return SAMPLERS[name](as_guided(denoise), x, sigmas, noise=noise, on_step=ignore_step, **options)
 
 
 def noise_for(name, x):
@@ -147,7 +147,7 @@ def test_a_sampler_behaves(name):
     kept_x, kept_sigmas = x.clone(), sigmas.clone()
     denoise, reports = GaussianDenoiser(), []
     noise = noise_for(name, x)
-    sampled = SAMPLERS[name](guided(denoise), x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
+    sampled = SAMPLERS[name](as_guided(denoise), x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
 
     assert torch.equal(x, kept_x)
     assert torch.equal(sigmas, kept_sigmas)

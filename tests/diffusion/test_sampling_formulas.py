@@ -122,7 +122,12 @@ def test_deis_in_rho_is_lms(sigmas):
 
 def sides(cfg_pp):
     """What gives (denoised, what tells the noise)."""
-    return TwistedDenoiser().guided if cfg_pp else lambda x, sigma: (TwistedDenoiser()(x, sigma),) * 2
+
+    def both(x, sigma):
+        denoised, _, negative = TwistedDenoiser().predict(x, sigma)
+        return denoised, negative if cfg_pp else denoised
+
+    return both
 
 
 @every_schedule
@@ -130,7 +135,7 @@ def sides(cfg_pp):
 def test_euler_with_cfg_pp_renoises_what_is_guided(sigmas, eta):
     x, reference, noise = START * sigmas[0], [], generator_noise(START)
     for sigma, sigma_next in zip(sigmas.tolist(), sigmas.tolist()[1:], strict=False):
-        denoised, negative = TwistedDenoiser().guided(x, sigma)
+        denoised, _, negative = TwistedDenoiser().predict(x, sigma)
         up = min(sigma_next, eta * math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2))
         down = math.sqrt(sigma_next**2 - up**2)
         x = denoised + down * (x - negative) / sigma

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 from tests.support.steps import START, our_steps
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.sampling import (
-    SAMPLERS,
-    check_options,
-    draw_noise,
-    options_of,
-    sample,
-    sigmas_for,
-    start_latent,
-    step_noise_source,
-)
+from nodegraph_diffusion.denoising import Predictions
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.options import check_options, options_of
+from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for, start_latent, step_noise_source
 from nodegraph_diffusion.schedules import SCHEDULES
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
@@ -262,8 +255,9 @@ def test_a_middle_that_is_the_next_level_is_told_as_k_diffusion_rounds_it(name):
             seen.append(sigma)
             return super().__call__(x, sigma)
 
-        def guided(self, x, sigma):
-            return self(x, sigma), torch.zeros_like(x)
+        def predict(self, x, sigma, negative=True):
+            denoised = self(x, sigma)
+            return Predictions(denoised, denoised, torch.zeros_like(x))
 
     SAMPLERS[name](Seeing(), LATENT, sigmas, noise=lambda *levels: LATENT, on_step=lambda *step: None)
     start, end = sigmas[:2]

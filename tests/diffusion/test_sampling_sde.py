@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from nodegraph_diffusion.sampling import SAMPLERS, options_of, step_noise_source
+from nodegraph_diffusion.options import options_of
+from nodegraph_diffusion.sampling import SAMPLERS, step_noise_source
 from nodegraph_diffusion.schedules import schedule_karras, schedule_normal
 from tests.support.k_diffusion import SAMPLING, KModel
 from tests.support.stochastic_samplers import SCHEDULES, START, Sided, assert_near, error, run
@@ -109,7 +110,7 @@ def cfg_pp_2m(denoise, x, sigmas):
     times = [-math.log(sigma) if sigma else math.inf for sigma in sigmas.tolist()]
     negatives = []
     for i, sigma in enumerate(sigmas.tolist()[:-1]):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         h = times[i + 1] - times[i]
         mixed = -math.exp(-h) * negative
         if negatives and h < math.inf:
@@ -122,7 +123,7 @@ def cfg_pp_2m(denoise, x, sigmas):
 
 def cfg_pp_2s(denoise, x, sigmas, noise, eta):
     for sigma, sigma_next in zip(sigmas.tolist()[:-1], sigmas.tolist()[1:], strict=True):
-        denoised, negative = denoise.guided(x, sigma)
+        denoised, _, negative = denoise.predict(x, sigma)
         up = min(sigma_next, eta * math.sqrt(sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2))
         down = math.sqrt(sigma_next**2 - up**2)
         if down == 0:
@@ -131,7 +132,7 @@ def cfg_pp_2s(denoise, x, sigmas, noise, eta):
             h = math.log(sigma) - math.log(down)
             middle = math.exp(math.log(sigma) - h / 2)
             half = math.exp(-h / 2) * (x + denoised - negative) - math.expm1(-h / 2) * denoised
-            second, negative = denoise.guided(half, middle)
+            second, _, negative = denoise.predict(half, middle)
             x = math.exp(-h) * (x + denoised - negative) - math.expm1(-h) * second
         if sigma_next > 0:
             x = x + noise(sigma, sigma_next) * up

@@ -9,7 +9,7 @@ import diffusers
 import pytest
 import torch
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 SD1 = NoiseSchedule()
 # diffusers hands tensors to numpy in a way that numpy is about to drop
@@ -19,7 +19,7 @@ PUBLISHED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end"
 
 
 def test_import_leaves_torch_out():
-    code = "import sys; import nodegraph_diffusion.denoising.noise_schedule; sys.exit('torch' in sys.modules)"
+    code = "import sys; import nodegraph_diffusion.noise_schedule; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

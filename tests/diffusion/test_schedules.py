@@ -11,8 +11,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.sampling import options_of, sigmas_for
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.options import options_of
+from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -175,8 +176,8 @@ def test_no_step_is_refused(name):
         ("turbo", 1, {"denoise": 0.0}, "denoise above 0 and at most 1.*found 0.0"),
         ("align_your_steps", 5, {"model": "sd3"}, "model sd1, sdxl, svd, found 'sd3'"),
         ("leading", 5, {"steps_offset": -1}, "steps_offset of at least 0, found -1"),
-        ("leading", 1000, {}, "fit into 1000 training steps beside steps_offset 1, found 1000"),
-        ("leading", 5, {"steps_offset": 300}, "beside steps_offset 300, found 5"),
+        ("leading", 1000, {}, "fit into 1000 training steps with steps_offset 1, found 1000"),
+        ("leading", 5, {"steps_offset": 300}, "with steps_offset 300, found 5"),
         ("trailing", 1001, {}, "at most 1000 steps"),
         ("linspace", 1000, {"rule": "dpm"}, "at most 999 steps with rule dpm"),
         ("simple", 1001, {}, "at most 1000 steps"),

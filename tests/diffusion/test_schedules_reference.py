@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.schedules.align_your_steps import TABLES
 from tests.support.k_diffusion import SAMPLING as K

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from nodegraph_diffusion.guidance.classifier_free import MaskedDenoiser
+from nodegraph_diffusion.denoising.mask import MaskedDenoiser
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.support.guidance import (

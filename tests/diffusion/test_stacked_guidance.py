@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, GradientGuidance, PerpNeg, self_attention
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, guided
+from nodegraph_diffusion.denoising.unguided import as_guided
+from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, GradientGuidance, PerpNeg, self_attention
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from tests.support import small_networks as small
@@ -129,7 +129,7 @@ def test_a_call_is_the_estimate_of_a_prediction_and_changes_nothing(unet, name, 
     assert_near(denoise(x, torch.tensor(SIGMA)), seen.denoised)
     assert torch.equal(x, X)
     for side in ("positive", "negative"):
-        assert_near(denoise.side(side, x, SIGMA), getattr(seen, side))
+        assert_near(denoise.predict_one(side, x, SIGMA), getattr(seen, side))
 
 
 @settings(max_examples=12, deadline=None)
@@ -167,7 +167,7 @@ def test_guidance_of_a_network_in_half_precision_is_computed_in_float32(names, d
 @pytest.mark.parametrize("names", STACKS, ids="+".join)
 def test_guidance_multiplies_the_error_of_half_precision_by_its_scales(names, dtype, monkeypatch):
     # Which cells count as attended is a yes or a no, and an error as small as may be can tip a cell. So here all of them count.
-    monkeypatch.setattr(self_attention, "ATTENDED", 0.0)
+    monkeypatch.setattr(self_attention, "THRESHOLD", 0.0)
     exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
 
     def error(denoiser):
@@ -203,6 +203,6 @@ def test_a_run_with_a_mask_keeps_what_is_black(unet, name):
 def test_samplers_of_the_cfg_pp_kind_get_the_guided_estimate_and_the_negative_side(unet, name):
     inner = classifier_free(unet)
     denoise = stacked(inner, [name])
-    estimate, negative = guided(denoise).guided(X, SIGMA)
+    estimate, _, negative = as_guided(denoise).predict(X, SIGMA)
     assert_near(estimate, denoise(X, SIGMA))
-    assert_near(negative, inner.side("negative", X, SIGMA))
+    assert_near(negative, inner.predict_one("negative", X, SIGMA))

@@ -85,5 +85,5 @@ def test_clip_skip_counts_layers_from_the_last_diffusers_those_it_skips_beyond(s
 @pytest.mark.parametrize("saved", ["sd1"], indirect=True)
 def test_an_embedding_that_is_not_loaded_is_named_with_those_that_are(saved):
     known = (torch.zeros(1, small.TEXT.width),)
-    with pytest.raises(ValueError, match=r"behind 'embedding:', found 'stile'; there is style\. Load it under this name first"):
+    with pytest.raises(ValueError, match=r"after 'embedding:', found 'stile'; it has style\. Load it under this name first"):
         read_prompt(readers(saved[1], "style", known), "a embedding:stile house")

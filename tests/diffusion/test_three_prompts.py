@@ -8,9 +8,8 @@ import math
 import pytest
 import torch
 
-from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet
-from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet
+from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, PerpNeg
 from nodegraph_diffusion.networks.attention import attend
 from tests.support import small_networks as small
 from tests.support.guidance import (
@@ -70,7 +69,7 @@ def test_the_sides_of_perp_neg_are_the_positive_and_the_empty_prompt(unet):
     seen = denoise.predict(X, SIGMA)
     for side, one, predicted in (("positive", POSITIVE, seen.positive), ("negative", EMPTY, seen.negative)):
         assert_near(predicted, prompted(unet, one)(X, SIGMA))
-        assert_near(denoise.side(side, X, SIGMA), predicted)
+        assert_near(denoise.predict_one(side, X, SIGMA), predicted)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -135,7 +134,7 @@ def test_a_scale_that_is_no_number_is_refused(kind):
 
 
 def test_a_hook_that_leaves_attention_as_it_is_changes_nothing(unet):
-    network = PromptedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,)])
+    network = ConditionedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,)])
     places = []
 
     def same(place, q, k, v):
@@ -148,7 +147,7 @@ def test_a_hook_that_leaves_attention_as_it_is_changes_nothing(unet):
 
 
 def test_some_of_three_sides_are_what_they_are_among_all(unet):
-    network = PromptedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,), (EMPTY,)])
+    network = ConditionedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,), (EMPTY,)])
     whole = network(X, SIGMA)
     for only in ([0], [2, 0], [1, 2]):
         for ours, k in zip(network(X, SIGMA, only), only, strict=True):

@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 
 from nodegraph_diffusion.checkpoint import Checkpoint, describe, load_text_encoder, load_unet, load_vae
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_diffusion.recipes.tiny import train as tiny
 from nodegraph_diffusion.recipes.tiny import vocabulary
 from nodegraph_diffusion.recipes.tiny.autoencoder import psnr

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import CheckpointError, describe, load_unet, verify
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.unet import guidance_embedding
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.models.find import find_model
@@ -74,8 +74,10 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
     model = load_model(find_model(str(folder), Path()).value)
     positive, negative = (text_encode(model.text_encoder, text) for text in ("a red house", "a blue boat"))
     denoiser = unet_denoise(model.unet, positive, negative, 8.0, run=(run := RecordingRun())).function
-    assert run.notices == ["the model was distilled with guidance: it is told of cfg, and the negative prompt does not count"]
-    sigma = denoiser.schedule.sigma_max
+    assert run.notices == [
+        "the model was distilled with guidance: it receives cfg as an input, and the negative prompt is not used"
+    ]
+    sigma = denoiser.noise_schedule.sigma_max
     x = noise * (1 + sigma**2) ** 0.5
     assert small.difference(denoiser(x, sigma), expected) <= small.TOLERANCE
     other = unet_denoise(model.unet, positive, positive, 8.0).function

@@ -13,7 +13,7 @@ from diffusers.models.embeddings import Timesteps
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.conditioning.prompt import Prompt, SizeConditioning
 from nodegraph_diffusion.conditioning.sdxl_sizes import vector_conditioning
-from nodegraph_diffusion.denoising.unet_denoiser import PromptedUNet, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
 from nodegraph_diffusion.networks.unet import UNet
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
@@ -78,7 +78,7 @@ def test_a_denoiser_tells_the_network_what_diffusers_pipeline_tells_it():
     theirs, ours = reference()
     x, sigma = small.noise(2, 4, 8, 6) * 3, float(SCHEDULE.sigma(700))
     sides = [prompt(1), prompt(2, height=1024, width=512, crop_y=64, crop_x=32, target_height=768, target_width=384)]
-    seen = PromptedUNet(ours, SCHEDULE, [[side] for side in sides])(x, sigma)
+    seen = ConditionedUNet(ours, SCHEDULE, [[side] for side in sides])(x, sigma)
     time_ids = torch.tensor([[64, 48, 0, 0, 64, 48], [1024, 512, 64, 32, 768, 384]])
     for side, ids, denoised in zip(sides, time_ids, seen, strict=True):
         predicted = theirs(
@@ -144,7 +144,7 @@ def test_the_refiner_is_told_of_a_good_picture_and_of_a_bad_one():
 
     recorder = Recorder()
     for sides in ([[prompt()], [prompt()]], [[prompt(aesthetic=4.0)], [prompt(aesthetic=4.0)]]):
-        PromptedUNet(recorder, SCHEDULE, sides)(small.noise(1, 4, 8, 8), 1.0)
+        ConditionedUNet(recorder, SCHEDULE, sides)(small.noise(1, 4, 8, 8), 1.0)
     torch.testing.assert_close(told[0], SINUSOIDS(torch.tensor([6.0, 2.5])))
     torch.testing.assert_close(told[1], SINUSOIDS(torch.tensor([4.0, 4.0])))
 

@@ -10,7 +10,7 @@ import pytest
 
 from nodegraph import Workflow, WorkflowError
 from nodegraph.graph.build import build_graph
-from nodegraph.graph.graph import Graph, Many, Value, Wire
+from nodegraph.graph.graph import Graph, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import Plugins, load_plugins
 
@@ -76,8 +76,8 @@ def test_a_graph_has_every_input_of_every_node(check):
     assert served.inputs["path"].files == {"file": served.inputs["path"].value}
     assert served.inputs["path"].value.read_text() == "leaf"
     assert served.inputs["cloth"] == Value(None)
-    assert cup.inputs == {"kettle": Wire("served", "kettle"), "cup": Value(None)}
-    assert list(cup.wires()) == [Wire("served", "kettle")]
+    assert cup.inputs == {"kettle": ResolvedLink("served", "kettle"), "cup": Value(None)}
+    assert list(cup.links()) == [ResolvedLink("served", "kettle")]
     assert graph.consumers("served") == ["cup"]
     assert graph.consumers("cup") == []
     assert cup.origin.plugin == "tearoom"
@@ -94,8 +94,10 @@ def test_lists_may_hold_links(check):
         "nodegraph: 1\nparams: {p: 2}\nnodes:\n  a: {use: Add}\n"
         "  s: {use: Sum, values: [1, $a, $params.p, $s2]}\n  s2: {use: Sum, values: []}\n"
     )
-    assert graph.nodes["s"].inputs["values"] == Many((Value(1.0), Wire("a", "output"), Value(2.0), Wire("s2", "output")))
-    assert list(graph.nodes["s"].wires()) == [Wire("a", "output"), Wire("s2", "output")]
+    assert graph.nodes["s"].inputs["values"] == ListWithLinks(
+        (Value(1.0), ResolvedLink("a", "output"), Value(2.0), ResolvedLink("s2", "output"))
+    )
+    assert list(graph.nodes["s"].links()) == [ResolvedLink("a", "output"), ResolvedLink("s2", "output")]
     assert graph.nodes["s"].inputs["size"] == Value((1, 2))
 
 
@@ -149,7 +151,7 @@ nodes:
   a: {use: Brw}
   b: {use: Brew, txt: x}
   c: {use: Say}
-  d: {use: Say, text: $nobody}
+  d: {use: Say, text: $nowhere}
   e: {use: Say, text: $params.txet}
   f: {use: Say, text: $params.unset}
   g: {use: Brew, spoons: $params.many}
@@ -175,7 +177,7 @@ nodes:
   z: {use: Say, text: $params.tepid}
 outputs:
   one: $a
-  two: $nobody
+  two: $nowhere
   three: $served
   four: $served.kettle
 """
@@ -184,48 +186,51 @@ outputs:
         "w.yaml:3:10 [E114] param 'unset' has no value. Give it one: --set unset=...",
         "w.yaml:4:19 [E111] param 'many': expected a value of at most 2, found 3.",
         (
-            "w.yaml:5:9 [E114] param 'both' feeds 'r.text' (text) and 'r.level' (float or nothing), which never take the same "
+            "w.yaml:5:9 [E114] param 'both' feeds 'r.text' (text) and 'r.level' (float or nothing), which cannot take the same "
             "value. Make two params, or change its type."
         ),
         "w.yaml:6:31 [E114] param 'tepid' is of type int, but feeds 'z.text' (text). Make two params, or change its type.",
         "w.yaml:8:12 [E103] there is no node type 'Brw' (node 'a'). Did you mean 'Brew'?",
         "w.yaml:9:18 [E104] Brew has no input 'txt' (node 'b'). Did you mean 'text'?",
-        "w.yaml:10:3 [E105] Say needs 'text' (text), which node 'c' does not give it. Add 'text: ...'.",
-        "w.yaml:11:23 [E106] there is no node 'nobody' ('text' of node 'd': $nobody).",
+        "w.yaml:10:3 [E105] node 'c' (Say) has no value for 'text' (text). Add 'text: ...'.",
+        "w.yaml:11:23 [E106] there is no node 'nowhere' ('text' of node 'd': $nowhere).",
         "w.yaml:12:23 [E106] there is no param 'txet' ('text' of node 'e'). Add it under 'params:'.",
         (
-            "w.yaml:15:26 [E107] Serve has several outputs, and '$served' names none ('kettle' of node 'h': $served). "
-            "Say which: '$served.cup' or '$served.kettle' or '$served.degrees'."
+            "w.yaml:15:26 [E107] Serve has several outputs, and '$served' does not say which ('kettle' of node 'h': $served). "
+            "Write '$served.cup' or '$served.kettle' or '$served.degrees'."
         ),
         "w.yaml:16:26 [E107] Serve has no output 'kettel' ('kettle' of node 'i': $served.kettel). Did you mean 'kettle'?",
-        "w.yaml:17:26 [E108] 'kettle' of node 'j' (Pour) takes Kettle, and $served.cup gives Cup. Did you mean '$served.kettle'?",
-        "w.yaml:18:3 [E105] Pour needs 'kettle' (Kettle), which node 'k' does not give it. Add 'kettle: ...'. It comes from Serve.",
-        "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Break the circle.",
-        "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Break the circle.",
+        "w.yaml:17:26 [E108] 'kettle' of node 'j' (Pour) takes Kettle, but $served.cup is Cup. Did you mean '$served.kettle'?",
+        "w.yaml:18:3 [E105] node 'k' (Pour) has no value for 'kettle' (Kettle). Add 'kettle: ...'. It comes from Serve.",
+        "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
+        "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",
         "w.yaml:24:27 [E111] 'minutes' of node 'p': expected a value from 0.5 to 10, found 11.",
         "w.yaml:24:36 [E112] 'tea' of node 'p': there is no 'earl_gray' among the teas. Did you mean 'earl_grey'?",
-        "w.yaml:24:55 [E110] 'spoons' of node 'p': expected a whole number, found '2'. Take away the quotes.",
+        "w.yaml:24:55 [E110] 'spoons' of node 'p': expected a whole number, found '2'. Remove the quotes.",
         "w.yaml:24:66 [E110] 'milk' of node 'p': expected true or false, found 'no'.",
         f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
         f"w.yaml:25:45 [E113] 'cloth' of node 'q': {home} is not a file. Check the path.",
         "w.yaml:27:24 [E110] 'mode' of node 's': expected one of hot, iced; found 'iecd'. Did you mean 'iced'?",
         (
-            "w.yaml:27:35 [E108] 'tea' of node 's' cannot be linked: what it names has to be known before anything runs. "
-            "Give it a value or a param."
+            "w.yaml:27:35 [E108] 'tea' of node 's' cannot be linked: its value must be known before the run starts. "
+            "Use a value or a param."
         ),
         "w.yaml:28:3 [E116] it ends (3) before it starts (5) (node 't').",
         "w.yaml:29:23 [E113] 'tin' of node 'u': the shelf is empty.",
-        "w.yaml:30:25 [E108] 'values' of node 'v' (Sum) takes float, and $c gives text.",
+        "w.yaml:30:25 [E108] 'values' of node 'v' (Sum) takes float, but $c is text.",
         "w.yaml:30:25 [E110] 'values' of node 'v': expected a number, found 'x'.",
-        "w.yaml:31:38 [E108] 'weights' of node 'w' holds $n in a mapping, where links cannot be. Give it values or params.",
+        (
+            "w.yaml:31:38 [E108] 'weights' of node 'w' has the link $n inside a mapping, where links are not supported. "
+            "Use values or params there."
+        ),
         "w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list.",
         "w.yaml:33:23 [E106] there is no node 'params' ('text' of node 'y': $params). Name the param: '$params.NAME'.",
-        "w.yaml:37:8 [E106] there is no node 'nobody' (output 'two': $nobody).",
+        "w.yaml:37:8 [E106] there is no node 'nowhere' (output 'two': $nowhere).",
         (
-            "w.yaml:38:10 [E107] Serve has several outputs, and '$served' names none (output 'three': $served). "
-            "Say which: '$served.cup' or '$served.kettle' or '$served.degrees'."
+            "w.yaml:38:10 [E107] Serve has several outputs, and '$served' does not say which (output 'three': $served). "
+            "Write '$served.cup' or '$served.kettle' or '$served.degrees'."
         ),
-        "w.yaml:39:9 [E115] output 'four' is Kettle, which cannot be written to a file. Name '$served.cup' or '$served.degrees'.",
+        "w.yaml:39:9 [E115] output 'four' is Kettle, which cannot be written to a file. Use '$served.cup' or '$served.degrees'.",
     ]
     assert {line.partition("[")[2][:4] for line in said} == {
         *(f"E{code}" for code in (103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116)),
@@ -236,7 +241,7 @@ def test_a_check_that_fails_is_its_plugin_s_mistake(refused):
     assert refused("  s: {use: Stir, start: 13}\n") == [
         (
             "w.yaml:3:3 [E116] the check of Stir failed: ZeroDivisionError: 13 brings bad luck (node 's'). "
-            "This is a mistake in plugin 'tearoom'."
+            "This is a bug in plugin 'tearoom'."
         ),
     ]
 
@@ -277,7 +282,7 @@ def test_a_choice_of_a_kind_that_nobody_offers(plugins, tmp_path):
     with pytest.raises(WorkflowError) as caught:
         build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Pick, one: x}}", file="w.yaml"), load_plugins([tmp_path]))
     assert str(caught.value) == (
-        "w.yaml:2:29 [E112] 'one' of node 'a': no plugin offers biscuits. 'nodegraph plugins' lists what is there."
+        "w.yaml:2:29 [E112] 'one' of node 'a': no plugin offers biscuits. 'nodegraph plugins' lists the plugins."
     )
 
 
@@ -305,7 +310,9 @@ def test_mistakes_in_python_have_lines(plugins):
 def test_cycles_through_lists_and_overrides_are_found(check, refused):
     nodes = "  a: {use: Sum, values: [1, $b]}\n  b: {use: Sum, values: []}\n"
     check(nodes)
-    assert refused(nodes, "b.values=[2, $a]") == ["w.yaml:3:3 [E109] these nodes feed each other: a -> b -> a. Break the circle."]
+    assert refused(nodes, "b.values=[2, $a]") == [
+        "w.yaml:3:3 [E109] these nodes feed each other: a -> b -> a. Remove one of these links."
+    ]
 
 
 # --- params and what comes from outside
@@ -341,7 +348,7 @@ def test_inputs_of_nodes_take_values_from_outside(check):
     graph = check(PARAMS, "b.text=16:9", "b.spoons=3", "b.tea=earl_grey", "p.cup=$s.cup", "b.level=1e-4")
     assert (value(graph, "b", "text"), value(graph, "b", "spoons"), value(graph, "b", "level")) == ("16:9", 3, 1e-4)
     assert graph.nodes["b"].inputs["tea"].entry.name == "earl_grey"
-    assert graph.nodes["p"].inputs["cup"] == Wire("s", "cup")
+    assert graph.nodes["p"].inputs["cup"] == ResolvedLink("s", "cup")
     assert value(check(PARAMS, **{"b.text": "x"}), "b", "text") == "x"
 
 
@@ -366,7 +373,10 @@ def test_the_last_word_counts(check):
         ("p.cup=$s", None),
         (
             "p.cup=1",
-            "[E110] --set p.cup, 'cup' of node 'p': expected the Cup of another node, found 1. Link it: '$node' or '$node.port'.",
+            (
+                "[E110] --set p.cup, 'cup' of node 'p': expected a link to an output of type Cup, found 1. "
+                "Write '$node' or '$node.port'."
+            ),
         ),
         ("txet=x", "[E120] --set txet: the workflow has no such param or node input. Did you mean 'text'?"),
         ("b.txt=x", "[E120] --set b.txt: Brew has no input 'txt'. Did you mean 'text'?"),
@@ -455,11 +465,11 @@ def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refus
     assert refused(PARAMS, "file=leaf.txt") == [
         f"[E113] --set file, 'path' of node 's': there is no file {away}/leaf.txt. Check the path."
     ]
-    (said,) = refused(PARAMS, "file=~nobody-of-this-name/x")
-    assert "[E113] --set file, 'path' of node 's': ~nobody-of-this-name/x: " in said
+    (said,) = refused(PARAMS, "file=~no-such-user/x")
+    assert "[E113] --set file, 'path' of node 's': ~no-such-user/x: " in said
     (said,) = refused(PARAMS, "file=" + "x" * 5000)
     assert "[E113] --set file, 'path' of node 's': File name too long" in said
-    assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are no UTF-8")
+    assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are not UTF-8")
 
 
 def test_values_made_in_python_are_told_by_their_digest(check, plugins):
@@ -479,11 +489,11 @@ def test_values_made_in_python_are_told_by_their_digest(check, plugins):
 
 def test_targets_replace_outputs(check):
     graph = check(PARAMS, targets=["s.degrees", "p", "o", "b.output"])
-    assert {name: (output.wire, output.save) for name, output in graph.outputs.items()} == {
-        "s.degrees": (Wire("s", "degrees"), None),
-        "p": (Wire("p", "output"), None),
-        "o": (Wire("p", "output"), None),
-        "b.output": (Wire("b", "output"), None),
+    assert {name: (output.link, output.save) for name, output in graph.outputs.items()} == {
+        "s.degrees": (ResolvedLink("s", "degrees"), None),
+        "p": (ResolvedLink("p", "output"), None),
+        "o": (ResolvedLink("p", "output"), None),
+        "b.output": (ResolvedLink("b", "output"), None),
     }
     assert check(PARAMS).outputs.keys() == {"o"}
 
@@ -493,7 +503,7 @@ def test_an_output_that_is_a_target_keeps_its_file_name(check):
         "  a: {use: Add}\n  b: {use: Add}\noutputs:\n  a: {from: $a, save: x}\n  b: {from: $a, save: y}\n  o: {from: $a, save: z}\n"
     )
     saves = {target: check(source, targets=[target]).outputs[target] for target in "abo"}
-    assert {name: (output.wire.node, output.save) for name, output in saves.items()} == {
+    assert {name: (output.link.node, output.save) for name, output in saves.items()} == {
         "a": ("a", "x"),
         "b": ("b", None),
         "o": ("a", "z"),
@@ -503,7 +513,10 @@ def test_an_output_that_is_a_target_keeps_its_file_name(check):
 def test_targets_that_are_not_there(refused):
     assert refused(PARAMS, targets=["q", "s", "s.cop", "out"]) == [
         "[E120] target 'q': there is no such node or output.",
-        "[E107] Serve has several outputs, and '$s' names none (target 's'). Say which: '$s.cup' or '$s.kettle' or '$s.degrees'.",
+        (
+            "[E107] Serve has several outputs, and '$s' does not say which (target 's'). "
+            "Write '$s.cup' or '$s.kettle' or '$s.degrees'."
+        ),
         "[E107] Serve has no output 'cop' (target 's.cop'). Did you mean 'cup'?",
         "[E120] target 'out': there is no such node or output.",
     ]
@@ -524,6 +537,6 @@ def test_a_long_circle_is_told_in_short(refused):
     assert refused("\n".join(lines) + "\n") == [
         (
             "w.yaml:3:3 [E109] these nodes feed each other: n0 -> n1999 -> n1998 -> n1997 -> ... (2,000 nodes) -> n3 -> n2 -> n1 "
-            "-> n0. Break the circle."
+            "-> n0. Remove one of these links."
         ),
     ]

@@ -102,9 +102,9 @@ def test_digests_know_no_order_of_names(codec):
         ({1, 2}, "it cannot be written as JSON (Object of type set is not JSON serializable"),
         (Pot(), "it cannot be written as JSON (Object of type Pot is not JSON serializable"),
         ("\ud800", "it cannot be written as JSON ('utf-8' codec can't encode"),
-        ((1, 2), "JSON would change it (tuples and keys that are no text do not survive)"),
-        ([Pair(1, 2)], "JSON would change it (tuples and keys that are no text do not survive)"),
-        ({1: 2}, "JSON would change it (tuples and keys that are no text do not survive)"),
+        ((1, 2), "JSON would change it (tuples, and keys that are not text, do not survive)"),
+        ([Pair(1, 2)], "JSON would change it (tuples, and keys that are not text, do not survive)"),
+        ({1: 2}, "JSON would change it (tuples, and keys that are not text, do not survive)"),
     ],
 )
 def test_what_json_cannot_hold_is_told(codec, value, said):
@@ -174,7 +174,7 @@ def test_one_codec_may_serve_several_types(codecs):
         (
             "Pot",
             PotCodec(),
-            "[E302] plugin 'mine' (there) registers a codec for 'Pot', which is no class. Expected register(type, codec)",
+            "[E302] plugin 'mine' (there) registers a codec for 'Pot', which is not a class. Expected register(type, codec)",
         ),
     ],
 )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nodegraph import Workflow, WorkflowError
 from nodegraph.node_types.spec import MISSING
+from nodegraph.workflow.definitions import NAME_RULE, Link, NodeDef, OutputDef, ParamDef, ParamRef
 from nodegraph.workflow.document import parse_value
-from nodegraph.workflow.workflow import Link, NodeDef, OutputDef, ParamDef, ParamRef
 
 AWKWARD = [
     *(
@@ -389,7 +389,7 @@ def test_what_yaml_has_no_words_for_is_named():
 
 BEGIN = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
 NOT_TEXT = "A workflow is a text file in UTF-8."
-CONTROL = "cannot stand in a text file. Take it out, or write it as an escape in double quotes."
+CONTROL = "is not allowed in a workflow file. Remove it, or write it as an escape in double quotes."
 
 
 def test_a_file_gives_name_and_base(tmp_path):
@@ -403,8 +403,8 @@ def test_a_file_gives_name_and_base(tmp_path):
     assert workflow.base == tmp_path
     assert workflow.nodes["a"].inputs == {"x": "1"}
     assert workflow.nodes["b"].inputs == {"x": "one\ntwo\n"}
-    assert str(workflow.nodes["a"].place("x")) == f"{path}:4:8"
-    assert str(workflow.nodes["a"].place("x", key=True)) == f"{path}:4:5"
+    assert str(workflow.nodes["a"].location("x")) == f"{path}:4:8"
+    assert str(workflow.nodes["a"].location("x", key=True)) == f"{path}:4:5"
 
 
 def test_places_are_told_from_the_current_directory(tmp_path, monkeypatch):
@@ -426,7 +426,7 @@ def test_places_are_told_from_the_current_directory(tmp_path, monkeypatch):
         (b"\x89PNG\r\n\x1a\n\0\0", f"[E100] w.yaml is not UTF-8 text (byte 0). {NOT_TEXT}"),
         ("nodegraph: 1\n".encode("utf-16"), f"[E100] w.yaml is not UTF-8 text (byte 0). {NOT_TEXT}"),
         (b"\0" * 9, f"w.yaml:1:1 [E100] the character U+0000 {CONTROL}"),
-        (b" " * (17 << 20), "[E100] w.yaml holds over 16 MiB. A workflow is text of some kilobytes. Check the path."),
+        (b" " * (17 << 20), "[E100] w.yaml is larger than 16 MiB. A workflow is a text file of a few kilobytes. Check the path."),
         (b"", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds nothing. {BEGIN}"),
         (b"\n# nothing\n", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds nothing. {BEGIN}"),
         (b"- a\n", f"w.yaml:1:1 [E101] a workflow is a mapping; w.yaml holds a list. {BEGIN}"),
@@ -453,7 +453,7 @@ def test_a_folder_is_no_workflow(tmp_path, monkeypatch):
 
 MALFORMED = "w.yaml:{} [E100] this is not well-formed YAML:"
 TABS = "violates indentation. Indent with spaces, not with tabs."
-QUOTES = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes in quotes."
+QUOTES = "Put text in quotes if it contains ': ' or ' #', or begins with one of []{}&*!|>%@`."
 
 
 @pytest.mark.parametrize(
@@ -463,28 +463,31 @@ QUOTES = "Text that holds ': ' or ' #', or begins with one of []{}&*!|>%@`, goes
             "nodegraph: 1\n\tnodes: {}",
             f"{MALFORMED.format('2:1')} while scanning a plain scalar from line 1: found a tab character that {TABS}",
         ),
-        ("name: a: b", f"{MALFORMED.format('1:8')} ': ' makes a mapping, which cannot be here. {QUOTES}"),
+        ("name: a: b", f"{MALFORMED.format('1:8')} ': ' begins a mapping, which is not allowed here. {QUOTES}"),
         ("name: @home", f"{MALFORMED.format('1:7')} a value cannot begin with this character. {QUOTES}"),
         (
             "name: *tea*",
-            f"{MALFORMED.format('1:11')} while scanning an alias: its name is missing, or goes on with another character. {QUOTES}",
+            (
+                f"{MALFORMED.format('1:11')} while scanning an alias: its name is missing, or contains a character that is not "
+                f"allowed. {QUOTES}"
+            ),
         ),
-        ("name: *tea", f"w.yaml:1:7 [E100] '*tea' repeats a value '&tea', which is not there. {QUOTES}"),
+        ("name: *tea", f"w.yaml:1:7 [E100] '*tea' repeats a value '&tea', which does not exist. {QUOTES}"),
         (
             "name: [a\nnodes: {}\n",
             f"{MALFORMED.format('2:6')} while parsing a flow sequence from line 1: did not find expected ',' or ']'. {QUOTES}",
         ),
-        ("name: !tea green", f"w.yaml:1:7 [E100] the tag '!tea' means nothing in a workflow. Take it away. {QUOTES}"),
+        ("name: !tea green", f"w.yaml:1:7 [E100] the tag '!tea' is not supported in a workflow. Remove it. {QUOTES}"),
         (
             "name: !!python/name:os.system x",
-            f"w.yaml:1:7 [E100] the tag '!!python/name:os.system' means nothing in a workflow. Take it away. {QUOTES}",
+            f"w.yaml:1:7 [E100] the tag '!!python/name:os.system' is not supported in a workflow. Remove it. {QUOTES}",
         ),
-        ("nodes: !!set {a}", f"w.yaml:1:8 [E100] the tag '!!set' means nothing in a workflow. Take it away. {QUOTES}"),
+        ("nodes: !!set {a}", f"w.yaml:1:8 [E100] the tag '!!set' is not supported in a workflow. Remove it. {QUOTES}"),
         (
             "nodegraph: 1\n---\nnodegraph: 1\n",
-            "w.yaml:2:1 [E100] a second document begins here. Put each workflow into a file of its own.",
+            "w.yaml:2:1 [E100] a second document begins here. Put each workflow into its own file.",
         ),
-        ("nodes: &n [*n]", "w.yaml:1:12 [E100] '*n' stands inside the value that it repeats."),
+        ("nodes: &n [*n]", "w.yaml:1:12 [E100] '*n' is inside the value that it repeats."),
         ("name: a\nb: é\x07", f"w.yaml:2:5 [E100] the character U+0007 {CONTROL}"),
         ("name: \ud800", f"w.yaml:1:7 [E100] the character U+D800 {CONTROL}"),
     ],
@@ -509,7 +512,7 @@ def test_nesting_through_aliases_is_refused():
 def test_an_alias_bomb_is_refused(form):
     bomb = [f"a{i}: &a{i} " + form.format(", ".join([f"*a{i - 1}"] * 9)) for i in range(1, 60)]
     (said,) = refused("\n".join(["a0: &a0 x", *bomb]))
-    assert "[E100] with its aliases this holds over 1,000,000 values. Are they meant?" in said
+    assert "[E100] with its aliases this holds more than 1,000,000 values. Use fewer aliases." in said
 
 
 def test_aliases_within_reason_are_read():
@@ -551,39 +554,39 @@ outputs:
   - $a
 """
     assert refused(source) == [
-        "w.yaml:1:12 [E101] 'nodegraph' is the format's number, and 2 is none that is known. This nodegraph reads format 1.",
-        "w.yaml:2:14 [E101] 'description' is text, not [a]. Put it in quotes.",
-        "w.yaml:4:27 [E102] 'x' is twice in node 'a'; the first is in line 4. Remove one.",
-        "w.yaml:5:3 [E102] 'a' is twice in 'nodes'; the first is in line 4. Remove one.",
-        "w.yaml:6:6 [E101] node 'b' is no mapping. Write 'b: {use: TYPE, ...}'.",
-        "w.yaml:7:3 [E101] 'c d' in 'nodes' is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'.",
+        "w.yaml:1:12 [E101] there is no file format 2. This version reads format 1: write 'nodegraph: 1'.",
+        "w.yaml:2:14 [E101] 'description' must be text, not [a]. Put it in quotes.",
+        "w.yaml:4:27 [E102] node 'a' has 'x' twice; the first is on line 4. Remove one.",
+        "w.yaml:5:3 [E102] 'nodes' has 'a' twice; the first is on line 4. Remove one.",
+        "w.yaml:6:6 [E101] node 'b' is not a mapping. Write 'b: {use: TYPE, ...}'.",
+        f"w.yaml:7:3 [E101] 'c d' in 'nodes' is not a name. {NAME_RULE}",
         "w.yaml:8:3 [E101] a node cannot be called 'params'. '$params.x' is a param; use another name.",
-        "w.yaml:9:3 [E101] node 'e' does not say which type it is. Add 'use: TYPE'.",
-        "w.yaml:10:12 [E101] 'use' of node 'f' is the name of a node type, not $a. Write 'use: TYPE'.",
-        "w.yaml:11:5 [E101] a key in 'nodes' is no name.",
-        "w.yaml:13:25 [E102] 'k' is twice in this mapping; the first is in line 13. Remove one.",
-        "w.yaml:13:31 [E101] a key in this mapping is no name.",
+        "w.yaml:9:3 [E101] node 'e' has no type. Add 'use: TYPE'.",
+        "w.yaml:10:12 [E101] 'use' of node 'f' must be the name of a node type, not $a. Write 'use: TYPE'.",
+        "w.yaml:11:5 [E101] a key in 'nodes' is not a name.",
+        "w.yaml:13:25 [E102] this mapping has 'k' twice; the first is on line 13. Remove one.",
+        "w.yaml:13:31 [E101] a key in this mapping is not a name.",
         "w.yaml:14:1 [E101] the workflow has no 'param'. Did you mean 'params'?",
         "w.yaml:16:19 [E101] param 'p' has no 'typ'. Did you mean 'type'?",
         "w.yaml:17:13 [E114] there is no param type 'integer'. The types are text, int, float, bool, path, seed.",
-        "w.yaml:18:12 [E114] 'min' of a param is a number, not a.",
-        "w.yaml:18:20 [E114] 'max' of a param is a number, not true.",
-        "w.yaml:19:6 [E114] param 's' has a 'min' above its 'max'.",
+        "w.yaml:18:12 [E114] 'min' of a param must be a number, not a.",
+        "w.yaml:18:20 [E114] 'max' of a param must be a number, not true.",
+        "w.yaml:19:6 [E114] param 's' has a 'min' greater than its 'max'.",
         "w.yaml:20:6 [E114] the default of param 't' refers to $a. Expected a value. '$$a' is the text '$a'.",
         "w.yaml:21:16 [E114] the default of param 'u' refers to $params.p. Expected a value. '$$params.p' is the text '$params.p'.",
-        "w.yaml:22:3 [E101] 'v!' in 'params' is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'.",
-        "w.yaml:24:3 [E101] 'outputs' is a mapping of names.",
+        f"w.yaml:22:3 [E101] 'v!' in 'params' is not a name. {NAME_RULE}",
+        "w.yaml:24:3 [E101] 'outputs' must be a mapping.",
     ]
 
 
 def test_mistakes_in_outputs():
     outputs = "  a: a\n  b: {save: x}\n  c: {from: $a, save: 3}\n  d: {from: $a, to: x}\n  e: $params.x\n"
     assert refused(f"nodegraph: 1\nnodes: {{}}\noutputs:\n{outputs}") == [
-        "w.yaml:4:6 [E115] output 'a' names no node. Write 'a: {from: $NODE}'.",
-        "w.yaml:5:6 [E115] output 'b' names no node. Write 'b: {from: $NODE}'.",
-        "w.yaml:6:23 [E115] 'save' of output 'c' is a file name, not 3. Put it in quotes.",
+        "w.yaml:4:6 [E115] output 'a' has no link to a node. Write 'a: {from: $NODE}'.",
+        "w.yaml:5:6 [E115] output 'b' has no link to a node. Write 'b: {from: $NODE}'.",
+        "w.yaml:6:23 [E115] 'save' of output 'c' must be a file name, not 3. Put it in quotes.",
         "w.yaml:7:17 [E101] output 'd' has no 'to'. It has from, save.",
-        "w.yaml:8:6 [E115] output 'e' names no node. Write 'e: {from: $NODE}'.",
+        "w.yaml:8:6 [E115] output 'e' has no link to a node. Write 'e: {from: $NODE}'.",
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow, WorkflowError
 from nodegraph.cache.store.store import LostResultError
-from nodegraph.node_types.returned import fits
+from nodegraph.node_types.port_types import fits
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
 

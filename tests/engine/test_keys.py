@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nodegraph import Engine, Workflow
 from nodegraph.cache.file_digests import FileDigests, hash_file
 from nodegraph.cache.keys import KeyMaker, Keys, NoCanonicalFormError, canonical
-from nodegraph.graph.graph import Graph, GraphNode, Input, Value, Wire
+from nodegraph.graph.graph import Graph, GraphNode, Input, ResolvedLink, Value
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Origin
 
@@ -103,7 +103,7 @@ def key_of(
     plugins: Plugins, type: str = "Number", origin: Origin = ORIGIN, numeric: str = "cpu", **inputs: Input | float | str | None
 ) -> str:
     spec = plugins.nodes.get(type).value
-    given = {name: value if isinstance(value, Value | Wire) else Value(value) for name, value in inputs.items()}
+    given = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
     node = GraphNode("n", spec, origin, given)
     parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
     content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
@@ -120,9 +120,9 @@ def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
         key_of(plugins, "Draw", seed=1),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.1")),
         key_of(plugins, value=1.0, origin=Origin("plugin", "1.0", "abc")),
-        key_of(plugins, value=Wire("a", "output")),
-        key_of(plugins, value=Wire("b", "output")),
-        key_of(plugins, value=Wire("a", "other")),
+        key_of(plugins, value=ResolvedLink("a", "output")),
+        key_of(plugins, value=ResolvedLink("b", "output")),
+        key_of(plugins, value=ResolvedLink("a", "other")),
     ]
     assert len(set(different)) == len(different)
     assert key_of(plugins, value=1.0) == key_of(plugins, value=1.0)

@@ -1,4 +1,4 @@
-"""What a port takes, and what a literal comes to."""
+"""What a port takes, and how literals are converted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pytest
 
+from nodegraph.graph.overrides import from_text
 from nodegraph.node_types.literals import (
     LiteralError,
-    accepts,
     check_range,
     coerce,
-    element_type,
-    from_text,
     is_plain,
-    member_type,
     takes_text,
-    type_name,
 )
+from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name
 from nodegraph.node_types.spec import Choice, Port, Range, Reads
 
 
@@ -171,36 +168,36 @@ def test_an_object_stays_itself():
     [
         (int, 1.5, "expected a whole number, found 1.5", ""),
         (int, True, "expected a whole number, found true", ""),
-        (int, "20", "expected a whole number, found '20'", "Take away the quotes."),
+        (int, "20", "expected a whole number, found '20'", "Remove the quotes."),
         (int, None, "expected a whole number, found nothing", ""),
         (int | None, "x", "expected a whole number, found 'x'", ""),
-        (float, "0.5", "expected a number, found '0.5'", "Take away the quotes."),
+        (float, "0.5", "expected a number, found '0.5'", "Remove the quotes."),
         (float, "[", "expected a number, found '['", ""),
         (float, math.nan, "expected a number, found NaN", ""),
         (Any, [math.nan], "expected a number, found NaN", ""),
-        (float, 10**400, "expected a number up to 1.8e308, found one beyond it", ""),
+        (float, 10**400, "expected a number up to 1.8e308, found a larger one", ""),
         (bool, "yes", "expected true or false, found 'yes'", ""),
-        (bool, "true", "expected true or false, found 'true'", "Take away the quotes."),
+        (bool, "true", "expected true or false, found 'true'", "Remove the quotes."),
         (bool, 1, "expected true or false, found 1", ""),
         (str, 16, "expected text, found 16", "Put it in quotes."),
         (str, True, "expected text, found true", "Put it in quotes."),
         (str, ["a"], "expected text, found ['a']", ""),
-        (str, "a\udcff", r"expected text, found bytes that are no UTF-8 in 'a\udcff'", ""),
+        (str, "a\udcff", r"expected text, found bytes that are not UTF-8 in 'a\udcff'", ""),
         (str, b"a", "expected text, found b'a'", ""),
         (list[int], 3, "expected a list, found 3", ""),
         (list[int], [1, "a"], "expected a whole number, found 'a'", ""),
-        (tuple[int, int], [1], "expected a list of 2, found one of 1", ""),
+        (tuple[int, int], [1], "expected a list of 2 items, found 1", ""),
         (dict, [1], "expected a mapping, found [1]", ""),
-        (dict, {1: 2}, "expected names as keys of a mapping, found 1", ""),
+        (dict, {1: 2}, "expected text as keys of a mapping, found 1", ""),
         (dict[str, int], {"a": "b"}, "expected a whole number, found 'b'", ""),
         (Path, 3, "expected a path, found 3", ""),
         (int | str, [], "expected a whole number or text, found []", ""),
         (Literal["hot", "iced"], "icd", "expected one of hot, iced; found 'icd'", "Did you mean 'iced'?"),
         (Literal[1, 2], True, "expected one of 1, 2; found true", ""),
-        (Animal, "cat", "expected the Animal of another node, found 'cat'", "Link it: '$node' or '$node.port'."),
-        (Animal | None, 3, "expected the Animal of another node, found 3", "Link it: '$node' or '$node.port'."),
-        (Speaks, 3, "expected the Speaks of another node, found 3", "Link it: '$node' or '$node.port'."),
-        (int, "x" * 100, f"expected a whole number, found '{'x' * 58}…", ""),
+        (Animal, "cat", "expected a link to an output of type Animal, found 'cat'", "Write '$node' or '$node.port'."),
+        (Animal | None, 3, "expected a link to an output of type Animal, found 3", "Write '$node' or '$node.port'."),
+        (Speaks, 3, "expected a link to an output of type Speaks, found 3", "Write '$node' or '$node.port'."),
+        (int, "x" * 100, f"expected a whole number, found '{'x' * 56}...", ""),
     ],
 )
 def test_what_does_not_fit_is_told(kind, value, message, hint):

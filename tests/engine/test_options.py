@@ -75,10 +75,10 @@ def test_options_reach_what_is_named_and_count_as_what_they_come_to(folder):
         ({"options": {"minutes": 11}}, r"\[E111\] option 'minutes' of green .*: expected a value from 0 to 10, found 11"),
         (
             {"options": {"minutes": "long"}},
-            r"\[E110\] option 'minutes' of green .*: expected a number, found 'long'. 2.0 is its",
+            r"\[E110\] option 'minutes' of green .*: expected a number, found 'long'. Its default is 2.0",
         ),
         ({"options": {"cup": "huge"}}, r"option 'cup' of green .*: expected one of small, large; found 'huge'"),
-        ({"tea": "black", "options": {"milk": True}}, r"black has no option 'milk' .*It has none"),
+        ({"tea": "black", "options": {"milk": True}}, r"black has no option 'milk' .*It has no options"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_runs(folder, inputs, said):

@@ -14,7 +14,7 @@ import pytest
 
 from nodegraph import Engine, OutputError, Workflow, WorkflowError
 from nodegraph.run.events import Event, Notice, OutputWritten
-from nodegraph.run.outputs import safe_name
+from nodegraph.text import as_file_name
 
 
 def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:
@@ -125,7 +125,7 @@ def test_two_outputs_do_not_share_a_file(engine: Engine, tmp_path: Path) -> None
     "value", ["", ".", "..", "a/b", "a\\b", "con", "\0", "x" * 500, "é" * 500, "\ud800", " . ", "a\tb\r\n", 1.5, None]
 )
 def test_any_value_makes_a_safe_name(value: Any, tmp_path: Path) -> None:
-    name = safe_name(value)
+    name = as_file_name(value)
     assert name.strip(". ") == name != ""
     assert len(name.encode()) <= 80
     (tmp_path / f"{name}.bin").touch()

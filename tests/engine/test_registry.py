@@ -80,7 +80,7 @@ def test_names_from_elsewhere_lead_to_what_does_that_here(teas):
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
 def test_what_is_no_name_is_refused(teas, name):
     with pytest.raises(
-        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the teas under .*, which is no name"
+        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the teas under .*, which is not a name"
     ):
         teas.add(Entry(name, 3, Origin("mine", "0", place="there")))
 

@@ -232,7 +232,7 @@ def test_workers_run_the_nodes_of_a_task_in_order(engine: Engine, stubs: types.M
 
     def job(name: str) -> Job:
         node = graph.nodes[name]
-        task = NodeTask(node=node, key=None, workflow="w", sources=dict.fromkeys(node.wires()), files={})
+        task = NodeTask(node=node, key=None, workflow="w", sources=dict.fromkeys(node.links()), files={})
         waiter = Waiter(node=name, wanted=frozenset(), context=context, deliver=deliver)
         return jobs.start(task, values, waiter)[0]
 

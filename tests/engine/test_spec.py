@@ -170,13 +170,13 @@ def test_signatures_that_cannot_be_a_node_s():
     @node("F")
     def f(use: str) -> int: ...
 
-    said = "a parameter cannot be called 'use', which says the type of a node. Give it another name"
+    said = "a parameter cannot be called 'use': in a workflow that is the type of the node. Rename it"
     assert problem(f) == f"node type 'F' {place}{said}"
 
     @node("F")
     def f(value: Decimal) -> int: ...
 
-    said = "name 'Decimal' is not defined. Its module has to know the types of its signature: import them outside TYPE_CHECKING"
+    said = "name 'Decimal' is not defined. Its module must import the types of its signature outside TYPE_CHECKING"
     assert problem(f) == f"node type 'F' {place}{said}"
 
     @node("F")
@@ -209,7 +209,7 @@ def test_signatures_that_cannot_be_a_node_s():
         (int, None, "expected a whole number, found nothing"),
         (int, 1.5, "expected a whole number, found 1.5"),
         (str, 3, "expected text, found 3"),
-        (Cup, None, "expected the Cup of another node, found nothing"),
+        (Cup, None, "expected a link to an output of type Cup, found nothing"),
         (Literal["a", "b"], "c", "expected one of a, b; found 'c'"),
         (Annotated[float, Range(0, 1)], 2, "expected a value from 0 to 1, found 2"),
         (Seed, "Random", "expected a whole number, found 'Random'"),
@@ -258,5 +258,5 @@ def test_paths_start_from_a_base(tmp_path, monkeypatch):
     assert under(Path("/base"), "a/b") == Path("/base/a/b")
     assert under(Path("/base"), "/a") == Path("/a")
     assert under(Path("/base"), "~/a") == tmp_path / "a"
-    with pytest.raises(ValueError, match=r"~nobody-of-this-name/a: .*home"):
-        under(Path("/base"), "~nobody-of-this-name/a")
+    with pytest.raises(ValueError, match=r"~no-such-user/a: .*home"):
+        under(Path("/base"), "~no-such-user/a")

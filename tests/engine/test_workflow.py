@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Workflow
-from nodegraph.workflow.workflow import Link, NodeHandle, ParamRef, PortHandle, references
+from nodegraph.workflow.definitions import Link, ParamRef, references
+from nodegraph.workflow.workflow import NodeHandle, PortHandle
 
 
 def line_here() -> int:
@@ -113,7 +114,7 @@ def test_every_definition_knows_its_line():
     workflow.output("o", cup)
     file = Path(__file__).relative_to(Path.cwd()) if Path(__file__).is_relative_to(Path.cwd()) else Path(__file__)
     assert str(workflow.nodes["cup"].where) == f"{file}:{here - 1}:1"
-    assert str(workflow.nodes["cup"].place("anything")) == f"{file}:{here - 1}:1"
+    assert str(workflow.nodes["cup"].location("anything")) == f"{file}:{here - 1}:1"
     assert str(workflow.params["p"].where) == f"{file}:{here + 1}:1"
     assert str(workflow.outputs["o"].where) == f"{file}:{here + 2}:1"
 
@@ -122,13 +123,13 @@ def test_every_definition_knows_its_line():
 def test_what_is_no_name_is_refused(name):
     workflow = Workflow()
     cup = workflow.add("Cup")
-    rule = "that is no name. Names are letters, digits, '_' and '-', and begin with a letter or '_'."
+    rule = "this is not a valid name. Names are letters, digits, '_' and '-', and begin with a letter or '_'."
     with pytest.raises(ValueError) as caught:
         workflow.add("Cup", name=name)
     assert str(caught.value) == f"node '{name}': {rule}"
-    with pytest.raises(ValueError, match="that is no name"):
+    with pytest.raises(ValueError, match="this is not a valid name"):
         workflow.param(name, 1)
-    with pytest.raises(ValueError, match="that is no name"):
+    with pytest.raises(ValueError, match="this is not a valid name"):
         workflow.output(name, cup)
     assert (list(workflow.nodes), workflow.params, workflow.outputs) == (["cup"], {}, {})
 
@@ -138,13 +139,13 @@ def test_names_are_taken_once():
     cup = workflow.add("Cup", name="a")
     workflow.param("a", 1)
     workflow.output("a", cup)
-    with pytest.raises(ValueError, match=r"node 'a': the name is taken\. Give another"):
+    with pytest.raises(ValueError, match=r"node 'a': this name is taken\. Choose another"):
         workflow.add("Cup", name="a")
-    with pytest.raises(ValueError, match="node 'params': the name is taken"):
+    with pytest.raises(ValueError, match="node 'params': this name is taken"):
         workflow.add("Cup", name="params")
-    with pytest.raises(ValueError, match="param 'a': the name is taken"):
+    with pytest.raises(ValueError, match="param 'a': this name is taken"):
         workflow.param("a", 1)
-    with pytest.raises(ValueError, match="output 'a': the name is taken"):
+    with pytest.raises(ValueError, match="output 'a': this name is taken"):
         workflow.output("a", cup)
 
 
@@ -152,7 +153,7 @@ def test_links_stay_within_a_workflow():
     stranger = Workflow().add("Cup")
     workflow = Workflow()
     for value in (stranger, stranger.handle, [stranger], {"a": stranger}):
-        with pytest.raises(ValueError, match=r"is a node of another workflow\. Links stay within one"):
+        with pytest.raises(ValueError, match=r"is a node of another workflow\. A link cannot leave its workflow"):
             workflow.add("Drink", cup=value)
     with pytest.raises(ValueError, match="is a node of another workflow"):
         workflow.output("o", stranger)
@@ -161,7 +162,7 @@ def test_links_stay_within_a_workflow():
 
 @pytest.mark.parametrize("value", ["cup", None, 3, ParamRef("p")])
 def test_an_output_is_a_node(value):
-    with pytest.raises(ValueError, match=r"output 'o' is .*\. Expected what 'add' gave, or an output of it"):
+    with pytest.raises(ValueError, match=r"output 'o' is .*\. Expected a node that 'add' returned, or one of its outputs"):
         Workflow().output("o", value)
 
 

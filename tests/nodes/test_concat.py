@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.sampling import unet_denoise

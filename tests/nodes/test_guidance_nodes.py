@@ -10,8 +10,8 @@ import torch
 from nodegraph import Engine, PluginError, Workflow, WorkflowError
 from nodegraph.plugins.manager import load_plugins
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.guidance import GUIDANCE, DualGuidance, PerpNeg
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import GUIDANCE, ClassifierFreeGuidance, DualGuidance, PerpNeg
 from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.nodes.concat import apply_pix2pix
 from nodegraph_nodes.nodes.conditioning import combine_conditioning, set_area
@@ -74,7 +74,7 @@ def test_what_else_a_denoiser_has_stays_with_it(denoiser):
 def test_a_strangers_function_guides(denoiser):
     def twice(denoiser, *, by: float = 2.0):
         class Twice:
-            schedule = denoiser.schedule
+            noise_schedule = denoiser.noise_schedule
 
             def __call__(self, x, sigma):
                 return denoiser(x, sigma) * by
@@ -176,7 +176,7 @@ def register_guidance(register):
 def test_a_plugins_guidance_is_registered_with_what_is_said_of_it(tmp_path):
     (tmp_path / "half.py").write_text(PLUGIN.replace("SIGNATURE", "denoiser, *, by: float = 0.5"))
     spec = load_plugins([tmp_path]).registries["guidance"].get("half").value
-    assert spec.said() == {"evaluations of one side more per step": "2", "paper": "Nobody 2020"}
+    assert spec.describe() == {"extra evaluations of one condition per step": "2", "paper": "Nobody 2020"}
 
 
 def test_a_plugins_guidance_with_another_signature_is_refused(tmp_path):

@@ -32,8 +32,9 @@ def found(path):
 
 
 def test_a_folder_is_found_from_its_base(model_folder):
-    assert find_model(model_folder.name, model_folder.parent).value == find_model(str(model_folder), Path("/nowhere")).value
-    assert found(model_folder).sample_size == SIDE
+    model = find_model(model_folder.name, model_folder.parent).value.model()
+    assert model == find_model(str(model_folder), Path("/nowhere")).value.model()
+    assert model.sample_size == SIDE
 
 
 def test_each_file_counts_under_a_name_that_says_nothing_of_its_place(model_folder):
@@ -53,7 +54,7 @@ def test_each_file_counts_under_a_name_that_says_nothing_of_its_place(model_fold
 def test_a_home_is_looked_up(model_folder, monkeypatch):
     monkeypatch.setenv("HOME", str(model_folder.parent))
     monkeypatch.setenv("USERPROFILE", str(model_folder.parent))
-    assert find_model(f"~/{model_folder.name}", Path("/nowhere")).value.sample_size == SIDE
+    assert find_model(f"~/{model_folder.name}", Path("/nowhere")).value.model().sample_size == SIDE
 
 
 def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
@@ -190,5 +191,5 @@ def test_a_vocabulary_that_is_damaged(copied, run):
 
 
 def test_loading_is_the_librarys(model, model_folder, run):
-    direct = load_unet(found(model_folder).unet, "cpu", torch.float32)
+    direct = load_unet(found(model_folder).unet(), "cpu", torch.float32)
     assert torch.equal(direct.state_dict()["out.2.weight"], load_unet_network(model.unet, run).state_dict()["out.2.weight"])

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.cli import main
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.parts import load_unet_network, load_vae_network
@@ -205,7 +205,7 @@ def test_a_model_of_a_kind_that_is_told(single):
 def test_a_kind_that_the_model_cannot_be_is_told_by_the_check(single):
     w = Workflow("wrong")
     w.output("picture", w.add("VAEDecode", vae=w.add("LoadModel", model=str(single), kind="sdxl").vae, latent="nothing"))
-    with pytest.raises(WorkflowError, match=r"expected a Stable Diffusion XL model.*found Stable Diffusion 1\.x, since"):
+    with pytest.raises(WorkflowError, match=r"expected a Stable Diffusion XL model.*found Stable Diffusion 1\.x, because"):
         Engine(cache_dir=None).check(w)
     with pytest.raises(ValueError, match="Leave out 'kind: sdxl'"):
         load_model(found(find_model, single), kind="sdxl")
@@ -273,9 +273,9 @@ def test_latents_of_another_autoencoder_are_refused(vae_file, run):
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("vae", "an autoencoder alone: give it to LoadVAE; ldm names"),
-        ("unet", "a UNet alone: give it to LoadUNet; sdxl, ldm names, eps prediction"),
-        ("text", "a text encoder alone: give it to LoadTextEncoder; sd1, transformers names"),
+        ("vae", "an autoencoder: load it with LoadVAE; ldm names"),
+        ("unet", "a UNet: load it with LoadUNet; sdxl, ldm names, eps prediction"),
+        ("text", "a text encoder: load it with LoadTextEncoder; sd1, transformers names"),
     ],
 )
 def test_models_says_what_a_part_is_and_who_takes_it(tmp_path, part, said):

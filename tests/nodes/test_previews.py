@@ -136,5 +136,5 @@ def test_a_decoder_that_cannot_be_used_is_an_error_before_anything_runs(tmp_path
     monkeypatch.delenv("NODEGRAPH_PREVIEW_DECODER", raising=False)
     assert plugins.backend.preview_renderer() is None
     monkeypatch.setenv("NODEGRAPH_PREVIEW_DECODER", str(tmp_path / "gone.safetensors"))
-    with pytest.raises(SettingsError, match=r"the preview decoder cannot be used: .*expected a readable file"):
+    with pytest.raises(SettingsError, match=r"the preview decoder cannot be used: .*found nothing"):
         plugins.backend.preview_renderer()

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.models.parts import load_unet_network
@@ -31,7 +32,7 @@ def denoiser(model, prompts):
 class Toward:
     """Sees one latent in whatever it is given, and remembers at which noise levels it was asked."""
 
-    schedule = NoiseSchedule()
+    noise_schedule = NoiseSchedule()
 
     def __init__(self, target):
         self.target, self.asked = target, []

@@ -8,7 +8,8 @@ import functools
 import torch
 
 from nodegraph_diffusion.conditioning.prompt import Prompt
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from tests.support import small_networks as small
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser
 
@@ -21,7 +22,7 @@ class Asked:
     """A denoiser that counts how often it is asked."""
 
     def __init__(self, denoiser):
-        self.denoiser, self.schedule, self.times = denoiser, denoiser.schedule, 0
+        self.denoiser, self.noise_schedule, self.times = denoiser, denoiser.noise_schedule, 0
 
     def __call__(self, x, sigma):
         self.times += 1

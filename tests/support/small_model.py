@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from nodegraph_diffusion.checkpoint import save_diffusers
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.text.tokenizer import END, START, WORD_END, byte_alphabet, load_tokenizer
 from tests.support import synthetic_checkpoints as synthetic
 

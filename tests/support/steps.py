@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.sampling import SAMPLERS
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 from nodegraph_diffusion.schedules.timesteps import schedule_normal, schedule_simple
 from tests.support.toy_denoisers import SCHEDULE, TwistedDenoiser, no_noise
 

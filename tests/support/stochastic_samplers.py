@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from nodegraph_diffusion.denoising import Predictions
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import schedule_karras, schedule_normal, schedule_simple
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, ignore_step, no_noise
@@ -17,9 +18,9 @@ SCHEDULES = {"karras": schedule_karras, "normal": schedule_normal, "simple": sch
 
 
 class Sided:
-    """A denoiser whose negative side sees something else."""
+    """A denoiser with another negative prediction."""
 
-    schedule = SCHEDULE
+    noise_schedule = SCHEDULE
 
     def __init__(self, denoiser, difference=0.3):
         self.denoiser, self.difference = denoiser, difference
@@ -29,9 +30,9 @@ class Sided:
         self.calls += 1
         return self.denoiser(x, sigma)
 
-    def guided(self, x, sigma):
+    def predict(self, x, sigma, negative=True):
         denoised = self(x, sigma)
-        return denoised, denoised + self.difference * (x / (1 + float(sigma))).sin()
+        return Predictions(denoised, denoised, denoised + self.difference * (x / (1 + float(sigma))).sin())
 
 
 def run(name, denoise, x, sigmas, noise=no_noise, on_step=ignore_step, **options):

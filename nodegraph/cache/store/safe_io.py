@@ -123,7 +123,7 @@ class SafeFiles:
             return
         self.writable = False
         if error.errno in _NO_SPACE:
-            remedy = "Free some disk space ('nodegraph cache gc' removes results that were not used for a long time)"
+            remedy = "Free some disk space, for example with 'nodegraph cache gc --older-than 30d'"
         else:
             remedy = "Make the directory writable"
         self._warn(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.tables import aligned
+from nodegraph.workflow.scalars import as_yaml
 
 if TYPE_CHECKING:
     from nodegraph.node_types.spec import Port
@@ -23,7 +24,7 @@ def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
 
 def port_facts(port: Port) -> str:
     """What a user needs to know about an input besides its type: default, range, choices, help."""
-    facts = ["required" if port.required else f"default {_literal(port.default)}"]
+    facts = ["required" if port.required else "optional" if port.default is None else f"default {as_yaml(port.default)}"]
     if port.range:
         low, high = port.range.low, port.range.high
         if low is not None and high is not None:
@@ -45,10 +46,3 @@ def print_indented(rows: Sequence[Sequence[str]]) -> None:
     """Print aligned rows with two spaces before each."""
     for line in aligned(rows):
         click.echo(f"  {line}")
-
-
-def _literal(value: Any) -> str:
-    """A default as it is written in YAML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "none" if value is None else str(value) or '""'

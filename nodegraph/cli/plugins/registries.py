@@ -14,7 +14,7 @@ from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
 from nodegraph.cli.tables import aligned, first_line, print_table
-from nodegraph.node_types.literals import type_name
+from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.plugins.registry import Entry, Registry
 

@@ -23,9 +23,13 @@ from nodegraph.cli.options import (
     device_option,
     dtype_option,
     file_argument,
+    force_option,
+    out_option,
     overrides,
     plugin_dir_option,
+    preview_option,
     set_option,
+    target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 
@@ -46,39 +50,16 @@ if TYPE_CHECKING:
 )
 @file_argument
 @set_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="out",
-    show_default=True,
-    metavar="DIR",
-    help="Write outputs to this folder.",
-)
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="NODE",
-    help="Compute this node, or one of its outputs (node.port), instead of the workflow's outputs. May be repeated.",
-)
-@click.option(
-    "--force",
-    multiple=True,
-    metavar="NODE",
-    help="Run this node, and every node that depends on it, even if their results are in the cache. May be repeated.",
-)
+@out_option
+@target_option
+@force_option
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
 @cache_dir_option
 @cache_size_option
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
 @device_option
 @dtype_option
-@click.option(
-    "--preview",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="While nodes run, write previews of their results to this folder, for a viewer that reloads changed files.",
-)
+@preview_option
 @plugin_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr.")

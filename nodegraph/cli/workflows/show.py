@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,11 @@ from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
+from nodegraph.text import shortened
 
 if TYPE_CHECKING:
     from nodegraph.graph.graph import Graph
-    from nodegraph.workflow.workflow import Link, NodeDef
-
-_LONGEST = 60  # characters of a literal that a line of text shows
+    from nodegraph.workflow.definitions import Link, NodeDef
 
 
 @click.command(
@@ -82,7 +80,7 @@ def as_mermaid(graph: Graph) -> Iterator[str]:
             for link in _links(value):
                 yield f'    {ids[link.node]} -- "{_escaped(port)}" --> {ids[name]}'
     for index, (name, output) in enumerate(graph.outputs.items()):
-        yield f'    {ids[output.wire.node]} --> o{index}(["{_escaped(name)}"])'
+        yield f'    {ids[output.link.node]} --> o{index}(["{_escaped(name)}"])'
 
 
 def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -93,33 +91,23 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _inputs(node: NodeDef) -> str:
-    return ", ".join(f"{name}: {_written(value)}" for name, value in node.inputs.items())
+    return ", ".join(f"{name}: {_short(value)}" for name, value in node.inputs.items())
+
+
+def _short(value: Any) -> str:
+    from nodegraph.workflow.scalars import as_yaml
+
+    return shortened(as_yaml(value))
 
 
 def _links(value: Any) -> Iterator[Link]:
-    from nodegraph.workflow.workflow import Link
+    from nodegraph.workflow.definitions import Link
 
     if isinstance(value, Link):
         yield value
     elif isinstance(value, list):
         for item in value:
             yield from _links(item)
-
-
-def _written(value: Any) -> str:
-    """A link or a literal, roughly as in YAML."""
-    from nodegraph.workflow.workflow import Link, ParamRef
-
-    if isinstance(value, Link | ParamRef):
-        return str(value)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
-    return _short(value)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _escaped(text: str) -> str:

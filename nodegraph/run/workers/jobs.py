@@ -10,7 +10,7 @@ from typing import Any
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
-from nodegraph.graph.graph import Wire
+from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.events import NodeProgress
 from nodegraph.run.run_node import NodeEvent, run_node
 from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
@@ -27,10 +27,10 @@ class RunValues:
 
     def __init__(self, cache: Cache, keep: Callable[[str], bool]) -> None:
         self._cache, self._keep = cache, keep
-        self._values: dict[Wire, Any] = {}
+        self._values: dict[ResolvedLink, Any] = {}
         self._lock = threading.Lock()
 
-    def get(self, wire: Wire, key: str | None) -> Any:
+    def get(self, wire: ResolvedLink, key: str | None) -> Any:
         """The value of an output, read from the cache by its content key if need be. Raises LostResultError."""
         if wire in self._values:  # nothing that a running node needs is dropped
             return self._values[wire]
@@ -46,9 +46,9 @@ class RunValues:
 
     def add(self, node: str, values: Mapping[str, Any]) -> None:
         for port, value in values.items():
-            self._values[Wire(node, port)] = value
+            self._values[ResolvedLink(node, port)] = value
 
-    def drop(self, wire: Wire) -> None:
+    def drop(self, wire: ResolvedLink) -> None:
         self._values.pop(wire, None)
 
 
@@ -108,7 +108,7 @@ class Job:
                 self.over = all(waiter.context.cancel.is_set for waiter in self._waiters)
         return self.over
 
-    def value(self, wire: Wire, key: str | None) -> Any:
+    def value(self, wire: ResolvedLink, key: str | None) -> Any:
         return self._values.get(wire, key)
 
     def finish(self, outcome: Outcome | BaseException, then: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
-from nodegraph_diffusion.checkpoint.detect.describe import Description, describe, pair_text_encoders
+from nodegraph_diffusion.checkpoint.detect.description import Description, describe, pair_text_encoders
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         load_vae,
         verify,
     )
-    from nodegraph_diffusion.checkpoint.write.convert import convert
-    from nodegraph_diffusion.checkpoint.write.save import save_diffusers
+    from nodegraph_diffusion.checkpoint.write.diffusers_folder import save_diffusers
+    from nodegraph_diffusion.checkpoint.write.safetensors_file import convert
 
 __all__ = [
     "NAMES",
@@ -60,7 +60,7 @@ __all__ = [
     "verify",
 ]
 
-_WRITERS = {"convert": "write.convert", "save_diffusers": "write.save"}
+_WRITERS = {"convert": "write.safetensors_file", "save_diffusers": "write.diffusers_folder"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,1 +1,1 @@
-"""What a denoiser is given besides the noisy latent."""
+"""Conditioning: encoded prompts, their regions, and the size conditioning of SDXL."""

@@ -1,4 +1,4 @@
-"""What a denoiser is told besides the noisy latent: plain data around encoded prompts, readable without torch."""
+"""Encoded prompts, with where and when they apply: plain data, importable without torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-TENSORS = ("embedding", "pooled", "mask")  # the fields of a Prompt that are, where they are not None
+TENSORS = ("embedding", "pooled", "mask")  # the fields of a Prompt that are tensors or None
 
 
 @dataclass(frozen=True)
 class Area:
-    """A rectangle of the picture, in pixels, or in parts of its sides where `fraction` says so.
+    """A rectangle of the picture, in pixels, or with `fraction` in fractions of its height and width.
 
-    Raises ValueError where it has no height or width, or begins outside the picture.
+    Raises ValueError if it has no height or width, or begins outside the picture.
     """
 
     height: float
@@ -35,9 +35,12 @@ class Area:
 
 @dataclass(frozen=True)
 class SizeConditioning:
-    """The sizes in pixels that SDXL is told of (Podell et al. 2023, sec. 2.2): of the picture before it was cropped, where it
-    was cropped, and after. None: the picture's own. `aesthetic` is the score that its refiner is told of instead of the last
-    size; None: 6 for a positive prompt, 2.5 for a negative one."""
+    """The size conditioning of SDXL, in pixels (Podell et al. 2023, sec. 2.2).
+
+    `height` and `width` are the picture's before it was cropped, `crop_y` and `crop_x` say where it was cropped, and
+    `target_height` and `target_width` are its size after that. None means the output size. `aesthetic` is the score that the
+    refiner receives instead of the target size; None means 6 for a positive prompt, 2.5 for a negative one.
+    """
 
     height: int | None = None
     width: int | None = None
@@ -50,12 +53,12 @@ class SizeConditioning:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An encoded prompt, and where in the picture and when in the sampling it counts, how much.
+    """An encoded prompt, with its strength, where in the picture and when in the sampling it applies.
 
-    `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` (1 or B, P), for models that are told of it. `mask`
-    (1 or B, H, W) in [0, 1] is of the whole picture, of any size; with `mask_bounds`, only the rectangle around what is not
-    black is computed. `start` and `end` are parts of the sampling as the model was trained on it, by timesteps: 0 is all
-    noise, 1 is none. Raises ValueError for numbers that are out of range.
+    `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` is (1 or B, P), for models that use it. `mask`
+    (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its
+    non-black part is computed. `start` and `end` are fractions of the sampling by the model's timesteps: 0 is all noise, 1 is no
+    noise. Raises ValueError for numbers that are out of range.
     """
 
     embedding: Tensor
@@ -75,7 +78,7 @@ class Prompt:
                 raise ValueError(f"{name}: expected a finite number of at least 0, found {getattr(self, name)}; 1 is usual")
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a part of the sampling between 0 and 1, found {getattr(self, name)}")
+                raise ValueError(f"{name}: expected a fraction of the sampling between 0 and 1, found {getattr(self, name)}")
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Prompt:
         """The prompt with `function` applied to each of its tensors."""

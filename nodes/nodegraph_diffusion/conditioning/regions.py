@@ -1,8 +1,7 @@
-"""Where in the latent and when in the sampling each prompt counts, and how much, as ComfyUI 0.3.64 mixes prompts."""
+"""The region, noise levels and weight of each prompt, and the mixture of their predictions, as in ComfyUI 0.3.64."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
-FEATHER = 8  # cells over which an area without a mask fades in, at sides that are not the picture's
-LEAST = 8  # cells that the rectangle around a mask has at least, along each side
-NOWHERE = 1e-37  # the weight of a cell that no prompt counts in
+FEATHER = 8  # cells over which an area without a mask fades in, at edges inside the picture
+MIN_BOX = 8  # the smallest height and width of the rectangle around a mask, in cells
+TINY_WEIGHT = 1e-37  # added to all weights, so that a cell without a prompt is not divided by 0
 
 
 class Box(NamedTuple):
@@ -46,8 +45,11 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A prompt in its place: `box` (None: everywhere), the `weight` of its cells, (1 or B, 1, height, width) (None: 1), and
-    the noise levels between which it counts, both included."""
+    """A prompt with its place in the latent and its noise levels.
+
+    `box` None means the whole latent. `weight` of the cells is (1 or B, 1, height, width), None means 1. The prompt is active
+    between the noise levels `lowest` and `highest`, both included.
+    """
 
     prompt: Prompt
     box: Box | None
@@ -55,54 +57,49 @@ class Region:
     highest: float
     lowest: float
 
-    def counts_at(self, sigma: float) -> bool:
+    def active_at(self, sigma: float) -> bool:
         return self.lowest <= sigma <= self.highest
 
     def cut(self, planes: Tensor) -> Tensor:
-        """The cells of (..., h, w) that it lies on, a view."""
+        """The cells of (..., h, w) in its box, a view."""
         return planes if self.box is None else self.box.cut(planes)
 
 
-def arrange(sides: Sequence[Sequence[Prompt]], like: Tensor, schedule: NoiseSchedule, cell: int) -> list[list[Region]]:
-    """The regions of the prompts of each side in a latent `like` this, (B, C, h, w), whose cells are `cell` pixels wide.
+def arrange(
+    conditionings: Sequence[Sequence[Prompt]], latent: Tensor, noise_schedule: NoiseSchedule, cell: int
+) -> list[list[Region]]:
+    """The regions of the prompts of each conditioning, for a `latent` (B, C, h, w) with cells of `cell` pixels.
 
-    An area of one side that no prompt of another side has gets an opposite there: the text of the smallest area around it, or
-    of the first prompt that counts everywhere, with the area's place, strength, mask and noise levels. Raises ValueError for
-    an area that begins outside the picture, and for masks that are not one or B.
+    If an area of one conditioning has no counterpart in another one, an opposite is added there: the text of the smallest area
+    around it, or of the first prompt for the whole picture, with the area's place, strength, mask and noise levels. Raises
+    ValueError for an area that begins outside the picture, and if the number of masks is not one or B.
     """
-    placed = [[_placed(prompt, like, schedule, cell) for prompt in side] for side in sides]
-    for side in placed:
-        for prompt in side:
-            for other in placed:
-                if other is not side and (opposite := _opposite(prompt, other)) is not None:
-                    other.append(opposite)
-    return [[_weighted(prompt, like) for prompt in side] for side in placed]
+    placed = [[_placed(prompt, latent, noise_schedule, cell) for prompt in prompts] for prompts in conditionings]
+    for prompts in placed:
+        for prompt in prompts:
+            for others in placed:
+                if others is not prompts and (opposite := _opposite(prompt, others)) is not None:
+                    others.append(opposite)
+    return [[_weighted(prompt, latent) for prompt in prompts] for prompts in placed]
 
 
-def mix(parts: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
-    """The weighted mean of what the regions of one side give, (B, C, height, width) each: like `x`, (B, C, h, w).
+def mix(predictions: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
+    """The weighted mean of the predictions of one conditioning's regions, (B, C, height, width) each: like `x`, (B, C, h, w).
 
-    0 where none counts.
+    0 in cells without a region.
     """
-    if len(parts) == 1 and parts[0][0].weight is None:
-        return parts[0][1]
+    if len(predictions) == 1 and predictions[0][0].weight is None:
+        return predictions[0][1]
     total = torch.zeros_like(x)
-    weights = torch.full_like(x[:, :1], NOWHERE)
-    for region, part in parts:
-        region.cut(total).add_(part if region.weight is None else part * region.weight)
+    weights = torch.full_like(x[:, :1], TINY_WEIGHT)
+    for region, prediction in predictions:
+        region.cut(total).add_(prediction if region.weight is None else prediction * region.weight)
         region.cut(weights).add_(1 if region.weight is None else region.weight)
     return total / weights
 
 
-def noise_level(schedule: NoiseSchedule, part: float) -> float:
-    """The noise level at `part` of the sampling, where 0 is the last training step and 1 the first; beyond both ends, all."""
-    if part <= 0:
-        return math.inf
-    return 0.0 if part >= 1 else float(schedule.sigma((1 - part) * (schedule.steps - 1)))
-
-
-class _Placed(NamedTuple):
-    """A prompt and its place in cells: `box` may go beyond the latent; `mask` (1 or B, h, w) is of all of it."""
+class _PlacedPrompt(NamedTuple):
+    """A prompt with its place in cells. `box` may extend beyond the latent; `mask` (1 or B, h, w) covers the whole latent."""
 
     prompt: Prompt
     box: Box | None
@@ -112,65 +109,67 @@ class _Placed(NamedTuple):
     lowest: float
 
 
-def _placed(prompt: Prompt, like: Tensor, schedule: NoiseSchedule, cell: int) -> _Placed:
-    size = (like.shape[-2], like.shape[-1])
-    box = None if prompt.area is None else _cells(prompt.area, size, cell)
+def _placed(prompt: Prompt, latent: Tensor, noise_schedule: NoiseSchedule, cell: int) -> _PlacedPrompt:
+    size = (latent.shape[-2], latent.shape[-1])
+    box = None if prompt.area is None else _area_box(prompt.area, size, cell)
     mask = None
     if prompt.mask is not None:
-        if prompt.mask.ndim != 3 or prompt.mask.shape[0] not in (1, like.shape[0]):
+        if prompt.mask.ndim != 3 or prompt.mask.shape[0] not in (1, latent.shape[0]):
             raise ValueError(
-                f"mask of a prompt: expected (H, W) for all of {like.shape[0]} pictures or for each, that is (1 or "
-                f"{like.shape[0]}, H, W), found {tuple(prompt.mask.shape)}; give one mask, or one for each picture"
+                f"mask of a prompt: expected (H, W) for all of {latent.shape[0]} pictures or for each, that is (1 or "
+                f"{latent.shape[0]}, H, W), found {tuple(prompt.mask.shape)}; give one mask, or one for each picture"
             )
-        mask = F.interpolate(prompt.mask[:, None].to(like), size=size, mode="bilinear")[:, 0]  # (1 or B, h, w)
-        box = _around(mask) if prompt.mask_bounds else box
+        mask = F.interpolate(prompt.mask[:, None].to(latent), size=size, mode="bilinear")[:, 0]  # (1 or B, h, w)
+        box = _mask_box(mask) if prompt.mask_bounds else box
         mask = mask * prompt.mask_strength
-    highest, lowest = (noise_level(schedule, part) for part in (prompt.start, prompt.end))
-    return _Placed(prompt, box, mask, prompt.strength, highest, lowest)
+    highest, lowest = (noise_schedule.sigma_at(progress) for progress in (prompt.start, prompt.end))
+    return _PlacedPrompt(prompt, box, mask, prompt.strength, highest, lowest)
 
 
-def _cells(area: Area, size: tuple[int, int], cell: int) -> Box:
+def _area_box(area: Area, size: tuple[int, int], cell: int) -> Box:
     sides, corner = (area.height, area.width), (area.y, area.x)
     if area.fraction:
-        height, width = (max(1, round(part * cells)) for part, cells in zip(sides, size, strict=True))
-        y, x = (round(part * cells) for part, cells in zip(corner, size, strict=True))
+        height, width = (max(1, round(fraction * cells)) for fraction, cells in zip(sides, size, strict=True))
+        y, x = (round(fraction * cells) for fraction, cells in zip(corner, size, strict=True))
     else:
         height, width = (max(1, int(pixels // cell)) for pixels in sides)
         y, x = (int(pixels // cell) for pixels in corner)
     return Box(height, width, y, x)
 
 
-def _around(mask: Tensor) -> Box:
-    """The rectangle around what is not black in (B, h, w)."""
+def _mask_box(mask: Tensor) -> Box:
+    """The rectangle around the non-black part of (B, h, w)."""
     rows, columns = (mask != 0).any(dim=0).nonzero(as_tuple=True)
     if not len(rows):
-        return Box(LEAST, LEAST, 0, 0)
+        return Box(MIN_BOX, MIN_BOX, 0, 0)
     y, x = int(rows.min()), int(columns.min())
-    return Box(max(LEAST, int(rows.max()) - y + 1), max(LEAST, int(columns.max()) - x + 1), y, x)
+    return Box(max(MIN_BOX, int(rows.max()) - y + 1), max(MIN_BOX, int(columns.max()) - x + 1), y, x)
 
 
-def _opposite(region: _Placed, others: Sequence[_Placed]) -> _Placed | None:
-    """What `others` lack beside `region`, or None."""
-    if region.box is None:
+def _opposite(area: _PlacedPrompt, others: Sequence[_PlacedPrompt]) -> _PlacedPrompt | None:
+    """The prompt that must be added to `others` as the opposite of `area`, or None."""
+    if area.box is None:
         return None
-    around: _Placed | None = None
+    surrounding: _PlacedPrompt | None = None
     for other in others:
         if other.box is None:
-            around = around or other
-        elif region.box.inside(other.box) and (around is None or around.box is None or around.box.cells > other.box.cells):
-            around = other
-    if around is None or around.box == region.box:
+            surrounding = surrounding or other
+        elif area.box.inside(other.box) and (
+            surrounding is None or surrounding.box is None or surrounding.box.cells > other.box.cells
+        ):
+            surrounding = other
+    if surrounding is None or surrounding.box == area.box:
         return None
-    return region._replace(prompt=around.prompt)
+    return area._replace(prompt=surrounding.prompt)
 
 
-def _weighted(placed: _Placed, like: Tensor) -> Region:
-    """The region without what of its box is beyond the latent; its cells weigh what its mask says.
+def _weighted(placed: _PlacedPrompt, latent: Tensor) -> Region:
+    """The region of a prompt, its box cut at the edges of the latent, with the weights of its mask.
 
-    Where it has no mask, its sides inside the picture fade in over 8 cells, or a quarter of the area.
+    Without a mask, the edges of an area inside the picture fade in over 8 cells, or over a quarter of the area.
     """
     box, weight = placed.box, None
-    rows, columns = like.shape[-2:]
+    rows, columns = latent.shape[-2:]
     if box is not None:
         if box.y >= rows or box.x >= columns:
             raise ValueError(
@@ -181,21 +180,21 @@ def _weighted(placed: _Placed, like: Tensor) -> Region:
     if placed.mask is not None:
         weight = (placed.mask if box is None else box.cut(placed.mask))[:, None] * placed.strength
     elif box is not None:
-        vertical, horizontal = _ramp(box.y, box.height, rows), _ramp(box.x, box.width, columns)
-        weight = (placed.strength * vertical[:, None] * horizontal)[None, None].to(like)
+        vertical, horizontal = _fade(box.y, box.height, rows), _fade(box.x, box.width, columns)
+        weight = (placed.strength * vertical[:, None] * horizontal)[None, None].to(latent)
     elif placed.strength != 1:
-        weight = torch.full((1, 1, 1, 1), placed.strength).to(like)
+        weight = torch.full((1, 1, 1, 1), placed.strength).to(latent)
     return Region(placed.prompt, box, weight, placed.highest, placed.lowest)
 
 
-def _ramp(start: int, length: int, side: int) -> Tensor:
-    """The weights along one side of an area, (length,): 1, but rising from its ends that are not those of the picture."""
-    ramp = torch.ones(length)
+def _fade(start: int, length: int, side: int) -> Tensor:
+    """The weights along one side of an area, (length,): 1, but rising from 0 at ends that are inside the picture."""
+    weights = torch.ones(length)
     reach = min(FEATHER, length // 4)
     if reach:
         rising = (1.0 / reach) * torch.arange(1, reach + 1, dtype=torch.float64)
         if start != 0:
-            ramp[:reach] *= rising
+            weights[:reach] *= rising
         if start + length < side:
-            ramp[length - reach :] *= rising.flip(0)
-    return ramp
+            weights[length - reach :] *= rising.flip(0)
+    return weights

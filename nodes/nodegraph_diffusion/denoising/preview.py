@@ -1,14 +1,15 @@
-"""What a latent shows, by a linear map of its channels: cheap enough to look at it while it is sampled.
+"""A linear map from latents to colours: cheap enough for previews while sampling.
 
-Where the numbers come from:
+Sources of the numbers:
 
 - Stable Diffusion 1.x and 2.x, whose latents are alike: measured on v1.4's decoder by keturn, "Decoding latents to RGB without
-  upscaling", discuss.huggingface.co, 2022; told there for pixels in [-1, 1].
-- Stable Diffusion XL and its refiner: T. A. Vass, "Explaining the SDXL latent space", huggingface.co/blog, 2023; told there for
-  pixels from 0 to 255, and so in the documentation of diffusers.
-- `builtin:tiny`: least squares (`fitted`) over the latents of the first 400 pictures that it was trained on, against what its
-  decoder makes of them. It explains 86 to 90 % of the variance of each colour in pictures held out of training.
-- of other autoencoders, nobody told: the first three channels as red, green and blue, which shows shapes, but no true colours.
+  upscaling", discuss.huggingface.co, 2022; published for pixels in [-1, 1].
+- Stable Diffusion XL and its refiner: T. A. Vass, "Explaining the SDXL latent space", huggingface.co/blog, 2023; published for
+  pixels from 0 to 255, also in the documentation of diffusers.
+- `builtin:tiny`: least squares (`fitted`) from the latents of its first 400 training pictures to its decoder's output. It explains
+  86 to 90 % of the variance of each colour in pictures outside the training set.
+- other autoencoders, without published numbers: the first three channels as red, green and blue, which shows shapes, but no true
+  colours.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ _SPACES: Final[dict[tuple[int, int, float], Space]] = {
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Red, green and blue of a cell, from 0 to 1: its C channels times `weights`, a row for each, plus `bias`."""
+    """Red, green and blue of a cell, from 0 to 1: its C channels times `weights`, one row per channel, plus `bias`."""
 
     weights: tuple[Row, ...]
     bias: Row
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """A latent scaled as the UNet sees it, (B, C, h, w) -> (B, h, w, 3) float32 in [0, 1]; what is NaN is black."""
+        """A latent scaled as the UNet sees it, (B, C, h, w) -> (B, h, w, 3) float32 in [0, 1]; NaN becomes black."""
         weights, bias = (torch.tensor(numbers, device=latent.device) for numbers in (self.weights, self.bias))
         pixels = latent.movedim(1, -1).float() @ weights + bias  # (B, h, w, 3)
         return pixels.nan_to_num().clamp(0, 1)
@@ -69,24 +70,24 @@ MAPS: Final[dict[Space, LinearMap]] = {
 
 
 def latent_space(latent: LatentSpace) -> Space | None:
-    """Whose latents these are like, told by their channels, factor and scaling; None: nobody's known here."""
+    """The known latent space with these channels, factor and scaling, or None."""
     return _SPACES.get((latent.channels, latent.factor, latent.scaling_factor))
 
 
 def linear_map(latent: LatentSpace | None, channels: int) -> LinearMap:
-    """The map for latents of `channels` channels that are like these, or, where that is not known, of any."""
+    """The map for latents of `channels` channels in this latent space; a rough one if the space is unknown."""
     space = None if latent is None or latent.channels != channels else latent_space(latent)
     if space is not None:
         return MAPS[space]
-    sixth = 1 / 6  # three standard deviations of a latent to each side of grey
+    sixth = 1 / 6  # three standard deviations of a latent on each side of grey
     rows: list[Row] = [(sixth, 0.0, 0.0), (0.0, sixth, 0.0), (0.0, 0.0, sixth)]
     return LinearMap((*rows[:channels], *[(0.0, 0.0, 0.0)] * (channels - 3)), (0.5, 0.5, 0.5))
 
 
 def fitted(latent: Tensor, pixels: Tensor) -> LinearMap:
-    """The map that comes closest, by least squares, from latents (B, C, h, w) to pictures (B, H, W, 3) in [0, 1].
+    """The least-squares map from latents (B, C, h, w) to pictures (B, H, W, 3) in [0, 1].
 
-    Cells are compared with the mean of the pixels that they stand for; h must divide H, and w W.
+    Each cell is compared with the mean of its pixels; h must divide H, and w must divide W.
     """
     small = F.adaptive_avg_pool2d(pixels.movedim(-1, 1), (latent.shape[-2], latent.shape[-1]))  # (B, 3, h, w)
     cells, colours = (planes.movedim(1, -1).flatten(0, 2).double() for planes in (latent, small))  # (B * h * w, C or 3)
@@ -96,7 +97,7 @@ def fitted(latent: Tensor, pixels: Tensor) -> LinearMap:
 
 
 def tiled(pixels: Tensor) -> Tensor:
-    """The pictures (B, H, W, 3) as one, (1, H', W', 3), in a grid that is about as high as wide; its empty cells are black."""
+    """The pictures (B, H, W, 3) in one, (1, H', W', 3): a grid with about as many rows as columns; empty cells are black."""
     batch, height, width, colours = pixels.shape
     columns = math.ceil(math.sqrt(batch))
     rows = math.ceil(batch / columns)

@@ -1,16 +1,18 @@
-"""Guidance: functions from a denoiser with two sides to another, and denoisers under more than two prompts."""
+"""Guidance: functions from a guided denoiser to another, and denoisers that combine two prompts or three."""
 
 from __future__ import annotations
 
-from nodegraph_diffusion.guidance.declared import Guidance, GuidanceSpec
+from nodegraph_diffusion.guidance.adjusted import AdjustedGuidance
+from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
 from nodegraph_diffusion.guidance.dual import DualGuidance
-from nodegraph_diffusion.guidance.dynamic import guidance_dynamic_threshold
+from nodegraph_diffusion.guidance.dynamic_threshold import guidance_dynamic_threshold
 from nodegraph_diffusion.guidance.gradient import GradientGuidance, Score
-from nodegraph_diffusion.guidance.interval import guidance_interval, require_some
+from nodegraph_diffusion.guidance.interval import guidance_interval, require_non_empty_interval
 from nodegraph_diffusion.guidance.perp_neg import PerpNeg
-from nodegraph_diffusion.guidance.perturbed import guidance_perturbed_attention
+from nodegraph_diffusion.guidance.perturbed_attention import guidance_perturbed_attention
 from nodegraph_diffusion.guidance.rescale import guidance_rescale
 from nodegraph_diffusion.guidance.self_attention import guidance_self_attention
+from nodegraph_diffusion.guidance.spec import Guidance, GuidanceSpec
 
 GUIDANCE: dict[str, GuidanceSpec] = {
     "dynamic_threshold": GuidanceSpec(
@@ -23,7 +25,7 @@ GUIDANCE: dict[str, GuidanceSpec] = {
         guidance_interval,
         paper="Kynkäänniemi et al. 2024, arXiv:2404.07724",
         ranges={"start": (0, 1), "end": (0, 1), "sigma_start": (0, 1e6), "sigma_end": (0, 1e6)},
-        together=require_some,
+        together=require_non_empty_interval,
         aliases=("skipped guidance",),
     ),
     "perturbed_attention": GuidanceSpec(
@@ -50,6 +52,8 @@ GUIDANCE: dict[str, GuidanceSpec] = {
 
 __all__ = [
     "GUIDANCE",
+    "AdjustedGuidance",
+    "ClassifierFreeGuidance",
     "DualGuidance",
     "GradientGuidance",
     "Guidance",

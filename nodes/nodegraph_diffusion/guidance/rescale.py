@@ -1,36 +1,35 @@
-"""Guidance that keeps the contrast of what is not guided."""
+"""Guidance that keeps the contrast of the positive prediction."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from nodegraph_diffusion.denoising.protocols import GuidedDenoiser, Predictions
+from nodegraph_diffusion.guidance.adjusted import AdjustedGuidance
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser, Predictions
 
 
 def guidance_rescale(
     denoiser: GuidedDenoiser, /, *, amount: float = 0.7, of: Literal["velocity", "prediction"] = "velocity"
 ) -> GuidedDenoiser:
-    """Scales the prediction to its deviation on the positive side.
+    """Scales the guided prediction to the standard deviation of the positive one.
 
-    That is what the network is taken to predict, of each picture by itself.
+    That is the network's predicted noise or velocity, and each picture is scaled by itself.
     Lin et al. 2023, sec. 3.4: `amount` (their phi) mixes the scaled prediction with the unscaled one; 0 changes
-    nothing. `of`: "velocity" scales the velocity whatever the network predicts, as ComfyUI's RescaleCFG does; "prediction" scales
-    what it does predict, noise or velocity, as diffusers' guidance_rescale does.
+    nothing. `of`: "velocity" scales the velocity even if the network predicts noise, as ComfyUI's RescaleCFG does; "prediction"
+    scales what the network predicts, noise or velocity, as diffusers' guidance_rescale does.
     """
-    from nodegraph_diffusion.guidance.classifier_free import Guided
+    noise = of == "prediction" and denoiser.noise_schedule.prediction == "eps"
 
-    noise = of == "prediction" and denoiser.schedule.prediction == "eps"
-
-    def rescaled(x: Tensor, sigma: float, seen: Predictions) -> Tensor:
+    def rescale(x: Tensor, sigma: float, predictions: Predictions) -> Tensor:
         origin = x if noise else x / (1 + sigma**2)  # noise and velocity are multiples of (origin - denoised)
-        guided = seen.denoised - origin
-        factor = deviation(seen.positive - origin) / deviation(guided).clamp(min=1e-12)
+        guided = predictions.denoised - origin
+        factor = deviation(predictions.positive - origin) / deviation(guided).clamp(min=1e-12)
         return origin + guided * (amount * factor + (1 - amount))
 
-    return Guided(denoiser, rescaled, negative=False)
+    return AdjustedGuidance(denoiser, rescale, negative=False)
 
 
 def deviation(values: Tensor) -> Tensor:

@@ -13,18 +13,18 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class AttentionHook(Protocol):
-    """Takes the place of self-attentions: is asked at each, by its place ("middle_block.1.transformer_blocks.0.attn1").
+    """Replaces self-attention layers. It is called for each, by name ("middle_block.1.transformer_blocks.0.attn1").
 
-    Given queries, keys and values, each (B, heads, L, d), gives what `attend` would, (B, L, heads * d), or None to leave that one
-    as it is. L is h * w of the feature map there.
+    Receives queries, keys and values, each (B, heads, L, d), and returns the result in place of `attend`'s, (B, L, heads * d), or
+    None to leave that layer as it is. L is h * w of the feature map there.
     """
 
-    def __call__(self, place: str, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor | None: ...
+    def __call__(self, layer: str, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor | None: ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """A prompt as the cross-attentions see it: keys and values, each (B, heads, L, d), in the order of use."""
+    """A prompt as the cross-attention layers see it: keys and values, each (B, heads, L, d), in the order of use."""
 
     layers: tuple[KeysValues, ...]
 
@@ -39,7 +39,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def pixels_as_tokens(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h * w, C), contiguous: a view where `x` is laid out channels last, else a copy."""
+    """(B, C, h, w) -> (B, h * w, C), contiguous: a view if `x` is laid out channels last, else a copy."""
     return x.flatten(2).transpose(1, 2).contiguous()
 
 
@@ -49,9 +49,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `channels` over a context of `context_dim`; over itself where the two are one tensor."""
+    """Multi-head attention of `channels` over a context of `context_dim`; over itself if the two are one tensor."""
 
-    place = ""  # its name in the network that it is part of
+    layer_name = ""  # its name in the network that it is part of
 
     def __init__(self, channels: int, context_dim: int, heads: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, keys_values: KeysValues, hook: AttentionHook | None = None) -> Tensor:
         """(B, N, channels) -> (B, N, channels)."""
         q = split_heads(self.to_q(x), self.heads)
-        attended = None if hook is None else hook(self.place, q, *keys_values)
+        attended = None if hook is None else hook(self.layer_name, q, *keys_values)
         out: Tensor = self.to_out(attend(q, *keys_values) if attended is None else attended)
         return out
 
@@ -122,7 +122,7 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """Transformer blocks over the pixels of a feature map (Rombach et al. 2022, appendix E.2.1).
 
-    `linear`: in and out through linear layers, as Stable Diffusion 2 and XL have them, in place of convolutions of size one.
+    `linear`: in and out through linear layers, as in Stable Diffusion 2 and XL, instead of convolutions of size one.
     """
 
     def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int, linear: bool = False) -> None:

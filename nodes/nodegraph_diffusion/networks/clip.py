@@ -114,20 +114,20 @@ class CLIPTextModel(nn.Module):
             self.text_projection = nn.Linear(config.width, config.projection, bias=False)
 
     def forward(self, tokens: Tensor, clip_skip: int | None = None) -> Tensor:
-        """What `encode` gives for each token."""
+        """The encoding of each token (see `encode`)."""
         return self.encode(tokens, clip_skip)[0]
 
     def encode(self, tokens: Tensor, clip_skip: int | None = None, inserted: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, L) int64 -> (B, L, width), L at most `max_length`, and the pooled (B, projection) or None.
 
-        `clip_skip` 1 reads the last layer, 2 the last but one, and so on; None the config's. The pooled one is that of the
-        first end of a text in the last layer. Tokens from `vocab_size` on are the rows of `inserted` (n, width). Raises
-        ValueError where `clip_skip` names no layer.
+        `clip_skip` 1 reads the last layer, 2 the last but one, and so on; None reads the config's layer. The pooled output is that
+        of the first end token in the last layer. Tokens from `vocab_size` on are the rows of `inserted` (n, width). Raises
+        ValueError if `clip_skip` is not one of the layers.
         """
         config = self.config
         skip = config.layer if clip_skip is None else clip_skip
         if not 1 <= skip <= config.layers:
-            raise ValueError(f"clip_skip must be between 1 and {config.layers} (the layers there are), got {skip}")
+            raise ValueError(f"clip_skip must be between 1 and {config.layers}, the number of layers, got {skip}")
         if tokens.shape[1] > config.max_length:
             raise ValueError(f"at most {config.max_length} tokens fit the text encoder, got {tokens.shape[1]}")
         read = self.encoder(self.embeddings(tokens, inserted), skip=skip - 1)

@@ -1,4 +1,4 @@
-"""What sizes each network: plain data, readable without torch. The defaults are Stable Diffusion 1.x."""
+"""The sizes of each network: plain data, importable without torch. The defaults are those of Stable Diffusion 1.x."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
-_WIDEST = 1 << 20  # more than any network has, and few enough that what is computed from two of them is a number of bytes
+_WIDEST = 1 << 20  # more than any network has, and small enough that the product of two is a possible number of bytes
 _REPEATED = ("layers", "num_res_blocks", "transformer_depth", "middle_depth", "channel_mult")
 _MOST_REPEATED = 256
 _MOST_LEVELS = 16
@@ -15,10 +15,10 @@ _MOST_LEVELS = 16
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
-    """Sizes of a text encoder; the defaults are CLIP ViT-L/14's. Raises ValueError where they cannot be built.
+    """Sizes of a text encoder; the defaults are those of CLIP ViT-L/14. Raises ValueError for sizes that cannot be built.
 
-    `projection` is the width of its pooled output (None: it has none). `layer` is the one that the model's UNet was trained
-    to read, counted from the last, with the final layer norm on it where `final_norm` says so.
+    `projection` is the width of its pooled output (None: no pooled output). `layer` is the layer that the model's UNet was trained
+    on, counted from the last; with `final_norm`, the final layer norm is applied to it.
     """
 
     vocab_size: int = 49408
@@ -42,11 +42,11 @@ class CLIPTextConfig:
 class UNetConfig:
     """Sizes of a denoising network.
 
-    `transformer_depth` says how many transformer blocks stand behind each residual block of a level (0: none), `middle_depth`
-    how many stand in the middle. Heads are told by their number or by their width, one of the two. `linear_projection`: the
-    transformers are entered through linear layers, not convolutions. `added_dim` is the width of the vector conditioning of
-    Stable Diffusion XL and its refiner (None: there is none), `guidance_dim` that of the guidance scale which a network that was
-    distilled with guidance is told of (None: it is not told). Raises ValueError where they cannot be built.
+    `transformer_depth` is the number of transformer blocks after each residual block of a level (0: none), `middle_depth` their
+    number in the middle block. Give either `num_heads` or `head_channels`. `linear_projection`: the transformers have linear input
+    and output layers instead of convolutions. `added_dim` is the width of the vector conditioning of Stable Diffusion XL and its
+    refiner, `guidance_dim` the width of the guidance embedding of a network that was distilled with guidance; None means that the
+    network has no such input. Raises ValueError for sizes that cannot be built.
     """
 
     in_channels: int = 4
@@ -78,13 +78,13 @@ class UNetConfig:
         _check_divides("norm_groups", self.norm_groups, self.model_channels)
 
     def heads(self, channels: int) -> int:
-        """How many attention heads a transformer of this width has."""
+        """The number of attention heads of a transformer of this width."""
         return self.num_heads if self.num_heads is not None else channels // (self.head_channels or channels)
 
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What an autoencoder's latents are like: their channels, pixels per cell along a side, and what they are multiplied by."""
+    """The latents of an autoencoder: their channels, pixels per cell along a side, and scaling factor."""
 
     channels: int = 4
     factor: int = 8
@@ -93,7 +93,7 @@ class LatentSpace:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Sizes of an autoencoder. Raises ValueError where they cannot be built: `norm_groups` must divide every width."""
+    """Sizes of an autoencoder. Raises ValueError for sizes that cannot be built: `norm_groups` must divide every width."""
 
     channels: int = 128
     channel_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -114,7 +114,7 @@ class VAEConfig:
 
     @property
     def latent(self) -> LatentSpace:
-        """The space that it encodes into."""
+        """The latent space of this autoencoder."""
         return LatentSpace(self.latent_channels, self.factor, self.scaling_factor)
 
 
@@ -132,14 +132,14 @@ class TAESDConfig:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What stands at each place of its sequence."""
+        """The kinds of its layers, in order."""
         if self.half == "encoder":
             return ("conv", "block", *("down", "block", "block", "block") * 3, "conv")
         return ("clamp", "conv", "relu", *("block", "block", "block", "up", "plain") * 3, "block", "conv")
 
     @property
     def ends(self) -> tuple[int, int]:
-        """How many channels go in and come out."""
+        """The numbers of input and output channels."""
         return (3, self.latent_channels) if self.half == "encoder" else (self.latent_channels, 3)
 
     @property
@@ -148,20 +148,20 @@ class TAESDConfig:
         into, out, wide = *self.ends, self.WIDTH
         shapes: dict[str, tuple[int, ...]] = {}
         last = len(self.layers) - 1
-        for place, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers):
             if layer == "conv":
-                sizes = (out, wide) if place == last else (wide, into)
-                shapes |= {f"{place}.weight": (*sizes, 3, 3), f"{place}.bias": (sizes[0],)}
+                sizes = (out, wide) if index == last else (wide, into)
+                shapes |= {f"{index}.weight": (*sizes, 3, 3), f"{index}.bias": (sizes[0],)}
             elif layer in ("plain", "down"):
-                shapes[f"{place}.weight"] = (wide, wide, 3, 3)
+                shapes[f"{index}.weight"] = (wide, wide, 3, 3)
             elif layer == "block":
                 for i in (0, 2, 4):
-                    shapes |= {f"{place}.conv.{i}.weight": (wide, wide, 3, 3), f"{place}.conv.{i}.bias": (wide,)}
+                    shapes |= {f"{index}.conv.{i}.weight": (wide, wide, 3, 3), f"{index}.conv.{i}.bias": (wide,)}
         return shapes
 
 
 def _check_sizes(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
-    """Raise ValueError unless each number is positive, whole where it counts something, and such as a network can have."""
+    """Raise ValueError unless each number is positive and possible for a network, and each count is a whole number."""
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
         sizes = value if isinstance(value, tuple) else (value,)

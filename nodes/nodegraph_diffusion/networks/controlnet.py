@@ -1,4 +1,4 @@
-"""ControlNet: a copy of a UNet's first half that sees a hint, and guides the UNet by what it would add (Zhang et al. 2023)."""
+"""ControlNet: a copy of a UNet's encoder that sees a hint and adds residuals to the UNet (Zhang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nodegraph_diffusion.networks.attention import Context
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
 
-HINT_WIDTHS = (16, 32, 96, 256)  # each half as wide and high as the one before
-HINT_SCALE = 8  # pixels of the hint along a side of a latent's cell
+HINT_WIDTHS = (16, 32, 96, 256)  # channels; each map has half the height and width of the one before
+HINT_SCALE = 8  # pixels of the hint per latent cell along a side
 
 
 class ControlNet(UNetEncoder):
-    """The residuals for each skip of a UNet of the same config, and for its middle, from a latent and a hint.
+    """Residuals for each skip connection of a UNet of the same config, and for its middle block, from a latent and a hint.
 
     Zhang et al. 2023, sec. 3.2; the modules are named as in the published files.
     """
@@ -54,8 +54,8 @@ class ControlNet(UNetEncoder):
 class ControlNetGuide:
     """A ControlNet with its hint, as a denoiser's `Control`: residuals times `strength` between `start` and `end`.
 
-    `hint` is pictures (1 or B, H, W, 3) in [0, 1]. It is cut to the latent's proportions about its centre, and its nearest
-    pixels taken, as ComfyUI does.
+    `hint` is pictures (1 or B, H, W, 3) in [0, 1]. It is cropped around its centre to the proportions of the latent, and resized to
+    the nearest pixels, as in ComfyUI.
     """
 
     def __init__(self, network: ControlNet, hint: Tensor, strength: float, start: float = 0.0, end: float = 1.0) -> None:
@@ -79,10 +79,10 @@ class ControlNetGuide:
 
 
 def fitted(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W, 3) cut about its centre to the proportions of `size`, and resized to it: (B, 3, *size)."""
+    """(B, H, W, 3) cropped around its centre to the proportions of `size`, and resized to it: (B, 3, *size)."""
     height, width = pictures.shape[1:3]
-    ratio, wanted = width / height, size[1] / size[0]
-    x = round((width - width * (wanted / ratio)) / 2) if ratio > wanted else 0
-    y = round((height - height * (ratio / wanted)) / 2) if ratio < wanted else 0
+    ratio, target = width / height, size[1] / size[0]
+    x = round((width - width * (target / ratio)) / 2) if ratio > target else 0
+    y = round((height - height * (ratio / target)) / 2) if ratio < target else 0
     cut = pictures[:, y : height - y, x : width - x].movedim(-1, 1)
     return F.interpolate(cut, size=size, mode="nearest-exact")

@@ -1,7 +1,7 @@
 """TAESD: a tiny autoencoder for the latents of Stable Diffusion, distilled from the large one.
 
-Source: O. B. Bohan, github.com/madebyollin/taesd, 2023. Its latents are scaled as the UNet sees them, so nothing is to be divided
-by a scaling factor. Modules are named as the published files name them: a number each, its place in the sequence.
+Source: O. B. Bohan, github.com/madebyollin/taesd, 2023. Its latents are scaled as the UNet sees them, without a scaling factor.
+Modules are named as in the published files, by their index in the sequence.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.config import TAESDConfig as TAESDConfig
 
-_LARGEST = 3.0  # latents are pressed between this and its opposite
+_LARGEST = 3.0  # latents are limited to [-3, 3]
 
 
 class Clamp(nn.Module):
-    """A latent with nothing in it larger than 3: what lies far out is pressed together, what is small stays."""
+    """A soft limit of latents to [-3, 3]: large values are compressed, small ones hardly change."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -36,11 +36,11 @@ class Block(nn.Module):
 
 
 class TAESD(nn.Sequential):
-    """The half of a tiny autoencoder that `config` says."""
+    """One half of a tiny autoencoder: the encoder or the decoder, as `config` says."""
 
     def __init__(self, config: TAESDConfig) -> None:
         last = len(config.layers) - 1
-        super().__init__(*(_layer(kind, config, place == last) for place, kind in enumerate(config.layers)))
+        super().__init__(*(_layer(kind, config, index == last) for index, kind in enumerate(config.layers)))
         self.config = config
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from nodegraph_diffusion.networks.attention import AttentionHook, Context, KeysV
 from nodegraph_diffusion.networks.config import UNetConfig as UNetConfig
 
 Controls = tuple[tuple[Tensor, ...], Tensor]
-"""Residuals that are added to the skips, in order of `input_blocks`, and to what the middle gives (Zhang et al. 2023, Eq. 2)."""
+"""Residuals for the skip connections, in order of `input_blocks`, and for the middle block (Zhang et al. 2023, Eq. 2)."""
 
 
 def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
@@ -27,7 +27,7 @@ def timestep_embedding(timesteps: Tensor, channels: int) -> Tensor:
 def guidance_embedding(scale: float, channels: int) -> Tensor:
     """Sinusoids of a guidance scale w, 0 for none, sines first: (1, channels) float32 (Luo et al. 2023, sec. 4.2).
 
-    As the networks that were published were told of it: of 1000 w, the last frequency being 1 / 10000 itself.
+    As for the published networks: of 1000 w, with a last frequency of exactly 1 / 10000.
     """
     half = channels // 2
     exponents = torch.arange(half, dtype=torch.float32) / max(half - 1, 1)
@@ -83,7 +83,7 @@ class Upsample(nn.Module):
 
 
 class Block(nn.ModuleList):
-    """One entry of the UNet's block lists: layers that differ in what they take besides the feature map."""
+    """One entry of the UNet's block lists: layers with different inputs besides the feature map."""
 
     def forward(
         self,
@@ -93,7 +93,7 @@ class Block(nn.ModuleList):
         size: tuple[int, int] | None = None,
         attention: AttentionHook | None = None,
     ) -> Tensor:
-        """(B, C, h, w) -> (B, C', h', w'). `size` is where an Upsample leads; it must be given to a block with one."""
+        """(B, C, h, w) -> (B, C', h', w'). `size` is the output size of an Upsample; a block with one needs it."""
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, embedding)
@@ -107,7 +107,7 @@ class Block(nn.ModuleList):
 
 
 class UNetEncoder(nn.Module):
-    """The half of a UNet that goes down, and the middle: what a ControlNet has a copy of. `skips` are the blocks' widths."""
+    """The encoder and the middle block of a UNet, which a ControlNet copies. `skips` are the widths of the skip connections."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -152,8 +152,8 @@ class UNetEncoder(nn.Module):
         return Context(tuple(block.attn2.project(context) for block in blocks))
 
     def embed(self, timesteps: Tensor, added: Tensor | None, dtype: torch.dtype, guidance: Tensor | None = None) -> Tensor:
-        """What all residual blocks are told, (B, E): of timesteps (B,), the vector conditioning (B, added_dim), and the guidance
-        (1 or B, guidance_dim) where there is one."""
+        """The input of all residual blocks, (B, E), from timesteps (B,), the vector conditioning (B, added_dim) and the guidance
+        (1 or B, guidance_dim), if there are any."""
         sinusoids = timestep_embedding(timesteps, self.config.model_channels).to(dtype)
         if guidance is not None:
             sinusoids = sinusoids + self.time_embedding["cond_proj"](guidance)
@@ -183,7 +183,7 @@ class UNet(UNetEncoder):
         self.out = nn.Sequential(nn.GroupNorm(config.norm_groups, channels, eps=1e-5), nn.SiLU(), last)
         for name, module in self.named_modules():
             if isinstance(module, TransformerBlock):
-                module.attn1.place = f"{name}.attn1"
+                module.attn1.layer_name = f"{name}.attn1"
 
     def forward(
         self,
@@ -197,10 +197,10 @@ class UNet(UNetEncoder):
     ) -> Tensor:
         """(B, in_channels, h, w), (B,) and a prompt (B, L, context_dim) or its projection -> (B, out_channels, h, w).
 
-        `added` is the vector conditioning (B, added_dim) of networks that have one, `attention` may take the place of
-        self-attentions, and `guidance` is the embedding (1 or B, guidance_dim) of the scale that a distilled network is told
-        of; without, it is told of none. Timesteps may lie between the trained ones. Sides that the downsampling does not
-        divide are rounded up on the way down and restored on the way up, as in the published model.
+        `added` is the vector conditioning (B, added_dim) of networks that have one. `attention` may replace self-attention layers.
+        `guidance` is the embedding (1 or B, guidance_dim) of the guidance scale for a distilled network; None means no guidance.
+        Timesteps may lie between the trained ones. Heights and widths that the downsampling does not divide are rounded up on the
+        way down and restored on the way up, as in the published model.
         """
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
         embedding = self.embed(timesteps, added, x.dtype, guidance)

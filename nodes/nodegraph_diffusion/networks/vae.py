@@ -51,7 +51,7 @@ class AttnBlock(nn.Module):
 
 
 class Middle(nn.Module):
-    """The narrowest part, alike in encoder and decoder."""
+    """The middle part, the same in encoder and decoder."""
 
     def __init__(self, channels: int, norm_groups: int, attention: bool) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution and the way to the next."""
+    """The blocks of one resolution, and the resampling to the next."""
 
     def __init__(self, blocks: list[ResnetBlock]) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to pixels. `up` counts from the finest level, so it is walked backwards."""
+    """Latents to pixels. `up` counts from the finest level, so it is used in reverse order."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class AutoencoderKL(nn.Module):
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and log-variance (within [-30, 20]) of the latent, each (B, c, h, w).
 
-        h = H / factor, rounded down where the factor does not divide the side.
+        h = H / factor and w = W / factor, rounded down.
         """
         mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
         return mean, log_variance.clamp(-30.0, 20.0)

@@ -1,8 +1,7 @@
-"""Samplers: functions that walk a latent down a list of noise levels, and what a run needs around them."""
+"""Samplers: functions that denoise a latent step by step along a list of noise levels."""
 
 from __future__ import annotations
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
 from nodegraph_diffusion.sampling.measured_orders import MEASURED
 from nodegraph_diffusion.sampling.methods import (
     adams,
@@ -27,9 +26,9 @@ from nodegraph_diffusion.sampling.methods import (
     uni_pc,
 )
 from nodegraph_diffusion.sampling.noise import draw_noise, step_noise_source
-from nodegraph_diffusion.sampling.options import check_options, options_of
-from nodegraph_diffusion.sampling.protocols import Denoise, GuidedDenoise, NoiseSource, OnStep, Sampler
+from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep, Sampler
 from nodegraph_diffusion.sampling.run import sample, sigmas_for, start_latent
+from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 SAMPLERS: dict[str, SamplerSpec] = {
     **ddim.SAMPLERS,
@@ -58,16 +57,11 @@ for _name, _spec in SAMPLERS.items():
 
 __all__ = [
     "SAMPLERS",
-    "Denoise",
-    "GuidedDenoise",
     "NoiseSource",
     "OnStep",
     "Sampler",
     "SamplerSpec",
-    "ScheduleSpec",
-    "check_options",
     "draw_noise",
-    "options_of",
     "sample",
     "sigmas_for",
     "start_latent",

@@ -1,4 +1,4 @@
-"""Where noise comes from: always the CPU, so that a seed gives the same picture on every device."""
+"""Sources of noise, always on the CPU, so that a seed gives the same picture on every device."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 Draw = Literal["per_picture", "sequential"]
 StepNoise = Literal["fresh", "comfyui"]
 
-_DIGITS = 6  # that torchsde resolves a path to, unless told otherwise
-ROUNDING = 1e-5  # the part of a level by which the arithmetic of a sampler or a schedule may miss it
+_DIGITS = 6  # digits of a level that torchsde resolves a path to by default
+ROUNDING = 1e-5  # the relative rounding error that a level from a sampler or a schedule may have
 
 
 def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> Tensor:
     """Unit noise to start from, `shape` (B, C, h, w), float32 on the CPU.
 
-    `per_picture` gives picture k a generator of its own, seeded with seed + k, so that it is the same in a batch as
-    alone; `sequential` draws the whole batch from one, as ComfyUI does. Raises ValueError for a seed outside
-    [0, 2^64) or another `draw`.
+    `per_picture` draws picture k from its own generator, with the seed seed + k, so that its noise is the same in a batch and
+    alone; `sequential` draws the whole batch from one generator, as in ComfyUI. Raises ValueError for a seed outside [0, 2^64) or
+    another `draw`.
     """
     import torch
 
@@ -37,14 +37,14 @@ def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> T
 
 
 def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float] | None = None) -> NoiseSource:
-    """The source of the noise that stochastic samplers put in, shaped and placed like `x` (B, C, h, w).
+    """The source of the noise that stochastic samplers add, with the shape, dtype and device of `x` (B, C, h, w).
 
-    `fresh` gives each picture a generator of its own, derived from its seed and apart from the one that drew its start
-    noise. `comfyui` draws the whole batch from one generator that starts from `seed` again, as ComfyUI 0.3.64 does: its
-    first draw is the start noise of a `sequential` draw once more. With `levels`, the least and the largest noise level,
-    the noise is that of a Brownian path between them: a step's is the sum of that of its halves, brought to unit variance.
-    Other `levels` are another path. It is resolved to 1e-6 of a level. Raises ValueError for a seed outside [0, 2^64) or
-    another `kind`, and, where it is drawn from, for a step that leaves the path or is too short for it.
+    `fresh` draws each picture from its own generator, derived from its seed and independent of its start noise. `comfyui` draws the
+    whole batch from one generator that starts from `seed` again, as in ComfyUI 0.3.64: its first draw repeats the start noise of a
+    `sequential` draw. With `levels`, the smallest and the largest noise level, the noise follows a Brownian path between them: the
+    noise of a step is the sum of that of its halves, scaled to unit variance. Other `levels` give another path. The path is
+    resolved to 1e-6 of a level. Raises ValueError for a seed outside [0, 2^64) or another `kind`; the source raises ValueError for
+    a step that leaves the path or is too short for it.
     """
     _require_seed(seed)
     if kind not in ("fresh", "comfyui"):
@@ -61,7 +61,7 @@ def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float
 
 
 def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float]) -> NoiseSource:
-    """Increments of Brownian paths over the noise level, one for each picture or, as ComfyUI has it, one for all of them."""
+    """Increments of Brownian paths over the noise level: one path per picture, or one for all of them as in ComfyUI."""
     import torch
     import torchsde
 
@@ -85,7 +85,7 @@ def _brownian_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float,
 
 
 def _on_path(start: float, end: float, low: float, high: float) -> tuple[float, float]:
-    """The ends of a step, to the digits that a path between `low` and `high` is resolved to, and kept from rounding off it."""
+    """The ends of a step, rounded to the digits of the path and kept between its ends `low` and `high`."""
     if start < low * (1 - ROUNDING) or end > high * (1 + ROUNDING):
         raise ValueError(
             f"noise: expected a step between the noise levels {low:g} and {high:g} of the Brownian path, found {start:g} and "
@@ -94,8 +94,8 @@ def _on_path(start: float, end: float, low: float, high: float) -> tuple[float, 
     first, last = (min(max(round(level, _DIGITS), round(low, _DIGITS)), round(high, _DIGITS)) for level in (start, end))
     if first == last:
         raise ValueError(
-            f"noise: expected a step of at least 1e-{_DIGITS}, to which a Brownian path is resolved, found one between "
-            f"{start:.9g} and {end:.9g}; take fewer steps"
+            f"noise: expected a step of at least 1e-{_DIGITS}, the resolution of a Brownian path, found one between "
+            f"{start:.9g} and {end:.9g}; use fewer steps"
         )
     return first, last
 
@@ -111,7 +111,7 @@ def _picture_seed(seed: int, k: int) -> int:
 
 
 def _step_seed(seed: int) -> int:
-    """A seed far from those that people type and count up from."""
+    """A seed far from those that people usually choose."""
     return int.from_bytes(hashlib.sha256(f"step noise {seed}".encode()).digest()[:8], "little")
 
 

@@ -1,4 +1,4 @@
-"""One sampling run: which noise levels, from which start, by which sampler."""
+"""One sampling run: its noise levels, its start latent, and the call of the sampler."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.sampling.declared import SamplerSpec, ScheduleSpec
+from nodegraph_diffusion.options import check_options, check_ranges
 from nodegraph_diffusion.sampling.noise import ROUNDING, StepNoise, draw_noise, step_noise_source
-from nodegraph_diffusion.sampling.options import check_options, check_ranges
+from nodegraph_diffusion.sampling.spec import SamplerSpec
+from nodegraph_diffusion.schedules import ScheduleSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-    from nodegraph_diffusion.guidance.classifier_free import Denoiser
+    from nodegraph_diffusion.denoising import Denoiser
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
     from nodegraph_diffusion.sampling.protocols import OnStep, Sampler
-    from nodegraph_diffusion.schedules.interface import Schedule
+    from nodegraph_diffusion.schedules import Schedule
 
 SoftMask = Literal["blend", "differential"]
 
-FULL_STRENGTH = 0.9999  # from here on, a strength is 1
+FULL_STRENGTH = 0.9999  # a strength from here on counts as 1
 MAX_STEPS = 1_000_000
 
 
@@ -36,21 +37,20 @@ def sigmas_for(
 ) -> Tensor:
     """The noise levels of a run, (n + 1,) float32 on the CPU, decreasing, for n steps of a model's `noise_schedule`.
 
-    A `strength` s below 1 keeps something of the latent that the run starts from: the last `steps` steps of a schedule
-    of int(steps / s) steps; 0 is no step at all. `start_step` and `end_step` cut a run of `steps` steps in parts that
-    other runs complete. `options` go to the schedule. `discard_penultimate` asks it for one step more and leaves out the last
-    level above 0 (see `SamplerSpec`). Some schedules give more or fewer steps than they are asked for, as in the programs that
-    they come from; a run at full strength takes them all. Raises ValueError where these are out of range or exclude each
-    other.
+    A `strength` s below 1 keeps part of the content of the start latent: the run is the last `steps` steps of a schedule of
+    int(steps / s) steps; 0 means no steps. `start_step` and `end_step` cut out a part of a run of `steps` steps, to be completed by
+    other runs. `options` are the schedule's. With `discard_penultimate`, the schedule has one step more, and its last level above 0
+    is left out (see `SamplerSpec`). Some schedules return more or fewer steps than requested, as in the programs that they come
+    from; a run at full strength uses all of them. Raises ValueError for values that are out of range or contradict each other.
     """
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, found {steps}; 20 to 30 are usual")
     if not 0 <= strength <= 1:
-        raise ValueError(f"strength: expected a number between 0 and 1, found {strength}; 1 forgets what was there")
+        raise ValueError(f"strength: expected a number between 0 and 1, found {strength}; 1 replaces all of the old content")
     if strength < FULL_STRENGTH and start_step:
         raise ValueError(
-            f"start_step: expected 0 beside a strength below 1, found start_step {start_step} and strength {strength}; "
-            "both say where to start: leave one out"
+            f"start_step: expected 0 with a strength below 1, found start_step {start_step} and strength {strength}; "
+            "both set the start: leave one out"
         )
     import torch
 
@@ -77,11 +77,11 @@ def sigmas_for(
 
 
 def start_latent(latent: Tensor, noise: Tensor, sigma: float, sigma_max: float) -> Tensor:
-    """`latent` with noise of level `sigma` on it, (B, C, h, w).
+    """`latent` with noise of level `sigma`, (B, C, h, w).
 
-    From a model's largest level on, the noise has the whole variance that the model saw there, 1 + sigma^2: the
-    latent's own share of it is what the run is to invent. In float32, as ComfyUI computes it: where that level is in the
-    thousands, its last bit shows in the picture.
+    From a model's largest level on, the noise has the whole variance that the model was trained with there, 1 + sigma^2, including
+    the share of the latent that the run replaces. In float32, as ComfyUI computes it: if that level is in the thousands, its last
+    bit changes the picture.
     """
     import torch
 
@@ -104,20 +104,20 @@ def sample(
     on_step: OnStep | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Tensor:
-    """Denoise `latent` with `noise` on it along `sigmas` (see `sigmas_for`): (B, C, h, w) float32 -> the same.
+    """Add `noise` to `latent` and denoise it along `sigmas` (see `sigmas_for`): (B, C, h, w) float32 -> the same.
 
-    `latent` and `noise` lie on the device that the run computes on. `latent` is scaled as the network sees it; `noise`
-    is unit noise (see `draw_noise`), or zeros to go on with a latent that an earlier part of the run left noisy. Where
-    there is a `mask`, (B or 1, H, W) of any size in [0, 1], only what it shows white changes; `soft_mask` says what its greys
-    mean (see `MaskedDenoiser`). `seed` is that of the noise of stochastic samplers, `step_noise` how it is drawn (see
-    `step_noise_source`): where the sampler wants a Brownian path, a `fresh` one leads over all of the model's noise levels, and
-    the parts of a run follow the same; a `comfyui` one leads over those of this run, so that a later part follows another, as in
-    ComfyUI. `options` go to the sampler.
-    Raises ValueError for shapes that do not fit and for options that the sampler does not have.
+    `latent` and `noise` are on the device of the run. `latent` is scaled as the network sees it; `noise` is unit noise (see
+    `draw_noise`), or zeros to continue with a latent that an earlier part of the run left noisy. With a `mask`, (B or 1, H, W) of
+    any size in [0, 1], only its white part changes; `soft_mask` sets the meaning of greys (see `MaskedDenoiser`). `seed` is the
+    seed of the noise of stochastic samplers, and `step_noise` says how it is drawn (see `step_noise_source`). A `fresh` Brownian
+    path covers all noise levels of the model, so that the parts of a run follow the same path; a `comfyui` path covers those of
+    this run, so that a later part follows another path, as in ComfyUI. `options` are the sampler's. Raises ValueError for shapes
+    that do not fit and for options that the sampler does not have.
     """
     import torch
 
-    from nodegraph_diffusion.guidance.classifier_free import MaskedDenoiser, guided
+    from nodegraph_diffusion.denoising.mask import MaskedDenoiser
+    from nodegraph_diffusion.denoising.unguided import as_guided
 
     if latent.ndim != 4 or noise.shape != latent.shape:
         raise ValueError(
@@ -130,16 +130,16 @@ def sample(
     check_ranges("sampler", spec, spec.ranges, options)
     if len(sigmas) < 2:
         return latent
-    levels = _path_levels(sigmas, denoiser.schedule, step_noise) if spec.noise == "brownian" else None
+    levels = _path_levels(sigmas, denoiser.noise_schedule, step_noise) if spec.noise == "brownian" else None
     with torch.no_grad():
-        x = start_latent(latent, noise, float(sigmas[0]), denoiser.schedule.sigma_max)
+        x = start_latent(latent, noise, float(sigmas[0]), denoiser.noise_schedule.sigma_max)
         if mask is not None:
             known = noise
             if spec.other_mask_noise and step_noise == "comfyui":
                 known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
             denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
         return sampler(
-            guided(denoiser),
+            as_guided(denoiser),
             x,
             sigmas,
             noise=step_noise_source(step_noise, x, seed, levels),
@@ -148,21 +148,21 @@ def sample(
         )
 
 
-def _path_levels(sigmas: Tensor, schedule: NoiseSchedule, step_noise: StepNoise) -> tuple[float, float]:
-    """The noise levels between which a run's Brownian path leads.
+def _path_levels(sigmas: Tensor, noise_schedule: NoiseSchedule, step_noise: StepNoise) -> tuple[float, float]:
+    """The smallest and the largest noise level of a run's Brownian path.
 
-    All that the model knows, so that the parts of a run, and runs of other steps, follow one path; for `comfyui` those of this
-    run alone, as there.
+    They are the model's, so that the parts of a run, and runs with other numbers of steps, follow one path; for `comfyui` they are
+    those of this run, as in ComfyUI.
     """
     low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
     if step_noise == "comfyui":
         return low, high
-    least, largest = schedule.sigma_min, schedule.sigma_max
+    least, largest = noise_schedule.sigma_min, noise_schedule.sigma_max
     return low if low < least * (1 - ROUNDING) else least, high if high > largest * (1 + ROUNDING) else largest
 
 
 def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: int, options: Mapping[str, object]) -> Tensor:
-    """What `schedule` gives, after a look at what a stranger's function may get wrong."""
+    """The levels of `schedule`, after checks for mistakes in a plugin's function."""
     import torch
 
     schedule = schedule if isinstance(schedule, ScheduleSpec) else ScheduleSpec(schedule)
@@ -171,10 +171,12 @@ def _checked_sigmas(schedule: Schedule, noise_schedule: NoiseSchedule, steps: in
     sigmas = schedule(noise_schedule, steps, **options)
     name = getattr(schedule, "__name__", schedule)
     if not isinstance(sigmas, torch.Tensor):
-        raise ValueError(f"schedule {name}: expected a tensor of {steps + 1} noise levels, found {type(sigmas).__name__}; mend it")
+        raise ValueError(
+            f"schedule {name}: expected a tensor of {steps + 1} noise levels, found {type(sigmas).__name__}; return a tensor"
+        )
     if sigmas.ndim != 1 or len(sigmas) < 2 or sigmas[-1] != 0 or not bool((sigmas.diff() < 0).all()):
         raise ValueError(
             f"schedule {name}: expected {steps + 1} noise levels for {steps} steps, strictly decreasing to 0, "
-            f"found {sigmas.tolist()}"
+            f"found {sigmas.tolist()}; correct the schedule"
         )
     return sigmas.float().cpu()

@@ -1,15 +1,12 @@
-"""Sampling schedules: functions of a model's noise schedule and a number of steps that give the noise levels to visit."""
+"""Sampling schedules: functions from a model's noise schedule and a number of steps to the noise levels of a run."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from nodegraph_diffusion.sampling.declared import ScheduleSpec
-from nodegraph_diffusion.sampling.options import Range
+from nodegraph_diffusion.options import Range
 from nodegraph_diffusion.schedules.align_your_steps import schedule_align_your_steps
-from nodegraph_diffusion.schedules.interface import Schedule
-from nodegraph_diffusion.schedules.levels import explicit_sigmas, flip_sigmas, split_sigmas
-from nodegraph_diffusion.schedules.ramps import (
+from nodegraph_diffusion.schedules.continuous import (
     schedule_exponential,
     schedule_karras,
     schedule_kl_optimal,
@@ -18,7 +15,9 @@ from nodegraph_diffusion.schedules.ramps import (
     schedule_polyexponential,
     schedule_vp,
 )
-from nodegraph_diffusion.schedules.spacings import schedule_leading, schedule_linspace, schedule_trailing
+from nodegraph_diffusion.schedules.levels import explicit_sigmas, flip_sigmas, split_sigmas
+from nodegraph_diffusion.schedules.spec import Schedule, ScheduleSpec
+from nodegraph_diffusion.schedules.timestep_spacing import schedule_leading, schedule_linspace, schedule_trailing
 from nodegraph_diffusion.schedules.timesteps import (
     schedule_beta,
     schedule_ddim_uniform,
@@ -29,7 +28,7 @@ from nodegraph_diffusion.schedules.timesteps import (
 )
 
 POSITIVE: Final[Range] = (1e-3, None)
-"""The range of what has to be more than nothing."""
+"""The range of an option that must be above 0."""
 
 _ALIGN = "Sabour et al. 2024, arXiv:2404.14507"
 _FLAWED = "Lin et al. 2023, arXiv:2305.08891"

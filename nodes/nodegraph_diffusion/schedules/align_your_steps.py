@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+from nodegraph_diffusion.schedules.levels import append_zero, require_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
-# Ten steps each. For the first two, the trained levels of the published training steps, 999 850 736 645 545 455 343 233 124 24 and
-# 999 845 730 587 443 310 193 116 53 13: the published
-# levels are close to these. The last one of a table is there to interpolate, and becomes 0.
+# Ten steps each. The first two tables hold the trained levels of the published training steps, 999 850 736 645 545 455 343 233 124
+# 24 and 999 845 730 587 443 310 193 116 53 13; the published levels are close to them. The last level of a table is for
+# interpolation only, and becomes 0.
 TABLES: dict[str, tuple[float, ...]] = {
     "sd1": (
         *(14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520, 1.8841921177),
@@ -27,18 +27,19 @@ TABLES: dict[str, tuple[float, ...]] = {
 }
 
 
-def schedule_align_your_steps(schedule: NoiseSchedule, steps: int, *, model: Literal["sd1", "sdxl", "svd"] = "sd1") -> Tensor:
-    """Levels found best for ten steps of a model, then 0 (Sabour et al. 2024).
+def schedule_align_your_steps(noise_schedule: NoiseSchedule, steps: int, *, model: Literal["sd1", "sdxl", "svd"] = "sd1") -> Tensor:
+    """Levels optimised for ten steps of a model, then 0 (Sabour et al. 2024).
 
-    Other numbers of steps interpolate log sigma. `model`: Stable Diffusion 1, Stable Diffusion XL, or Stable Video Diffusion.
-    They are levels of that model, whatever `schedule` says; one beyond what a model was trained on, it takes for its nearest.
+    For other numbers of steps, log sigma is interpolated. `model`: Stable Diffusion 1, Stable Diffusion XL, or Stable Video
+    Diffusion. The levels are those of that model, whatever `noise_schedule` is; a denoiser treats a level outside its trained range
+    as the nearest one inside.
     """
     import numpy as np
     import torch
 
     require_steps(steps)
     if model not in TABLES:
-        raise ValueError(f"schedule align_your_steps: expected model {', '.join(TABLES)}, found {model!r}; sd1 does for SD 2, too")
+        raise ValueError(f"schedule align_your_steps: expected model {', '.join(TABLES)}, found {model!r}; sd1 is also for SD 2")
     table = TABLES[model]
-    places = np.linspace(0, len(table) - 1, steps + 1)[:-1]
-    return down_to_zero(torch.from_numpy(np.exp(np.interp(places, np.arange(len(table)), np.log(table)))))
+    positions = np.linspace(0, len(table) - 1, steps + 1)[:-1]
+    return append_zero(torch.from_numpy(np.exp(np.interp(positions, np.arange(len(table)), np.log(table)))))

@@ -1,4 +1,4 @@
-"""Lists of noise levels: written out by hand, cut in two, turned round."""
+"""Lists of noise levels: written out by hand, split in two, reversed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-ALMOST_ZERO = 1e-4  # what `flip_sigmas` starts from in place of 0: ComfyUI's value
+ALMOST_ZERO = 1e-4  # the first level of `flip_sigmas` instead of 0: ComfyUI's value
 
 
 def explicit_sigmas(values: Sequence[float]) -> Tensor:
-    """The noise levels of a list, (n,) float32 on the CPU: positive, strictly decreasing, the last one perhaps 0.
+    """The noise levels of a list, (n,) float32 on the CPU: positive, strictly decreasing, the last one may be 0.
 
-    A list that does not end in 0 leaves its last level as noise in the latent, for another sampler to go on from. Raises ValueError
-    for fewer than two levels, and for one that is no finite number, is negative, or is not below the one before it in float32.
+    A list that does not end in 0 leaves noise of its last level in the latent, for another sampler to continue from. Raises
+    ValueError for fewer than two levels, and for a level that is not a finite number, is negative, or is not below the one before
+    it in float32.
     """
     import torch
 
@@ -26,7 +27,7 @@ def explicit_sigmas(values: Sequence[float]) -> Tensor:
 
 
 def require_levels(values: Sequence[float]) -> None:
-    """Raise ValueError unless these can be walked along (see `explicit_sigmas`)."""
+    """Raise ValueError unless these are valid noise levels (see `explicit_sigmas`)."""
     if len(values) < 2:
         raise ValueError(
             f"sigmas: expected at least two noise levels, one step apart, found {list(values)}; [14.6, 2.0, 0.0] is two steps"
@@ -37,14 +38,14 @@ def require_levels(values: Sequence[float]) -> None:
             raise ValueError(f"sigmas: expected a finite number as level {i}, found {value!r}; levels are like 14.6 or 0.03")
         sigma = _float32(value)
         if not math.isfinite(sigma) or sigma < 0 or (sigma == 0 and i < len(values) - 1):
-            what = "a positive number, or 0 at the end," if sigma <= 0 else "a number within float32's range"
+            expected = "a positive number, or 0 at the end," if sigma <= 0 else "a number within float32's range"
             raise ValueError(
-                f"sigmas: expected {what} as level {i} of {len(values)}, found {value!r}; mend or leave out that level"
+                f"sigmas: expected {expected} as level {i} of {len(values)}, found {value!r}; correct that level or leave it out"
             )
         if sigma >= previous:
             raise ValueError(
                 f"sigmas: expected each level below the one before it, found level {i}, {value!r}, after {values[i - 1]!r}; "
-                "sort them from the most noise to the least, and leave out what is there twice"
+                "sort them from the most noise to the least, and leave out repeated levels"
             )
         previous = sigma
 
@@ -57,52 +58,53 @@ def _float32(value: float) -> float:
 
 
 def split_sigmas(sigmas: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """The levels of the first `step` steps, and those of the rest: (step + 1,) and (n - step,) of (n,).
+    """The levels of the first `step` steps, and those of the remaining steps: (step + 1,) and (n - step,) of (n,).
 
-    The level at which they meet is in both: a sampler on the first part stops there, one on the second goes on from there. A part
-    without a step is one level. Raises ValueError for a `step` that `sigmas` does not have.
+    The level where they meet is in both: a sampler on the first part stops there, one on the second part continues from there. A
+    part without a step is one level. Raises ValueError for a `step` that `sigmas` does not have.
     """
     steps = len(sigmas) - 1
     if not 0 <= step <= steps:
         raise ValueError(
-            f"split of sigmas: expected a step between 0 and {steps}, how many there are, found {step}; count steps from 0"
+            f"split of sigmas: expected a step between 0 and {steps}, the number of steps, found {step}; count steps from 0"
         )
     return sigmas[: step + 1].clone(), sigmas[step:].clone()
 
 
 def flip_sigmas(sigmas: Tensor) -> Tensor:
-    """The levels the other way round, (n,): a deterministic sampler adds along them the noise that it would take away.
+    """The levels in reverse order, (n,): along them, a deterministic sampler adds the noise that it would otherwise remove.
 
-    A path cannot start from level 0, where the noise has no direction: it starts from 0.0001, as ComfyUI's does. Raises ValueError
-    where the next level is not above that.
+    A path cannot start from level 0, where the noise has no direction. It starts from 0.0001, as in ComfyUI. Raises ValueError
+    if the next level is not above that.
     """
     flipped = sigmas.flip(0)
     if len(flipped) and flipped[0] == 0:
         flipped[0] = ALMOST_ZERO
         if len(flipped) > 1 and flipped[1] <= flipped[0]:
             raise ValueError(
-                f"flip of sigmas: expected a smallest level above {ALMOST_ZERO}, which takes the place of 0, "
+                f"flip of sigmas: expected a smallest level above {ALMOST_ZERO}, which replaces 0, "
                 f"found {float(flipped[1]):g}; leave that level out"
             )
     return flipped
 
 
 def require_steps(steps: int) -> None:
-    """Raise ValueError unless there is a step."""
+    """Raise ValueError unless there is at least one step."""
     if steps < 1:
         raise ValueError(f"schedule: expected at least 1 step, found {steps}; 20 to 30 are usual")
 
 
-def down_to_zero(sigmas: Tensor) -> Tensor:
-    """`sigmas`, (n,) of any dtype, as float32 with the clean end of the path appended, and without what does not fall.
+def append_zero(sigmas: Tensor) -> Tensor:
+    """`sigmas`, (n,) of any dtype, as float32 with 0 appended.
 
-    Levels that are one in float32 are one step's. Raises ValueError for those beyond it, which only unusual options give.
+    Levels that are not above 0, or not below all levels before them, are dropped. So levels that are equal in float32 count once.
+    Raises ValueError for levels that are not finite in float32, which only unusual options cause.
     """
     import torch
 
     levels = sigmas.float()
     if not bool(levels.isfinite().all()):
-        raise ValueError(f"schedule: expected options that give finite noise levels, found {levels.tolist()}; take the defaults")
-    falls = levels > 0
-    falls[1:] &= levels[1:] < levels.cummin(0).values[:-1]
-    return torch.cat([levels[falls], torch.zeros(1)])
+        raise ValueError(f"schedule: expected options that give finite noise levels, found {levels.tolist()}; use the defaults")
+    kept = levels > 0
+    kept[1:] &= levels[1:] < levels.cummin(0).values[:-1]
+    return torch.cat([levels[kept], torch.zeros(1)])

@@ -1,90 +1,95 @@
-"""Schedules that visit training steps, as ComfyUI picks them."""
+"""Schedules over training steps, as ComfyUI chooses them."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.schedules.levels import down_to_zero, require_steps
+from nodegraph_diffusion.schedules.levels import append_zero, require_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+    from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
-_NO_NOISE = 1e-5  # a trained level up to here is the clean end itself
+_NO_NOISE = 1e-5  # a trained level up to this one counts as no noise
 
 
-def schedule_normal(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_normal(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels of evenly spaced training steps, from the last to the first, then 0.
 
-    Where the model was trained down to no noise (a smallest level of at most 1e-5), its first training step is the clean end: one
-    more training step is visited, and that one is the 0.
+    If the model was trained down to no noise (a smallest level of at most 1e-5), its first training step is the 0, and one more
+    training step is visited.
     """
     import torch
 
     require_steps(steps)
-    clean = schedule.sigma_min <= _NO_NOISE
-    visited = torch.linspace(schedule.steps - 1, 0, steps + clean)  # in float32, as ComfyUI's
-    return down_to_zero(schedule.sigma(visited[:steps]))
+    clean = noise_schedule.sigma_min <= _NO_NOISE
+    visited = torch.linspace(noise_schedule.steps - 1, 0, steps + clean)  # in float32, as ComfyUI's
+    return append_zero(noise_schedule.sigma(visited[:steps]))
 
 
-def schedule_sgm_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_sgm_uniform(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels of evenly spaced training steps, the first one left out, then 0.
 
-    As normal with one step more: the last one visited is as far from the first training step as they are apart. The way of
-    Stability's generative-models, which Turbo and Lightning models are made for.
+    Like normal with one more step, whose last level is left out. Stability's generative-models do this, and Turbo and Lightning
+    models are made for it.
     """
     import torch
 
     require_steps(steps)
-    return down_to_zero(schedule.sigma(torch.linspace(schedule.steps - 1, 0, steps + 1)[:-1]))
+    return append_zero(noise_schedule.sigma(torch.linspace(noise_schedule.steps - 1, 0, steps + 1)[:-1]))
 
 
-def schedule_simple(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_simple(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Every (training steps / steps)-th trained level from the largest, then 0.
 
-    What is no whole training step is rounded up. The smallest level it visits is that of training step 1000 / steps, not the
-    first. Raises ValueError when there are more steps than trained levels.
+    Fractional training steps are rounded up. The smallest level is that of training step 1000 / steps, not of the first. Raises
+    ValueError if there are more steps than trained levels.
     """
     import torch
 
     require_steps(steps)
-    if steps > schedule.steps:
+    if steps > noise_schedule.steps:
         raise ValueError(
-            f"schedule simple: expected at most {schedule.steps} steps, one a trained noise level, found {steps}; "
+            f"schedule simple: expected at most {noise_schedule.steps} steps, one per trained noise level, found {steps}; "
             "take fewer steps, a strength nearer to 1, or the schedule normal"
         )
-    stride = schedule.steps / steps
-    picks = torch.tensor([schedule.steps - 1 - int(i * stride) for i in range(steps)])
-    return down_to_zero(schedule.sigmas()[picks])
+    stride = noise_schedule.steps / steps
+    picks = torch.tensor([noise_schedule.steps - 1 - int(i * stride) for i in range(steps)])
+    return append_zero(noise_schedule.sigmas()[picks])
 
 
-def schedule_ddim_uniform(schedule: NoiseSchedule, steps: int) -> Tensor:
+def schedule_ddim_uniform(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Every k-th trained level from the second up, then 0 (Song et al. 2021).
 
-    k is the training steps // steps. The largest level is seldom visited, and there are more levels than `steps` where that does
-    not divide the training steps (30 steps of 1000 make 31), or fewer where it is more than them. Where the model was trained
-    down to no noise, its second level, of at most 1e-5, is the clean end, and the stride is that of one step more.
+    k is the training steps // steps. The largest level is rarely visited. There are more levels than `steps` if `steps` does not
+    divide the training steps (30 steps of 1000 make 31), and fewer if it is larger than them. If the model was trained down to no
+    noise, its second level, of at most 1e-5, is the 0, and the stride is that of one more step.
     """
     require_steps(steps)
-    sigmas = schedule.sigmas()
+    sigmas = noise_schedule.sigmas()
     clean = float(sigmas[1]) <= _NO_NOISE
-    picked = sigmas[1 :: max(schedule.steps // (steps + clean), 1)]
+    picked = sigmas[1 :: max(noise_schedule.steps // (steps + clean), 1)]
     if clean and len(picked) > 1:
         picked = picked[1:]
-    return down_to_zero(picked.flip(0))
+    return append_zero(picked.flip(0))
 
 
 def schedule_beta(
-    schedule: NoiseSchedule, steps: int, *, alpha: float = 0.6, beta: float = 0.6, spread: Literal["timestep", "sigma"] = "timestep"
+    noise_schedule: NoiseSchedule,
+    steps: int,
+    *,
+    alpha: float = 0.6,
+    beta: float = 0.6,
+    spread: Literal["timestep", "sigma"] = "timestep",
 ) -> Tensor:
     """Levels at even quantiles of a beta distribution, then 0 (Lee et al. 2024).
 
     "Beta Sampling is All You Need".
-    With alpha and beta below 1, most steps lie at both ends. `spread`: over the training steps, each rounded to a whole one, and
-    one that is met twice counts once (ComfyUI); or over sigma itself, from the largest to the smallest (A1111, diffusers). Many
-    steps give fewer levels. Raises ValueError unless alpha and beta are positive.
+    With alpha and beta below 1, most steps are at both ends. `spread`: over the training steps, rounded to whole ones, each counted
+    once (ComfyUI), so that many steps give fewer levels; or over sigma itself, from the largest to the smallest (A1111, diffusers).
+    Raises ValueError unless alpha and beta are positive.
     """
     require_steps(steps)
     if not (0 < alpha < math.inf and 0 < beta < math.inf):
@@ -96,30 +101,31 @@ def schedule_beta(
     by_sigma = spread == "sigma"
     quantiles = stats.beta.ppf(1 - np.linspace(0, 1, steps, endpoint=by_sigma), alpha, beta)
     if by_sigma:
-        return down_to_zero(torch.from_numpy(schedule.sigma_min + quantiles * (schedule.sigma_max - schedule.sigma_min)))
-    return down_to_zero(schedule.sigmas()[torch.from_numpy(np.rint(quantiles * (schedule.steps - 1))).long()])
+        return append_zero(
+            torch.from_numpy(noise_schedule.sigma_min + quantiles * (noise_schedule.sigma_max - noise_schedule.sigma_min))
+        )
+    return append_zero(noise_schedule.sigmas()[torch.from_numpy(np.rint(quantiles * (noise_schedule.steps - 1))).long()])
 
 
-def schedule_turbo(schedule: NoiseSchedule, steps: int, *, denoise: float = 1.0) -> Tensor:
+def schedule_turbo(noise_schedule: NoiseSchedule, steps: int, *, denoise: float = 1.0) -> Tensor:
     """Levels of the training steps 999, 899, ..., then 0 (Sauer et al. 2023).
 
-    The first `steps` of these ten.
-    What SD Turbo and SDXL Turbo were distilled for. A `denoise` below 1 leaves out the first of the ten, 10 - int(10 denoise) of
-    them. Raises ValueError where fewer than `steps` are left, or denoise is outside (0, 1].
+    The first `steps` of these ten levels, which SD Turbo and SDXL Turbo were distilled for. A `denoise` below 1 leaves out the
+    first 10 - int(10 denoise) of the ten. Raises ValueError if fewer than `steps` remain, or denoise is outside (0, 1].
     """
     import torch
 
     require_steps(steps)
-    if not 0 < denoise <= 1 or schedule.steps < 10:
+    if not 0 < denoise <= 1 or noise_schedule.steps < 10:
         raise ValueError(
             f"schedule turbo: expected denoise above 0 and at most 1, and a model of 10 training steps or more, "
-            f"found {denoise} and {schedule.steps}; 1 denoises from pure noise"
+            f"found {denoise} and {noise_schedule.steps}; 1 denoises from pure noise"
         )
-    left = int(10 * denoise)
-    if steps > left:
+    remaining = int(10 * denoise)
+    if steps > remaining:
         raise ValueError(
-            f"schedule turbo: expected at most {left} of 10 steps with denoise {denoise}, found {steps}; "
-            "models that were not distilled want another schedule"
+            f"schedule turbo: expected at most {remaining} of 10 steps with denoise {denoise}, found {steps}; "
+            "use another schedule for models that were not distilled"
         )
-    visited = torch.tensor([k * schedule.steps // 10 - 1 for k in range(left, left - steps, -1)])
-    return down_to_zero(schedule.sigmas()[visited])
+    visited = torch.tensor([k * noise_schedule.steps // 10 - 1 for k in range(remaining, remaining - steps, -1)])
+    return append_zero(noise_schedule.sigmas()[visited])

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.guidance.classifier_free import GuidedDenoiser
+from nodegraph_diffusion.denoising import Condition, GuidedDenoiser
+from nodegraph_diffusion.options import check_options, options_of, require_callable_with
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample
-from nodegraph_diffusion.sampling.declared import require_callable_with
-from nodegraph_diffusion.sampling.options import check_options, options_of
 from nodegraph_diffusion.testing.toys import TwoSidedDenoiser, even_sigmas, require, start
 
 Guidance = Callable[..., GuidedDenoiser]
@@ -41,10 +40,15 @@ def check_sides(guidance: Guidance) -> None:
         require(torch.allclose(called, seen.denoised, atol=1e-5), "predict to estimate what a call does", "another estimate")
         expected = plain.predict(x, sigma)  # its negative side may not have been asked where it does not count
         require(torch.allclose(seen.positive, expected.positive, atol=1e-5), "the denoiser's own positive side", "something else")
-        for which, alone in (("positive", expected.positive), ("negative", expected.negative)):
-            side = guidance(plain).side(which, x, sigma)  # type: ignore[arg-type]
+        sides: tuple[tuple[Condition, Tensor], ...] = ("positive", expected.positive), ("negative", expected.negative)
+        for which, alone in sides:
+            side = guidance(plain).predict_one(which, x, sigma)
             require(torch.allclose(side, alone, atol=1e-5), f"the {which} side alone as the denoiser sees it", "something else")
-    require(guidance(plain).schedule == plain.schedule, f"the denoiser's own {plain.schedule}", f"{guidance(plain).schedule}")
+    require(
+        guidance(plain).noise_schedule == plain.noise_schedule,
+        f"the denoiser's own {plain.noise_schedule}",
+        f"{guidance(plain).noise_schedule}",
+    )
 
 
 def check_shape(guidance: Guidance) -> None:

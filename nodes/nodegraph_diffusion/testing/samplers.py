@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nodegraph_diffusion.denoising import Predictions
+from nodegraph_diffusion.options import check_options, options_of
 from nodegraph_diffusion.sampling import SamplerSpec, draw_noise, sample
-from nodegraph_diffusion.sampling.options import check_options, options_of
 from nodegraph_diffusion.sampling.protocols import Sampler
 from nodegraph_diffusion.testing.convergence import convergence_order, sampling_error
 from nodegraph_diffusion.testing.toys import (
@@ -86,14 +87,17 @@ def check_repeatable(sampler: Sampler) -> None:
     kept = x.clone(), sigmas.clone()
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        denoised = TwistedDenoiser()(x, sigma)
-        seen.append((denoised, denoised.clone()))
-        return denoised
+    class RecordingDenoiser(TwistedDenoiser):
+        def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
+            denoised = super().__call__(x, sigma)
+            seen.append((denoised, denoised.clone()))
+            return denoised
 
-    denoise.guided = lambda x, sigma: (denoise(x, sigma), denoise(x * 0.9, sigma))  # type: ignore[attr-defined]
-    denoise.schedule = SCHEDULE  # type: ignore[attr-defined]
-    first, second = (run(spec, denoise, x, sigmas) for _ in range(2))
+        def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+            positive, other = self(x, sigma), self(x * 0.9, sigma)
+            return Predictions(positive, positive, other)
+
+    first, second = (run(spec, RecordingDenoiser(), x, sigmas) for _ in range(2))
     require(torch.equal(first, second), "the same result twice", "two different ones")
     require(torch.equal(x, kept[0]) and torch.equal(sigmas, kept[1]), "x and sigmas as they were", "them changed in place")
     changed = sum(not torch.equal(given, copy) for given, copy in seen)

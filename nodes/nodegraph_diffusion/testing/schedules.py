@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.sampling.declared import require_callable_with
-from nodegraph_diffusion.sampling.options import check_options, options_of
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.options import check_options, options_of, require_callable_with
 from nodegraph_diffusion.schedules import Schedule
 from nodegraph_diffusion.testing.toys import require
 

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance.classifier_free import Predictions, Side
+from nodegraph_diffusion.denoising import Condition, GuidedDenoiser, Predictions
 from nodegraph_diffusion.networks.attention import AttentionHook
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.sampling.protocols import Sampler
 
 SCHEDULE = NoiseSchedule()
 
-PLACE = "middle_block.1.transformer_blocks.0.attn1"
-"""Where the self-attention of `TwoSidedDenoiser` is: in the middle of a network."""
+LAYER = "middle_block.1.transformer_blocks.0.attn1"
+"""The name of the self-attention layer of `TwoSidedDenoiser`: in the middle block of a network."""
 
 SHAPE = (3, 4, 8, 6)
 MEAN, DEVIATION = 0.7, 0.5
@@ -30,11 +30,11 @@ MEAN, DEVIATION = 0.7, 0.5
 class GaussianDenoiser:
     """The exact denoiser of data drawn from N(mean, deviation^2), every element by itself.
 
-    E[clean | x] = mean + (x - mean) * deviation^2 / (deviation^2 + sigma^2). `levels` are the noise levels it was asked at; what
-    the other side of guidance sees is the same.
+    E[clean | x] = mean + (x - mean) * deviation^2 / (deviation^2 + sigma^2). `levels` are the noise levels it was called with. Its
+    positive and negative predictions are the same.
     """
 
-    schedule = SCHEDULE
+    noise_schedule = SCHEDULE
 
     def __init__(self, mean: float = MEAN, deviation: float = DEVIATION) -> None:
         self.mean, self.deviation = mean, deviation
@@ -45,10 +45,15 @@ class GaussianDenoiser:
         self.levels.append(float(sigma))
         return self.mean + (x - self.mean) * (self.deviation**2 / (self.deviation**2 + float(sigma) ** 2))
 
-    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
-        """The same, as samplers of the CFG++ kind ask."""
-        denoised = self(x, sigma)
-        return denoised, denoised
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        """The estimate, three times."""
+        return Predictions(*[self(x, sigma)] * 3)
+
+    def predict_one(
+        self, condition: Condition, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None
+    ) -> Tensor:
+        """The estimate, the same for both conditions."""
+        return self(x, sigma)
 
     def solution(self, x: Tensor, sigma: float, sigma_end: float) -> Tensor:
         """Where the probability flow takes x from level `sigma` to `sigma_end` (Karras et al. 2022, Eq. 1, solved)."""
@@ -59,7 +64,7 @@ class GaussianDenoiser:
 class TwistedDenoiser:
     """A denoiser that is linear in nothing and mixes neighbours, to compare two samplers on; it means nothing."""
 
-    schedule = SCHEDULE
+    noise_schedule = SCHEDULE
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -67,37 +72,42 @@ class TwistedDenoiser:
         denoised = torch.tanh(scaled + 0.3 * scaled.roll(1, -1)) * (1 + 0.2 * math.sin(float(sigma)))
         return denoised + 0.1 * scaled.cos()
 
-    def guided(self, x: Tensor, sigma: float, /) -> tuple[Tensor, Tensor]:
-        """The estimate, and another one for the side that guidance leads away from."""
+    def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
+        """The estimate, which is also the positive prediction, and another one as the negative prediction."""
         denoised = self(x, sigma)
-        return denoised, 0.8 * denoised + 0.1 * torch.sin(x / math.sqrt(1 + float(sigma) ** 2))
+        return Predictions(denoised, denoised, 0.8 * denoised + 0.1 * torch.sin(x / math.sqrt(1 + float(sigma) ** 2)))
+
+    def predict_one(
+        self, condition: Condition, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None
+    ) -> Tensor:
+        """The positive or the negative prediction; it has no attention."""
+        return getattr(self.predict(x, sigma), condition)  # type: ignore[no-any-return]
 
 
-class TwoSidedDenoiser:
-    """Guidance to look at: two sides that mean nothing, and `negative + cfg * (positive - negative)` of them."""
+class TwoSidedDenoiser(GuidedDenoiser):
+    """Guidance to look at: two predictions that mean nothing, and `negative + cfg * (positive - negative)` of them."""
 
-    schedule = SCHEDULE
+    noise_schedule = SCHEDULE
 
     def __init__(self, cfg: float = 4.0) -> None:
         self.cfg = cfg
         self.given: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        return self.predict(x, sigma).denoised
-
     def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
-        """The estimate and both sides. What is given is kept in `given`, beside a copy."""
-        toward, away = TwistedDenoiser().guided(x, float(sigma))
-        seen = Predictions(away + self.cfg * (toward - away), toward, away)
-        self.given += [(tensor, tensor.clone()) for tensor in seen]
-        return seen
+        """The estimate and both predictions. They are kept in `given`, beside copies."""
+        _, positive, negative_prediction = TwistedDenoiser().predict(x, sigma)
+        guided = negative_prediction + self.cfg * (positive - negative_prediction)
+        predictions = Predictions(guided, positive, negative_prediction)
+        self.given += [(tensor, tensor.clone()) for tensor in predictions]
+        return predictions
 
-    def side(self, which: Side, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None) -> Tensor:
-        """One side. It has a self-attention of one head over all cells, at `PLACE`, which counts only where it is changed."""
-        alone = TwistedDenoiser().guided(x, float(sigma))[0 if which == "positive" else 1]
+    def predict_one(
+        self, condition: Condition, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None
+    ) -> Tensor:
+        """One prediction. It has a self-attention of one head over all cells, `LAYER`, which counts only if it is changed."""
+        alone = TwistedDenoiser().predict_one(condition, x, sigma)
         cells = (x / math.sqrt(1 + float(sigma) ** 2)).flatten(2).mT[:, None]  # (B, 1, L, C)
-        changed = None if attention is None else attention(PLACE, cells, cells, cells)  # (B, L, C)
+        changed = None if attention is None else attention(LAYER, cells, cells, cells)  # (B, L, C)
         return alone if changed is None else 0.9 * alone + 0.1 * changed.mT.reshape(x.shape)
 
 
@@ -113,7 +123,7 @@ def start(dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def run(sampler: Sampler, denoise: Any, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
+def run(sampler: Sampler, denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
     """What the sampler makes of x with noise that is always the same."""
     return sampler(denoise, x, sigmas, noise=unit_noise(x), on_step=ignore_step, **options)
 

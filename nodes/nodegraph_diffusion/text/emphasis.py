@@ -1,4 +1,4 @@
-"""How a prompt says what weighs more: ComfyUI's grammar and A1111's, as stretches of text with their weights."""
+"""Prompt weights: ComfyUI's and A1111's grammar, parsed to segments of text with their weights."""
 
 from __future__ import annotations
 
@@ -14,61 +14,60 @@ EMPHASIS = re.compile(r"\\[()\[\]\\]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[()\[\]
 
 
 def parse_weights(text: str) -> list[tuple[str, float]]:
-    """The stretches of `text` that parentheses part, in their order, each with its weight; 1 outside them.
+    """The segments of `text` between parentheses, in order, each with its weight; 1 outside them.
 
-    `(text)` multiplies the weight by 1.1 and `(text:1.3)` sets it to 1.3, whatever is around; groups nest. `\\(` and
-    `\\)` are parentheses of the text, and so are those without a partner. Square brackets are text. A number that is
-    not finite is text.
+    `(text)` multiplies the weight by 1.1, and `(text:1.3)` sets it to 1.3, whatever surrounds it; groups nest. `\\(` and
+    `\\)` are text, and so are parentheses without a partner, square brackets, and numbers that are not finite.
     """
     pending = [(part, 1.0) for part in _split(text)][::-1]
-    stretches = []
+    segments = []
     while pending:
         part, weight = pending.pop()
         if _is_group(part):
             inner, weight = _group_weight(part[1:-1], weight * NESTING_WEIGHT)
             pending += [(part, weight) for part in _split(inner)][::-1]
         else:
-            stretches.append((ESCAPED.sub(r"\1", part), weight))
-    return stretches
+            segments.append((ESCAPED.sub(r"\1", part), weight))
+    return segments
 
 
 def parse_emphasis(text: str) -> list[tuple[str, float]]:
-    """The stretches of `text` by A1111's rules, in their order, each with its weight; 1 outside all brackets.
+    """The segments of `text` by A1111's rules, in order, each with its weight; 1 outside all brackets.
 
-    `(text)` multiplies the weight by 1.1, `[text]` divides it by 1.1 and `(text:1.3)` multiplies it by 1.3; groups nest. A
-    backslash makes a bracket, or a backslash, text. A group that is not closed weighs as if it were; a bracket that closes
-    nothing is text.
+    `(text)` multiplies the weight by 1.1, `[text]` divides it by 1.1, and `(text:1.3)` multiplies it by 1.3; groups nest. A
+    bracket or backslash after a backslash is text. An unclosed group has the weight that it would have if it were closed; a bracket
+    that closes nothing is text.
     """
-    stretches: list[tuple[str, float]] = []
-    opened: list[tuple[str, int]] = []  # each group's bracket, and the first stretch in it
+    segments: list[tuple[str, float]] = []
+    opened: list[tuple[str, int]] = []  # the bracket of each open group, and the index of its first segment
     for match in EMPHASIS.finditer(text):
         part, number = match[0], match[1]
         close = ")" if number else part
         if part in "([":
-            opened.append((part, len(stretches)))
+            opened.append((part, len(segments)))
         elif close in BRACKETS and (start := _opening(opened, BRACKETS[close])) is not None:
             factor = float(number) if number else NESTING_WEIGHT if close == ")" else 1 / NESTING_WEIGHT
-            stretches[start:] = [(inner, weight * factor) for inner, weight in stretches[start:]]
+            segments[start:] = [(inner, weight * factor) for inner, weight in segments[start:]]
         else:
-            stretches.append((part[1:] if part[0] == "\\" and len(part) > 1 else part, 1.0))
+            segments.append((part[1:] if part[0] == "\\" and len(part) > 1 else part, 1.0))
     for bracket, start in reversed(opened):
         factor = NESTING_WEIGHT if bracket == "(" else 1 / NESTING_WEIGHT
-        stretches[start:] = [(inner, weight * factor) for inner, weight in stretches[start:]]
-    return _merged(stretches) or [("", 1.0)]
+        segments[start:] = [(inner, weight * factor) for inner, weight in segments[start:]]
+    return _merged(segments) or [("", 1.0)]
 
 
 def _opening(opened: list[tuple[str, int]], bracket: str) -> int | None:
-    """Where the innermost group with this `bracket` begins, which is closed with it; None where there is none."""
+    """The first segment of the innermost open group with this `bracket`, which it closes; None if no such group is open."""
     for i in reversed(range(len(opened))):
         if opened[i][0] == bracket:
             return opened.pop(i)[1]
     return None
 
 
-def _merged(stretches: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Neighbours of one weight as one."""
+def _merged(segments: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The segments, with neighbours of the same weight joined."""
     merged: list[tuple[str, float]] = []
-    for text, weight in stretches:
+    for text, weight in segments:
         if merged and merged[-1][1] == weight:
             merged[-1] = merged[-1][0] + text, weight
         else:
@@ -77,7 +76,7 @@ def _merged(stretches: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """`text` cut around its outermost groups, which keep their parentheses."""
+    """`text` split around its outermost groups, which keep their parentheses."""
     start = depth = 0
     for match in PARENTHESIS.finditer(text):
         if match[0] == "(":
@@ -99,7 +98,7 @@ def _is_group(part: str) -> bool:
 
 
 def _group_weight(inner: str, nested: float) -> tuple[str, float]:
-    """What a group holds and its weight: the number behind its last colon, where there is one, else `nested`."""
+    """The text of a group and its weight: the number after its last colon if there is one, else `nested`."""
     text, colon, number = inner.rpartition(":")
     try:
         weight = float(number) if colon and text else nested

@@ -1,4 +1,4 @@
-"""Prompts: weighted text to the encoding that a denoiser attends to, computed as ComfyUI computes it, or as A1111 does."""
+"""Prompts: from weighted text to the encoding that a denoiser attends to, computed as in ComfyUI or as in A1111."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nodegraph_diffusion.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from nodegraph_diffusion.networks.clip import CLIPTextModel
 
-WHOLE_BELOW = 8  # a stretch of fewer tokens is not cut at the end of a chunk
-COMMA_REACH = 20  # A1111 cuts behind a comma that is among so many last tokens of a chunk
+WHOLE_BELOW = 8  # a segment of fewer tokens is not split at the end of a chunk
+COMMA_REACH = 20  # A1111 splits after a comma among this number of last tokens of a chunk
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
 EMBEDDING = re.compile(r"(?<!\S)embedding:(\S+)")
-TRAILING = ",.;"  # what may follow an embedding's name
+TRAILING = ",.;"  # characters that may follow an embedding's name
 
 Syntax = Literal["comfyui", "a1111"]
 WeightedToken = tuple[int, float]
@@ -30,9 +30,9 @@ WeightedToken = tuple[int, float]
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """One text encoder of a model: its network, its tokenizer, and what `embedding:NAME` stands for, by name.
+    """One text encoder of a model: its network, its tokenizer, and the embeddings for `embedding:NAME`, by name.
 
-    An embedding is (n, width), read as n tokens; None where its file has none for this encoder: it is left out.
+    An embedding is (n, width), read as n tokens. None means that its file has none for this encoder; then it is left out.
     """
 
     model: CLIPTextModel
@@ -41,16 +41,15 @@ class Reader:
 
 
 def read_prompt(readers: Sequence[Reader], text: str, clip_skip: int | None = None, syntax: Syntax = "comfyui") -> Prompt:
-    """Encode `text`, weights and any length, by all text encoders of a model.
+    """Encode `text`, which may have weights and any length, with all text encoders of a model.
 
-    For n chunks, the embedding is (1, n * max_length, width), float32 on the models' device: those of the encoders side by
-    side, as long as the shortest of them. What the last one says of the first chunk as a whole, unweighted, is `pooled`,
-    where it has a projection for it. `clip_skip` 2 reads the last but one layer, None the one that the model was trained
-    with.
+    For n chunks, the embedding is (1, n * max_length, width), float32 on the models' device: the encodings of all encoders joined
+    along the width, cut to the shortest of them. `pooled` is the last encoder's projection of the first chunk, without weights, if
+    it has one. `clip_skip` 2 reads the last but one layer, None the layer that the model was trained with.
 
     A token of weight w becomes empty + w * (z - empty), where z is its encoding and `empty` that of an empty prompt at the
-    same position; by A1111's rules w * z, and then each chunk is scaled to the mean that it had. `BREAK` begins a new chunk.
-    Raises ValueError for an embedding that there is not, and where tokenizer and model do not belong together.
+    same position. By A1111's rules it becomes w * z, and then each chunk is scaled back to its mean. `BREAK` begins a new chunk.
+    Raises ValueError for an unknown embedding, and if tokenizer and model do not belong together.
     """
     encoded = [_read(reader, text, clip_skip, syntax) for reader in readers]
     length = min(embedding.shape[1] for embedding, _ in encoded)
@@ -65,11 +64,11 @@ def encode_prompt(model: CLIPTextModel, tokenizer: Tokenizer, text: str, clip_sk
 def chunk_prompt(
     tokenizer: Tokenizer, text: str, syntax: Syntax = "comfyui", embeddings: Mapping[str, Sequence[int]] | None = None
 ) -> list[list[WeightedToken]]:
-    """`text` as chunks of `tokenizer.max_length` tokens with their weights: begin, text, end and filling in each.
+    """`text` as chunks of `tokenizer.max_length` tokens with their weights; each has a begin token, text, end and padding.
 
-    A stretch of one weight that does not fit into what is left of a chunk goes on in the next one; if it has fewer than
-    8 tokens, it goes there whole. By A1111's rules, all behind a comma among the last 20 tokens goes there. `embeddings` are
-    the tokens of each name. An empty text is one empty chunk.
+    A segment of one weight that does not fit into the rest of a chunk continues in the next one; a segment of fewer than 8 tokens
+    moves there whole. By A1111's rules, everything after a comma among the last 20 tokens moves there. `embeddings` are the tokens
+    of each name. An empty text is one empty chunk.
     """
     room = tokenizer.max_length - 2
     if room < 1:
@@ -89,9 +88,9 @@ class _Piece(NamedTuple):
 
 
 def _pieces(tokenizer: Tokenizer, text: str, syntax: Syntax, embeddings: Mapping[str, Sequence[int]]) -> Iterator[_Piece | None]:
-    """The stretches of `text`, cut around embeddings; None for each BREAK."""
-    for stretch, weight in parse_weights(text) if syntax == "comfyui" else parse_emphasis(text):
-        for i, part in enumerate(BREAK.split(stretch)):
+    """The segments of `text`, split around embeddings; None for each BREAK."""
+    for segment, weight in parse_weights(text) if syntax == "comfyui" else parse_emphasis(text):
+        for i, part in enumerate(BREAK.split(segment)):
             if i:
                 yield None
             end = 0
@@ -109,13 +108,13 @@ def _embedding_name(word: str, embeddings: Mapping[str, Sequence[int]]) -> str:
             return name
     known = ", ".join(sorted(embeddings)) or "none"
     raise ValueError(
-        f"prompt: expected the name of an embedding of this text encoder behind 'embedding:', found '{word}'; there is {known}. "
+        f"prompt: expected the name of an embedding of this text encoder after 'embedding:', found '{word}'; it has {known}. "
         "Load it under this name first"
     )
 
 
 def _filled(pieces: Iterable[_Piece | None], room: int) -> list[list[WeightedToken]]:
-    """The pieces in chunks of at most `room` tokens, short ones whole."""
+    """The pieces in chunks of at most `room` tokens; short pieces are not split."""
     chunks: list[list[WeightedToken]] = [[]]
     for piece in pieces:
         if piece is None:
@@ -124,16 +123,16 @@ def _filled(pieces: Iterable[_Piece | None], room: int) -> list[list[WeightedTok
         tokens = piece.tokens
         whole = len(tokens) < min(WHOLE_BELOW, room + 1)
         while len(tokens) > room - len(chunks[-1]):
-            left = 0 if whole else room - len(chunks[-1])
-            chunks[-1] += tokens[:left]
-            tokens = tokens[left:]
+            count = 0 if whole else room - len(chunks[-1])
+            chunks[-1] += tokens[:count]
+            tokens = tokens[count:]
             chunks.append([])
         chunks[-1] += tokens
     return chunks
 
 
 def _filled_to_commas(pieces: Iterable[_Piece | None], room: int, comma: int) -> list[list[WeightedToken]]:
-    """The pieces in chunks of at most `room` tokens, cut behind a comma near their end, embeddings whole where they can be."""
+    """The pieces in chunks of at most `room` tokens, split after a comma near their end; embeddings stay whole if possible."""
     chunks: list[list[WeightedToken]] = [[]]
     last_comma: int | None = None
     for piece in pieces:
@@ -155,7 +154,7 @@ def _filled_to_commas(pieces: Iterable[_Piece | None], room: int, comma: int) ->
 
 
 def _read(reader: Reader, text: str, clip_skip: int | None, syntax: Syntax) -> tuple[Tensor, Tensor | None]:
-    """What one encoder makes of `text`: (1, n * max_length, width) and (1, projection) or None."""
+    """One encoder's encoding of `text`: (1, n * max_length, width), and the pooled (1, projection) or None."""
     model, tokenizer = reader.model, reader.tokenizer
     embeddings, inserted = _inserted(reader)
     chunks = chunk_prompt(tokenizer, text, syntax, embeddings)
@@ -180,7 +179,7 @@ def _read(reader: Reader, text: str, clip_skip: int | None, syntax: Syntax) -> t
 
 
 def _inserted(reader: Reader) -> tuple[dict[str, range], Tensor | None]:
-    """The tokens that stand for each embedding, and their vectors (n, width) in order."""
+    """The tokens of each embedding, and their vectors (n, width) in order."""
     tokens: dict[str, range] = {}
     first = reader.model.config.vocab_size
     for name, vectors in reader.embeddings.items():

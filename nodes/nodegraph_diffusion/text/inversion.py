@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 
 _OTHER_FAMILY = "It was made for another family of models; give the family's own."
 

@@ -1,8 +1,7 @@
 """CLIP's tokenizer: byte-level byte-pair encoding over lower-cased words (Radford et al. 2021, sec. 2.4).
 
-The vocabulary is a checkpoint's own folder, or the standard one that lies in `clip_vocabulary/`. Everything of CLIP's
-kind goes through `tokenizers` directly, since importing transformers takes a second; only a folder of another kind
-needs it.
+The vocabulary is that of a checkpoint's folder, or the standard one in `clip_vocabulary/`. Tokenizers of CLIP's kind use the
+`tokenizers` library directly, because importing transformers takes a second; only other kinds need it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from tokenizers.models import BPE
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
-MAX_LENGTH = 77  # what CLIP was trained with
+MAX_LENGTH = 77  # CLIP's
 CLIP_CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
 PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -38,7 +37,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id that `encode` gives: the rows that a text encoder's table needs."""
+        """One more than the largest id that `encode` returns: the number of rows that a text encoder's table needs."""
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @property
@@ -47,14 +46,14 @@ class Tokenizer:
         return {"bos_token_id": self.bos, "eos_token_id": self.eos, "pad_token_id": self.pad}
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`: no special tokens around them, nothing cut off."""
+        """The ids of `text`, without special tokens and without a limit of length."""
         return list(self._encoding(text).ids)
 
     def unknown_words(self, text: str) -> list[str]:
-        """The words of `text` that the vocabulary can only spell, in their order, each once.
+        """The words of `text` that the vocabulary can only spell, in order, each once.
 
-        A word is spelled where one of several tokens that it becomes is a single byte. A vocabulary made from few
-        texts has few words; the standard one spells words that are made up, and scripts that it hardly saw.
+        A word is spelled if it becomes several tokens and one of them is a single byte. A vocabulary made from few texts has few
+        words; the standard one spells invented words, and scripts that are rare in it.
         """
         encoding = self._encoding(text)
         words: dict[str, None] = {}
@@ -72,8 +71,8 @@ class Tokenizer:
 def load_tokenizer(folder: Path | None = None, pad: int | None = None) -> Tokenizer:
     """The tokenizer in a checkpoint's `folder` (vocab.json and merges.txt, or tokenizer.json), or CLIP's standard one.
 
-    `pad` is what the standard one fills chunks with: None as CLIP does, with its end, 0 as OpenCLIP does. Raises ValueError where
-    the folder holds none, or one that cannot be read.
+    `pad` is the padding token of the standard one: None for CLIP's end token, 0 for OpenCLIP's. Raises ValueError if the folder has
+    no tokenizer, or one that cannot be read.
     """
     if folder is None:
         return _standard() if pad is None else replace(_standard(), pad=pad)
@@ -94,7 +93,7 @@ def load_tokenizer(folder: Path | None = None, pad: int | None = None) -> Tokeni
 
 @cache
 def _standard() -> Tokenizer:
-    """The 49,408 tokens of CLIP. Its vocabulary follows from its merges: reading them is faster than reading both."""
+    """The 49,408 tokens of CLIP. The vocabulary follows from the merges; reading only these is faster."""
     packed = (resources.files("nodegraph_diffusion") / "text" / "clip_vocabulary" / "merges.txt.gz").read_bytes()
     merges = [(left, right) for left, right in map(str.split, gzip.decompress(packed).decode().splitlines())]
     alphabet = byte_alphabet()
@@ -106,17 +105,17 @@ def _standard() -> Tokenizer:
 
 
 def byte_alphabet() -> list[str]:
-    """The character that stands for each byte in a vocabulary, in CLIP's order of ids.
+    """The character for each byte in a vocabulary, in CLIP's order of ids.
 
-    The printable bytes stand for themselves; the others, which come last, are the characters from U+0100 on (the
-    byte-level encoding of Radford et al. 2019, sec. 2.2).
+    Printable bytes are their own characters; the others, which come last, are the characters from U+0100 on (the byte-level
+    encoding of Radford et al. 2019, sec. 2.2).
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(byte) for byte in printable] + [chr(0x100 + i) for i in range(256 - len(printable))]
 
 
 def _clip_backend(model: BPE) -> Backend:
-    """CLIP's way to words, as in its reference implementation and in transformers' CLIPTokenizer, then `model`."""
+    """CLIP's splitting into words, as in its reference implementation and in transformers' CLIPTokenizer, then `model`."""
     backend = Backend(model)
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -149,19 +148,21 @@ def _of_another_kind(folder: Path) -> Backend:
 
     backend: Backend | None = getattr(AutoTokenizer.from_pretrained(folder), "backend_tokenizer", None)
     if backend is None:
-        raise ValueError(f"{folder}: expected a tokenizer that the `tokenizers` library computes; save it as a fast one")
+        raise ValueError(f"{folder}: expected a tokenizer of the `tokenizers` library; save it as a fast tokenizer")
     return backend
 
 
 def _with_specials(folder: Path, backend: Backend, config: dict[str, Any]) -> Tokenizer:
-    """The tokenizer with the special tokens and the length that its `config` names, CLIP's where it names none."""
+    """The tokenizer with the special tokens and the length in its `config`, CLIP's by default."""
     ids = []
     for role, usual in (("bos_token", START), ("eos_token", END), ("pad_token", END)):
-        named = config.get(role) or usual
-        token = named["content"] if isinstance(named, dict) else named
+        entry = config.get(role) or usual
+        token = entry["content"] if isinstance(entry, dict) else entry
         found = backend.token_to_id(token)
         if found is None:
-            raise ValueError(f"{folder}: expected its {role} {token!r} in the vocabulary, found none; name one that is there")
+            raise ValueError(
+                f"{folder}: expected its {role} {token!r} in the vocabulary, found no such token; name one that the vocabulary has"
+            )
         ids.append(found)
         _add_special(backend, token)
     length = config.get("model_max_length", MAX_LENGTH)
@@ -171,7 +172,7 @@ def _with_specials(folder: Path, backend: Backend, config: dict[str, Any]) -> To
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, empty where there is no file."""
+    """The object in a JSON file; empty if there is no file."""
     if not path.is_file():
         return {}
     try:

@@ -8,7 +8,7 @@ import click
 
 from nodegraph.plugin_api import OutputError, Problem, WorkflowError, replacing
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.write.convert import convert as write_safetensors
+from nodegraph_diffusion.checkpoint import convert as write_safetensors
 from nodegraph_nodes.commands.help import WRONG, epilog
 
 

@@ -1,4 +1,4 @@
-"""The channels that inpainting and InstructPix2Pix UNets see beside the latent."""
+"""The channels that inpainting and InstructPix2Pix UNets receive in addition to the latent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GREY: Final = (0.8223, -0.6876, 0.6364, 0.1380)  # a latent cell of a grey pict
 
 
 def extra_channels(unet: UNetModel) -> Tensor | None:
-    """The channels that the UNet sees beside the latent, (B, C, h, w), or None if it sees only the latent.
+    """The channels that the UNet receives in addition to the latent, (B, C, h, w), or None if it needs no others.
 
     If no node gave the UNet a picture, they stand for "no picture" and are the same in every cell: (1, C, 1, 1).
     """
@@ -34,7 +34,7 @@ def extra_channels(unet: UNetModel) -> Tensor | None:
 
 
 def require_kind(unet: UNetModel, kind: Kind) -> None:
-    """Raise ValueError if the UNet does not see the channels of this kind beside the latent."""
+    """Raise ValueError if the UNet does not have input channels of this kind."""
     if _kind(unet) != kind:
         config = unet.part.config
         expected = _COUNTS[kind] + config.out_channels

@@ -33,7 +33,7 @@ def builtin_models() -> dict[str, Path]:
 
 
 def model_path(text: str, base: Path) -> Path:
-    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path seen from the folder `base`.
+    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path relative to the folder `base`.
 
     Raises ValueError if there is no such built-in model or the download fails.
     """
@@ -55,7 +55,7 @@ def model_resource(model: Model) -> Resource:
 
 
 def _name_in(folder: Path, file: Path) -> str:
-    """The name of a file seen from a model's folder; the folder may be that of a part, and the file next to it."""
+    """The path of a file relative to a model's folder. If that is the folder of a part, the file may be next to it."""
     if file.is_relative_to(folder):
         return file.relative_to(folder).as_posix()
     return f"../{file.relative_to(folder.parent).as_posix()}"

@@ -32,7 +32,7 @@ def read_patch(patch: Patch) -> LoraFile:
 def unmatched_modules(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:
     """The modules that the file changes and the model does not have. Raises ValueError if it is for another family of models."""
     from nodegraph_diffusion.adapters.lora.patch import unmatched
-    from nodegraph_diffusion.checkpoint.load.blank import blank
+    from nodegraph_diffusion.checkpoint.load.blank_network import blank
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
 

@@ -1,4 +1,4 @@
-"""Nodes that give a UNet a picture in channels beside the latent."""
+"""Nodes that give a UNet a picture, in channels that are concatenated to the latent."""
 
 from __future__ import annotations
 

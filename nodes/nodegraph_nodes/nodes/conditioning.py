@@ -70,7 +70,7 @@ def average_conditioning(
 def _check_area(**literals: Any) -> Iterable[str]:
     for name in ("width", "height"):
         if literals.get(name) == 0:
-            yield f"expected an area with a {name} above 0"
+            yield f"expected an area with a {name} above 0, found 0; give a larger one"
     if literals.get("unit") == "fraction":
         numbers = {name: literals.get(name) for name in ("width", "height", "x", "y")}
         above = [name for name, number in numbers.items() if isinstance(number, int | float) and number > 1]
@@ -127,7 +127,7 @@ def set_mask(
 def _check_order(**literals: Any) -> Iterable[str]:
     start, end = literals.get("start"), literals.get("end")
     if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
-        yield f"start {start} is after end {end}: the prompt would never count"
+        yield f"start {start} is after end {end}: the prompt would never count; exchange them"
 
 
 @node("SetRange", check=_check_order, foreign_names=("ConditioningSetTimestepRange",))

@@ -17,7 +17,7 @@ def _check_size(**literals: Any) -> Iterable[str]:
     if sides and literals.get("scale") is not None:
         yield f"{' and '.join(sides)} and scale both say how large; leave one out"
     if not sides and "scale" in literals and literals["scale"] is None:
-        yield "a Resize needs a width, a height or a scale"
+        yield "a Resize needs a width, a height or a scale; give one"
 
 
 def _check_colours(**literals: Any) -> Iterable[str]:

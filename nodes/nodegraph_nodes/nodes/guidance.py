@@ -32,13 +32,13 @@ def guidance(
 
     To use several, chain the nodes: the last one is outermost and sees the results of those before it.
     """
+    from nodegraph_diffusion.denoising.unguided import as_guided
     from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
-    from nodegraph_diffusion.guidance.classifier_free import with_sides
 
     if isinstance(guidance, str):
         guidance = GUIDANCE[guidance]
     spec = guidance if isinstance(guidance, GuidanceSpec) else GuidanceSpec(guidance)
-    return dataclasses.replace(denoiser, function=spec(with_sides(denoiser.function), **(options or {})))
+    return dataclasses.replace(denoiser, function=spec(as_guided(denoiser.function), **(options or {})))
 
 
 @node("PerpNeg", numeric=True, foreign_names=("PerpNegGuider",))

@@ -30,7 +30,7 @@ def unet_denoise(
     are several, their predictions are averaged. A UNet that was distilled with guidance, such as LCM's, receives `cfg` as an
     input instead and computes only under the positive prompt.
     """
-    from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
     part = unet.part
     sides = load_denoisers(unet, run, guidance=cfg - 1, positive=positive, negative=negative)  # the papers write 1 + w
@@ -99,7 +99,7 @@ def sampler(
     if sigmas is None:
         levels = sigmas_for(
             SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
-            denoiser.function.schedule,
+            denoiser.function.noise_schedule,
             steps,
             strength=strength,
             start_step=start_step,

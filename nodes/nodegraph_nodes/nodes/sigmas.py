@@ -8,11 +8,9 @@ from typing import Annotated, Any, NamedTuple
 from nodegraph import Choice, Help, OptionsOf, Range, node
 from nodegraph_nodes.types import Sigmas, UNetModel
 
-Steps = Annotated[int, Range(1, 10_000)]
-StartStep = Annotated[int, Range(0, 10_000), Help("skip the steps before this one")]
-EndStep = Annotated[
-    int | None, Range(0, 10_000), Help("stop after this many steps and leave the remaining noise for another sampler")
-]
+Steps = Annotated[int, Range(1, 10_000), Help("number of steps")]
+StartStep = Annotated[int, Range(0, 10_000), Help("the step to start with, counted from 0; earlier steps are skipped")]
+EndStep = Annotated[int | None, Range(0, 10_000), Help("the step to stop before; the remaining noise is left for another sampler")]
 Strength = Annotated[float, Range(0, 1), Help("how much to change the latent; 1 ignores what it shows, 0 keeps it")]
 ScheduleOptions = Annotated[dict[str, Any] | None, OptionsOf("schedule"), Help("'nodegraph schedules NAME' lists them")]
 
@@ -24,7 +22,7 @@ def check_steps(**literals: Any) -> Iterable[str]:
         yield f"start_step {start} and strength {strength} both say where to start; leave one out"
     last = min((step for step in (steps, end) if step is not None), default=None)
     if start is not None and last is not None and start > last:
-        yield f"start_step {start} is after the last step, {last}"
+        yield f"start_step {start} is after the last step, {last}; give a smaller one"
 
 
 @node(

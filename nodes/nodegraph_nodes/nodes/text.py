@@ -24,7 +24,7 @@ def text_encode(
     clip_skip: Annotated[
         int | None,
         Range(1, 32),
-        Help("the layer to read, counted from the last; default: the one that the model was trained with"),
+        Help("the layer to read, counted from the last, which is 1; default: the one that the model was trained with"),
     ] = None,
     syntax: Annotated[
         Literal["comfyui", "a1111"],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import apg
-from nodegraph_diffusion.guidance.classifier_free import Predictions
+from nodegraph_diffusion.denoising import Predictions
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.testing import GUIDANCE_CHECKS, TwoSidedDenoiser, even_sigmas, registered
 
@@ -97,7 +97,7 @@ def test_heun_walks_along_it():
 class Told:
     """A denoiser that sees what it is told."""
 
-    schedule = TwoSidedDenoiser.schedule
+    noise_schedule = TwoSidedDenoiser.noise_schedule
 
     def __init__(self, *seen):
         self.seen = Predictions(*seen)

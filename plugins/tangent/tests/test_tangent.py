@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tangent
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_diffusion.testing import SCHEDULE_CHECKS, registered
 

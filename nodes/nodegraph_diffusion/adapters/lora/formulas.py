@@ -2,7 +2,7 @@
 
 A weight has `out` rows; the other dimensions of a convolution count as columns. Adapters are stored as factors:
 
-- LoRA (Hu et al. 2021, sec. 4.1): up @ down, and through a core of the kernel's size where a convolution was split in three.
+- LoRA (Hu et al. 2021, sec. 4.1): up @ down, and through a core of the kernel's size if a convolution was split in three.
 - LoHa (Hyeon-Woo et al. 2021, FedPara, sec. 2.2): the entrywise product of two such products.
 - LoKr (Edalati et al. 2022, KronA; Yeh et al. 2023, LyCORIS): a Kronecker product whose factors may be products themselves.
 - diff: the difference itself.

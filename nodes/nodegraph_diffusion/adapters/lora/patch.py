@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.formulas import change_of_shape, changed, scaling
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
-from nodegraph_diffusion.checkpoint.load.blank import blank
+from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 
@@ -21,7 +21,7 @@ Network = TypeVar("Network", UNet, CLIPTextModel)
 
 _OTHER_FAMILY = "It was made for another family of models; give the family's own."
 _FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # parts of a change that are not factors
-_BESIDE = ("alpha", "bias", "up_bias")  # of these, the ones that do not affect the change of the weight
+_NOT_FACTORS = ("alpha", "bias", "up_bias")  # of these, the ones that do not affect the change of the weight
 
 
 def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
@@ -60,11 +60,17 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
     state = dict(network.state_dict())
     changes: dict[str, Tensor] = {}
     for file, strength in files:
-        with MappedFile(file.weights) as tensors:
+        with MappedFile(file.weights) as mapped:
             for module, roles in file.changes.get(part, {}).items():
                 if module in modules and strength != 0:
-                    found = {role: tensors.tensor(key) for role, key in roles.items()}
-                    _change(changes, state, modules[module], found, strength, file.scales.get((part, module)))
+                    _change(
+                        changes,
+                        state,
+                        modules[module],
+                        tensors={role: mapped.tensor(key) for role, key in roles.items()},
+                        strength=strength,
+                        scale=file.scales.get((part, module)),
+                    )
     for key, value in changes.items():
         layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
         rounded = value.half() if isinstance(network, CLIPTextModel) else value
@@ -78,23 +84,24 @@ def _change(
     changes: dict[str, Tensor],
     state: Mapping[str, Tensor],
     module: str,
-    found: Mapping[str, Tensor],
+    *,
+    tensors: Mapping[str, Tensor],
     strength: float,
     scale: float | None,
 ) -> None:
     """Add the changed weight and bias of a module to `changes`, in float32."""
     key = f"{module}.weight"
     device = state[key].device
-    alpha = float(found["alpha"]) if "alpha" in found else None
-    factors = {role: tensor.to(device, torch.float32) for role, tensor in found.items() if role not in _BESIDE}
+    alpha = float(tensors["alpha"]) if "alpha" in tensors else None
+    factors = {role: tensor.to(device, torch.float32) for role, tensor in tensors.items() if role not in _NOT_FACTORS}
     if any(role not in _FLAGS for role in factors):
         weight = changes.get(key, state[key].float())
-        changes[key] = changed(weight, factors, alpha, strength, scale)
-    rank = len(found["down"]) if "down" in found else None
+        changes[key] = changed(weight, factors, alpha=alpha, strength=strength, scale=scale)
+    rank = len(tensors["down"]) if "down" in tensors else None
     for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
-        if role in found:
+        if role in tensors:
             bias = f"{module}.bias"
-            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * found[role].to(device, torch.float32)
+            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * tensors[role].to(device, torch.float32)
 
 
 def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
@@ -128,9 +135,9 @@ def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: 
 
 def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
     """Our modules that have weights, by every name that a LoRA file may have for them, joined by underscores."""
-    ours = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
-    modules = {flat(module): module for module in ours}
+    names = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
+    modules = {flat(module): module for module in names}
     if isinstance(network, UNet):
         table = unet_modules(network.config)
-        modules |= {flat(rename(module, table)): module for module in ours}
+        modules |= {flat(rename(module, table)): module for module in names}
     return modules

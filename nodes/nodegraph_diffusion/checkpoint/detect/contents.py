@@ -98,6 +98,11 @@ def folder_contents(folder: Path) -> Contents:
     return class_contents(read_json(config)) if config.is_file() else Contents()
 
 
+def first_names(keys: Collection[str], count: int = 3) -> str:
+    """The first of the names, for a message."""
+    return ", ".join(repr(key) for key in sorted(keys)[:count]) or "no tensor"
+
+
 def file_refusal(wanted: Content, path: Path, keys: Collection[str], found: Contents, hint: str) -> CheckpointError:
     """The error for a file with tensors of these names that is not what is `wanted`; `hint` says what to give instead.
 
@@ -105,6 +110,6 @@ def file_refusal(wanted: Content, path: Path, keys: Collection[str], found: Cont
     """
     name, holds = found.name, found.content
     if name is None or holds == wanted:
-        some = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensor"
-        name, holds = f"{'a broken one, or one with an unknown layout' if holds else 'a file of other tensors'} ({some}, ...)", None
+        what = "a broken one, or one with an unknown layout" if holds else "a file of other tensors"
+        name, holds = f"{what} ({first_names(keys)}, ...)", None
     return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=hint, holds=holds)

@@ -67,11 +67,13 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
     path, tensors = folder or header.path, header.tensors
     try:
         if any(key.startswith("controlnet_cond_embedding.") for key in tensors):
-            return ControlNetFile(path, header.path, "diffusers", _diffusers_config(folder, header), False)
+            config = _diffusers_config(folder, header)
+            return ControlNetFile(path=path, weights=header.path, layout="diffusers", config=config, difference=False)
         prefix = PREFIX if any(key.startswith(PREFIX) for key in tensors) else ""
         if f"{prefix}input_hint_block.0.weight" in tensors:
             config = ldm_unet_config(Shapes(header, prefix), whole=False)
-            return ControlNetFile(path, header.path, "ldm", config, DIFFERENCE_MARK in tensors)
+            difference = DIFFERENCE_MARK in tensors
+            return ControlNetFile(path=path, weights=header.path, layout="ldm", config=config, difference=difference)
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or has another layout."
         raise CheckpointError(header.path, expected=expected, found=str(error), hint=hint) from error

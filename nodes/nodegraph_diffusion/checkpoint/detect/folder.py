@@ -35,10 +35,10 @@ _OTHER_FOLDER = "Give the folder of a whole Stable Diffusion model, as `save_pre
 _MAX_SIDE = 4096  # latent cells
 
 
-def folder_models(path: Path, unet: UNetPart, vae: VAEPart, texts: tuple[TextSource, ...]) -> dict[Kind, Checkpoint]:
+def folder_models(path: Path, unet: UNetPart, vae: VAEPart, text_sources: tuple[TextSource, ...]) -> dict[Kind, Checkpoint]:
     """The whole model in a folder, by each family that it can be read as, its own first. Raises CheckpointError."""
-    xl: Kind | None = None if unet.config.added_dim is None else "sdxl" if len(texts) > 1 else "sdxl-refiner"
-    text = read_text_encoders(path, texts, xl)
+    xl: Kind | None = None if unet.config.added_dim is None else "sdxl" if len(text_sources) > 1 else "sdxl-refiner"
+    text = read_text_encoders(path, text_sources, xl)
     files = tuple(dict.fromkeys([path / INDEX, *unet.files, *vae.files, *text.files]))
     return {
         kind: Checkpoint(
@@ -80,7 +80,8 @@ def folder_unet(path: Path, headers: HeaderCache) -> UNetPart:
     config = config_file.parse(read_unet)
     weights = _weights(config_file.path.parent, "unet", "diffusers", headers)
     if model_folder is None:
-        return unet_without_model(path, config, weights, (config_file.path, *weights.paths), headers)
+        files = (config_file.path, *weights.paths)
+        return unet_without_model(path, config=config, weights=weights, files=files, headers=headers)
     scheduler, vae = model_folder / SCHEDULER_CONFIG, model_folder / "vae" / CONFIG
     return UNetPart(
         path=path,
@@ -99,12 +100,17 @@ def folder_vae(path: Path, headers: HeaderCache) -> VAEPart:
     model_folder, config_file = _part_config(path, "vae")
     config = config_file.parse(read_vae)
     weights = _weights(config_file.path.parent, "vae", "diffusers", headers)
-    reason = f"its latents are multiplied by {config.scaling_factor}, as its config says"
-    files = (config_file.path, *weights.paths)
+    part = VAEPart(
+        path=path,
+        config=config,
+        weights=weights,
+        files=(config_file.path, *weights.paths),
+        reason=f"its latents are multiplied by {config.scaling_factor}, as its config says",
+    )
     if model_folder is None:
-        return VAEPart(path, config, weights, files, reason)
+        return part
     unet = read_config(model_folder / "unet" / CONFIG)
-    return VAEPart(path, config, weights, (*files, unet.path), reason, unet.parse(_sample_size) * config.factor)
+    return replace(part, files=(*part.files, unet.path), trained_size=unet.parse(_sample_size) * config.factor)
 
 
 def folder_text_sources(path: Path, headers: HeaderCache) -> tuple[TextSource, ...]:
@@ -166,8 +172,8 @@ def _part_config(path: Path, part: Part) -> tuple[Path | None, ConfigFile]:
 def _model_parts(path: Path, index: Json) -> list[Part]:
     """The parts of a model: all, or all but one of the two text encoders. Raises CheckpointError if one has another class."""
     classes = {part: entry[1] for part in CLASSES if isinstance(entry := index.get(part), list) and len(entry) == 2}
-    texts = [part for part in TEXT_PARTS if classes.get(part)] or ["text_encoder"]
-    parts: list[Part] = ["unet", "vae", *texts]
+    text_parts = [part for part in TEXT_PARTS if classes.get(part)] or ["text_encoder"]
+    parts: list[Part] = ["unet", "vae", *text_parts]
     for part in parts:
         found = classes.get(part)
         accepted = {CLASSES[part], CLASSES["text_encoder_2"]} if part in TEXT_PARTS else {CLASSES[part]}

@@ -74,7 +74,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         scales = {module: scale for module, name in modules.items() if (scale := _scale(config, name)) is not None}
     except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise _config_error(path, str(error)) from error
-    return LoraFile(path, header.path, changes, scales, tensors, files)
+    return LoraFile(path=path, weights=header.path, changes=changes, scales=scales, tensors=tensors, files=files)
 
 
 def _peft_config(header: Header) -> tuple[Config, tuple[Path, ...]]:
@@ -108,15 +108,15 @@ def _scale(config: Config, name: LoraName) -> float | None:
     Diffusers writes the configs of several parts into one, each key after the name of the part. None if the config gives no scale.
     """
     part = f"{name.part}."
-    ours = {key.removeprefix(part): value for key, value in config.items() if key.startswith(part)} or config
-    kind = ours.get("peft_type", _KINDS[0])
+    settings = {key.removeprefix(part): value for key, value in config.items() if key.startswith(part)} or config
+    kind = settings.get("peft_type", _KINDS[0])
     if kind not in _KINDS:
         raise ValueError(f"peft_type {kind!r}, not one of {', '.join(_KINDS)}")
-    alpha = _value_for_module(ours, "alpha_pattern", name.written, ours.get("lora_alpha", ours.get("alpha")))
-    rank = _value_for_module(ours, "rank_pattern", name.written, ours.get("r"))
+    alpha = _value_for_module(settings, "alpha_pattern", name.written, settings.get("lora_alpha", settings.get("alpha")))
+    rank = _value_for_module(settings, "rank_pattern", name.written, settings.get("r"))
     if alpha is None or rank is None:
         return None
-    scale = float(alpha) / (math.sqrt(rank) if ours.get("use_rslora") else float(rank)) if float(rank) > 0 else math.nan
+    scale = float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else float(rank)) if float(rank) > 0 else math.nan
     if not math.isfinite(scale):
         raise ValueError(f"alpha {alpha} and rank {rank} for {name.written!r}")
     return scale

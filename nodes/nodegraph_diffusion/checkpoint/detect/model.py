@@ -8,8 +8,8 @@ from typing import Literal
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR, Kind, Naming, Part
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, LatentSpace, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 EXTRA_CHANNELS = (0, 4, 5)  # input channels of a UNet besides the latent: none, those of a picture, or of a mask and a picture
 _OTHER_MODELS = "The parts belong to different models."

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nodegraph_diffusion.checkpoint.detect.contents import Contents, class_contents, file_refusal
+from nodegraph_diffusion.checkpoint.detect.contents import Contents, class_contents, file_refusal, first_names
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart, Weights
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
 from nodegraph_diffusion.checkpoint.detect.sizes import diffusers_unet_config, ldm_unet_config, vae_config
@@ -54,10 +54,10 @@ def file_models(header: Header, contents: Contents, headers: HeaderCache) -> dic
     kind = layout
     if layout == "sd1" and kind_by_shapes(Shapes(header, PREFIXES[layout]["text_encoder"])) == "sd2":
         kind, because = "sd2", f"{because} and is {WIDTH_2} wide"
-    models = {kind: _model(header, layout, kind, because, headers)}
+    models = {kind: _model(header, layout, headers, kind=kind, because=because)}
     for other in SAME_PARTS.get(kind, ()):
         try:
-            models[other] = _model(header, layout, other, AS_REQUESTED, headers)
+            models[other] = _model(header, layout, headers, kind=other, because=AS_REQUESTED)
         except CheckpointError:  # what is missing matters only to the other family
             continue
     return models
@@ -70,7 +70,8 @@ def file_unet(header: Header, contents: Contents, headers: HeaderCache) -> UNetP
     config_file = _config_beside(header.path, "unet") if naming == "diffusers" else None
     config = _config(config_file, read_unet, header.path, lambda: sizes(Shapes(header, prefix)))
     weights = Weights("unet", naming, (header.path,), prefix)
-    return unet_without_model(header.path, config, weights, _files(header, config_file), headers)
+    files = _files(header, config_file)
+    return unet_without_model(header.path, config=config, weights=weights, files=files, headers=headers)
 
 
 def file_vae(header: Header, contents: Contents) -> VAEPart:
@@ -88,7 +89,7 @@ def file_vae(header: Header, contents: Contents) -> VAEPart:
         because = "as in Stable Diffusion 1 and 2: an autoencoder's file does not say it, and XL's has the same shapes"
     reason = f"its latents are multiplied by {config.scaling_factor}, {because}"
     weights = Weights("vae", naming, (header.path,), prefix)
-    return VAEPart(header.path, config, weights, _files(header, config_file), reason)
+    return VAEPart(path=header.path, config=config, weights=weights, files=_files(header, config_file), reason=reason)
 
 
 def file_text_sources(header: Header, contents: Contents) -> tuple[TextSource, ...]:
@@ -125,11 +126,10 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
     missing = {kind: set(prefixes.values()) - present for kind, prefixes in PREFIXES.items()}
     kind = min(missing, key=lambda kind: (len(missing[kind]), -len(PREFIXES[kind])))
     if missing[kind]:
-        some = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensor"
         raise CheckpointError(
             path,
             expected=f"tensors whose names begin with {' and '.join(sorted(missing[kind]))}",
-            found=f"none ({some}, ...)",
+            found=f"none ({first_names(keys)}, ...)",
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
@@ -145,7 +145,7 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
     return kind, f"because its text encoder{'s are' if len(prefixes) > 3 else ' is'} below {below}"
 
 
-def _model(header: Header, layout: Kind, kind: Kind, because: str, headers: HeaderCache) -> Checkpoint:
+def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, because: str) -> Checkpoint:
     """The whole model in a file with the prefixes of `layout`, read as one of `kind`. Raises CheckpointError."""
     path, prefixes, scaling = header.path, PREFIXES[layout], scaling_factor(kind)
     unet_weights = Weights("unet", "ldm", (path,), UNET_PREFIX)
@@ -155,11 +155,12 @@ def _model(header: Header, layout: Kind, kind: Kind, because: str, headers: Head
     except ValueError as error:
         expected, hint = f"sizes of a {NAMES[kind]} model", "The file is damaged or has another layout."
         raise CheckpointError(path, expected=expected, found=str(error), hint=hint) from error
-    texts = []
+    text_parts = []
     for part in TEXT_PARTS:
         if prefix := prefixes.get(part):
             weights = Weights(part, naming_below(prefix), (path,), prefix)
-            texts.append(TextPart(path, text_config(Shapes(header, prefix), weights, kind), weights, (path,)))
+            config = text_config(Shapes(header, prefix), weights, kind)
+            text_parts.append(TextPart(path, config, weights, (path,)))
     schedule, trained = noise_schedule(unet_weights, headers, kind, unet)
     size = 1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512
     scaled = f"its latents are multiplied by {scaling}, as in {NAMES[kind]}"
@@ -167,9 +168,25 @@ def _model(header: Header, layout: Kind, kind: Kind, because: str, headers: Head
         path=path,
         layout="ldm",
         kind=kind,
-        unet=UNetPart(path, kind, unet, unet_weights, schedule, vae.latent, (path,), trained),
-        vae=VAEPart(path, vae, Weights("vae", "ldm", (path,), VAE_PREFIX), (path,), scaled, size),
-        text=TextEncoders(path, kind, tuple(texts), because),
+        unet=UNetPart(
+            path=path,
+            kind=kind,
+            config=unet,
+            weights=unet_weights,
+            schedule=schedule,
+            latent=vae.latent,
+            files=(path,),
+            reason=trained,
+        ),
+        vae=VAEPart(
+            path=path,
+            config=vae,
+            weights=Weights("vae", "ldm", (path,), VAE_PREFIX),
+            files=(path,),
+            reason=scaled,
+            trained_size=size,
+        ),
+        text=TextEncoders(path, kind, tuple(text_parts), because),
         files=(path,),
         reason=f"{NAMES[kind]}, {because}; {trained}",
     )

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from nodegraph_diffusion.checkpoint.detect.contents import first_names
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
@@ -55,11 +56,10 @@ def file_taesd(header: Header, half: Half) -> TAESDFile:
             names = {key: name_of(key) for key in config.shapes}
             _require_whole(header, config, names)
             return TAESDFile(header.path, config, names)
-    some = ", ".join(repr(key) for key in sorted(tensors)[:2]) or "no tensor"
     raise CheckpointError(
         header.path,
         expected=f"a TAESD {half}",
-        found=f"a file of other tensors ({some}, ...)",
+        found=f"a file of other tensors ({first_names(tensors, 2)}, ...)",
         hint=f"Give taesd_{half}.safetensors, taesdxl_{half}.safetensors, or the folder that diffusers wrote.",
     )
 

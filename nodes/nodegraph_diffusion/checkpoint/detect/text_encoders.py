@@ -94,7 +94,7 @@ def find_prefixes(keys: Collection[str]) -> list[TextPrefix]:
 
 def naming_below(prefix: str) -> Naming:
     """The naming scheme of the text encoder below this prefix of a whole model."""
-    return next(known.naming for known in _IN_MODELS if known.prefix == prefix)
+    return next(found.naming for found in _IN_MODELS if found.prefix == prefix)
 
 
 def kind_by_shapes(shapes: Shapes, naming: Naming = "transformers") -> Kind:
@@ -129,10 +129,10 @@ def read_text_encoders(
     if wanted is not None:
         sources = [source for source in sources if source.part == wanted] or sources[:1]
     if len(sources) > 1:
-        texts = tuple(_text_part(source, "sdxl", source.part or "text_encoder") for source in sources)
+        parts = tuple(_text_part(source, "sdxl", source.part or "text_encoder") for source in sources)
         below = " and ".join(repr(source.weights.prefix) for source in sources)
         reason = sources[0].reason if sources[0].from_index else f"because they are below {below}"
-        return TextEncoders(path, "sdxl", texts, reason or "")
+        return TextEncoders(path, "sdxl", parts, reason or "")
     [source] = sources
     if kind == "sdxl" and part is None and not source.from_index:
         hint = "Give CLIP-L as text_encoder and OpenCLIP's bigG as text_encoder_2."
@@ -152,7 +152,7 @@ def _text_part(source: TextSource, kind: Kind, part: Part) -> TextPart:
         config = text_config(source.sizes, weights, kind)
     if part == TEXT_PARTS[1] and config.projection is None:
         raise _without_projection(source.path, config.width)
-    return TextPart(source.path, config, weights, source.files, source.tokenizer)
+    return TextPart(path=source.path, config=config, weights=weights, files=source.files, tokenizer=source.tokenizer)
 
 
 def text_config(shapes: Shapes, weights: Weights, kind: Kind) -> CLIPTextConfig:

@@ -10,8 +10,8 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Kind, scaling_factor
 from nodegraph_diffusion.checkpoint.files.header import HeaderCache
 from nodegraph_diffusion.checkpoint.layouts.ldm import EDM_MARKS, VELOCITY_BIAS, VELOCITY_MARK, ZERO_SNR_MARK
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import LatentSpace, UNetConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 _VELOCITY_SPREAD = 0.09  # of the bias: larger ones are of networks that predict velocity
 _REFINER_SIZES = 5 * 256  # the refiner's UNet receives five sizes, 256 numbers each, besides the pooled text
@@ -24,12 +24,23 @@ def unet_kind(config: UNetConfig) -> Kind:
     return "sdxl-refiner" if config.added_dim == config.context_dim + _REFINER_SIZES else "sdxl"
 
 
-def unet_without_model(path: Path, config: UNetConfig, weights: Weights, files: tuple[Path, ...], headers: HeaderCache) -> UNetPart:
+def unet_without_model(
+    path: Path, *, config: UNetConfig, weights: Weights, files: tuple[Path, ...], headers: HeaderCache
+) -> UNetPart:
     """The description of a UNet of which only sizes are known: it denoises in the latents of its family. Raises CheckpointError."""
     kind = unet_kind(config)
     schedule, reason = noise_schedule(weights, headers, kind, config)
     latent = LatentSpace(config.out_channels, scaling_factor=scaling_factor(kind))
-    return UNetPart(path, kind, config, weights, schedule, latent, files, reason)
+    return UNetPart(
+        path=path,
+        kind=kind,
+        config=config,
+        weights=weights,
+        schedule=schedule,
+        latent=latent,
+        files=files,
+        reason=reason,
+    )
 
 
 def noise_schedule(weights: Weights, headers: HeaderCache, kind: Kind, config: UNetConfig) -> tuple[NoiseSchedule, str]:

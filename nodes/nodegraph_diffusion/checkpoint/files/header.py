@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
+from nodegraph_diffusion.checkpoint.files.pickle_file import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.files.pickle_permission import pickles_allowed
-from nodegraph_diffusion.checkpoint.files.pickled import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.files.safetensors import read_safetensors
 from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 

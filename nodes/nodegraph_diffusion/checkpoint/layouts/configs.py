@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nodegraph_diffusion.checkpoint.files.json_file import Json
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig, VAEConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 UNET_FIXED: Json = {
     "act_fn": "silu",
@@ -73,7 +73,7 @@ def read_unet(json: Json) -> UNetConfig:
         model_channels=widths[0],
         channel_mult=_mults(widths),
         num_res_blocks=_single("layers_per_block", json["layers_per_block"]),
-        transformer_depth=tuple(depth if here else 0 for depth, here in zip(depths, attention, strict=True)),
+        transformer_depth=tuple(depth if attends else 0 for depth, attends in zip(depths, attention, strict=True)),
         middle_depth=depths[-1],
         num_heads=num_heads,
         head_channels=head_channels,
@@ -103,7 +103,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
         "attention_head_dim": heads,
         "block_out_channels": [mult * config.model_channels for mult in config.channel_mult],
         "cross_attention_dim": config.context_dim,
-        "down_block_types": [down[here] for here in attention],
+        "down_block_types": [down[attends] for attends in attention],
         "in_channels": config.in_channels,
         "layers_per_block": config.num_res_blocks,
         "norm_num_groups": config.norm_groups,
@@ -111,7 +111,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
         "sample_size": sample_size,
         "time_cond_proj_dim": config.guidance_dim,
         "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
-        "up_block_types": [up[here] for here in reversed(attention)],
+        "up_block_types": [up[attends] for attends in reversed(attention)],
         "use_linear_projection": config.linear_projection,
         **added,
         **UNET_FIXED,
@@ -197,7 +197,7 @@ def write_text(config: CLIPTextConfig, tokens: Mapping[str, int]) -> Json:
 def read_scheduler(json: Json) -> NoiseSchedule:
     """The training-time noise schedule in the config of any scheduler of diffusers. Raises ValueError for other schedules."""
     _check_fixed(json, SCHEDULER_FIXED)
-    predictions = {theirs: ours for ours, theirs in _PREDICTIONS.items()}
+    predictions = {diffusers_name: name for name, diffusers_name in _PREDICTIONS.items()}
     return NoiseSchedule(
         steps=json.get("num_train_timesteps", 1000),
         beta_start=json["beta_start"],

@@ -62,8 +62,8 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
         table[f"{half}.norm_out"] = f"{half}.conv_norm_out"
         table[f"{half}.mid.block_1"] = f"{half}.mid_block.resnets.0"
         table[f"{half}.mid.block_2"] = f"{half}.mid_block.resnets.1"
-        for ours, theirs in _VAE_ATTENTION.items():
-            table[f"{half}.mid.attn_1.{ours}"] = f"{half}.mid_block.attentions.0.{theirs}"
+        for ldm, diffusers in _VAE_ATTENTION.items():
+            table[f"{half}.mid.attn_1.{ldm}"] = f"{half}.mid_block.attentions.0.{diffusers}"
     levels = len(config.channel_mult)
     for level in range(levels):
         for i in range(config.num_res_blocks + 1):
@@ -88,5 +88,5 @@ def rename(key: str, modules: Mapping[str, str]) -> str:
     return key
 
 
-def _res_block(ours: str, theirs: str) -> dict[str, str]:
-    return {f"{ours}.{a}": f"{theirs}.{b}" for a, b in _RES_BLOCK.items()}
+def _res_block(ldm: str, diffusers: str) -> dict[str, str]:
+    return {f"{ldm}.{a}": f"{diffusers}.{b}" for a, b in _RES_BLOCK.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -12,13 +12,13 @@ from torch import nn
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
-from nodegraph_diffusion.checkpoint.files.header import read_header
-from nodegraph_diffusion.checkpoint.files.mapped import MappedFile
+from nodegraph_diffusion.checkpoint.files.header import Header, read_header
+from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, PREFIX, controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece, openclip_pieces
-from nodegraph_diffusion.checkpoint.load.blank import blank
-from nodegraph_diffusion.checkpoint.load.fill import Source, fill, find_sources
+from nodegraph_diffusion.checkpoint.load.blank_network import blank
+from nodegraph_diffusion.checkpoint.load.weights import Source, Sources, fill, find_sources
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from nodegraph_diffusion.networks.taesd import TAESD
@@ -55,8 +55,8 @@ def load_controlnet(file: ControlNetFile, device: torch.device | str, dtype: tor
     """
     network = blank(ControlNet, file.config)
     mapped = MappedFile(file.weights)
-    sources = find_sources(network, "ControlNet", [mapped.header], "", _controlnet_pieces(file))
-    network = fill(network, sources, [mapped], device, dtype)
+    sources = find_sources(network, [mapped.header], name="ControlNet", prefix="", pieces_of=_controlnet_pieces(file))
+    network = fill(network, sources, [mapped], device=device, dtype=dtype)
     if not file.difference:
         return network
     if base is None:
@@ -77,7 +77,7 @@ def load_controlnet(file: ControlNetFile, device: torch.device | str, dtype: tor
 def load_taesd(file: TAESDFile, device: torch.device | str, dtype: torch.dtype) -> TAESD:
     """Half of a TAESD, in evaluation mode, without gradients."""
     sources = {key: Source(file.path, name, Piece(key)) for key, name in file.names.items()}
-    return fill(blank(TAESD, file.config), sources, [MappedFile(file.path)], device, dtype)
+    return fill(blank(TAESD, file.config), sources, [MappedFile(file.path)], device=device, dtype=dtype)
 
 
 def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
@@ -87,19 +87,27 @@ def verify(found: Checkpoint | UNetPart | VAEPart | TextEncoders) -> None:
     else:
         parts = found.parts if isinstance(found, TextEncoders) else (found,)
     for part in parts:
-        network: Callable[[Any], nn.Module]
-        network = UNet if isinstance(part, UNetPart) else AutoencoderKL if isinstance(part, VAEPart) else CLIPTextModel
         headers = [read_header(path) for path in part.weights.paths]
-        find_sources(blank(network, part.config), part.weights.part, headers, part.weights.prefix, _pieces(part))
+        _find_sources(part, blank(_network_class(part), part.config), headers)
+
+
+def _network_class(part: AnyPart) -> Callable[[Any], nn.Module]:
+    if isinstance(part, UNetPart):
+        return UNet
+    return AutoencoderKL if isinstance(part, VAEPart) else CLIPTextModel
 
 
 def _load(part: AnyPart, build: Callable[[Any], Network], device: torch.device | str, dtype: torch.dtype) -> Network:
     network = blank(build, part.config)
-    weights = part.weights
     with ExitStack() as stack:
-        files = [stack.enter_context(MappedFile(path)) for path in weights.paths]
-        sources = find_sources(network, weights.part, [file.header for file in files], weights.prefix, _pieces(part))
-        return fill(network, sources, files, device, dtype)
+        files = [stack.enter_context(MappedFile(path)) for path in part.weights.paths]
+        sources = _find_sources(part, network, [file.header for file in files])
+        return fill(network, sources, files, device=device, dtype=dtype)
+
+
+def _find_sources(part: AnyPart, network: nn.Module, headers: Sequence[Header]) -> Sources:
+    weights = part.weights
+    return find_sources(network, headers, name=weights.part, prefix=weights.prefix, pieces_of=_pieces(part))
 
 
 def _pieces(part: AnyPart) -> PiecesOf:
@@ -114,11 +122,11 @@ def _pieces(part: AnyPart) -> PiecesOf:
     if isinstance(part, UNetPart):
         return _diffusers_pieces(unet_modules(part.config))
     table = vae_modules(part.config)
-    modules = {theirs: ours for ours, theirs in table.items()}
-    for ours, theirs in table.items():
+    modules = {diffusers: ldm for ldm, diffusers in table.items()}
+    for ldm, diffusers in table.items():
         for old, new in _OLD_VAE_ATTENTION.items():
-            if "attentions" in theirs and theirs.endswith(f".{new}"):
-                modules[theirs.removesuffix(new) + old] = ours
+            if "attentions" in diffusers and diffusers.endswith(f".{new}"):
+                modules[diffusers.removesuffix(new) + old] = ldm
     return lambda key: [Piece(rename(key, modules))]
 
 
@@ -129,5 +137,5 @@ def _controlnet_pieces(file: ControlNetFile) -> PiecesOf:
 
 
 def _diffusers_pieces(table: dict[str, str]) -> PiecesOf:
-    modules = {theirs: ours for ours, theirs in table.items()}
+    modules = {diffusers: ldm for ldm, diffusers in table.items()}
     return lambda key: [Piece(rename(key, modules))]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.recipes.tiny.data import scene
 from nodegraph_diffusion.recipes.tiny.text import WIDTH
 from nodegraph_diffusion.recipes.tiny.vocabulary import tokens

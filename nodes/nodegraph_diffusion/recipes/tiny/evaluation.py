@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance, UNetDenoiser
+from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
+from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.recipes.tiny.data import SIZE, pictures, scene, to_pixels
 from nodegraph_diffusion.recipes.tiny.verdict import Judge as Judge
 from nodegraph_diffusion.recipes.tiny.verdict import faults
@@ -24,7 +25,7 @@ from nodegraph_diffusion.recipes.tiny.vocabulary import tokens
 from nodegraph_diffusion.recipes.tiny.world import Request, caption, parse, request, sample_scene
 from nodegraph_diffusion.recipes.tiny.world.scene import Combinations
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
-from nodegraph_diffusion.schedules.ramps import schedule_karras
+from nodegraph_diffusion.schedules.continuous import schedule_karras
 
 GUIDANCE = 3.0
 STEPS = 25

@@ -16,10 +16,10 @@ from nodegraph_diffusion.checkpoint.files.json_file import Json
 from nodegraph_diffusion.checkpoint.layouts.configs import write_scheduler, write_text, write_unet, write_vae
 from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CLASSES, CONFIG, INDEX, SCHEDULER_CONFIG, WEIGHTS
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
-from nodegraph_diffusion.denoising.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 
 def save_diffusers(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from nodegraph_diffusion.checkpoint.detect.contents import file_contents, folder_contents
+from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, folder_contents
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, file_controlnet, folder_controlnet
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
 from nodegraph_diffusion.checkpoint.detect.folder import (
@@ -140,16 +140,19 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
     else:
         unet = _attempt(lambda: file_unet(header, contents, headers))
         vae = _attempt(lambda: file_vae(header, contents))
+    lora = _attempt(lambda: file_lora(header, contents))
+    controlnet = _attempt(lambda: file_controlnet(header, contents))
+    embedding = _attempt(lambda: file_embedding(header, contents))
     return Description(
         path=path,
-        content=contents.content,
+        content=_content(contents, {"lora": lora, "controlnet": controlnet, "embedding": embedding}),
         models=models,
         unet_or_error=unet,
         vae_or_error=vae,
         text_sources=_attempt(lambda: file_text_sources(header, contents)),
-        lora_or_error=_attempt(lambda: file_lora(header, contents)),
-        controlnet_or_error=_attempt(lambda: file_controlnet(header, contents)),
-        embedding_or_error=_attempt(lambda: file_embedding(header, contents)),
+        lora_or_error=lora,
+        controlnet_or_error=controlnet,
+        embedding_or_error=embedding,
         taesd_or_error={
             "encoder": _attempt(lambda: file_taesd(header, "encoder")),
             "decoder": _attempt(lambda: file_taesd(header, "decoder")),
@@ -161,20 +164,21 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
     contents = _attempt(lambda: folder_contents(path))
     unet = _attempt(lambda: folder_unet(path, headers))
     vae = _attempt(lambda: folder_vae(path, headers))
-    texts = _attempt(lambda: folder_text_sources(path, headers))
+    text_sources = _attempt(lambda: folder_text_sources(path, headers))
+    lora = _attempt(lambda: folder_lora(path, headers))
 
     def models() -> Mapping[Kind, Checkpoint]:
         require_parts(path)
-        return folder_models(path, _value(unet), _value(vae), _value(texts))
+        return folder_models(path, _value(unet), _value(vae), _value(text_sources))
 
     return Description(
         path=path,
-        content=None if isinstance(contents, CheckpointError) else contents.content,
+        content=None if isinstance(contents, CheckpointError) else _content(contents, {"lora": lora}),
         models=_attempt(models),
         unet_or_error=unet,
         vae_or_error=vae,
-        text_sources=texts,
-        lora_or_error=_attempt(lambda: folder_lora(path, headers)),
+        text_sources=text_sources,
+        lora_or_error=lora,
         controlnet_or_error=_attempt(lambda: folder_controlnet(path, headers)),
         embedding_or_error=_attempt(lambda: file_embedding(headers.read(path), file_contents(()))),
         taesd_or_error={
@@ -184,11 +188,19 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
     )
 
 
+def _content(contents: Contents, adapters: Mapping[Content, object]) -> Content | None:
+    """What a file or folder is; if its names do not show it, the first adapter that can be loaded from it."""
+    if contents.name is not None:
+        return contents.content
+    return next((content for content, found in adapters.items() if not isinstance(found, CheckpointError)), None)
+
+
 def _attempt(read: Callable[[], T]) -> T | CheckpointError:
+    """The result, or the error; without its traceback, which would keep the headers in memory."""
     try:
         return read()
     except CheckpointError as error:
-        return error
+        return error.with_traceback(None)
 
 
 def _value(result: T | CheckpointError) -> T:

@@ -227,8 +227,8 @@ def _named(content: Any) -> dict[str, _View]:
     items = content.items() if isinstance(content, dict) else ()
     views = {name: value for name, value in items if isinstance(name, str) and isinstance(value, _View)}
     if not views:
-        some = ", ".join(repr(name) for name, _ in list(items)[:3]) if items else f"a {type(content).__name__}"
-        raise PickleContentError(f"no named tensors ({some})")
+        examples = ", ".join(repr(name) for name, _ in list(items)[:3]) if items else f"a {type(content).__name__}"
+        raise PickleContentError(f"no named tensors ({examples})")
     return views
 
 

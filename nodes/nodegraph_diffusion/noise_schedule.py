@@ -1,4 +1,4 @@
-"""The noise schedule that a model was trained with: data about the model.
+"""The noise schedule that a model was trained on.
 
 A sampling schedule is a function of it and a number of steps (see `schedules`). Noise levels are sigmas in the variance-exploding
 convention of Karras et al. 2022: x = latent + sigma * noise.
@@ -7,6 +7,7 @@ convention of Karras et al. 2022: x = latent + sigma * noise.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_NEARLY_NONE = 4.8973451890853435e-08  # of the signal, where there is to be none: ComfyUI's value, so that sigma stays finite
+_LEAST_SIGNAL = 4.8973451890853435e-08  # instead of none: ComfyUI's value, which keeps sigma finite
 _MOST_STEPS = 1_000_000
 
 
@@ -23,7 +24,7 @@ class NoiseSchedule:
     """The noise levels that a model was trained on; the defaults are those of Stable Diffusion 1.x.
 
     `steps` levels from betas that are linear in their square root between `beta_start` and `beta_end` (Rombach et al.
-    2022, the released configuration). `prediction` is what the network gives: the noise ("eps", Ho et al. 2020) or the
+    2022, the released configuration). `prediction` is what the network predicts: the noise ("eps", Ho et al. 2020) or the
     velocity ("v", Salimans & Ho 2022). `zero_snr`: the last step holds no signal (Lin et al. 2023, "Common Diffusion Noise
     Schedules and Sample Steps are Flawed", Alg. 1). Raises ValueError unless 0 < beta_start < beta_end < 1, 2 <= steps <= 1e6.
     """
@@ -55,7 +56,7 @@ class NoiseSchedule:
             return alphas_cumprod
         roots = alphas_cumprod.sqrt()
         rescaled = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
-        rescaled[-1] = min(_NEARLY_NONE, float(rescaled[-2]) / 2)  # where there are many steps, hardly any is left before the last
+        rescaled[-1] = min(_LEAST_SIGNAL, float(rescaled[-2]) / 2)  # with many steps, the last but one has hardly any signal either
         return rescaled
 
     def sigmas(self) -> Tensor:
@@ -75,7 +76,7 @@ class NoiseSchedule:
     def timestep(self, sigma: float | Tensor) -> Tensor:
         """The training step of a noise level: float32, shaped like `sigma`, in [0, steps - 1].
 
-        Between two steps, linear in log sigma; a level beyond the trained ones has the nearest of them.
+        Between two steps it is linear in log sigma; a level outside the trained range has its nearest training step.
         """
         import torch
 
@@ -86,19 +87,28 @@ class NoiseSchedule:
         return (low + fraction).clamp(0, self.steps - 1).float()
 
     def nearest_step(self, sigma: float) -> int:
-        """The training step whose level is nearest to a noise level, by log sigma. A network is told it, as it has seen no others.
+        """The training step whose level is nearest to a noise level, by log sigma: networks know whole training steps only.
 
-        In ComfyUI's float32 arithmetic, which decides what lies halfway between two, as some levels of even
-        schedules do: the earlier one where it cannot.
+        In ComfyUI's float32 arithmetic, which decides ties: some levels of evenly spaced schedules lie halfway between two
+        steps. An exact tie goes to the earlier step.
         """
         import torch
 
         return int((_log_sigmas(self).float() - torch.tensor(sigma, dtype=torch.float32).log()).abs().argmin())
 
+    def sigma_at(self, progress: float) -> float:
+        """The noise level at a fraction of the sampling by timesteps: 0 is the last training step, 1 the first.
+
+        Infinite at 0 and below, 0 at 1 and above, so that an interval that ends there includes every level.
+        """
+        if progress <= 0:
+            return math.inf
+        return 0.0 if progress >= 1 else float(self.sigma((1 - progress) * (self.steps - 1)))
+
     def sigma(self, timestep: float | Tensor) -> Tensor:
         """The noise level of a training step, whole or not: float32, shaped like `timestep`. Inverts `timestep`.
 
-        In ComfyUI's float32 arithmetic: the noise of a Brownian path shows the last bit of a level.
+        In ComfyUI's float32 arithmetic, because the noise of a Brownian path depends on the last bit of a level.
         """
         import torch
 
@@ -110,6 +120,6 @@ class NoiseSchedule:
 
 @functools.lru_cache(maxsize=16)
 def _log_sigmas(schedule: NoiseSchedule) -> Tensor:
-    """log sqrt((1 - acp) / acp) of each training step, (steps,) float64: read-only, shared by all who ask."""
+    """log sqrt((1 - acp) / acp) of each training step, (steps,) float64. All callers share the tensor: do not change it."""
     alphas_cumprod = schedule.alphas_cumprod()
     return 0.5 * ((1 - alphas_cumprod) / alphas_cumprod).log()

@@ -18,7 +18,7 @@ from torch import nn
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header
-from nodegraph_diffusion.checkpoint.files.mapped import DTYPES, MappedFile
+from nodegraph_diffusion.checkpoint.files.mapped_file import DTYPES, MappedFile
 from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 from nodegraph_diffusion.checkpoint.layouts.ldm import UNUSED
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece
@@ -38,7 +38,7 @@ Sources = Mapping[str, Source]
 
 
 def fill(
-    network: Network, sources: Sources, files: Sequence[MappedFile], device: torch.device | str, dtype: torch.dtype
+    network: Network, sources: Sources, files: Sequence[MappedFile], *, device: torch.device | str, dtype: torch.dtype
 ) -> Network:
     """The network, built on the meta device, with its tensors from `sources`: in evaluation mode, without gradients."""
     by_path = {file.header.path: file for file in files}
@@ -62,7 +62,7 @@ def fill(
 
 
 def find_sources(
-    network: nn.Module, name: str, headers: Sequence[Header], prefix: str, pieces_of: Callable[[str], list[Piece]]
+    network: nn.Module, headers: Sequence[Header], *, name: str, prefix: str, pieces_of: Callable[[str], list[Piece]]
 ) -> dict[str, Source]:
     """The source of each tensor of the network. Every tensor below `prefix` is used once, except the known unused ones.
 

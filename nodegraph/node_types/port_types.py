@@ -1,0 +1,287 @@
+"""Port types, taken apart once. This is the only module that knows unions, optionals, lists and `Annotated`.
+
+`parse` describes an annotation as a `PortType`. What can be linked (`accepts`), what a node may return (`fits`), which literals a
+port takes (`literals.coerce`), what editors are told (`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow
+from that description.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+
+@dataclass(frozen=True, eq=False)
+class PortType:
+    """The base class of all port types. `annotation` is what the type was parsed from."""
+
+    annotation: Any
+
+    @property
+    def alternatives(self) -> tuple[PortType, ...]:
+        """The types that a value can have: the parts of a union, or the type itself."""
+        return (self,)
+
+    @property
+    def required_alternatives(self) -> tuple[PortType, ...]:
+        """The types that a value can have, without None."""
+        return tuple(part for part in self.alternatives if not is_none(part))
+
+    @property
+    def optional(self) -> bool:
+        """Whether None is a value of the type."""
+        return any(is_none(part) for part in self.alternatives)
+
+
+@dataclass(frozen=True, eq=False)
+class AnyType(PortType):
+    """`Any`: every value, and every link."""
+
+
+@dataclass(frozen=True, eq=False)
+class Union(PortType):
+    """`X | Y`, `Optional[X]`."""
+
+    parts: tuple[PortType, ...]
+
+    @property
+    def alternatives(self) -> tuple[PortType, ...]:
+        return self.parts
+
+
+@dataclass(frozen=True, eq=False)
+class Choices(PortType):
+    """`Literal[...]`: one of these values."""
+
+    values: tuple[Any, ...]
+
+    def contains(self, value: Any) -> bool:
+        """Whether `value` is one of the choices; 1, 1.0 and True are different."""
+        return any(type(choice) is type(value) and choice == value for choice in self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Class(PortType):
+    """A class. For `X[Y]`, `cls` is X and `arguments` are (Y,); the subclasses below know what their arguments mean."""
+
+    cls: Any
+    arguments: tuple[PortType, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class List(Class):
+    """`list[X]`, or `list`."""
+
+    @property
+    def item(self) -> PortType:
+        return self.arguments[0] if self.arguments else ANY
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping(Class):
+    """`dict[str, X]`, or `dict`. The type of the keys is not checked: a workflow file has text only."""
+
+    @property
+    def value(self) -> PortType:
+        return self.arguments[1] if len(self.arguments) == 2 else ANY
+
+
+@dataclass(frozen=True, eq=False)
+class Tuple(Class):
+    """`tuple[X, Y]`, `tuple[X, ...]` (`repeated`), or `tuple`."""
+
+    repeated: bool = False
+
+    @property
+    def length(self) -> int | None:
+        """The number of items; None if it can vary."""
+        return None if self.repeated or not self.arguments else len(self.arguments)
+
+    def item(self, index: int) -> PortType:
+        return self.arguments[0 if self.repeated else index] if self.arguments else ANY
+
+
+ANY: Final = AnyType(Any)
+_NONE: Final = type(None)
+_WORDS: Final = {str: "text", Path: "path", _NONE: "nothing"}
+_MOST_PARSED: Final = 10_000
+_parsed: dict[int, PortType] = {}  # by the annotation's id; each PortType keeps its annotation, and so the id
+
+
+def parse(annotation: Any) -> PortType:
+    """The port type that `annotation` describes. Parsed once for each annotation object."""
+    found = _parsed.get(id(annotation))
+    if found is not None:
+        return found
+    if len(_parsed) >= _MOST_PARSED:  # annotations that are made again and again
+        _parsed.clear()
+    return _parsed.setdefault(id(annotation), _parse(annotation))
+
+
+def _parse(annotation: Any) -> PortType:
+    if annotation is Any:
+        return ANY
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return replace(parse(arguments[0]), annotation=annotation)
+    if origin in (typing.Union, types.UnionType):
+        return Union(annotation, tuple(map(parse, arguments)))
+    if origin is typing.Literal:
+        return Choices(annotation, arguments)
+    cls = _NONE if annotation is None else origin or annotation
+    if cls is tuple:
+        repeated = len(arguments) == 2 and arguments[1] is Ellipsis
+        return Tuple(annotation, cls, tuple(map(parse, arguments[:1] if repeated else arguments)), repeated)
+    kind = List if cls is list else Mapping if cls is dict else Class
+    return kind(annotation, cls, tuple(map(parse, arguments)))
+
+
+def is_none(port_type: PortType) -> bool:
+    """Whether None is the only value of the type."""
+    return isinstance(port_type, Class) and port_type.cls is _NONE
+
+
+def type_name(annotation: Any) -> str:
+    """A port type as messages show it, such as `list[text]` or `float or nothing`."""
+    return _name(parse(annotation))
+
+
+def _name(port_type: PortType) -> str:
+    if isinstance(port_type, AnyType):
+        return "anything"
+    if isinstance(port_type, Union):
+        return " or ".join(map(_name, port_type.parts))
+    if isinstance(port_type, Choices):
+        return "one of " + ", ".join(map(repr, port_type.values))
+    assert isinstance(port_type, Class)
+    name = str(_WORDS.get(port_type.cls) or getattr(port_type.cls, "__name__", port_type.cls))
+    arguments = [*map(_name, port_type.arguments)]
+    if isinstance(port_type, Tuple) and port_type.repeated:
+        arguments.append("...")
+    return f"{name}[{', '.join(arguments)}]" if arguments else name
+
+
+# --- links: types of inputs and outputs
+
+
+def accepts(wanted: Any, given: Any) -> bool:
+    """Whether an output of type `given` may be linked to an input of type `wanted`."""
+    return wanted is given or _accepts(parse(wanted), parse(given))
+
+
+def _accepts(wanted: PortType, given: PortType) -> bool:
+    if isinstance(wanted, AnyType) or isinstance(given, AnyType):
+        return True
+    if isinstance(given, Union):
+        return all(_accepts(wanted, part) for part in given.parts)
+    if isinstance(given, Choices):
+        return all(_accepts_choice(wanted, value) for value in given.values)
+    if isinstance(wanted, Union):
+        return any(_accepts(part, given) for part in wanted.parts)
+    if not (isinstance(wanted, Class) and isinstance(given, Class)):
+        return False  # an output of any text may be none of the choices
+    if wanted.cls is float and given.cls is int:
+        return True
+    if wanted.cls is int and given.cls is bool:
+        return False
+    try:
+        if not issubclass(given.cls, wanted.cls):
+            return False
+    except TypeError:  # not a class, or a protocol that cannot be checked
+        return bool(wanted.annotation == given.annotation)
+    return _accepts_arguments(wanted, given)
+
+
+def _accepts_choice(wanted: PortType, value: Any) -> bool:
+    if isinstance(wanted, Union):
+        return any(_accepts_choice(part, value) for part in wanted.parts)
+    return wanted.contains(value) if isinstance(wanted, Choices) else _accepts(wanted, parse(type(value)))
+
+
+def _accepts_arguments(wanted: Class, given: Class) -> bool:
+    if not wanted.arguments or not given.arguments:
+        return True  # what a bare list holds is unknown
+    if isinstance(wanted, Tuple) and isinstance(given, Tuple):
+        if wanted.repeated:
+            return all(_accepts(wanted.arguments[0], item) for item in given.arguments)
+        if given.length != wanted.length:
+            return False
+    return all(map(_accepts, wanted.arguments, given.arguments))
+
+
+# --- values
+
+
+def fits(annotation: Any, value: Any) -> bool:
+    """Whether `value` is of a port type. A whole number is a float; a boolean is not a number."""
+    return annotation is type(value) or value_fits(parse(annotation), value)
+
+
+def value_fits(port_type: PortType, value: Any) -> bool:
+    """Whether `value` is of this port type, its items included."""
+    if isinstance(port_type, AnyType):
+        return True
+    if isinstance(port_type, Union):
+        return any(value_fits(part, value) for part in port_type.parts)
+    if isinstance(port_type, Choices):
+        return port_type.contains(value)
+    assert isinstance(port_type, Class)
+    if isinstance(value, bool) and port_type.cls in (int, float):
+        return False
+    if port_type.cls is float and isinstance(value, int):
+        return True
+    try:
+        if not isinstance(value, port_type.cls):
+            return False
+    except TypeError:  # a protocol that cannot be checked
+        return value is not None
+    if not port_type.arguments:
+        return True
+    if isinstance(port_type, List):
+        return all(value_fits(port_type.item, item) for item in value)
+    if isinstance(port_type, Mapping):
+        return all(value_fits(port_type.value, item) for item in value.values())
+    if isinstance(port_type, Tuple):
+        has_length = port_type.length in (None, len(value))
+        return has_length and all(value_fits(port_type.item(index), item) for index, item in enumerate(value))
+    return True
+
+
+# --- parts
+
+
+def element_type(annotation: Any) -> Any:
+    """The type of the items of a list type; None for a type without lists."""
+    for part in parse(annotation).alternatives:
+        if isinstance(part, AnyType | List):
+            return Any if isinstance(part, AnyType) else part.item.annotation
+    return None
+
+
+def member_type(annotation: Any) -> Any:
+    """The type of the values of a mapping type; None for a type without mappings."""
+    for part in parse(annotation).alternatives:
+        if isinstance(part, AnyType | Mapping):
+            return Any if isinstance(part, AnyType) else part.value.annotation
+    return None
+
+
+def without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type in `Annotated[X, ...]`, and its marks. `Annotated[X, ...] | None` is `X | None` with the marks of X."""
+    if typing.get_origin(hint) is Annotated:
+        inner, *marks = typing.get_args(hint)
+        bare, inner_marks = without_marks(inner)
+        return bare, (*inner_marks, *marks)
+    port_type = parse(hint)
+    if isinstance(port_type, Union) and port_type.optional and len(port_type.required_alternatives) == 1:
+        bare, marks_inside = without_marks(port_type.required_alternatives[0].annotation)
+        return bare | None, marks_inside
+    return hint, ()
+
+
+def has_marks(hint: Any) -> bool:
+    """Whether `Annotated` is anywhere in the type."""
+    return typing.get_origin(hint) is Annotated or any(map(has_marks, typing.get_args(hint)))

@@ -1,0 +1,94 @@
+"""What a workflow consists of: links, references to params, and the definitions of params, nodes and outputs.
+
+Nothing is checked here; `nodegraph.graph` does that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nodegraph.errors import Location
+
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+"""A valid name of a node, param or output."""
+
+NAME_RULE: Final = "Names are letters, digits, '_' and '-', and begin with a letter or '_'."
+
+PARAMS: Final = "params"
+"""The name that no node can have: `$params.x` is a param."""
+
+PARAM_TYPES: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "bool": bool, "path": str, "seed": int}
+"""The words for a param's type, and the type of its values."""
+
+
+@dataclass(frozen=True, repr=False)
+class Link:
+    """A reference to another node's output: `$node` or `$node.port`."""
+
+    node: str
+    port: str | None = None
+
+    def __repr__(self) -> str:
+        return f"${self.node}.{self.port}" if self.port else f"${self.node}"
+
+
+@dataclass(frozen=True, repr=False)
+class ParamRef:
+    """A reference to a param of the workflow: `$params.name`."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"$params.{self.name}"
+
+
+def references(value: Any) -> Iterator[Link | ParamRef]:
+    """The references in a value, through lists and mappings."""
+    if isinstance(value, Link | ParamRef):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from references(item)
+
+
+@dataclass(frozen=True)
+class ParamDef:
+    """A param: its default, and optionally its type, range and help. With `type` None it has the type of the inputs it feeds."""
+
+    name: str
+    default: Any
+    type: str | None = None
+    min: float | None = None
+    max: float | None = None
+    help: str = ""
+    where: Location | None = None
+
+
+@dataclass(frozen=True)
+class NodeDef:
+    """A node: its type, the values of its inputs, and where each was written."""
+
+    name: str
+    type: str
+    inputs: Mapping[str, Any]
+    where: Location | None = None
+    locations: Mapping[str, tuple[Location, Location]] = field(default_factory=dict)
+    """For each input, and for `use`: where its key and its value were written."""
+
+    def location(self, input: str, *, key: bool = False) -> Location | None:
+        """Where the value of `input` was written, or its key."""
+        of_key, of_value = self.locations.get(input, (self.where, self.where))
+        return of_key if key else of_value
+
+
+@dataclass(frozen=True)
+class OutputDef:
+    """An output of the workflow: its link, and the template of the file name it is saved under."""
+
+    name: str
+    link: Link
+    save: str | None = None
+    where: Location | None = None

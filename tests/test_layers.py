@@ -1,0 +1,93 @@
+"""Imports only go down: every module and package has its place in an order, and imports only what stands before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from docs.package_diagram import children, imports
+
+LAYERS: dict[str, str] = {
+    "nodegraph": "text errors files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
+    "nodegraph.cache": "file_digests keys store cache",
+    "nodegraph.cache.store": "layout locks journal records index maintenance safe_io blobs usage store",
+    "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
+    "nodegraph.cli.plugins": "describe nodes plugins registries schema",
+    "nodegraph.cli.storage": "cache runs",
+    "nodegraph.cli.workflows": "check explain run show",
+    "nodegraph.graph": "gc_pause graph overrides inputs build",
+    "nodegraph.node_types": "spec yaml_core literals returned signature",
+    "nodegraph.plugins": "backend registry codecs discovery hookspecs manager",
+    "nodegraph.run": (
+        "device known_results model_memory outputs plan events explain result record task handle run_node workers scheduler session"
+    ),
+    "nodegraph.run.workers": "jobs protocol dispatcher threads",
+    "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",
+    "nodegraph_diffusion": (
+        "masks networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
+        "testing text tiny training recipes"
+    ),
+    "nodegraph_diffusion.adapters": "lora",
+    "nodegraph_diffusion.adapters.lora": "formulas patch",
+    "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
+    "nodegraph_diffusion.checkpoint.detect": (
+        "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file describe"
+    ),
+    "nodegraph_diffusion.checkpoint.files": (
+        "hub json_file pickle_opcodes pickle_permission tensor_info pickled safetensors header mapped"
+    ),
+    "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
+    "nodegraph_diffusion.checkpoint.load": "blank fill networks",
+    "nodegraph_diffusion.checkpoint.write": "convert save",
+    "nodegraph_diffusion.conditioning": "prompt regions sdxl_sizes",
+    "nodegraph_diffusion.denoising": "preview protocols unet_denoiser batching unguided wrapper mask",
+    "nodegraph_diffusion.guidance": (
+        "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free dual "
+        "perp_neg rescale self_attention spec"
+    ),
+    "nodegraph_diffusion.networks": "attention config clip taesd unet controlnet vae",
+    "nodegraph_diffusion.recipes": "tiny",
+    "nodegraph_diffusion.recipes.tiny": (
+        "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"
+    ),
+    "nodegraph_diffusion.recipes.tiny.world": "scene captions palette things drawing",
+    "nodegraph_diffusion.sampling": "measured_orders options protocols noise spec methods run",
+    "nodegraph_diffusion.sampling.methods": (
+        "churn ddim dpmpp er_sde euler cfg_pp dpm_2 dpm_solver dpm_adaptive dpmpp_singlestep exponential dpmpp_sde "
+        "gradient_estimation heun lcm multistep adams deis res_multistep restart sa_solver seeds uni_pc"
+    ),
+    "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
+    "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
+    "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
+    "nodegraph_diffusion.training": "speed team budget optimiser",
+    "nodegraph_nodes": "hookspecs pictures types codecs models commands nodes plugin",
+    "nodegraph_nodes.commands": "help convert options models new_plugin",
+    "nodegraph_nodes.models": (
+        "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
+        "residency backend text_encoders"
+    ),
+    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent mask concat image models sigmas sampling text",
+}
+"""The modules and packages inside each package, lowest first."""
+
+INSIDE = children(imports())
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE))
+def test_every_module_has_a_layer(package):
+    assert sorted(LAYERS.get(package, "").split()) == sorted(INSIDE[package])
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE))
+def test_imports_go_down(package):
+    order = LAYERS[package].split()
+    up = {}
+    for name, targets in INSIDE[package].items():
+        up[name] = sorted(target for target in targets if order.index(target) >= order.index(name))
+    assert {name: targets for name, targets in up.items() if targets} == {}
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE))
+def test_a_folder_has_at_most_fourteen_modules(package):
+    folders_of_equals = ("methods", "guidance", "schedules", "nodes")
+    modules = [name for name in INSIDE[package] if f"{package}.{name}" not in INSIDE]
+    assert len(modules) <= 14 or package.rpartition(".")[2] in folders_of_equals

@@ -1,0 +1,51 @@
+"""Code, docs and messages use plain English: idioms that have to be read twice do not come back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SUFFIXES = {".py", ".md", ".yaml", ".txt", ".toml"}
+
+IDIOMS = {  # what to write instead
+    r"(is|are|was|were|be|been|being) told( (of|apart|again|once))?": "receives, shows, warns, distinguishes",
+    r"(is|are|was|were) to be told": "must be shown",
+    r"hangs? (up)?on": "depends on",
+    r"(is|are) none\b(?! of)": "is not a ..., there is no ...",
+    r"as for run": "the full text",
+    r"(let|lets|letting) go( of)?": "release, free",
+    r"(is|are|was|were) lacking": "is missing",
+    r"what lies|where \w+ lies?|lies? alone|lie (alone|in a file)": "the file at, where ... is",
+    r"somebody('s)?|nobody('s)?": "another process, a user, no one; or say who or what",
+    r"(its|their) kin\b": "related",
+    r"(or|and) the like": "and similar",
+    r"in the place of": "instead of",
+    r"by way of": "through",
+    r"has had its say|had their say": "was applied",
+    r"thereof|wherein|whereof|therein|whereby": "of it, in which",
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"a stranger's|strangers'?": "a third-party",
+    r"tells? (apart|from another)|told apart": "distinguishes",
+    r"has (something|nothing) to say": "has a message",
+    r"(is|are) spoken of": "is reported",
+    r"comes? to nothing": "has no effect",
+    r"what (it|they) (is|are) given": "its input",
+}
+PATTERN = re.compile(r"\b(" + "|".join(f"(?:{idiom})" for idiom in IDIOMS) + r")(?!\w)", re.IGNORECASE)
+
+
+def files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
+    found = [ROOT / name for name in listed] if any(listed) else [path for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    return sorted(path for path in found if path.suffix in SUFFIXES and path.is_file() and path != Path(__file__))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_idiom_that_has_to_be_read_twice(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [f"{number}: '{match[0]}'" for number, line in enumerate(lines, 1) for match in PATTERN.finditer(line)]
+    assert found == []
