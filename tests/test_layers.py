@@ -87,7 +87,7 @@ def test_imports_go_down(package):
 
 
 @pytest.mark.parametrize("package", sorted(INSIDE))
-def test_a_folder_has_at_most_fourteen_modules(package):
+def test_folders_have_at_most_fourteen_modules(package):
     folders_of_equals = ("methods", "guidance", "schedules", "nodes")
     modules = [name for name in INSIDE[package] if f"{package}.{name}" not in INSIDE]
     assert len(modules) <= 14 or package.rpartition(".")[2] in folders_of_equals

@@ -35,6 +35,7 @@ _WORDS = {
     Path: "a path",
     type(None): "nothing",
 }
+_SCALARS = (str, int, float, bool)
 _NOT_UNICODE = re.compile("[\ud800-\udfff]")
 
 
@@ -58,13 +59,13 @@ def check_range(port: Port, value: Any) -> None:
     if not isinstance(value, int | float):
         return
     low, high = port.range.low, port.range.high
-    is_low, is_high = low is not None and value < low, high is not None and value > high
-    if not is_low and not is_high:
+    if (low is None or value >= low) and (high is None or value <= high):
         return
     if low is not None and high is not None:
         expected = f"from {number(low)} to {number(high)}"
     else:
-        expected = f"of at least {number(low)}" if low is not None else f"of at most {number(high or 0)}"
+        bounds = (("least", low), ("most", high))
+        expected = " ".join(f"of at {word} {number(bound)}" for word, bound in bounds if bound is not None)
     raise LiteralError(f"expected a value {expected}, found {number(value)}", code="E111")
 
 
@@ -90,6 +91,8 @@ def _is_text(part: PortType) -> bool:
 
 
 def _coerce(port_type: PortType, value: Any) -> Any:
+    if type(port_type) is Class:  # first, as most ports are of a plain class
+        return _coerce_scalar(port_type, value)
     if isinstance(port_type, Union):
         return _coerce_union(port_type, value)
     if isinstance(port_type, Choices):
@@ -110,7 +113,7 @@ def _coerce(port_type: PortType, value: Any) -> Any:
 
 def _coerce_scalar(port_type: Class, value: Any) -> Any:
     cls = port_type.cls
-    if isinstance(cls, type) and issubclass(cls, os.PathLike) and isinstance(value, str | os.PathLike):
+    if cls not in _SCALARS and isinstance(cls, type) and issubclass(cls, os.PathLike) and isinstance(value, str | os.PathLike):
         return _plain(os.fsdecode(value))
     value = _plain(value)
     if cls is float and type(value) is int:

@@ -1,8 +1,8 @@
-"""What a node type is: a typed function, described once by `@node`.
+"""Node types: typed functions decorated with `@node`.
 
-A function's parameters are the node's inputs and its return annotation is its output; a `NamedTuple` gives several named
-outputs. `Annotated` adds what a type cannot say: `Range`, `Choice`, `OptionsOf`, `Help`, `Reads`. The decorator returns the
-function itself, so that a test calls it directly.
+The parameters of the function are the node's inputs, and its return annotation is its output; a `NamedTuple` gives several named
+outputs. `Annotated` adds what a type cannot express: `Range`, `Choice`, `OptionsOf`, `Help`, `Reads`. The decorator returns the
+function itself, so that a test can call it directly.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""Stands for the default of an input that has none."""
+"""The default of an input that has no default."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the largest value that an input takes, both included; None is open."""
+    """The smallest and the largest value of an input, both included; None means no limit."""
 
     low: float | None = None
     high: float | None = None
@@ -46,7 +46,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """A mapping of options for what another input, a `Choice`, names: its parameters that have a default."""
+    """A mapping of options for the thing that another input, a `Choice`, names: the parameters of it that have a default."""
 
     input: str
 
@@ -59,18 +59,18 @@ class Help:
 
 
 class Resource(NamedTuple):
-    """What a literal that names files comes to: the value that the function receives, and the files that count."""
+    """What text that names files resolves to: the value that the function receives, and the files whose content matters."""
 
     value: Any
-    files: Mapping[str, Path]  # by a name that does not depend on where they lie
+    files: Mapping[str, Path]  # by a name that does not depend on their folder
 
 
 @dataclass(frozen=True)
 class Reads:
-    """An input whose text names files: their content is in the key, their path is not.
+    """An input whose text names files. Their content is part of the cache key, their path is not.
 
-    `resolve(text, base)` gives the `Resource`, `base` being the folder that relative paths start from. It raises
-    FileNotFoundError or ValueError with a message for people.
+    `resolve(text, base)` returns the `Resource`; `base` is the folder that relative paths start from. It raises FileNotFoundError
+    or ValueError with a message for the user.
     """
 
     resolve: Callable[[str, Path], Resource]
@@ -81,7 +81,7 @@ RANDOM: Final = "random"
 
 @dataclass(frozen=True)
 class RandomSeed:
-    """Marks an integer input that also takes the word `random`, for which a number is drawn when a run is planned."""
+    """Marks an integer input that also takes the word `random`: a number is drawn when a run is planned."""
 
 
 def _single_file(text: str, base: Path) -> Resource:
@@ -94,7 +94,7 @@ def _single_file(text: str, base: Path) -> Resource:
 
 
 def under(base: Path, text: str) -> Path:
-    """The path that `text` names, `~` being the home folder, seen from `base`. Raises ValueError if there is no such home."""
+    """The path `text`, relative to `base`; `~` is the home folder. Raises ValueError if there is no such home folder."""
     try:
         return base / Path(text).expanduser()
     except RuntimeError as error:
@@ -102,33 +102,33 @@ def under(base: Path, text: str) -> Path:
 
 
 File = Annotated[Path, Reads(_single_file)]
-"""A path whose content is what counts."""
+"""A path to a file. The cache key depends on the content of the file, not on its path."""
 
 Seed = Annotated[int, RandomSeed(), Range(0, 2**64 - 1)]
 """A whole number from 0 below 2**64, or `random`."""
 
 
 class Run:
-    """What a node may ask of the run it is part of; the engine passes one to a parameter annotated `Run`.
+    """The run that a node is part of. The engine passes it to a parameter annotated `Run`.
 
-    This class is usable as it is, so that a test calls a node without an engine: nothing is shown, kept or cancelled.
+    This class works without an engine, so that a test can call a node directly: nothing is shown, kept or cancelled.
     """
 
     device: str = "cpu"
     dtype: str = "auto"
 
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
-        """Say that step `i` of `n` (from 1) is done. Raises Cancelled when the run is cancelled.
+        """Report that step `i` of `n` (from 1) is done. Raises Cancelled if the run was cancelled.
 
-        `preview()` makes a value to look at, of a type with a codec; it is called before `step` returns, if somebody looks.
+        `preview()` returns a value to show, of a type with a codec. If previews are shown, it is called before `step` returns.
         """
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make()` gives, kept under `key` between nodes and runs: loaded models."""
+        """The result of `make()`, kept under `key` between nodes and runs: for loaded models."""
         return make()
 
     def notice(self, message: str) -> None:
-        """Tell the person something worth knowing. Kept with the result and told again when that comes from the cache."""
+        """Show a message to the user. It is kept with the result, and shown again when the result comes from the cache."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class Port:
 class NodeSpec:
     """A node type: a function with its ports.
 
-    `pure`: same inputs, same output. `numeric`: it computes with tensors, so the class of device and dtype is in its key, and
-    one such node at a time runs on a device. `run_parameter`: the parameter that receives the `Run`. `check` and `foreign_names`:
-    see `node`.
+    `pure`: the same inputs give the same output. `numeric`: it computes with tensors, so its key depends on the device and dtype,
+    and only one such node runs on a device at a time. `run_parameter`: the parameter that receives the `Run`. `check` and
+    `foreign_names`: see `node`.
     """
 
     name: str
@@ -173,14 +173,14 @@ class NodeSpec:
 
     @cached_property
     def options(self) -> tuple[Port, ...]:
-        """The inputs that take options of what another one names."""
+        """The inputs that take options of the thing that another input names."""
         return tuple(port for port in self.inputs if port.options_of is not None)
 
     def input(self, name: str) -> Port | None:
         return next((port for port in self.inputs if port.name == name), None)
 
     def output(self, name: str | None = None) -> Port | None:
-        """The output called `name`; without a name, the only one, or None where there are several."""
+        """The output called `name`. Without a name: the only output, or None if there are several."""
         if name is None:
             return self.outputs[0] if len(self.outputs) == 1 else None
         return next((port for port in self.outputs if port.name == name), None)
@@ -207,13 +207,13 @@ def node(
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
 ) -> Callable[[F], F] | F:
-    """Make a typed function a node type; the function itself is returned.
+    """Make a typed function a node type. Returns the function itself.
 
-    `name` is what workflows say after `use:` (without it, the function's own name). Raise `version` when the same inputs give
-    another output. `check(**literals)` yields what is wrong with a node's literals taken together, one message each; it receives
-    the inputs that are given or defaulted as literals, and `nodegraph check` calls it. A message that begins with the name of an
-    input is told where that is given. `foreign_names`: what other programs call something that this node does, or a part of it; who
-    asks for that is told of this node.
+    `name` is what workflows write after `use:`; default: the function's name. Raise `version` when the same inputs give another
+    output. `check(**literals)` yields a message for each mistake in a node's literals taken together; it receives the inputs that
+    are literals or have their default, and `nodegraph check` calls it. A message that begins with the name of an input is
+    located where that input is given. `foreign_names` are names of similar things in other programs: a user who looks for one of
+    them is led to this node.
     """
     if callable(name):
         return node(name.__name__)(name)

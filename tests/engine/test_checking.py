@@ -151,7 +151,7 @@ nodes:
   a: {use: Brw}
   b: {use: Brew, txt: x}
   c: {use: Say}
-  d: {use: Say, text: $nobody}
+  d: {use: Say, text: $nowhere}
   e: {use: Say, text: $params.txet}
   f: {use: Say, text: $params.unset}
   g: {use: Brew, spoons: $params.many}
@@ -177,7 +177,7 @@ nodes:
   z: {use: Say, text: $params.tepid}
 outputs:
   one: $a
-  two: $nobody
+  two: $nowhere
   three: $served
   four: $served.kettle
 """
@@ -193,7 +193,7 @@ outputs:
         "w.yaml:8:12 [E103] there is no node type 'Brw' (node 'a'). Did you mean 'Brew'?",
         "w.yaml:9:18 [E104] Brew has no input 'txt' (node 'b'). Did you mean 'text'?",
         "w.yaml:10:3 [E105] node 'c' (Say) has no value for 'text' (text). Add 'text: ...'.",
-        "w.yaml:11:23 [E106] there is no node 'nobody' ('text' of node 'd': $nobody).",
+        "w.yaml:11:23 [E106] there is no node 'nowhere' ('text' of node 'd': $nowhere).",
         "w.yaml:12:23 [E106] there is no param 'txet' ('text' of node 'e'). Add it under 'params:'.",
         (
             "w.yaml:15:26 [E107] Serve has several outputs, and '$served' does not say which ('kettle' of node 'h': $served). "
@@ -225,7 +225,7 @@ outputs:
         ),
         "w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list.",
         "w.yaml:33:23 [E106] there is no node 'params' ('text' of node 'y': $params). Name the param: '$params.NAME'.",
-        "w.yaml:37:8 [E106] there is no node 'nobody' (output 'two': $nobody).",
+        "w.yaml:37:8 [E106] there is no node 'nowhere' (output 'two': $nowhere).",
         (
             "w.yaml:38:10 [E107] Serve has several outputs, and '$served' does not say which (output 'three': $served). "
             "Write '$served.cup' or '$served.kettle' or '$served.degrees'."
@@ -465,8 +465,8 @@ def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refus
     assert refused(PARAMS, "file=leaf.txt") == [
         f"[E113] --set file, 'path' of node 's': there is no file {away}/leaf.txt. Check the path."
     ]
-    (said,) = refused(PARAMS, "file=~nobody-of-this-name/x")
-    assert "[E113] --set file, 'path' of node 's': ~nobody-of-this-name/x: " in said
+    (said,) = refused(PARAMS, "file=~no-such-user/x")
+    assert "[E113] --set file, 'path' of node 's': ~no-such-user/x: " in said
     (said,) = refused(PARAMS, "file=" + "x" * 5000)
     assert "[E113] --set file, 'path' of node 's': File name too long" in said
     assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are not UTF-8")

@@ -1,4 +1,4 @@
-"""What a port takes, and what a literal comes to."""
+"""What a port takes, and how literals are converted."""
 
 from __future__ import annotations
 

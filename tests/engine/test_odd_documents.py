@@ -1,4 +1,4 @@
-"""Workflow files that are well-formed and odd: anything in the place of anything gives a run, or problems with their places."""
+"""Well-formed but odd workflow files: any value in any position gives a run, or problems with their location."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PARTS = re.split("<(.*?)>", WHOLE)  # at odd places what may be replaced
 ODD = [
     *("~", "true", "1", "-1", "1.5", ".nan", ".inf", "1e999", "9" * 30, "9" * 400, "0x10", "''", "a", "é", "[]", "{}"),
     *("$a", "$b", "$d.model", "$a.output", "$a.x", "$z", "$params.p", "$params.z", "$params", "$$a", "'$a'", "$", "!!str 1"),
-    *("random", "file", "nowhere", "/", "..", "~nobody/x", '"\\0"', '"a\\nb"', "builtin:tiny", "upper", "con", "text", "int"),
+    *("random", "file", "nowhere", "/", "..", "~no-such-user/x", '"\\0"', '"a\\nb"', "builtin:tiny", "upper", "con", "text", "int"),
     *("'{p}'", "'{q}/../..'", "'{'", "'{z}'", "'/abs'", "'a/'", "x.png", "{use: Number}", "{from: $a}", "{default: 1}", "Number"),
 ]
 odd = st.recursive(

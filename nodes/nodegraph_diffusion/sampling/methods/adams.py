@@ -1,4 +1,7 @@
-"""Adams-Bashforth methods: a step goes along what the slopes of the last few foretell."""
+"""Adams-Bashforth methods: a step combines the derivatives of the last few steps.
+
+The derivative dx/dsigma = (x - denoised) / sigma is the noise prediction epsilon of the papers.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,52 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.denoising import Denoiser
-from nodegraph_diffusion.sampling.methods.multistep import ORDERS, adams_weights, require_order
+from nodegraph_diffusion.sampling.methods.multistep import ORDER_RANGE, adams_bashforth_coefficients, require_order
 from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
 from nodegraph_diffusion.sampling.spec import SamplerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# what the slopes count, newest first, where all steps are of one length (Liu et al. 2022, Eq. 12)
+Increment = Callable[[Sequence[float], float, Sequence["Tensor"]], "Tensor"]
+"""`increment(sigmas, sigma_next, epsilons)` is what a step adds to x; `sigmas` and `epsilons` are newest first."""
+
+# the coefficients of epsilon, newest first, and their denominator, for steps of equal length (Liu et al. 2022, Eq. 12)
 _EQUAL_STEPS = (((1,), 1), ((3, -1), 2), ((23, -16, 5), 12), ((55, -59, 37, -9), 24))
 
 
 def sample_lms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, order: int = 4) -> Tensor:
-    """The linear multistep method, through the slopes of the last steps.
+    """The linear multistep method, through the derivatives of the last steps.
 
-    k-diffusion's `lms`: the integral of the polynomial through them.
-    One call of `denoise` a step, whatever the `order`: the number of slopes, of which the first steps have fewer. They make it one
-    of second order in the limit, Euler's first step being what remains. A step to noise level 0 ends at the estimate, as in
-    ComfyUI; k-diffusion extrapolates there, too.
+    k-diffusion's `lms`: it integrates the polynomial through the last `order` derivatives. One call of `denoise` a step for any
+    `order`. The first steps have fewer derivatives, so that the whole converges with second order: the error of the first step,
+    Euler's, remains. A step to noise level 0 ends at the estimate, as in ComfyUI; k-diffusion extrapolates there, too.
     Raises ValueError unless the order is between 1 and 4.
     """
     require_order("lms", "order", order)
 
-    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
-        return _combined(adams_weights(levels, sigma_next), slopes)
+    def increment(sigmas: Sequence[float], sigma_next: float, epsilons: Sequence[Tensor]) -> Tensor:
+        return _linear_combination(adams_bashforth_coefficients(sigmas, sigma_next), epsilons)
 
-    return _walk(denoise, x, sigmas, on_step, order, move)
+    return _multistep(denoise, x, sigmas, on_step, order, increment)
 
 
 def sample_ipndm(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, max_order: int = 4
 ) -> Tensor:
-    """Improved PNDM: Adams-Bashforth for steps of one length (Zhang & Chen 2022).
+    """Improved PNDM: Adams-Bashforth for steps of equal length (Zhang & Chen 2022).
 
-    The weights are those of steps that are equally long, whatever the schedule.
-    One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate. As the
-    steps in sigma seldom are of one length, no more than second order is had; `ipndm_v` and `lms` heed the length.
-    Raises ValueError unless `max_order` is between 1 and 4.
+    It uses the coefficients of equally long steps for any schedule. One call of `denoise` a step; the first steps have a lower
+    order, and a step to noise level 0 ends at the estimate. As steps in sigma are seldom equally long, it converges with second
+    order at most; `ipndm_v` and `lms` take the lengths into account. Raises ValueError unless `max_order` is between 1 and 4.
     """
     require_order("ipndm", "max_order", max_order)
 
-    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
-        weights, parts = _EQUAL_STEPS[len(slopes) - 1]
-        return _combined(weights, slopes) * (sigma_next - levels[0]) / parts
+    def increment(sigmas: Sequence[float], sigma_next: float, epsilons: Sequence[Tensor]) -> Tensor:
+        coefficients, denominator = _EQUAL_STEPS[len(epsilons) - 1]
+        return _linear_combination(coefficients, epsilons) * (sigma_next - sigmas[0]) / denominator
 
-    return _walk(denoise, x, sigmas, on_step, max_order, move)
+    return _multistep(denoise, x, sigmas, on_step, max_order, increment)
 
 
 def sample_ipndm_v(
@@ -59,93 +63,84 @@ def sample_ipndm_v(
 ) -> Tensor:
     """`ipndm` for steps of varying length (Zhou et al. 2023).
 
-    With the weights as they were published, in the code of AMED-Solver.
-    They are not quite those of `lms`, which this is up to second order: from the third on, a bracket, a sign and a ratio went wrong
-    in that code, and ComfyUI's is the same. It converges none the less, a little more slowly.
-    One call of `denoise` a step; the first steps are of lower order, that to noise level 0 ends at the estimate.
-    Raises ValueError unless `max_order` is between 1 and 4.
+    The coefficients are those of the published code, that of AMED-Solver. Up to second order they are those of `lms`. From the
+    third on, that code has a misplaced bracket, a wrong sign and a wrong ratio, and ComfyUI has the same. It still converges, a
+    little more slowly. One call of `denoise` a step; the first steps have a lower order, and a step to noise level 0 ends at the
+    estimate. Raises ValueError unless `max_order` is between 1 and 4.
     """
     require_order("ipndm_v", "max_order", max_order)
 
-    def move(levels: Sequence[float], sigma_next: float, slopes: Sequence[Tensor]) -> Tensor:
-        return _combined(_published_weights(levels, sigma_next), slopes) * (sigma_next - levels[0])
+    def increment(sigmas: Sequence[float], sigma_next: float, epsilons: Sequence[Tensor]) -> Tensor:
+        return _linear_combination(_published_coefficients(sigmas, sigma_next), epsilons) * (sigma_next - sigmas[0])
 
-    return _walk(denoise, x, sigmas, on_step, max_order, move)
+    return _multistep(denoise, x, sigmas, on_step, max_order, increment)
 
 
 def sample_plms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Pseudo linear multistep (Liu et al. 2022, Eq. 12).
 
-    "Pseudo Numerical Methods for Diffusion Models".
-    It is `ipndm` but for two things: the first step is one of the paper's improved Euler kind, which calls `denoise` a second
-    time, where it lands (Rombach et al. 2022, the released PLMS sampler; the paper begins with Runge-Kutta steps); and the
-    step to noise level 0 is extrapolated as the others are. One call of `denoise` in every other step.
-    The paper's transfer, Eq. 9, is a step along dx/dsigma: see `ddim`.
+    "Pseudo Numerical Methods for Diffusion Models on Manifolds". It differs from `ipndm` in two steps. The first one is a step of
+    the improved Euler method, which calls `denoise` a second time, at its end, as in the released PLMS sampler of Rombach et al.
+    2022; the paper begins with Runge-Kutta steps. The step to noise level 0 is extrapolated as the others are. All other steps
+    take one call of `denoise`. The paper's transfer function, Eq. 9, is a step along dx/dsigma: see `ddim`.
     """
-    slopes: list[Tensor] = []
+    epsilons: list[Tensor] = []
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
-        slopes = [(x - denoised) / sigma, *slopes[:3]]
+        epsilons = [(x - denoised) / sigma, *epsilons[:3]]
         if i == 0 and sigma_next > 0:
-            x_euler = x + slopes[0] * (sigma_next - sigma)
-            slope = (slopes[0] + (x_euler - denoise(x_euler, sigma_next)) / sigma_next) / 2
+            x_euler = x + epsilons[0] * (sigma_next - sigma)
+            epsilon = (epsilons[0] + (x_euler - denoise(x_euler, sigma_next)) / sigma_next) / 2
         else:
-            weights, parts = _EQUAL_STEPS[len(slopes) - 1]
-            slope = _combined(weights, slopes) / parts
-        x = x + slope * (sigma_next - sigma)
+            coefficients, denominator = _EQUAL_STEPS[len(epsilons) - 1]
+            epsilon = _linear_combination(coefficients, epsilons) / denominator
+        x = x + epsilon * (sigma_next - sigma)
         on_step(i, x, denoised)
     return x
 
 
-def _walk(
-    denoise: Denoiser,
-    x: Tensor,
-    sigmas: Tensor,
-    on_step: OnStep,
-    order: int,
-    move: Callable[[Sequence[float], float, Sequence[Tensor]], Tensor],
-) -> Tensor:
-    """Steps of `move(levels, sigma_next, slopes)` along up to `order` slopes and their levels, newest first."""
+def _multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, order: int, increment: Increment) -> Tensor:
+    """A multistep method with up to `order` derivatives; a step to noise level 0 ends at the estimate."""
     levels = sigmas.tolist()
-    slopes: list[Tensor] = []
+    epsilons: list[Tensor] = []
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         denoised = denoise(x, sigma)
-        slopes = [(x - denoised) / sigma, *slopes[: order - 1]]
-        x = x + move(levels[i::-1][: len(slopes)], sigma_next, slopes) if sigma_next > 0 else denoised
+        epsilons = [(x - denoised) / sigma, *epsilons[: order - 1]]
+        x = x + increment(levels[i::-1][: len(epsilons)], sigma_next, epsilons) if sigma_next > 0 else denoised
         on_step(i, x, denoised)
     return x
 
 
-def _combined(weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
-    first, *others = (slope * weight for slope, weight in zip(slopes, weights, strict=True))
+def _linear_combination(coefficients: Sequence[float], epsilons: Sequence[Tensor]) -> Tensor:
+    first, *others = (epsilon * coefficient for epsilon, coefficient in zip(epsilons, coefficients, strict=True))
     return sum(others, start=first)
 
 
-def _published_weights(levels: Sequence[float], sigma_next: float) -> list[float]:
-    """Those of the divided differences of the slopes, up to the third, times what each difference counts."""
-    h, *before = (late - early for late, early in pairwise([sigma_next, *levels]))
-    weights = [1.0, 0.0, 0.0, 0.0]
-    if len(before) > 0:
-        h1 = before[0]
-        weights[0] += h / (2 * h1)
-        weights[1] -= h / (2 * h1)
-    if len(before) > 1:
-        h2 = before[1]
+def _published_coefficients(sigmas: Sequence[float], sigma_next: float) -> list[float]:
+    """AMED-Solver's coefficients of epsilon for a step of length 1, from its divided differences up to the third."""
+    h, *previous = (late - early for late, early in pairwise([sigma_next, *sigmas]))
+    coefficients = [1.0, 0.0, 0.0, 0.0]
+    if len(previous) > 0:
+        h1 = previous[0]
+        coefficients[0] += h / (2 * h1)
+        coefficients[1] -= h / (2 * h1)
+    if len(previous) > 1:
+        h2 = previous[1]
         a = h1 / h2
-        second = (1 - h**2 / (3 * h1 * (h1 + h2))) / 2  # rightly (1 - h / (3 * (h + h1))) / 2 * h * (h + h1) / (h1 * (h1 + h2))
-        weights[0] += second
-        weights[1] -= (1 + a) * second
-        weights[2] += a * second
-    if len(before) > 2:
-        h3 = before[2]
+        second = (1 - h**2 / (3 * h1 * (h1 + h2))) / 2  # correct: (1 - h / (3 * (h + h1))) / 2 * h * (h + h1) / (h1 * (h1 + h2))
+        coefficients[0] += second
+        coefficients[1] -= (1 + a) * second
+        coefficients[2] += a * second
+    if len(previous) > 2:
+        h3 = previous[2]
         b = h1 * (h1 + h2) / (h2 * (h2 + h3))
-        third = (1 - h / (3 * (h + h1))) / 2 + (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))  # rightly the difference
+        third = (1 - h / (3 * (h + h1))) / 2 + (1 - h / (2 * (h + h1))) * h / (6 * (h + h1 + h2))  # correct: the difference
         third *= h * (h + h1) * (h + h1 + h2) / (h1 * (h1 + h2) * (h1 + h2 + h3))
-        weights[0] += third
-        weights[1] -= (1 + a + b) * third
-        weights[2] += (a + b * (1 + h2 / h3)) * third
-        weights[3] -= b * a * third  # rightly b * h2 / h3
-    return weights[: len(levels)]
+        coefficients[0] += third
+        coefficients[1] -= (1 + a + b) * third
+        coefficients[2] += (a + b * (1 + h2 / h3)) * third
+        coefficients[3] -= b * a * third  # correct: b * h2 / h3
+    return coefficients[: len(sigmas)]
 
 
 SAMPLERS = {
@@ -153,18 +148,18 @@ SAMPLERS = {
         sample_lms,
         order=2,
         paper="Katherine Crowson's k-diffusion",
-        ranges={"order": ORDERS},
+        ranges={"order": ORDER_RANGE},
         aliases=("LMS", "LMSDiscreteScheduler"),
     ),
     "ipndm": SamplerSpec(
         sample_ipndm,
         order=2,
         paper="Zhang & Chen 2022, arXiv:2204.13902",
-        ranges={"max_order": ORDERS},
+        ranges={"max_order": ORDER_RANGE},
         aliases=("IPNDM", "IPNDMScheduler"),
     ),
     "ipndm_v": SamplerSpec(
-        sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", ranges={"max_order": ORDERS}, aliases=("IPNDM_V",)
+        sample_ipndm_v, order=2, paper="Zhou et al. 2023, arXiv:2312.00094", ranges={"max_order": ORDER_RANGE}, aliases=("IPNDM_V",)
     ),
     "plms": SamplerSpec(sample_plms, order=2, paper="Liu et al. 2022, arXiv:2202.09778", aliases=("PLMS", "PNDMScheduler")),
 }

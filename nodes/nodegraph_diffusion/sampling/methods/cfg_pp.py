@@ -1,4 +1,4 @@
-"""CFG++: samplers that step away from the guided estimate along the noise that the negative side sees (Chung et al. 2024)."""
+"""CFG++: samplers that add the noise of the negative prediction to the guided estimate (Chung et al. 2024)."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def estimates(denoise: GuidedDenoiser, cfg_pp: bool) -> Callable[[Tensor, float]
 def sample_euler_cfg_pp(denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Euler's method with CFG++ (Chung et al. 2024, Alg. 2).
 
-    The guided estimate, with the noise that the negative side alone sees.
-    The cfg of the denoiser is the paper's lambda, for which 1 or less is enough: 0.6 is about as strong as 7.5 elsewhere. Where
-    both sides see the same this is `euler`.
+    A step goes from the guided estimate along the derivative d = (x - negative) / sigma of the negative prediction. The cfg of the
+    denoiser is the paper's lambda, for which 1 or less is enough: 0.6 is about as strong as 7.5 elsewhere. If both predictions are
+    the same, this is `euler`.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, _, negative = denoise.predict(x, sigma)
-        slope = (x - negative) / sigma
-        x = denoised + slope * sigma_next
+        d = (x - negative) / sigma
+        x = denoised + d * sigma_next
         on_step(i, x, denoised)
     return x
 
@@ -62,16 +62,15 @@ def sample_euler_ancestral_cfg_pp(
 ) -> Tensor:
     """`euler_ancestral` with CFG++ (Chung et al. 2024).
 
-    `euler_cfg_pp` to below the next noise level, then noise back up to it.
-    `eta` is the share of the posterior's noise that is put in, 0 being `euler_cfg_pp`; `s_noise` scales the noise itself.
-    Raises ValueError where either is negative.
+    A step of `euler_cfg_pp` to below the next noise level, then noise back up to it. `eta` is the share of the posterior's noise
+    that is added; 0 is `euler_cfg_pp`. `s_noise` scales the noise. Raises ValueError if either is negative.
     """
     require_at_least_0("euler_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, _, negative = denoise.predict(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
-        slope = (x - negative) / sigma
-        x = denoised + slope * sigma_down
+        d = (x - negative) / sigma
+        x = denoised + d * sigma_down
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
         on_step(i, x, denoised)

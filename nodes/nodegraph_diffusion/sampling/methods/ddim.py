@@ -1,8 +1,8 @@
 """The samplers of the variance-preserving papers: DDPM and DDIM.
 
-They are written as the papers write them, over z = sqrt(alpha) * clean + sqrt(1 - alpha) * noise, where `alpha` is the
-cumulative signal level that the papers call alpha-bar (DDPM) and alpha (DDIM); x = z / sqrt(alpha) is the latent of
-everything else here, and sigma = sqrt((1 - alpha) / alpha).
+They are written as in the papers, over z = sqrt(alpha) * clean + sqrt(1 - alpha) * noise, where alpha is the cumulative signal
+level: alpha-bar in the DDPM paper, alpha in the DDIM paper. The latent of this package is x = z / sqrt(alpha), and
+sigma = sqrt((1 - alpha) / alpha).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 def sample_ddpm(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, Alg. 2), along the levels of `sigmas`.
 
-    Its steps are those of `sigmas`, not all the trained ones.
-    The variance is the paper's beta-tilde (Eq. 7). But for rounding, these are the steps of `euler_ancestral` at eta 1; its
-    numbers are of the dtype of `sigmas`, as ComfyUI's are, which shows where a level is in the thousands.
+    It takes the steps of `sigmas`, not all trained ones. The variance is the paper's beta-tilde (Eq. 7). Apart from rounding, these
+    are the steps of `euler_ancestral` at eta 1. The coefficients have the dtype of `sigmas`, as in ComfyUI, which shows if a level
+    is in the thousands.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, float(sigma))
         alpha_bar, alpha_bar_next = 1 / (sigma**2 + 1), 1 / (sigma_next**2 + 1)
         alpha = alpha_bar / alpha_bar_next
-        predicted_noise = (x - denoised) / sigma
+        epsilon = (x - denoised) / sigma
         z = x / (1 + sigma**2).sqrt()
-        z = (1 / alpha).sqrt() * (z - (1 - alpha) * predicted_noise / (1 - alpha_bar).sqrt())
+        z = (1 / alpha).sqrt() * (z - (1 - alpha) * epsilon / (1 - alpha_bar).sqrt())  # Eq. 11
         if sigma_next > 0:
-            variance = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
-            z = z + variance.sqrt() * noise(float(sigma), float(sigma_next))
+            beta_tilde = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
+            z = z + beta_tilde.sqrt() * noise(float(sigma), float(sigma_next))
         x = z * (1 + sigma_next**2).sqrt()
         on_step(i, x, denoised)
     return x
@@ -44,27 +44,27 @@ def sample_ddpm(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
 def sample_ddim(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, eta: float = 0.0) -> Tensor:
     """Denoising diffusion implicit models (Song et al. 2021, Eq. 12 and 16).
 
-    `eta` 0 draws no noise, and its steps are Euler's; 1 is DDPM. Raises ValueError unless it lies between them.
+    `eta` 0 draws no noise, and its steps are Euler's; 1 is DDPM. Raises ValueError unless it is between them.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"sampler ddim: expected eta between 0 and 1, found {eta}; 0 is deterministic, 1 is DDPM")
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
-        alpha, alpha_next = _signal(sigma), _signal(sigma_next)
-        predicted_noise = (x - denoised) / sigma
-        deviation = eta * math.sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))
+        alpha, alpha_next = _alpha(sigma), _alpha(sigma_next)
+        epsilon = (x - denoised) / sigma
+        deviation = eta * math.sqrt((1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next))  # sigma(eta), Eq. 16
         if deviation > 0:
-            direction = math.sqrt(max(0.0, 1 - alpha_next - deviation**2))
-            z = denoised * math.sqrt(alpha_next) + predicted_noise * direction
+            direction = epsilon * math.sqrt(max(0.0, 1 - alpha_next - deviation**2))  # "direction pointing to x_t", Eq. 12
+            z = denoised * math.sqrt(alpha_next) + direction
             x = (z + noise(sigma, sigma_next) * deviation) / math.sqrt(alpha_next)
         else:
-            x = x + predicted_noise * (sigma_next - sigma)  # the same, and where sigma is in the thousands rounded as Euler's is
+            x = x + epsilon * (sigma_next - sigma)  # the same, with Euler's rounding, which shows if sigma is in the thousands
         on_step(i, x, denoised)
     return x
 
 
-def _signal(sigma: float) -> float:
-    """The cumulative signal level at a noise level: 1 where there is no noise."""
+def _alpha(sigma: float) -> float:
+    """The cumulative signal level at a noise level; 1 without noise."""
     return 1 / (1 + sigma**2)
 
 

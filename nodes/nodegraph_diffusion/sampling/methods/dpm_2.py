@@ -1,4 +1,4 @@
-"""DPM2: the midpoint method, with the middle taken in the logarithm of the noise level."""
+"""DPM2: the midpoint method, with the midpoint in log sigma."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def sample_dpm_2(
 ) -> Tensor:
     """The midpoint method in log sigma, after DPM-Solver-2: second order.
 
-    k-diffusion's `dpm_2`: the slope of the whole step is that in its middle by log sigma.
-    Two calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
+    k-diffusion's `dpm_2`: the derivative at the middle of the step, in log sigma, is used for the whole step. Two calls of
+    `denoise` a step. A step to noise level 0 has no middle in log sigma: it is an Euler step, with one call.
 
-    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
-    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
-    ValueError where one of them is negative.
+    `s_churn` above 0 adds noise before each step at a level between `s_tmin` and `s_tmax`: the level rises by the factor
+    1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
+    negative.
     """
     churn = Churn("dpm_2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -60,8 +60,8 @@ def sample_dpm_2_ancestral(
 ) -> Tensor:
     """A step of `dpm_2` to below the next noise level, then noise back up to it.
 
-    `eta` is the share of the posterior's noise that is put in, 0 being `dpm_2`; `s_noise` scales the noise itself.
-    Raises ValueError where either is negative.
+    `eta` is the share of the posterior's noise that is added; 0 is `dpm_2`. `s_noise` scales the noise. Raises ValueError if
+    either is negative.
     """
     require_at_least_0("dpm_2_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -74,27 +74,27 @@ def sample_dpm_2_ancestral(
 
 
 def _midpoint_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """`x` taken from `sigma` to `sigma_next`, and the estimate of the clean latent at the start."""
+    """`x` at `sigma_next`, and the estimate of the clean latent at `sigma`."""
     denoised = denoise(x, sigma)
-    slope = (x - denoised) / sigma
+    d = (x - denoised) / sigma
     if sigma_next == 0:
-        return x + slope * (sigma_next - sigma), denoised
-    sigma_middle = _middle(sigma, sigma_next, dtype)
-    x_middle = x + slope * (sigma_middle - sigma)
-    slope = (x_middle - denoise(x_middle, sigma_middle)) / sigma_middle
-    return x + slope * (sigma_next - sigma), denoised
+        return x + d * (sigma_next - sigma), denoised
+    sigma_mid = _midpoint(sigma, sigma_next, dtype)
+    x_mid = x + d * (sigma_mid - sigma)
+    d_mid = (x_mid - denoise(x_mid, sigma_mid)) / sigma_mid
+    return x + d_mid * (sigma_next - sigma), denoised
 
 
-def _middle(sigma: float, sigma_next: float, dtype: torch.dtype) -> float:
-    """The noise level in the middle by its logarithm.
+def _midpoint(sigma: float, sigma_next: float, dtype: torch.dtype) -> float:
+    """The noise level halfway between two others, in log sigma.
 
-    In the `dtype` of the levels, as k-diffusion computes it: at eta 1, that is the level that the noise leads up to, which on even
-    schedules lies halfway between two training steps, where rounding decides which one the network is told of.
+    Computed in `dtype`, that of the levels, as in k-diffusion: on even schedules it can be halfway between two training steps, and
+    rounding decides which of them the network receives.
     """
     import torch
 
-    start, end = torch.tensor([sigma, sigma_next], dtype=dtype).log()
-    return float(start.lerp(end, 0.5).exp())
+    log_from, log_to = torch.tensor([sigma, sigma_next], dtype=dtype).log()
+    return float(log_from.lerp(log_to, 0.5).exp())
 
 
 SAMPLERS = {

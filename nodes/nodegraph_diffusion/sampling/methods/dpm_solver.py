@@ -1,13 +1,14 @@
-"""DPM-Solver: singlestep exponential integrators of the predicted noise (Lu et al. 2022, "DPM-Solver").
+"""DPM-Solver: singlestep exponential integrators of the noise prediction (Lu et al. 2022, "DPM-Solver").
 
-Over lambda = -log sigma, in the latents of this package, whose scale does not change with the noise level: the paper's alpha is 1
-and its epsilon the slope dx/dsigma = (x - denoised) / sigma. A `time` is a lambda, () of the dtype of the noise levels and computed
-in it, as k-diffusion does: what lies near halfway between two training steps is told to a network as the one that rounding decides.
+A step goes from s to t, over lambda = -log sigma. The latents of this package keep their scale at every noise level, so the paper's
+alpha is 1 and its epsilon is (x - denoised) / sigma. Each lambda is a 0-dim tensor with the dtype of `sigmas`, as in k-diffusion: a
+level halfway between two training steps goes to the one that rounding chooses.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,35 @@ if TYPE_CHECKING:
 PAPER = "Lu et al. 2022, arXiv:2206.00927"
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step from `x` at `lambda_s` to `lambda_t`, with the noise prediction `epsilon` at its start."""
+
+    x: Tensor
+    epsilon: Tensor
+    lambda_s: Tensor
+    lambda_t: Tensor
+
+    @property
+    def h(self) -> Tensor:
+        """The length of the step in lambda."""
+        return self.lambda_t - self.lambda_s
+
+    @property
+    def sigma_t(self) -> Tensor:
+        """The noise level at the end of the step."""
+        return self.lambda_t.neg().exp()
+
+
 def sample_dpm_solver_3(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Singlestep DPM-Solver-3 (Lu et al. 2022, Alg. 2): third order.
 
-    With r1 = 1/3 and r2 = 2/3.
-    Three calls of `denoise` a step, but one for a step to noise level 0, which has no middle and is Euler's.
+    r1 is 1/3 and r2 is 2/3. Three calls of `denoise` a step. A step to noise level 0 has no middle in lambda: it is an Euler step,
+    with one call.
     """
-    for i, (time, time_next) in enumerate(pairwise(-sigmas.log())):
-        denoised, slope = seen_at(denoise, x, time)
-        x = solver_step(3, denoise, x, slope, time, time_next) if time_next.isfinite() else denoised
+    for i, (lambda_s, lambda_t) in enumerate(pairwise(-sigmas.log())):
+        denoised, epsilon = predict(denoise, x, lambda_s)
+        x = dpm_solver_step(3, denoise, Step(x, epsilon, lambda_s, lambda_t)) if lambda_t.isfinite() else denoised
         on_step(i, x, denoised)
     return x
 
@@ -48,122 +69,107 @@ def sample_dpm_fast(
 ) -> Tensor:
     """DPM-Solver-fast: three calls a step (Lu et al. 2022, Sec. 3.4).
 
-    As many calls of `denoise` as `sigmas` has steps, three to a step.
-    What is left after the steps of third order is done by one of second or first order, or both. The steps are its own, equally
-    long in log sigma, from the first of `sigmas` to the last above 0, where the latent stays, as in ComfyUI: choose a schedule that
-    ends low. `on_step` counts these steps. Where there is but one level above 0, it is denoised. `eta` above 0 puts in that
-    share of an ancestral step's noise, which `s_noise` scales. Raises ValueError where either is negative.
+    It calls `denoise` as often as `sigmas` has steps: steps of third order take three calls each, and a step of second or first
+    order, or one of each, takes the remaining ones. The sampler chooses these steps, equally long in lambda, from the first of
+    `sigmas` to the last above 0, and ends there, as in ComfyUI: choose a schedule that ends at a low level. `on_step` counts these
+    steps. If only one level is above 0, the result is the estimate there. `eta` above 0 adds that share of an ancestral step's
+    noise, scaled by `s_noise`. Raises ValueError if either is negative.
     """
     require_at_least_0("dpm_fast", eta=eta, s_noise=s_noise)
-    start, end = solved_range(sigmas)
-    if start == end:
-        return denoised_at_once(denoise, x, sigmas, on_step)
+    lambda_start, lambda_end = lambda_range(sigmas)
+    if lambda_start == lambda_end:
+        return denoise_in_one_step(denoise, x, sigmas, on_step)
     import torch
 
     orders = _orders(len(sigmas) - 1)
-    times = torch.linspace(start, end, len(orders) + 1, dtype=sigmas.dtype)
-    for i, (order, (time, time_next)) in enumerate(zip(orders, pairwise(times), strict=True)):
-        time_down, sigma_up = kept_before(end, time, time_next, eta)
-        denoised, slope = seen_at(denoise, x, time)
-        x = solver_step(order, denoise, x, slope, time, time_down)
+    lambdas = torch.linspace(lambda_start, lambda_end, len(orders) + 1, dtype=sigmas.dtype)
+    for i, (order, (lambda_s, lambda_t)) in enumerate(zip(orders, pairwise(lambdas), strict=True)):
+        lambda_down, sigma_up = ancestral_lambda(lambda_s, lambda_t, lambda_end, eta)
+        denoised, epsilon = predict(denoise, x, lambda_s)
+        x = dpm_solver_step(order, denoise, Step(x, epsilon, lambda_s, lambda_down))
         if sigma_up > 0:
-            x = x + noise(level(time), level(time_next)) * (s_noise * sigma_up)
+            x = x + noise(sigma_of(lambda_s), sigma_of(lambda_t)) * (s_noise * sigma_up)
         on_step(i, x, denoised)
     return x
 
 
 def _orders(calls: int) -> list[int]:
-    """The orders of steps that take `calls` calls of the denoiser together."""
+    """The orders of steps that make `calls` calls of the denoiser together."""
     if calls % 3 == 0:
         return [3] * (calls // 3 - 1) + [2, 1]
     return [3] * (calls // 3) + [calls % 3]
 
 
-def level(time: Tensor) -> float:
-    """The noise level at a time."""
-    return float(time.neg().exp())
+def sigma_of(lambda_t: Tensor) -> float:
+    """The noise level exp(-lambda)."""
+    return float(lambda_t.neg().exp())
 
 
-def solved_range(sigmas: Tensor) -> tuple[Tensor, Tensor]:
-    """The times of the first noise level and of the last above 0: what a solver spans that chooses its own steps."""
-    times = -sigmas.log()
-    return times[0], times[-1] if sigmas[-1] > 0 else times[-2]
+def lambda_range(sigmas: Tensor) -> tuple[Tensor, Tensor]:
+    """The lambdas of the first noise level and of the last one above 0."""
+    lambdas = -sigmas.log()
+    return lambdas[0], lambdas[-1] if sigmas[-1] > 0 else lambdas[-2]
 
 
-def denoised_at_once(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep) -> Tensor:
-    """The estimate at the first of `sigmas`, as the one step of a run."""
+def denoise_in_one_step(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep) -> Tensor:
+    """The estimate at the first of `sigmas`, as the only step of a run."""
     denoised = denoise(x, float(sigmas[0]))
     on_step(0, denoised, denoised)
     return denoised
 
 
-def kept_before(end: Tensor, time: Tensor, time_next: Tensor, eta: float) -> tuple[Tensor, float]:
-    """Where an ancestral step goes that goes no further than to `end`, and how much noise leads up from there."""
+def ancestral_lambda(lambda_s: Tensor, lambda_t: Tensor, lambda_end: Tensor, eta: float) -> tuple[Tensor, float]:
+    """The lambda that an ancestral step goes down to, at most `lambda_end`, and the sigma_up of the noise that it then adds."""
     if not eta:
-        return time_next, 0.0
-    sigma_next = level(time_next)
-    time_down = end.new_tensor(ancestral_step(level(time), sigma_next, eta, end.dtype)[0]).log().neg().minimum(end)
-    return time_down, math.sqrt(max(0.0, sigma_next**2 - level(time_down) ** 2))
+        return lambda_t, 0.0
+    sigma_t = sigma_of(lambda_t)
+    sigma_down, _ = ancestral_step(sigma_of(lambda_s), sigma_t, eta, lambda_end.dtype)
+    lambda_down = lambda_end.new_tensor(sigma_down).log().neg().minimum(lambda_end)
+    return lambda_down, math.sqrt(max(0.0, sigma_t**2 - sigma_of(lambda_down) ** 2))
 
 
-def seen_at(denoise: Denoiser, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """The estimate at a time, and the slope that it says."""
-    sigma = level(time)
+def predict(denoise: Denoiser, x: Tensor, lambda_s: Tensor) -> tuple[Tensor, Tensor]:
+    """The estimate of the clean latent at `lambda_s`, and the noise prediction epsilon that follows from it."""
+    sigma = sigma_of(lambda_s)
     denoised = denoise(x, sigma)
     return denoised, (x - denoised) / sigma
 
 
-def solver_step(order: int, denoise: Denoiser, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> Tensor:
-    """A step of DPM-Solver-1, -2 (r1 = 1/2) or -3, with `order` - 1 calls of `denoise`."""
+def dpm_solver_step(order: int, denoise: Denoiser, step: Step) -> Tensor:
+    """A step of DPM-Solver-1, -2 (r1 = 1/2) or -3 (r1 = 1/3, r2 = 2/3), with `order` - 1 calls of `denoise`."""
     if order == 1:
-        return first_order(x, slope, time, time_next)
+        return dpm_solver_1(step)
     if order == 2:
-        return second_order(x, slope, first_middle(denoise, x, slope, time, time_next, 1 / 2), time, time_next, 1 / 2)
-    return third_order(denoise, x, slope, first_middle(denoise, x, slope, time, time_next, 1 / 3), time, time_next)
+        return dpm_solver_2(step, first_difference(denoise, step, r1=1 / 2), r1=1 / 2)
+    return dpm_solver_3(denoise, step, first_difference(denoise, step, r1=1 / 3))
 
 
-def first_order(x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor) -> Tensor:
-    """DPM-Solver-1 (Eq. 3.7)."""
-    return x - slope * _growth(time_next, time_next - time)
+def dpm_solver_1(step: Step) -> Tensor:
+    """x_t = x_s - sigma_t (e^h - 1) epsilon(x_s, s) (Eq. 3.7)."""
+    return step.x - step.epsilon * (step.sigma_t * step.h.expm1())
 
 
-def first_middle(denoise: Denoiser, x: Tensor, slope: Tensor, time: Tensor, time_next: Tensor, r1: float) -> Tensor:
-    """The slope at `r1` of the step, for the two below."""
-    h = r1 * (time_next - time)
-    return seen_at(denoise, x - slope * _growth(time + h, h), time + h)[1]
+def first_difference(denoise: Denoiser, step: Step, r1: float) -> Tensor:
+    """D_1 = epsilon(u_1, s_1) - epsilon(x_s, s), with u_1 from DPM-Solver-1 at lambda_1 = lambda_s + r1 h."""
+    h_1 = r1 * step.h
+    lambda_1 = step.lambda_s + h_1
+    u_1 = step.x - step.epsilon * (lambda_1.neg().exp() * h_1.expm1())
+    return predict(denoise, u_1, lambda_1)[1] - step.epsilon
 
 
-def second_order(x: Tensor, slope: Tensor, slope_1: Tensor, time: Tensor, time_next: Tensor, r1: float) -> Tensor:
-    """DPM-Solver-2, from the slopes at the start and at `r1` (Alg. 1, where it is 1/2)."""
-    return first_order(x, slope, time, time_next) - (slope_1 - slope) * _growth(time_next, time_next - time, 2 * r1)
+def dpm_solver_2(step: Step, d_1: Tensor, r1: float) -> Tensor:
+    """DPM-Solver-2 for any r1 (Alg. 1 has r1 = 1/2), from D_1 at r1."""
+    return dpm_solver_1(step) - d_1 * (step.sigma_t / (2 * r1) * step.h.expm1())
 
 
-def third_order(
-    denoise: Denoiser,
-    x: Tensor,
-    slope: Tensor,
-    slope_1: Tensor,
-    time: Tensor,
-    time_next: Tensor,
-    r1: float = 1 / 3,
-    r2: float = 2 / 3,
-) -> Tensor:
-    """DPM-Solver-3, from the slopes at the start and at `r1`, with a call of `denoise` at `r2` (Alg. 2)."""
-    h = time_next - time
-    time_2, h_2 = time + r2 * h, r2 * h
-    u_2 = x - slope * _growth(time_2, h_2) - (slope_1 - slope) * _bend(time_2, h_2, r1 / r2)
-    slope_2 = seen_at(denoise, u_2, time_2)[1]
-    return first_order(x, slope, time, time_next) - (slope_2 - slope) * _bend(time_next, h, r2)
-
-
-def _growth(time_next: Tensor, h: Tensor, part: float = 1.0) -> Tensor:
-    """What a slope that stays counts in a step of length h, over `part`: sigma_next (e^h - 1)."""
-    return time_next.neg().exp() / part * h.expm1()
-
-
-def _bend(time_next: Tensor, h: Tensor, part: float) -> Tensor:
-    """What a slope that rises evenly adds to that by what it rises in `part` of the step: sigma_next ((e^h - 1) / h - 1)."""
-    return time_next.neg().exp() / part * (h.expm1() / h - 1)
+def dpm_solver_3(denoise: Denoiser, step: Step, d_1: Tensor, r1: float = 1 / 3, r2: float = 2 / 3) -> Tensor:
+    """DPM-Solver-3 (Alg. 2), from D_1 at r1; it calls `denoise` once, at r2."""
+    h_2 = r2 * step.h
+    lambda_2 = step.lambda_s + h_2
+    sigma_2 = lambda_2.neg().exp()
+    u_2 = step.x - step.epsilon * (sigma_2 * h_2.expm1()) - d_1 * (sigma_2 / (r1 / r2) * (h_2.expm1() / h_2 - 1))
+    d_2 = predict(denoise, u_2, lambda_2)[1] - step.epsilon
+    return dpm_solver_1(step) - d_2 * (step.sigma_t / r2 * (step.h.expm1() / step.h - 1))
 
 
 SAMPLERS = {

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): an exponential integrator over the logarithm of the noise level, of one call a step, and its CFG++ form."""
+"""DPM-Solver++(2M), a multistep exponential integrator over lambda = -log sigma, and its CFG++ form."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """DPM-Solver++(2M), multistep, of second order (Lu et al. 2022, Alg. 2).
 
-    With lambda = -log sigma, one call of `denoise` a step: the estimate is extrapolated from the last two to the middle
-    of the step. The first step and a step to noise level 0 are of first order.
+    One call of `denoise` a step: D extrapolates the last two estimates to the middle of the step, in lambda. The first step and a
+    step to noise level 0 are of first order.
     """
-    previous: Tensor | None = None
+    denoised_previous: Tensor | None = None
     h_previous = math.inf
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)
         h = math.log(sigma / sigma_next) if sigma_next > 0 else math.inf  # lambda_next - lambda
-        target = denoised
-        if previous is not None and sigma_next > 0:
-            target = denoised + (denoised - previous) * (h / (2 * h_previous))
-        x = x * (sigma_next / sigma) - target * math.expm1(-h)
-        previous, h_previous = denoised, h
+        d = denoised  # the paper's D
+        if denoised_previous is not None and sigma_next > 0:
+            d = denoised + (denoised - denoised_previous) * (h / (2 * h_previous))  # 1 / (2 r), with r = h_previous / h
+        x = x * (sigma_next / sigma) - d * math.expm1(-h)
+        denoised_previous, h_previous = denoised, h
         on_step(i, x, denoised)
     return x
 
@@ -37,20 +37,20 @@ def sample_dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: Nois
 def sample_dpmpp_2m_cfg_pp(denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """DPM-Solver++(2M) with CFG++ (Chung et al. 2024).
 
-    Their Alg. 2, over the solver of `dpmpp_2m`.
-    The noise that stays in the latent is the one that the negative side alone sees, (x - negative) / sigma; only the step's target
-    is guided. As in ComfyUI, the correction of second order is the difference between this step's guided estimate and the last
-    one's negative. Without guidance it is `dpmpp_2m`. CFG++ wants a small cfg: 0.4 to 1.
+    Their Alg. 2 with the solver of `dpmpp_2m`. The noise that remains in the latent is that of the negative prediction,
+    (x - negative) / sigma; only the estimate is guided. As in ComfyUI, the second-order correction is the difference between the
+    guided estimate of this step and the negative prediction of the last. Without guidance it is `dpmpp_2m`. CFG++ needs a small
+    cfg: 0.4 to 1.
     """
     negative_previous: Tensor | None = None
     h_previous = math.inf
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised, _, negative = denoise.predict(x, sigma)
         h = math.log(sigma / sigma_next) if sigma_next > 0 else math.inf
-        kept = negative * -math.exp(-h)
+        correction = negative * -math.exp(-h)
         if negative_previous is not None and sigma_next > 0:
-            kept = kept - (denoised - negative_previous) * (math.expm1(-h) * h / (2 * h_previous))
-        x = denoised + kept + x * math.exp(-h)
+            correction = correction - (denoised - negative_previous) * (math.expm1(-h) * h / (2 * h_previous))
+        x = denoised + correction + x * math.exp(-h)
         negative_previous, h_previous = negative, h
         on_step(i, x, denoised)
     return x

@@ -1,4 +1,4 @@
-"""Euler's method, and its ancestral variant that puts fresh noise in for some of what it takes out."""
+"""Euler's method, and its ancestral variant, which replaces part of the noise that it removes by fresh noise."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ def sample_euler(
 ) -> Tensor:
     """Euler's method (Karras et al. 2022, Alg. 2 uncorrected): first order.
 
-    On dx/dsigma = (x - denoised) / sigma; Alg. 2 without its correction.
-    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
-    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
-    ValueError where one of them is negative.
+    A step along d = dx/dsigma = (x - denoised) / sigma: Alg. 2 without its second-order correction.
+
+    `s_churn` above 0 adds noise before each step at a level between `s_tmin` and `s_tmax`: the level rises by the factor
+    1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
+    negative.
     """
     churn = Churn("euler", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
         denoised = denoise(x, sigma_hat)
-        slope = (x - denoised) / sigma_hat
-        x = x + slope * (sigma_next - sigma_hat)
+        d = (x - denoised) / sigma_hat
+        x = x + d * (sigma_next - sigma_hat)
         on_step(i, x, denoised)
     return x
 
@@ -57,10 +58,9 @@ def sample_euler_ancestral(
 ) -> Tensor:
     """An Euler step to below the next noise level, then noise back up to it.
 
-    k-diffusion's `euler_ancestral`.
-    `eta` is the share of the posterior's noise that is put in: 0 is `euler`, 1 samples the posterior of a denoiser that
-    is sure of itself, which makes the step that of `ddpm`. `s_noise` scales the noise itself, 1 being the right amount.
-    Raises ValueError where either is negative.
+    k-diffusion's `euler_ancestral`. `eta` is the share of the posterior's noise that is added: 0 is `euler`; 1 samples
+    x(sigma_next) given x(sigma) and the estimate, a step of `ddpm`. `s_noise` scales the noise; 1 is the exact amount.
+    Raises ValueError if either is negative.
     """
     require_at_least_0("euler_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -74,19 +74,19 @@ def sample_euler_ancestral(
 
 
 def ancestral_step(sigma: float, sigma_next: float, eta: float, dtype: torch.dtype) -> tuple[float, float]:
-    """Where to step down to, and how much noise leads from there up to `sigma_next`: `down^2 + up^2 = sigma_next^2`.
+    """(sigma_down, sigma_up): the level to step down to, and the noise to add there. sigma_down^2 + sigma_up^2 = sigma_next^2.
 
-    At `eta` 1, `up` is the standard deviation of x(sigma_next) given x(sigma) and the clean latent (Ho et al. 2020,
-    Eq. 7, in the variance-exploding convention). `dtype` is that of the noise levels, and k-diffusion computes in it: of a `down`
-    that is small beside `up` little but rounding is left, and it says where a network is asked.
+    At `eta` 1, sigma_up is the standard deviation of x(sigma_next) given x(sigma) and the clean latent (Ho et al. 2020, Eq. 7, in
+    the variance-exploding convention). Computed in `dtype`, that of the noise levels, as in k-diffusion: if sigma_down is much
+    smaller than sigma_up, it is mostly rounding error, and some samplers call the network at that level.
     """
     if eta == 0 or sigma_next == 0:
         return sigma_next, 0.0
     import torch
 
-    start, end = torch.tensor([sigma, sigma_next], dtype=dtype)
-    up = min(end, eta * (end**2 * (start**2 - end**2) / start**2) ** 0.5)
-    return float((end**2 - up**2) ** 0.5), float(up)
+    sigma_from, sigma_to = torch.tensor([sigma, sigma_next], dtype=dtype)
+    sigma_up = min(sigma_to, eta * (sigma_to**2 * (sigma_from**2 - sigma_to**2) / sigma_from**2) ** 0.5)
+    return float((sigma_to**2 - sigma_up**2) ** 0.5), float(sigma_up)
 
 
 SAMPLERS = {

@@ -1,4 +1,4 @@
-"""The gradient-estimation sampler, for which denoising is gradient descent on the distance to the data."""
+"""The gradient-estimation sampler: denoising as gradient descent on the distance to the data (Permenter & Yuan 2024)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ PAPER = "Permenter & Yuan 2024, arXiv:2306.04848"
 def sample_gradient_estimation(
     denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep, ge_gamma: float = 2.0
 ) -> Tensor:
-    """Euler's step along this slope and the last (Permenter & Yuan 2024).
+    """Euler's method with an estimated gradient (Permenter & Yuan 2024).
 
-    Along `ge_gamma` of this slope and 1 - `ge_gamma` of the last one.
-    "Interpreting and Improving Diffusion Models from an Optimization Perspective": the two estimate the gradient of the distance.
-    One call of `denoise` a step. The first step, and one to noise level 0, are Euler's; `ge_gamma` 1 is `euler`.
+    "Interpreting and Improving Diffusion Models from an Optimization Perspective". With the noise prediction epsilon, which is
+    dx/dsigma, a step goes along `ge_gamma` * epsilon + (1 - `ge_gamma`) * epsilon of the last step, which estimates the gradient of
+    the distance to the data. One call of `denoise` a step. The first step and a step to noise level 0 are Euler's; `ge_gamma` 1 is
+    `euler`.
     """
-    return _walk(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=False)
+    return _gradient_estimation(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=False)
 
 
 def sample_gradient_estimation_cfg_pp(
@@ -34,21 +35,21 @@ def sample_gradient_estimation_cfg_pp(
 ) -> Tensor:
     """`gradient_estimation` with CFG++.
 
-    From the guided estimate, along the slopes of the negative side (see `euler_cfg_pp`).
+    It steps from the guided estimate; epsilon is that of the negative prediction (see `euler_cfg_pp`).
     """
-    return _walk(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=True)
+    return _gradient_estimation(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=True)
 
 
-def _walk(denoise: Any, x: Tensor, sigmas: Tensor, on_step: OnStep, ge_gamma: float, cfg_pp: bool) -> Tensor:
+def _gradient_estimation(denoise: Any, x: Tensor, sigmas: Tensor, on_step: OnStep, ge_gamma: float, cfg_pp: bool) -> Tensor:
     estimate = estimates(denoise, cfg_pp)
-    slope_before: Tensor | None = None
+    epsilon_previous: Tensor | None = None
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, seen = estimate(x, sigma)
-        slope = (x - seen) / sigma
-        x = denoised + slope * sigma_next if cfg_pp or sigma_next == 0 else x + slope * (sigma_next - sigma)
-        if slope_before is not None and sigma_next > 0:
-            x = x + (slope - slope_before) * ((ge_gamma - 1) * (sigma_next - sigma))
-        slope_before = slope
+        denoised, unguided = estimate(x, sigma)
+        epsilon = (x - unguided) / sigma
+        x = denoised + epsilon * sigma_next if cfg_pp or sigma_next == 0 else x + epsilon * (sigma_next - sigma)
+        if epsilon_previous is not None and sigma_next > 0:
+            x = x + (epsilon - epsilon_previous) * ((ge_gamma - 1) * (sigma_next - sigma))
+        epsilon_previous = epsilon
         on_step(i, x, denoised)
     return x
 

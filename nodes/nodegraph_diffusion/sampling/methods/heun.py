@@ -1,4 +1,4 @@
-"""Heun's method, and Heun++ that looks a step further."""
+"""Heun's method, and Heun++, which looks one step further."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def sample_heun(
 ) -> Tensor:
     """Heun's method (Karras et al. 2022, Alg. 2): second order.
 
-    On dx/dsigma = (x - denoised) / sigma.
-    Two calls of `denoise` a step, but one for a step to noise level 0, where the slope at the end is not defined.
+    It averages d = dx/dsigma = (x - denoised) / sigma at both ends of a step. Two calls of `denoise` a step; a step to noise
+    level 0, where d is not defined, takes one.
 
-    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
-    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
-    ValueError where one of them is negative.
+    `s_churn` above 0 adds noise before each step at a level between `s_tmin` and `s_tmax`: the level rises by the factor
+    1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
+    negative.
     """
     churn = Churn("heun", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
@@ -46,14 +46,14 @@ def sample_heun(
 
 
 def heun_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float) -> tuple[Tensor, Tensor]:
-    """`x` taken from `sigma` to `sigma_next`, and the estimate of the clean latent at the start."""
+    """`x` at `sigma_next`, and the estimate of the clean latent at `sigma`."""
     denoised = denoise(x, sigma)
-    slope = (x - denoised) / sigma
-    x_euler = x + slope * (sigma_next - sigma)
+    d = (x - denoised) / sigma
+    x_euler = x + d * (sigma_next - sigma)
     if sigma_next == 0:
         return x_euler, denoised
-    slope_end = (x_euler - denoise(x_euler, sigma_next)) / sigma_next
-    return x + (slope + slope_end) / 2 * (sigma_next - sigma), denoised
+    d_prime = (x_euler - denoise(x_euler, sigma_next)) / sigma_next
+    return x + (d + d_prime) / 2 * (sigma_next - sigma), denoised
 
 
 def sample_heunpp2(
@@ -68,32 +68,32 @@ def sample_heunpp2(
     s_tmax: float | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """Heun++: three slopes, each weighted by its noise level.
+    """Heun++: three derivatives, each weighted by its noise level.
 
-    ComfyUI's `heunpp2`, of no paper: the slopes here and one and two steps on.
-    The slopes ahead count sigma / (3 sigmas[0]), or / (2 sigmas[0]) in the last step but one, which looks one step on, and the
-    slope here counts the rest: three calls of `denoise` a step, two in the last but one, one in the last, which is Euler's.
-    These are not the weights of a method of higher order: it converges as `euler` does.
+    ComfyUI's `heunpp2`; there is no paper. It averages d = dx/dsigma here and one and two steps ahead. A derivative ahead has the
+    weight sigma / (3 sigmas[0]), or sigma / (2 sigmas[0]) in the second to last step, which looks one step ahead; the one here has
+    the rest. Three calls of `denoise` a step, two in the second to last, one in the last, which is Euler's. These are not the
+    weights of a method of higher order: it converges as `euler` does.
 
-    `s_churn` above 0 puts in noise before each step at a level of at least `s_tmin` and at most `s_tmax`, which raises the level
-    by the part `s_churn` / steps, or 0.41 where that is less; `s_noise` scales the noise, 1 being the right amount. Raises
-    ValueError where one of them is negative.
+    `s_churn` above 0 adds noise before each step at a level between `s_tmin` and `s_tmax`: the level rises by the factor
+    1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
+    negative.
     """
     churn = Churn("heunpp2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
         denoised = denoise(x, sigma_hat)
-        slope = (x - denoised) / sigma_hat
-        ahead = sigmas[i + 1 : min(i + 3, len(sigmas) - 1)]  # the levels of the slopes ahead, the last level not being one
-        shares = ahead / ((len(ahead) + 1) * sigmas[0])  # and what they count, as precise as they are
-        mean = slope * float(functools.reduce(operator.sub, shares, shares.new_tensor(1)))
-        x_ahead, slope_ahead, level = x, slope, sigma_hat
-        for level_ahead, share in zip(ahead.tolist(), shares.tolist(), strict=True):
-            x_ahead = x_ahead + slope_ahead * (level_ahead - level)
-            slope_ahead = (x_ahead - denoise(x_ahead, level_ahead)) / level_ahead
-            mean = mean + slope_ahead * share
-            level = level_ahead
-        x = x + mean * (sigma_next - sigma_hat)
+        d = (x - denoised) / sigma_hat
+        sigmas_ahead = sigmas[i + 1 : min(i + 3, len(sigmas) - 1)]  # at most two, without the last level
+        weights = sigmas_ahead / ((len(sigmas_ahead) + 1) * sigmas[0])  # in the dtype of sigmas, as in ComfyUI
+        d_mean = d * float(functools.reduce(operator.sub, weights, weights.new_tensor(1)))
+        x_k, d_k, sigma_k = x, d, sigma_hat
+        for sigma_ahead, weight in zip(sigmas_ahead.tolist(), weights.tolist(), strict=True):
+            x_k = x_k + d_k * (sigma_ahead - sigma_k)
+            d_k = (x_k - denoise(x_k, sigma_ahead)) / sigma_ahead
+            d_mean = d_mean + d_k * weight
+            sigma_k = sigma_ahead
+        x = x + d_mean * (sigma_next - sigma_hat)
         on_step(i, x, denoised)
     return x
 

@@ -1,4 +1,4 @@
-"""The sampler of consistency models: the estimate, and noise on it."""
+"""The sampler of consistency models: each step adds noise to the estimate."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def sample_lcm(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """Multistep consistency sampling (Luo et al. 2023, Alg. 3).
 
-    Luo et al. 2023, "Latent Consistency Models"; Song et al. 2023, Alg. 1.
-    Each step ends at the estimate with fresh noise of the next level on it, and none on the last. It is made for models, or
-    with a LoRA, that were distilled to be consistent, at 1 to 8 steps and a cfg of 1 to 2; what others make of it is blurred.
+    Luo et al. 2023, "Latent Consistency Models"; Song et al. 2023, Alg. 1. Each step ends at the estimate plus fresh noise of the
+    next level; the last one adds none. Use it with models that were distilled for consistency, or a LoRA for that, with 1 to 8
+    steps and a cfg of 1 to 2; with other models the pictures are blurred.
     """
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         denoised = denoise(x, sigma)

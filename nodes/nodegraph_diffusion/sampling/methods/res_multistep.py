@@ -1,4 +1,4 @@
-"""RES: the refined exponential solver of second order, as a multistep method."""
+"""RES: the refined exponential solver of second order, as a multistep method (Zhang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ PAPER = "Zhang et al. 2023, arXiv:2308.02157"
 def sample_res_multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """The refined exponential solver (RES), multistep, of second order.
 
-    From the last two estimates.
-    Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling". One
-    call of `denoise` a step. The first step, and one to noise level 0, are Euler's.
+    Zhang et al. 2023, "Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling". It uses the
+    last two estimates. One call of `denoise` a step. The first step and a step to noise level 0 are Euler's.
     """
-    return _walk(denoise, x, sigmas, noise, on_step, eta=0.0, s_noise=1.0, cfg_pp=False)
+    return _res_multistep(denoise, x, sigmas, noise=noise, on_step=on_step, eta=0.0, s_noise=1.0, cfg_pp=False)
 
 
 def sample_res_multistep_cfg_pp(
@@ -35,9 +34,9 @@ def sample_res_multistep_cfg_pp(
 ) -> Tensor:
     """`res_multistep` with CFG++.
 
-    The guided estimate, noised again as the negative side alone foretells (see `euler_cfg_pp`).
+    It adds the noise of the negative prediction to the guided estimate (see `euler_cfg_pp`).
     """
-    return _walk(denoise, x, sigmas, noise, on_step, eta=0.0, s_noise=1.0, cfg_pp=True)
+    return _res_multistep(denoise, x, sigmas, noise=noise, on_step=on_step, eta=0.0, s_noise=1.0, cfg_pp=True)
 
 
 def sample_res_multistep_ancestral(
@@ -52,11 +51,11 @@ def sample_res_multistep_ancestral(
 ) -> Tensor:
     """A `res_multistep` step to below the next level, then noise back up to it.
 
-    `eta` is the share of the posterior's noise that is put in, 0 being `res_multistep`; `s_noise` scales the noise itself.
-    Raises ValueError where either is negative.
+    `eta` is the share of the posterior's noise that is added; 0 is `res_multistep`. `s_noise` scales the noise. Raises ValueError
+    if either is negative.
     """
     require_at_least_0("res_multistep_ancestral", eta=eta, s_noise=s_noise)
-    return _walk(denoise, x, sigmas, noise, on_step, eta, s_noise, cfg_pp=False)
+    return _res_multistep(denoise, x, sigmas, noise=noise, on_step=on_step, eta=eta, s_noise=s_noise, cfg_pp=False)
 
 
 def sample_res_multistep_ancestral_cfg_pp(
@@ -71,43 +70,43 @@ def sample_res_multistep_ancestral_cfg_pp(
 ) -> Tensor:
     """`res_multistep_ancestral` with CFG++, and its options.
 
-    See `res_multistep_cfg_pp`.
-    Raises ValueError where `eta` or `s_noise` is negative.
+    See `res_multistep_cfg_pp`. Raises ValueError if `eta` or `s_noise` is negative.
     """
     require_at_least_0("res_multistep_ancestral_cfg_pp", eta=eta, s_noise=s_noise)
-    return _walk(denoise, x, sigmas, noise, on_step, eta, s_noise, cfg_pp=True)
+    return _res_multistep(denoise, x, sigmas, noise=noise, on_step=on_step, eta=eta, s_noise=s_noise, cfg_pp=True)
 
 
-def _walk(
+def _res_multistep(
     denoise: Any,
     x: Tensor,
     sigmas: Tensor,
+    *,
     noise: NoiseSource,
     on_step: OnStep,
     eta: float,
     s_noise: float,
     cfg_pp: bool,
 ) -> Tensor:
-    """Over lambda = -log sigma. `seen` tells the noise in x: with CFG++ what the negative side sees, else the estimate itself."""
+    """Over lambda = -log sigma; c2, phi_1, phi_2 and b2 are the paper's. `unguided` is the negative prediction with CFG++."""
     estimate = estimates(denoise, cfg_pp)
-    seen_before: Tensor | None = None
-    sigma_before = sigma_down_before = math.nan
+    unguided_previous: Tensor | None = None
+    sigma_previous = sigma_down_previous = math.nan
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
-        denoised, seen = estimate(x, sigma)
+        denoised, unguided = estimate(x, sigma)
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
-        if seen_before is None or sigma_down == 0:
-            slope = (x - seen) / sigma
-            x = denoised + slope * sigma_down if cfg_pp else x + slope * (sigma_down - sigma)
+        if unguided_previous is None or sigma_down == 0:
+            d = (x - unguided) / sigma
+            x = denoised + d * sigma_down if cfg_pp else x + d * (sigma_down - sigma)
         else:
             h = math.log(sigma / sigma_down)
-            c2 = math.log(sigma_down_before / sigma_before) / h  # where the last estimate lies, in steps; below 0
+            c2 = math.log(sigma_down_previous / sigma_previous) / h  # the last estimate is at lambda + c2 h, and c2 < 0
             phi_1 = -math.expm1(-h) / h
             phi_2 = (1 - phi_1) / h
             b2 = phi_2 / c2
-            x = (x + (denoised - seen)) * math.exp(-h) + (seen * (phi_1 - b2) + seen_before * b2) * h
+            x = (x + (denoised - unguided)) * math.exp(-h) + (unguided * (phi_1 - b2) + unguided_previous * b2) * h
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
-        seen_before, sigma_before, sigma_down_before = seen, sigma, sigma_down
+        unguided_previous, sigma_previous, sigma_down_previous = unguided, sigma, sigma_down
         on_step(i, x, denoised)
     return x
 

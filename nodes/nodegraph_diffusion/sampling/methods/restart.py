@@ -1,4 +1,4 @@
-"""Restart sampling: a part of the way is walked again, from fresh noise."""
+"""Restart sampling: some of the noise levels are repeated, from fresh noise (Xu et al. 2023)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nodegraph_diffusion.sampling.spec import SamplerSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-_RHO = 7.0  # of the levels of a restart, spaced as those of Karras et al. 2022, Eq. 5
+_RHO = 7.0  # rho of Karras et al. 2022, Eq. 5, which spaces the levels of a restart
 
 
 def sample_restart(
@@ -28,56 +28,57 @@ def sample_restart(
     intervals: list[list[float]] | None = None,
     s_noise: float = 1.0,
 ) -> Tensor:
-    """`heun`, which goes back up at times (Xu et al. 2023, Alg. 1).
+    """`heun` with restarts at higher noise levels (Xu et al. 2023, Alg. 1).
 
-    "Restart Sampling for Improving Generative Processes".
-    Each of `intervals` is [sigma_min, sigma_max, steps, times]: at the level of `sigmas` that is nearest to sigma_min, noise leads
-    back up to sigma_max, and `steps` of Heun's steps down again, `times` times; 0 steps are as many as `sigmas` takes for
-    it. The default is [[0.1, 2, 0, 1]]; [] is `heun`. An interval above all of `sigmas`, or below, is left out. `s_noise` scales
-    the noise, 1 being the right amount. Two calls of `denoise` a step, one in a step to 0, and those of the restarts; a step is
-    told of after the restarts that follow it. Raises ValueError for what is no interval, and where `s_noise` is negative.
+    "Restart Sampling for Improving Generative Processes". Each of `intervals` is [sigma_min, sigma_max, steps, times]: at the level
+    of `sigmas` nearest to sigma_min, noise is added up to sigma_max, and `steps` steps of Heun's method lead down again. This is
+    done `times` times. With 0 steps, there are as many as `sigmas` has in the interval. The default is [[0.1, 2, 0, 1]]; [] is
+    `heun`. An interval above or below all of `sigmas` is left out. `s_noise` scales the noise; 1 is the exact amount. Two calls of
+    `denoise` a step, one in a step to 0; the steps of restarts come on top. `on_step` is called after the restarts that follow a
+    step. Raises ValueError for a malformed interval, and if `s_noise` is negative.
     """
-    restarts = [[0.1, 2.0, 0, 1]] if intervals is None else intervals
-    _require_intervals(restarts, s_noise)
+    intervals = [[0.1, 2.0, 0, 1]] if intervals is None else intervals
+    _require_intervals(intervals, s_noise)
     levels = sigmas.tolist()
-    back = _restarts_at(levels, restarts)
+    restarts = _restarts(levels, intervals)
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
         x, denoised = heun_step(denoise, x, sigma, sigma_next)
-        for path in back.get(i + 1, ()):
-            x = x + noise(sigma_next, path[0]) * (s_noise * math.sqrt(path[0] ** 2 - sigma_next**2))
-            for high, low in pairwise(path):
-                x, _ = heun_step(denoise, x, high, low)
+        for restart in restarts.get(i + 1, ()):
+            sigma_max = restart[0]
+            x = x + noise(sigma_next, sigma_max) * (s_noise * math.sqrt(sigma_max**2 - sigma_next**2))
+            for restart_sigma, restart_sigma_next in pairwise(restart):
+                x, _ = heun_step(denoise, x, restart_sigma, restart_sigma_next)
         on_step(i, x, denoised)
     return x
 
 
-def _restarts_at(levels: list[float], intervals: list[list[float]]) -> dict[int, list[list[float]]]:
-    """The levels that each restart visits, by the index of the level where it begins and ends."""
-    back: dict[int, list[list[float]]] = {}
-    for sigma_min, sigma_max, asked, times in intervals:
-        reached = [k for k, level in enumerate(levels) if k > 0 and level > 0]
-        if not reached or sigma_min > levels[0]:
+def _restarts(levels: list[float], intervals: list[list[float]]) -> dict[int, list[list[float]]]:
+    """The noise levels of each restart, by the index of the level at which it starts and ends."""
+    restarts: dict[int, list[list[float]]] = {}
+    for sigma_min, sigma_max, interval_steps, times in intervals:
+        candidates = [k for k, level in enumerate(levels) if k > 0 and level > 0]
+        if not candidates or sigma_min > levels[0]:
             continue
-        index = min(reached, key=lambda k: abs(levels[k] - sigma_min))
+        index = min(candidates, key=lambda k: abs(levels[k] - sigma_min))
         low, high = levels[index], min(sigma_max, levels[0])
         if high <= low:
             continue
-        steps = int(asked) or max(1, sum(low < level <= high for level in levels))
-        ends = high ** (1 / _RHO), low ** (1 / _RHO)
-        between = [(ends[0] + (ends[1] - ends[0]) * step / steps) ** _RHO for step in range(1, steps)]
-        back.setdefault(index, []).extend([[high, *between, low]] * int(times))
-    return back
+        steps = int(interval_steps) or max(1, sum(low < level <= high for level in levels))
+        first, last = high ** (1 / _RHO), low ** (1 / _RHO)
+        between = [(first + (last - first) * step / steps) ** _RHO for step in range(1, steps)]
+        restarts.setdefault(index, []).extend([[high, *between, low]] * int(times))
+    return restarts
 
 
 def _require_intervals(intervals: list[list[float]], s_noise: float) -> None:
     if not s_noise >= 0:
         raise ValueError(f"sampler restart: expected s_noise of at least 0, found {s_noise}; 1 is the default")
     for interval in intervals:
-        whole = isinstance(interval, list | tuple) and len(interval) == 4
-        if not whole or not 0 < interval[0] < interval[1] or not _is_count(interval[2], 0) or not _is_count(interval[3], 1):
+        complete = isinstance(interval, list | tuple) and len(interval) == 4
+        if not complete or not 0 < interval[0] < interval[1] or not _is_count(interval[2], 0) or not _is_count(interval[3], 1):
             raise ValueError(
                 "sampler restart: expected each of intervals to be [sigma_min, sigma_max, steps, times] with "
-                f"0 < sigma_min < sigma_max, found {interval!r}; [0.1, 2, 9, 1] is one"
+                f"0 < sigma_min < sigma_max, found {interval!r}; an example is [0.1, 2, 9, 1]"
             )
 
 

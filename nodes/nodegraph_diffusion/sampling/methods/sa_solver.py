@@ -1,4 +1,4 @@
-"""SA-Solver: stochastic Adams methods, which predict a step from past estimates and correct it by the new one."""
+"""SA-Solver: stochastic Adams methods, which predict a step from past estimates and correct it with the new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nodegraph_diffusion.denoising import Denoiser
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.options import Range
-from nodegraph_diffusion.sampling.methods.exponential import StepNoise
+from nodegraph_diffusion.sampling.methods.exponential import SDENoise
 from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
 from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
 from nodegraph_diffusion.sampling.spec import SamplerSpec
@@ -37,48 +37,48 @@ def sample_sa_solver(
     use_pece: bool = False,
     simple_order_2: bool = False,
 ) -> Tensor:
-    """SA-Solver (Xue et al. 2023, Alg. 1, over the estimate and lambda = -log sigma).
+    """SA-Solver, a stochastic Adams method (Xue et al. 2023, Alg. 1).
 
-    A step is predicted from the last `predictor_order` estimates (Eq. 14) and, once the network has seen where it led, taken again
-    with the new one among `corrector_order` (Eq. 17; 0 leaves it), with the same noise. One call of `denoise` a step;
-    `use_pece` calls it again after the correction, and goes on from that. Toward noise level 0, and at the start, the orders are
-    lower; a step to 0 ends at the estimate, uncorrected unless with `use_pece`. `simple_order_2` takes the paper's simpler weights
-    where an order is 2.
+    With data prediction, over lambda = -log sigma. The SA-Predictor takes a step with the last `predictor_order` estimates (Eq.
+    14). The SA-Corrector takes it again with the same noise, from `corrector_order` estimates, the one at its end included (Eq.
+    17); with order 0 there is no correction. One call of `denoise` a step; `use_pece` calls it again after the correction and
+    continues with that estimate. The orders are lower at the start and toward noise level 0. A step to 0 ends at the estimate,
+    which is corrected only with `use_pece`. `simple_order_2` uses the paper's simpler coefficients for order 2.
 
-    The paper's tau is `eta` for a step to a level between the parts `sde_start` and `sde_end` of the model's time, from 0 at
-    the largest noise to 1 at the least, and 0 elsewhere: there it draws none. The time is that of `denoise.noise_schedule`.
-    `s_noise` scales the noise. Raises ValueError where eta or s_noise is negative, for orders outside 1 to 6 (corrector: 0 to 6),
-    or unless 0 <= sde_start <= sde_end <= 1.
+    The paper's tau is `eta` in a step to a level between the times `sde_start` and `sde_end`, and 0 elsewhere, where no noise is
+    drawn. Time is the model's: it runs from 0 at the largest noise level to 1 at the smallest. It comes from
+    `denoise.noise_schedule`. `s_noise` scales the noise. Raises ValueError if eta or s_noise is negative, for orders outside 1 to 6
+    (corrector: 0 to 6), or unless 0 <= sde_start <= sde_end <= 1.
     """
     require_at_least_0("sa_solver", eta=eta, s_noise=s_noise)
     _require_orders(predictor_order, corrector_order)
-    noisy = _noisy_levels(denoise.noise_schedule, sde_start, sde_end)
+    in_sde_interval = _sde_interval(denoise.noise_schedule, sde_start, sde_end)
     levels = sigmas.tolist()
     steps = len(levels) - 1
-    left = steps if levels[-1] == 0 else math.inf  # steps for which there is to be an estimate above noise level 0
-    history: list[tuple[float, Tensor]] = []  # levels and the estimates there
-    predicted = x
-    share: float = 0.0  # tau^2 of the step that led here
-    fresh: Tensor | float = 0.0  # and its noise
+    order_limit = steps if levels[-1] == 0 else math.inf  # toward level 0, the order falls with the remaining steps
+    buffer: list[tuple[float, Tensor]] = []  # (sigma, estimate) of the last steps, oldest first
+    x_predicted = x
+    tau_squared: float = 0.0  # of the step that is corrected
+    xi: Tensor | float = 0.0  # the noise of that step
     for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        denoised = denoise(predicted, sigma)
-        history = [*history, (sigma, denoised)][-max(predictor_order, corrector_order) :]
-        corrected_by = int(min(corrector_order, len(history), left - i))
-        if i == 0 or corrected_by == 0 or (sigma_next == 0 and not use_pece):
-            x = predicted
+        denoised = denoise(x_predicted, sigma)
+        buffer = [*buffer, (sigma, denoised)][-max(predictor_order, corrector_order) :]
+        order = int(min(corrector_order, len(buffer), order_limit - i))
+        if i == 0 or order == 0 or (sigma_next == 0 and not use_pece):
+            x = x_predicted
         else:
-            x = _adams(x, levels[i - 1], sigma, history[-corrected_by:], share, simple_order_2) + fresh
+            x = _adams_step(x, levels[i - 1], sigma, buffer[-order:], tau_squared, simple=simple_order_2) + xi
             if use_pece:
-                history[-1] = sigma, denoise(x, sigma)
+                buffer[-1] = sigma, denoise(x, sigma)
         if sigma_next == 0:
-            predicted = history[-1][1]
+            x_predicted = buffer[-1][1]
         else:
-            share = eta**2 if noisy(sigma_next) else 0.0
-            fresh = StepNoise(noise, sigma, share, s_noise).down_to(sigma_next)
-            predicted_by = int(min(predictor_order, len(history), left - 1 - i))
-            predicted = _adams(x, sigma, sigma_next, history[-predicted_by:], share, simple_order_2) + fresh
-        on_step(i, predicted, denoised)
-    return predicted
+            tau_squared = eta**2 if in_sde_interval(sigma_next) else 0.0
+            xi = SDENoise(noise, sigma, tau_squared, s_noise).at(sigma_next)
+            order = int(min(predictor_order, len(buffer), order_limit - 1 - i))
+            x_predicted = _adams_step(x, sigma, sigma_next, buffer[-order:], tau_squared, simple=simple_order_2) + xi
+        on_step(i, x_predicted, denoised)
+    return x_predicted
 
 
 def sample_sa_solver_pece(
@@ -98,8 +98,7 @@ def sample_sa_solver_pece(
 ) -> Tensor:
     """`sa_solver` with `use_pece`: predict, evaluate, correct, evaluate.
 
-    Two calls of `denoise` a step, but one in the first.
-    Options and errors as there.
+    Two calls of `denoise` a step, one in the first. Options and errors are those of `sa_solver`.
     """
     return sample_sa_solver(
         denoise,
@@ -118,51 +117,54 @@ def sample_sa_solver_pece(
     )
 
 
-def _adams(x: Tensor, sigma: float, sigma_next: float, history: list[tuple[float, Tensor]], share: float, simple: bool) -> Tensor:
-    """`x` from `sigma` to `sigma_next` along the polynomial in lambda through the estimates of `history`, without noise."""
+def _adams_step(
+    x: Tensor, sigma: float, sigma_next: float, buffer: list[tuple[float, Tensor]], tau_squared: float, *, simple: bool
+) -> Tensor:
+    """`x` at `sigma_next`, without noise, from the polynomial in lambda through the estimates of `buffer` (Eq. 14 and 17)."""
     h = math.log(sigma / sigma_next)
-    ahead = [math.log(level / sigma_next) for level, _ in history]  # how far the end of the step is from each, in lambda
-    weights = _simple_weights(ahead, h, 1 + share) if simple and len(ahead) == 2 else _weights(ahead, h, 1 + share)
-    x = x * (sigma_next / sigma * math.exp(-share * h))
-    for weight, (_, denoised) in zip(weights, history, strict=True):
-        x = x + denoised * weight
+    distances = [math.log(level / sigma_next) for level, _ in buffer]  # in lambda, to the end of the step
+    rate = 1 + tau_squared
+    b = _simple_coefficients(distances, h, rate) if simple and len(distances) == 2 else _coefficients(distances, h, rate)
+    x = x * (sigma_next / sigma * math.exp(-tau_squared * h))
+    for b_j, (_, denoised) in zip(b, buffer, strict=True):
+        x = x + denoised * b_j
     return x
 
 
-def _weights(ahead: Sequence[float], h: float, rate: float) -> list[float]:
-    """The integrals of rate exp(-rate u) l_k(u), u from 0 to h, of the Lagrange polynomials l_k over the points `ahead`."""
-    moments = [-math.expm1(-rate * h)]  # of rate exp(-rate u) u^p, by parts
-    for p in range(1, len(ahead)):
+def _coefficients(distances: Sequence[float], h: float, rate: float) -> list[float]:
+    """The b_j: the integrals of rate exp(-rate u) l_j(u), u from 0 to h, with the Lagrange polynomials l_j over `distances`."""
+    moments = [-math.expm1(-rate * h)]  # the integrals of rate exp(-rate u) u^p, by parts
+    for p in range(1, len(distances)):
         moments.append(moments[-1] * p / rate - h**p * math.exp(-rate * h))
     return [
-        sum(coefficient * moment for coefficient, moment in zip(_lagrange(ahead, k), moments, strict=True))
-        for k in range(len(ahead))
+        sum(coefficient * moment for coefficient, moment in zip(_lagrange(distances, j), moments, strict=True))
+        for j in range(len(distances))
     ]
 
 
-def _lagrange(points: Sequence[float], k: int) -> list[float]:
-    """The coefficients, from the constant one up, of the polynomial that is 1 at the k-th of `points` and 0 at the others."""
+def _lagrange(points: Sequence[float], j: int) -> list[float]:
+    """The coefficients of the Lagrange polynomial l_j over `points`, from the constant one up."""
     coefficients = [1.0]
-    for j, point in enumerate(points):
-        if j != k:
-            scale = 1 / (points[k] - point)
-            raised, lowered = [0.0, *coefficients], [*coefficients, 0.0]
-            coefficients = [(up - low * point) * scale for up, low in zip(raised, lowered, strict=True)]
+    for k, point in enumerate(points):
+        if k != j:
+            scale = 1 / (points[j] - point)
+            times_u, unchanged = [0.0, *coefficients], [*coefficients, 0.0]
+            coefficients = [(high - low * point) * scale for high, low in zip(times_u, unchanged, strict=True)]
     return coefficients
 
 
-def _simple_weights(ahead: Sequence[float], h: float, rate: float) -> list[float]:
-    """The weights of two estimates, the older one first, where the slope between them counts to second order in h (App. D)."""
-    older, newer = ahead
-    whole = -math.expm1(-rate * h)
+def _simple_coefficients(distances: Sequence[float], h: float, rate: float) -> list[float]:
+    """The b_j of two estimates, the older one first, with the change between them to second order in h (App. D)."""
+    older, newer = distances
+    total = -math.expm1(-rate * h)
     if newer == 0:  # the corrector
-        return [whole - rate * h / 2, rate * h / 2]
-    extrapolated = rate * h**2 / 2 / (older - newer)
-    return [-extrapolated, whole + extrapolated]
+        return [total - rate * h / 2, rate * h / 2]
+    extrapolation = rate * h**2 / 2 / (older - newer)
+    return [-extrapolation, total + extrapolation]
 
 
-def _noisy_levels(noise_schedule: NoiseSchedule, start: float, end: float) -> Callable[[float], bool]:
-    """Whether a noise level lies between two parts of the model's time, from 0 at the largest to 1 at the least."""
+def _sde_interval(noise_schedule: NoiseSchedule, start: float, end: float) -> Callable[[float], bool]:
+    """A function that returns whether a noise level is between two times; time is 0 at the largest level, 1 at the smallest."""
     if not 0 <= start <= end <= 1:
         raise ValueError(
             f"sampler sa_solver: expected 0 <= sde_start <= sde_end <= 1, found {start} and {end}; 0.2 and 0.8 are the defaults"

@@ -1,7 +1,7 @@
-"""SEEDS: exponential Runge-Kutta solvers of the reverse diffusion SDE, whose stages share the noise that they draw.
+"""SEEDS: exponential Runge-Kutta solvers of the reverse diffusion SDE (Gonzalez et al. 2023).
 
-With lambda = -log sigma, the stages lie at parts of a step in lambda; the noise up to a stage is what the earlier ones drew,
-faded, and a draw of its own.
+Over lambda = -log sigma, the stages of a step are at lambda + r h. The noise of a stage contains that of the earlier stages, scaled
+down, and a draw for the interval since the last one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from nodegraph_diffusion.denoising import Denoiser
-from nodegraph_diffusion.sampling.methods.exponential import StepNoise, hold, phi_2
+from nodegraph_diffusion.sampling.methods.exponential import SDENoise, exponential_euler_step, phi_2
 from nodegraph_diffusion.sampling.options import NOISE_RANGES, require_at_least_0
 from nodegraph_diffusion.sampling.protocols import NoiseSource, OnStep
 from nodegraph_diffusion.sampling.spec import SamplerSpec
@@ -33,11 +33,10 @@ def sample_seeds_2(
 ) -> Tensor:
     """SEEDS-2, of two stages (Gonzalez et al. 2023).
 
-    In terms of the estimate.
-    The first stage goes the part `r` of the step; the step is along the estimates at both ends of it, weighted 1 - 1 / (2 r) and
-    1 / (2 r). Two draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`. `eta` is the part
-    of the reverse SDE's noise: 0 is deterministic and of second order; `s_noise` scales the noise.
-    Raises ValueError where eta or s_noise is negative, or r outside (0, 1).
+    With data prediction. The stage is at lambda + `r` h; the step uses the estimates at its start and at the stage, weighted 1 - 1
+    / (2 r) and 1 / (2 r). Two draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`. `eta` is the
+    share of the reverse SDE's noise; 0 is deterministic and of second order. `s_noise` scales the noise. Raises ValueError if eta
+    or s_noise is negative, or r outside (0, 1).
     """
     require_at_least_0("seeds_2", eta=eta, s_noise=s_noise)
     if not 0 < r < 1:
@@ -47,12 +46,12 @@ def sample_seeds_2(
         if sigma_next == 0:
             x = denoised
         else:
-            fresh = StepNoise(noise, sigma, eta, s_noise)
-            sigma_1 = _between(sigma, sigma_next, r)
-            x_1 = hold(x, denoised, sigma, sigma_1, eta) + fresh.down_to(sigma_1)
-            share = 1 / (2 * r)
-            target = denoised * (1 - share) + denoise(x_1, sigma_1) * share
-            x = hold(x, target, sigma, sigma_next, eta) + fresh.down_to(sigma_next)
+            sde_noise = SDENoise(noise, sigma, eta, s_noise)
+            sigma_1 = _stage_sigma(sigma, sigma_next, r)
+            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta) + sde_noise.at(sigma_1)
+            factor = 1 / (2 * r)
+            d = denoised * (1 - factor) + denoise(x_1, sigma_1) * factor
+            x = exponential_euler_step(x, d, sigma, sigma_next, eta) + sde_noise.at(sigma_next)
         on_step(i, x, denoised)
     return x
 
@@ -71,11 +70,10 @@ def sample_seeds_3(
 ) -> Tensor:
     """SEEDS-3, of three stages (Gonzalez et al. 2023).
 
-    In terms of the estimate.
-    The stages lie at the parts `r_1` and `r_2` of the step; the change of the estimate up to them is taken to be even, and
-    integrated exactly. Three draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`. `eta` is the
-    part of the reverse SDE's noise: 0 is deterministic, and of third order where r_2 is 2/3; `s_noise` scales the noise.
-    Raises ValueError where eta or s_noise is negative, or unless 0 < r_1 < r_2 < 1.
+    With data prediction. The stages are at lambda + `r_1` h and lambda + `r_2` h; the estimate is taken to change linearly up to
+    them, and integrated exactly. Three draws a step. A step to noise level 0 ends at the estimate, with one call of `denoise`.
+    `eta` is the share of the reverse SDE's noise; 0 is deterministic, and of third order if r_2 is 2/3. `s_noise` scales the noise.
+    Raises ValueError if eta or s_noise is negative, or unless 0 < r_1 < r_2 < 1.
     """
     require_at_least_0("seeds_3", eta=eta, s_noise=s_noise)
     if not 0 < r_1 < r_2 < 1:
@@ -85,21 +83,23 @@ def sample_seeds_3(
         if sigma_next == 0:
             x = denoised
         else:
-            fresh = StepNoise(noise, sigma, eta, s_noise)
+            sde_noise = SDENoise(noise, sigma, eta, s_noise)
             h = (1 + eta) * math.log(sigma / sigma_next)
-            sigma_1, sigma_2 = _between(sigma, sigma_next, r_1), _between(sigma, sigma_next, r_2)
-            x_1 = hold(x, denoised, sigma, sigma_1, eta) + fresh.down_to(sigma_1)
-            change_1 = denoise(x_1, sigma_1) - denoised
-            x_2 = hold(x, denoised, sigma, sigma_2, eta) + change_1 * (r_2 / r_1 * phi_2(r_2 * h)) + fresh.down_to(sigma_2)
-            change_2 = denoise(x_2, sigma_2) - denoised
-            x = hold(x, denoised, sigma, sigma_next, eta) + change_2 * (phi_2(h) / r_2) + fresh.down_to(sigma_next)
+            sigma_1, sigma_2 = _stage_sigma(sigma, sigma_next, r_1), _stage_sigma(sigma, sigma_next, r_2)
+            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta) + sde_noise.at(sigma_1)
+            d_1 = denoise(x_1, sigma_1) - denoised
+            x_2 = exponential_euler_step(x, denoised, sigma, sigma_2, eta)
+            x_2 = x_2 + d_1 * (r_2 / r_1 * phi_2(r_2 * h)) + sde_noise.at(sigma_2)
+            d_2 = denoise(x_2, sigma_2) - denoised
+            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta)
+            x = x + d_2 * (phi_2(h) / r_2) + sde_noise.at(sigma_next)
         on_step(i, x, denoised)
     return x
 
 
-def _between(sigma: float, sigma_next: float, part: float) -> float:
-    """The noise level at a part of the step, in lambda."""
-    return sigma * math.exp(part * math.log(sigma_next / sigma))
+def _stage_sigma(sigma: float, sigma_next: float, r: float) -> float:
+    """The noise level at lambda + r h."""
+    return sigma * math.exp(r * math.log(sigma_next / sigma))
 
 
 PAPER = "Gonzalez et al. 2023, arXiv:2305.14267"

@@ -1,4 +1,4 @@
-"""UniPC: a unified predictor and corrector."""
+"""UniPC: a unified predictor (UniP) and corrector (UniC) (Zhao et al. 2023)."""
 
 from __future__ import annotations
 
@@ -14,123 +14,123 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PAPER = "Zhao et al. 2023, arXiv:2302.04867"
-_SIGMA_END = 0.001  # the level that stands for 0, whose logarithm is needed: ComfyUI's
+_SIGMA_END = 0.001  # replaces level 0, whose lambda is infinite: ComfyUI's value
+
+BType = Literal["bh1", "bh2"]
+"""The function B(h): `bh1` is h, `bh2` is exp(h) - 1."""
 
 
-class _Level(NamedTuple):
-    """A noise level, and how the steps see it: half the log of its signal-to-noise ratio, and the signal's and the noise's part.
+class _Time(NamedTuple):
+    """A time of the variance-preserving process z = alpha * clean + sigma * noise, as the paper writes it.
 
-    `scale` is what the latents of this package are larger by than those of the variance-preserving process, sqrt(1 + sigma^2).
+    `level` is the noise level sigma / alpha, which the denoiser takes. `scale` is sqrt(1 + level^2): the latents of this package
+    are z * scale. `lambda_` is log(alpha / sigma).
     """
 
-    sigma: float
+    level: float
     scale: float
-    half_snr: float
-    signal: float
-    noise: float
+    lambda_: float
+    alpha: float
+    sigma: float
 
 
 def sample_uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """UniPC with B(h) = h (Zhao et al. 2023), as ComfyUI runs it.
 
-    Their Alg. 1 and 2, over the estimate of the clean latent.
-    A step is foretold from the last estimates (UniP); the estimate where it lands corrects it (UniC) before the next: one call of
-    `denoise` a step. Up to third order, but of less in the first steps and the last ones, down to one in the very last, which is
-    not corrected. Level 0 is taken for 0.001.
+    Alg. 1 and 2, with data prediction. UniP predicts a step from the last estimates; the estimate at its end lets UniC correct the
+    step before the next one starts: one call of `denoise` a step. The order is at most 3, lower in the first and the last steps,
+    and 1 in the very last step, which is not corrected. Level 0 is replaced by 0.001.
     """
-    return _walk(denoise, x, sigmas, on_step, "bh1")
+    return _uni_pc(denoise, x, sigmas, on_step, "bh1")
 
 
 def sample_uni_pc_bh2(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
-    """`uni_pc` with B(h) = exp(h) - 1, which the paper takes for few steps."""
-    return _walk(denoise, x, sigmas, on_step, "bh2")
+    """`uni_pc` with B(h) = exp(h) - 1, which the paper uses for few steps."""
+    return _uni_pc(denoise, x, sigmas, on_step, "bh2")
 
 
-def _walk(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, variant: Literal["bh1", "bh2"]) -> Tensor:
-    """Over z = signal * latent + noise's part, as the paper is written, and as ComfyUI rounds where a level is in the thousands."""
-    levels = _levels(sigmas)
-    steps = len(levels) - 1
-    most = max(1, min(3, steps - 1))
-    known: list[tuple[_Level, Tensor]] = []  # the levels behind, newest first, and the estimates at them
-    z = x / levels[0].scale
-    before, order = z, 0
+def _uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, b_type: BType) -> Tensor:
+    """Over z, as in the paper; ComfyUI rounds there, too, which shows if a level is in the thousands."""
+    times = _times(sigmas)
+    steps = len(times) - 1
+    max_order = max(1, min(3, steps - 1))
+    buffer: list[tuple[_Time, Tensor]] = []  # the last times and the estimates there, newest first
+    z = x / times[0].scale
+    z_previous, order = z, 0
     for i in range(steps):
-        denoised = _estimate(denoise, z, levels[i])
+        denoised = _predict_data(denoise, z, times[i])
         if i > 0:
-            z = _step(before, known[:order], levels[i], variant, denoised)
-        known = [(levels[i], denoised), *known[:2]]
-        before, order = z, min(most, i + 1, steps - i)
-        z = _step(before, known[:order], levels[i + 1], variant)
-        x = z / levels[i + 1].signal
+            z = _update(z_previous, buffer[:order], times[i], b_type, denoised)  # UniC
+        buffer = [(times[i], denoised), *buffer[:2]]
+        z_previous, order = z, min(max_order, i + 1, steps - i)
+        z = _update(z_previous, buffer[:order], times[i + 1], b_type)  # UniP
+        x = z / times[i + 1].alpha
         on_step(i, x, denoised)
     return x
 
 
-def _estimate(denoise: Denoiser, z: Tensor, at: _Level) -> Tensor:
-    """The clean latent, by way of the noise that is predicted."""
-    x = z * at.scale
-    predicted_noise = (x - denoise(x, at.sigma)) / at.sigma
-    return (z - predicted_noise * at.noise) / at.signal
+def _predict_data(denoise: Denoiser, z: Tensor, t: _Time) -> Tensor:
+    """The data prediction x_theta(z, t) = (z - sigma * epsilon_theta) / alpha."""
+    x = z * t.scale
+    epsilon = (x - denoise(x, t.level)) / t.level
+    return (z - epsilon * t.sigma) / t.alpha
 
 
-def _levels(sigmas: Tensor) -> list[_Level]:
-    """The levels of a variance-preserving process, as precise as `sigmas`, (n,), 0 being one near it.
+def _times(sigmas: Tensor) -> list[_Time]:
+    """The times of the noise levels `sigmas`, (n,), computed in their dtype; level 0 is replaced by a level near it.
 
-    In float32, as ComfyUI computes them, 1 less the signal's part is rounded, by hundredths of what is left of the noise at last.
-    Where levels are so low or so close that nothing of them is left by that, they are not rounded.
+    In float32, as ComfyUI computes them, 1 - alpha^2 is rounded; at the lowest levels the remaining noise changes by hundredths. If
+    levels are so low or so close that rounding would make lambda infinite or not increasing, they are computed without this
+    rounding.
     """
     if sigmas[-1] == 0:
         sigmas = sigmas.clone()
         sigmas[-1] = min(_SIGMA_END, float(sigmas[-2]) / 10)
     scale = (sigmas**2 + 1).sqrt()
-    log_signal = 0.5 * (1 / (sigmas**2 + 1)).log()
-    signal, variance = log_signal.exp(), 1 - (2 * log_signal).exp()
-    noise, half_snr = variance.sqrt(), log_signal - 0.5 * variance.log()
-    if not (half_snr.isfinite().all() and (half_snr.diff() > 0).all()):
-        signal, noise, half_snr = 1 / scale, sigmas / scale, -sigmas.log()
-    parts = (part.tolist() for part in (sigmas, scale, half_snr, signal, noise))
-    return [_Level(*level) for level in zip(*parts, strict=True)]
+    log_alpha = 0.5 * (1 / (sigmas**2 + 1)).log()
+    alpha, variance = log_alpha.exp(), 1 - (2 * log_alpha).exp()
+    sigma, lambda_ = variance.sqrt(), log_alpha - 0.5 * variance.log()
+    if not (lambda_.isfinite().all() and (lambda_.diff() > 0).all()):
+        alpha, sigma, lambda_ = 1 / scale, sigmas / scale, -sigmas.log()
+    columns = (column.tolist() for column in (sigmas, scale, lambda_, alpha, sigma))
+    return [_Time(*row) for row in zip(*columns, strict=True)]
 
 
-def _step(
-    z: Tensor,
-    known: Sequence[tuple[_Level, Tensor]],
-    to: _Level,
-    variant: Literal["bh1", "bh2"],
-    landed: Tensor | None = None,
-) -> Tensor:
-    """`z`, at the level of the first that is `known`, at the next: foretold, or corrected by the estimate that was `landed` on.
+def _update(z: Tensor, buffer: Sequence[tuple[_Time, Tensor]], t: _Time, b_type: BType, denoised_t: Tensor | None = None) -> Tensor:
+    """`z` from the newest time s in `buffer` to t: UniP, or UniC if the estimate at t is passed as `denoised_t`.
 
-    As many are `known` as the order is.
+    z_t = sigma_t / sigma_s z_s - alpha_t (e^-h - 1) x_theta(s) - alpha_t B(-h) sum_m a_m D_m / r_m
+    with D_m = x_theta(s_m) - x_theta(s). The order is the number of estimates in `buffer`.
     """
-    (start, denoised), *others = known
-    h = to.half_snr - start.half_snr
-    nodes = [((level.half_snr - start.half_snr) / h, estimate) for level, estimate in others]
-    if landed is not None:
-        nodes.append((1.0, landed))
-    scale = -h if variant == "bh1" else math.expm1(-h)
-    z = z * (to.noise / start.noise) - denoised * (to.signal * math.expm1(-h))
-    for (ratio, estimate), weight in zip(nodes, _weights([ratio for ratio, _ in nodes], -h, scale), strict=True):
-        z = z - (estimate - denoised) * (to.signal * scale * weight / ratio)
+    (s, denoised), *others = buffer
+    h = t.lambda_ - s.lambda_
+    points = [((other.lambda_ - s.lambda_) / h, estimate) for other, estimate in others]  # (r_m, x_theta(s_m))
+    if denoised_t is not None:
+        points.append((1.0, denoised_t))
+    b_h = -h if b_type == "bh1" else math.expm1(-h)
+    z = z * (t.sigma / s.sigma) - denoised * (t.alpha * math.expm1(-h))
+    for (r_m, estimate), a_m in zip(points, _coefficients([r for r, _ in points], -h, b_h), strict=True):
+        d_m = estimate - denoised
+        z = z - d_m * (t.alpha * b_h * a_m / r_m)
     return z
 
 
-def _weights(ratios: Sequence[float], h: float, scale: float) -> list[float]:
-    """What the differences to the estimates at `ratios` of the step count: the solution of R(h) a B(h) = phi(h).
+def _coefficients(r: Sequence[float], h: float, b_h: float) -> list[float]:
+    """The a_m for the points `r`: the solution of R(h) a B(h) = phi(h) (Zhao et al. 2023, Theorem 3.1).
 
-    Zhao et al. 2023, Theorem 3.1; that of a single one is 1/2, as the paper has it.
+    For a single point it is 1/2, as in the paper.
     """
     import torch
 
-    if len(ratios) < 2:
-        return [0.5] * len(ratios)
-    phi, right = math.expm1(h) / h - 1, []
-    for k in range(1, len(ratios) + 1):
-        right.append(phi * math.factorial(k) / scale)
-        phi = phi / h - 1 / math.factorial(k + 1)
-    powers = torch.tensor([[ratio**k for ratio in ratios] for k in range(len(ratios))], dtype=torch.float64)
-    solved: list[float] = torch.linalg.solve(powers, torch.tensor(right, dtype=torch.float64)).tolist()
-    return solved
+    if len(r) < 2:
+        return [0.5] * len(r)
+    phi_k, right_side = math.expm1(h) / h - 1, []
+    for k in range(1, len(r) + 1):
+        right_side.append(phi_k * math.factorial(k) / b_h)
+        phi_k = phi_k / h - 1 / math.factorial(k + 1)
+    r_matrix = torch.tensor([[r_m**k for r_m in r] for k in range(len(r))], dtype=torch.float64)
+    coefficients: list[float] = torch.linalg.solve(r_matrix, torch.tensor(right_side, dtype=torch.float64)).tolist()
+    return coefficients
 
 
 SAMPLERS = {
