@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,12 +26,12 @@ class PortType:
         """The types that a value can have: the parts of a union, or the type itself."""
         return (self,)
 
-    @property
+    @cached_property
     def required_alternatives(self) -> tuple[PortType, ...]:
         """The types that a value can have, without None."""
         return tuple(part for part in self.alternatives if not is_none(part))
 
-    @property
+    @cached_property
     def optional(self) -> bool:
         """Whether None is a value of the type."""
         return any(is_none(part) for part in self.alternatives)
@@ -225,7 +226,7 @@ def value_fits(port_type: PortType, value: Any) -> bool:
     if isinstance(port_type, AnyType):
         return True
     if isinstance(port_type, Union):
-        return any(value_fits(part, value) for part in port_type.parts)
+        return (value is None and port_type.optional) or any(value_fits(part, value) for part in port_type.parts)
     if isinstance(port_type, Choices):
         return port_type.contains(value)
     assert isinstance(port_type, Class)

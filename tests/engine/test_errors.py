@@ -57,7 +57,7 @@ def exceptions() -> list[type[Exception]]:
 
 
 def codes_in_source() -> Iterator[str]:
-    for folder in ("nodegraph", "nodes"):
+    for folder in ("nodegraph", "nodes", "plugins"):
         for path in (ROOT / folder).rglob("*.py"):
             if path != ROOT / "nodegraph/errors.py":
                 yield from re.findall(r"\bE\d{3}\b", path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import tracemalloc
 import types
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.run.events import Event, NodeFinished
+from nodegraph.run.events import Event, NodeFinished, NodeStarted
 from nodegraph.run.workers.threads import MAX_THREADS
 from tests.engine.conftest import STUBS
 
@@ -155,7 +156,9 @@ def test_when_memory_runs_out_everything_is_let_go_before_the_second_try(
 # --- stopping
 
 
-def test_what_finishes_while_the_run_stops_is_told_and_kept(make_engine: Callable[..., Engine], faulty: types.ModuleType) -> None:
+def test_what_finishes_while_the_run_stops_is_told_and_kept(
+    make_engine: Callable[..., Engine], faulty: types.ModuleType, events: list[Event]
+) -> None:
     workflow = Workflow("w")
     workflow.output("endless", workflow.add("Endless", name="endless"))
     workflow.output("linger", workflow.add("Linger", name="linger", text="a"))
@@ -163,7 +166,8 @@ def test_what_finishes_while_the_run_stops_is_told_and_kept(make_engine: Callabl
     engine = make_engine()
 
     def stop() -> None:
-        faulty.STARTED.wait(20)
+        while sum(isinstance(event, NodeStarted) for event in tuple(events)) < 3:
+            time.sleep(0.001)
         engine.cancel()
         faulty.GO.set()
 

@@ -304,6 +304,28 @@ def test_two_teas_of_one_name(tmp_path, write):
     assert "[E301] two plugins register 'green' among the teas: 'tearoom' (" in error(load_plugins([FRONT, tmp_path]))
 
 
+CHECKING = """
+    from nodegraph import hookimpl
+
+    @hookimpl
+    def check_registration(kind, name, value, declared):
+        if declared.get("warm") is False:
+            raise ValueError("tea is served warm")
+        return (value, declared["warm"]) if "warm" in declared else None
+"""
+
+
+def test_a_pack_checks_and_replaces_what_plugins_register(tmp_path, write):
+    write("b_checking.py", CHECKING)
+    path = write("a_before.py", TEAS)
+    plugins = load_plugins([tmp_path, FRONT])
+    plugins.require_sound()
+    assert plugins.registries["teas"].get("mint").value == (str.lower, True)
+    assert callable(plugins.registries["teas"].get("green").value)
+    write("a_before.py", TEAS.replace("warm=True", "warm=False"))
+    assert error(load_plugins([tmp_path, FRONT])) == f"[E302] plugin 'a_before' ({path}), teas 'mint': tea is served warm"
+
+
 def test_engines_have_plugins_of_their_own():
     first, second = load_plugins([FRONT]), load_plugins([FRONT])
     assert first.nodes.get("Say").value.function is not second.nodes.get("Say").value.function

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from nodegraph import Cancelled, Engine, NodeError, RunHandle, Workflow, WorkflowError
+from nodegraph.plugins.backend import CpuBackend
+from nodegraph.plugins.manager import Plugins
 from nodegraph.run import handle as handle_module
 from nodegraph.run.events import (
     Event,
@@ -34,8 +36,9 @@ SECONDS = 60  # far more than anything here takes
 
 
 @pytest.fixture(autouse=True)
-def closed_gate(stubs: types.ModuleType) -> Any:
-    """`Wait` nodes wait until a test sets GO."""
+def closed_gate(stubs: types.ModuleType, plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`Wait` nodes wait until a test sets GO, and numeric nodes need no library."""
+    monkeypatch.setattr(plugins, "backend", CpuBackend())
     stubs.GO.clear()
     yield
     stubs.GO.set()
