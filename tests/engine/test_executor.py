@@ -1,4 +1,4 @@
-"""Running a plan: what runs, what is let go, what goes wrong, and what is left of it."""
+"""Running a plan: which nodes run, when values are freed, and what happens after errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kinds(events: list[Event]) -> list[str]:
 
 
 def diamond() -> Workflow:
-    """number feeds left and right, which feed sum; aside is wanted by nobody."""
+    """number feeds left and right, which feed sum; no output needs aside."""
     workflow = Workflow("diamond")
     number = workflow.add("Number", name="number", value=1.0)
     left = workflow.add("Plus", name="left", a=number, b=1.0)

@@ -232,5 +232,5 @@ def test_memory_stays_flat_along_a_chain_of_large_values(
 
     short = peak(4, 1)
     assert short > 1 << 20
-    late = MAX_THREADS if count > 1 else 0  # a thread that is interrupted lets go of what it has handed on only when it goes on
+    late = MAX_THREADS if count > 1 else 0  # a thread that is interrupted frees what it has handed on only when it continues
     assert peak(64, count) < count * short + (2 + late << 20)

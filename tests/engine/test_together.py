@@ -1,4 +1,4 @@
-"""Engines in several processes over one cache: what they want at the same time is computed once, and who is killed harms nobody."""
+"""Engines in several processes that share a cache: what they need at once is computed once, and a killed process does no harm."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ print(json.dumps({"ran": result.ran, "out": result["out"], "notices": [notice.me
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts processes that run the workflow when they are told to go."""
+    """Starts processes that run the workflow when they receive a line."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "nodes.py").write_text(NODES)
     started: list[subprocess.Popen[str]] = []
@@ -172,7 +172,7 @@ def test_only_what_a_run_takes_from_the_cache_counts_as_used(make_engine: Callab
     assert uses(engine.cache.store) == {"number": 0, "plus": 0}
     engine.run(sum_of_three(), force=["number"])  # compared with what is there, and not used
     assert uses(engine.cache.store) == {"number": 0, "plus": 0}
-    engine.explain(engine.plan(sum_of_three()))  # a plan that nobody runs
+    engine.explain(engine.plan(sum_of_three()))  # a plan that is not run
     engine.run(sum_of_three(), force=["number"])
     assert uses(engine.cache.store) == {"number": 0, "plus": 0}
     engine.run(sum_of_three())
