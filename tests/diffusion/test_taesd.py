@@ -149,7 +149,7 @@ def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
     with pytest.raises(CheckpointError, match="Pickles can run code"):
         describe(tmp_path / "taesd_decoder.pth").taesd()
     for nowhere in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(CheckpointError, match="readable file"):
+        with pytest.raises(CheckpointError, match="found nothing"):
             describe(nowhere).taesd()
 
 
