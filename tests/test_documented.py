@@ -31,7 +31,7 @@ THINGS = [(kind, entry) for kind in ("samplers", "schedules", "guidance") for en
 
 
 @pytest.mark.parametrize("name", sorted(HOOKS))
-def test_hooks(name):
+def test_hooks_are_documented_and_tested(name):
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     assert inspect.getdoc(HOOKS[name])
     assert re.search(rf"^\| `{name}\(", page, re.MULTILINE), f"docs/plugins.md does not list {name}"
@@ -39,7 +39,7 @@ def test_hooks(name):
 
 
 @pytest.mark.parametrize("entry", list(PLUGINS.nodes.entries()), ids=lambda entry: entry.name)
-def test_nodes(entry):
+def test_nodes_are_documented_and_tested(entry):
     spec = entry.value
     assert spec.doc
     assert f"\n### {spec.name}\n" in (ROOT / "docs/nodes.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_nodes(entry):
     assert function in usage.called_functions(), f"no test calls {function}"
 
 
-def test_each_name_from_elsewhere_has_a_row_with_the_nodes_that_it_leads_to():
+def test_foreign_names_are_listed_with_their_nodes():
     page = (ROOT / "docs/comfyui.md").read_text(encoding="utf-8")
     table = page[page.index("## Node by node") : page.index("## What is not a node")]
     rows = [
@@ -66,21 +66,21 @@ NODES = [("nodes", entry) for entry in PLUGINS.nodes.entries()]
 
 
 @pytest.mark.parametrize(("kind", "entry"), [*NODES, *THINGS], ids=lambda part: part if isinstance(part, str) else part.name)
-def test_listings_have_short_lines(kind, entry):
+def test_first_lines_are_short_sentences(kind, entry):
     doc = entry.value.doc if kind == "nodes" else inspect.getdoc(entry.value)
     line = doc.splitlines()[0]
     assert len(line) <= 80
     assert line.endswith("."), "a listing shows the first line alone: make it a sentence"
 
 
-def test_the_list_of_commands_is_cut_nowhere():
+def test_command_list_is_not_cut_off():
     listed = generate.printed("--help").partition("Commands:")[2]
     assert "explain" in listed
     assert "..." not in listed
 
 
 @pytest.mark.parametrize(("kind", "entry"), THINGS, ids=[f"{kind}-{entry.name}" for kind, entry in THINGS])
-def test_samplers_schedules_and_guidance(kind, entry):
+def test_samplers_schedules_and_guidance_are_documented(kind, entry):
     assert inspect.getdoc(entry.value)
     assert f"\n### {entry.name}\n" in (ROOT / "docs/nodes.md").read_text(encoding="utf-8")
     module, registry = {
@@ -92,20 +92,20 @@ def test_samplers_schedules_and_guidance(kind, entry):
     assert f"{module.__name__}.{registry}" in usage.kit_registries(), f"the kit's tests do not run all of {registry}"
 
 
-def test_the_architecture_page_shows_every_package():
+def test_architecture_page_shows_every_package():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     folders = [path for room in PACKAGES.values() for path in room.iterdir() if (path / "__init__.py").exists()]
     assert [path.name for path in folders if path.name not in page] == []
 
 
-def test_the_page_of_the_architecture_names_no_file_that_is_gone():
+def test_architecture_page_names_existing_files_only():
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     there = {path.name for folder in ("nodegraph", "nodes", "docs", "tests") for path in (ROOT / folder).rglob("*.py")}
     assert sorted(set(re.findall(r"\b\w+\.py\b", page)) - there) == []
 
 
 @pytest.mark.parametrize("words", generate.commands(), ids=" ".join)
-def test_commands(words):
+def test_commands_are_documented_and_tested(words):
     assert f"\n## nodegraph {' '.join(words)}\n" in (ROOT / "docs/cli.md").read_text(encoding="utf-8")
     assert any(run[: len(words)] == words for run in usage.run_commands()), f"no test runs 'nodegraph {' '.join(words)}'"
 
@@ -117,7 +117,7 @@ def test_generated_pages_are_up_to_date(name, monkeypatch):
     assert kept == generate.pages()[name], "run: python docs/generate.py"
 
 
-def test_the_public_names_are_these():
+def test_public_names_are_listed():
     assert sorted(nodegraph.__all__) == [
         "CacheError",
         "Cancelled",

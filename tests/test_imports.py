@@ -1,4 +1,4 @@
-"""Imports only go down: the engine knows no tensors, the diffusion library knows no engine, and each layer only those below."""
+"""What an import loads: the engine without torch, the diffusion library without the engine, listings without heavy libraries."""
 
 from __future__ import annotations
 
@@ -51,24 +51,24 @@ def roots(path: Path, *, at_import_only: bool = False) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(ROOT / "nodegraph"), ids=lambda p: name_of(p, ROOT / "nodegraph"))
-def test_the_engine_knows_no_tensors_and_no_pictures(path):
+def test_engine_imports_no_tensors_and_no_pictures(path):
     assert not roots(path) & (HEAVY | {"nodegraph_nodes", "nodegraph_diffusion"})
 
 
 @pytest.mark.parametrize(
     "path", modules(ROOT / "nodes/nodegraph_diffusion"), ids=lambda p: name_of(p, ROOT / "nodes/nodegraph_diffusion")
 )
-def test_the_diffusion_library_knows_no_engine(path):
+def test_diffusion_library_does_not_import_the_engine(path):
     assert not roots(path) & {"nodegraph", "nodegraph_nodes"}
 
 
 @pytest.mark.parametrize("path", modules(ROOT / "nodes/nodegraph_nodes"), ids=lambda p: name_of(p, ROOT / "nodes/nodegraph_nodes"))
-def test_the_node_pack_imports_nothing_heavy_until_a_node_runs(path):
+def test_node_pack_imports_torch_only_when_a_node_runs(path):
     assert not roots(path, at_import_only=True) & HEAVY
 
 
 @pytest.mark.parametrize("name", ["noise_schedule", "options", "schedules", "sampling", "guidance"])
-def test_samplers_schedules_and_guidance_can_be_listed_without_torch(name):
+def test_listings_of_samplers_need_no_torch(name):
     place = ROOT / "nodes/nodegraph_diffusion" / name
     for path in modules(place) if place.is_dir() else [place.with_suffix(".py")]:
         assert not roots(path, at_import_only=True) & HEAVY, path
@@ -85,7 +85,7 @@ def test_samplers_schedules_and_guidance_can_be_listed_without_torch(name):
         ("import nodegraph_diffusion.sampling, nodegraph_diffusion.schedules, nodegraph_diffusion.guidance", HEAVY | {"scipy"}),
     ],
 )
-def test_what_an_import_brings(statement, absent):
+def test_import_leaves_heavy_modules_out(statement, absent):
     code = f"import sys; {statement}; print(*sorted(set(sys.modules) & {absent!r}))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -15,7 +15,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "check explain run show",
     "nodegraph.graph": "gc_pause graph overrides inputs build",
-    "nodegraph.node_types": "spec yaml_core literals returned signature",
+    "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results model_memory outputs plan events explain result record task handle run_node workers scheduler session"
@@ -30,14 +30,14 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.adapters.lora": "formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
-        "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file describe"
+        "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub json_file pickle_opcodes pickle_permission tensor_info pickled safetensors header mapped"
+        "hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
-    "nodegraph_diffusion.checkpoint.load": "blank fill networks",
-    "nodegraph_diffusion.checkpoint.write": "convert save",
+    "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
+    "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
@@ -87,7 +87,7 @@ def test_imports_go_down(package):
 
 
 @pytest.mark.parametrize("package", sorted(INSIDE))
-def test_a_folder_has_at_most_fourteen_modules(package):
+def test_folders_have_at_most_fourteen_modules(package):
     folders_of_equals = ("methods", "guidance", "schedules", "nodes")
     modules = [name for name in INSIDE[package] if f"{package}.{name}" not in INSIDE]
     assert len(modules) <= 14 or package.rpartition(".")[2] in folders_of_equals

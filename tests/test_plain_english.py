@@ -45,7 +45,7 @@ def files() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_idiom_that_has_to_be_read_twice(path):
+def test_no_banned_idiom(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [f"{number}: '{match[0]}'" for number, line in enumerate(lines, 1) for match in PATTERN.finditer(line)]
     assert found == []

@@ -1,4 +1,4 @@
-"""What the README and the docs show works: their Python runs, their YAML is checked, their commands end well."""
+"""The examples in the README and the docs work: Python runs, YAML passes the check, commands succeed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RUN = [
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
-def test_a_page_does_what_it_says(page, tmp_path, monkeypatch, cache):
+def test_examples_of_a_page_work(page, tmp_path, monkeypatch, cache):
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NODEGRAPH_CACHE_DIR", str(cache))
@@ -71,13 +71,13 @@ def passes(*args: str) -> None:
     assert ran.returncode == 0, f"python -m pytest {shlex.join(args)}\n{ran.stdout}{ran.stderr}"
 
 
-def test_the_readme_shows_the_workflow_of_the_main_job():
+def test_readme_shows_the_main_workflow():
     shown = next(block.text for block in blocks(ROOT / "README.md") if block.language == "yaml")
     kept = (ROOT / "workflows/inpaint.yaml").read_text(encoding="utf-8")
     assert Workflow.parse(shown).dump() == Workflow.parse(kept).dump()
 
 
-def test_the_readme_shows_the_message_of_a_mistake(tmp_path, monkeypatch):
+def test_readme_shows_a_real_error_message(tmp_path, monkeypatch):
     shown = next(block.text for block in blocks(ROOT / "README.md") if "[E104]" in block.text)
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_the_readme_shows_the_message_of_a_mistake(tmp_path, monkeypatch):
     assert shown.strip() in result.stderr.splitlines()
 
 
-def test_the_page_for_comfyui_shows_where_a_name_leads():
+def test_comfyui_page_shows_real_suggestions():
     shown = next(block.text for block in blocks(ROOT / "docs/comfyui.md") if block.language == "text")
     command, said = shown.splitlines()
     result = CliRunner().invoke(main, shlex.split(command)[2:], prog_name="nodegraph")
@@ -97,13 +97,13 @@ def test_the_page_for_comfyui_shows_where_a_name_leads():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "pyproject.toml", ROOT / ".ci/run"], ids=lambda p: p.name)
-def test_lines_are_text_for_everybody(page):
+def test_lines_are_plain_text(page):
     """No path of somebody's machine, no tab, no space at the end of a line."""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         assert line == line.rstrip(), f"{page.name}:{number}: space at the end"

@@ -1,4 +1,4 @@
-"""The made-up values are those that other programs draw for the same layout."""
+"""Synthetic checkpoints have the same values as those that other programs draw for the same layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.synthetic_checkpoints import draw, read_layout
         ("cond_stage_model.transformer.text_model.embeddings.position_ids", [0, 1]),
     ],
 )
-def test_values_depend_on_the_key_alone(key, first):
+def test_values_depend_only_on_the_key(key, first):
     shape = read_layout("sd15-ldm")[key]
     values = draw(key, shape)
     assert list(values.shape) == shape

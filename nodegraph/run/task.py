@@ -52,8 +52,7 @@ class RunContext:
     overlapped: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeTask:
+class NodeTask(NamedTuple):
     """A node to run, as data: its literals and links, and keys and digests in place of values.
 
     `key` is the content key; without one the result is not stored, and `unkept` gives the reason if it is the node's own.

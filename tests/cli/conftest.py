@@ -1,4 +1,4 @@
-"""The command line in this process and in others, with stub nodes, a cache of its own and an empty folder to work in."""
+"""Fixtures for CLI tests: in this process and in others, with stub nodes, a temporary cache and an empty working folder."""
 
 from __future__ import annotations
 

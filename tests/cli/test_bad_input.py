@@ -1,4 +1,4 @@
-"""Bad input: one clear message with the next step, the right exit status, no traceback, nothing half-written."""
+"""Bad input gives one clear message with the next step, the right exit status, no traceback and no partial output."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def assert_refused(cli, ran, *said, status=2):
 
 @pytest.mark.parametrize("command", ["check", "run", "show"])
 @pytest.mark.parametrize(("text", "said"), FILES.values(), ids=FILES)
-def test_a_wrong_file(cli, command, text, said):
+def test_wrong_file_is_refused(cli, command, text, said):
     assert_refused(cli, cli(command, cli.write(text, "bad.yaml")), said)
 
 
-def test_every_problem_is_named_at_once_with_its_place(cli):
+def test_all_problems_are_reported_with_locations(cli):
     path = cli.write(workflow("  a: {use: Txet}\n  b: {use: Repeat, txet: x}"), "bad.yaml")
     ran = cli("check", path.name)
     lines = ran.stderr.splitlines()
@@ -62,22 +62,22 @@ def test_every_problem_is_named_at_once_with_its_place(cli):
 
 
 @pytest.mark.parametrize("command", ["check", "run", "show"])
-def test_no_such_file(cli, command):
+def test_missing_file_is_an_error(cli, command):
     assert_refused(cli, cli(command, "absent.yaml"), "absent.yaml")
 
 
-def test_a_picture_in_place_of_a_workflow(cli):
+def test_picture_is_not_a_workflow(cli):
     path = cli.folder / "picture.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xff\xff")
     assert_refused(cli, cli("run", path), "picture.png")
 
 
-def test_a_folder_in_place_of_a_workflow(cli):
+def test_folder_is_not_a_workflow(cli):
     assert_refused(cli, cli("run", "."), ".")
 
 
 @pytest.mark.parametrize("setting", ["seed", "=3", " =3"])
-def test_malformed_set(cli, greeting, setting):
+def test_malformed_set_is_an_error(cli, greeting, setting):
     assert_refused(cli, cli("run", greeting, "--set", setting), "expected name=value")
 
 
@@ -85,29 +85,29 @@ def test_malformed_set(cli, greeting, setting):
     ("setting", "said"),
     [("wrod=x", "Did you mean 'word'?"), ("twice.tmies=3", "times"), ("nobody.text=3", "nobody.text"), ("twice.times=x", "times")],
 )
-def test_set_of_what_does_not_exist(cli, greeting, setting, said):
+def test_set_of_an_unknown_name_is_an_error(cli, greeting, setting, said):
     assert_refused(cli, cli("run", greeting, "--set", setting), said)
 
 
 @pytest.mark.parametrize("option", ["--target", "--force"])
-def test_unknown_node_on_the_command_line(cli, greeting, option):
+def test_unknown_node_is_an_error(cli, greeting, option):
     assert_refused(cli, cli("run", greeting, option, "twcie"), "twcie")
 
 
-def test_unknown_command(cli):
+def test_unknown_command_is_an_error(cli):
     assert_refused(cli, cli("chek"), "Did you mean 'check'?")
 
 
-def test_unknown_option(cli, greeting):
+def test_unknown_option_is_an_error(cli, greeting):
     assert_refused(cli, cli("run", greeting, "--outt", "x"), "--out")
 
 
 @pytest.mark.parametrize("listing", ["nodes", "widgets"])
-def test_unknown_name_in_a_listing(cli, listing):
+def test_unknown_name_in_a_listing_is_an_error(cli, listing):
     assert_refused(cli, cli(listing, "Txet" if listing == "nodes" else "geer"), "Did you mean")
 
 
-def test_an_output_folder_that_cannot_be_written(cli, greeting):
+def test_unwritable_output_folder_is_an_error(cli, greeting):
     (cli.folder / "taken").write_text("a file")
     ran = cli("run", greeting, "--out", "taken")
     assert ran.exit_code in (1, 2)
@@ -117,18 +117,18 @@ def test_an_output_folder_that_cannot_be_written(cli, greeting):
     assert (cli.folder / "taken").read_text() == "a file"
 
 
-def test_a_cache_folder_that_cannot_be_written_costs_the_cache_only(cli, greeting):
+def test_unwritable_cache_only_disables_the_cache(cli, greeting):
     (cli.folder / "taken").write_text("a file")
     ran = cli("run", greeting, "--cache-dir", "taken")
     assert ran.exit_code == 0, ran.stderr
     assert "taken" in ran.stderr
 
 
-def test_a_plugin_folder_that_is_not_there(cli, greeting):
+def test_missing_plugin_folder_is_an_error(cli, greeting):
     assert_refused(cli, cli("run", greeting, "--plugin-dir", "nowhere"), "nowhere")
 
 
-def test_a_plugin_that_cannot_be_imported_is_named_and_the_rest_works(cli, greeting):
+def test_broken_plugin_is_named_and_the_rest_works(cli, greeting):
     folder = cli.folder / "plugins"
     folder.mkdir()
     (folder / "broken.py").write_text("import module_that_is_not_there\n")
@@ -141,14 +141,14 @@ def test_a_plugin_that_cannot_be_imported_is_named_and_the_rest_works(cli, greet
     assert "module_that_is_not_there" in listed.stderr
 
 
-def test_a_misspelt_hook_is_refused(cli, greeting):
+def test_misspelt_hook_is_refused(cli, greeting):
     folder = cli.folder / "plugins"
     folder.mkdir()
     (folder / "typo.py").write_text("from nodegraph import hookimpl\n\n@hookimpl\ndef register_noodles(register):\n    pass\n")
     assert_refused(cli, cli("run", greeting, "--plugin-dir", folder), "register_noodles", "Did you mean")
 
 
-def test_two_plugins_that_claim_one_name(cli, greeting):
+def test_two_plugins_cannot_claim_one_name(cli, greeting):
     folder = cli.folder / "plugins"
     folder.mkdir()
     (folder / "twin.py").write_text(
@@ -160,13 +160,13 @@ def test_two_plugins_that_claim_one_name(cli, greeting):
     assert ran.stderr.count("[E301]") == 1  # said once, not warned of before
 
 
-def test_a_preview_decoder_without_previews(cli, greeting, monkeypatch):
+def test_preview_decoder_needs_previews(cli, greeting, monkeypatch):
     assert_refused(cli, cli("run", greeting, "--preview-decoder", "taesd.safetensors"), "--preview DIR")
     monkeypatch.setenv("NODEGRAPH_PREVIEW_DECODER", "taesd.safetensors")
     assert cli("run", greeting).exit_code == 0  # the environment names it for those runs that show something
 
 
-def test_a_mistake_of_the_program_is_one_line(cli, greeting, monkeypatch):
+def test_internal_error_is_one_line(cli, greeting, monkeypatch):
     def broken(path):
         raise RuntimeError("the impossible")
 

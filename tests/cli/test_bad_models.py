@@ -1,4 +1,4 @@
-"""Files of models that are not what they should be, through the command line: a clear error, and nothing is changed."""
+"""Bad model files on the command line give a clear error and change nothing."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ HEADERS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
 @pytest.mark.parametrize(("content", "said"), HEADERS.values(), ids=HEADERS)
-def test_a_file_whose_header_lies(cli, models, node, content, said):
+def test_false_header_is_refused(cli, models, node, content, said):
     (cli.folder / "bad.safetensors").write_bytes(content)
     assert_refused(cli, models, node, cli.folder / "bad.safetensors", said)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.9, 0.9999])
-def test_a_truncated_model(cli, models, share):
+def test_truncated_model_is_refused(cli, models, share):
     content = (models / "single.safetensors").read_bytes()
     (cli.folder / "cut.safetensors").write_bytes(content[: int(len(content) * share)])
     assert_refused(cli, models, "LoadModel", cli.folder / "cut.safetensors", "cut.safetensors")
@@ -179,13 +179,13 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("change", "said"), FOLDERS.values(), ids=FOLDERS)
-def test_a_damaged_folder(cli, models, change, said):
+def test_damaged_folder_is_refused(cli, models, change, said):
     folder = copy(models, cli.folder)
     change(folder)
     assert_refused(cli, models, "LoadModel", folder, said)
 
 
-def test_a_folder_with_a_shard_missing(cli, models):
+def test_folder_without_a_shard_is_refused(cli, models):
     folder = copy(models, cli.folder)
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = list(load_file(file).items())
@@ -256,11 +256,11 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadControlNet", "tokenizer folder", "expected a ControlNet, found no diffusion_pytorch_model.safetensors in the folder"),
     ],
 )
-def test_a_file_of_another_kind(cli, models, files, node, kind, said):
+def test_wrong_kind_of_file_is_refused(cli, models, files, node, kind, said):
     assert_refused(cli, models, node, files[kind], said)
 
 
-def test_a_file_of_another_kind_is_no_embedding_before_anything_runs(cli, models, files):
+def test_lora_as_embedding_fails_the_check(cli, models, files):
     cli.write(workflow(models, "LoadEmbedding", files["lora"]), "bad.yaml")
     ran = cli("check", "bad.yaml")
     assert ran.exit_code == 2
@@ -268,7 +268,7 @@ def test_a_file_of_another_kind_is_no_embedding_before_anything_runs(cli, models
 
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
-def test_a_file_that_is_missing(cli, models, node):
+def test_missing_file_fails_the_check(cli, models, node):
     cli.write(workflow(models, node, "missing.safetensors"), "bad.yaml")
     ran = cli("check", "bad.yaml")
     assert ran.exit_code == 2
@@ -277,7 +277,7 @@ def test_a_file_that_is_missing(cli, models, node):
 
 
 @pytest.mark.parametrize("width", [{"model_channels": 32}, {"context_dim": 64}])
-def test_a_controlnet_of_another_width(cli, models, width):
+def test_controlnet_of_another_width_is_refused(cli, models, width):
     import dataclasses
 
     config = dataclasses.replace(UNET, **width)
@@ -295,7 +295,7 @@ def test_a_controlnet_of_another_width(cli, models, width):
 
 
 @pytest.mark.parametrize("change", [{"block_out_channels": [10**9]}, {"layers_per_block": float("nan")}, {"down_block_types": 7}])
-def test_a_controlnet_with_an_absurd_config(cli, models, change):
+def test_controlnet_with_absurd_config_is_refused(cli, models, change):
     (cli.folder / "net").mkdir()
     save_file(
         {"controlnet_cond_embedding.conv_in.weight": torch.ones(1)}, cli.folder / "net" / "diffusion_pytorch_model.safetensors"
@@ -309,7 +309,7 @@ def test_a_controlnet_with_an_absurd_config(cli, models, change):
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "nothing", "link in a circle", "no name", "behind a file", "long"])
-def test_what_is_no_file(cli, models, node, kind):
+def test_pipes_devices_and_circular_links_are_refused(cli, models, node, kind):
     path: Path | str = cli.folder / "bad"
     if kind == "pipe":
         _pipe(cli.folder / "bad")
@@ -336,7 +336,7 @@ def test_what_is_no_file(cli, models, node, kind):
 
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
-def test_a_file_that_may_not_be_read(cli, models, node, monkeypatch):
+def test_unreadable_file_is_refused(cli, models, node, monkeypatch):
     (cli.folder / "bad.safetensors").write_bytes(b"x")
     cli.write(workflow(models, node, "bad.safetensors"), "bad.yaml")
     allowed = Path.open
@@ -353,7 +353,7 @@ def test_a_file_that_may_not_be_read(cli, models, node, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names of files are text there")
-def test_a_name_that_is_no_text(cli, models):
+def test_undecodable_file_name_is_no_crash(cli, models):
     name = os.fsdecode(b"bad-\xff.safetensors")
     (cli.folder / name).write_bytes(b"x")
     for ran in (cli.elsewhere("models", name), cli.elsewhere("convert", name, "new.safetensors")):
@@ -375,13 +375,13 @@ def test_a_name_that_is_no_text(cli, models):
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),
     ],
 )
-def test_100_000_tensors(cli, models, node, name, said):
+def test_100_000_tensors_are_refused(cli, models, node, name, said):
     tensors = {name.format(i): entry(4 * i, 4 * i + 4, [1]) for i in range(100_000)}
     (cli.folder / "many.safetensors").write_bytes(header(tensors, bytes(400_000)))
     assert_refused(cli, models, node, cli.folder / "many.safetensors", said)
 
 
-def test_100_000_tensors_beside_a_model(cli, models):
+def test_100_000_extra_tensors_are_refused(cli, models):
     """They are refused by name, whether they stand outside of the networks or inside."""
     content = (models / "single.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")

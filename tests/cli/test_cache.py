@@ -1,4 +1,4 @@
-"""`nodegraph cache`: listing, describing, verifying, making room, emptying."""
+"""`nodegraph cache`: ls, info, verify, gc and clear."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def run(cli, greeting, *args):
     return cli("run", greeting, "--json", *args).json["nodes"]
 
 
-def test_ls_says_who_made_what_when_and_how_it_was_used(cli, greeting):
+def test_ls_shows_origin_time_and_use(cli, greeting):
     for _ in range(3):
         run(cli, greeting)
     listed = cli("cache", "ls", "--json").json
@@ -26,7 +26,7 @@ def test_ls_says_who_made_what_when_and_how_it_was_used(cli, greeting):
     assert all(any(line.startswith(key[:16]) for line in shown) for key in (entry["key"] for entry in listed))
 
 
-def test_info_says_where_how_much_and_how_much_may_be(cli, greeting):
+def test_info_shows_directory_size_and_limit(cli, greeting):
     empty = {"directory": str(cli.folder / "cache"), "results": 0, "files": 0, "bytes": 0, "limit": 20_000_000_000}
     assert cli("cache", "info", "--json").json == empty
     run(cli, greeting)
@@ -47,7 +47,7 @@ def test_clear_removes_everything(cli, greeting):
     assert cli("cache", "clear").stdout.startswith("removed:\n")
 
 
-def test_verify_finds_a_damaged_file_and_its_result_is_computed_again(cli, greeting):
+def test_verify_drops_a_damaged_result(cli, greeting):
     run(cli, greeting)
     sound = cli("cache", "verify")
     assert sound.exit_code == 0
@@ -62,7 +62,7 @@ def test_verify_finds_a_damaged_file_and_its_result_is_computed_again(cli, greet
     assert run(cli, greeting)["twice"]["status"] == "ran"
 
 
-def test_verify_in_json_names_blobs_and_results(cli, greeting):
+def test_verify_json_names_blobs_and_results(cli, greeting):
     run(cli, greeting)
     for blob in (cli.folder / "cache" / "blobs").rglob("*.json"):
         blob.unlink()
@@ -72,7 +72,7 @@ def test_verify_in_json_names_blobs_and_results(cli, greeting):
     assert {entry["node"] for entry in ran.json["lost"]} == {"word", "twice"}
 
 
-def test_gc_removes_what_was_not_used_for_longest(cli, greeting):
+def test_gc_removes_the_least_recently_used(cli, greeting):
     run(cli, greeting)
     run(cli, greeting)  # uses 'twice' only
     size = max(entry["size"] for entry in cli("cache", "ls", "--json").json)
@@ -84,7 +84,7 @@ def test_gc_removes_what_was_not_used_for_longest(cli, greeting):
 
 
 @pytest.mark.parametrize("args", [["--size", "big"], ["--older-than", "ever"], ["--older-than", "3 months"]])
-def test_gc_wants_sizes_and_times(cli, greeting, args):
+def test_gc_refuses_bad_sizes_and_times(cli, greeting, args):
     run(cli, greeting)
     ran = cli("cache", "gc", *args)
     assert ran.exit_code == 2
@@ -92,7 +92,7 @@ def test_gc_wants_sizes_and_times(cli, greeting, args):
     assert cli("cache", "info", "--json").json["results"] == 2
 
 
-def test_a_run_keeps_the_limit_that_it_is_given(cli, greeting):
+def test_run_keeps_within_the_size_limit(cli, greeting):
     ran = cli("run", greeting, "--cache-size", "1")
     assert ran.exit_code == 0
     assert "--cache-size" in ran.stderr
@@ -102,7 +102,7 @@ def test_a_run_keeps_the_limit_that_it_is_given(cli, greeting):
 
 
 @pytest.mark.parametrize("command", ["clear", "gc", "verify"])
-def test_a_folder_that_is_no_cache_is_left_alone(cli, command):
+def test_folder_without_a_cache_is_refused(cli, command):
     (cli.folder / "mine" / "tmp").mkdir(parents=True)
     (cli.folder / "mine" / "tmp" / "letter.txt").write_text("dear")
     ran = cli("cache", command, "--cache-dir", "mine")
@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_cache_is_left_alone(cli, command):
     assert (cli.folder / "mine" / "tmp" / "letter.txt").exists()
 
 
-def test_a_config_file_is_heard(cli, greeting, monkeypatch):
+def test_config_file_is_used(cli, greeting, monkeypatch):
     monkeypatch.setattr("nodegraph.settings.config_file", lambda: cli.folder / "config.toml")
     (cli.folder / "config.toml").write_text('[cache]\ndir = "elsewhere"\nsize = "7 kB"\n')
     info = cli("cache", "info", "--json", env={"NODEGRAPH_CACHE_DIR": None}).json

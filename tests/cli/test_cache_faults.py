@@ -1,4 +1,4 @@
-"""Whole runs over a cache directory that fails: they come to their end without it, and say so once."""
+"""Runs whose cache directory fails: they finish without it, with one warning."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def uncached(cli, workflow, said):
     return ran
 
 
-def test_where_no_directory_can_be_made(cli, reads):
+def test_run_works_without_a_cache_directory(cli, reads):
     (cli.folder / "cache").write_text("a file")
     uncached(cli, reads, "Not a directory")
 
 
-def test_where_the_directory_is_read_only(cli, reads, disk):
+def test_run_works_with_a_read_only_cache(cli, reads, disk):
     remount(disk, "ro")
     uncached(cli, reads, "Read-only")
     remount(disk, "rw")
 
 
-def test_what_lies_in_a_read_only_directory_is_used_without_a_word(cli, reads, disk, nodes_of):
+def test_read_only_cache_is_used_without_a_warning(cli, reads, disk, nodes_of):
     cli("run", reads)
     remount(disk, "ro")
     ran = cli("run", reads, "--json")
@@ -84,7 +84,7 @@ def test_what_lies_in_a_read_only_directory_is_used_without_a_word(cli, reads, d
     remount(disk, "rw")
 
 
-def test_where_the_disk_is_full(cli, reads, disk):
+def test_run_works_on_a_full_disk(cli, reads, disk):
     fill(disk)
     uncached(cli, reads, "No space left")
     (disk / "filler").unlink()
@@ -92,7 +92,7 @@ def test_where_the_disk_is_full(cli, reads, disk):
     assert "cached" in {node["status"] for node in cli("run", reads, "--json").json["nodes"].values()}
 
 
-def test_where_a_lock_cannot_be_had(cli, reads):
+def test_run_works_without_file_locks(cli, reads):
     (cli.folder / "cache").mkdir()
     (cli.folder / "cache" / "CACHEDIR.TAG").write_text("")
     (cli.folder / "cache" / "locks").write_text("a file, where the folder of locks is to be")
@@ -100,7 +100,7 @@ def test_where_a_lock_cannot_be_had(cli, reads):
     assert cli("cache", "info", "--json").json["results"] == 0
 
 
-def test_a_directory_that_is_removed_between_two_runs_is_made_anew(cli, reads, nodes_of):
+def test_removed_cache_directory_is_created_again(cli, reads, nodes_of):
     for _ in range(2):
         ran = cli("run", reads, "--json")
         assert set(nodes_of(ran).values()) == {"ran"}
@@ -111,7 +111,7 @@ def test_a_directory_that_is_removed_between_two_runs_is_made_anew(cli, reads, n
 # --- the commands
 
 
-def test_the_size_of_the_cache_is_the_limit_of_gc(cli, reads, monkeypatch):
+def test_gc_uses_the_cache_size_as_limit(cli, reads, monkeypatch):
     for told in ("environment", "file"):
         cli("run", reads)
         assert cli("cache", "gc", "--json").json["results"] == 0
@@ -123,7 +123,7 @@ def test_the_size_of_the_cache_is_the_limit_of_gc(cli, reads, monkeypatch):
         assert cli("cache", "ls", "--json").json == []
 
 
-def test_ls_says_when(cli, reads):
+def test_ls_shows_ages(cli, reads):
     cli("run", reads)
     entries = cli("cache", "ls", "--json").json
     assert len({entry["key"] for entry in entries}) == 3
@@ -132,7 +132,7 @@ def test_ls_says_when(cli, reads):
 
 
 @pytest.mark.parametrize("command", ["ls", "info", "verify", "gc", "clear"])
-def test_every_command_speaks_to_people_and_to_programs_even_of_nothing(cli, reads, command):
+def test_cache_commands_work_on_an_empty_cache(cli, reads, command):
     for state in ("nothing", "an empty folder", "results"):
         if state == "an empty folder":
             (cli.folder / "cache").mkdir()
@@ -146,14 +146,14 @@ def test_every_command_speaks_to_people_and_to_programs_even_of_nothing(cli, rea
         assert isinstance(told.json, list if command == "ls" else dict)
 
 
-def test_a_run_that_keeps_no_result_leaves_a_cache_all_the_same(cli):
+def test_failed_run_leaves_a_valid_cache(cli):
     failing = cli.write("nodegraph: 1\nnodes: {bad: {use: Fail, text: a}}\noutputs: {bad: {from: $bad}}\n")
     assert cli("run", failing).exit_code == 1
     for command in ("verify", "gc", "clear"):
         assert cli("cache", command).exit_code == 0
 
 
-def test_an_index_that_is_deleted_costs_the_counts_of_uses_and_nothing_else(cli, reads, nodes_of):
+def test_deleted_index_loses_only_use_counts(cli, reads, nodes_of):
     for _ in range(2):
         cli("run", reads)
     before = cli("cache", "ls", "--json").json
@@ -164,7 +164,7 @@ def test_an_index_that_is_deleted_costs_the_counts_of_uses_and_nothing_else(cli,
     assert [{**entry, "uses": 0, "used": 0} for entry in after] == [{**entry, "uses": 0, "used": 0} for entry in before]
 
 
-def test_a_flipped_bit_is_told_put_aside_and_computed_again(cli, reads, nodes_of):
+def test_flipped_bit_is_reported_and_recomputed(cli, reads, nodes_of):
     cli("run", reads)
     cache = cli.folder / "cache"
     blob = next(path for path in (cache / "blobs").rglob("*.json") if path.read_text() == f'"{"hey" * 6}"')

@@ -33,7 +33,7 @@ def register_nodes(register):
 """
 
 
-def test_explain_says_what_would_run_and_why(cli: Cli) -> None:
+def test_explain_shows_what_would_run_and_why(cli: Cli) -> None:
     file = cli.write(GREETING)
     first = cli("explain", file)
     assert first.exit_code == 0
@@ -50,14 +50,14 @@ def test_explain_says_what_would_run_and_why(cli: Cli) -> None:
     }
 
 
-def test_explain_runs_and_keeps_nothing(cli: Cli) -> None:
+def test_explain_runs_and_stores_nothing(cli: Cli) -> None:
     file = cli.write(GREETING)
     cli("explain", file)
     assert not (cli.folder / "out").exists()
     assert cli("runs", "ls", "--json").json == []
 
 
-def test_runs_lists_and_shows_what_is_left_of_runs(cli: Cli) -> None:
+def test_runs_lists_and_shows_records(cli: Cli) -> None:
     file = cli.write(GREETING)
     cli("run", file)
     cli("run", file, "--set", "word=ho")
@@ -73,13 +73,13 @@ def test_runs_lists_and_shows_what_is_left_of_runs(cli: Cli) -> None:
     assert cli("runs", "show", first["run"], "--json").json["params"] == {"word": "hey"}
 
 
-def test_runs_show_of_what_is_not_there(cli: Cli) -> None:
+def test_runs_show_of_an_unknown_run_is_an_error(cli: Cli) -> None:
     told = cli("runs", "show", "2020")
     assert told.exit_code == 2
     assert "There is no run '2020'. 'nodegraph runs ls' lists them." in told.stderr
 
 
-def test_schema_is_json_with_every_node_type(cli: Cli) -> None:
+def test_schema_has_every_node_type(cli: Cli) -> None:
     schema = cli("schema").json
     assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
     types = schema["properties"]["nodes"]["additionalProperties"]["properties"]["use"]["enum"]
@@ -99,7 +99,7 @@ def test_keep_going_finishes_the_other_branches(cli: Cli) -> None:
     assert "no good: hey" in told.json["nodes"]["missing"]["error"]
 
 
-def test_keep_going_says_why_each_node_failed(cli: Cli) -> None:
+def test_keep_going_reports_each_failure(cli: Cli) -> None:
     file = cli.write(BRANCHES.replace("{use: Slow, text: $text}", "{use: Fail, text: another}"), "branches.yaml")
     told = cli("run", file, "--keep-going")
     assert told.exit_code == 1
@@ -111,7 +111,7 @@ def test_keep_going_says_why_each_node_failed(cli: Cli) -> None:
     assert "no good: another" in shown
 
 
-def test_a_node_that_would_end_the_program_does_not(cli: Cli) -> None:
+def test_system_exit_in_a_node_fails_only_that_node(cli: Cli) -> None:
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "quitter.py").write_text(QUITTER)
     nodes = "\n".join(f"  q{i}: {{use: Quit, i: {i}}}" for i in range(3))

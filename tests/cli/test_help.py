@@ -1,4 +1,4 @@
-"""Help texts: complete, with examples that run, and options that plugins add."""
+"""Help texts are complete, their examples run, and plugins can add options."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMANDS = {" ".join(words): (words, command) for words, command in commands()}
 
 
 @pytest.mark.parametrize(("words", "command"), COMMANDS.values(), ids=COMMANDS)
-def test_every_command_option_and_exit_status_has_a_sentence(words, command):
+def test_every_command_option_and_status_is_explained(words, command):
     assert re.match(r"[A-Z].*\.", command.help)
     assert re.search(r"Examples?:\n(  \$ nodegraph .+\n){1,3}\nExit status: 0 .+\.$", command.epilog)
     with click.Context(command) as context:
@@ -53,7 +53,7 @@ def test_every_command_option_and_exit_status_has_a_sentence(words, command):
 
 
 @pytest.mark.parametrize("words", [words for words, _ in COMMANDS.values()], ids=COMMANDS)
-def test_a_help_text_fits_a_terminal(cli, words):
+def test_help_fits_a_terminal(cli, words):
     ran = cli(*words, "--help", env={"COLUMNS": "80"})
     assert ran.exit_code == 0
     assert max(map(len, ran.stdout.splitlines())) <= 80
@@ -64,7 +64,7 @@ ENGINE = {name: command for name, (words, command) in COMMANDS.items() if words[
 
 
 @pytest.mark.parametrize("command", ENGINE.values(), ids=ENGINE)
-def test_the_examples_run(cli, command):
+def test_help_examples_run(cli, command):
     cli.write("nodegraph: 1\nparams: {seed: 1}\nnodes: {w: {use: Draw, seed: $params.seed}}\noutputs: {w: $w}\n", "workflow.yaml")
     (cli.folder / "my_plugins").mkdir()
     assert cli("run", "workflow.yaml").exit_code == 0
@@ -73,7 +73,7 @@ def test_the_examples_run(cli, command):
         assert ran.exit_code == 0, (line, ran.stderr)
 
 
-def test_a_plugin_adds_options(cli, greeting):
+def test_plugin_adds_options(cli, greeting):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "cheering.py").write_text(OPTIONS)
     assert "  --cheer " in cli("run", "--plugin-dir", "mine", "--help").stdout
@@ -86,7 +86,7 @@ def test_a_plugin_adds_options(cli, greeting):
     assert "No such option '--cheer'" in cli("run", greeting, "--cheer").stderr
 
 
-def test_an_added_option_replaces_no_other(cli, greeting):
+def test_plugin_option_cannot_replace_another(cli, greeting):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "taking.py").write_text(OPTIONS.replace("--cheer", "--out"))
     ran = cli("run", greeting, "--plugin-dir", "mine", "--out", "there")
@@ -95,7 +95,7 @@ def test_an_added_option_replaces_no_other(cli, greeting):
     assert (cli.folder / "there").is_dir()
 
 
-def test_a_plugin_whose_options_fail_is_named(cli, greeting):
+def test_plugin_with_failing_options_is_named(cli, greeting):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "failing.py").write_text(
         "from nodegraph import hookimpl\n@hookimpl\ndef register_options(register):\n    raise KeyError('cheer')\n"
@@ -106,7 +106,7 @@ def test_a_plugin_whose_options_fail_is_named(cli, greeting):
     assert "cannot add its options: 'cheer'" in ran.stderr
 
 
-def test_an_unknown_option_or_command_names_broken_plugins(cli, greeting):
+def test_unknown_option_error_names_broken_plugins(cli, greeting):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "broken.py").write_text("import nothing_there\n")
     ran = cli("run", greeting, "--plugin-dir", "mine", "--cheer")

@@ -1,4 +1,4 @@
-"""What there is: nodes, registries, plugins, the graph of a file."""
+"""Listings: nodes, registries, plugins and the graph of a workflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ outputs:
 """
 
 
-def test_help_lists_our_commands_those_of_plugins_and_the_registries(cli):
+def test_help_lists_commands_and_registries(cli):
     lines = cli("--help").stdout.splitlines()
     listed = lines[lines.index("Commands:") + 1 :]
     commands = [line.split()[0] for line in listed[: listed.index("")]]
@@ -27,18 +27,18 @@ def test_help_lists_our_commands_those_of_plugins_and_the_registries(cli):
     assert {"loaded", "widgets"} <= set(commands)
 
 
-def test_a_plugin_cannot_take_the_name_of_a_command(cli):
+def test_plugin_cannot_replace_a_command(cli):
     ran = cli("--help")
     assert "adds a command 'run', which 'nodegraph' has" in ran.stderr
 
 
-def test_nodes_lists_types_with_their_plugin(cli):
+def test_nodes_are_listed_with_their_plugin(cli):
     rows = [line.split() for line in cli("nodes").stdout.splitlines()]
     assert ["Repeat", "A", "text", "several", "times.", "stub"] in rows
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
 
 
-def test_a_node_is_described_with_inputs_and_outputs(cli):
+def test_node_page_shows_inputs_and_outputs(cli):
     text = cli("nodes", "Repeat").stdout
     assert "Repeat, version 1" in text
     assert "A text several times." in text
@@ -47,7 +47,7 @@ def test_a_node_is_described_with_inputs_and_outputs(cli):
     assert "stub" in text
 
 
-def test_a_node_with_marks_and_several_outputs_is_described(cli):
+def test_node_page_shows_choices_and_all_outputs(cli):
     assert "default hello; what it says" in cli("nodes", "Text").stdout
     assert "one of 'nodegraph widgets'" in cli("nodes", "Shape").stdout
     assert [line.split()[0] for line in cli("nodes", "Split").stdout.splitlines() if line.startswith("  ")] == [
@@ -58,20 +58,20 @@ def test_a_node_with_marks_and_several_outputs_is_described(cli):
     ]
 
 
-def test_a_registry_has_a_listing_of_its_own(cli):
+def test_each_registry_has_a_listing(cli):
     assert cli("widgets").stdout.split() == ["gear", "A", "wheel", "with", "teeth.", "stub"]
     described = cli("widgets", "gear").stdout
     assert "A wheel with teeth." in described
     assert "teeth  int  default 12" in described
 
 
-def test_plugins_say_where_they_come_from(cli):
+def test_plugins_are_listed_with_their_source(cli):
     row = next(line for line in cli("plugins").stdout.splitlines() if line.startswith("stub"))
     assert row.endswith("stub.py")
     assert " ms " in row
 
 
-def test_check_says_that_all_is_well(cli, greeting):
+def test_check_confirms_a_valid_workflow(cli, greeting):
     ran = cli("check", greeting)
     assert ran.exit_code == 0
     assert ran.stdout == f"{greeting}: 2 nodes, 1 output, no mistakes\n"
@@ -82,7 +82,7 @@ def test_check_takes_settings(cli, greeting):
     assert "  word = ho\n" in cli("check", greeting, "--set", "word=ho", "-v").stdout
 
 
-def test_show_as_text(cli):
+def test_show_prints_text(cli):
     assert cli("show", cli.write(SHAPES, "shapes.yaml")).stdout == (
         "shapes: All sorts\n"
         "\nparams\n"
@@ -97,7 +97,7 @@ def test_show_as_text(cli):
     )
 
 
-def test_show_as_mermaid(cli):
+def test_show_prints_mermaid(cli):
     assert cli("show", cli.write(SHAPES), "--format", "mermaid").stdout.splitlines() == [
         "flowchart TD",
         '    n0["end<br/><i>Text</i>"]',
@@ -110,7 +110,7 @@ def test_show_as_mermaid(cli):
     ]
 
 
-def test_samplers_and_schedules_are_listed_with_their_plugin(cli):
+def test_samplers_are_listed_with_their_plugin(cli):
     samplers = {line.split()[0]: line.split()[-1] for line in cli("samplers").stdout.splitlines()}
     assert set(samplers) == set(SAMPLERS)
     assert set(samplers.values()) == {"nodegraph_nodes"}
@@ -119,7 +119,7 @@ def test_samplers_and_schedules_are_listed_with_their_plugin(cli):
     assert "rho  float  default 7.0" in cli("schedules", "karras").stdout
 
 
-def test_a_sampler_is_described_with_what_was_declared_of_it(cli):
+def test_sampler_page_shows_its_declaration(cli):
     told = cli("samplers", "DPM++ 2M").stdout  # by the name that other programs have for it
     assert told.startswith("dpmpp_2m\n")
     for said in ("stochastic: ", "evaluations per step: ", "order: ", "arXiv:2211.01095", "also known as: "):
@@ -135,7 +135,7 @@ def test_guidance_is_listed_with_its_options(cli):
     assert "default 0.7" in cli("guidance", "rescale").stdout
 
 
-def test_a_schedule_in_a_folder_of_its_own_is_listed(cli):
+def test_schedule_of_a_plugin_folder_is_listed(cli):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "even.py").write_text(
         "from nodegraph import hookimpl\n\n"

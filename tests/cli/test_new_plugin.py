@@ -1,4 +1,4 @@
-"""`nodegraph new-plugin`: what it writes works and passes its tests; a wrong call leaves nothing behind."""
+"""`nodegraph new-plugin`: the new plugin works and passes its tests; a failed call leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_it_writes_passes_its_tests(cli, kind):
+def test_new_plugin_passes_its_tests(cli, kind):
     assert cli("new-plugin", kind, "brand_new").exit_code == 0
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "error", "brand_new"], capture_output=True, text=True, timeout=300, check=False
@@ -27,7 +27,7 @@ def test_what_it_writes_passes_its_tests(cli, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_commands_that_it_prints_do_what_they_say(cli, kind):
+def test_printed_commands_work(cli, kind):
     shutil.copytree(WORKFLOWS, cli.folder / "workflows")
     said = cli("new-plugin", kind, "brand_new", "--out", "my plugins/brand new").stdout
     commands = [shlex.split(line, comments=True) for line in said.split("It works as it is:")[1].splitlines()]
@@ -40,7 +40,7 @@ def test_the_commands_that_it_prints_do_what_they_say(cli, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_folder_is_a_package_with_an_entry_point(cli, kind):
+def test_new_plugin_is_a_package_with_an_entry_point(cli, kind):
     assert cli("new-plugin", kind, "Brand_New_").exit_code == 0
     folder = cli.folder / "Brand_New_"
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -54,7 +54,7 @@ def test_the_folder_is_a_package_with_an_entry_point(cli, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_lean_to_list(cli, kind):
+def test_new_plugin_is_listed_without_torch(cli, kind):
     """Neither writing a plugin nor listing it imports torch."""
     code = (
         "import sys\nfrom nodegraph.cli import main\n"
@@ -88,14 +88,14 @@ def test_it_is_lean_to_list(cli, kind):
         ("upscaler", "mine", "'upscaler' is not one of"),
     ],
 )
-def test_a_bad_name_is_told_with_a_better_one(cli, kind, name, said):
+def test_bad_name_gets_a_suggestion(cli, kind, name, said):
     ran = cli("new-plugin", kind, name)
     assert ran.exit_code == 2
     assert said in ran.stderr
     assert list(cli.folder.iterdir()) == []
 
 
-def test_what_is_there_stays(cli):
+def test_existing_folder_is_kept(cli):
     (cli.folder / "brand_new").mkdir()
     (cli.folder / "kept").write_text("kept")
     for out in ("brand_new", "kept"):
@@ -106,7 +106,7 @@ def test_what_is_there_stays(cli):
     assert sorted(path.name for path in cli.folder.rglob("*")) == ["brand_new", "kept"]
 
 
-def test_what_cannot_be_written_whole_is_not_written(cli, monkeypatch):
+def test_failed_write_leaves_nothing(cli, monkeypatch):
     (cli.folder / "file").write_text("")
     assert "cannot be written: Not a directory" in cli("new-plugin", "node", "brand_new", "--out", "file/below").stderr
     write_text = Path.write_text
@@ -123,5 +123,5 @@ def test_what_cannot_be_written_whole_is_not_written(cli, monkeypatch):
     assert [path.name for path in cli.folder.iterdir()] == ["file"]
 
 
-def test_the_type_of_a_node_is_its_name_in_capitals():
+def test_node_type_is_the_name_in_camel_case():
     assert [node_type(name) for name in ("blur", "soft_light", "toHSV_2")] == ["Blur", "SoftLight", "ToHSV2"]

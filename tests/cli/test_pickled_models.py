@@ -1,4 +1,4 @@
-"""Pickles through the command line: refused until the user allows them, and never run."""
+"""Pickles on the command line: refused until the user allows them, and never executed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pickled(cli: Cli, models: Path) -> Path:
     return cli.folder / "single.safetensors"
 
 
-def test_a_pickle_is_refused_until_it_is_allowed(cli, models, pickled):
+def test_pickle_is_refused_until_allowed(cli, models, pickled):
     assert_refused(cli, models, "LoadModel", pickled, "found a PyTorch pickle")
     cli.write(workflow(models, "LoadModel", pickled), "model.yaml")
     for command in ("check", "explain", "run"):
@@ -36,7 +36,7 @@ def test_a_pickle_is_refused_until_it_is_allowed(cli, models, pickled):
     assert_clear(ran, "NODEGRAPH_ALLOW_PICKLES: expected 1 or 0, found 'perhaps'")
 
 
-def test_a_workflow_cannot_allow_pickles(cli, models, pickled):
+def test_workflow_cannot_allow_pickles(cli, models, pickled):
     text = json.loads(workflow(models, "LoadModel", pickled))
     for place in ({"allow_pickles": True}, {"env": {PICKLES_VARIABLE: "1"}}):
         cli.write(json.dumps(text | place), "model.yaml")
@@ -50,7 +50,7 @@ def test_a_workflow_cannot_allow_pickles(cli, models, pickled):
     assert_clear(cli("check", "model.yaml"), "a PyTorch pickle")
 
 
-def test_a_converted_pickle_needs_no_permission(cli, models, pickled):
+def test_converted_pickle_needs_no_permission(cli, models, pickled):
     ran = cli("convert", pickled, "new.safetensors")
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout.startswith("new.safetensors: ")
@@ -71,7 +71,7 @@ def test_a_converted_pickle_needs_no_permission(cli, models, pickled):
 @pytest.mark.parametrize("args", [(), ("--allow-pickles",)])
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_command_in_a_pickle_is_never_run(cli, models, node, args, legacy):
+def test_command_in_a_pickle_never_runs(cli, models, node, args, legacy):
     marker = cli.folder / "marker"
     content = {"emb_params": torch.ones(1, 32), "extra": Evil(marker)}
     torch.save(content, cli.folder / "bad.pt", _use_new_zipfile_serialization=not legacy)

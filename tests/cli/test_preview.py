@@ -1,4 +1,4 @@
-"""`nodegraph run --preview`: files that show what runs, at no cost to those who do not look."""
+"""`nodegraph run --preview`: preview files while nodes run, at no cost without the option."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def write_decoder(path: Path) -> Path:
     return path
 
 
-def test_a_file_shows_what_the_sampler_sees(paint, cli):
+def test_preview_shows_the_current_picture(paint, cli):
     ran = paint("--preview", "seen/here")
     assert ran.exit_code == 0, ran.stderr
     files = [path.name for path in (cli.folder / "seen/here").iterdir()]
@@ -99,12 +99,12 @@ def test_a_file_shows_what_the_sampler_sees(paint, cli):
     assert np.corrcoef(preview.ravel(), picture.ravel())[0, 1] > 0.9
 
 
-def test_a_batch_is_shown_as_one_picture(paint):
+def test_batch_preview_is_one_picture(paint):
     assert paint("--preview", "seen", "--set", "batch=3").exit_code == 0
     assert pixels("seen/txt2img-sampled.png").shape == (128, 128, 3)
 
 
-def test_previews_are_in_no_key_and_cached_runs_write_none(paint, cli):
+def test_previews_change_no_key(paint, cli):
     keys = []
     for folder in ("seen", "again"):
         ran = paint("--json", "--preview", folder, process=folder == "again")
@@ -120,20 +120,20 @@ def test_previews_are_in_no_key_and_cached_runs_write_none(paint, cli):
     assert json.loads(unseen.stdout)["nodes"]["picture"]["key"] == keys[0]["picture"]
 
 
-def test_a_cached_run_that_would_show_previews_imports_no_tensors(paint, cli):
+def test_cached_run_with_previews_imports_no_torch(paint, cli):
     decoder = write_decoder(cli.folder / "taesd_decoder.safetensors")
     assert paint().exit_code == 0
     looking = ("--preview", "seen", "--preview-decoder", decoder)
     assert imported_by(cli, "run", TXT2IMG, "--set", "sampled.steps=4", *looking) <= {"networkx"}
 
 
-def test_quiet_runs_write_previews_too(paint, cli):
+def test_quiet_run_writes_previews(paint, cli):
     ran = paint("-q", "--preview", "seen")
     assert ran.stderr == ""
     assert (cli.folder / "seen/txt2img-sampled.png").exists()
 
 
-def test_a_decoder_makes_them_sharper(cli, paint):
+def test_decoder_makes_previews_sharper(cli, paint):
     model = save_small_model(cli.folder / "small")
     decoder = write_decoder(cli.folder / "taesd_decoder.safetensors")
     size = ("--set", f"model={model}", "--set", "latent.width=48", "--set", "latent.height=40")
@@ -146,7 +146,7 @@ def test_a_decoder_makes_them_sharper(cli, paint):
     assert not np.array_equal(plain, sharp)
 
 
-def test_a_decoder_for_other_latents_is_told_once_and_left_aside(cli, paint):
+def test_decoder_for_other_latents_warns_once(cli, paint):
     decoder = write_decoder(cli.folder / "taesd_decoder.safetensors")
     assert paint("--no-cache", "--preview", "plain").exit_code == 0
     ran = paint("--no-cache", "--preview", "seen", "--preview-decoder", decoder)
@@ -156,7 +156,7 @@ def test_a_decoder_for_other_latents_is_told_once_and_left_aside(cli, paint):
     assert np.array_equal(pixels("seen/txt2img-sampled.png"), pixels("plain/txt2img-sampled.png"))
 
 
-def test_a_broken_decoder_is_told_before_anything_runs(cli, sketch):
+def test_broken_decoder_fails_before_the_run(cli, sketch):
     broken = write_decoder(cli.folder / "taesd_decoder.safetensors")
     broken.write_bytes(broken.read_bytes()[:-1])
     ran = sketch("text", "--preview", "seen", "--preview-decoder", broken)
@@ -169,7 +169,7 @@ def test_a_broken_decoder_is_told_before_anything_runs(cli, sketch):
     assert f"{Path.home() / 'gone'}: expected a .safetensors file or a diffusers folder" in from_environment.stderr
 
 
-def test_who_does_not_look_pays_nothing(sketch, cli):
+def test_previews_are_made_only_on_request(sketch, cli):
     ran = sketch("raises")
     assert ran.exit_code == 0
     assert "pencil" not in ran.stderr
@@ -178,19 +178,19 @@ def test_who_does_not_look_pays_nothing(sketch, cli):
 @pytest.mark.parametrize(
     ("kind", "said"), [("raises", "no preview: no pencil"), ("object", "no preview: object cannot be written to a file")]
 )
-def test_a_preview_that_fails_is_told_once_and_the_run_goes_on(sketch, cli, kind, said):
+def test_failing_preview_warns_once(sketch, cli, kind, said):
     ran = sketch(kind, "--preview", "seen")
     assert ran.exit_code == 0
     assert ran.stderr.count(said) == 1
     assert not list((cli.folder / "seen").iterdir())
 
 
-def test_a_value_of_any_type_with_a_codec_can_be_shown(sketch, cli):
+def test_any_value_with_a_codec_can_be_previewed(sketch, cli):
     assert sketch("text", "--preview", "seen").exit_code == 0
     assert json.loads((cli.folder / "seen/sketches-sketch.json").read_text()) == "a line"
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(sketch, cli):
+def test_unwritable_preview_folder_fails_before_the_run(sketch, cli):
     (cli.folder / "taken").write_text("")
     ran = sketch("text", "--preview", "taken")
     assert ran.exit_code == 1
@@ -226,7 +226,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         (0.1, 1.0, [1, 41, 81, 100]),  # four times as long for the run as for its preview
     ],
 )
-def test_previews_are_made_a_few_times_a_second_and_take_little_of_the_time(tmp_path, clock, step_seconds, cost, expected):
+def test_previews_are_rate_limited(tmp_path, clock, step_seconds, cost, expected):
     said, shown = [], []
     listener = PreviewFiles(tmp_path, Codecs(), said.append)
     listener(events.NodeStarted("node"))
@@ -244,7 +244,7 @@ def test_previews_are_made_a_few_times_a_second_and_take_little_of_the_time(tmp_
     assert (tmp_path / "_-node.json").read_text().strip() == "100"
 
 
-def test_each_node_has_its_own_pace_and_begins_anew(tmp_path, clock):
+def test_preview_rate_is_limited_per_node(tmp_path, clock):
     shown = []
     listener = PreviewFiles(tmp_path, Codecs(), lambda event: None)
     for node in ("a", "b", "a", "b"):

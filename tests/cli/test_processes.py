@@ -1,4 +1,4 @@
-"""The command line as a process of its own: what it imports, how it is stopped, whom it talks to."""
+"""The command line in a separate process: imports, interrupts and closed pipes."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def test_listings_import_nothing_heavy(cli, args):
 
 
 @pytest.mark.parametrize("command", ["check", "show"])
-def test_a_graph_needs_networkx_only(cli, greeting, command):
+def test_graph_needs_only_networkx(cli, greeting, command):
     assert imported_by(cli, command, greeting) <= {"networkx"}
 
 
-def test_a_cached_run_imports_neither_tensors_nor_a_display(cli, greeting):
+def test_cached_run_imports_no_torch_and_no_rich(cli, greeting):
     cli("run", greeting)
     assert imported_by(cli, "run", greeting) <= {"networkx"}
 
 
-def test_the_module_is_the_command(cli):
+def test_module_runs_as_the_command(cli):
     ran = cli.elsewhere("--help")
     assert ran.exit_code == 0
     assert ran.stdout.startswith("Usage: nodegraph ")
 
 
 @posix
-def test_a_reader_that_goes_away_is_no_failure_to_speak_of(cli):
+def test_closed_pipe_is_not_reported_as_an_error(cli):
     reading, writing = os.pipe()
     os.close(reading)
     with cli.process("nodes", stdout=writing) as process:
@@ -74,7 +74,7 @@ def started(cli, *args, until, **options):
 
 
 @posix
-def test_ctrl_c_stops_at_the_next_step_and_keeps_what_is_finished(cli):
+def test_ctrl_c_stops_at_a_step_and_keeps_results(cli):
     process, _ = started(cli, until="first")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -88,7 +88,7 @@ def test_ctrl_c_stops_at_the_next_step_and_keeps_what_is_finished(cli):
 
 
 @posix
-def test_ctrl_c_with_json_says_what_was_done(cli, nodes_of):
+def test_ctrl_c_with_json_reports_what_ran(cli, nodes_of):
     process, _ = started(cli, "--json", until="first")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -99,7 +99,7 @@ def test_ctrl_c_with_json_says_what_was_done(cli, nodes_of):
 
 
 @posix
-def test_ctrl_c_between_nodes_that_take_no_steps_starts_no_other(cli, nodes_of):
+def test_ctrl_c_between_nodes_stops_the_run(cli, nodes_of):
     lines = "".join(f"  n{i}: {{use: Slow, text: $n{i - 1}, steps: 1, pause: {0.1 + i / 1e5}}}\n" for i in range(1, 300))
     file = cli.write(f"nodegraph: 1\nnodes:\n  n0: {{use: Text}}\n{lines}outputs: {{last: {{from: $n299}}}}\n", "chain.yaml")
     process = cli.process("run", file, "--json")
@@ -121,7 +121,7 @@ def test_ctrl_c_between_nodes_that_take_no_steps_starts_no_other(cli, nodes_of):
 
 
 @posix
-def test_ctrl_c_while_branches_run_beside_each_other_stops_all(cli):
+def test_ctrl_c_stops_parallel_branches(cli):
     branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: {600 + i}, pause: 0.05}}\n" for i in range(4))
     outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(4))
     file = cli.write(f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{branches}outputs: {{{outputs}}}\n", "branches.yaml")
@@ -148,7 +148,7 @@ def interruptible() -> Iterator[None]:
 
 @posix
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_before_the_run_begins_ends_with_130(cli):
+def test_ctrl_c_before_the_run_exits_with_130(cli):
     (cli.folder / "slow").mkdir()
     (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     process = cli.process("run", cli.write(PATIENT), "--plugin-dir", "slow")
@@ -160,7 +160,7 @@ def test_ctrl_c_before_the_run_begins_ends_with_130(cli):
 
 
 @posix
-def test_a_second_ctrl_c_stops_at_once(cli):
+def test_second_ctrl_c_stops_at_once(cli):
     process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
@@ -176,7 +176,7 @@ def test_a_second_ctrl_c_stops_at_once(cli):
 
 
 @posix
-def test_a_second_ctrl_c_stops_branches_in_threads_at_once(cli):
+def test_second_ctrl_c_stops_threads_at_once(cli):
     branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: 1, pause: {60 + i}}}\n" for i in range(3))
     outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(3))
     process = cli.process(

@@ -1,4 +1,4 @@
-"""What stderr shows while a run goes on."""
+"""Progress on stderr during a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ outputs: {loud: {from: $loud}}
 """
 
 
-def test_a_line_for_each_node_a_notice_and_the_end(cli):
+def test_nodes_notices_and_the_end_have_lines(cli):
     lines = cli("run", cli.write(REMARKS)).stderr.splitlines()
     assert lines[0] == "word  note: hey is short"
     assert re.fullmatch(r"word  done in \d+\.\d\d s", lines[1])
@@ -28,7 +28,7 @@ def test_a_line_for_each_node_a_notice_and_the_end(cli):
     assert re.fullmatch(r"done in \d+\.\d\d s", lines[3])
 
 
-def test_what_is_cached_and_what_is_not_needed(cli):
+def test_cached_and_unneeded_nodes_are_shown(cli):
     workflow = cli.write(REMARKS)
     cli("run", workflow)
     again = cli("run", workflow).stderr.splitlines()
@@ -37,13 +37,13 @@ def test_what_is_cached_and_what_is_not_needed(cli):
     assert "not needed: word" in cli("run", workflow, "-v").stderr
 
 
-def test_a_notice_is_told_again_when_its_result_comes_from_the_cache(cli):
+def test_cached_notice_is_shown_again(cli):
     workflow = cli.write(REMARKS)
     cli("run", workflow)
     assert "word  note: hey is short" in cli("run", workflow, "--set", "loud.steps=2").stderr
 
 
-def test_steps_of_a_long_node_are_told_now_and_then(capsys, monkeypatch):
+def test_steps_of_a_long_node_are_shown_at_intervals(capsys, monkeypatch):
     clock = iter(float(k) for k in range(1000))
     monkeypatch.setattr("nodegraph.cli.progress.time.monotonic", lambda: next(clock))
     shown = PlainProgress()
@@ -55,7 +55,7 @@ def test_steps_of_a_long_node_are_told_now_and_then(capsys, monkeypatch):
     assert all(re.fullmatch(r"sampled  step \d+ of 40, \d+\.\d\d (it/s|s/it)", line) for line in lines)
 
 
-def test_the_display_suits_stderr(monkeypatch):
+def test_display_suits_stderr(monkeypatch):
     assert type(progress(quiet=False, verbose=False)) is PlainProgress
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert type(progress(quiet=False, verbose=False)) is LiveProgress
@@ -63,7 +63,7 @@ def test_the_display_suits_stderr(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a terminal of POSIX")
-def test_on_a_terminal_a_running_node_has_a_line_that_counts(cli):
+def test_terminal_shows_a_counter_for_a_running_node(cli):
     import pty
 
     workflow = cli.write(REMARKS)

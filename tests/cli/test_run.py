@@ -1,4 +1,4 @@
-"""`nodegraph run`: what is printed, what is written, what is cached, and how it ends."""
+"""`nodegraph run`: printed lines, written files, cached results and exit statuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ outputs:
 """
 
 
-def test_prints_the_path_of_the_only_output(cli, greeting):
+def test_single_output_prints_its_path(cli, greeting):
     ran = cli("run", greeting)
     assert ran.exit_code == 0, ran.stderr
     (path,) = ran.stdout.splitlines()
@@ -37,7 +37,7 @@ def test_prints_the_path_of_the_only_output(cli, greeting):
     assert path.replace("\\", "/") == "out/greeting-said.json"
 
 
-def test_prints_names_where_there_are_several_outputs(cli):
+def test_several_outputs_print_their_names(cli):
     ran = cli("run", cli.write(SEVERAL, "several.yaml"), "--out", "there")
     assert ran.exit_code == 0, ran.stderr
     written = dict(line.split("\t") for line in ran.stdout.splitlines())
@@ -49,7 +49,7 @@ def test_prints_names_where_there_are_several_outputs(cli):
     assert json.loads((cli.folder / written["right"]).read_text()) == "def"
 
 
-def test_json_is_one_object_of_the_documented_form(cli, greeting):
+def test_json_output_has_the_documented_form(cli, greeting):
     ran = cli("run", greeting, "--json")
     assert set(ran.json) == {"run", "status", "seconds", "outputs", "nodes"}
     assert ran.json["status"] == "done"
@@ -62,7 +62,7 @@ def test_json_is_one_object_of_the_documented_form(cli, greeting):
         assert re.fullmatch("[0-9a-f]{64}", node["key"])
 
 
-def test_the_second_time_nothing_runs_and_the_output_is_the_same(cli, greeting, nodes_of):
+def test_second_run_computes_nothing(cli, greeting, nodes_of):
     first = cli("run", greeting, "--json", "--out", "one")
     second = cli.elsewhere("run", greeting, "--json", "--out", "two")
     assert nodes_of(second) == {"word": "pruned", "twice": "cached"}
@@ -71,7 +71,7 @@ def test_the_second_time_nothing_runs_and_the_output_is_the_same(cli, greeting, 
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_set_changes_a_param_and_only_what_hangs_on_it_runs(cli, nodes_of):
+def test_set_reruns_only_dependent_nodes(cli, nodes_of):
     workflow = cli.write(
         """
 nodegraph: 1
@@ -92,12 +92,12 @@ outputs: {said: {from: $twice}, other: {from: $other}}
     assert json.loads((cli.folder / path).read_text()) == "heyheyhey"
 
 
-def test_set_takes_text_as_it_is_typed(cli, greeting):
+def test_set_takes_text_literally(cli, greeting):
     (path,) = cli("run", greeting, "--set", "word=a=b: 1e3, no", "--json").json["outputs"]["said"]
     assert json.loads((cli.folder / path).read_text()) == "a=b: 1e3, noa=b: 1e3, no"
 
 
-def test_target_computes_one_node_instead_of_the_outputs(cli, nodes_of):
+def test_target_replaces_the_outputs(cli, nodes_of):
     ran = cli("run", cli.write(SEVERAL), "--target", "halves.right", "--json")
     assert ran.exit_code == 0, ran.stderr
     assert nodes_of(ran)["twice"] == "pruned"
@@ -105,12 +105,12 @@ def test_target_computes_one_node_instead_of_the_outputs(cli, nodes_of):
     assert list(ran.json["outputs"]) == ["halves.right"]
 
 
-def test_force_runs_a_node_again(cli, greeting, nodes_of):
+def test_force_reruns_a_node(cli, greeting, nodes_of):
     cli("run", greeting)
     assert nodes_of(cli("run", greeting, "--force", "twice", "--json")) == {"word": "cached", "twice": "ran"}
 
 
-def test_no_cache_leaves_the_cache_alone(cli, greeting, nodes_of):
+def test_no_cache_does_not_touch_the_cache(cli, greeting, nodes_of):
     for _ in range(2):
         ran = cli("run", greeting, "--no-cache", "--json")
         assert nodes_of(ran) == {"word": "ran", "twice": "ran"}
@@ -123,7 +123,7 @@ def test_cache_dir_wins_over_the_environment(cli, greeting):
     assert not (cli.folder / "cache").exists()
 
 
-def test_a_failed_node_ends_with_1_and_keeps_what_was_finished(cli, nodes_of):
+def test_failed_node_exits_with_1_and_keeps_results(cli, nodes_of):
     workflow = cli.write(BROKEN)
     ran = cli("run", workflow, "--json")
     assert ran.exit_code == 1
@@ -145,13 +145,13 @@ def test_verbose_adds_the_traceback_and_the_keys(cli):
     assert re.search(r"twice +done in \d+\.\d\d s +[0-9a-f]{16}", ran.stderr)
 
 
-def test_quiet_says_nothing(cli, greeting):
+def test_quiet_run_prints_no_messages(cli, greeting):
     ran = cli("run", greeting, "-q")
     assert ran.stderr == ""
     assert ran.stdout
 
 
-def test_a_random_seed_is_drawn_anew_and_can_be_read_back(cli):
+def test_random_seed_changes_and_is_reported(cli):
     workflow = cli.write("nodegraph: 1\nnodes: {n: {use: Draw, seed: random}}\noutputs: {n: {from: $n}}\n")
     first, second = (cli("run", workflow, "--json").json for _ in range(2))
     assert first["nodes"]["n"]["key"] != second["nodes"]["n"]["key"]
@@ -160,7 +160,7 @@ def test_a_random_seed_is_drawn_anew_and_can_be_read_back(cli):
     assert again["nodes"]["n"] == {**first["nodes"]["n"], "status": "cached", "seconds": again["nodes"]["n"]["seconds"]}
 
 
-def test_a_seed_that_was_drawn_is_shown(cli):
+def test_drawn_seed_is_shown(cli):
     workflow = cli.write(
         "nodegraph: 1\nparams: {seed: random}\nnodes: {n: {use: Draw, seed: $params.seed}, m: {use: Draw, seed: random}}\n"
         "outputs: {n: {from: $n}, m: {from: $m}}\n"
@@ -174,7 +174,7 @@ def test_a_seed_that_was_drawn_is_shown(cli):
     assert "drawn" not in cli("run", workflow, "--set", "seed=1", "--set", "m.seed=2").stderr
 
 
-def test_paths_in_set_start_from_the_current_directory(cli):
+def test_paths_in_set_are_relative_to_the_current_folder(cli):
     (cli.folder / "flows").mkdir()
     (cli.folder / "here.txt").write_text("near")
     (cli.folder / "flows" / "here.txt").write_text("beside the workflow")
@@ -189,7 +189,7 @@ def test_paths_in_set_start_from_the_current_directory(cli):
     assert said("--set", "r.path=here.txt") == "near"
 
 
-def test_a_file_counts_by_its_content(cli, nodes_of):
+def test_files_are_keyed_by_content(cli, nodes_of):
     note = cli.folder / "note.txt"
     note.write_text("one")
     workflow = cli.write("nodegraph: 1\nnodes: {r: {use: Read, path: note.txt}}\noutputs: {r: {from: $r}}\n")
@@ -200,7 +200,7 @@ def test_a_file_counts_by_its_content(cli, nodes_of):
     assert nodes_of(cli("run", workflow, "--json")) == {"r": "ran"}
 
 
-def test_editing_a_plugin_is_a_miss(cli, greeting, nodes_of):
+def test_edited_plugin_runs_again(cli, greeting, nodes_of):
     folder = cli.folder / "plugins"
     folder.mkdir()
     plugin = folder / "mine.py"
@@ -215,7 +215,7 @@ def test_editing_a_plugin_is_a_miss(cli, greeting, nodes_of):
 
 
 @pytest.mark.parametrize("args", [["--version"], ["--help"], ["run", "--help"]])
-def test_help_and_version_end_with_0(cli, args):
+def test_help_and_version_exit_with_0(cli, args):
     assert cli(*args).exit_code == 0
 
 
@@ -239,7 +239,7 @@ def register_nodes(register):
 """
 
 
-def test_a_node_that_runs_out_of_memory_is_tried_once_more(cli):
+def test_node_out_of_memory_is_retried_once(cli):
     (cli.folder / "mine").mkdir()
     (cli.folder / "mine" / "hungry.py").write_text(MEMORY)
     workflow = cli.write("nodegraph: 1\nnodes: {h: {use: Hungry}}\noutputs: {h: {from: $h}}\n")

@@ -1,4 +1,4 @@
-"""The plugins in `plugins/`: each a folder as `nodegraph new-plugin` writes it. What they do is tested beside them."""
+"""The plugins in `plugins/` have the form that `nodegraph new-plugin` writes. Tests in their folders cover what they do."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = {"apg": "guidance", "detail": "sampler", "tangent": "schedule"}
 
 
-def test_these_are_all():
+def test_all_shipped_plugins_are_listed():
     assert sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()) == sorted(SHIPPED)
 
 
 @pytest.mark.parametrize(("name", "kind"), SHIPPED.items())
-def test_the_folder_is_one_of_new_plugin(name, kind):
+def test_folder_matches_new_plugin(name, kind):
     folder = ROOT / "plugins" / name
     written = contents(kind, name, folder)
     assert all((folder / path).is_file() for path in written)
@@ -36,7 +36,7 @@ def test_the_folder_is_one_of_new_plugin(name, kind):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_commands_of_its_readme_end_well(name, tmp_path, monkeypatch):
+def test_readme_commands_succeed(name, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     shutil.copytree(ROOT / "plugins", tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,7 @@ class Dispatcher:
     def __init__(self, context: RunContext, workers: Workers, jobs: Jobs, values: RunValues, *, inline: bool) -> None:
         self._context, self._workers, self._jobs, self._values, self._inline = context, workers, jobs, values, inline
         self._ready: deque[NodeTask] = deque()
+        self._ready_numeric: deque[NodeTask] = deque()
         self._running: dict[str, _Running] = {}
         self._inbox: SimpleQueue[_Message | None] = SimpleQueue()  # None: the run is cancelled
         self._submitted = 0
@@ -47,29 +48,29 @@ class Dispatcher:
 
     def add(self, task: NodeTask) -> None:
         """Note a task that is ready to run."""
-        self._ready.append(task)
+        (self._ready_numeric if task.node.spec.numeric else self._ready).append(task)
 
     def join(self, node: str, key: str | None, wanted: frozenset[str]) -> bool:
-        """Wait for another run that is computing `key`. False if there is none."""
-        waiter = self._waiter(node, wanted)
-        job = self._jobs.join(key, waiter)
+        """Wait for another run that is computing `key`. False if no run is."""
+        job = self._jobs.find(key, self._context)
         if job is None:
+            return False
+        waiter = self._waiter(node, wanted)
+        if not job.join(waiter):
             return False
         self._running[node] = _Running(job, waiter)
         return True
 
     def submit(self) -> None:
         """Give the ready tasks to the workers, then acknowledge the outcome that came last."""
-        if self._inline and len(self._ready) == 1 and not self._running:
+        if self._inline and not self._running and len(self._ready) + len(self._ready_numeric) == 1:
             self._acknowledge_last()
-            self._submit(self._ready.popleft(), here=True)
+            self._submit((self._ready or self._ready_numeric).popleft(), here=True)
             return
-        for _ in range(len(self._ready)):
-            task = self._ready.popleft()
-            if task.node.spec.numeric or self._submitted < MAX_SUBMITTED:
-                self._submit(task)
-            else:
-                self._ready.append(task)
+        while self._ready_numeric:
+            self._submit(self._ready_numeric.popleft())
+        while self._ready and self._submitted < MAX_SUBMITTED:
+            self._submit(self._ready.popleft())
         self._acknowledge_last()
 
     def receive(self) -> tuple[str, Outcome | BaseException] | None:
@@ -84,6 +85,7 @@ class Dispatcher:
     def withdraw(self) -> None:
         """Start nothing more, and stop waiting for nodes that go on for another run."""
         self._ready.clear()
+        self._ready_numeric.clear()
         for node, running in [*self._running.items()]:
             if running.job.leave(running.waiter):
                 del self._running[node]
@@ -102,11 +104,16 @@ class Dispatcher:
     def _submit(self, task: NodeTask, *, here: bool = False) -> None:
         waiter = self._waiter(task.node.name, task.wanted)
         job, is_new = self._jobs.start(task, self._values, waiter)
-        running = _Running(job, waiter, counts=is_new and not task.node.spec.numeric)
+        running = _Running(job, waiter, is_new and not task.node.spec.numeric)
         self._running[task.node.name] = running
         self._submitted += running.counts
-        if is_new:
+        if not is_new:
+            return
+        try:
             running.take_back = self._workers.submit([job], here=here)
+        except BaseException:  # such as Ctrl-C: another run may wait for the job, too
+            job.abandon(_nothing)
+            raise
 
     def _waiter(self, node: str, wanted: frozenset[str]) -> Waiter:
         return Waiter(node=node, wanted=wanted, context=self._context, deliver=self._deliver)
@@ -115,8 +122,9 @@ class Dispatcher:
         self._inbox.put((node, outcome, then))
 
     def _acknowledge_last(self) -> None:
-        acknowledge, self._acknowledge = self._acknowledge, _nothing
-        acknowledge()
+        if self._acknowledge is not _nothing:
+            acknowledge, self._acknowledge = self._acknowledge, _nothing
+            acknowledge()
 
 
 def _nothing() -> None:

@@ -28,11 +28,13 @@ class RunValues:
     def __init__(self, cache: Cache, keep: Callable[[str], bool]) -> None:
         self._cache, self._keep = cache, keep
         self._values: dict[ResolvedLink, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def get(self, wire: ResolvedLink, key: str | None) -> Any:
         """The value of an output, read from the cache by its content key if need be. Raises LostResultError."""
-        with self._lock:
+        if wire in self._values:  # nothing that a running node needs is dropped
+            return self._values[wire]
+        with self._lock:  # so that two nodes that need a value read it once
             if wire in self._values:
                 return self._values[wire]
             if key is None:
@@ -43,15 +45,14 @@ class RunValues:
             return value
 
     def add(self, node: str, values: Mapping[str, Any]) -> None:
-        with self._lock:
-            self._values.update((ResolvedLink(node, port), value) for port, value in values.items())
+        for port, value in values.items():
+            self._values[ResolvedLink(node, port)] = value
 
     def drop(self, wire: ResolvedLink) -> None:
-        with self._lock:
-            self._values.pop(wire, None)
+        self._values.pop(wire, None)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, slots=True)
 class Waiter:
     """A run that waits for a job. `node` is its own name for the node, `wanted` the ports that it needs."""
 
@@ -71,7 +72,7 @@ class Job:
 
     def __init__(self, task: NodeTask, values: RunValues, first: Waiter, remove: Callable[[Job], None]) -> None:
         self.task = task
-        self.over = False  # it has ended, or has been asked to stop: nobody can join any more
+        self.over = False  # it has ended, or has been asked to stop: no run can join any more
         self._values, self._first, self._remove = values, first, remove
         self._waiters = [first]
         self._history: list[NodeEvent] = []  # for a run that joins late; only the latest step
@@ -94,7 +95,7 @@ class Job:
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
         with self._lock:
-            if self._history and isinstance(event, NodeProgress) and isinstance(self._history[-1], NodeProgress):
+            if isinstance(event, NodeProgress) and self._history and isinstance(self._history[-1], NodeProgress):
                 self._history.pop()
             self._history.append(event)
             for waiter in tuple(self._waiters):
@@ -116,7 +117,7 @@ class Job:
         `then` is called once a run has handed out the tasks that follow, so that a worker may prefer one of these.
         """
         for waiter in self._end():
-            waiter.deliver(waiter.node, self._for(waiter, outcome), then)
+            waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), then)
             then = _nothing
         then()
 
@@ -159,8 +160,8 @@ class Job:
         return waiters
 
     def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
-        """The outcome as one run receives it. What went wrong with another run's cached values does not concern this one."""
-        if waiter is self._first or isinstance(outcome, BaseException):
+        """The outcome as a run that joined receives it. If only the first run was at fault, this one runs the node itself."""
+        if isinstance(outcome, BaseException):
             return outcome
         if isinstance(outcome.error, LostResultError) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
             return Outcome(again=True)
@@ -180,12 +181,10 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def join(self, key: str | None, waiter: Waiter) -> Job | None:
-        """The job of another run that is computing `key`, joined; None if there is none."""
+    def find(self, key: str | None, context: RunContext) -> Job | None:
+        """The job of another run that is computing `key`, if any."""
         job = self._jobs.get(key) if key is not None else None
-        if job is None or job.is_of(waiter.context) or not job.join(waiter):
-            return None
-        return job
+        return None if job is None or job.is_of(context) else job
 
     def start(self, task: NodeTask, values: RunValues, waiter: Waiter) -> tuple[Job, bool]:
         """A job for `task`, and whether it is new: then a worker has to run it. Otherwise it is another run's."""

@@ -20,8 +20,10 @@ class _Task:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
-        self.numeric = any(job.task.node.spec.numeric for job in jobs)
-        self.model = next((job.task.model for job in jobs if job.task.model is not None), None)
+        self.numeric, self.model = False, None
+        for job in jobs:
+            self.numeric = self.numeric or job.task.node.spec.numeric
+            self.model = self.model or job.task.model
         self._unclaimed = [True]
 
     def claim(self) -> bool:
@@ -44,7 +46,7 @@ class _Threads:
         self.all: list[threading.Thread] = []
         self.plain: SimpleQueue[_Task | None] = SimpleQueue()  # None ends a thread
         self.numeric: SimpleQueue[_Task | None] = SimpleQueue()
-        self.plain_threads = self.unfinished = 0  # of plain tasks
+        self.plain_threads = self.plain_tasks = 0
         self.has_numeric_thread = False
 
     def start(self, work: Callable[[_Threads], None], name: str) -> None:
@@ -86,10 +88,13 @@ class ThreadWorkers:
 
     def submit(self, task: Sequence[Job], *, here: bool = False) -> Callable[[], bool]:
         waiting = _Task(task)
-        if here and (not waiting.numeric or self._take_numeric_turn(waiting)):
-            waiting.claim()
-            waiting.run(self._end_numeric_turn if waiting.numeric else _nothing)
-        elif waiting.numeric:
+        if here and not waiting.numeric:
+            waiting.run(_nothing)
+            return _has_begun
+        if here and self._take_numeric_turn(waiting):
+            waiting.run(self._end_numeric_turn)
+            return _has_begun
+        if waiting.numeric:
             with self._lock:
                 self._numeric_waiting.append(waiting)
                 self._next_numeric()
@@ -102,8 +107,8 @@ class ThreadWorkers:
     def _add_plain(self, task: _Task) -> None:
         with self._lock:
             threads = self._threads
-            threads.unfinished += 1
-            if threads.plain_threads < min(MAX_THREADS, threads.unfinished):
+            threads.plain_tasks += 1
+            if threads.plain_threads < min(MAX_THREADS, threads.plain_tasks):
                 threads.start(self._run_plain, f"nodegraph_{threads.plain_threads}")
                 threads.plain_threads += 1
             threads.plain.put(task)
@@ -113,8 +118,6 @@ class ThreadWorkers:
             if task.claim():
                 task.run(_nothing)
             del task  # frees what it holds before the next one comes
-            with self._lock:
-                threads.unfinished -= 1
 
     # --- numeric tasks
 
@@ -153,12 +156,18 @@ class ThreadWorkers:
         """A run no longer needs threads. After the last one, they end."""
         with self._lock:
             self._users -= 1
-            if self._users or not self._threads.all:
+            if self._users:
                 return
+            self._numeric_waiting.clear()  # taken back, all of them
+            self._numeric_busy = False  # also if Ctrl-C came at the wrong moment
             threads, self._threads = self._threads, _Threads()
-            self._numeric_waiting.clear()  # all were taken back
         threads.end()
 
 
 def _nothing() -> None:
     """Nothing waits for the end of this task."""
+
+
+def _has_begun() -> bool:
+    """The task cannot be taken back."""
+    return False
