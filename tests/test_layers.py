@@ -15,7 +15,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "check explain run show",
     "nodegraph.graph": "gc_pause graph overrides inputs build",
-    "nodegraph.node_types": "spec yaml_core literals returned signature",
+    "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results model_memory outputs plan events explain result record task handle run_node workers scheduler session"
@@ -37,7 +37,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
-    "nodegraph_diffusion.checkpoint.write": "safetensors_file diffusers_folder",
+    "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (

@@ -1,4 +1,4 @@
-"""Brownian step noise is k-diffusion's path, each picture's own, of unit variance, additive, and robust at its ends."""
+"""Brownian step noise: k-diffusion's path, one per picture, unit variance, increments that add up, rounding at the ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEVELS = SIGMAS[-2], SIGMAS[0]
 BROWNIAN = [name for name, sampler in SAMPLERS.items() if sampler.noise == "brownian"]
 
 
-@pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # of torchsde, for what k-diffusion asks of it
+@pytest.mark.filterwarnings("ignore:Should have t:UserWarning")  # torchsde warns about k-diffusion's queries
 @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
 def test_comfyui_noise_is_k_diffusions(seed):
     theirs = SAMPLING.BrownianTreeNoiseSampler(LATENT, KARRAS[-2], KARRAS[0], seed=seed)
@@ -58,7 +58,7 @@ def test_a_picture_has_its_own_path():
 
 
 @pytest.mark.parametrize("kind", ["fresh", "comfyui"])
-def test_rounding_at_the_ends_is_no_trouble(kind):
+def test_levels_may_miss_the_ends_by_rounding(kind):
     low, high = LEVELS
     noise = step_noise_source(kind, LATENT, 7, levels=LEVELS)
     with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def test_rounding_at_the_ends_is_no_trouble(kind):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("levels", [None, LEVELS])
 @pytest.mark.parametrize("kind", ["fresh", "comfyui"])
-def test_noise_is_what_the_latent_is(kind, levels, dtype):
+def test_noise_has_the_dtype_of_the_latent(kind, levels, dtype):
     assert step_noise_source(kind, LATENT.to(dtype), 7, levels=levels)(9.0, 2.0).dtype == dtype
 
 
@@ -84,7 +84,7 @@ def test_noise_is_what_the_latent_is(kind, levels, dtype):
         ((2.00000001, 2.0), "at least 1e-6"),
     ],
 )
-def test_steps_that_are_not_on_the_path_are_refused(step, message):
+def test_steps_outside_the_path_are_refused(step, message):
     with pytest.raises(ValueError, match=message):
         step_noise_source("fresh", LATENT, 7, levels=LEVELS)(*step)
 
@@ -95,13 +95,13 @@ def run(name, steps, schedule="karras"):
 
 
 def distance(one, other):
-    """The root of the mean square, in standard deviations of the data."""
+    """The root mean square difference, in standard deviations of the data."""
     return float((one - other).pow(2).mean().sqrt() / 0.5)
 
 
 @pytest.mark.parametrize("name", BROWNIAN)
-def test_finer_schedules_converge_to_one_picture(name):
-    """What a Brownian path is for: with one path, the steps matter ever less, whichever schedule they are of."""
+def test_more_steps_converge_to_one_picture(name):
+    """The purpose of a Brownian path: with more steps, the picture depends less on their number and on the schedule."""
     finest = run(name, 400)
     distances = [distance(run(name, steps), finest) for steps in (12, 25, 50, 100)]
     assert all(finer < coarser / 1.5 for coarser, finer in pairwise(distances))
@@ -109,12 +109,12 @@ def test_finer_schedules_converge_to_one_picture(name):
     assert distance(run(name, 400, "normal"), finest) < 0.2
 
 
-def test_independent_noise_has_no_such_limit():
+def test_independent_noise_does_not_converge():
     assert distance(run("euler_ancestral", 200), run("euler_ancestral", 400)) > 0.5
 
 
 def in_parts(step_noise):
-    """A run of `dpmpp_sde` in one go and in two."""
+    """A run of `dpmpp_sde` as a whole and in two parts."""
 
     def go(latent, noise, sigmas):
         return sample(TwistedDenoiser(), latent, noise, SAMPLERS["dpmpp_sde"], sigmas, step_noise=step_noise, seed=7)
@@ -129,13 +129,13 @@ def test_the_parts_of_a_run_follow_one_path():
     assert torch.equal(whole, parts)
 
 
-def test_the_parts_of_a_run_follow_paths_of_their_own_in_comfyui():
+def test_parts_follow_different_paths_with_comfyui_noise():
     whole, parts = in_parts("comfyui")
     assert not torch.allclose(whole, parts, atol=0.1)
 
 
-def test_a_rounding_of_the_levels_is_another_noise():
-    """Why the schedules are ComfyUI's to the last bit: what is off by a rounding gives noise that is off by thousandths."""
+def test_rounding_of_the_levels_changes_the_noise():
+    """The reason why the schedules are ComfyUI's to the last bit: a rounding error changes the noise by thousandths."""
     other = [level * (1 + 3e-7) for level in SIGMAS]
     ours = step_noise_source("comfyui", LATENT, 7, levels=LEVELS)
     theirs = step_noise_source("comfyui", LATENT, 7, levels=(other[-2], other[0]))
@@ -144,8 +144,8 @@ def test_a_rounding_of_the_levels_is_another_noise():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 77])
-def test_levels_of_timesteps_are_comfyuis_to_the_last_bit(steps):
-    """Its arithmetic: float32, linear between the logarithms of two trained levels."""
+def test_levels_of_timesteps_are_comfyuis(steps):
+    """To the last bit: in float32, linear between the logarithms of two trained levels."""
     alphas_cumprod = SCHEDULE.alphas_cumprod()
     logs = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().log().float()
     timesteps = torch.linspace(999, 0, steps)

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt
+from nodegraph_diffusion.denoising import GuidedDenoiser
 from nodegraph_diffusion.denoising.unet_denoiser import ConditionedUNet, UNetDenoiser
+from nodegraph_diffusion.denoising.unguided import as_guided
+from nodegraph_diffusion.denoising.wrapper import DenoiserWrapper
 from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 from tests.support import small_networks as small
 from tests.support.toy_denoisers import SCHEDULE
@@ -90,3 +93,23 @@ def test_controls_add_up_while_each_counts():
     assert all(context is always.contexts[0] for context in always.contexts)
     UNetDenoiser(unet, SCHEDULE, [PROMPT], controls=[Constant(1.0, start=0.9)])(X, 5.0)
     assert unet.controls[-1] is None
+
+
+def test_a_plain_denoiser_predicts_the_same_under_both_conditions():
+    plain = UNetDenoiser(SeeingUNet(), SCHEDULE, [PROMPT])
+    guided = as_guided(plain)
+    assert as_guided(guided) is guided
+    assert guided.noise_schedule is plain.noise_schedule
+    estimates = (guided(X, 2.0), *guided.predict(X, 2.0), guided.predict_one("negative", X, 2.0))
+    assert all(torch.equal(estimate, plain(X, 2.0)) for estimate in estimates)
+
+
+def test_a_wrapper_passes_on_what_it_does_not_change():
+    inner = ClassifierFreeGuidance(
+        *(UNetDenoiser(SeeingUNet(), SCHEDULE, [Prompt(torch.full((1, 3, 5), v))]) for v in (1.0, 2.0)), 3.0
+    )
+    wrapped = DenoiserWrapper(inner)
+    assert isinstance(wrapped, GuidedDenoiser)
+    assert torch.equal(wrapped(X, 2.0), inner(X, 2.0))
+    assert all(map(torch.equal, wrapped.predict(X, 2.0), inner.predict(X, 2.0)))
+    assert torch.equal(wrapped.predict_one("negative", X, 2.0), inner.predict_one("negative", X, 2.0))

@@ -1,4 +1,4 @@
-"""The kit passes guidance that is a function of what the two sides see, and none of those that break a promise."""
+"""The kit's checks accept every guidance of the package and find broken ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def guidance_midway(denoiser, *, share: float = 0.5):
 
 
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
-def test_guidance_keeps_its_promises(check):
+def test_a_plain_function_passes(check):
     check(guidance_midway)
 
 
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", GUIDANCE)
-def test_every_guidance_keeps_its_promises(name, check):
+def test_every_guidance_passes(name, check):
     check(GUIDANCE[name])
 
 
@@ -30,17 +30,17 @@ def combining(combine):
 
 
 def remembering(denoiser):
-    seen_before = []
+    earlier_means = []
 
     def combine(x, sigma, seen):
-        seen_before.append(seen.denoised.mean())
-        return seen.denoised + 0.1 * sum(seen_before)
+        earlier_means.append(seen.denoised.mean())
+        return seen.denoised + 0.1 * sum(earlier_means)
 
     return AdjustedGuidance(denoiser, combine)
 
 
-class OneSided:
-    """Asks the sides for another latent than it is given."""
+class OtherLatent:
+    """Its single predictions are of another latent."""
 
     def __init__(self, denoiser):
         self.denoiser, self.noise_schedule = denoiser, denoiser.noise_schedule
@@ -55,29 +55,29 @@ class OneSided:
         return self.denoiser.predict_one(condition, x * 0.5, sigma, attention)
 
 
-def unoptional(denoiser, scale):
+def without_default(denoiser, scale):
     return denoiser
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "message"),
     [
-        (unoptional, "scale"),
-        (OneSided, "the positive side alone as the denoiser sees it"),
+        (without_default, "scale"),
+        (OtherLatent, "the denoiser's own positive prediction from predict_one"),
         (combining(lambda x, sigma, seen: seen.denoised[:, :1]), "shape"),
         (combining(lambda x, sigma, seen: seen.denoised.double()), "torch.float32"),
         (combining(lambda x, sigma, seen: seen.denoised / seen.denoised.sub(seen.positive).norm()), "finite numbers"),
         (combining(lambda x, sigma, seen: seen.denoised + x.mean()), "in a batch as alone"),
-        (remembering, "predict to estimate|in a batch as alone|a second run"),
-        (combining(lambda x, sigma, seen: seen.denoised.mul_(0.9)), "as it was"),
+        (remembering, "the same estimate from predict|in a batch as alone|a second run"),
+        (combining(lambda x, sigma, seen: seen.denoised.mul_(0.9)), "unchanged"),
     ],
 )
-def test_guidance_that_breaks_a_promise_is_found(broken, said):
-    with pytest.raises(AssertionError, match=said):
+def test_broken_guidance_is_found(broken, message):
+    with pytest.raises(AssertionError, match=message):
         check_guidance(broken)
 
 
-def test_memory_that_outlives_a_run_is_found():
+def test_memory_across_runs_is_found():
     def counting(denoiser):
         calls = []
 
@@ -87,5 +87,5 @@ def test_memory_that_outlives_a_run_is_found():
 
         return AdjustedGuidance(denoiser, combine)
 
-    with pytest.raises(AssertionError, match="what is remembered belongs to one run"):
+    with pytest.raises(AssertionError, match="memory must belong to one run"):
         check_guidance(counting)

@@ -1,4 +1,4 @@
-"""Restart goes back where it should, as often as it should, with the noise that is missing there."""
+"""Restart goes back to the right levels, as often as asked, with the right amount of noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoi
 
 
 def restart_levels(sigmas, **options):
-    """The levels that the denoiser is asked at, and those between which noise is put in."""
+    """The levels that the denoiser is called at, and the pairs of levels between which noise is added."""
     denoise, lifts = GaussianDenoiser(), []
 
     def noise(sigma_from, sigma_to):
@@ -31,16 +31,16 @@ def test_restart_without_intervals_is_heun():
         assert torch.equal(ours, heun)
 
 
-def test_restart_goes_back_and_comes_again():
+def test_the_levels_of_restarts():
     sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5, 0.0])
     levels, lifts = restart_levels(sigmas, intervals=[[0.9, 3.0, 2, 2], [0.1, 0.4, 1, 1], [20.0, 30.0, 1, 1]])
     middle = ((3 ** (1 / 7) + 1) / 2) ** 7
     again = [3.0, middle, middle, 1.0]
-    assert lifts == [(1.0, 3.0), (1.0, 3.0)]  # the second begins below where it ends, the third is above all
+    assert lifts == [(1.0, 3.0), (1.0, 3.0)]  # the second ends below its start, the third is above all levels
     assert levels == pytest.approx([8, 4, 4, 2, 2, 1, *again, *again, 1, 0.5, 0.5])
 
 
-def test_restart_takes_as_many_steps_as_the_schedule_by_default():
+def test_the_default_interval_has_the_schedules_steps():
     sigmas = schedule_karras(SCHEDULE, 20)
     levels, ((low, high),) = restart_levels(sigmas)
     assert high == 2.0
@@ -49,10 +49,10 @@ def test_restart_takes_as_many_steps_as_the_schedule_by_default():
     assert len(levels) == 39 + 2 * inside
 
 
-def test_restart_puts_in_the_noise_that_is_missing():
+def test_a_restart_adds_the_missing_noise():
     sigmas, drawn = torch.tensor([4.0, 1.0]), generator_noise(START)(0, 0)
     ours = our_steps("restart", sigmas, lambda a, b: drawn, intervals=[[1.0, 3.0, 1, 1]], s_noise=0.8)[-1]
-    landed = our_steps("heun", sigmas)[-1]
-    lifted = landed + drawn * 0.8 * math.sqrt(8)
+    at_sigma_min = our_steps("heun", sigmas)[-1]
+    lifted = at_sigma_min + drawn * 0.8 * math.sqrt(8)
     expected = SAMPLERS["heun"](TwistedDenoiser(), lifted, torch.tensor([3.0, 1.0]), noise=no_noise, on_step=ignore_step)
     torch.testing.assert_close(ours, expected)

@@ -1,4 +1,4 @@
-"""Each sampler converges as fast as its paper says, takes a reference's steps, and behaves."""
+"""The basic samplers: their errors, the steps of diffusers, and which of them are the same."""
 
 from __future__ import annotations
 
@@ -44,18 +44,16 @@ def error(name, steps):
     return (run(name, denoise, x, sigmas) - denoise.solution(x, 10.0, 0.1)).abs().max().item()
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
-def test_order_of_convergence(name, order):
-    coarse, fine = error(name, 64), error(name, 128)
-    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
-    assert fine < 0.05**order
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpmpp_2m"])
+def test_the_error_after_128_steps(name):
+    assert error(name, 128) < 0.05 ** SAMPLERS[name].order
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [("ddpm", {}), ("euler_ancestral", {}), ("euler_ancestral", {"eta": 0.5}), ("ddim", {"eta": 1.0})],
 )
-def test_stochastic_samplers_reach_the_data(name, options):
+def test_mean_and_deviation_are_those_of_the_data(name, options):
     denoise = GaussianDenoiser(mean=0.7, deviation=0.5)
     unit = torch.randn(1, 1, 150, 150, generator=torch.Generator().manual_seed(1))
     x = 0.7 + unit * math.hypot(0.5, SCHEDULE.sigma_max)
@@ -74,7 +72,7 @@ def test_stochastic_samplers_reach_the_data(name, options):
         (("euler", {}), ("euler_ancestral", {"eta": 0.0})),
     ],
 )
-def test_samplers_that_are_the_same_in_other_words(one, other):
+def test_these_samplers_are_the_same(one, other):
     x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 9).double()
     first, second = (run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options) for name, options in (one, other))
     torch.testing.assert_close(first, second)
@@ -93,7 +91,7 @@ def assert_same_steps(ours, reference):
 @pytest.mark.parametrize("karras", [False, True])
 def test_euler_takes_diffusers_steps(karras):
     scheduler = diffusers.EulerDiscreteScheduler(**PUBLISHED, use_karras_sigmas=karras, timestep_spacing="linspace")
-    scheduler.set_timesteps(10)  # 999 / 9 is whole, so that both interpolate nothing
+    scheduler.set_timesteps(10)  # 999 / 9 is a whole number: no interpolation in either
     sigmas = (schedule_karras if karras else schedule_normal)(SCHEDULE, 10)
     assert_same_steps(our_steps("euler", sigmas), reference_steps(scheduler, sigmas, same))
 
@@ -110,7 +108,7 @@ def test_heun_takes_diffusers_steps():
     scheduler = diffusers.HeunDiscreteScheduler(**PUBLISHED, use_karras_sigmas=True, timestep_spacing="linspace")
     scheduler.set_timesteps(8)
     sigmas = schedule_karras(SCHEDULE, 8)
-    twice = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])  # a level a call of theirs
+    twice = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])  # theirs has a level for each call
     reference = reference_steps(scheduler, twice, same)
     assert_same_steps(our_steps("heun", sigmas), reference[1::2] + reference[-1:])
 
@@ -142,7 +140,7 @@ def test_ddpm_takes_diffusers_steps():
 
 
 @pytest.mark.parametrize("name", BASIC)
-def test_a_sampler_behaves(name):
+def test_calls_reports_and_inputs(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     kept_x, kept_sigmas = x.clone(), sigmas.clone()
     denoise, reports = GaussianDenoiser(), []
@@ -157,12 +155,12 @@ def test_a_sampler_behaves(name):
     calls = SAMPLERS[name].evaluations_per_step
     assert 5 * calls + 1 <= len(denoise.levels) <= 6 * calls
     assert sampled.dtype == torch.float32
-    if name != "sa_solver_pece":  # which has a later estimate than the one that it reports
+    if name != "sa_solver_pece":  # its last estimate is later than the reported one
         torch.testing.assert_close(sampled, reports[-1][2], rtol=0, atol=1e-5)  # the last step ends at its estimate
     assert torch.equal(sampled, run(name, GaussianDenoiser(), x, sigmas, noise_for(name, x)))
 
 
-@pytest.mark.parametrize("name", [name for name in BASIC if name != "dpmpp_2m"])  # which has no last step to go on from
+@pytest.mark.parametrize("name", [name for name in BASIC if name != "dpmpp_2m"])  # it needs the last step of the first part
 def test_a_run_in_two_parts_is_the_same(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     noise = generator_noise(x)

@@ -1,7 +1,7 @@
-"""The multistep samplers take the steps of diffusers' schedulers, which are given our noise levels in place of their own.
+"""The multistep samplers take the steps of diffusers' schedulers, which get our noise levels.
 
-Where conventions differ: diffusers extrapolates the last step of iPNDM, to noise level 0, where ours ends at the estimate, as
-ComfyUI's does; its UniPC takes level 0 itself, where ours takes 0.001; its PNDM scheduler takes the first step in two calls.
+Three conventions differ. diffusers extrapolates the last step of iPNDM to noise level 0; ours ends at the estimate, as in ComfyUI.
+Its UniPC goes to level 0; ours to 0.001. Its PNDM scheduler takes the first step in two calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = [
 
 
 def with_levels(scheduler, sigmas, last=0.0):
-    """One of diffusers' schedulers, with noise levels of ours in place of its own."""
+    """A scheduler of diffusers with our noise levels."""
     scheduler.set_timesteps(len(sigmas) - 1)
     scheduler.sigmas = torch.cat([sigmas[:-1].double(), sigmas[-1:].double().clamp(min=last)])
     scheduler.timesteps = torch.arange(len(sigmas) - 1).flip(0)
@@ -69,7 +69,7 @@ def test_plms_takes_diffusers_steps(sigmas):
     scheduler.set_timesteps(steps)
     signal = 1 / (1 + sigmas.double() ** 2)
     scheduler.alphas_cumprod, scheduler.final_alpha_cumprod = signal[:-1].flip(0), signal[-1]
-    # their second call is where the first one landed, and takes the first step again
+    # their second call is at the end of the first step, and takes that step again
     path = [(0, 1)] if steps == 1 else [(0, 1), (1, 1), *((i, i + 1) for i in range(1, steps))]
     calls = list(zip(scheduler.timesteps.tolist(), path, strict=True))
     reference = variance_preserving_steps(
@@ -77,7 +77,7 @@ def test_plms_takes_diffusers_steps(sigmas):
     )
     ours = our_steps("plms", sigmas)
     if steps == 1 and sigmas[-1] > 0:
-        return  # theirs has no second call then
+        return  # theirs then has no second call
     assert_same_steps(ours, reference if steps == 1 else reference[1:])
 
 
@@ -88,7 +88,7 @@ def test_ipndm_takes_diffusers_steps(sigmas):
     scheduler.alphas = 1 / preserving(sigmas.double())
     scheduler.betas = sigmas.double() / preserving(sigmas.double())
 
-    def step(timestep, slope, sample, sigma):  # their network tells the velocity
+    def step(timestep, slope, sample, sigma):  # their network predicts the velocity
         clean = sample * preserving(sigma) - slope * sigma
         velocity = (slope - clean * sigma) / preserving(sigma)
         return scheduler.step(velocity, timestep, sample).prev_sample
@@ -112,7 +112,7 @@ def test_dpm_2_takes_diffusers_steps(sigmas):
     sample, reference = START * sigmas[0], []
     for i in range(2 * steps if sigmas[-1] > 0 else 2 * steps - 1):
         sigma = scheduler.sigmas[i] if scheduler.state_in_first_order else scheduler.sigmas_interpol[i]
-        if scheduler.state_in_first_order and scheduler.sigmas[i + 1] == 0:  # theirs has no middle there, either
+        if scheduler.state_in_first_order and scheduler.sigmas[i + 1] == 0:  # theirs has no middle there either
             reference.append(TwistedDenoiser()(sample, sigma))
             break
         sample = scheduler.step((sample - TwistedDenoiser()(sample, sigma)) / sigma, scheduler.timesteps[i], sample).prev_sample

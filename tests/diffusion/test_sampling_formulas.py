@@ -1,4 +1,4 @@
-"""The samplers that neither k-diffusion nor diffusers has are their formulas, which are written here once more."""
+"""Samplers that neither k-diffusion nor diffusers has, against their formulas, which are written again here."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_heunpp2_churns():
 
 
 @every_schedule
-def test_ipndm_v_is_what_was_published(sigmas):
-    """The weights of the AMED-Solver's code, slips and all."""
+def test_ipndm_v_has_the_published_coefficients(sigmas):
+    """The coefficients of AMED-Solver's code, with its errors."""
     levels = sigmas.double().tolist()
     x, reference, ds = START * levels[0], [], []
     for i in range(len(levels) - 1):
@@ -84,9 +84,10 @@ def test_ipndm_v_is_lms_up_to_second_order(sigmas):
 @every_schedule
 @pytest.mark.parametrize(("max_order", "summed"), [(2, True), (3, True), (4, True), (3, False)])
 def test_deis_is_the_integral_in_time(sigmas, max_order, summed):
-    """As ComfyUI sums it, or with more terms the integral itself.
+    """As a sum, as in ComfyUI, or with more terms the exact integral.
 
-    10000 terms from end to end of the step, over the time of the process whose sigma(0.001) is 0.002 and whose sigma(1) is 80.
+    The sum has 10000 terms from one end of the step to the other. Time is that of the process with sigma(0.001) = 0.002 and
+    sigma(1) = 80.
     """
     beta_d = 2 * (math.log(0.002**2 + 1) / 1e-3 - math.log(80**2 + 1)) / (1e-3 - 1)
     beta_min = math.log(80**2 + 1) - 0.5 * beta_d
@@ -121,7 +122,7 @@ def test_deis_in_rho_is_lms(sigmas):
 
 
 def sides(cfg_pp):
-    """What gives (denoised, what tells the noise)."""
+    """A function that returns (denoised, the estimate that the noise is computed from)."""
 
     def both(x, sigma):
         denoised, _, negative = TwistedDenoiser().predict(x, sigma)
@@ -132,7 +133,7 @@ def sides(cfg_pp):
 
 @every_schedule
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
-def test_euler_with_cfg_pp_renoises_what_is_guided(sigmas, eta):
+def test_euler_cfg_pp_is_its_formula(sigmas, eta):
     x, reference, noise = START * sigmas[0], [], generator_noise(START)
     for sigma, sigma_next in zip(sigmas.tolist(), sigmas.tolist()[1:], strict=False):
         denoised, _, negative = TwistedDenoiser().predict(x, sigma)
@@ -150,7 +151,7 @@ def test_euler_with_cfg_pp_renoises_what_is_guided(sigmas, eta):
 @every_schedule
 @pytest.mark.parametrize("cfg_pp", [False, True])
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
-def test_res_multistep_is_an_exponential_integrator(sigmas, eta, cfg_pp):
+def test_res_multistep_is_its_formula(sigmas, eta, cfg_pp):
     """x e^-h + h (b1 f + b2 f'), f' being the last estimate, at c2 h from the start: b2 = phi2(-h) / c2, b1 = phi1(-h) - b2."""
     x, reference, noise = START * sigmas[0], [], generator_noise(START)
     last = None
@@ -194,7 +195,7 @@ def test_gradient_estimation_is_its_formula(sigmas, gamma, cfg_pp):
 
 
 @every_schedule
-def test_ddpm_is_ho_et_al_with_the_posterior_variance(sigmas):
+def test_ddpm_has_the_posterior_variance(sigmas):
     """Eq. 11 for the mean, over the predicted noise, and beta-tilde of Eq. 7: what ComfyUI's `ddpm` computes, too."""
     x, reference, noise = START * sigmas[0], [], generator_noise(START)
     for sigma, sigma_next in zip(sigmas.double().tolist(), sigmas.double().tolist()[1:], strict=False):
@@ -210,8 +211,8 @@ def test_ddpm_is_ho_et_al_with_the_posterior_variance(sigmas):
 
 
 @pytest.mark.parametrize("name", ["uni_pc", "uni_pc_bh2"])
-def test_the_last_level_of_uni_pc_is_rounded_as_comfyuis(name):
-    """It stands for 0: in float32, 1 - alpha^2 has four bits left at 0.001, so that 0.000977 of the noise stays."""
+def test_uni_pc_rounds_its_last_level_as_comfyui(name):
+    """It replaces 0: in float32, 1 - alpha^2 has four significant bits at 0.001, so 0.000977 of the noise remains."""
     x, sigmas = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 0.0])
     left = [
         float(SAMPLERS[name](lambda x, sigma: x * 0, x, levels, noise=no_noise, on_step=ignore_step))
@@ -222,7 +223,7 @@ def test_the_last_level_of_uni_pc_is_rounded_as_comfyuis(name):
 
 @pytest.mark.parametrize("levels", [[0.002, 0.0], [1.0, 0.00050002, 0.00050001, 0.0005]])
 @pytest.mark.parametrize("name", ["uni_pc", "uni_pc_bh2"])
-def test_uni_pc_goes_where_float32_has_no_bits_left(name, levels):
+def test_uni_pc_works_at_levels_too_low_for_float32(name, levels):
     x = torch.ones(1, 1, 1, 1) * levels[0]
     left = SAMPLERS[name](lambda x, sigma: x * 0, x, torch.tensor(levels), noise=no_noise, on_step=ignore_step)
     assert float(left) == pytest.approx(levels[-1] or 0.0002, rel=1e-3)

@@ -1,8 +1,8 @@
-"""The samplers that k-diffusion has take its steps.
+"""The samplers that k-diffusion has take the same steps here.
 
-Where conventions differ: k-diffusion extrapolates the last step of `lms`, to noise level 0, where ours ends at the estimate, as
-ComfyUI's does; with churn it draws noise in every step, ours where some is put in; and where there is but one level above 0 its
-`dpm_fast` and `dpm_adaptive` do nothing, where ours denoise.
+Three conventions differ. k-diffusion extrapolates the last step of `lms` to noise level 0; ours ends at the estimate, as in
+ComfyUI. With churn it draws noise in every step; ours only in steps that add some. If only one level is above 0, its `dpm_fast`
+and `dpm_adaptive` do nothing; ours denoise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHURNED = {"s_churn": 5.0, "s_tmin": 0.5, "s_tmax": 8.0, "s_noise": 1.01}
 
 
 def k_steps(sample, sigmas, *arguments, **options):
-    """x after each step of a sampler of k-diffusion, which reports it before each."""
+    """x after each step of a sampler of k-diffusion, which reports x before each step."""
     reports = []
     x = START * sigmas[0]
     arguments = arguments or (sigmas.double(),)
@@ -39,18 +39,18 @@ def last_positive(sigmas):
 @every_schedule
 @pytest.mark.parametrize("name", ["euler", "heun", "dpm_2"])
 @pytest.mark.parametrize("options", [{}, {"s_churn": 8.0}, CHURNED], ids=["plain", "churned", "churned-between"])
-def test_k_diffusions_steps_with_churn(name, sigmas, options, monkeypatch):
-    fixed = generator_noise(START)(0, 0)  # k-diffusion draws in every step, ours where noise is put in: so each draw is the same
+def test_steps_with_churn_are_k_diffusions(name, sigmas, options, monkeypatch):
+    fixed = generator_noise(START)(0, 0)  # the same for every draw, as k-diffusion draws more often
     monkeypatch.setattr(SAMPLING.torch, "randn_like", lambda x: fixed)
     reference = k_steps(getattr(SAMPLING, f"sample_{name}"), sigmas, **options)
     noise = (lambda sigma_from, sigma_to: fixed) if options else no_noise
     ours = our_steps(name, sigmas, noise, **options)
-    if options:  # they report x after the churn of the next step, we before it
+    if options:  # k-diffusion reports x after the churn of the next step, we before
         ours, reference = ours[-1:], reference[-1:]
     assert_same_steps(ours, reference)
 
 
-def test_churn_puts_in_as_much_noise_as_it_should():
+def test_the_amount_of_churn():
     sigmas, levels = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5]), []
 
     def noise(sigma_from, sigma_to):
@@ -147,10 +147,10 @@ def test_dpm_adaptive_takes_k_diffusions_steps(sigmas, options):
         **options,
     )
     assert len(ours) == reports[-1]["n_accept"]
-    assert_same_steps(ours[-1:], [result], relative=1e-3)  # theirs computes its step lengths in float32
+    assert_same_steps(ours[-1:], [result], relative=1e-3)  # k-diffusion computes its step lengths in float32
 
 
-def test_dpm_adaptive_tries_steps_again():
+def test_dpm_adaptive_repeats_rejected_steps():
     denoise = GaussianDenoiser()
     steps = []
     sigmas = schedule_karras(SCHEDULE, 8)
@@ -162,7 +162,7 @@ def test_dpm_adaptive_tries_steps_again():
     assert len(denoise.levels) % 3 == 0
 
 
-def test_dpm_adaptive_ends_where_the_denoiser_gives_nan():
+def test_dpm_adaptive_stops_at_nan():
     with pytest.raises(ValueError, match="finite error"):
         SAMPLERS["dpm_adaptive"](
             lambda x, sigma: x * math.nan, START, torch.tensor([2.0, 1.0, 0.0]), noise=no_noise, on_step=ignore_step

@@ -1,4 +1,4 @@
-"""The deterministic and multistep samplers converge as fast as is declared, in as many calls, and refuse what makes no sense."""
+"""The deterministic and multistep samplers call the denoiser as often as declared, and check their options."""
 
 from __future__ import annotations
 
@@ -12,48 +12,8 @@ from nodegraph_diffusion.schedules.continuous import schedule_karras
 from tests.support.steps import START, our_steps
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 
-ORDERS = {
-    "ddim": 1,
-    "deis": 2,
-    "dpm_2": 2,
-    "dpm_fast": 2,
-    "dpm_solver_3": 3,
-    "dpmpp_2m": 2,
-    "euler": 1,
-    "euler_cfg_pp": 1,
-    "gradient_estimation": 1,
-    "gradient_estimation_cfg_pp": 1,
-    "heun": 2,
-    "heunpp2": 1,
-    "ipndm": 2,
-    "ipndm_v": 2,
-    "lms": 2,
-    "plms": 2,
-    "res_multistep": 2,
-    "res_multistep_cfg_pp": 2,
-    "uni_pc": 2,
-    "uni_pc_bh2": 2,
-}
 
-
-def error(name, steps):
-    """The distance from the exact solution after `steps` steps, even in log sigma, from level 1 to 0.1.
-
-    From a higher level, what is foretold in the first steps is so near to nothing that their lower order does not show.
-    """
-    denoise = GaussianDenoiser()
-    sigmas = torch.logspace(0, -1, steps + 1, dtype=torch.float64)
-    sampled = SAMPLERS[name](denoise, START, sigmas, noise=no_noise, on_step=ignore_step)
-    return (sampled - denoise.solution(START, 1.0, 0.1)).abs().max().item()
-
-
-@pytest.mark.parametrize(("name", "order"), ORDERS.items())
-def test_order_of_convergence(name, order):
-    assert SAMPLERS[name].order == order
-    assert math.log2(error(name, 96) / error(name, 192)) == pytest.approx(order, abs=0.15)
-
-
-def test_dpm_adaptive_heeds_its_tolerance():
+def test_a_lower_tolerance_makes_dpm_adaptive_more_exact():
     sigmas, denoise, errors = torch.tensor([10.0, 0.1]), GaussianDenoiser(), []
     for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
         sampled = SAMPLERS["dpm_adaptive"](
@@ -64,7 +24,7 @@ def test_dpm_adaptive_heeds_its_tolerance():
     assert errors[-1] < 1e-3
 
 
-CALLS = {  # of the denoiser, in n steps to level 0
+CALLS = {  # calls of the denoiser in n steps to level 0
     "dpm_2": lambda n: 2 * n - 1,
     "dpm_2_ancestral": lambda n: 2 * n - 1,
     "dpm_solver_3": lambda n: 3 * n - 2,
@@ -73,12 +33,17 @@ CALLS = {  # of the denoiser, in n steps to level 0
     "heunpp2": lambda n: 3 * n - 3 if n > 1 else 1,
     "plms": lambda n: n + 1 if n > 1 else 1,
 }
-ONE_CALL = [*sorted(ORDERS.keys() - CALLS), "euler_ancestral_cfg_pp", "res_multistep_ancestral", "res_multistep_ancestral_cfg_pp"]
+ONE_CALL = [
+    *sorted({name for name, spec in SAMPLERS.items() if spec.order is not None} - CALLS.keys()),
+    "euler_ancestral_cfg_pp",
+    "res_multistep_ancestral",
+    "res_multistep_ancestral_cfg_pp",
+]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("name", [*CALLS, *ONE_CALL])
-def test_calls_of_the_denoiser(name, steps):
+def test_number_of_denoiser_calls(name, steps):
     denoise, sigmas = GaussianDenoiser(), schedule_karras(SCHEDULE, steps)
     noise = generator_noise(START) if SAMPLERS[name].stochastic else no_noise
     SAMPLERS[name](denoise, START * sigmas[0], sigmas, noise=noise, on_step=ignore_step)
@@ -86,13 +51,13 @@ def test_calls_of_the_denoiser(name, steps):
     assert all(level > 0 for level in denoise.levels)
 
 
-ONE_STEP = [
+ONE_STEP = [  # these keep nothing from step to step
     "euler_cfg_pp",
     "euler_ancestral_cfg_pp",
     "dpm_2",
     "dpm_2_ancestral",
     "dpm_solver_3",
-]  # nothing is kept from step to step
+]
 
 
 @pytest.mark.parametrize("name", ONE_STEP)

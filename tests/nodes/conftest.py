@@ -1,4 +1,4 @@
-"""A small model, its parts, and a run that remembers what it is told."""
+"""Fixtures: a small model, its parts, and a run that records what nodes report."""
 
 from __future__ import annotations
 

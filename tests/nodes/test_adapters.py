@@ -1,4 +1,4 @@
-"""Adapter nodes give new parts of a model, refuse files of other families, and leave what they are given as it is."""
+"""Adapter nodes return new parts of a model, refuse files of other families, and leave their inputs unchanged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def control(tmp_path, model):
     return folder
 
 
-def test_a_lora_changes_both_networks_by_its_strengths_and_off_is_to_the_bit_what_was_before(tmp_path, model, run):
+def test_lora_strengths_scale_and_zero_changes_nothing(tmp_path, model, run):
     key, text = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", "encoder.layers.0.self_attn.q_proj.weight"
     before = load_unet_network(model.unet, run).state_dict()[key]
     text_before = load_text_network(model.text_encoder, run).state_dict()[text]
@@ -70,7 +70,7 @@ def test_a_lora_changes_both_networks_by_its_strengths_and_off_is_to_the_bit_wha
     assert run.notices == []
 
 
-def test_a_lora_of_another_family_is_refused_before_anything_is_loaded(tmp_path, model, run):
+def test_lora_of_another_family_is_refused_before_loading(tmp_path, model, run):
     for file, said in (
         (lora(tmp_path, rows=24), "expected a change of 16x32"),
         (lora(tmp_path, module="down_blocks_9_attentions_0_proj_in"), "It was made for another family of models"),
@@ -82,7 +82,7 @@ def test_a_lora_of_another_family_is_refused_before_anything_is_loaded(tmp_path,
     assert not run.residents
 
 
-def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
+def test_lora_changed_during_the_run_is_an_error(tmp_path, model, run):
     file = lora(tmp_path)
     adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), run=run)
     file.write_bytes(file.read_bytes() + b" ")
@@ -91,7 +91,7 @@ def test_a_lora_that_changes_during_the_run_is_noticed(tmp_path, model, run):
 
 
 @pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
-def test_an_embedding_stands_for_its_vectors_in_a_prompt(tmp_path, model, run, tensors):
+def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
     save_file(tensors, tmp_path / "style.safetensors")
     encoder = load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
     count = len(next(iter(tensors.values())).reshape(-1, 32))
@@ -116,18 +116,18 @@ def test_an_embedding_stands_for_its_vectors_in_a_prompt(tmp_path, model, run, t
         ({}, "no tensor"),
     ],
 )
-def test_other_embeddings_are_refused(tmp_path, model, tensors, said):
+def test_embeddings_of_other_models_are_refused(tmp_path, model, tensors, said):
     save_file(tensors, tmp_path / "style.safetensors")
     with pytest.raises(ValueError, match=said):
         load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
 
 
-def test_an_embedding_is_called_by_one_word(tmp_path, model):
+def test_embedding_name_is_one_word(tmp_path, model):
     with pytest.raises(ValueError, match="word: expected a word without spaces"):
         load_embedding(model.text_encoder, tmp_path / "style.safetensors", "two words")
 
 
-def test_a_controlnet_guides_and_none_is_what_was_before(model, run, control):
+def test_controlnet_guides_and_strength_0_does_nothing(model, run, control):
     opened = load_control_net(describe(control).controlnet())
     image = Image(torch.rand(1, 32, 32, 3))
     guided = apply_control_net(model.unet, opened, image, 0.5)
@@ -140,7 +140,7 @@ def test_a_controlnet_guides_and_none_is_what_was_before(model, run, control):
     assert middle.abs().sum() > 0
 
 
-def test_a_controlnet_for_another_family_is_refused(model, control):
+def test_controlnet_of_another_family_is_refused(model, control):
     from dataclasses import replace
 
     found = describe(control).controlnet()
@@ -151,7 +151,7 @@ def test_a_controlnet_for_another_family_is_refused(model, control):
         load_control_net(replace(found, difference=True))
 
 
-def test_a_workflow_with_both_runs_and_is_cached(tmp_path, model_folder, control):
+def test_workflow_with_lora_and_controlnet_is_cached(tmp_path, model_folder, control):
     def workflow(strength):
         w = Workflow("adapted")
         model = w.add("LoadModel", model=str(model_folder))
@@ -178,7 +178,7 @@ def test_a_workflow_with_both_runs_and_is_cached(tmp_path, model_folder, control
 @pytest.mark.parametrize(
     ("node", "said"), [("LoadControlNet", "found a LoRA, which LoadLora takes"), ("LoadControlNet", "found nothing")]
 )
-def test_other_files_are_refused_by_the_check(tmp_path, node, said):
+def test_check_refuses_other_kinds_of_files(tmp_path, node, said):
     file = lora(tmp_path) if "LoRA" in said else tmp_path / "nowhere.safetensors"
     w = Workflow("wrong")
     w.output("net", w.add(node, file=str(file)))
@@ -186,7 +186,7 @@ def test_other_files_are_refused_by_the_check(tmp_path, node, said):
         Engine(cache_dir=None).check(w)
 
 
-def test_a_folder_of_peft_is_a_lora_and_its_config_counts(tmp_path, model_folder):
+def test_peft_folder_is_a_lora_with_its_config(tmp_path, model_folder):
     folder = tmp_path / "adapter"
     folder.mkdir()
     name = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
@@ -208,7 +208,7 @@ def test_a_folder_of_peft_is_a_lora_and_its_config_counts(tmp_path, model_folder
     assert torch.equal(encoded(2, folder), once)
 
 
-def test_what_is_no_lora_is_refused_by_the_check(tmp_path, model_folder):
+def test_check_refuses_what_is_not_a_lora(tmp_path, model_folder):
     save_file({"some.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
     w = Workflow("wrong")
     model = w.add("LoadModel", model=str(model_folder))

@@ -1,3 +1,5 @@
+"""Codecs store values exactly, tell different values by their digests, and export pictures with metadata."""
+
 from __future__ import annotations
 
 import io
@@ -70,7 +72,7 @@ def bits(tensor):
 
 @settings(max_examples=60, deadline=None)
 @given(kinds, tensors())
-def test_what_is_stored_comes_back_with_all_its_bits(tmp_path_factory, kind, tensor):
+def test_stored_values_are_restored_exactly(tmp_path_factory, kind, tensor):
     value, codec = make(kind, tensor), CODECS[kind]
     path = tmp_path_factory.getbasetemp() / f"value{codec.suffix}"
     codec.save(value, path)
@@ -83,7 +85,7 @@ def test_what_is_stored_comes_back_with_all_its_bits(tmp_path_factory, kind, ten
 
 @settings(max_examples=100, deadline=None)
 @given(kinds, tensors(), kinds, tensors())
-def test_digests_are_equal_for_equal_values_only(kind, tensor, other_kind, other):
+def test_digests_are_equal_only_for_equal_values(kind, tensor, other_kind, other):
     first, second = make(kind, tensor), make(other_kind, other)
     same = kind is other_kind and bits(tensor) == bits(other)
     assert (CODECS[kind].digest(first) == CODECS[other_kind].digest(second)) == same
@@ -101,7 +103,7 @@ def test_digests_are_equal_for_equal_values_only(kind, tensor, other_kind, other
         (Conditioning((Prompt(torch.zeros(1, 2, 3)),)), Mask(torch.zeros(1, 2, 3))),
     ],
 )
-def test_digests_tell_alike_values_apart(first, second):
+def test_digests_distinguish_similar_values(first, second):
     assert CODECS[type(first)].digest(first) != CODECS[type(second)].digest(second)
 
 
@@ -130,7 +132,7 @@ ALIKE = [
 
 
 @pytest.mark.parametrize("value", ALIKE)
-def test_prompts_come_back_with_all_that_is_said_of_them(value, tmp_path):
+def test_stored_prompts_keep_all_their_settings(value, tmp_path):
     codec = CODECS[Conditioning]
     codec.save(value, tmp_path / "prompts.safetensors")
     back = codec.load(tmp_path / "prompts.safetensors")
@@ -148,7 +150,7 @@ def test_prompts_come_back_with_all_that_is_said_of_them(value, tmp_path):
             assert (found is None and expected is None) or torch.equal(found, expected)
 
 
-def test_prompts_that_differ_in_anything_have_digests_of_their_own():
+def test_each_prompt_setting_changes_the_digest():
     digests = [CODECS[Conditioning].digest(value) for value in ALIKE]
     assert len(set(digests)) == len(digests)
 
@@ -160,11 +162,11 @@ def test_prompts_that_differ_in_anything_have_digests_of_their_own():
         ({"mask": torch.full((1, 2, 2), math.nan)}, "4 NaN among its 4 values"),
     ],
 )
-def test_what_is_wrong_with_any_tensor_of_a_prompt_is_named(fields, said):
+def test_check_names_a_bad_tensor_of_a_prompt(fields, said):
     assert said in CODECS[Conditioning].check(Conditioning((Prompt(EMBEDDING, **fields),)))
 
 
-def test_a_view_is_stored_as_what_it_shows(tmp_path):
+def test_view_is_stored_without_its_base(tmp_path):
     whole = torch.arange(24.0).reshape(1, 4, 6)
     for view in (whole[:, ::2, 1:4], whole.transpose(1, 2), whole.requires_grad_()):
         value, codec = Mask(view), CODECS[Mask]
@@ -175,7 +177,7 @@ def test_a_view_is_stored_as_what_it_shows(tmp_path):
         assert (tmp_path / "view.safetensors").stat().st_size < 200 + view.numel() * 4
 
 
-def test_what_was_loaded_can_be_changed_without_the_file(tmp_path):
+def test_changing_a_loaded_value_leaves_the_file(tmp_path):
     codec = CODECS[Mask]
     codec.save(Mask(torch.zeros(1, 2, 3)), tmp_path / "mask.safetensors")
     before = (tmp_path / "mask.safetensors").read_bytes()
@@ -190,7 +192,7 @@ def test_sizes_are_bytes_in_memory():
 # --- export
 
 
-def test_each_picture_of_a_batch_is_a_png_of_eight_bits():
+def test_each_picture_of_a_batch_is_an_8_bit_png():
     value = image(batch=2)
     files = CODECS[Image].export(value)
     assert len(files) == 2
@@ -200,17 +202,17 @@ def test_each_picture_of_a_batch_is_a_png_of_eight_bits():
         assert list(picture.tobytes()) == (pixels * 255).round().byte().flatten().tolist()
 
 
-def test_every_value_of_eight_bits_survives():
+def test_every_8_bit_value_is_exact():
     values = torch.arange(256).reshape(1, 16, 16) / 255
     assert list(opened(CODECS[Mask].export(Mask(values))[0]).tobytes()) == list(range(256))
 
 
-def test_a_mask_is_a_grey_picture_and_what_is_beyond_white_is_white():
+def test_mask_is_exported_as_clipped_grey():
     picture = opened(CODECS[Mask].export(Mask(torch.tensor([[[-0.5, 0.5, 1.5]]])))[0])
     assert (picture.mode, list(picture.tobytes())) == ("L", [0, 128, 255])
 
 
-def test_a_png_tells_what_made_it_in_any_script():
+def test_png_metadata_holds_any_script():
     codec = CODECS[Image]
     (data,) = codec.export(image())
     with_text = codec.embed(data, METADATA)
@@ -223,14 +225,14 @@ def test_a_png_tells_what_made_it_in_any_script():
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_any_text_survives_in_a_png(text):
+def test_any_text_is_kept_in_a_png(text):
     codec = CODECS[Mask]
     (data,) = codec.export(Mask(torch.zeros(1, 1, 1)))
     assert opened(codec.embed(data, {"nodegraph": text})).text["nodegraph"] == text
 
 
 @pytest.mark.parametrize("kind", [Latent, Conditioning, Noise])
-def test_what_is_no_picture_is_exported_as_safetensors_with_text(kind, tmp_path):
+def test_other_values_are_exported_as_safetensors(kind, tmp_path):
     value, codec = make(kind, torch.rand(1, 3, 5) if kind is Conditioning else torch.rand(1, 4, 3, 5)), CODECS[kind]
     (data,) = codec.export(value)
     with_text = codec.embed(data, METADATA)
@@ -259,17 +261,17 @@ def test_what_is_no_picture_is_exported_as_safetensors_with_text(kind, tmp_path)
         (Latent(torch.zeros(1, 4, 2, 2, dtype=torch.bfloat16), (16, 16)), "expected float32 of shape (B, C, h, w), found bfloat16"),
     ],
 )
-def test_what_is_wrong_is_named(value, said):
+def test_check_names_what_is_wrong(value, said):
     assert said in (CODECS[type(value)].check(value) or "")
 
 
-def test_nothing_is_wrong_with_finite_values():
+def test_finite_values_pass_the_check():
     for kind in CODECS:
         shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
 
 
-def test_a_change_in_place_is_counted_and_a_change_of_a_copy_is_not():
+def test_version_changes_in_place_but_not_with_a_copy():
     value = image()
     codec = CODECS[Image]
     before = codec.version(value)
@@ -279,7 +281,7 @@ def test_a_change_in_place_is_counted_and_a_change_of_a_copy_is_not():
     assert codec.version(value) != before
 
 
-def test_tensors_whose_changes_torch_does_not_count_are_taken_as_they_are():
+def test_inference_tensors_have_no_version():
     with torch.inference_mode():
         value = image()
     assert CODECS[Image].version(value) is None

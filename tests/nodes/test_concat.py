@@ -1,4 +1,4 @@
-"""Networks that see more than the latent: an inpainting one and one that follows instructions."""
+"""Networks with input channels beside the latent: for inpainting and for instructions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encoded(model, pixels, run):
     return mean.detach() * model.vae.part.config.scaling_factor
 
 
-def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_white(model, unet_with, run):
+def test_inpainting_model_sees_mask_and_masked_picture(model, unet_with, run):
     image, mask = picture(), torch.zeros(1, 32, 40)
     mask[:, 5:20, 9:29] = 0.8
     mask[:, :5, :9] = 0.4  # rounds to black
@@ -49,7 +49,7 @@ def test_an_inpainting_model_sees_the_mask_and_the_picture_grey_where_it_is_whit
     assert run.notices == []
 
 
-def test_a_picture_of_another_size_is_padded_as_its_latent_is(model, unet_with, run):
+def test_picture_is_padded_like_its_latent(model, unet_with, run):
     mask = Mask(torch.ones(1, 15, 20))
     unet = apply_inpaint(unet_with(in_channels=9), model.vae, picture(30, 40), mask, run=run)
     assert unet.concat.values.shape == (1, 5, 4, 5)
@@ -58,7 +58,7 @@ def test_a_picture_of_another_size_is_padded_as_its_latent_is(model, unet_with, 
     assert notice.startswith("the mask is 20x15 and the picture 40x30")
 
 
-def test_one_mask_for_several_pictures_and_the_other_way_round(model, unet_with, run):
+def test_masks_and_pictures_are_broadcast(model, unet_with, run):
     pictures = Image(picture().pixels.expand(2, -1, -1, -1))
     masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
     for image, mask in ((pictures, Mask(masks.values[1:])), (picture(), masks), (pictures, masks)):
@@ -67,7 +67,7 @@ def test_one_mask_for_several_pictures_and_the_other_way_round(model, unet_with,
         assert values[1, 0].eq(1).all()
 
 
-def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, unet_with, run):
+def test_instruct_model_sees_the_unscaled_latent(model, unet_with, run):
     latent = encoded(model, picture().pixels, run)
     unet = apply_pix2pix(unet_with(in_channels=8), Latent(latent, (32, 40)))
     mean, _ = load_vae_network(model.vae, run).encode(picture().pixels.permute(0, 3, 1, 2) * 2 - 1)
@@ -79,21 +79,21 @@ def test_an_instructed_model_sees_the_latent_as_the_autoencoder_gives_it(model, 
 @pytest.mark.parametrize(
     ("channels", "blank"), [(9, [1, 0.8223, -0.6876, 0.6364, 0.1380]), (8, [0, 0, 0, 0])], ids=["inpaint", "pix2pix"]
 )
-def test_without_a_picture_they_paint_from_the_prompt_alone(unet_with, run, channels, blank):
+def test_missing_picture_becomes_a_blank_one(unet_with, run, channels, blank):
     unet = unet_with(in_channels=channels)
     whole = torch.tensor(blank)[None, :, None, None].expand(1, -1, 4, 5)
     denoised = unet_denoise(unet, *PROMPTS, cfg=3.0, run=run).function(X, 2.0)
     assert torch.equal(denoised, guided(unet, whole, run))
 
 
-def test_a_model_that_sees_something_else_is_refused(model, unet_with, run):
+def test_model_with_other_channels_is_refused(model, unet_with, run):
     with pytest.raises(ValueError, match="9 input channels, as one for inpainting has, found one with 4"):
         apply_inpaint(model.unet, model.vae, picture(), Mask(torch.ones(1, 32, 40)), run=run)
     with pytest.raises(ValueError, match="8 input channels, as one for changing pictures by instructions has, found one with 9"):
         apply_pix2pix(unet_with(in_channels=9), Latent(X, (32, 40)))
 
 
-def test_adding_a_picture_changes_nothing_of_the_model_given(model, unet_with, run):
+def test_adding_a_picture_leaves_the_model_unchanged(model, unet_with, run):
     unet = unet_with(in_channels=8)
     apply_pix2pix(unet, Latent(X, (32, 40)))
     assert unet.concat is None

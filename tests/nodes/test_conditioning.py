@@ -1,4 +1,4 @@
-"""The nodes between prompts say what they mean, and a denoiser under their results sees it."""
+"""The conditioning nodes set areas, masks, ranges and sizes of prompts, and a denoiser follows them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def conditioning(value, length=3, pooled=None, width=4):
     return Conditioning((Prompt(torch.full((1, length, width), float(value)), pooled=told),))
 
 
-def test_combined_prompts_stand_beside_each_other():
+def test_combine_keeps_both_prompts():
     first, second = conditioning(1), combine_conditioning(conditioning(2), conditioning(3))
     assert combine_conditioning(first, second).prompts == (*first.prompts, *second.prompts)
 
 
-def test_concat_is_one_longer_prompt_for_each():
+def test_concat_lengthens_each_prompt():
     to = set_area(combine_conditioning(conditioning(1, pooled=1), conditioning(2, 5)), 64, 64)
     joined = concat_conditioning(to, conditioning(9, 2, pooled=3)).prompts
     assert [prompt.embedding[0, :, 0].tolist() for prompt in joined] == [[1, 1, 1, 9, 9], [2, 2, 2, 2, 2, 9, 9]]
@@ -47,27 +47,27 @@ def test_concat_is_one_longer_prompt_for_each():
     ("length", "expected"),
     [(3, [0.6 * 2 + 0.4 * 7] * 3), (2, [0.6 * 2 + 0.4 * 7] * 2 + [0.6 * 2]), (9, [0.6 * 2 + 0.4 * 7] * 3)],
 )
-def test_the_average_has_the_length_of_the_first(length, expected):
+def test_average_has_the_length_of_the_first(length, expected):
     mean = average_conditioning(conditioning(2, 3), conditioning(7, length), 0.6).prompts[0]
     assert mean.embedding[0, :, 0].tolist() == pytest.approx(expected)
     assert mean.pooled is None
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), [(1, 3, 1.8), (None, 3, 3), (1, None, 1)])
-def test_pooled_encodings_are_averaged_where_both_have_one(first, second, expected):
+def test_pooled_encodings_are_averaged_if_both_have_one(first, second, expected):
     mean = average_conditioning(conditioning(2, pooled=first), conditioning(7, pooled=second), 0.6).prompts[0]
     assert mean.pooled[0].tolist() == pytest.approx([expected] * 5)
 
 
 @pytest.mark.parametrize("function", [concat_conditioning, average_conditioning])
-def test_only_one_prompt_of_the_same_model_can_be_joined_to_others(function):
+def test_join_takes_one_prompt_of_the_same_model(function):
     with pytest.raises(ValueError, match="conditioning_from: expected a single prompt, found 2 combined ones"):
         function(conditioning(1), combine_conditioning(conditioning(1), conditioning(2)))
     with pytest.raises(ValueError, match=r"expected prompts of one width, found 4 and 6\. Encode both"):
         function(conditioning(1), conditioning(1, width=6))
 
 
-def test_where_when_and_how_large_is_said_of_every_prompt():
+def test_area_range_and_size_apply_to_every_prompt():
     both = combine_conditioning(conditioning(1), conditioning(2))
     mask = Mask(torch.rand(1, 8, 8))
     changed = set_area(both, 64, 32, 8, 16, strength=0.5)
@@ -83,7 +83,7 @@ def test_where_when_and_how_large_is_said_of_every_prompt():
         assert prompt.size == SizeConditioning(512, 768, 16, 8, 640, 1024, 7.0)
 
 
-def test_zero_out_leaves_nothing_of_what_a_prompt_says():
+def test_zero_out_clears_the_encoding():
     (zeroed,) = zero_out(set_range(conditioning(3, pooled=2), 0.5)).prompts
     assert not zeroed.embedding.any()
     assert not zeroed.pooled.any()
@@ -103,7 +103,7 @@ def test_zero_out_leaves_nothing_of_what_a_prompt_says():
         ("SetRange", {"start": 0.5, "end": 0.25}, "start 0.5 is after end 0.25"),
     ],
 )
-def test_what_makes_no_sense_is_found_before_the_run(plugins, node, inputs, said):
+def test_check_refuses_nonsense(plugins, node, inputs, said):
     (message,) = plugins.nodes.get(node).value.check(**inputs)
     assert said in message
 
@@ -117,11 +117,11 @@ def test_what_makes_no_sense_is_found_before_the_run(plugins, node, inputs, said
         ("SetRange", {"start": None, "end": 0.25}),
     ],
 )
-def test_what_makes_sense_or_is_not_known_yet_is_let_through(plugins, node, inputs):
+def test_check_accepts_sense_and_unknown_values(plugins, node, inputs):
     assert not list(plugins.nodes.get(node).value.check(**inputs))
 
 
-def test_a_denoiser_mixes_what_the_nodes_say(model, run):
+def test_denoiser_mixes_prompts_as_set(model, run):
     red, blue = (text_encode(model.text_encoder, text, run=run) for text in ("a red house", "a blue boat"))
     left = set_area(blue, 0.5, 1, unit="fraction")
     positive = combine_conditioning(red, set_range(left, 0.0, 0.4))

@@ -1,4 +1,4 @@
-"""Resize, Label and Grid: pictures laid out to be compared."""
+"""Resize, Label and Grid lay out pictures for comparison."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plain(value, height=4, width=6, batch=1):
 # --- Resize
 
 
-def test_nearest_keeps_pixels_as_they_are():
+def test_nearest_copies_pixels():
     image = pixels(batch=2)
     assert torch.equal(
         resize(image, scale=3.0, method="nearest").pixels, image.pixels.repeat_interleave(3, 1).repeat_interleave(3, 2)
@@ -44,7 +44,7 @@ def test_nearest_keeps_pixels_as_they_are():
     ],
 )
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "area"])
-def test_sizes(given, size, method):
+def test_missing_side_keeps_the_aspect_ratio(given, size, method):
     resized = resize(pixels(batch=2), **given, method=method).pixels
     assert resized.shape == (2, *size, 3)
     assert 0 <= float(resized.min()) <= float(resized.max()) <= 1
@@ -52,7 +52,7 @@ def test_sizes(given, size, method):
 
 @pytest.mark.parametrize(("method", "filter"), [("bilinear", "BILINEAR"), ("bicubic", "BICUBIC"), ("area", "BOX")])
 @pytest.mark.parametrize("size", [(8, 6), (40, 60)])
-def test_it_is_what_pillow_computes(method, filter, size):
+def test_resize_equals_pillow(method, filter, size):
     image = pixels(20, 24)
     if method == "area":
         size = (10, 8)  # where an output pixel is whole pixels of the input
@@ -63,7 +63,7 @@ def test_it_is_what_pillow_computes(method, filter, size):
     assert np.allclose(resized.numpy(), np.stack(channels, axis=-1).clip(0, 1), atol=2e-3)
 
 
-def test_one_way_to_say_the_size():
+def test_resize_needs_exactly_one_size():
     with pytest.raises(ValueError, match="needs a width, a height or a scale"):
         resize(pixels())
     for given_, said in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both say")):
@@ -79,7 +79,7 @@ def test_one_way_to_say_the_size():
 
 
 @pytest.mark.parametrize("place", ["above", "below", "left", "right"])
-def test_a_label_leaves_the_pictures_as_they_were(place):
+def test_label_leaves_the_pictures_unchanged(place):
     image = pixels(80, 90, batch=2)
     labelled = label(image, "euler", place=place, size=20).pixels
     band = 32  # 1.6 times the size of the letters
@@ -94,7 +94,7 @@ def ink(image):
     return image.pixels[0].mean(-1) < 0.5
 
 
-def test_the_text_is_there_in_the_middle_in_its_colour():
+def test_label_text_is_centred_and_coloured():
     labelled = label(plain(1, 10, 200), "heun", size=20, colour="#0000ff", background="#ffff00")
     band = labelled.pixels[0, :32]
     written = (band - torch.tensor([0.0, 0.0, 1.0])).abs().sum(-1) < 0.1
@@ -105,7 +105,7 @@ def test_the_text_is_there_in_the_middle_in_its_colour():
     assert torch.equal(band[0, 0], torch.tensor([1.0, 1.0, 0.0]))
 
 
-def test_at_the_side_it_reads_upward():
+def test_side_label_reads_upward():
     above = ink(label(plain(1, 100, 100), "seed 7", size=20))[:32]
     left = ink(label(plain(1, 100, 100), "seed 7", size=20, place="left"))[:, :32]
     assert torch.equal(left, above.rot90())
@@ -120,14 +120,14 @@ def test_any_text_fits(text):
     assert label(plain(1, 4, 3), text, size=40).pixels.shape == (1, 68, 3, 3)
 
 
-def test_text_that_is_cut_says_so():
+def test_cut_text_gives_a_notice():
     cut, whole = (label(plain(1, 20, 60), text, size=14) for text in ("dpmpp_2m_sde_heun", "dpmp"))
     assert not torch.equal(cut.pixels, whole.pixels)
     assert torch.equal(cut.pixels, label(plain(1, 20, 60), "dpmpp_2m_sde_heun_and_more", size=14).pixels)
 
 
 @pytest.mark.parametrize(("use", "input"), [("Label", "colour"), ("Label", "background"), ("Grid", "background")])
-def test_a_colour_that_nobody_knows_is_told_before_anything_runs(use, input):
+def test_unknown_colour_fails_before_the_run(use, input):
     workflow = Workflow("sheet")
     picture = workflow.add("LoadImage", path=__file__)  # not opened
     workflow.add(
@@ -137,7 +137,7 @@ def test_a_colour_that_nobody_knows_is_told_before_anything_runs(use, input):
         Engine(cache_dir=None).check(workflow)
 
 
-def test_a_colour_that_nobody_knows():
+def test_unknown_colour_is_an_error():
     with pytest.raises(ValueError, match="expected a colour such as 'white' or '#ff8800', found 'whiteish'"):
         label(plain(1), "text", background="whiteish")
 
@@ -145,7 +145,7 @@ def test_a_colour_that_nobody_knows():
 # --- Grid
 
 
-def test_pictures_stand_row_by_row():
+def test_grid_is_filled_row_by_row():
     sheet = grid([plain(0.1), plain(0.2, batch=2), plain(0.4), plain(0.5)], columns=2, gap=3, background="black").pixels
     assert sheet.shape == (1, 3 * 4 + 2 * 3, 2 * 6 + 3, 3)
     corners = [float(sheet[0, 7 * row, 9 * column, 0]) for row in range(3) for column in range(2)]
@@ -153,14 +153,14 @@ def test_pictures_stand_row_by_row():
     assert float(sheet[0, 4:7].max()) == 0
 
 
-def test_all_side_by_side_by_default():
+def test_default_grid_is_one_row():
     images = [pixels(seed=seed) for seed in range(3)]
     sheet = grid(images, gap=0).pixels
     assert torch.equal(sheet, torch.cat([image.pixels for image in images], dim=2))
     assert torch.equal(grid(images[:1], columns=5).pixels, images[0].pixels)
 
 
-def test_smaller_ones_stand_in_the_middle():
+def test_smaller_pictures_are_centred():
     sheet = grid([plain(0, 6, 6), plain(0, 2, 4)], gap=1).pixels[0, ..., 0]
     assert sheet.shape == (6, 11)
     assert torch.equal(sheet[:, 7:] == 0, torch.tensor([[False] * 4] * 2 + [[True] * 4] * 2 + [[False] * 4] * 2))
@@ -172,13 +172,13 @@ def test_smaller_ones_stand_in_the_middle():
     columns=st.none() | st.integers(1, 8),
     gap=st.integers(0, 3),
 )
-def test_every_pixel_of_every_picture_is_there(sizes, columns, gap):
+def test_grid_holds_every_pixel(sizes, columns, gap):
     images = [plain(0, height, width, batch) for height, width, batch in sizes]
     sheet = grid(images, columns=columns, gap=gap).pixels[0, ..., 0]
     assert int((sheet == 0).sum()) == sum(height * width * batch for height, width, batch in sizes)
 
 
-def test_a_grid_needs_pictures_and_has_an_end():
+def test_grid_needs_pictures_and_a_limited_size():
     with pytest.raises(ValueError, match="at least one picture, found none"):
         grid([])
     with pytest.raises(ValueError, match="at most 32768 pixels, found 40003x1"):

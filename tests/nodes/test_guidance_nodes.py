@@ -1,4 +1,4 @@
-"""The nodes of guidance give what the library gives, and tell mistakes before a model is loaded."""
+"""The guidance nodes return what the library returns, and report errors before a model is loaded."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sides(model, prompts, run):
 
 
 @pytest.mark.parametrize("name", sorted(GUIDANCE))
-def test_a_guidance_is_the_librarys(model, prompts, denoiser, run, name):
+def test_guidance_equals_the_library(model, prompts, denoiser, run, name):
     ours = guidance(denoiser, name).function(X, SIGMA)
     direct = GUIDANCE[name](ClassifierFreeGuidance(*sides(model, prompts[:2], run), 3.0))
     assert torch.equal(ours, direct(X, SIGMA))
@@ -56,7 +56,7 @@ def test_options_go_to_the_guidance(denoiser):
     torch.testing.assert_close(strong - plain, 2 * (weak - plain), rtol=1e-3, atol=1e-4)
 
 
-def test_several_are_stacked_and_the_order_counts(denoiser):
+def test_guidances_stack_in_order(denoiser):
     function = denoiser.function
     expected = GUIDANCE["rescale"](GUIDANCE["perturbed_attention"](function))(X, SIGMA)
     ours = guidance(guidance(denoiser, "perturbed_attention"), "rescale").function(X, SIGMA)
@@ -65,13 +65,13 @@ def test_several_are_stacked_and_the_order_counts(denoiser):
     assert not torch.allclose(ours, other, atol=1e-3)
 
 
-def test_what_else_a_denoiser_has_stays_with_it(denoiser):
+def test_guidance_keeps_the_other_fields(denoiser):
     around = guidance(denoiser, "rescale")
     others = {field.name for field in dataclasses.fields(denoiser)} - {"function"}
     assert all(getattr(around, name) is getattr(denoiser, name) for name in others)
 
 
-def test_a_strangers_function_guides(denoiser):
+def test_plugin_function_guides(denoiser):
     def twice(denoiser, *, by: float = 2.0):
         class Twice:
             noise_schedule = denoiser.noise_schedule
@@ -87,7 +87,7 @@ def test_a_strangers_function_guides(denoiser):
 
 
 @pytest.mark.parametrize("name", sorted(GUIDANCE))
-def test_areas_masks_and_a_batch(model, prompts, name):
+def test_guidance_works_with_areas_masks_and_batches(model, prompts, name):
     area = set_area(prompts[1], width=32, height=48, x=0, y=0, unit="pixels")
     several = unet_denoise(model.unet, combine_conditioning(prompts[0], area), prompts[2], cfg=3.0)
     latent = Latent(X, (48, 64))
@@ -110,7 +110,7 @@ def test_areas_masks_and_a_batch(model, prompts, name):
         (GUIDANCE["rescale"], None, None),
     ],
 )
-def test_what_a_check_says(plugins, chosen, options, said):
+def test_check_reports_bad_guidance_options(plugins, chosen, options, said):
     messages = list(plugins.nodes.get("Guidance").value.check(guidance=chosen, options=options))
     assert len(messages) == (0 if said is None else 1)
     assert said is None or said in messages[0]
@@ -140,7 +140,7 @@ def check(chosen, folder):
         ("guidance: interval, options: {start: 0.9, end: 0.1}", "start before it ends"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(chosen, said, tmp_path):
+def test_errors_are_reported_before_the_run(chosen, said, tmp_path):
     with pytest.raises(WorkflowError, match=said):
         check(chosen, tmp_path)
 
@@ -155,7 +155,7 @@ def test_a_mistake_is_told_before_anything_runs(chosen, said, tmp_path):
         "guidance: rescale, options: {of: prediction}",
     ],
 )
-def test_options_of_every_form_are_taken(chosen, tmp_path):
+def test_every_form_of_options_is_accepted(chosen, tmp_path):
     assert check(chosen, tmp_path)
 
 
@@ -173,13 +173,13 @@ def register_guidance(register):
 """
 
 
-def test_a_plugins_guidance_is_registered_with_what_is_said_of_it(tmp_path):
+def test_plugin_guidance_is_registered_as_declared(tmp_path):
     (tmp_path / "half.py").write_text(PLUGIN.replace("SIGNATURE", "denoiser, *, by: float = 0.5"))
     spec = load_plugins([tmp_path]).registries["guidance"].get("half").value
     assert spec.describe() == {"extra evaluations of one condition per step": "2", "paper": "Nobody 2020"}
 
 
-def test_a_plugins_guidance_with_another_signature_is_refused(tmp_path):
+def test_plugin_guidance_needs_the_right_signature(tmp_path):
     (tmp_path / "half.py").write_text(PLUGIN.replace("SIGNATURE", "denoiser, by"))
     plugins = load_plugins([tmp_path])
     with pytest.raises(
@@ -191,19 +191,19 @@ def test_a_plugins_guidance_with_another_signature_is_refused(tmp_path):
 # --- PerpNeg and DualGuidance
 
 
-def test_perp_neg_is_the_librarys(model, prompts, run):
+def test_perp_neg_equals_the_library(model, prompts, run):
     positive, negative, empty = prompts
     ours = perp_neg(model.unet, positive, negative, empty, cfg=4.0, neg_scale=0.7)
     assert torch.equal(ours.function(X, SIGMA), PerpNeg(*sides(model, prompts, run), 4.0, 0.7)(X, SIGMA))
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_dual_guidance_is_the_librarys(model, prompts, run, nested):
+def test_dual_guidance_equals_the_library(model, prompts, run, nested):
     ours = dual_guidance(model.unet, *prompts, cfg=4.0, cfg_middle=2.0, nested=nested)
     assert torch.equal(ours.function(X, SIGMA), DualGuidance(*sides(model, prompts, run), 4.0, 2.0, nested)(X, SIGMA))
 
 
-def test_instruct_pix2pix_with_a_scale_for_the_picture(unet_with, prompts, run):
+def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
     """Three evaluations: of instruction and picture, of the picture alone, and of neither."""
     unet = unet_with(in_channels=8)
     network, part = load_unet_network(unet, run), unet.part
@@ -222,7 +222,7 @@ def test_instruct_pix2pix_with_a_scale_for_the_picture(unet_with, prompts, run):
     assert not torch.allclose(ours, wrong, atol=1e-2)
 
 
-def test_a_network_that_was_distilled_with_guidance(unet_with, prompts, run):
+def test_distilled_network_takes_embedded_guidance(unet_with, prompts, run):
     """It is told of the scale, sees one prompt at a time, and is guided as any other."""
     unet = unet_with(guidance_dim=16)
     network, schedule = load_unet_network(unet, run), unet.part.schedule
@@ -240,7 +240,7 @@ def test_a_network_that_was_distilled_with_guidance(unet_with, prompts, run):
 
 @pytest.mark.parametrize("node", [perp_neg, dual_guidance])
 @pytest.mark.parametrize("which", range(3))
-def test_a_prompt_of_another_model_is_refused_by_its_name(model, prompts, node, which):
+def test_prompt_of_another_model_is_refused_by_name(model, prompts, node, which):
     given = list(prompts)
     given[which] = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
     name = {perp_neg: ("positive", "negative", "empty"), dual_guidance: ("positive", "middle", "negative")}[node][which]

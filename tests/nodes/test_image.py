@@ -1,3 +1,5 @@
+"""LoadImage reads every common kind of picture file, and Composite keeps the original outside the mask."""
+
 from __future__ import annotations
 
 import contextlib
@@ -36,14 +38,14 @@ def pixels(height=4, width=6, batch=1, seed=0):
 # --- LoadImage
 
 
-def test_eight_bits_are_read_exactly(saved):
+def test_8_bit_pictures_are_exact(saved):
     loaded = load_image(saved(RAMP))
     assert loaded.image.pixels.dtype == torch.float32
     assert torch.equal(loaded.image.pixels, torch.from_numpy(RAMP).float()[None] / 255)
     assert torch.equal(loaded.mask.values, torch.zeros(1, 5, 7))
 
 
-def test_what_is_transparent_is_to_be_repainted_and_keeps_its_colours(saved):
+def test_transparency_becomes_the_mask(saved):
     opacity = np.full((5, 7, 1), 255, np.uint8)
     opacity[1, 2], opacity[3, 4] = 0, 51
     loaded = load_image(saved(np.concatenate([RAMP, opacity], axis=-1)))
@@ -54,7 +56,7 @@ def test_what_is_transparent_is_to_be_repainted_and_keeps_its_colours(saved):
 
 
 @pytest.mark.parametrize(("name", "mode"), [("p.png", "P"), ("p.gif", "P"), ("p.png", "RGB"), ("p.png", "L")])
-def test_a_colour_that_stands_for_transparent(saved, name, mode):
+def test_transparent_colour_becomes_the_mask(saved, name, mode):
     picture = pillow.new(mode, (7, 5), 1 if mode != "RGB" else (1, 1, 1))
     if mode == "P":
         picture.putpalette([255, 0, 0, 0, 255, 0])
@@ -64,19 +66,19 @@ def test_a_colour_that_stands_for_transparent(saved, name, mode):
     assert loaded.mask.values.nonzero().tolist() == [[0, 2, 3]]
 
 
-def test_a_palette_is_looked_up(saved):
+def test_palette_colours_are_read(saved):
     picture = pillow.new("P", (2, 1), 1)
     picture.putpalette([255, 0, 0, 0, 51, 0])
     assert load_image(saved(picture)).image.pixels[0, 0, 0].tolist() == pytest.approx([0, 0.2, 0])
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "PA", "CMYK", "YCbCr"])
-def test_other_colour_modes(saved, mode):
+def test_other_colour_modes_are_converted(saved, mode):
     white = pillow.new("RGB", (7, 5), "white").convert(mode)
     assert load_image(saved(white, "white.tif")).image.pixels.min() > 0.99
 
 
-def test_cmyk_as_cameras_and_printers_write_it(saved):
+def test_cmyk_and_inverted_cmyk_are_read(saved):
     red = pillow.new("CMYK", (16, 16), (0, 255, 255, 0))
     assert load_image(saved(red, "red.jpg", quality=100)).image.pixels.mean(dim=(0, 1, 2)).tolist() == pytest.approx(
         [1, 0, 0], abs=0.02
@@ -84,7 +86,7 @@ def test_cmyk_as_cameras_and_printers_write_it(saved):
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("deep.png", "<u2"), ("deep.tif", "<u2"), ("big-endian.tif", ">u2")])
-def test_sixteen_bits_of_grey_keep_all_of_them(saved, name, dtype):
+def test_16_bit_grey_is_exact(saved, name, dtype):
     values = np.array([[0, 1, 257], [40000, 65534, 65535]], np.uint16)
     loaded = load_image(saved(values.astype(dtype), name))
     expected = torch.from_numpy(values.astype(np.float32) / 65535)
@@ -92,23 +94,23 @@ def test_sixteen_bits_of_grey_keep_all_of_them(saved, name, dtype):
     assert not loaded.mask.values.any()
 
 
-def test_a_transparent_grey_of_sixteen_bits(saved):
+def test_16_bit_grey_with_alpha_is_read(saved):
     values = np.array([[0, 40000, 65535]], np.uint16)
     assert load_image(saved(values, transparency=40000)).mask.values.tolist() == [[[0, 1, 0]]]
 
 
-def test_grey_as_floating_point(saved):
+def test_floating_point_grey_is_read(saved):
     values = np.array([[0, 0.25, 1]], np.float32)
     assert load_image(saved(values, "float.tif")).image.pixels[0, 0, :, 0].tolist() == [0, 0.25, 1]
 
 
 @pytest.mark.parametrize("values", [np.array([[0, 255.0]], np.float32), np.array([[0, 70000]], np.int32)])
-def test_values_whose_white_is_not_known_are_refused(saved, values):
+def test_pictures_without_a_known_white_are_refused(saved, values):
     with pytest.raises(ValueError, match=r"expected grey values from 0 to .*, found 0 to .*Save it as a PNG"):
         load_image(saved(values, "strange.tif"))
 
 
-def test_a_picture_is_turned_as_its_camera_was_held(saved):
+def test_exif_orientation_is_applied(saved):
     exif = pillow.Exif()
     exif[0x0112] = 6  # orientation: to be turned a quarter clockwise
     turned = load_image(saved(RAMP, "turned.png", exif=exif)).image.pixels[0]
@@ -116,14 +118,14 @@ def test_a_picture_is_turned_as_its_camera_was_held(saved):
 
 
 @pytest.mark.parametrize("name", ["several.gif", "several.webp", "several.png", "several.tif"])
-def test_of_several_pictures_the_first_is_taken_with_a_notice(saved, run, name):
+def test_first_of_several_pictures_is_used_with_a_notice(saved, run, name):
     first, second = pillow.new("RGB", (7, 5), "black"), pillow.new("RGB", (7, 5), "white")
     loaded = load_image(saved(first, name, save_all=True, append_images=[second]), run=run)
     assert loaded.image.pixels.max() == 0
     assert run.notices == [f"{name} holds several pictures: the first one is used"]
 
 
-def test_a_large_picture_is_read_and_a_huge_one_refused(saved, monkeypatch):
+def test_large_picture_is_read_and_huge_one_refused(saved, monkeypatch):
     path = saved(RAMP)
     monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 5 * 7 - 1)
     assert load_image(path).image.pixels.shape == (1, 5, 7, 3)
@@ -132,7 +134,7 @@ def test_a_large_picture_is_read_and_a_huge_one_refused(saved, monkeypatch):
         load_image(path)
 
 
-def test_a_file_that_is_no_picture(tmp_path):
+def test_file_that_is_not_a_picture_is_an_error(tmp_path):
     path = tmp_path / "text.png"
     path.write_text("no picture")
     with pytest.raises(ValueError, match=r"text\.png is not a picture that can be read\. Give a PNG"):
@@ -140,14 +142,14 @@ def test_a_file_that_is_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.webp", "cut.gif", "cut.tif"])
-def test_a_truncated_picture(saved, name):
+def test_truncated_picture_is_an_error(saved, name):
     path = saved(pillow.effect_noise((64, 64), 90).convert("RGB"), name)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=rf"{name}"):
         load_image(path)
 
 
-def test_a_picture_that_is_gone(tmp_path):
+def test_missing_picture_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.png cannot be read"):
         load_image(tmp_path / "gone.png")
 
@@ -163,7 +165,7 @@ WHOLE = {format: encoded(format) for format in ("PNG", "JPEG", "GIF", "WEBP", "B
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_damaged_picture_is_read_or_refused_in_words(tmp_path_factory, data):
+def test_damaged_picture_is_read_or_refused_clearly(tmp_path_factory, data):
     content = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
     del content[data.draw(st.integers(1, len(content))) :]
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
@@ -177,7 +179,7 @@ def test_a_damaged_picture_is_read_or_refused_in_words(tmp_path_factory, data):
 # --- Composite
 
 
-def test_outside_the_mask_the_original_stays_to_the_last_bit():
+def test_pixels_outside_the_mask_stay_exact():
     image, original = pixels(seed=1), pixels(seed=2)
     mask = torch.zeros(1, 4, 6)
     mask[0, 1:3, 2:4] = torch.tensor([[1, 1], [0.5, 1e-7]])
@@ -188,20 +190,20 @@ def test_outside_the_mask_the_original_stays_to_the_last_bit():
     assert torch.allclose(joined[mask == 0.5], (image.pixels + original.pixels)[mask == 0.5] / 2)
 
 
-def test_one_original_and_one_mask_serve_a_batch():
+def test_one_original_and_one_mask_fit_a_batch():
     image, original = pixels(batch=3), pixels(seed=1)
     mask = Mask(torch.ones(1, 4, 6))
     assert torch.equal(composite(image, original, mask).pixels, image.pixels)
 
 
-def test_a_mask_for_each_picture():
+def test_each_picture_can_have_its_mask():
     image, original = pixels(batch=2), pixels(batch=2, seed=1)
     mask = Mask(torch.stack([torch.zeros(4, 6), torch.ones(4, 6)]))
     joined = composite(image, original, mask).pixels
     assert torch.equal(joined, torch.stack([original.pixels[0], image.pixels[1]]))
 
 
-def test_a_mask_of_another_size_is_resized_with_a_notice(run):
+def test_mask_of_another_size_is_resized_with_a_notice(run):
     mask = torch.zeros(1, 8, 12)
     mask[:, :, 6:] = 1
     joined = composite(pixels(seed=1), pixels(), Mask(mask), run=run).pixels

@@ -1,3 +1,5 @@
+"""EmptyLatent, VAEEncode, VAEDecode and Noise."""
+
 from __future__ import annotations
 
 import pytest
@@ -21,34 +23,34 @@ def latent(batch=1, h=4, w=6, channels=4):
 # --- EmptyLatent
 
 
-def test_an_empty_latent_has_the_models_native_size(model):
+def test_empty_latent_has_the_native_size(model):
     empty = empty_latent(model.vae)
     assert empty.size == (SIDE, SIDE)
     assert torch.equal(empty.samples, torch.zeros(1, 4, SIDE // VAE.factor, SIDE // VAE.factor))
 
 
-def test_an_empty_latent_of_a_size_in_pixels(model):
+def test_empty_latent_takes_a_size_in_pixels(model):
     empty = empty_latent(model.vae, width=50, height=33, batch=3)
     assert empty.size == (33, 50)
     assert empty.samples.shape == (3, 4, 5, 7)
     assert empty.padding == (7, 6)
 
 
-def test_one_side_may_be_given_alone(model):
+def test_one_side_alone_keeps_the_other_native(model):
     assert empty_latent(model.vae, width=64).size == (SIDE, 64)
 
 
 @pytest.mark.parametrize(
     ("size", "cells", "padding"), [((8, 8), (1, 1), (0, 0)), ((65, 3), (9, 1), (7, 5)), ((1, 1), (1, 1), (0, 0))]
 )
-def test_how_much_more_than_its_pictures_a_latent_covers(size, cells, padding):
+def test_latent_knows_its_padding(size, cells, padding):
     assert Latent(torch.zeros(1, 4, *cells), size).padding == padding
 
 
 # --- VAEEncode and VAEDecode
 
 
-def test_encoding_is_the_encoders_mean_scaled(model, run):
+def test_encoding_is_the_scaled_mean(model, run):
     given = pictures(24, 40)
     encoded = vae_encode(model.vae, given, run=run)
     mean, _ = load_vae_network(model.vae, run).encode(given.pixels.permute(0, 3, 1, 2) * 2 - 1)
@@ -57,7 +59,7 @@ def test_encoding_is_the_encoders_mean_scaled(model, run):
     assert torch.equal(encoded.samples, mean * VAE.scaling_factor)
 
 
-def test_decoding_is_the_decoders_picture_in_0_to_1(model, run):
+def test_decoding_returns_values_in_0_to_1(model, run):
     given = latent()
     decoded = vae_decode(model.vae, given, run=run).pixels
     raw = load_vae_network(model.vae, run).decode(given.samples / VAE.scaling_factor)
@@ -66,7 +68,7 @@ def test_decoding_is_the_decoders_picture_in_0_to_1(model, run):
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 40), (25, 39), (17, 8), (3, 50)])
-def test_pictures_come_back_in_their_own_size(model, run, height, width):
+def test_decoded_pictures_keep_their_size(model, run, height, width):
     encoded = vae_encode(model.vae, pictures(height, width), run=run)
     assert encoded.samples.shape == (1, 4, -(-height // 8), -(-width // 8))
     assert vae_decode(model.vae, encoded, run=run).pixels.shape == (1, height, width, 3)
@@ -80,7 +82,7 @@ def test_padding_repeats_the_last_row_and_column(model, run):
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
-def test_a_batch_is_encoded_as_each_picture_alone(model, run):
+def test_batch_is_encoded_as_single_pictures(model, run):
     given = pictures(16, 16, batch=2)
     together = vae_encode(model.vae, given, run=run).samples
     for k in range(2):
@@ -88,7 +90,7 @@ def test_a_batch_is_encoded_as_each_picture_alone(model, run):
         assert torch.allclose(together[k], alone[0], atol=1e-5)
 
 
-def test_a_sample_is_drawn_by_the_seed(model, run):
+def test_sampled_encoding_depends_on_the_seed(model, run):
     given = pictures(16, 16)
     first, again, other = (vae_encode(model.vae, given, sample=True, seed=seed, run=run).samples for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -96,12 +98,12 @@ def test_a_sample_is_drawn_by_the_seed(model, run):
     assert not torch.equal(first, vae_encode(model.vae, given, run=run).samples)
 
 
-def test_a_latent_of_another_model_is_refused(model):
+def test_latent_of_another_model_is_refused(model):
     with pytest.raises(ValueError, match=r"a latent of 4 channels, .* found one of 16; take the autoencoder of the model"):
         vae_decode(model.vae, latent(channels=16))
 
 
-def test_the_network_is_loaded_once(model, run):
+def test_network_is_loaded_once(model, run):
     given = pictures(8, 8)
     vae_decode(model.vae, vae_encode(model.vae, given, run=run), run=run)
     assert len(run.residents) == 1
@@ -110,14 +112,14 @@ def test_the_network_is_loaded_once(model, run):
 # --- Noise
 
 
-def test_picture_k_of_a_batch_has_the_noise_of_its_own_seed():
+def test_each_picture_of_a_batch_has_its_seed():
     together = noise(latent(batch=3), seed=7).values
     assert together.dtype == torch.float32
     for k in range(3):
         assert torch.equal(together[k], noise(latent(), seed=7 + k).values[0])
 
 
-def test_drawn_in_sequence_as_one_tensor():
+def test_noise_can_be_drawn_as_one_tensor():
     drawn = noise(latent(batch=2), seed=7, draw="sequential").values
     assert torch.equal(drawn, torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(7)))
 
@@ -128,5 +130,5 @@ def test_no_noise_is_zeros_and_keeps_the_seed():
     assert none.seed == 7
 
 
-def test_the_largest_seed_is_a_seed():
+def test_largest_seed_is_valid():
     assert noise(latent(batch=2), seed=2**64 - 1).values.isfinite().all()

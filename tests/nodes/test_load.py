@@ -1,3 +1,5 @@
+"""LoadModel finds models, keys them by content, and loads their parts on demand."""
+
 from __future__ import annotations
 
 import functools
@@ -31,13 +33,13 @@ def found(path):
     return find_model(str(path), Path()).value
 
 
-def test_a_folder_is_found_from_its_base(model_folder):
+def test_folder_is_relative_to_the_base(model_folder):
     model = find_model(model_folder.name, model_folder.parent).value.model()
     assert model == find_model(str(model_folder), Path("/nowhere")).value.model()
     assert model.sample_size == SIDE
 
 
-def test_each_file_counts_under_a_name_that_says_nothing_of_its_place(model_folder):
+def test_key_names_of_files_hold_no_location(model_folder):
     files = find_model(str(model_folder), Path()).files
     assert files["unet/diffusion_pytorch_model.safetensors"] == weights(model_folder)
     assert {name.split("/")[0] for name in files} == {
@@ -51,13 +53,13 @@ def test_each_file_counts_under_a_name_that_says_nothing_of_its_place(model_fold
     assert not any(Path(name).is_absolute() or "\\" in name for name in files)
 
 
-def test_a_home_is_looked_up(model_folder, monkeypatch):
+def test_home_folder_is_expanded(model_folder, monkeypatch):
     monkeypatch.setenv("HOME", str(model_folder.parent))
     monkeypatch.setenv("USERPROFILE", str(model_folder.parent))
     assert find_model(f"~/{model_folder.name}", Path("/nowhere")).value.model().sample_size == SIDE
 
 
-def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
+def test_parts_are_loaded_on_demand(model, run):
     assert load_unet_network(model.unet, run).config == UNET
     assert load_vae_network(model.vae, run).config == model.vae.part.config
     assert load_text_network(model.text_encoder, run).config == model.text_encoder.parts[0].config
@@ -66,14 +68,14 @@ def test_the_parts_are_loaded_when_they_are_asked_for(model, run):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)])
-def test_the_unet_is_in_the_dtype_of_the_run_and_the_rest_in_float32(model, run, dtype, expected):
+def test_only_the_unet_uses_the_dtype_of_the_run(model, run, dtype, expected):
     run.dtype = dtype
     assert next(load_unet_network(model.unet, run).parameters()).dtype == expected
     assert next(load_vae_network(model.vae, run).parameters()).dtype == torch.float32
     assert next(load_text_network(model.text_encoder, run).parameters()).dtype == torch.float32
 
 
-def test_another_state_of_the_files_is_another_resident(copied, run):
+def test_changed_files_are_loaded_again(copied, run):
     first = load_unet_network(load_model(found(copied)).unet, run)
     changed = {name: tensor + 1 for name, tensor in load_file(weights(copied)).items()}
     save_file(changed, weights(copied))
@@ -81,7 +83,7 @@ def test_another_state_of_the_files_is_another_resident(copied, run):
     assert not torch.equal(next(first.parameters()), next(second.parameters()))
 
 
-def test_files_that_change_during_a_run_are_told_of(copied, run):
+def test_files_changed_during_a_run_are_an_error(copied, run):
     model = load_model(found(copied))
     parts = {
         "unet": functools.partial(load_unet_network, model.unet),
@@ -110,7 +112,7 @@ def rewrite(file):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
-def test_other_weights_under_the_same_times_are_told_of(copied, run):
+def test_changed_weights_with_equal_times_are_an_error(copied, run):
     model = load_model(found(copied))
     rewrite(weights(copied))
     with pytest.raises(ValueError, match=r"copied were changed during the run\. Run again"):
@@ -118,7 +120,7 @@ def test_other_weights_under_the_same_times_are_told_of(copied, run):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
-def test_weights_that_change_while_they_are_read_are_told_of_and_not_kept(copied, run, monkeypatch):
+def test_weights_changed_while_read_are_not_kept(copied, run, monkeypatch):
     model = load_model(found(copied))
 
     def edited(*args):
@@ -134,13 +136,13 @@ def test_weights_that_change_while_they_are_read_are_told_of_and_not_kept(copied
 # --- what is refused
 
 
-def test_a_built_in_model_that_there_is_not():
+def test_unknown_built_in_model_is_an_error():
     with pytest.raises(ValueError, match="there is no built-in model 'tyni'; there is builtin:tiny"):
         find_model(BUILTIN + "tyni", Path())
     assert "tiny" in builtin_models()
 
 
-def test_nothing_at_the_path(tmp_path):
+def test_missing_path_is_an_error(tmp_path):
     with pytest.raises(
         ValueError, match=r"nowhere\.safetensors: expected a \.safetensors file or a diffusers folder, found nothing"
     ):
@@ -148,27 +150,27 @@ def test_nothing_at_the_path(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04pickle", b"\x02\0\0\0\0\0\0\0{}"])
-def test_a_file_that_is_no_checkpoint(tmp_path, content):
+def test_file_that_is_not_a_checkpoint_is_an_error(tmp_path, content):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"other\.safetensors: expected .*, found "):
         found(path)
 
 
-def test_a_folder_that_is_no_model(tmp_path):
+def test_folder_that_is_not_a_model_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"expected a folder with model_index\.json, found none"):
         found(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_truncated_weights(copied, part):
+def test_truncated_weights_are_an_error(copied, part):
     with weights(copied, part).open("r+b") as file:
         file.truncate(weights(copied, part).stat().st_size - 100)
     with pytest.raises(ValueError, match=rf"{part}.*truncated"):
         found(copied)
 
 
-def test_a_missing_tensor_is_told_when_the_part_is_loaded(copied, run):
+def test_missing_tensor_is_reported_on_loading(copied, run):
     tensors = load_file(weights(copied))
     tensors.pop("conv_in.weight")
     save_file(tensors, weights(copied))
@@ -176,7 +178,7 @@ def test_a_missing_tensor_is_told_when_the_part_is_loaded(copied, run):
         load_unet_network(load_model(found(copied)).unet, run)
 
 
-def test_a_tensor_of_another_shape_is_told_when_the_part_is_loaded(copied, run):
+def test_tensor_of_another_shape_is_reported_on_loading(copied, run):
     tensors = load_file(weights(copied, "vae"))
     tensors["quant_conv.bias"] = torch.zeros(3)
     save_file(tensors, weights(copied, "vae"))
@@ -184,12 +186,12 @@ def test_a_tensor_of_another_shape_is_told_when_the_part_is_loaded(copied, run):
         load_vae_network(load_model(found(copied)).vae, run)
 
 
-def test_a_vocabulary_that_is_damaged(copied, run):
+def test_damaged_vocabulary_is_an_error(copied, run):
     (copied / "tokenizer" / "vocab.json").write_text("{")
     with pytest.raises(ValueError, match=r"vocab\.json"):
         load_text_tokenizer(load_model(found(copied)).text_encoder, run)
 
 
-def test_loading_is_the_librarys(model, model_folder, run):
+def test_loading_equals_the_library(model, model_folder, run):
     direct = load_unet(found(model_folder).unet(), "cpu", torch.float32)
     assert torch.equal(direct.state_dict()["out.2.weight"], load_unet_network(model.unet, run).state_dict()["out.2.weight"])

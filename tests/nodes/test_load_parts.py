@@ -1,4 +1,4 @@
-"""Parts of models that lie alone, as nodes: in the place of a model's own, told by name where they are of another kind."""
+"""Nodes that load single parts of models instead of a model's own, and name other kinds of files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def single(tmp_path_factory):
 # --- parts in the place of a model's own
 
 
-def test_parts_are_those_of_the_model_that_they_lie_in(model_folder, model, run):
+def test_parts_equal_those_of_their_model(model_folder, model, run):
     """Of one file, loaded once, whoever asks for it."""
     unet, vae = load_unet(found(find_unet, model_folder)), load_vae(found(find_vae, model_folder))
     texts = load_text_encoder(found(find_text_encoders, model_folder))
@@ -67,25 +67,25 @@ def test_parts_are_those_of_the_model_that_they_lie_in(model_folder, model, run)
     assert load_text_tokenizer(texts, run) is load_text_tokenizer(model.text_encoder, run)
 
 
-def test_a_part_of_a_built_in_model(run):
+def test_built_in_models_have_parts(run):
     vae = load_vae(found(find_vae, "builtin:tiny"))
     assert vae.part == load_model(found(find_model, "builtin:tiny")).vae.part
 
 
-def test_what_a_unet_was_trained_for_can_be_told(single):
+def test_prediction_of_a_unet_can_be_set(single):
     unet = found(find_unet, single)
     assert load_unet(unet).part.schedule == NoiseSchedule()
     assert load_unet(unet, "v", True).part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
 
 
-def test_the_scaling_of_an_autoencoder_is_the_files_or_the_one_that_is_told(vae_file):
+def test_scaling_of_a_vae_is_the_files_or_the_given_one(vae_file):
     vae = found(find_vae, vae_file)
     assert load_vae(vae).part.config.scaling_factor == 0.18215
     assert load_vae(vae, scaling=0.13025).part.config.scaling_factor == 0.13025
     assert (load_vae(vae).part.sample_size, load_vae(vae, scaling=0.13025).part.sample_size) == (512, 1024)
 
 
-def test_an_autoencoder_like_another_has_its_scaling_and_its_native_size(vae_file):
+def test_vae_like_another_has_its_scaling_and_size(vae_file):
     alone = found(find_vae, vae_file)
     config = dataclasses.replace(alone.config, scaling_factor=0.13025)
     like = VAE(open_part(dataclasses.replace(alone, config=config, trained_size=SIDE)))
@@ -95,19 +95,19 @@ def test_an_autoencoder_like_another_has_its_scaling_and_its_native_size(vae_fil
     assert load_vae(alone, like, scaling=0.5).part.config.scaling_factor == 0.5
 
 
-def test_an_autoencoder_of_another_grid_is_not_like_it(vae_file, model):
+def test_vae_with_another_grid_is_not_like_it(vae_file, model):
     with pytest.raises(ValueError, match="expected one that encodes 8x8 pixels into 4 numbers, as 'like' does, found one for 4x4"):
         load_vae(found(find_vae, vae_file), model.vae)
 
 
-def test_decoding_divides_by_the_scaling_that_is_told(vae_file, run):
+def test_decoding_divides_by_the_given_scaling(vae_file, run):
     latent = Latent(torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(3)), (16, 16))
     vae = load_vae(found(find_vae, vae_file), scaling=0.5)
     expected = (small.our_vae().decode(latent.samples / 0.5) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
     assert torch.allclose(vae_decode(vae, latent, run=run).pixels, expected, atol=1e-5)  # convolutions are laid out otherwise
 
 
-def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(tmp_path, run):
+def test_two_files_are_the_text_encoders_of_sdxl(tmp_path, run):
     big = dataclasses.replace(small.TEXT, width=192, heads=3, activation="gelu", projection=64)
     first = write(tmp_path / "l.safetensors", small.reference_text_encoder().state_dict())
     second = write(tmp_path / "g.safetensors", small.reference_text_encoder(big, projected=True).state_dict())
@@ -119,7 +119,7 @@ def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(tmp_path, run):
         load_text_encoder(found(find_text_encoders, second), found(find_text_encoders, first))
 
 
-def test_text_encoders_are_read_as_the_kind_that_is_told(single):
+def test_text_encoders_are_read_as_the_given_kind(single):
     texts = found(find_text_encoders, single)
     assert load_text_encoder(texts).parts[0].config.activation == "quick_gelu"
     assert load_text_encoder(texts, kind="sd2").parts[0].config.activation == "gelu"
@@ -139,7 +139,7 @@ def painted(parts):
     return Engine(cache_dir=None, dtype="float32").run(w)["picture"].pixels
 
 
-def test_parts_paint_what_the_model_does(model_folder):
+def test_parts_make_the_same_picture_as_the_model(model_folder):
     def one(w):
         model = w.add("LoadModel", model=str(model_folder))
         return model.unet, model.vae, model.text_encoder
@@ -171,7 +171,7 @@ def decoding(folder):
     return w
 
 
-def test_a_picture_is_kept_when_another_part_changes_and_made_anew_when_its_own_does(model_folder, tmp_path):
+def test_decoding_reruns_only_for_a_changed_vae(model_folder, tmp_path):
     def ran(folder):
         return "vae_decode" in Engine(cache_dir=tmp_path / "cache", dtype="float32").run(decoding(folder)).ran
 
@@ -188,7 +188,7 @@ def test_only_weights_of_the_part_are_in_the_key(model_folder, find, part):
     assert all(path.is_file() for path in files.values())
 
 
-def test_names_in_the_key_do_not_tell_where_files_lie(model_folder, vae_file):
+def test_names_in_the_key_hold_no_location(model_folder, vae_file):
     assert set(find_vae(str(vae_file), Path()).files) == {"model"}
     names = set(find_vae(str(model_folder / "vae"), Path()).files)
     assert names == {"config.json", "diffusion_pytorch_model.safetensors", "../unet/config.json"}
@@ -197,12 +197,12 @@ def test_names_in_the_key_do_not_tell_where_files_lie(model_folder, vae_file):
 # --- a kind that is told
 
 
-def test_a_model_of_a_kind_that_is_told(single):
+def test_model_is_read_as_the_given_kind(single):
     model = load_model(found(find_model, single), kind="sd2")
     assert (model.unet.part.kind, model.text_encoder.parts[0].config.activation) == ("sd2", "gelu")
 
 
-def test_a_kind_that_the_model_cannot_be_is_told_by_the_check(single):
+def test_check_refuses_an_impossible_kind(single):
     w = Workflow("wrong")
     w.output("picture", w.add("VAEDecode", vae=w.add("LoadModel", model=str(single), kind="sdxl").vae, latent="nothing"))
     with pytest.raises(WorkflowError, match=r"expected a Stable Diffusion XL model.*found Stable Diffusion 1\.x, because"):
@@ -225,13 +225,13 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("node", "other"), [(node, other) for node in FINDERS for other in OTHERS if node != other])
-def test_the_node_that_takes_a_file_is_named(tmp_path, node, other):
+def test_error_names_the_node_for_the_file(tmp_path, node, other):
     file = write(tmp_path / "other.safetensors", OTHERS[other])
     with pytest.raises(ValueError, match=rf"expected .*, found .*, which {other} takes\. "):
         FINDERS[node](str(file), Path())
 
 
-def test_the_node_that_takes_a_file_is_named_by_the_check(tmp_path):
+def test_check_names_the_node_for_the_file(tmp_path):
     file = write(tmp_path / "other.safetensors", OTHERS["LoadVAE"])
     for node, given in INPUTS.items():
         if node != "LoadVAE":
@@ -242,7 +242,7 @@ def test_the_node_that_takes_a_file_is_named_by_the_check(tmp_path):
 
 
 @pytest.mark.parametrize("node", FINDERS)
-def test_a_file_of_nothing_known_names_no_node(tmp_path, node):
+def test_unknown_file_names_no_node(tmp_path, node):
     file = write(tmp_path / "other.safetensors", {"weight": ONE})
     with pytest.raises(ValueError, match=r"expected .*found .*'weight'") as caught:
         FINDERS[node](str(file), Path())
@@ -278,7 +278,7 @@ def test_latents_of_another_autoencoder_are_refused(vae_file, run):
         ("text", "a text encoder: load it with LoadTextEncoder; sd1, transformers names"),
     ],
 )
-def test_models_says_what_a_part_is_and_who_takes_it(tmp_path, part, said):
+def test_models_describes_a_part_and_its_node(tmp_path, part, said):
     networks = {"vae": small.our_vae, "unet": lambda: small.our_unet(XL), "text": small.our_text_encoder}
     file = write(tmp_path / "part.safetensors", networks[part]().state_dict())
     result = CliRunner().invoke(main, ["models", str(file)])

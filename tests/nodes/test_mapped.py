@@ -1,4 +1,4 @@
-"""Tensors that are read from the cache are its files, mapped into memory: no copies, and nobody's removing them does harm."""
+"""Cached tensors are memory-mapped from their files: no copies, and removing the files does no harm."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ VALUES = [
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what memory is made of")
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_tensor_is_read_by_mapping_its_file(cache, value):
+def test_tensor_is_memory_mapped(cache, value):
     blob = put(cache, value)
     loaded = cache.load(KEY, "output")
     tensor = loaded.prompts[0].embedding if isinstance(loaded, Conditioning) else getattr(loaded, CODECS[type(value)].tensor)
@@ -63,7 +63,7 @@ def test_a_tensor_is_read_by_mapping_its_file(cache, value):
     assert file_behind(tensor.clone()) != str(blob)
 
 
-def test_a_tensor_stays_what_it_was_when_its_file_is_removed(cache):
+def test_tensor_outlives_its_removed_file(cache):
     value = Mask(torch.rand(1, 512, 512))
     blob = put(cache, value)
     loaded = cache.load(KEY, "output")
@@ -84,7 +84,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
-def test_a_file_that_is_no_safetensors_though_its_name_is_right_is_lost_and_made_anew(cache, content):
+def test_damaged_file_is_dropped_and_written_again(cache, content):
     """As if a codec had written it: the content is what the name says, so nothing is wrong with the file as such."""
     value = Mask(torch.rand(1, 8, 8))
     put(cache, value)

@@ -1,3 +1,5 @@
+"""The Mask node: sources, growing and shrinking, blur and threshold; and resizing of masks."""
+
 from __future__ import annotations
 
 import math
@@ -35,11 +37,11 @@ def colours(tmp_path):
         ("alpha", [1, 1, 128 / 255]),
     ],
 )
-def test_the_channels_of_a_file(colours, channel, expected):
+def test_file_channels_become_masks(colours, channel, expected):
     assert mask(path=colours, channel=channel).values[0, 0].tolist() == pytest.approx(expected)
 
 
-def test_the_channels_of_a_picture():
+def test_picture_channels_become_masks():
     picture = Image(torch.tensor([[[[1.0, 0.5, 0.25]]]]))
     assert mask(image=picture, channel="blue").values.tolist() == [[[0.25]]]
     assert mask(image=picture).values.item() == pytest.approx(0.299 + 0.5 * 0.587 + 0.25 * 0.114)
@@ -51,21 +53,21 @@ def test_luminance_of_grey_is_that_grey():
     assert torch.equal(mask(image=picture).values[0, 0], greys)
 
 
-def test_sixteen_bits_of_a_file_are_kept(tmp_path):
+def test_16_bit_masks_are_exact(tmp_path):
     pillow.fromarray(np.array([[1, 40001]], np.uint16)).save(tmp_path / "deep.png")
     assert mask(path=tmp_path / "deep.png").values[0, 0].tolist() == pytest.approx([1 / 65535, 40001 / 65535])
 
 
-def test_a_file_without_alpha_is_opaque(tmp_path):
+def test_file_without_alpha_is_opaque(tmp_path):
     pillow.new("RGB", (3, 2)).save(tmp_path / "opaque.png")
     assert torch.equal(mask(path=tmp_path / "opaque.png", channel="alpha").values, torch.ones(1, 2, 3))
 
 
-def test_a_mask_of_a_mask_is_that_mask():
+def test_mask_of_a_mask_is_that_mask():
     assert torch.equal(mask(mask=random_mask()).values, random_mask().values)
 
 
-def test_invert_and_threshold_in_this_order():
+def test_invert_comes_before_threshold():
     given = Mask(torch.tensor([[[0.2, 0.5, 0.8]]]))
     assert mask(mask=given, invert=True).values.tolist() == [[pytest.approx([0.8, 0.5, 0.2])]]
     assert mask(mask=given, threshold=0.5).values.tolist() == [[[0, 1, 1]]]
@@ -73,7 +75,7 @@ def test_invert_and_threshold_in_this_order():
 
 
 @pytest.mark.parametrize("radius", [0.5, 1, 1.5, 2, 3.7, 20])
-def test_growing_takes_the_largest_within_a_disc(radius):
+def test_grow_takes_the_maximum_within_a_disc(radius):
     values = random_mask(batch=2).values
     height, width = values.shape[1:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -85,7 +87,7 @@ def test_growing_takes_the_largest_within_a_disc(radius):
     assert torch.equal(mask(mask=Mask(values), grow=radius).values, expected)
 
 
-def test_narrowing_undoes_growing_of_a_lone_square_and_leaves_the_edges():
+def test_shrinking_undoes_growing():
     values = torch.zeros(1, 21, 21)
     values[0, 8:13, 8:13] = 1
     grown = mask(mask=Mask(values), grow=4)
@@ -95,7 +97,7 @@ def test_narrowing_undoes_growing_of_a_lone_square_and_leaves_the_edges():
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1, 2.5])
-def test_a_blur_is_a_gaussian(sigma):
+def test_blur_is_gaussian(sigma):
     values = torch.zeros(1, 41, 41)
     values[0, 20, 20] = 1
     soft = blur(values, sigma)[0]
@@ -108,19 +110,19 @@ def test_a_blur_is_a_gaussian(sigma):
     assert torch.equal(soft[distances.abs() > math.ceil(3 * sigma)], torch.zeros_like(soft[distances.abs() > math.ceil(3 * sigma)]))
 
 
-def test_a_blur_keeps_what_is_even():
+def test_blur_keeps_constant_areas():
     assert torch.allclose(mask(mask=Mask(torch.ones(1, 4, 3)), blur=50).values, torch.ones(1, 4, 3))
     assert not mask(mask=Mask(torch.zeros(1, 4, 3)), blur=2).values.any()
 
 
-def test_values_stay_between_black_and_white():
+def test_values_stay_within_0_and_1():
     values = mask(mask=random_mask(batch=2), grow=2, blur=1.3).values
     assert values.shape == (2, 9, 12)
     assert values.min() >= 0
     assert values.max() <= 1
 
 
-def test_resizing_tells_and_keeps_black_and_white(run):
+def test_resizing_gives_a_notice_and_keeps_extremes(run):
     half = torch.zeros(1, 40, 40)
     half[:, :20] = 1
     small = resize_mask(Mask(half), (10, 8), run).values
@@ -132,12 +134,12 @@ def test_resizing_tells_and_keeps_black_and_white(run):
     assert len(run.notices) == 1
 
 
-def test_a_mask_is_made_from_something():
+def test_mask_needs_a_source():
     with pytest.raises(ValueError, match="one of path, mask and image; it is given none of them"):
         mask()
 
 
-def test_a_picture_between_nodes_has_no_alpha():
+def test_picture_values_have_no_alpha():
     with pytest.raises(ValueError, match=r"no alpha channel. Give the path"):
         mask(image=Image(torch.ones(1, 2, 2, 3)), channel="alpha")
 
@@ -152,7 +154,7 @@ def test_a_picture_between_nodes_has_no_alpha():
         ({"path": None, "image": None}, None),
     ],
 )
-def test_what_a_check_says_of_the_sources(plugins, literals, said):
+def test_check_requires_exactly_one_source(plugins, literals, said):
     check = plugins.nodes.get("Mask").value.check
     assert check is not None
     messages = list(check(**literals))

@@ -1,3 +1,5 @@
+"""The numeric class: device, dtype and what a result's bits depend on."""
+
 from __future__ import annotations
 
 import subprocess
@@ -9,19 +11,19 @@ import torch
 from nodegraph_nodes.models import device as numerics
 
 
-def test_the_fingerprint_is_told_without_torch():
+def test_fingerprint_needs_no_torch():
     code = "import sys; from nodegraph_nodes.models import device; device.fingerprint(); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stdout.strip()) == (0, "False"), ran.stderr
 
 
-def test_the_fingerprint_stays_and_names_the_torch_that_is_installed():
+def test_fingerprint_is_stable_and_names_torch():
     assert numerics.fingerprint() == numerics.fingerprint()
     assert torch.__version__.split("+")[0] in numerics.fingerprint()
 
 
 @pytest.mark.parametrize("variable", numerics.VARIABLES)
-def test_what_the_environment_says_is_in_the_fingerprint(variable, monkeypatch):
+def test_fingerprint_depends_on_the_environment(variable, monkeypatch):
     monkeypatch.delenv(variable, raising=False)
     before = numerics.fingerprint()
     monkeypatch.setenv(variable, "0")
@@ -32,7 +34,7 @@ def test_instruction_sets_are_words():
     assert all(flag and " " not in flag for flag in numerics.cpu_flags())
 
 
-def test_the_cpu_and_a_dtype_as_they_are_said():
+def test_given_device_and_dtype_are_used():
     found = numerics.resolve("cpu", "float16")
     assert (found.device, found.dtype) == ("cpu", "float16")
     assert found.name.startswith("cpu ")
@@ -41,19 +43,19 @@ def test_the_cpu_and_a_dtype_as_they_are_said():
 
 
 @pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16"), ((), "float32")])
-def test_auto_on_a_cpu_is_bfloat16_where_it_is_fast(flags, dtype, monkeypatch):
+def test_auto_dtype_is_bfloat16_on_fast_cpus(flags, dtype, monkeypatch):
     monkeypatch.setattr(numerics, "cpu_flags", lambda: frozenset(flags))
     found = numerics.resolve("cpu", "auto")
     assert found.dtype == dtype
     assert (" amx " in found.name) == ("amx_bf16" in flags)
 
 
-def test_the_class_differs_by_dtype():
+def test_class_depends_on_dtype():
     assert numerics.resolve("cpu", "float32").name != numerics.resolve("cpu", "bfloat16").name
 
 
 @pytest.mark.parametrize("name", numerics.ATTENTIONS)
-def test_the_class_differs_by_what_attention_may_be(name, monkeypatch):
+def test_class_depends_on_attention_settings(name, monkeypatch):
     before = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     monkeypatch.setattr(torch.backends.cuda, f"{name}_sdp_enabled", lambda: False)
     after = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
@@ -62,7 +64,7 @@ def test_the_class_differs_by_what_attention_may_be(name, monkeypatch):
     assert before[1] != after[1]  # else what is remembered of another process would be taken
 
 
-def test_the_class_differs_by_how_exact_products_are():
+def test_class_depends_on_matmul_precision():
     before = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     torch.set_float32_matmul_precision("medium")
     try:
@@ -72,31 +74,31 @@ def test_the_class_differs_by_how_exact_products_are():
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
-def test_the_fingerprint_is_the_same_before_and_after_torch_is_imported():
+def test_importing_torch_keeps_the_fingerprint():
     code = "from nodegraph_nodes.models import device; a = device.fingerprint(); import torch; print(a == device.fingerprint())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stdout.strip()) == (0, "True"), ran.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is an accelerator")
-def test_auto_is_the_cpu_where_there_is_nothing_else():
+def test_auto_device_falls_back_to_the_cpu():
     assert numerics.resolve("auto", "float32").device == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_auto_is_the_gpu_where_there_is_one():
+def test_auto_device_prefers_the_gpu():
     found = numerics.resolve("auto", "auto")
     assert found.device == "cuda"
     assert found.name.startswith("cuda sm_")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "cpu:x", "meta", "hip"])
-def test_a_device_that_is_not_there(device):
+def test_missing_device_is_an_error(device):
     with pytest.raises(ValueError, match=r"expected a device of auto, cpu, cuda, cuda:N or mps that is there, found"):
         numerics.resolve(device, "auto")
 
 
-def test_the_device_that_is_not_there_is_named():
+def test_missing_device_is_named():
     with pytest.raises(ValueError, match=r"that is there, found 'gpu'$"):  # without torch's list of what it could be
         numerics.resolve("gpu", "auto")
     with pytest.raises(ValueError, match=r"that is there, found 'cpu:x', which is not \(.+\)$"):
@@ -104,6 +106,6 @@ def test_the_device_that_is_not_there_is_named():
 
 
 @pytest.mark.parametrize("dtype", ["float64", "half", ""])
-def test_a_dtype_that_is_none(dtype):
+def test_unknown_dtype_is_an_error(dtype):
     with pytest.raises(ValueError, match=f"expected a dtype of auto, float32, bfloat16, float16, found '{dtype}'"):
         numerics.resolve("cpu", dtype)

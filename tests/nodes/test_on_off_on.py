@@ -1,4 +1,4 @@
-"""Every adapter on, off and on again, in one process, gives the same bytes, and off those of a process that never saw it."""
+"""Each adapter switched on, off and on again in one process gives the same bytes; off equals a run without it."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The node pack: its node types, registries, codecs and backend."""
+
 from __future__ import annotations
 
 import subprocess
@@ -102,7 +104,7 @@ NODES = {
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_the_names_that_workflows_say(plugins, name):
+def test_node_types_have_the_documented_ports(plugins, name):
     entry = plugins.nodes.get(name)
     inputs, outputs = NODES[name]
     assert {port.name for port in entry.value.inputs} == inputs
@@ -111,16 +113,16 @@ def test_the_names_that_workflows_say(plugins, name):
     assert entry.origin.plugin == "nodegraph_nodes"
 
 
-def test_there_are_no_others(plugins):
+def test_all_node_types_are_listed(plugins):
     assert {entry.name for entry in plugins.nodes.entries() if entry.origin.plugin == "nodegraph_nodes"} == set(NODES)
 
 
-def test_what_computes_with_a_network_has_the_device_in_its_key(plugins):
+def test_nodes_that_run_networks_are_numeric(plugins):
     numeric = {entry.name for entry in plugins.nodes.entries() if entry.value.numeric}
     assert numeric == {"TextEncode", "VAEEncode", "VAEDecode", "ApplyInpaint", "UNetDenoise", "PerpNeg", "DualGuidance", "Sampler"}
 
 
-def test_samplers_and_schedules_are_registered_and_the_defaults_are_among_them(plugins):
+def test_samplers_and_schedules_are_registered(plugins):
     assert plugins.registries["samplers"].names() == sorted(SAMPLERS)
     assert plugins.registries["schedules"].names() == sorted(SCHEDULES)
     assert plugins.registries["guidance"].names() == sorted(GUIDANCE)
@@ -153,7 +155,7 @@ def register_samplers(register):
         ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
     ],
 )
-def test_a_sampler_that_cannot_be_one_is_refused_where_it_is_registered(tmp_path, more, declared, said):
+def test_invalid_sampler_is_refused_at_registration(tmp_path, more, declared, said):
     (tmp_path / "mine.py").write_text(NAMED.format(more=more, declared=declared))
     plugins = load_plugins([tmp_path])
     if said is None:
@@ -164,7 +166,7 @@ def test_a_sampler_that_cannot_be_one_is_refused_where_it_is_registered(tmp_path
         plugins.require_sound()
 
 
-def test_values_are_stored_and_loaded_models_are_not(plugins):
+def test_only_values_without_models_are_stored(plugins):
     for kind in (Image, Mask, Latent, Noise, Sigmas):
         assert plugins.codecs.for_type(kind).name == kind.__name__.lower()
     assert plugins.codecs.for_type(Conditioning).name == "prompts"
@@ -190,11 +192,11 @@ def test_the_pack_registers_its_backend(plugins):
         (ValueError("out of memory"), False),
     ],
 )
-def test_memory_that_ran_out_is_known_by_its_words(error, short):
+def test_out_of_memory_is_recognised_by_its_message(error, short):
     assert TorchBackend().is_out_of_memory(error) is short
 
 
-def test_asking_after_memory_imports_no_torch():
+def test_out_of_memory_check_imports_no_torch():
     code = (
         "import sys; from nodegraph_nodes.models.backend import TorchBackend; backend = TorchBackend(); backend.free_memory(); "
         "backend.is_out_of_memory(RuntimeError('x')); "

@@ -1,4 +1,4 @@
-"""What the sampler offers to look at, and what a TAESD decoder makes of it."""
+"""Previews of the sampler, with linear colours or a TAESD decoder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(taesd, tmp_path):
     return written
 
 
-def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
+def test_sampler_previews_each_step(model):
     class Looking(RecordingRun):
         def step(self, i, n, preview=None):
             super().step(i, n)
@@ -83,13 +83,13 @@ def test_the_sampler_offers_what_it_has_denoised_at_each_step(model):
         (1, (600, 2), (4800, 16), (600, 2)),
     ],
 )
-def test_cells_are_enlarged_to_the_pictures_size_or_as_far_as_is_cheap(batch, cells, size, expected):
+def test_previews_are_enlarged_within_a_limit(batch, cells, size, expected):
     pixels = LatentPreview(latent(batch, 4, *cells), SD, size)().pixels
     assert pixels.shape == (1, *expected, 3)
     assert max(expected) <= max(LONGEST, *cells)
 
 
-def test_colours_are_those_of_the_models_latents():
+def test_colours_follow_the_latent_space():
     flat = latent(1, 4, 1, 1).expand(1, 4, 8, 8)
     for config, space in ((SD, "sd"), (SDXL, "sdxl"), (TINY, "tiny")):
         pixels = LatentPreview(flat, config, (64, 64))().pixels
@@ -97,7 +97,7 @@ def test_colours_are_those_of_the_models_latents():
     assert LatentPreview(flat, None, (64, 64))().pixels.shape == (1, 64, 64, 3)  # of a denoiser by a stranger
 
 
-def test_a_decoder_decodes_each_picture_and_crops_it(write, taesd):
+def test_decoder_decodes_and_crops_each_picture(write, taesd):
     preview = LatentPreview(latent(3, 4, 4, 6), SD, (30, 45))
     image = load_preview_decoder(write("taesd_decoder.safetensors"))(preview)
     with torch.no_grad():
@@ -120,19 +120,19 @@ def test_a_decoder_decodes_each_picture_and_crops_it(write, taesd):
         ("decoder.safetensors", lambda: 1, "the node offers something else"),
     ],
 )
-def test_a_decoder_for_another_family_says_so(write, name, preview, said):
+def test_decoder_of_another_family_is_an_error(write, name, preview, said):
     decoder = load_preview_decoder(write(name))
     with pytest.raises(ValueError, match=said):
         decoder(preview)
 
 
 @pytest.mark.parametrize(("name", "config"), [("taesdxl_decoder", SDXL), ("my_decoder", SDXL), ("my_decoder", SD)])
-def test_a_decoder_of_the_same_family_or_of_no_known_one_is_taken(write, name, config):
+def test_decoder_of_same_or_unknown_family_is_used(write, name, config):
     decoder = load_preview_decoder(write(f"{name}.safetensors"))
     assert decoder(LatentPreview(latent(1, 4, 2, 2).half(), config, (16, 16))).pixels.shape == (1, 16, 16, 3)
 
 
-def test_a_decoder_that_cannot_be_used_is_an_error_before_anything_runs(tmp_path, plugins, monkeypatch):
+def test_unusable_decoder_fails_before_the_run(tmp_path, plugins, monkeypatch):
     monkeypatch.delenv("NODEGRAPH_PREVIEW_DECODER", raising=False)
     assert plugins.backend.preview_renderer() is None
     monkeypatch.setenv("NODEGRAPH_PREVIEW_DECODER", str(tmp_path / "gone.safetensors"))

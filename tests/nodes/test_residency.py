@@ -1,4 +1,4 @@
-"""What networks weigh, and that a moved one is whole while the one it came from stays as it was."""
+"""The memory size of networks, and moving them between devices without changing the original."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def network() -> nn.Module:
     return layer
 
 
-def test_a_network_weighs_its_parameters_and_buffers():
+def test_network_size_counts_parameters_and_buffers():
     weights = memory_of(network())
     assert {place for place, _ in weights} == {"cpu"}
     assert sum(weights.values()) == 4 * (12 + 3 + 4 * 3 + 3) + 8  # BatchNorm counts its batches in an int64
 
 
-def test_tensors_of_one_storage_count_once():
+def test_shared_storage_counts_once():
     base, other = network(), network()
     other[0].weight = base[0].weight
     together = {**memory_of(base), **memory_of(other)}
     assert sum(together.values()) == 2 * sum(memory_of(base).values()) - 4 * 12
 
 
-def test_a_moved_network_computes_the_same_and_shares_its_place_only():
+def test_moved_network_computes_the_same():
     here = network()
     there = move(here, "meta")
     assert {str(tensor.device) for tensor in there.state_dict().values()} == {"meta"}
@@ -38,7 +38,7 @@ def test_a_moved_network_computes_the_same_and_shares_its_place_only():
     assert not any(parameter.requires_grad for parameter in again.parameters())
 
 
-def test_other_things_have_no_weight():
+def test_other_values_have_no_size():
     assert memory_of("text") == {}
     assert move("text", "cpu") is None
     assert memory_budget("cpu") is None

@@ -1,3 +1,5 @@
+"""UNetDenoise and Sampler."""
+
 from __future__ import annotations
 
 import pytest
@@ -56,14 +58,14 @@ def half_mask(height=32, width=40):
 # --- UNetDenoise
 
 
-def test_a_denoiser_is_the_librarys_guidance(model, prompts, denoiser, run):
+def test_denoiser_equals_the_library(model, prompts, denoiser, run):
     network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
 
 
-def test_cfg_1_leaves_the_negative_prompt_out(model, prompts):
+def test_cfg_1_skips_the_negative_prompt(model, prompts):
     positive, negative = prompts
     x = start().samples
     alone = unet_denoise(model.unet, positive, negative, cfg=1).function(x, 1.0)
@@ -71,13 +73,13 @@ def test_cfg_1_leaves_the_negative_prompt_out(model, prompts):
     assert not torch.allclose(alone, unet_denoise(model.unet, positive, negative, cfg=2).function(x, 1.0))
 
 
-def test_a_prompt_of_another_model_is_refused(model, prompts):
+def test_prompt_of_another_model_is_refused(model, prompts):
     other = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
     with pytest.raises(ValueError, match=r"negative: expected a prompt of width 32, .* found 768; encode it with the text encoder"):
         unet_denoise(model.unet, prompts[0], other)
 
 
-def test_prompts_of_different_length(model, prompts):
+def test_prompts_can_differ_in_length(model, prompts):
     longer = text_encode(model.text_encoder, "a red house at night " * 4)
     assert unet_denoise(model.unet, longer, prompts[1]).function(start().samples, 1.0).isfinite().all()
 
@@ -87,7 +89,7 @@ def test_prompts_of_different_length(model, prompts):
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 @pytest.mark.parametrize(("schedule", "strength"), [("karras", 1.0), ("normal", 0.6)])
-def test_the_node_gives_what_the_library_gives(denoiser, name, schedule, strength):
+def test_sampler_equals_the_library(denoiser, name, schedule, strength):
     given, drawn = start(batch=2), noise(start(batch=2), seed=3)
     result = sampler(denoiser, given, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
     discarded = SAMPLERS[name].discard_penultimate
@@ -97,7 +99,7 @@ def test_the_node_gives_what_the_library_gives(denoiser, name, schedule, strengt
     assert torch.equal(result.samples, direct)
 
 
-def test_with_a_mask_options_and_the_step_noise_of_comfyui(denoiser):
+def test_sampler_passes_mask_options_and_step_noise(denoiser):
     given, drawn = start(), noise(start(), seed=3)
     result = sampler(
         denoiser,
@@ -124,7 +126,7 @@ def test_with_a_mask_options_and_the_step_noise_of_comfyui(denoiser):
     assert torch.equal(result.samples, direct)
 
 
-def test_each_step_is_told(denoiser, run):
+def test_each_step_reports_progress(denoiser, run):
     sampler(denoiser, start(), noise(start(), seed=1), steps=STEPS, run=run)
     assert run.steps == [(i, STEPS) for i in range(1, STEPS + 1)]
 
@@ -133,7 +135,7 @@ def test_each_step_is_told(denoiser, run):
 
 
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "euler_ancestral"])
-def test_picture_k_of_a_batch_is_the_same_as_alone(denoiser, name):
+def test_batch_pictures_equal_single_pictures(denoiser, name):
     batch = Latent(torch.zeros(2, 4, 4, 5), (32, 40))
     alone = Latent(torch.zeros(1, 4, 4, 5), (32, 40))
     together = sampler(denoiser, batch, noise(batch, seed=7), sampler=name, steps=STEPS).samples
@@ -152,13 +154,13 @@ def test_two_samplers_complete_one_run(denoiser):
     assert not torch.allclose(first.samples, whole.samples)
 
 
-def test_an_end_beyond_the_last_step_is_the_last(denoiser):
+def test_end_beyond_the_last_step_is_the_last(denoiser):
     given, drawn = start(), noise(start(), seed=4)
     whole = sampler(denoiser, given, drawn, steps=STEPS)
     assert torch.equal(sampler(denoiser, given, drawn, steps=STEPS, end_step=100).samples, whole.samples)
 
 
-def test_strength_0_keeps_the_latent_and_less_strength_keeps_more(denoiser):
+def test_less_strength_keeps_more_of_the_latent(denoiser):
     given = start()
     seen = Toward(given.samples + 1)
     kept = sampler(Denoiser(seen), given, noise(given, seed=4), strength=0, steps=STEPS)
@@ -177,7 +179,7 @@ def test_strength_0_keeps_the_latent_and_less_strength_keeps_more(denoiser):
 # --- masks
 
 
-def test_what_is_black_keeps_its_latent():
+def test_black_areas_keep_the_latent():
     given = start()
     target = torch.full((1, 4, 1, 1), 9.0)
     result = sampler(Denoiser(Toward(target)), given, noise(given, seed=4), mask=half_mask(), sampler="euler", steps=STEPS).samples
@@ -185,7 +187,7 @@ def test_what_is_black_keeps_its_latent():
     assert torch.allclose(result[..., 3:], target.expand_as(result[..., 3:]), atol=1e-5)
 
 
-def test_a_mask_of_another_size_is_resized_with_a_notice(run):
+def test_mask_of_another_size_is_resized_with_a_notice(run):
     given = start()
     result = sampler(
         Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=half_mask(64, 80), steps=STEPS, run=run
@@ -194,7 +196,7 @@ def test_a_mask_of_another_size_is_resized_with_a_notice(run):
     assert run.notices == ["the mask is 80x64 and the picture 40x32: the mask is resized"]
 
 
-def test_a_mask_stays_in_place_where_the_latent_covers_more_than_the_picture():
+def test_mask_is_aligned_with_a_padded_latent():
     given = start(height=32, width=33)  # five cells, the last of them for one column of pixels
     mask = torch.zeros(1, 32, 33)
     mask[:, :, 24:] = 1
@@ -203,7 +205,7 @@ def test_a_mask_stays_in_place_where_the_latent_covers_more_than_the_picture():
     assert torch.allclose(result[..., 3:], torch.zeros(1, 4, 4, 2), atol=1e-5)
 
 
-def test_a_mask_for_each_picture():
+def test_each_picture_can_have_its_mask():
     given = start(batch=2)
     masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
     result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=masks, steps=STEPS).samples
@@ -227,7 +229,7 @@ def test_three_masks_for_two_pictures_are_refused(denoiser):
 @pytest.mark.parametrize(
     ("returned", "found"), [(lambda x: None, "found NoneType"), (lambda x: F.pad(x, (0, 1)), r"found shape \[1, 4, 4, 6\]")]
 )
-def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, found):
+def test_sampler_must_return_a_latent(denoiser, returned, found):
     def strange(denoise, x, sigmas, *, noise, on_step):
         return returned(x)
 
@@ -244,7 +246,7 @@ def test_a_sampler_that_returns_something_else_is_told_of(denoiser, returned, fo
         ({"steps": 20, "start_step": 5, "end_step": 10, "strength": 1.0, "sampler": SAMPLERS["euler"], "options": None}, None),
     ],
 )
-def test_what_a_check_says(plugins, literals, said):
+def test_check_reports_bad_sampler_inputs(plugins, literals, said):
     messages = list(plugins.nodes.get("Sampler").value.check(sigmas=None, **literals))
     assert len(messages) == (0 if said is None else 1)
     assert said is None or said in messages[0]

@@ -1,4 +1,4 @@
-"""Noise levels as values of a workflow: made, written out, split, turned round, and walked along."""
+"""Noise levels as workflow values: made, listed, split, flipped and sampled along."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def gaussian() -> Denoiser:
     return Denoiser(GaussianDenoiser())
 
 
-def test_a_schedule_is_the_levels_that_the_sampler_would_take(model):
+def test_schedule_node_equals_the_samplers_levels(model):
     levels = schedule(model.unet, schedule="karras", steps=6, strength=0.5)
     assert torch.equal(levels.values, sigmas_for(SCHEDULES["karras"], model.unet.part.schedule, 6, 0.5))
     options = schedule(model.unet, schedule="karras", steps=6, schedule_options={"rho": 3.0})
     assert not torch.equal(options.values, schedule(model.unet, schedule="karras", steps=6).values)
 
 
-def test_a_sampler_walks_the_levels_that_it_is_given(model):
+def test_sampler_uses_the_given_levels(model):
     levels = schedule(model.unet, schedule="normal", steps=6)
     given = sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="heun")
     assert torch.equal(given.samples, sampler(gaussian(), LATENT, NOISE, sampler="heun", schedule="normal", steps=6).samples)
 
 
-def test_two_parts_are_the_whole():
+def test_two_parts_equal_the_whole():
     levels = sigmas([14.6, 6.0, 2.0, 0.7, 0.2, 0.0])
     whole = sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="euler")
     high, low = split_sigmas(levels, 2)
@@ -44,7 +44,7 @@ def test_two_parts_are_the_whole():
     assert torch.equal(second.samples, whole.samples)
 
 
-def test_levels_turned_round_lead_back_to_the_noise():
+def test_flipped_levels_lead_back_to_the_noise():
     levels = sigmas([14.0 * 0.93**i for i in range(120)] + [0.0])
     picture = sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="heun")
     unsampled = sampler(gaussian(), picture, noise(LATENT, seed=3, draw="none"), sigmas=flip_sigmas(levels), sampler="heun")
@@ -53,7 +53,7 @@ def test_levels_turned_round_lead_back_to_the_noise():
     torch.testing.assert_close(again.samples, picture.samples, rtol=0, atol=0.02)
 
 
-def test_what_draws_noise_does_not_walk_up():
+def test_stochastic_samplers_refuse_rising_levels():
     levels = flip_sigmas(sigmas([14.0, 3.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match=r"draws no noise for levels that go up from 0.0001 to 14, found sample_euler_ancestral"):
         sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="euler_ancestral")
@@ -86,7 +86,7 @@ outputs:
         ("[14.6, 1.0, 0.0]", ", steps: 0", "expected a value from 1 to 10000, found 0"),
     ],
 )
-def test_what_cannot_be_walked_is_told_before_any_weight_is_read(tmp_path, monkeypatch, levels, more, said):
+def test_bad_levels_fail_before_loading_weights(tmp_path, monkeypatch, levels, more, said):
     from click.testing import CliRunner
 
     from nodegraph.cli import main

@@ -1,3 +1,5 @@
+"""TextEncode."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.small_model import UNET
 LONG = "a red house at night a blue boat " * 3  # 24 words, each one token
 
 
-def test_a_prompt_is_encoded_as_the_library_does(model, model_folder, run):
+def test_encoding_equals_the_library(model, model_folder, run):
     encoded = text_encode(model.text_encoder, "a (red:1.3) house", run=run)
     network, tokenizer = load_text_network(model.text_encoder, run), load_tokenizer(model_folder / "tokenizer")
     expected = encode_prompt(network, tokenizer, "a (red:1.3) house")
@@ -24,12 +26,12 @@ def test_a_prompt_is_encoded_as_the_library_does(model, model_folder, run):
     assert run.notices == []
 
 
-def test_an_empty_prompt_is_one(model, run):
+def test_empty_prompt_is_encoded(model, run):
     assert text_encode(model.text_encoder, "", run=run).prompts[0].embedding.shape == (1, 16, UNET.context_dim)
     assert run.notices == []
 
 
-def test_a_long_prompt_is_read_in_chunks_with_a_notice(model, run):
+def test_long_prompt_is_chunked_with_a_notice(model, run):
     assert text_encode(model.text_encoder, LONG, run=run).prompts[0].embedding.shape == (1, 32, UNET.context_dim)
     (notice,) = run.notices
     assert notice.startswith("the prompt is longer than the 14 tokens that the model reads at once: it is read in 2 chunks")
@@ -43,7 +45,7 @@ def test_a_long_prompt_is_read_in_chunks_with_a_notice(model, run):
         (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; a word that it has to spell means little to it"),
     ],
 )
-def test_words_that_the_vocabulary_only_spells_are_named(model, run, text, said):
+def test_unknown_words_give_a_notice(model, run, text, said):
     text_encode(model.text_encoder, text, run=run)
     assert said in run.notices[0]
 

@@ -1,4 +1,4 @@
-"""Denoisers whose answer is known or cheap, and what samplers need besides one."""
+"""Small denoisers, and the noise sources and callbacks to run samplers with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def no_noise(sigma_from: float, sigma_to: float) -> Tensor:
 
 
 def ignore_step(i: int, x: Tensor, denoised: Tensor) -> None:
-    """Progress that nobody watches."""
+    """An `on_step` that does nothing."""
 
 
 def generator_noise(like: Tensor, seed: int = 3):

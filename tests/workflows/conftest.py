@@ -1,4 +1,4 @@
-"""The shipped workflows in a folder of their own, with pictures to work on and a small model of made-up weights."""
+"""Fixtures: the shipped workflows in a temporary folder, with pictures and a small synthetic model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""workflows/compare_samplers.yaml: a labelled sheet, of which only what changed is made anew."""
+"""workflows/compare_samplers.yaml makes a labelled sheet and recomputes only what changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compared(place, *settings):
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 
-def test_it_makes_one_sheet_with_a_column_for_each_sampler(place):
+def test_sheet_has_a_column_for_each_sampler(place):
     ran = compared(place)
     with Image.open(ran.path(place.folder)) as sheet:
         assert sheet.size == (len(COLUMNS) * (WIDTH + GAP) - GAP, 3 * (WIDTH + GAP) - GAP + 2 * BAND)
@@ -33,7 +33,7 @@ def test_it_makes_one_sheet_with_a_column_for_each_sampler(place):
     assert all(heading.convert("L").getextrema()[0] < 128 for heading in headings)
 
 
-def test_another_sampler_makes_only_its_column_anew(place):
+def test_new_sampler_recomputes_only_its_column(place):
     compared(place)
     again = compared(place, "heun.sampler=dpm_2", "heun_labelled.text=dpm_2")
     assert again.named("ran") - {"model", "denoiser"} == {
@@ -48,12 +48,12 @@ def test_another_sampler_makes_only_its_column_anew(place):
     assert compared(place, "heun.sampler=dpm_2", "heun_labelled.text=dpm_2").named("ran") == set()
 
 
-def test_every_sampler_starts_from_the_same_noise(place):
+def test_samplers_start_from_the_same_noise(place):
     nodes = json.loads(compared(place, "euler.steps=3", "euler.sampler=dpmpp_2m").stdout)["nodes"]
     assert nodes["euler"]["key"] == nodes["converged"]["key"]
 
 
-def test_a_sampler_of_the_same_steps_paints_nothing_anew(place):
+def test_sampler_with_equal_steps_recomputes_nothing(place):
     compared(place)
     again = compared(place, "heun.sampler=ddim", "heun_labelled.text=ddim")
     assert again.named("ran") - {"model", "denoiser"} == {"heun", "heun_labelled", "grid", "sheet"}

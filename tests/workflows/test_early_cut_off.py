@@ -1,4 +1,4 @@
-"""What comes out the same recomputes nothing below it, and a model is what is in its files: with the real node pack."""
+"""Equal results stop recomputation, and models are identified by the content of their files: with the real node pack."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.support.workflow_folder import SIZE
 BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
 
 
-def test_a_prompt_of_the_same_tokens_runs_nothing_but_its_own_encoding(place):
+def test_prompt_with_equal_tokens_reruns_only_its_encoding(place):
     place("txt2img", "prompt=a red house")
     assert place("txt2img", "prompt=a  red house ").named("ran") == {"model", "positive"}
     assert place("txt2img", "prompt=a  red house ").named("ran") == set()  # what was found so is known the next time
     assert "sampled" in place("txt2img", "prompt=a blue house").named("ran")
 
 
-def test_it_holds_in_another_process(place):
+def test_equal_tokens_are_a_hit_in_another_process(place):
     place("txt2img", "prompt=a red house")
     elsewhere = place.elsewhere(*place.words("txt2img", "prompt=a  red house "))
     assert elsewhere.named("ran") == {"model", "positive"}
 
 
-def test_a_picture_saved_anew_with_the_same_pixels_is_read_and_nothing_else(place):
+def test_picture_with_equal_pixels_reruns_only_its_loading(place):
     scene = place.examples / "scene.png"
     place("inpaint")
     before = scene.read_bytes()
@@ -58,7 +58,7 @@ def age(folder, hours=1):
 
 
 @pytest.mark.parametrize("changed", ["unet", "tokenizer"])
-def test_another_model_under_the_same_name_is_a_miss_even_under_the_same_times(place, own_model, changed):
+def test_changed_model_with_equal_times_is_a_miss(place, own_model, changed):
     if changed == "unet":
         other = save_small_model(place.folder / "other", salt="other")
         file = own_model / "unet" / "diffusion_pytorch_model.safetensors"
@@ -73,7 +73,7 @@ def test_another_model_under_the_same_name_is_a_miss_even_under_the_same_times(p
     assert "model" in place("txt2img").named("ran")
 
 
-def test_a_model_that_is_touched_or_moved_between_two_runs_of_one_engine_is_the_same_model(place, own_model):
+def test_touched_or_moved_model_is_a_hit(place, own_model):
     engine = Engine(cache_dir=place.folder / "cache")
     workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
 
@@ -90,7 +90,7 @@ def test_a_model_that_is_touched_or_moved_between_two_runs_of_one_engine_is_the_
     assert ran(moved, "a blue boat") >= {"positive", "sampled"}
 
 
-def test_tensors_in_the_cache_whose_headers_lie_are_told_once_and_computed_again(place):
+def test_damaged_cached_tensors_are_recomputed(place):
     place("txt2img")
     blobs = sorted((place.folder / "cache" / "blobs").rglob("*.safetensors"))
     assert blobs

@@ -1,4 +1,4 @@
-"""Prompts that are combined, placed and timed by nodes of a workflow, stored on the way and read again."""
+"""Workflows that combine prompts, give them areas and time ranges, and store and read them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(place):
     return statuses
 
 
-def test_what_is_said_of_prompts_is_stored_and_changes_the_picture(run, place):
+def test_prompt_settings_are_stored_and_change_the_picture(run, place):
     assert set(run().values()) == {"ran"}
     first = (place.folder / "out/mixed.png").read_bytes()
     assert "ran" not in run("late.start=0.3").values()

@@ -1,4 +1,4 @@
-"""The shipped workflows: what they write, what runs again when something changes, and what happens with bad input."""
+"""The shipped workflows: what they write, what a change recomputes, and how bad input fails."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def keys(ran):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_second_run_in_a_new_process_computes_nothing_and_imports_no_torch(place, name):
+def test_second_process_computes_nothing_without_torch(place, name):
     first = place(name)
     path = first.path(place.folder)
     assert not first.named("cached")
@@ -96,7 +96,7 @@ def test_a_second_run_in_a_new_process_computes_nothing_and_imports_no_torch(pla
         assert picture.text["nodegraph"] == text
 
 
-def test_a_fresh_process_from_nothing_finds_the_same_keys(place):
+def test_fresh_process_computes_the_same_keys(place):
     fresh = place.elsewhere(*place.words("inpaint"))
     assert not fresh.named("cached")
     again = place("inpaint")
@@ -105,7 +105,7 @@ def test_a_fresh_process_from_nothing_finds_the_same_keys(place):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_workflow_in_a_picture_runs_to_the_same_keys(place, name):
+def test_workflow_from_a_picture_has_the_same_keys(place, name):
     first = place(name, "seed=random", "prompt=Häuschen 🏠: $x #1", "noise.draw=sequential")
     with Image.open(first.path(place.folder)) as picture:
         text = picture.text["nodegraph"]
@@ -117,7 +117,7 @@ def test_the_workflow_in_a_picture_runs_to_the_same_keys(place, name):
     assert again.named("ran") == set()
 
 
-def test_the_three_run_in_python(place):
+def test_shipped_workflows_run_in_python(place):
     engine = Engine(cache_dir=None, dtype="float32")
     for name in NAMES:
         workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
@@ -129,7 +129,7 @@ def test_the_three_run_in_python(place):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dump_means_the_same(place, name):
+def test_dumped_workflow_is_equivalent(place, name):
     workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
     again = Workflow.parse(workflow.dump(), base=workflow.base)
     engine = Engine(cache_dir=None)
@@ -137,7 +137,7 @@ def test_a_dump_means_the_same(place, name):
     assert engine.plan(again, params=params).keys == engine.plan(workflow, params=params).keys
 
 
-def test_every_pixel_outside_the_grown_and_blurred_mask_stays_as_it_was(place):
+def test_pixels_outside_the_mask_are_unchanged(place):
     path = place("inpaint").path(place.folder)
     scene, result = (load_image(file).image.pixels for file in (place.examples / "scene.png", path))
     repainted = mask(path=place.examples / "mask.png", grow=4, blur=2).values > 0
@@ -148,14 +148,14 @@ def test_every_pixel_outside_the_grown_and_blurred_mask_stays_as_it_was(place):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12 - reach, 19 + reach, 14 - reach, 21 + reach)
 
 
-def test_a_mask_of_another_size_is_resized_with_a_notice(place):
+def test_mask_of_another_size_is_resized_with_a_notice(place):
     Image.new("L", (86, 74), 255).save(place.folder / "large.png")
     ran = place("inpaint", "mask=large.png")
     assert ran.status == 0, ran.stderr
     assert "note: the mask is 86x74 and the picture 43x37: the mask is resized" in ran.stderr
 
 
-def test_a_prompt_that_is_longer_than_the_model_takes(place):
+def test_long_prompt_is_encoded_in_chunks(place):
     ran = place("txt2img", "prompt=" + "a red house at night " * 20)
     assert ran.status == 0, ran.stderr
     assert "note: the prompt is longer than the 14 tokens that the model reads at once: it is read in" in ran.stderr
@@ -166,13 +166,13 @@ def test_a_prompt_that_is_longer_than_the_model_takes(place):
 # --- what runs again
 
 
-def test_a_new_prompt_spares_what_does_not_see_it(place):
+def test_new_prompt_reruns_only_dependent_nodes(place):
     place("img2img")
     ran = place("img2img", "prompt=a blue boat").named("ran")
     assert ran == {"model", "positive", "denoiser", "sampled", "result"}
 
 
-def test_the_same_weights_elsewhere_or_touched_are_the_same(place):
+def test_copied_or_touched_weights_are_a_hit(place):
     first = place("txt2img")
     copied = shutil.copytree(place.model, place.folder / "elsewhere")
     for file in copied.rglob("*"):
@@ -182,7 +182,7 @@ def test_the_same_weights_elsewhere_or_touched_are_the_same(place):
     assert keys(again) == keys(first)
 
 
-def test_other_weights_under_the_same_name_are_others(place):
+def test_other_weights_of_the_same_name_are_a_miss(place):
     copied = shutil.copytree(place.model, place.folder / "model")
     place("txt2img", f"model={copied}")
     before = place("txt2img", f"model={copied}")
@@ -194,7 +194,7 @@ def test_other_weights_under_the_same_name_are_others(place):
     assert all(keys(after)[name] != key for name, key in keys(before).items())
 
 
-def test_a_sampler_in_a_folder_of_its_own_and_an_edit_of_it_between_two_processes(place):
+def test_edited_sampler_plugin_runs_again(place):
     plugin = place.folder / "mine" / "leap.py"
     plugin.parent.mkdir()
     plugin.write_text(SAMPLER, encoding="utf-8")
@@ -212,7 +212,7 @@ def test_a_sampler_in_a_folder_of_its_own_and_an_edit_of_it_between_two_processe
     assert keys(place("txt2img")) == keys(shipped)  # who does not name it does not depend on it
 
 
-def test_an_error_in_a_sampler_of_a_stranger_is_told_for_his_own(place):
+def test_error_in_a_plugin_sampler_names_the_plugin(place):
     plugin = place.folder / "mine" / "leap.py"
     plugin.parent.mkdir()
     plugin.write_text(SAMPLER.replace("* share", "* shares"), encoding="utf-8")
@@ -224,7 +224,7 @@ def test_an_error_in_a_sampler_of_a_stranger_is_told_for_his_own(place):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_stops_at_the_next_denoising_step_and_keeps_what_is_finished(place):
+def test_ctrl_c_stops_at_a_step_and_keeps_results(place):
     settings = "sampled.sampler=euler", "sampled.schedule=normal"
     command = [sys.executable, "-m", "nodegraph", *place.words("txt2img", *settings, steps=1000)]
     process = subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -245,7 +245,7 @@ def test_ctrl_c_stops_at_the_next_denoising_step_and_keeps_what_is_finished(plac
     assert again.named("cached") >= {"positive", "negative", "noise"}
 
 
-def test_picture_k_of_a_batch_is_the_same_as_alone(place):
+def test_batch_pictures_equal_single_pictures(place):
     engine = Engine(cache_dir=None, dtype="float32")
     workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
     params = {"model": str(place.model), "sampled.steps": 3, "seed": 7}
@@ -261,14 +261,14 @@ def test_each_picture_of_a_batch_is_a_file(place):
     assert place.left() == ["txt2img-7-0.png", "txt2img-7-1.png"]
 
 
-def test_no_strength_gives_what_the_autoencoder_keeps(place):
+def test_strength_0_returns_the_autoencoded_picture(place):
     engine = Engine(cache_dir=None, dtype="float32")
     workflow = Workflow.load(place.folder / "workflows" / "img2img.yaml")
     result = engine.run(workflow, params={"model": str(place.model), "strength": 0}, targets=["latent", "sampled"])
     assert torch.equal(result["sampled"].samples, result["latent"].samples)
 
 
-def test_a_model_is_described_without_reading_its_weights(place):
+def test_model_is_described_without_reading_weights(place):
     told = place.elsewhere("models", str(place.model))
     assert "Stable Diffusion 1.x, as model_index.json (StableDiffusionPipeline) and the configs say" in told.stdout
     assert told.status == 0, told.stderr
@@ -276,14 +276,14 @@ def test_a_model_is_described_without_reading_its_weights(place):
     assert f"{SIDE}x{SIDE}" in told.stdout
 
 
-def test_another_model_is_given_by_its_folder(place):
+def test_model_can_be_a_folder(place):
     other = save_small_model(place.folder / "other", salt="other")
     first = place("txt2img").path(place.folder)
     before = picture_bytes(first)
     assert picture_bytes(place("txt2img", f"model={other}").path(place.folder)) != before
 
 
-def test_a_model_in_a_single_file(place):
+def test_model_can_be_a_single_file(place):
     save_single_file(place.folder / "single.safetensors")
     ran = place("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)")
     with Image.open(ran.path(place.folder)) as picture:
@@ -307,29 +307,29 @@ def assert_refused(place, ran, *said, status):
 
 
 @pytest.mark.parametrize("name", ["img2img", "inpaint"])
-def test_a_missing_picture(place, name):
+def test_missing_picture_is_an_error(place, name):
     assert_refused(
         place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2
     )
 
 
-def test_a_missing_mask(place):
+def test_missing_mask_is_an_error(place):
     (place.examples / "mask.png").unlink()
     assert_refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
-def test_a_file_that_is_no_picture(place, what):
+def test_file_that_is_not_a_picture_is_an_error(place, what):
     (place.folder / "text.png").write_text("no picture")
     assert_refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
 
 
-def test_a_folder_in_place_of_a_picture(place):
+def test_folder_instead_of_a_picture_is_an_error(place):
     assert_refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
-def test_a_truncated_picture(place, what):
+def test_truncated_picture_is_an_error(place, what):
     whole = (place.examples / "scene.png").read_bytes()
     (place.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     assert_refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
@@ -339,30 +339,30 @@ def test_a_truncated_picture(place, what):
     ("sampler", "said"),
     [("euller", "Did you mean 'euler'?"), ("dpmpp_2n", "Did you mean 'dpmpp_2m'?"), ("xyz", "'nodegraph samplers' lists them")],
 )
-def test_an_unknown_sampler(place, sampler, said):
+def test_unknown_sampler_is_an_error(place, sampler, said):
     assert_refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0{}      "]
 )
-def test_a_checkpoint_that_is_none(place, content):
+def test_file_that_is_not_a_checkpoint_is_an_error(place, content):
     (place.folder / "other.safetensors").write_bytes(content)
     ran = place("txt2img", "model=other.safetensors")
     assert_refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
 
 
-def test_a_folder_that_is_no_model(place):
+def test_folder_that_is_not_a_model_is_an_error(place):
     assert_refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
 
 
 @pytest.mark.parametrize("model", ["nowhere.safetensors", "~nobody-of-this-name/model", "a" * 300, "builtin:tyni", ""])
-def test_a_checkpoint_that_is_not_there(place, model):
+def test_missing_checkpoint_is_an_error(place, model):
     assert_refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae"])
-def test_a_truncated_checkpoint(place, part):
+def test_truncated_checkpoint_is_an_error(place, part):
     copied = shutil.copytree(place.model, place.folder / "model")
     weights = copied / part / "diffusion_pytorch_model.safetensors"
     with weights.open("r+b") as file:
@@ -370,7 +370,7 @@ def test_a_truncated_checkpoint(place, part):
     assert_refused(place, place("txt2img", f"model={copied}"), part, "truncated", "Download or copy the file again", status=2)
 
 
-def test_a_checkpoint_without_one_of_its_tensors(place):
+def test_checkpoint_without_a_tensor_is_an_error(place):
     copied = shutil.copytree(place.model, place.folder / "model")
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
@@ -394,19 +394,19 @@ def test_a_checkpoint_without_one_of_its_tensors(place):
         ("sampled.latent=x", "--set sampled.latent"),
     ],
 )
-def test_a_setting_that_is_wrong(place, setting, said):
+def test_wrong_setting_is_an_error(place, setting, said):
     assert_refused(place, place("txt2img", setting), said, status=2)
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/here"])
-def test_an_output_folder_that_cannot_be_written_is_told_before_anything_runs(place, out):
+def test_unwritable_output_folder_fails_before_the_run(place, out):
     (place.folder / "taken").write_text("a file")
     ran = place("txt2img", options=("--out", out))
     assert_refused(place, ran, "cannot write", "taken", "--out", status=1)
     assert "done in" not in ran.stderr
 
 
-def test_a_picture_that_does_not_fit_its_original(place):
+def test_picture_must_fit_its_original(place):
     text = (place.folder / "workflows" / "inpaint.yaml").read_text()
     text = text.replace("vae: $model.vae, image: $picture.image", "vae: $model.vae, image: $small.image")
     text = text.replace("nodes:\n", "nodes:\n  small: {use: LoadImage, path: ../small.png}\n")
@@ -417,14 +417,14 @@ def test_a_picture_that_does_not_fit_its_original(place):
     )
 
 
-def test_a_placeholder_that_there_is_not(place):
+def test_unknown_placeholder_is_an_error(place):
     text = (place.folder / "workflows" / "inpaint.yaml").read_text()
     (place.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
     assert_refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
 
 
 @pytest.mark.parametrize("option", [("--device", "quantum"), ("--device", "cuda:77"), ("--dtype", "float7")])
-def test_a_device_or_dtype_that_is_none(place, option):
+def test_unknown_device_or_dtype_is_an_error(place, option):
     assert_refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
 
 
@@ -442,7 +442,7 @@ def words_of(text):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_typo_anywhere_is_found_where_it_is(place, name):
+def test_typos_are_reported_with_their_location(place, name):
     text = (place.folder / "workflows" / f"{name}.yaml").read_text()
     engine = Engine(cache_dir=None)
 

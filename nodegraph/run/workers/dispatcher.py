@@ -51,7 +51,7 @@ class Dispatcher:
         (self._ready_numeric if task.node.spec.numeric else self._ready).append(task)
 
     def join(self, node: str, key: str | None, wanted: frozenset[str]) -> bool:
-        """Wait for another run that is computing `key`. False if there is none."""
+        """Wait for another run that is computing `key`. False if no run is."""
         job = self._jobs.find(key, self._context)
         if job is None:
             return False

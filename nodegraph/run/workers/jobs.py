@@ -72,7 +72,7 @@ class Job:
 
     def __init__(self, task: NodeTask, values: RunValues, first: Waiter, remove: Callable[[Job], None]) -> None:
         self.task = task
-        self.over = False  # it has ended, or has been asked to stop: nobody can join any more
+        self.over = False  # it has ended, or has been asked to stop: no run can join any more
         self._values, self._first, self._remove = values, first, remove
         self._waiters = [first]
         self._history: list[NodeEvent] = []  # for a run that joins late; only the latest step

@@ -1,4 +1,4 @@
-"""The kit that checks samplers, schedules and guidance: what every one promises, and the order of a sampler's convergence.
+"""The test kit for samplers, schedules and guidance: checks of what each must do, and orders of convergence.
 
     import pytest
     from nodegraph_diffusion.testing import SAMPLER_CHECKS
@@ -7,8 +7,8 @@
     def test_my_sampler(check):
         check(sample_mine)
 
-A check raises AssertionError with what was expected and found. `python -m nodegraph_diffusion.testing` prints the order of every
-sampler.
+A failed check raises AssertionError with what was expected and found. `python -m nodegraph_diffusion.testing` prints the order of
+every sampler.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast samplers converge: their error on a problem with a known answer, and its order."""
+"""How fast samplers converge: their error on a problem with a known solution, and its order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nodegraph_diffusion.testing.toys import GaussianDenoiser, even_sigmas, run,
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run with `steps` steps cost and how far from the exact solution it ended."""
+    """The cost of a run with `steps` steps, in calls of the denoiser, and its error."""
 
     steps: int
     evaluations: int
@@ -24,7 +24,7 @@ class Measured:
 
 
 def measured(sampler: Sampler, steps: int, **options: Any) -> Measured:
-    """The largest difference from the exact solution after `steps` steps from level 10 to 0.1, and the calls of denoise."""
+    """A run with `steps` steps from level 10 to 0.1; its error is the largest difference from the exact solution."""
     denoise = GaussianDenoiser()
     x = start(torch.float64) * 10
     result = run(sampler, denoise, x, even_sigmas(steps), **options)
@@ -32,20 +32,20 @@ def measured(sampler: Sampler, steps: int, **options: Any) -> Measured:
 
 
 def sampling_error(sampler: Sampler, steps: int, **options: Any) -> float:
-    """How far the sampler ends from the exact solution, the largest difference, after `steps` steps from level 10 to 0.1."""
+    """The largest difference from the exact solution after `steps` steps from level 10 to 0.1."""
     return measured(sampler, steps, **options).error
 
 
 def convergence_order(sampler: Sampler, steps: int = 48, **options: Any) -> float:
-    """The empirical order of convergence: log2 of how much nearer twice the steps come to the exact solution.
+    """The empirical order of convergence: log2 of the factor by which twice the steps reduce the error.
 
-    A multiple of 3 `steps` serves samplers that group them by three, too.
+    `steps` should be a multiple of 3, for samplers that group their steps by three.
     """
     return math.log2(sampling_error(sampler, steps, **options) / sampling_error(sampler, 2 * steps, **options))
 
 
 def measurable(samplers: Mapping[str, SamplerSpec] = SAMPLERS) -> dict[str, SamplerSpec]:
-    """Those of which an order can be measured: they draw no noise, and make as many steps as they are told."""
+    """The samplers whose order can be measured: they draw no noise and take the steps of the schedule."""
     return {
         name: spec
         for name, spec in sorted(samplers.items())
@@ -54,5 +54,5 @@ def measurable(samplers: Mapping[str, SamplerSpec] = SAMPLERS) -> dict[str, Samp
 
 
 def measured_orders(samplers: Mapping[str, SamplerSpec] = SAMPLERS) -> dict[str, float]:
-    """The empirical order of each sampler of which one can be measured, to two decimals."""
+    """The empirical order of each sampler whose order can be measured, to two decimals."""
     return {name: round(convergence_order(spec), 2) for name, spec in measurable(samplers).items()}

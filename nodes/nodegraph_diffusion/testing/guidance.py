@@ -1,4 +1,4 @@
-"""What every guidance promises, each promise a function.
+"""The checks that every guidance must pass, each a function.
 
 Guidance is a function `guidance(denoiser, *, options) -> denoiser` over a `GuidedDenoiser`. A check raises AssertionError with what
 was expected and found.
@@ -20,11 +20,11 @@ from nodegraph_diffusion.testing.toys import TwoSidedDenoiser, even_sigmas, requ
 Guidance = Callable[..., GuidedDenoiser]
 
 LEVELS = (10.0, 4.0, 1.5, 0.5, 0.1)
-"""A run's noise levels."""
+"""The noise levels of a run."""
 
 
 def check_guidance_options(guidance: Guidance) -> None:
-    """It can be called as guidance is, and its options have defaults of their own types."""
+    """It can be called as guidance, and its options have defaults of the annotated types."""
     try:
         require_callable_with(guidance, "guidance", ("denoiser",))
         check_options("guidance", guidance, options_of(guidance))
@@ -32,18 +32,20 @@ def check_guidance_options(guidance: Guidance) -> None:
         raise AssertionError(str(error)) from error
 
 
-def check_sides(guidance: Guidance) -> None:
-    """What it gives has two sides again, those of the denoiser given, and its estimate is the same by either way to ask."""
+def check_predictions(guidance: Guidance) -> None:
+    """The guided denoiser has the conditions of the original one, and `predict` returns the same estimate as a call."""
     for sigma in LEVELS:
         x, plain = start() * sigma, TwoSidedDenoiser()
-        called, seen = guidance(TwoSidedDenoiser())(x, sigma), guidance(TwoSidedDenoiser()).predict(x, sigma)
-        require(torch.allclose(called, seen.denoised, atol=1e-5), "predict to estimate what a call does", "another estimate")
-        expected = plain.predict(x, sigma)  # its negative side may not have been asked where it does not count
-        require(torch.allclose(seen.positive, expected.positive, atol=1e-5), "the denoiser's own positive side", "something else")
-        sides: tuple[tuple[Condition, Tensor], ...] = ("positive", expected.positive), ("negative", expected.negative)
-        for which, alone in sides:
-            side = guidance(plain).predict_one(which, x, sigma)
-            require(torch.allclose(side, alone, atol=1e-5), f"the {which} side alone as the denoiser sees it", "something else")
+        called, predicted = guidance(TwoSidedDenoiser())(x, sigma), guidance(TwoSidedDenoiser()).predict(x, sigma)
+        same = torch.allclose(called, predicted.denoised, atol=1e-5)
+        require(same, "the same estimate from predict as from a call", "another estimate")
+        expected = plain.predict(x, sigma)  # a guided denoiser need not compute a negative prediction that it does not use
+        same = torch.allclose(predicted.positive, expected.positive, atol=1e-5)
+        require(same, "the denoiser's own positive prediction", "another one")
+        conditions: tuple[tuple[Condition, Tensor], ...] = ("positive", expected.positive), ("negative", expected.negative)
+        for condition, expected_one in conditions:
+            same = torch.allclose(guidance(plain).predict_one(condition, x, sigma), expected_one, atol=1e-5)
+            require(same, f"the denoiser's own {condition} prediction from predict_one", "another one")
     require(
         guidance(plain).noise_schedule == plain.noise_schedule,
         f"the denoiser's own {plain.noise_schedule}",
@@ -52,39 +54,39 @@ def check_sides(guidance: Guidance) -> None:
 
 
 def check_shape(guidance: Guidance) -> None:
-    """An estimate is shaped as x is, float32 and finite, also where there is nothing in x and the sides agree."""
+    """An estimate has the shape and dtype of x and is finite, also if x is zero and both predictions are the same."""
     for x, denoiser in ((start() * 10, TwoSidedDenoiser()), (torch.zeros_like(start()), TwoSidedDenoiser(cfg=1.0))):
-        for sigma, found in zip(LEVELS, _walked(guidance(denoiser), x), strict=True):
+        for sigma, found in zip(LEVELS, _estimates(guidance(denoiser), x), strict=True):
             require(found.shape == x.shape, f"shape {tuple(x.shape)} at level {sigma}", f"{tuple(found.shape)}")
             require(found.dtype == x.dtype, f"{x.dtype} at level {sigma}", f"{found.dtype}")
             require(bool(found.isfinite().all()), f"finite numbers at level {sigma}", "others")
 
 
 def check_alone(guidance: Guidance) -> None:
-    """A picture of a batch gets the estimate that it gets alone, through a whole run."""
+    """A picture gets the same estimates in a batch as alone, in a whole run."""
     x = start() * 10
-    together, alone = _walked(guidance(TwoSidedDenoiser()), x), _walked(guidance(TwoSidedDenoiser()), x[2:])
+    together, alone = _estimates(guidance(TwoSidedDenoiser()), x), _estimates(guidance(TwoSidedDenoiser()), x[2:])
     difference = max(float((a[2:] - b).abs().max()) for a, b in zip(together, alone, strict=True))
     require(difference < 1e-4, "the same picture in a batch as alone, within 0.0001", f"{difference:.3g} apart")
 
 
 def check_anew(guidance: Guidance) -> None:
-    """A run is the same after another run as before it, of this picture and of one of another size; nothing is changed in place."""
+    """A run does not depend on earlier runs, of this picture or of another size, and changes nothing in place."""
     x, denoiser = start() * 10, TwoSidedDenoiser()
     kept, guided = x.clone(), guidance(denoiser)
-    first = _walked(guided, x)
-    second = _walked(guided, x)
-    _walked(guided, torch.zeros(1, 4, 4, 4))
-    third = _walked(guided, x)
+    first = _estimates(guided, x)
+    second = _estimates(guided, x)
+    _estimates(guided, torch.zeros(1, 4, 4, 4))
+    third = _estimates(guided, x)
     same = all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, second, third, strict=True))
-    require(same, "the same estimates in a second run", "others: what is remembered belongs to one run")
-    require(torch.equal(x, kept), "x as it was", "it changed in place")
+    require(same, "the same estimates in a second run", "others: memory must belong to one run")
+    require(torch.equal(x, kept), "x unchanged", "x changed in place")
     changed = sum(not torch.equal(given, copy) for given, copy in denoiser.given)
-    require(not changed, "what the denoiser gave as it was", f"{changed} of {len(denoiser.given)} changed in place")
+    require(not changed, "the denoiser's predictions unchanged", f"{changed} of {len(denoiser.given)} changed in place")
 
 
 def check_sampled(guidance: Guidance) -> None:
-    """Samplers can walk along it, with a mask and without: one that calls once a step, one that calls twice."""
+    """Samplers work with it, with a mask and without: one that calls it once a step, one that calls it twice."""
     latent, noise = torch.zeros_like(start()), draw_noise(start().shape, 5)
     for name in ("euler", "heun"):
         for mask in (None, torch.ones(1, 8, 6).tril()):
@@ -96,23 +98,23 @@ def check_sampled(guidance: Guidance) -> None:
 
 GUIDANCE_CHECKS: tuple[Callable[[Guidance], None], ...] = (
     check_guidance_options,
-    check_sides,
+    check_predictions,
     check_shape,
     check_alone,
     check_anew,
     check_sampled,
 )
-"""Every check of guidance."""
+"""All checks of guidance."""
 
 
 def check_guidance(guidance: Guidance) -> None:
-    """All of `GUIDANCE_CHECKS`, one after another. Raises AssertionError at the first that fails."""
+    """Run all of `GUIDANCE_CHECKS`. Raises AssertionError at the first that fails."""
     for check in GUIDANCE_CHECKS:
         check(guidance)
 
 
-def _walked(guided: Any, x: Tensor) -> list[Tensor]:
-    """The estimates of a run that starts with x: each step goes all the way to the next level."""
+def _estimates(guided: Any, x: Tensor) -> list[Tensor]:
+    """The estimates of a run of Euler steps that starts at x."""
     estimates, sigma = [], LEVELS[0]
     for sigma_next in (*LEVELS[1:], 0.0):
         denoised = guided(x, sigma)

@@ -1,4 +1,4 @@
-"""What a plugin registers, as the engine would see it, for the plugin's own tests."""
+"""What a plugin registers, for the tests of the plugin."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SPECS: dict[str, Any] = {"samplers": SamplerSpec, "schedules": ScheduleSpec, "g
 
 
 def registered(plugin: ModuleType, kind: str) -> dict[str, Any]:
-    """What the module's hook `register_<kind>` registers, by name, with what is declared of it: a `SamplerSpec` of a sampler.
+    """What the module's hook `register_<kind>` registers, by name, with its description (a `SamplerSpec` for a sampler).
 
-    Raises AssertionError where it has no such hook.
+    Raises AssertionError if it has no such hook.
     """
     hook = getattr(plugin, f"register_{kind}", None)
     if hook is None:

@@ -1,6 +1,6 @@
-"""What every sampler promises, each promise a function.
+"""The checks that every sampler must pass, each a function.
 
-A check raises AssertionError with what was expected and found.
+A failed check raises AssertionError with what was expected and found.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from nodegraph_diffusion.testing.toys import (
 
 
 def check_declared(sampler: Sampler) -> None:
-    """It can be called as a sampler is, its options have defaults of their own types, and what is declared of it holds."""
+    """It can be called as a sampler, its options have defaults of the annotated types, and its description is true."""
     spec = _spec(sampler)
     check_options("sampler", spec.function, options_of(spec.function))
-    denoise, asked = GaussianDenoiser(), 0
+    denoise, draws = GaussianDenoiser(), 0
     x = start() * 10
 
     def noise(sigma_from: float, sigma_to: float) -> Tensor:
-        nonlocal asked
-        asked += 1
-        return torch.randn(x.shape, generator=torch.Generator().manual_seed(asked))
+        nonlocal draws
+        draws += 1
+        return torch.randn(x.shape, generator=torch.Generator().manual_seed(draws))
 
     spec(denoise, x, even_sigmas(6, end=True).float(), noise=noise, on_step=ignore_step)
-    require(bool(asked) == spec.stochastic, f"stochastic={bool(asked)}: it drew noise {asked} times", f"{spec.stochastic}")
+    require(bool(draws) == spec.stochastic, f"stochastic={bool(draws)}: it drew noise {draws} times", f"{spec.stochastic}")
     if spec.evaluations_per_step is not None:
         most = 6 * spec.evaluations_per_step
         calls = len(denoise.levels)
@@ -55,7 +55,7 @@ def check_declared(sampler: Sampler) -> None:
 
 
 def check_exact(sampler: Sampler) -> None:
-    """In the limit it is exact: on the flow where it draws no noise, in mean and deviation where it does."""
+    """With many steps it is exact: it follows the flow, or, if it draws noise, reaches the mean and deviation of the data."""
     spec = _spec(sampler)
     if spec.stochastic:
         unit = torch.randn(1, 1, 150, 150, generator=torch.Generator().manual_seed(1))
@@ -66,14 +66,14 @@ def check_exact(sampler: Sampler) -> None:
         require(abs(deviation / DEVIATION - 1) < 0.03, f"a deviation of {DEVIATION}, that of the data", f"{deviation:.3f}")
         return
     coarse, fine = sampling_error(spec, 32), sampling_error(spec, 512)
-    bound = 0.1 if _chooses_steps(sampler) else 0.02  # its own tolerance bounds its error, not the number of steps
+    bound = 0.1 if _chooses_steps(sampler) else 0.02  # then its tolerance bounds the error, not the number of steps
     require(fine < bound, f"the exact solution within {bound} after 512 steps", f"{fine:.3g} from it")
     nearer = fine < coarse / 4 or fine < 1e-4 or _chooses_steps(sampler)
-    require(nearer, f"512 steps to come nearer than 32, which come to {coarse:.3g}", f"{fine:.3g}")
+    require(nearer, f"a smaller error with 512 steps than with 32, which have {coarse:.3g}", f"{fine:.3g}")
 
 
 def check_order(sampler: Sampler) -> None:
-    """It converges as fast as is declared of it, to a quarter of an order."""
+    """It converges at least as fast as declared, to a quarter of an order."""
     spec = _spec(sampler)
     if spec.order is not None:
         found = convergence_order(spec)
@@ -81,7 +81,7 @@ def check_order(sampler: Sampler) -> None:
 
 
 def check_repeatable(sampler: Sampler) -> None:
-    """The same is the same to the last bit, and what it is given stays as it was."""
+    """Two runs are the same to the last bit, and nothing is changed in place."""
     spec, sigmas = _spec(sampler), even_sigmas(6, end=True).float()
     x = start() * 10
     kept = x.clone(), sigmas.clone()
@@ -99,13 +99,13 @@ def check_repeatable(sampler: Sampler) -> None:
 
     first, second = (run(spec, RecordingDenoiser(), x, sigmas) for _ in range(2))
     require(torch.equal(first, second), "the same result twice", "two different ones")
-    require(torch.equal(x, kept[0]) and torch.equal(sigmas, kept[1]), "x and sigmas as they were", "them changed in place")
+    require(torch.equal(x, kept[0]) and torch.equal(sigmas, kept[1]), "x and sigmas unchanged", "them changed in place")
     changed = sum(not torch.equal(given, copy) for given, copy in seen)
-    require(not changed, "what denoise gave as it was", f"{changed} of {len(seen)} changed in place")
+    require(not changed, "the estimates unchanged", f"{changed} of {len(seen)} changed in place")
 
 
 def check_batch(sampler: Sampler) -> None:
-    """A picture of a batch gets the noise that it gets alone, to the last bit, and becomes the same picture."""
+    """A picture gets the same noise in a batch as alone, to the last bit, and becomes the same picture."""
     spec, sigmas = _spec(sampler), even_sigmas(8, 12.0, 0.05, end=True).float()
     latent, noise = torch.zeros(SHAPE), draw_noise(SHAPE, 5)
     drawn: dict[str, list[Tensor]] = {"batch": [], "alone": []}
@@ -126,23 +126,27 @@ def check_batch(sampler: Sampler) -> None:
         torch.equal(of_all[2:], of_one) for of_all, of_one in zip(drawn["batch"], drawn["alone"], strict=True)
     )
     require(same or spec.evaluations_per_step is None, "the same noise for a picture in a batch as alone", "other noise")
-    tolerance = 1e-4 if spec.evaluations_per_step is not None else 0.1  # one that chooses its steps looks at the whole batch
+    tolerance = 1e-4 if spec.evaluations_per_step is not None else 0.1  # adaptive steps depend on the whole batch
     difference = float((batch[2:] - alone).abs().max())
     require(difference < tolerance, f"the same picture in a batch as alone, within {tolerance}", f"{difference:.3g} apart")
 
 
 def check_steps(sampler: Sampler) -> None:
-    """`on_step` hears of every step once, in order, the last time of the result; a run may have one step, or stop early."""
+    """`on_step` is called once per step, in order, the last time with the result; runs of one step, and not to 0, work, too."""
     spec, x = _spec(sampler), start() * 10
     for sigmas in (even_sigmas(6, end=True), even_sigmas(6), even_sigmas(1, end=True), even_sigmas(1), even_sigmas(2, end=True)):
         reports: list[tuple[int, Tensor, Tensor]] = []
         result = spec(
-            GaussianDenoiser(), x, sigmas.float(), noise=unit_noise(x), on_step=lambda *report, heard=reports: heard.append(report)
+            GaussianDenoiser(),
+            x,
+            sigmas.float(),
+            noise=unit_noise(x),
+            on_step=lambda *report, reports=reports: reports.append(report),
         )
         steps = len(sigmas) - 1
-        heard = [i for i, _, _ in reports]
-        expected = list(range(len(heard) if spec.evaluations_per_step is None else steps))
-        require(heard == expected and bool(heard), f"on_step with {expected} in {steps} steps", f"{heard}")
+        indices = [i for i, _, _ in reports]
+        expected = list(range(len(indices) if spec.evaluations_per_step is None else steps))
+        require(indices == expected and bool(indices), f"on_step with {expected} in {steps} steps", f"{indices}")
         require(torch.equal(reports[-1][1], result), "the result at the last on_step", "something else")
         shapes = {tuple(tensor.shape) for _, now, denoised in reports for tensor in (now, denoised)}
         require(shapes == {tuple(x.shape)}, f"latents of shape {tuple(x.shape)} at on_step", f"{sorted(shapes)}")
@@ -150,13 +154,13 @@ def check_steps(sampler: Sampler) -> None:
 
 
 def check_dtypes(sampler: Sampler) -> None:
-    """It computes in the dtype and on the device of x: float16, bfloat16, float64, and CUDA where there is one."""
+    """It computes in the dtype and on the device of x: float16, bfloat16, float64, and CUDA if available."""
     spec, sigmas = _spec(sampler), even_sigmas(8, end=True).float()
     exact = run(spec, GaussianDenoiser(), start() * 10, sigmas)
-    places = [("cpu", torch.float64), ("cpu", torch.bfloat16), ("cpu", torch.float16)]
+    combinations = [("cpu", torch.float64), ("cpu", torch.bfloat16), ("cpu", torch.float16)]
     if torch.cuda.is_available():
-        places += [("cuda", torch.float32), ("cuda", torch.float16)]
-    for device, dtype in places:
+        combinations += [("cuda", torch.float32), ("cuda", torch.float16)]
+    for device, dtype in combinations:
         x = (start() * 10).to(device, dtype)
         result = run(spec, GaussianDenoiser(), x, sigmas)
         require(result.dtype == dtype and result.device.type == device, f"a result in {dtype} on {device}", f"{result.dtype}")
@@ -175,11 +179,11 @@ SAMPLER_CHECKS: tuple[Callable[[Sampler], None], ...] = (
     check_steps,
     check_dtypes,
 )
-"""Every check of a sampler. Each takes the function itself, or a `SamplerSpec` with what is declared of it."""
+"""All checks of a sampler. Each takes the function itself or a `SamplerSpec`, whose description is checked, too."""
 
 
 def check_sampler(sampler: Sampler) -> None:
-    """All of `SAMPLER_CHECKS`, one after another. Raises AssertionError at the first that fails."""
+    """Run all of `SAMPLER_CHECKS`. Raises AssertionError at the first that fails."""
     for check in SAMPLER_CHECKS:
         check(sampler)
 
@@ -195,13 +199,13 @@ def _chooses_steps(sampler: Sampler) -> bool:
 
 
 def _draws(sampler: Sampler) -> bool:
-    """Whether a sampler asks for noise, of which nothing was declared."""
-    asked = []
+    """Whether a sampler draws noise, for a function without a description."""
+    drawn_to = []
     x = start() * 10
 
     def noise(sigma_from: float, sigma_to: float) -> Tensor:
-        asked.append(sigma_to)
+        drawn_to.append(sigma_to)
         return torch.zeros_like(x)
 
     sampler(GaussianDenoiser(), x, even_sigmas(4, end=True).float(), noise=noise, on_step=ignore_step)
-    return bool(asked)
+    return bool(drawn_to)

@@ -1,7 +1,7 @@
-"""What every schedule promises, each promise a function.
+"""The checks that every schedule must pass, each a function.
 
-A schedule may refuse a number of steps that it has no levels for with a ValueError; it must take most of those tried here. A check
-raises AssertionError with what was expected and found.
+A schedule may raise ValueError for a number of steps that it has no levels for; it must accept most of those tried here. A failed
+check raises AssertionError with what was expected and found.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MODELS = (
     NoiseSchedule(prediction="v", zero_snr=True),
     NoiseSchedule(steps=250, beta_start=0.0015, beta_end=0.0195),
 )
-"""Stable Diffusion 1; one whose last level holds no signal; a coarser one."""
+"""Stable Diffusion 1; one with zero terminal signal-to-noise ratio; a coarser one."""
 
 STEPS = (1, 2, 3, 8, 10, 25, 60)
 
 
 def check_options_hold(schedule: Schedule) -> None:
-    """It can be called as a schedule is, and its options have defaults of their own types."""
+    """It can be called as a schedule, and its options have defaults of the annotated types."""
     try:
         require_callable_with(schedule, "schedule", ("noise_schedule", "steps"))
         check_options("schedule", schedule, options_of(schedule))
@@ -37,8 +37,8 @@ def check_options_hold(schedule: Schedule) -> None:
 
 
 def check_levels(schedule: Schedule) -> None:
-    """Noise levels are float32 on the CPU, one more than there are steps (or as many as it has), falling to 0."""
-    for model, steps, levels in _tried(schedule):
+    """It returns float32 noise levels on the CPU, decreasing to 0: usually one more than there are steps."""
+    for model, steps, levels in _levels(schedule):
         where = f"for {steps} steps of {model}"
         require(isinstance(levels, torch.Tensor), f"a tensor {where}", type(levels).__name__)
         require(levels.dtype == torch.float32, f"float32 {where}", f"{levels.dtype}")
@@ -50,8 +50,8 @@ def check_levels(schedule: Schedule) -> None:
 
 
 def check_range(schedule: Schedule) -> None:
-    """All levels but the last, 0, lie among those that the model was trained on."""
-    for model, steps, levels in _tried(schedule):
+    """All levels but the last, 0, are in the range that the model was trained on."""
+    for model, steps, levels in _levels(schedule):
         low, high = model.sigma_min * (1 - 1e-4), model.sigma_max * (1 + 1e-4)
         least, most = float(levels[:-1].min()), float(levels.max())
         require(
@@ -62,7 +62,7 @@ def check_range(schedule: Schedule) -> None:
 
 
 def check_same(schedule: Schedule) -> None:
-    """The same is the same, and nobody who changes what he was given changes what the next one gets."""
+    """Two calls return the same levels, even if the caller changes those of the first in place."""
     model, steps = MODELS[0], 10
     first = schedule(model, steps)
     kept = first.clone()
@@ -71,17 +71,17 @@ def check_same(schedule: Schedule) -> None:
 
 
 SCHEDULE_CHECKS: tuple[Callable[[Schedule], None], ...] = (check_options_hold, check_levels, check_range, check_same)
-"""Every check of a schedule."""
+"""All checks of a schedule."""
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """All of `SCHEDULE_CHECKS`, one after another. Raises AssertionError at the first that fails."""
+    """Run all of `SCHEDULE_CHECKS`. Raises AssertionError at the first that fails."""
     for check in SCHEDULE_CHECKS:
         check(schedule)
 
 
-def _tried(schedule: Schedule) -> Iterator[tuple[NoiseSchedule, int, Tensor]]:
-    """What it gives for each model and number of steps."""
+def _levels(schedule: Schedule) -> Iterator[tuple[NoiseSchedule, int, Tensor]]:
+    """Its levels for each model and number of steps."""
     for model in MODELS:
         refused: list[Any] = []
         for steps in STEPS:
@@ -91,4 +91,4 @@ def _tried(schedule: Schedule) -> Iterator[tuple[NoiseSchedule, int, Tensor]]:
                 refused.append(f"{steps}: {error}")
                 continue
             yield model, steps, levels
-        require(len(refused) <= len(STEPS) // 2, f"most of {STEPS} steps to be taken for {model}", f"refused {refused}")
+        require(len(refused) <= len(STEPS) // 2, f"most of {STEPS} steps to be accepted for {model}", f"these refused: {refused}")

@@ -1,7 +1,7 @@
-"""Denoisers whose answer is known or cheap: what the checks and measurements run samplers on.
+"""Small denoisers that the checks and measurements run samplers on.
 
-The problem that most of them solve is one with a known answer: data drawn from a normal distribution, of which the best denoiser
-and the probability flow are closed forms.
+`GaussianDenoiser` has a known solution: for data from a normal distribution, the best denoiser and the probability flow have
+closed forms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEAN, DEVIATION = 0.7, 0.5
 
 
 class GaussianDenoiser:
-    """The exact denoiser of data drawn from N(mean, deviation^2), every element by itself.
+    """The exact denoiser of data whose elements are drawn independently from N(mean, deviation^2).
 
     E[clean | x] = mean + (x - mean) * deviation^2 / (deviation^2 + sigma^2). `levels` are the noise levels it was called with. Its
     positive and negative predictions are the same.
@@ -62,7 +62,7 @@ class GaussianDenoiser:
 
 
 class TwistedDenoiser:
-    """A denoiser that is linear in nothing and mixes neighbours, to compare two samplers on; it means nothing."""
+    """A nonlinear denoiser that mixes neighbours, to compare two samplers on; its estimates have no meaning."""
 
     noise_schedule = SCHEDULE
 
@@ -85,7 +85,7 @@ class TwistedDenoiser:
 
 
 class TwoSidedDenoiser(GuidedDenoiser):
-    """Guidance to look at: two predictions that mean nothing, and `negative + cfg * (positive - negative)` of them."""
+    """A guided denoiser: two predictions without meaning, and negative + cfg * (positive - negative) of them."""
 
     noise_schedule = SCHEDULE
 
@@ -94,7 +94,7 @@ class TwoSidedDenoiser(GuidedDenoiser):
         self.given: list[tuple[Tensor, Tensor]] = []
 
     def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
-        """The estimate and both predictions. They are kept in `given`, beside copies."""
+        """The estimate and both predictions, which are also kept in `given`, each with a copy."""
         _, positive, negative_prediction = TwistedDenoiser().predict(x, sigma)
         guided = negative_prediction + self.cfg * (positive - negative_prediction)
         predictions = Predictions(guided, positive, negative_prediction)
@@ -104,7 +104,7 @@ class TwoSidedDenoiser(GuidedDenoiser):
     def predict_one(
         self, condition: Condition, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None
     ) -> Tensor:
-        """One prediction. It has a self-attention of one head over all cells, `LAYER`, which counts only if it is changed."""
+        """One prediction. Its self-attention `LAYER`, one head over all cells, has an effect only if `attention` changes it."""
         alone = TwistedDenoiser().predict_one(condition, x, sigma)
         cells = (x / math.sqrt(1 + float(sigma) ** 2)).flatten(2).mT[:, None]  # (B, 1, L, C)
         changed = None if attention is None else attention(LAYER, cells, cells, cells)  # (B, L, C)
@@ -124,7 +124,7 @@ def start(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def run(sampler: Sampler, denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
-    """What the sampler makes of x with noise that is always the same."""
+    """The sampler's result from x, with the same noise in every call."""
     return sampler(denoise, x, sigmas, noise=unit_noise(x), on_step=ignore_step, **options)
 
 
@@ -135,10 +135,10 @@ def unit_noise(like: Tensor) -> Callable[[float, float], Tensor]:
 
 
 def ignore_step(i: int, x: Tensor, denoised: Tensor) -> None:
-    """Progress that nobody watches."""
+    """An `on_step` that does nothing."""
 
 
 def require(holds: bool, expected: str, found: str) -> None:
-    """Raise AssertionError with what was expected and found, unless it holds."""
+    """Raise AssertionError with what was expected and found, unless `holds`."""
     if not holds:
         raise AssertionError(f"expected {expected}, found {found}")
