@@ -149,7 +149,7 @@ def test_other_or_damaged_files_are_errors(reference, folder, tmp_path):
     with pytest.raises(CheckpointError, match="Pickles can run code"):
         describe(tmp_path / "taesd_decoder.pth").taesd()
     for nowhere in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(CheckpointError, match="readable file"):
+        with pytest.raises(CheckpointError, match="found nothing"):
             describe(nowhere).taesd()
 
 

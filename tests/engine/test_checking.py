@@ -241,7 +241,7 @@ def test_failing_check_is_an_error_of_its_plugin(refused):
     assert refused("  s: {use: Stir, start: 13}\n") == [
         (
             "w.yaml:3:3 [E116] the check of Stir failed: ZeroDivisionError: 13 brings bad luck (node 's'). "
-            "This is a bug in plugin 'tearoom'."
+            "This is a mistake in plugin 'tearoom'."
         ),
     ]
 
