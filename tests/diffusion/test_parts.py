@@ -162,7 +162,7 @@ UNETS = {"sd1": small.UNET, "sd2": SD2, "sdxl": XL}
 def test_unet_with_published_names_is_read(tmp_path, kind, prefix):
     file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
     part = describe(file).unet()
-    assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
+    assert (part.kind, part.files, part.noise_schedule) == (kind, (file,), NoiseSchedule())
     assert part.latent == LatentSpace(4, 8, 0.13025 if kind == "sdxl" else 0.18215)
     same_unet(part, UNETS[kind])
     assert describe(file).model_or_part() == part
@@ -176,7 +176,7 @@ def test_unet_with_diffusers_names_is_read(tmp_path, kind, given):
     if given == "file alone":
         (tmp_path / "config.json").unlink()
     part = describe(tmp_path if given == "folder" else weights).unet()
-    assert (part.kind, part.schedule) == (kind, NoiseSchedule())
+    assert (part.kind, part.noise_schedule) == (kind, NoiseSchedule())
     assert set(part.files) == set(tmp_path.iterdir())
     same_unet(part, UNETS[kind])
 
@@ -191,7 +191,7 @@ def test_sharded_half_precision_unet_is_read(tmp_path):
 def test_velocity_mark_of_a_unet_is_used(tmp_path):
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     part = describe(write(tmp_path, as_published(small.UNET) | marks)).unet()
-    assert part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
+    assert part.noise_schedule == NoiseSchedule(prediction="v", zero_snr=True)
     verify(part)
 
 
@@ -245,7 +245,7 @@ def test_parts_of_a_single_file_are_read(single):
 def test_parts_of_a_folder_are_read(whole):
     model = describe(whole).model()
     assert (describe(whole).unet(), describe(whole).vae(), describe(whole).text_encoders()) == (model.unet, model.vae, model.text)
-    assert (model.vae.sample_size, model.unet.schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
+    assert (model.vae.sample_size, model.unet.noise_schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
 
 
 def test_part_folder_uses_the_model_around_it(whole):

@@ -41,7 +41,7 @@ def model(checkpoint: Checkpoint) -> Model:
         load_unet(checkpoint.unet, "cpu", torch.float32),
         load_vae(checkpoint.vae, "cpu", torch.float32),
         load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
-        checkpoint.schedule,
+        checkpoint.noise_schedule,
     )
 
 
@@ -82,16 +82,16 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
     pipeline.scheduler.set_timesteps(STEPS)
-    sigma_max = checkpoint.schedule.sigma_max
+    sigma_max = checkpoint.noise_schedule.sigma_max
     noise = draw_noise((1, 4, checkpoint.sample_size // 4, checkpoint.sample_size // 4), seed=3)
     start = noise * math.sqrt(1 + sigma_max**2) / float(pipeline.scheduler.init_noise_sigma)
     theirs = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, latents=start, output_type="np").images[0]
 
     positive, negative = (
-        UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, [text])) for text in (PROMPT, "")
+        UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, [text])) for text in (PROMPT, "")
     )
     denoiser = ClassifierFreeGuidance(positive, negative, cfg=3.0)
-    sigmas = sigmas_for(schedule_normal, model.schedule, STEPS)
+    sigmas = sigmas_for(schedule_normal, model.noise_schedule, STEPS)
     latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas)
     ours = model.vae.decode(latent / model.vae.config.scaling_factor)[0].permute(1, 2, 0).div(2).add(0.5).clamp(0, 1)
     assert np.abs(ours.detach().numpy() - theirs).max() < 1e-3
@@ -134,7 +134,7 @@ def test_the_recipe_runs_from_nothing_and_goes_on_where_it_was(tmp_path: Path, c
     )
     tiny.run(recipe)
     trained, shipped = describe(tmp_path / "tiny").model().unet, describe(FOLDER).model().unet
-    assert (trained.config, trained.schedule, trained.latent) == (shipped.config, shipped.schedule, shipped.latent)
+    assert (trained.config, trained.noise_schedule, trained.latent) == (shipped.config, shipped.noise_schedule, shipped.latent)
     assert "two things, matched filter: " in capfd.readouterr().out
     written = (tmp_path / "unet.safetensors").stat().st_mtime_ns
     tiny.run(recipe)

@@ -74,8 +74,8 @@ def test_built_in_models_have_parts(run):
 
 def test_prediction_of_a_unet_can_be_set(single):
     unet = found(find_unet, single)
-    assert load_unet(unet).part.schedule == NoiseSchedule()
-    assert load_unet(unet, "v", True).part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
+    assert load_unet(unet).part.noise_schedule == NoiseSchedule()
+    assert load_unet(unet, "v", True).part.noise_schedule == NoiseSchedule(prediction="v", zero_snr=True)
 
 
 def test_scaling_of_a_vae_is_the_files_or_the_given_one(vae_file):

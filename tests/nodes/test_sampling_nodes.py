@@ -59,7 +59,7 @@ def half_mask(height=32, width=40):
 
 
 def test_denoiser_equals_the_library(model, prompts, denoiser, run):
-    network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
+    network, schedule = load_unet_network(model.unet, run), model.unet.part.noise_schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))

@@ -60,7 +60,7 @@ def save(
         unet,
         vae,
         text_encoder,
-        schedule=schedule,
+        noise_schedule=schedule,
         tokenizer_folder=tokenizer,
         special_tokens=load_tokenizer(tokenizer).special_ids,
         sample_size=SIDE,

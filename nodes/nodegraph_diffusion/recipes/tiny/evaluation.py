@@ -40,7 +40,7 @@ class Model:
     unet: UNet
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
-    schedule: NoiseSchedule
+    noise_schedule: NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def paint(
     """A picture for each caption by DPM-Solver++(2M) on the Karras schedule, (B, 64, 64, 3); picture k has seed + k."""
     config = model.vae.config
     side = SIZE // config.factor
-    sigmas = sigmas_for(schedule_karras, model.schedule, steps)
+    sigmas = sigmas_for(schedule_karras, model.noise_schedule, steps)
     painted = []
     for start in range(0, len(captions), batch):
         texts = captions[start : start + batch]
-        positive = UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, texts))
-        negative = UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, [""] * len(texts)))
+        positive = UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, texts))
+        negative = UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, [""] * len(texts)))
         noise = draw_noise((len(texts), config.latent_channels, side, side), seed + start)
         denoiser = ClassifierFreeGuidance(positive, negative, guidance)
         latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["dpmpp_2m"], sigmas)

@@ -121,7 +121,7 @@ def report_figures(folder: Path, judge: learned_judge.LearnedJudge, count: int) 
         load_unet(checkpoint.unet, "cpu", torch.float32),
         load_vae(checkpoint.vae, "cpu", torch.float32),
         load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
-        checkpoint.schedule,
+        checkpoint.noise_schedule,
     )
     judges: dict[str, evaluation.Judge] = {"learned": judge, "matched filter": matched_filter.judge_by_templates}
     report(f"autoencoder: {autoencoder.psnr(model.vae, 5 * count):.2f} dB on {5 * count} held-out pictures")
@@ -141,7 +141,7 @@ def _save_model(work: Path, unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTe
         unet,
         vae,
         text_encoder,
-        schedule=denoiser.SCHEDULE,
+        noise_schedule=denoiser.SCHEDULE,
         tokenizer_folder=work / "tokenizer",
         special_tokens=load_tokenizer(work / "tokenizer").special_ids,
         sample_size=SIZE,
