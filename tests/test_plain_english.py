@@ -15,7 +15,7 @@ IDIOMS = {  # what to write instead
     r"(is|are|was|were|be|been|being) told( (of|apart|again|once))?": "receives, shows, warns, distinguishes",
     r"(is|are|was|were) to be told": "must be shown",
     r"hangs? (up)?on": "depends on",
-    r"(is|are) none\b(?! of)": "is not a ..., there is no ...",
+    r"(?<!there )(?<!There )(is|are) none\b(?! of)": "is not a ..., there is no ...",
     r"as for run": "the full text",
     r"(let|lets|letting) go( of)?": "release, free",
     r"(is|are|was|were) lacking": "is missing",
@@ -35,7 +35,7 @@ IDIOMS = {  # what to write instead
     r"comes? to nothing": "has no effect",
     r"what (it|they) (is|are) given": "its input",
 }
-PATTERN = re.compile(r"\b(" + "|".join(f"(?:{idiom})" for idiom in IDIOMS) + r")(?!\w)", re.IGNORECASE)
+PATTERN = re.compile(r"\b(" + "|".join(f"(?:{idiom})" for idiom in IDIOMS) + r")(?!\w)")
 
 
 def files() -> list[Path]:

@@ -113,7 +113,7 @@ class _Builder:
             messages = list(spec.check(**{name: given.value for name, given in inputs.items() if isinstance(given, Value)}))
         except Exception as error:  # a plugin's code
             message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
-            self._problem("E116", message, node.where, f"This is a bug in plugin '{self.types[node.name].origin.plugin}'.")
+            self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
             return
         for message in messages:
             about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)

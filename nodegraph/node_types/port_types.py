@@ -1,7 +1,7 @@
 """Port types, taken apart once. This is the only module that knows unions, optionals, lists and `Annotated`.
 
 `parse` describes an annotation as a `PortType`. What can be linked (`accepts`), what a node may return (`fits`), which literals a
-port takes (`literals.coerce`), what editors are told (`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow
+port takes (`literals.coerce`), the schema for editors (`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow
 from that description.
 """
 

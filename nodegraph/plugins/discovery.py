@@ -21,6 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from nodegraph.files import file_states
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -117,8 +118,11 @@ def _load_file(name: str, path: Path, place: Path) -> LoadedPlugin:
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
+        before = file_states(_files(place))
         module = _import_file(module_name, path)
         digest = tree_digest([place], getattr(module, EXCLUDES, ()))
+        if file_states(_files(place)) != before:  # edited meanwhile: the code that runs is unknown
+            digest = secrets.token_hex(32)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(place), error)
@@ -143,15 +147,24 @@ def tree_digest(places: Iterable[Path], excludes: Iterable[str] = ()) -> str:
     patterns = (*_NOT_CODE, *excludes)
     total = hashlib.sha256()
     for place in places:
-        for path in [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file()):
-            inside = path.relative_to(place).parts
-            if any(part == "__pycache__" or part.startswith(".") for part in inside):
-                continue
+        for path in _files(place):
             if any(fnmatch(path.name, pattern) for pattern in patterns):
                 continue
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             total.update(f"{path.relative_to(place.parent).as_posix()}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def _files(place: Path) -> list[Path]:
+    """The file `place`, or the files in this folder and below, without hidden files and bytecode."""
+    if place.is_file():
+        return [place]
+    found = []
+    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        inside = path.relative_to(place).parts
+        if not any(part == "__pycache__" or part.startswith(".") for part in inside):
+            found.append(path)
+    return found
 
 
 def _digest_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether pickles may be opened, and a small model to be changed."""
+"""Fixtures: permission for pickles, and a small model that tests can change."""
 
 from __future__ import annotations
 

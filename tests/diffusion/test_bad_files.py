@@ -1,4 +1,4 @@
-"""Damaged files and absurd configs, drawn at random: each is read as the format's own library reads it, or refused by name."""
+"""Randomly damaged files and absurd configs are read as the format's own library reads them, or refused with a clear error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @FUZZ
 @given(data=st.data())
-def test_a_file_that_is_cut_anywhere_is_refused_at_every_door(tmp_path, content, data):
+def test_file_cut_anywhere_is_refused_by_every_reader(tmp_path, content, data):
     length = int.from_bytes(content[:8], "little")
     places = st.one_of(st.integers(0, 16), st.integers(0, 8 + length), st.integers(0, len(content) - 1))
     (tmp_path / "cut.safetensors").write_bytes(content[: data.draw(places)])
@@ -68,7 +68,7 @@ honest = st.lists(st.integers(0, 3), max_size=3).map(lambda shape: {"dtype": "F3
 
 @settings(FUZZ, max_examples=500)
 @given(data=st.data())
-def test_a_header_is_read_as_the_formats_own_library_reads_it_or_refused(tmp_path, data):
+def test_header_is_read_as_by_safetensors_or_refused(tmp_path, data):
     header: dict[str, Any] = data.draw(st.dictionaries(st.text(max_size=3), st.one_of(honest, entries), max_size=4))
     end = 0
     for entry in header.values():
@@ -89,7 +89,7 @@ def test_a_header_is_read_as_the_formats_own_library_reads_it_or_refused(tmp_pat
 
 @FUZZ
 @given(data=st.data())
-def test_what_the_formats_own_library_refuses_is_refused(tmp_path, data):
+def test_what_safetensors_refuses_is_refused(tmp_path, data):
     tensors = {"a": torch.ones(2, 3), "b": torch.ones(4)}
     save_file(tensors, tmp_path / "some.safetensors")
     content = bytearray((tmp_path / "some.safetensors").read_bytes())
@@ -107,7 +107,7 @@ def test_what_the_formats_own_library_refuses_is_refused(tmp_path, data):
         assert set(read_header(tmp_path / "some.safetensors").tensors) == names
 
 
-def test_tensors_are_told_in_the_order_of_their_bytes(tmp_path):
+def test_tensors_are_listed_in_byte_order(tmp_path):
     entry = {"dtype": "U8", "shape": [2]}
     header = {"b": {**entry, "data_offsets": [2, 4]}, "a": {**entry, "data_offsets": [0, 2]}}
     file = written(tmp_path / "some.safetensors", json.dumps(header).encode(), bytes(4))
@@ -144,7 +144,7 @@ NO_JSON = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 20_000, "9" * 5000, '"
 
 @settings(FUZZ, max_examples=200)
 @given(data=st.data())
-def test_a_config_with_any_value_is_read_or_refused(folder, data):
+def test_config_with_any_value_is_read_or_refused(folder, data):
     file = folder / data.draw(st.sampled_from(CONFIGS))
     before = file.read_text()
     config = json.loads(before)
@@ -162,7 +162,7 @@ def test_a_config_with_any_value_is_read_or_refused(folder, data):
 
 
 @pytest.mark.parametrize("key", ["block_out_channels", "layers_per_block", "cross_attention_dim", "in_channels", "norm_num_groups"])
-def test_absurd_sizes_are_refused_before_a_network_is_made(folder, key, monkeypatch):
+def test_absurd_sizes_are_refused_before_building(folder, key, monkeypatch):
     file = folder / "unet" / "config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, key: [10**9] * 2 if key.startswith("block") else 10**9}))

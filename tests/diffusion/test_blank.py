@@ -1,4 +1,4 @@
-"""Networks without values: the shapes of those with values, at no cost."""
+"""Networks without values have the shapes of those with values, at no cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(sorted({"torch._dynamo", "sympy"} & sys.modules.keys()))
 @pytest.mark.parametrize(
     ("build", "drawn"), [(UNet, small.our_unet), (AutoencoderKL, small.our_vae), (CLIPTextModel, small.our_text_encoder)]
 )
-def test_it_has_the_shapes_of_one_with_values(build, drawn):
+def test_blank_network_has_the_real_shapes(build, drawn):
     network = drawn()
     state = blank(build, network.config).state_dict()
     assert all(tensor.is_meta for tensor in state.values())

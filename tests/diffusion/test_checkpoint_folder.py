@@ -1,4 +1,4 @@
-"""diffusers' folders: ours open there and theirs here, exactly; incomplete and foreign ones are refused with a reason."""
+"""diffusers' folders: ours open there and theirs here, exactly; incomplete and other folders are refused with a reason."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_half_precision_is_the_default(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
-def test_diffusers_opens_ours_and_computes_the_same(ours):
+def test_diffusers_opens_our_folders(ours):
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(ours)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.safety_checker is None
@@ -128,7 +128,7 @@ def test_diffusers_opens_ours_and_computes_the_same(ours):
     assert image.shape == (32, 32, 3)
 
 
-def test_theirs_opens_here_and_computes_the_same(theirs):
+def test_folders_of_diffusers_open_here(theirs):
     checkpoint = describe(theirs).model()
     assert checkpoint.schedule == NoiseSchedule()
     assert [file.name for file in checkpoint.vae.weights.paths] == ["diffusion_pytorch_model.fp16.safetensors"]
@@ -147,7 +147,7 @@ def test_theirs_opens_here_and_computes_the_same(theirs):
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_text_encoder_with_and_without_its_prefix(copy, prefix):
+def test_text_encoder_prefix_is_optional(copy, prefix):
     weights = copy / "text_encoder" / "model.safetensors"
     state = {key.removeprefix("text_model."): value for key, value in load_file(weights).items()}
     state["embeddings.position_ids"] = torch.arange(16)[None]
@@ -157,7 +157,7 @@ def test_text_encoder_with_and_without_its_prefix(copy, prefix):
     assert all(torch.equal(loaded[key], value) for key, value in expected.items())
 
 
-def test_vae_attention_under_its_old_names_and_as_convolutions(copy):
+def test_old_vae_attention_names_are_read(copy):
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     state = {}
     for key, value in load_file(weights).items():
@@ -182,7 +182,7 @@ def test_vae_attention_under_its_old_names_and_as_convolutions(copy):
         ("tokenizer", "none"),
     ],
 )
-def test_folder_without_a_part(copy, missing, found):
+def test_folder_without_a_part_is_refused(copy, missing, found):
     path = copy / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(CheckpointError) as caught:
@@ -190,7 +190,7 @@ def test_folder_without_a_part(copy, missing, found):
     assert caught.value.found == found
 
 
-def test_a_part_alone_is_named(copy):
+def test_part_alone_is_named(copy):
     with pytest.raises(CheckpointError, match="found only a UNet"):
         describe(copy / "unet").model()
 

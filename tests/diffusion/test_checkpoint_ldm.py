@@ -1,4 +1,4 @@
-"""Single files: detected from their header, loaded exactly, and refused with a reason where they are something else."""
+"""Single files are detected from their header, loaded exactly, and refused with a reason if they are something else."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounted_for(tmp_path, layout):
+def test_layouts_are_detected_and_every_key_is_used(tmp_path, layout):
     checkpoint = describe(sparse(tmp_path, layout)).model()
     assert (checkpoint.kind, checkpoint.sample_size, tuple(part.config for part in checkpoint.text.parts)) == LAYOUTS[layout]
     assert re.match(r"Stable Diffusion \S+, because its text encoders? (is|are) below '.*'; it predicts noise", checkpoint.reason)
@@ -87,7 +87,7 @@ def test_published_layouts_are_told_from_their_headers_and_every_key_is_accounte
     verify(checkpoint)
 
 
-def test_what_a_model_predicts_is_told_by_marks_or_by_what_training_did_to_a_bias(tmp_path):
+def test_prediction_is_detected_by_marks_or_a_bias(tmp_path):
     assert describe(sparse(tmp_path, "sd21-ldm")).model().schedule == NoiseSchedule()
     file = sparse(tmp_path, "sd21-ldm")
     with file.open("rb") as stream:
@@ -123,7 +123,7 @@ def test_networks_are_loaded_in_another_dtype(file, dtype):
     assert all(torch.equal(value, expected[key]) for key, value in vae.state_dict().items())
 
 
-def test_text_encoder_may_lack_its_prefix(tmp_path):
+def test_text_encoder_prefix_is_optional(tmp_path):
     state = {key.replace(".text_model.", "."): value for key, value in whole().items()}
     model = load_text_encoder(describe(save(tmp_path, state)).model().text.parts[0], "cpu", torch.float32)
     expected = small.our_text_encoder().state_dict()
@@ -186,7 +186,7 @@ def test_other_files_are_named(tmp_path, change, found):
         ),
     ],
 )
-def test_every_tensor_is_accounted_for(tmp_path, change, part, found):
+def test_every_tensor_is_checked(tmp_path, change, part, found):
     checkpoint = describe(save(tmp_path, change(whole()))).model()
     load = {"unet": load_unet, "vae": load_vae}[part]
     for check in (verify, lambda checkpoint: load(getattr(checkpoint, part), "cpu", torch.float32)):
@@ -200,7 +200,7 @@ def test_missing_path_is_named(tmp_path):
         describe(tmp_path / "nowhere.safetensors").model()
 
 
-def test_pickle_is_refused_under_any_name(tmp_path):
+def test_pickle_with_any_name_is_refused(tmp_path):
     zipped, plain = tmp_path / "zipped.safetensors", tmp_path / "plain.safetensors"
     torch.save({"weight": torch.ones(2)}, zipped)
     plain.write_bytes(pickle.dumps({"weight": 1}))
@@ -210,20 +210,20 @@ def test_pickle_is_refused_under_any_name(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\x89PNG\r\n\x1a\n" + bytes(100), b"<!DOCTYPE html>" * 9, bytes(99)])
-def test_no_checkpoint_at_all(tmp_path, content):
+def test_other_content_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match="expected a safetensors file"):
         describe(tmp_path / "model.safetensors").model()
 
 
 @pytest.mark.parametrize(("kept", "found"), [(-1, "the file is truncated"), (5000, "truncated one")])
-def test_truncated_file(file, tmp_path, kept, found):
+def test_truncated_file_is_refused(file, tmp_path, kept, found):
     (tmp_path / "model.safetensors").write_bytes(file.read_bytes()[:kept])
     with pytest.raises(CheckpointError, match=found):
         describe(tmp_path / "model.safetensors").model()
 
 
-def test_appended_bytes(file, tmp_path):
+def test_appended_bytes_are_refused(file, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(file.read_bytes() + b"x")
     with pytest.raises(CheckpointError, match="something was appended"):
         describe(tmp_path / "model.safetensors").model()
@@ -245,7 +245,7 @@ def test_appended_bytes(file, tmp_path):
         "weight",
     ],
 )
-def test_header_that_lies(tmp_path, entry):
+def test_false_header_is_refused(tmp_path, entry):
     text = json.dumps({"weight": entry}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     with pytest.raises(CheckpointError):
@@ -254,7 +254,7 @@ def test_header_that_lies(tmp_path, entry):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 60_000), byte=st.integers(0, 255))
-def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
+def test_changed_byte_is_harmless_or_reported(file, tmp_path, at, byte):
     content = bytearray(file.read_bytes())
     content[at] = byte
     (tmp_path / "model.safetensors").write_bytes(content)
@@ -264,7 +264,7 @@ def test_a_changed_byte_is_harmless_or_named(file, tmp_path, at, byte):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [None, *FORMS])
-def test_loading_needs_the_network_and_one_tensor(tmp_path, form, monkeypatch):
+def test_loading_needs_memory_for_network_and_one_tensor(tmp_path, form, monkeypatch):
     pytest.importorskip("resource")
     with torch.device("meta"):
         big = UNet(dataclasses.replace(small.UNET, model_channels=160)).state_dict()
@@ -293,7 +293,7 @@ print((peak * 1024 - mapped) / (sum(tensors) + max(tensors)), sum(tensors))
 
 
 @pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580])
-def test_a_header_whose_length_looks_like_a_pickle_is_a_header(tmp_path, length):
+def test_header_length_that_looks_like_a_pickle_is_read(tmp_path, length):
     text = json.dumps({"weight": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}).encode().ljust(length)
     (tmp_path / "file.safetensors").write_bytes(length.to_bytes(8, "little") + text + b"\0\0")
     info = read_header(tmp_path / "file.safetensors").tensors["weight"]

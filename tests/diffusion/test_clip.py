@@ -1,4 +1,4 @@
-"""The text encoder computes what transformers' does, in every dtype, and can be trained."""
+"""The text encoder equals transformers' in every dtype, and can be trained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_default_has_the_published_names_and_shapes():
 
 @pytest.mark.parametrize("changes", [{}, {"activation": "gelu"}, {"heads": 4, "layers": 2}])
 @pytest.mark.parametrize("clip_skip", [1, 2])
-def test_parity_with_transformers(changes, clip_skip):
+def test_text_encoder_equals_transformers(changes, clip_skip):
     config = dataclasses.replace(small.TEXT, **changes)
     reference, model = small.reference_text_encoder(config), CLIPTextModel(config)
     model.load_state_dict({key.removeprefix("text_model."): value for key, value in reference.state_dict().items()})
@@ -34,7 +34,7 @@ def test_parity_with_transformers(changes, clip_skip):
     assert small.difference(model(TOKENS, clip_skip), model.final_layer_norm(hidden)) <= small.TOLERANCE
 
 
-def test_a_token_sees_only_what_is_before_it():
+def test_tokens_see_only_earlier_tokens():
     model, changed = small.our_text_encoder(), TOKENS.clone()
     changed[:, 9] += 1
     before, after = model(TOKENS), model(changed)

@@ -1,4 +1,4 @@
-"""ControlNets compute what diffusers' do, from every layout, and guide a UNet by as much as they are told."""
+"""ControlNets equal those of diffusers, load from every layout, and guide a UNet with the given strength."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def assert_close(ours: tuple[tuple[Tensor, ...], Tensor], skips: list[Tensor], m
 
 
 @pytest.mark.parametrize("changes", [{}, SD2], ids=["sd1", "sd2"])
-def test_a_folder_of_diffusers_opens_here_and_computes_the_same(tmp_path, changes):
+def test_folder_of_diffusers_opens_here(tmp_path, changes):
     reference = theirs(dataclasses.replace(small.UNET, **changes))
     reference.save_pretrained(tmp_path / "control")
     found = describe(tmp_path / "control").controlnet()
@@ -48,7 +48,7 @@ def test_a_folder_of_diffusers_opens_here_and_computes_the_same(tmp_path, change
 
 
 @pytest.mark.parametrize("prefix", ["control_model.", ""])
-def test_a_file_of_the_authors_layout_is_loaded_exactly(tmp_path, prefix):
+def test_file_in_the_authors_layout_is_loaded_exactly(tmp_path, prefix):
     found = describe(write(tmp_path, our_control().state_dict(), prefix)).controlnet()
     assert found.config == small.UNET
     loaded, expected = load_controlnet(found, "cpu", torch.float32).state_dict(), our_control().state_dict()
@@ -56,19 +56,19 @@ def test_a_file_of_the_authors_layout_is_loaded_exactly(tmp_path, prefix):
     assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
 
 
-def test_the_published_layout_is_the_networks_key_by_key():
+def test_published_layout_matches_every_key():
     with torch.device("meta"):
         network = ControlNet(UNetConfig())
     ours = {f"control_model.{key}": list(value.shape) for key, value in network.state_dict().items()}
     assert ours == synthetic.read_layout("controlnet-sd15-ldm")
 
 
-def test_every_tensor_of_diffusers_has_a_name_here():
+def test_every_tensor_of_diffusers_has_a_name():
     table = controlnet_modules(small.UNET)
     assert {rename(key, table) for key in our_control().state_dict()} == theirs(small.UNET).state_dict().keys()
 
 
-def test_differences_are_added_to_the_unet_they_are_from(tmp_path):
+def test_differences_are_added_to_their_unet(tmp_path):
     unet, whole = small.our_unet(), our_control().state_dict()
     base = unet.state_dict()
     state = {key: value - base[key] if key in base else value for key, value in whole.items()}
@@ -81,7 +81,7 @@ def test_differences_are_added_to_the_unet_they_are_from(tmp_path):
         load_controlnet(found, "cpu", torch.float32)
 
 
-def test_diffusers_unet_is_guided_alike():
+def test_guided_unet_equals_diffusers():
     reference, unet = small.reference_unet(), small.our_unet()
     from nodegraph_diffusion.checkpoint.layouts.modules import unet_modules
 
@@ -95,7 +95,7 @@ def test_diffusers_unet_is_guided_alike():
 
 
 @pytest.mark.parametrize(("start", "end", "counts"), [(0.0, 1.0, True), (0.0, 0.1, False), (0.9, 1.0, False)])
-def test_it_counts_between_start_and_end_only(start, end, counts):
+def test_controlnet_acts_only_between_start_and_end(start, end, counts):
     unet, schedule = small.our_unet(), NoiseSchedule()
     guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start, end)
     sigma = float(schedule.sigma(500))
@@ -116,7 +116,7 @@ def test_strength_scales_the_residuals_and_several_add_up():
     )
 
 
-def test_a_hint_is_cut_about_its_centre_and_resized():
+def test_hint_is_cropped_to_the_centre_and_resized():
     wide = torch.arange(12.0).reshape(1, 1, 12, 1).expand(1, 4, 12, 3)
     assert fitted(wide, (4, 4))[0, 0, 0].tolist() == [4, 5, 6, 7]
     assert fitted(wide, (8, 8))[0, 0, 0].tolist() == [4, 4, 5, 5, 6, 6, 7, 7]
@@ -136,7 +136,7 @@ def test_other_files_are_named(tmp_path, state, said):
     assert said in str(caught.value)
 
 
-def test_a_file_that_lacks_a_tensor_is_named(tmp_path):
+def test_file_without_a_tensor_is_named(tmp_path):
     state = our_control().state_dict()
     del state["middle_block_out.0.bias"]
     with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias, ...\)"):

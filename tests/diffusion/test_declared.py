@@ -1,4 +1,4 @@
-"""What is declared of samplers, schedules and guidance: it is looked at, and ranges are those that the functions hold to."""
+"""Declarations of samplers, schedules and guidance are checked, and their ranges are those that the functions enforce."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("function", "spec", "name", "option"), OPTIONS)
-def test_what_a_function_refuses_is_out_of_its_declared_range(function, spec, name, option):
+def test_refused_values_are_outside_the_declared_range(function, spec, name, option):
     whole = isinstance(options_of(spec)[option], int)
     for value in (-1, 0, 1, 2, 7) if whole else (-1.0, 1.5):
         try:
@@ -52,14 +52,14 @@ def test_what_a_function_refuses_is_out_of_its_declared_range(function, spec, na
 
 
 @pytest.mark.parametrize(("function", "spec", "name", "option"), OPTIONS)
-def test_the_ends_of_a_declared_range_are_taken(function, spec, name, option):
+def test_ends_of_a_declared_range_are_accepted(function, spec, name, option):
     together = {"r_1": (1e-3, 0.6), "r_2": (0.4, 0.999), "sde_start": (0.0, 0.8), "sde_end": (0.2, 1.0)}  # hang on each other
     for end in together.get(option, spec.ranges.get(option, ())):
         if end is not None and option not in ("threshold_noise", "pcoeff", "icoeff", "dcoeff", "denoise"):  # these do, too
             function(name, **{option: end})
 
 
-def test_ranges_hold_where_a_sampler_or_schedule_is_called():
+def test_ranges_are_enforced_on_calls():
     def walk_nowhere(denoise, x, sigmas, *, noise, on_step, amount: float = 0.5):
         return x
 
@@ -74,7 +74,7 @@ def test_ranges_hold_where_a_sampler_or_schedule_is_called():
 @pytest.mark.parametrize(
     ("ends", "said"), [((2, None), "of at least 2, found 1"), ((None, 0), "of at most 0, found 1"), ((None, None), None)]
 )
-def test_a_range_may_be_open(ends, said):
+def test_range_can_be_open(ends, said):
     ranges = {"order": ends}
     if said is None:
         check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": 1})
@@ -95,13 +95,13 @@ def test_a_range_may_be_open(ends, said):
         ({"ranges": {"etta": (0, 1)}}, "expected ranges of options, found one for 'etta'; it has eta"),
     ],
 )
-def test_what_is_declared_of_a_sampler_is_looked_at(declared, said):
+def test_sampler_declarations_are_checked(declared, said):
     with pytest.raises(ValueError, match=said):
         SamplerSpec(SAMPLERS["ddim"].function, **declared)
 
 
 @pytest.mark.parametrize("spec", [ScheduleSpec, GuidanceSpec])
-def test_a_range_is_for_an_option_that_there_is(spec):
+def test_range_needs_an_existing_option(spec):
     def nothing(schedule, steps=0):
         return None
 

@@ -1,4 +1,4 @@
-"""What a network sees beside the latent, and when what guides it counts."""
+"""The input of a network beside the latent, and when controls act."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SeeingUNet(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 12, 10), (2, 5, 12, 10), (1, 5, 1, 1)])
-def test_channels_beside_the_latent_follow_it_for_both_prompts(shape):
+def test_extra_channels_are_added_for_both_prompts(shape):
     unet, concat = SeeingUNet(), small.noise(*shape)
     sides = [UNetDenoiser(unet, SCHEDULE, [PROMPT], concat=concat) for _ in range(2)]
     ClassifierFreeGuidance(*sides, 3.0)(X, 0.0)
@@ -51,13 +51,13 @@ def test_channels_beside_the_latent_follow_it_for_both_prompts(shape):
     assert torch.equal(seen[:, 4:], torch.cat([concat.expand(2, 5, 12, 10)] * 2))
 
 
-def test_an_area_sees_the_channels_that_lie_on_it():
+def test_area_sees_its_part_of_the_extra_channels():
     unet, concat = SeeingUNet(), small.noise(1, 4, 12, 10)
     UNetDenoiser(unet, SCHEDULE, [dataclasses.replace(PROMPT, area=Area(32, 40, 16, 24))], concat=concat)(X, 0.0)
     assert torch.equal(unet.seen[0], torch.cat([X, concat.expand(2, -1, -1, -1)], dim=1)[:, :, 2:6, 3:8])
 
 
-def test_different_channels_are_different_networks():
+def test_different_channels_are_not_batched():
     unet = SeeingUNet()
     sides = [UNetDenoiser(unet, SCHEDULE, [PROMPT], concat=small.noise(1, 4, 12, 10)) for _ in range(2)]
     ClassifierFreeGuidance(*sides, 3.0)(X, 1.0)
@@ -81,7 +81,7 @@ class Constant:
         return (torch.full((1,), self.value), torch.full((1,), 2 * self.value)), torch.full((1,), 3 * self.value)
 
 
-def test_controls_add_up_while_each_counts():
+def test_controls_add_up_while_they_act():
     unet, early, always = SeeingUNet(), Constant(1.0, end=0.5), Constant(10.0)
     denoise = ConditionedUNet(unet, SCHEDULE, [[PROMPT], [PROMPT]], concat=torch.zeros(1, 4, 1, 1), controls=[early, always])
     middle = SCHEDULE.sigma_at(0.5)

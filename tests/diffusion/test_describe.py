@@ -1,4 +1,4 @@
-"""`describe`: one call finds out everything about a path."""
+"""`describe` finds out everything about a path in one call."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_content_of_a_file(tmp_path, name):
+def test_description_lists_the_content_of_a_file(tmp_path, name):
     expected = name.split(",")[0].split(" ")[0]
     assert str(describe(write(tmp_path, CONTENTS[name])).content) == expected
 
@@ -67,7 +67,7 @@ def test_each_header_is_read_once(tmp_path, opened):
     assert opened == [file]
 
 
-def test_what_a_path_does_not_hold_is_an_error_that_says_what_it_holds():
+def test_missing_content_error_names_what_is_there():
     found = describe(TINY)
     for method in (found.lora, found.controlnet):
         with pytest.raises(CheckpointError, match="found a whole model") as caught:
@@ -79,7 +79,7 @@ def test_what_a_path_does_not_hold_is_an_error_that_says_what_it_holds():
         found.taesd()
 
 
-def test_one_damaged_part_leaves_the_others(tmp_path):
+def test_damaged_part_leaves_the_others_readable(tmp_path):
     small_model.save_small_model(tmp_path / "model")
     (tmp_path / "model/vae/config.json").write_text("{")
     found = describe(tmp_path / "model")

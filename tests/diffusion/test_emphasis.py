@@ -1,4 +1,4 @@
-"""A1111's grammar of weights; test_prompt.py has ComfyUI's."""
+"""A1111's syntax for weights; test_prompt.py covers ComfyUI's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nodegraph_diffusion.text.emphasis import parse_emphasis, parse_weights
         ("(a:1.2.3)", [("a:1.2.3", 1.1)]),
     ],
 )
-def test_emphasis(text, stretches):
+def test_emphasis_sets_weights(text, stretches):
     parsed = parse_emphasis(text)
     assert [part for part, _ in parsed] == [part for part, _ in stretches]
     assert [weight for _, weight in parsed] == pytest.approx([weight for _, weight in stretches])
@@ -47,5 +47,5 @@ def test_no_text_is_lost(text):
         assert [char for part, _ in parse(text) for char in part if char in "ab"] == letters
 
 
-def test_deep_nesting_is_no_recursion():
+def test_deep_nesting_does_not_recurse():
     assert parse_emphasis("[" * 1000 + "a" + "]" * 1000)[0][0] == "a"

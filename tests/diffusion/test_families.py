@@ -1,4 +1,4 @@
-"""Each family of models, small and made up: saved by diffusers and transformers, opened here, computing the same."""
+"""Each model family as a small synthetic model: saved by diffusers and transformers, opened here, with equal results."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Saved(pipeline, checkpoint)
 
 
-def test_every_tensor_is_accounted_for_and_weights_lie_in_shards(saved):
+def test_every_tensor_of_sharded_weights_is_used(saved):
     verify(saved.checkpoint)
     assert len(saved.checkpoint.unet.weights.paths) > 1
     assert saved.checkpoint.kind in ("sd2", "sdxl", "sdxl-refiner")
 
 
-def test_prompts_are_encoded_alike(saved):
+def test_prompt_encodings_equal_diffusers(saved):
     ours = read_prompt(saved.readers(), "a red house")
     expected, pooled = encode(saved.pipeline, "a red house")
     assert small.difference(ours.embedding, expected) <= small.TOLERANCE
@@ -61,7 +61,7 @@ def test_prompts_are_encoded_alike(saved):
         assert small.difference(ours.pooled, pooled) <= small.TOLERANCE
 
 
-def test_pictures_are_encoded_and_decoded_alike(saved):
+def test_autoencoding_equals_diffusers(saved):
     ours, theirs = load_vae(saved.checkpoint.vae, "cpu", torch.float32), saved.pipeline.vae
     pixels, latent = small.noise(1, 3, 32, 32), small.noise(1, 4, 8, 8)
     assert saved.checkpoint.vae.config.scaling_factor == theirs.config.scaling_factor
@@ -69,7 +69,7 @@ def test_pictures_are_encoded_and_decoded_alike(saved):
     assert small.difference(ours.decode(latent), theirs.decode(latent).sample) <= small.TOLERANCE
 
 
-def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
+def test_denoiser_conditions_equal_diffusers(saved):
     checkpoint, pipeline = saved.checkpoint, saved.pipeline
     prompt = read_prompt(saved.readers(), "a red house")
     x = small.noise(1, 4, 8, 8) * SIGMA
@@ -86,14 +86,14 @@ def test_a_denoiser_tells_the_network_what_diffusers_does(saved):
     assert small.difference(denoiser(x, SIGMA), expected) <= small.TOLERANCE
 
 
-def test_what_the_model_was_trained_with_is_read(saved):
+def test_training_settings_are_read(saved):
     expected = {"sd2": ("v", True), "sdxl": ("eps", False), "sdxl-refiner": ("eps", False)}[saved.checkpoint.kind]
     assert (saved.checkpoint.schedule.prediction, saved.checkpoint.schedule.zero_snr) == expected
     layers = {(part.config.layer, part.config.final_norm) for part in saved.checkpoint.text.parts}
     assert layers == ({(1, True)} if saved.checkpoint.kind == "sd2" else {(2, False)})
 
 
-def test_openclips_names_mean_what_transformers_computes(tmp_path):
+def test_openclip_names_equal_transformers(tmp_path):
     """The same values under OpenCLIP's names, in a file of the layout of Stable Diffusion XL's refiner."""
     reference = text_encoder(128, projected=True, **OPENCLIP)
     state = small.openclip_names(reference.state_dict())

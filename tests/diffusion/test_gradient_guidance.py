@@ -1,4 +1,4 @@
-"""A gradient guides to where a likelihood is: against the exact posterior of Gaussian data."""
+"""Gradient guidance moves samples toward a likelihood: compared with the exact posterior of Gaussian data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Likelihood:
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 14.0])
 @pytest.mark.parametrize(("through", "deviation"), [("network", 0.5), ("noisy", 0.5), ("estimate", 1.0), ("network", 1.0)])
-def test_the_gradient_of_a_gaussian_likelihood_gives_the_posterior(through, deviation, sigma):
+def test_gaussian_likelihood_gradient_gives_the_posterior(through, deviation, sigma):
     prior = GaussianDenoiser(deviation=deviation)
     likelihood = Likelihood(prior, torch.randn(X.shape, generator=torch.Generator().manual_seed(5)), 0.3)
     score = likelihood.given_noisy if through == "noisy" else likelihood.given_estimate
@@ -73,7 +73,7 @@ def test_sampling_with_a_gradient_reaches_the_posterior():
     assert samples.std().item() == pytest.approx(precision**-0.5, rel=0.03)
 
 
-def test_the_gradient_goes_through_a_network_and_each_picture_by_itself(unet):
+def test_gradient_is_computed_per_picture(unet):
     inner = classifier_free(unet)
 
     def brightness(latent, sigma):
@@ -89,7 +89,7 @@ def test_the_gradient_goes_through_a_network_and_each_picture_by_itself(unet):
             assert brightness(both.denoised, 1.0).sum() > brightness(inner(X, 1.0), 1.0).sum()
 
 
-def test_a_direction_is_that_of_finite_differences(unet):
+def test_gradient_equals_finite_differences(unet):
     inner = classifier_free(copy.deepcopy(unet).double())
     x = X[:1, :, :4, :4].double()
     guide = GradientGuidance(inner, lambda latent, sigma: latent.pow(3).sum(dim=(1, 2, 3)))
@@ -108,6 +108,6 @@ def test_a_direction_is_that_of_finite_differences(unet):
     ],
 )
 @pytest.mark.parametrize("through", ["network", "estimate", "noisy"])
-def test_a_score_that_cannot_guide_is_refused(score, message, through):
+def test_unusable_score_is_refused(score, message, through):
     with pytest.raises(ValueError, match=message):
         GradientGuidance(toy(), score, through=through)(X, SIGMA)

@@ -1,4 +1,4 @@
-"""Denoisers wrap a network as the papers say, in as few and as large batches as they can."""
+"""Denoisers wrap a network as the papers define it, with as few and large batches as possible."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def prompt(value, length=3, pictures=1):
     return torch.full((pictures, length, 5), float(value))
 
 
-def test_eps_prediction():
+def test_eps_prediction_follows_its_formula():
     unet = RecordingUNet()
     denoised = UNetDenoiser(unet, SCHEDULE, prompt(2))(X, SIGMA)
     torch.testing.assert_close(denoised, X - SIGMA * (X / math.sqrt(1 + SIGMA**2) + 2))
 
 
-def test_v_prediction():
+def test_v_prediction_follows_its_formula():
     schedule = NoiseSchedule(prediction="v")
     denoised = UNetDenoiser(RecordingUNet(), schedule, prompt(2))(X, SIGMA)
     root = math.sqrt(1 + SIGMA**2)
@@ -56,7 +56,7 @@ def test_v_prediction():
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_a_network_that_is_right_denoises(prediction):
+def test_perfect_network_denoises(prediction):
     clean, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     signal = 1 / (1 + SIGMA**2)
     answer = noise if prediction == "eps" else signal**0.5 * noise - (1 - signal) ** 0.5 * clean
@@ -70,7 +70,7 @@ def test_a_network_that_is_right_denoises(prediction):
     torch.testing.assert_close(denoised, clean, rtol=0, atol=1e-5)
 
 
-def test_the_timestep_is_a_trained_one():
+def test_timestep_is_a_trained_one():
     unet = RecordingUNet()
     denoise = UNetDenoiser(unet, SCHEDULE, prompt(0))
     level = math.sqrt(SCHEDULE.sigma(500).item() * SCHEDULE.sigma(501).item()) * 1.0001
@@ -79,7 +79,7 @@ def test_the_timestep_is_a_trained_one():
     assert [timesteps for _, _, timesteps in unet.calls] == [[999.0] * 2, [501.0] * 2, [0.0] * 2]
 
 
-def test_a_prompt_is_projected_once():
+def test_prompt_is_projected_once():
     unet = RecordingUNet()
     denoise = UNetDenoiser(unet, SCHEDULE, prompt(1))
     for sigma in (5.0, 3.0, 1.0):
@@ -89,7 +89,7 @@ def test_a_prompt_is_projected_once():
     assert unet.projected == [(2, 3, 5), (1, 3, 5)]
 
 
-def test_each_picture_may_have_its_prompt():
+def test_each_picture_can_have_its_prompt():
     unet = RecordingUNet()
     denoised = UNetDenoiser(unet, SCHEDULE, torch.cat([prompt(1), prompt(2)]))(X, SIGMA)
     for k, value in enumerate((1, 2)):
@@ -97,7 +97,7 @@ def test_each_picture_may_have_its_prompt():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_network_computes_in_its_own_dtype(dtype):
+def test_network_computes_in_its_own_dtype(dtype):
     unet = RecordingUNet(dtype)
     denoised = UNetDenoiser(unet, SCHEDULE, prompt(1))(X, SIGMA)
     assert unet.calls[0][1] == dtype
@@ -109,14 +109,14 @@ def guidance(unet, cfg, positive, negative):
     return ClassifierFreeGuidance(UNetDenoiser(unet, SCHEDULE, positive), UNetDenoiser(unet, SCHEDULE, negative), cfg)
 
 
-def test_guidance_is_the_papers():
+def test_guidance_equals_the_paper():
     unet = RecordingUNet()
     positive, negative = (UNetDenoiser(unet, SCHEDULE, prompt(value))(X, SIGMA) for value in (2, -1))
     guided = guidance(unet, 3.0, prompt(2), prompt(-1))(X, SIGMA)
     torch.testing.assert_close(guided, negative + 3.0 * (positive - negative))
 
 
-def test_both_prompts_go_in_one_batch():
+def test_both_prompts_share_one_batch():
     unet = RecordingUNet()
     guidance(unet, 3.0, prompt(2), prompt(-1, pictures=2))(X, SIGMA)
     assert [shape for shape, _, _ in unet.calls] == [(4, 4, 8, 6)]
@@ -130,14 +130,14 @@ def test_no_guidance_skips_the_negative_prompt():
 
 
 @pytest.mark.parametrize(("lengths", "calls"), [((4, 4), 1), ((4, 12), 1), ((4, 6), 1), ((2, 16), 2), ((7, 11), 2)])
-def test_prompts_of_two_lengths_share_a_batch_within_reason(lengths, calls):
+def test_similar_prompt_lengths_share_a_batch(lengths, calls):
     unet = RecordingUNet()
     guidance(unet, 3.0, prompt(2, lengths[0]), prompt(-1, lengths[1]))(X, SIGMA)
     assert len(unet.calls) == calls
 
 
 @pytest.mark.parametrize("lengths", [(16, 16), (32, 16), (16, 24)])
-def test_one_batch_is_two_calls_for_a_real_network(lengths):
+def test_one_batch_equals_two_calls(lengths):
     unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), transformer_depth=(1,), num_res_blocks=1))
     positive, negative = (small.noise(1, length, small.UNET.context_dim) for length in lengths)
     x = small.noise(2, 4, 8, 8)
@@ -146,7 +146,7 @@ def test_one_batch_is_two_calls_for_a_real_network(lengths):
     torch.testing.assert_close(guided, apart[1] + 4.0 * (apart[0] - apart[1]), rtol=1e-4, atol=1e-4)
 
 
-def test_guidance_takes_any_denoisers():
+def test_guidance_accepts_any_denoiser():
     positive, negative = GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=-1.0)
     guided = ClassifierFreeGuidance(positive, negative, 2.0)(X, SIGMA)
     torch.testing.assert_close(guided, negative(X, SIGMA) + 2.0 * (positive(X, SIGMA) - negative(X, SIGMA)))
@@ -168,12 +168,12 @@ def test_guidance_takes_any_denoisers():
         (lambda: latent_mask(torch.ones(8, 6), X), r"found \(8, 6\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
+def test_wrong_shapes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_mask_blends_what_goes_in_and_what_comes_out():
+def test_mask_blends_input_and_output():
     latent, noise = torch.randn(2, *X.shape, generator=torch.Generator().manual_seed(2))
     mask = torch.rand(1, 8, 6, generator=torch.Generator().manual_seed(3))
     denoise = TwistedDenoiser()
@@ -185,7 +185,7 @@ def test_a_mask_blends_what_goes_in_and_what_comes_out():
     assert masked.noise_schedule == SCHEDULE
 
 
-def test_a_mask_is_resized_bilinearly():
+def test_mask_is_resized_bilinearly():
     mask = torch.zeros(1, 16, 12)
     mask[:, :, 5:] = 1  # the fifth and sixth column meet in the third of the latent
     resized = latent_mask(mask, X)
@@ -194,7 +194,7 @@ def test_a_mask_is_resized_bilinearly():
     assert torch.equal(latent_mask(mask[:, None], X), resized)
 
 
-def test_each_picture_may_have_its_mask():
+def test_each_picture_can_have_its_mask():
     masks = torch.stack([torch.zeros(8, 6), torch.ones(8, 6)])
     latent = torch.zeros_like(X)
     masked = MaskedDenoiser(TwistedDenoiser(), latent, latent, masks)(X, SIGMA)

@@ -1,4 +1,4 @@
-"""Guidance computes what its paper says: against closed forms, and against diffusers where it has the same."""
+"""Guidance follows its papers: compared with closed forms, and with diffusers if it has the same method."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def reference():
 # --- what is declared
 
 
-def test_the_names():
+def test_guidance_names_are_listed():
     assert NAMES == ["dynamic_threshold", "interval", "perturbed_attention", "rescale", "self_attention"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_said_of_a_guidance(name):
+def test_declaration_of_a_guidance_is_checked(name):
     spec = GUIDANCE[name]
     assert spec.__doc__
     assert "arXiv:" in spec.describe()["paper"]
@@ -68,7 +68,7 @@ def test_what_is_said_of_a_guidance(name):
 
 @pytest.mark.parametrize("cfg", [4.0, 1.0])
 @pytest.mark.parametrize("name", NAMES)
-def test_it_asks_as_often_as_is_declared(unet, name, cfg):
+def test_number_of_evaluations_is_as_declared(unet, name, cfg):
     """Counted in rows of the network: at scale 1 the negative side is asked by none that does not look at it."""
     without = 2 if cfg != 1 else 1
     guidance = GUIDANCE[name](classifier_free(unet, cfg))
@@ -92,12 +92,12 @@ def test_it_asks_as_often_as_is_declared(unet, name, cfg):
         ("interval", {"sigma_start": 1.0, "sigma_end": 2.0}, "noise levels 1 to 2; choose sigma_start above"),
     ],
 )
-def test_options_are_checked_before_anything_is_computed(name, options, message):
+def test_options_are_checked_before_computing(name, options, message):
     with pytest.raises(ValueError, match=message):
         GUIDANCE[name](toy(), **options)
 
 
-def test_a_function_that_is_no_guidance_is_refused():
+def test_other_functions_are_refused():
     with pytest.raises(ValueError, match=r"expected a function guidance\(denoiser, \*\*options\)"):
         GuidanceSpec(lambda: None)
 
@@ -107,7 +107,7 @@ def test_a_function_that_is_no_guidance_is_refused():
 
 @pytest.mark.parametrize("amount", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_rescale_of_the_prediction_is_that_of_diffusers(unet, prediction, amount):
+def test_rescale_of_the_prediction_equals_diffusers(unet, prediction, amount):
     schedule = NoiseSchedule(prediction=prediction)
     inner = classifier_free(unet, 6.0, schedule=schedule)
     seen = inner.predict(X, SIGMA)
@@ -121,7 +121,7 @@ def test_rescale_of_the_prediction_is_that_of_diffusers(unet, prediction, amount
     torch.testing.assert_close(predicted(ours), reference, rtol=1e-4, atol=1e-4)
 
 
-def test_rescale_of_the_velocity_gives_it_the_deviation_of_the_positive_side():
+def test_rescaled_velocity_has_the_positive_deviation():
     inner = toy(6.0)
     ours = GUIDANCE["rescale"](inner, amount=1.0)(X, SIGMA)
     root = math.sqrt(1 + SIGMA**2)
@@ -138,7 +138,7 @@ def test_rescale_of_the_velocity_gives_it_the_deviation_of_the_positive_side():
 
 
 @pytest.mark.parametrize("size", [0.1, 5.0])
-def test_a_limit_of_1_is_the_threshold_of_diffusers(size):
+def test_limit_1_equals_the_threshold_of_diffusers(size):
     inner = ClassifierFreeGuidance(GaussianDenoiser(deviation=size), GaussianDenoiser(mean=0.0), 6.0)
     scheduler = diffusers.DDIMScheduler(thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1e9)
     ours = GUIDANCE["dynamic_threshold"](inner, percentile=0.9, limit=1.0)(X, SIGMA)
@@ -146,7 +146,7 @@ def test_a_limit_of_1_is_the_threshold_of_diffusers(size):
     assert ours.abs().max() <= 1 + 1e-6
 
 
-def test_a_channel_keeps_its_mean_and_gets_the_range_of_the_scale_that_is_mimicked():
+def test_mimic_keeps_the_mean_and_sets_the_range():
     inner, like = toy(12.0), toy(3.0)
     ours, expected = GUIDANCE["dynamic_threshold"](inner, mimic=3.0, percentile=1.0)(X, SIGMA), like(X, SIGMA)
 
@@ -161,7 +161,7 @@ def test_a_channel_keeps_its_mean_and_gets_the_range_of_the_scale_that_is_mimick
 
 
 @pytest.mark.parametrize(("cfg", "mimic"), [(1.0, 1.0), (3.0, 3.0), (2.0, 7.0)])
-def test_what_lies_within_the_range_is_left_as_it_is(cfg, mimic):
+def test_values_within_the_range_are_unchanged(cfg, mimic):
     inner = ClassifierFreeGuidance(GaussianDenoiser(deviation=2.0), GaussianDenoiser(mean=0.0), cfg)
     ours = GUIDANCE["dynamic_threshold"](inner, percentile=0.9, mimic=mimic)(X, SIGMA)
     torch.testing.assert_close(ours, inner(X, SIGMA))
@@ -171,7 +171,7 @@ def test_what_lies_within_the_range_is_left_as_it_is(cfg, mimic):
 
 
 @pytest.mark.parametrize("places", ["middle_block", ["input_blocks.1", "output_blocks"]])
-def test_perturbed_attention_is_that_of_diffusers(places):
+def test_perturbed_attention_equals_diffusers(places):
     (theirs, unet), scale = reference(), 3.0
     parts = [theirs.mid_block] if places == "middle_block" else [theirs.down_blocks[0], theirs.up_blocks]
     for part in parts:
@@ -191,13 +191,13 @@ def test_perturbed_attention_is_that_of_diffusers(places):
     assert small.difference(inner(x, sigma), expected) > 0.01
 
 
-def test_attention_at_a_place_that_is_not_there(unet):
+def test_unknown_attention_layer_is_refused(unet):
     with pytest.raises(ValueError, match=r"perturbed_attention: expected .* in output_blocks.9, found it in input_blocks.1.1"):
         GUIDANCE["perturbed_attention"](classifier_free(unet), places="output_blocks.9")(X, SIGMA)
 
 
 @pytest.mark.parametrize("name", ["perturbed_attention", "self_attention"])
-def test_what_has_no_attention_is_refused(name):
+def test_network_without_attention_is_refused(name):
     with pytest.raises(ValueError, match="a network whose attention can be changed"):
         GUIDANCE[name](toy())(X, SIGMA)
     bare = small.our_unet(dataclasses.replace(CONFIG, middle_depth=0))
@@ -206,7 +206,7 @@ def test_what_has_no_attention_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["perturbed_attention", "self_attention"])
-def test_scale_0_asks_nothing(name):
+def test_scale_0_calls_no_network(name):
     inner = toy()
     assert GUIDANCE[name](inner, scale=0.0) is inner
 
@@ -214,7 +214,7 @@ def test_scale_0_asks_nothing(name):
 # --- self_attention
 
 
-def test_self_attention_is_that_of_diffusers():
+def test_self_attention_equals_diffusers():
     (theirs, unet), scale, cfg = reference(), 0.75, 4.0
     store = CrossAttnStoreProcessor()
     theirs.mid_block.attentions[0].transformer_blocks[0].attn1.processor = store
@@ -244,7 +244,7 @@ def test_self_attention_is_that_of_diffusers():
     assert small.difference(inner(x, sigma), expected) > 0.003
 
 
-def test_a_latent_too_small_to_blur_is_left_as_it_is(unet):
+def test_too_small_latent_is_not_blurred(unet):
     inner = classifier_free(unet)
     x = X[:, :, :4]
     torch.testing.assert_close(GUIDANCE["self_attention"](inner)(x, SIGMA), inner(x, SIGMA), rtol=1e-4, atol=1e-4)
@@ -262,7 +262,7 @@ def test_a_latent_too_small_to_blur_is_left_as_it_is(unet):
         ({"sigma_start": 5.0, "end": 1.0}, (5.0, 0.03), (5.01,)),
     ],
 )
-def test_guidance_between_two_noise_levels(options, inside, outside):
+def test_interval_limits_guidance_to_noise_levels(options, inside, outside):
     positive, negative = Asked(TwistedDenoiser()), Asked(GaussianDenoiser())
     inner = ClassifierFreeGuidance(positive, negative, 4.0)
     denoise = GUIDANCE["interval"](inner, **options)
@@ -277,7 +277,7 @@ def test_guidance_between_two_noise_levels(options, inside, outside):
         )
 
 
-def test_the_parts_of_the_interval_are_those_of_prompts():
+def test_interval_uses_the_ranges_of_prompts():
     middle = SCHEDULE.sigma_at(0.5)
     inner = toy()
     late, early = GUIDANCE["interval"](inner, start=0.5, end=1.0), GUIDANCE["interval"](inner, start=0.0, end=0.5)
@@ -286,7 +286,7 @@ def test_the_parts_of_the_interval_are_those_of_prompts():
         assert torch.equal(early(X, sigma), inner(X, sigma)) == (sigma > middle)
 
 
-def test_what_the_interval_is_around_is_left_out_with_it(unet):
+def test_interval_skips_the_guidance_inside(unet):
     stacked = GUIDANCE["interval"](GUIDANCE["perturbed_attention"](classifier_free(unet)), sigma_start=5.0, sigma_end=1.0)
     with Calls(unet) as calls:
         stacked(X[:1], 0.5)

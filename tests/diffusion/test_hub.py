@@ -1,4 +1,4 @@
-"""Models by their address on the hub, fetched from a stand-in on localhost, each in a process of its own."""
+"""Models by hub address, downloaded from a local stand-in server, each in a separate process."""
 
 from __future__ import annotations
 
@@ -104,19 +104,19 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield Hub(address, asked, tmp_path)
 
 
-def test_of_a_folder_what_a_model_needs_is_fetched_once(hub):
+def test_needed_files_of_a_folder_are_fetched_once(hub):
     first, second = hub.fetch("hf://org/folder"), hub.fetch("hf://org/folder")
     assert first.files == WANTED
     assert second == Fetched(first.said, imported=False, asked=[])
 
 
-def test_a_part_alone_is_fetched_once(hub):
+def test_part_alone_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/part"), hub.fetch("hf://org/part")
     assert first.files == {".nodegraph", "config.json", "diffusion_pytorch_model.safetensors"}
     assert second == Fetched(first.said, imported=False, asked=[])
 
 
-def test_of_a_part_of_a_model_its_weights_and_the_models_configs_are_fetched_once(hub):
+def test_part_of_a_model_is_fetched_with_its_configs(hub):
     first, second = hub.fetch("hf://org/folder/vae"), hub.fetch("hf://org/folder/vae")
     assert second == Fetched(first.said, imported=False, asked=[])
     folder = Path(first.said)
@@ -125,20 +125,20 @@ def test_of_a_part_of_a_model_its_weights_and_the_models_configs_are_fetched_onc
     assert hub.fetch("hf://org/folder").files == WANTED | {"vae/.nodegraph"}
 
 
-def test_a_single_file_is_fetched_once(hub):
+def test_single_file_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/single"), hub.fetch("hf://org/single")
     assert Path(first.said).read_bytes() == b"weights"
     assert second == Fetched(first.said, imported=False, asked=[])
 
 
-def test_a_file_and_a_revision_can_be_named(hub):
+def test_file_and_revision_can_be_given(hub):
     assert Path(hub.fetch("hf://org/several/deep/c.safetensors").said).read_bytes() == b"c"
     at_commit = f"hf://org/several@{COMMIT}/b.safetensors"
     assert Path(hub.fetch(at_commit).said).read_bytes() == b"b"
     assert hub.fetch(at_commit).asked == []
 
 
-def test_one_file_of_several_does_not_stand_for_all(hub):
+def test_cached_file_does_not_hide_the_others(hub):
     hub.fetch("hf://org/several/b.safetensors")
     assert hub.fetch("hf://org/several").said == (
         "hf://org/several: expected a diffusers folder or one .safetensors file, found 2 files: a.safetensors, b.safetensors. "
@@ -157,13 +157,13 @@ def test_one_file_of_several_does_not_stand_for_all(hub):
         ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found neither"),
     ],
 )
-def test_what_is_not_there_is_said_in_one_line(hub, text, said):
+def test_missing_files_give_a_one_line_error(hub, text, said):
     told = hub.fetch(text).said
     assert told.startswith(f"{text}: expected ")
     assert said in told
 
 
-def test_without_a_network_what_is_there_is_used(hub):
+def test_downloaded_files_work_offline(hub):
     fetched = hub.fetch("hf://org/folder")
     (Path(fetched.said) / ".nodegraph").unlink()  # as if another program had fetched it
     assert hub.fetch("hf://org/folder", HF_HUB_OFFLINE="1").said == fetched.said
@@ -173,12 +173,12 @@ def test_without_a_network_what_is_there_is_used(hub):
 
 
 @pytest.mark.slow  # it is asked again and again
-def test_a_hub_that_does_not_answer_is_said(hub):
+def test_unreachable_hub_is_an_error(hub):
     told = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9").said
     assert "Check the connection" in told
 
 
-def test_addresses():
+def test_hub_addresses_are_parsed():
     assert parse("hf://org/name") == Reference("org/name", "main", None)
     assert parse("hf://org/na.me@fp16/sub/x.safetensors") == Reference("org/na.me", "fp16", "sub/x.safetensors")
     assert str(parse("hf://org/name@v1/x.safetensors")) == "hf://org/name@v1/x.safetensors"
@@ -187,6 +187,6 @@ def test_addresses():
 @pytest.mark.parametrize(
     "text", ["hf://", "hf://name", "hf://a/b@", "hf://a/b@v/../../x", "hf://../x", "hf://a b/c", "hf://a/b/../c"]
 )
-def test_other_texts_are_no_addresses(text):
+def test_other_texts_are_not_addresses(text):
     with pytest.raises(CheckpointError, match="expected hf://organisation/name"):
         fetch(text)

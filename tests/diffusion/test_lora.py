@@ -1,4 +1,4 @@
-"""Adapter files in every published form change a network as their formulas say, and leave the one they were put on alone."""
+"""LoRA files of every published form change a network by their formulas, and leave the original network unchanged."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def kohya(module: str) -> str:
     ],
 )
 @pytest.mark.parametrize("strength", [1.0, 0.6, -1.0])
-def test_every_way_of_naming_means_the_same(tmp_path, up, down, alpha, strength):
+def test_all_naming_schemes_are_equivalent(tmp_path, up, down, alpha, strength):
     tensors = {up: UP, down: DOWN} | ({alpha: torch.tensor(2.0)} if alpha else {})
     torch.testing.assert_close(apply(tmp_path, tensors, strength), strength * CHANGE * (0.5 if alpha else 1), rtol=1e-5, atol=1e-6)
 
 
-def test_convolutions_with_and_without_a_core(tmp_path):
+def test_convolutions_with_and_without_a_core_are_read(tmp_path):
     up, down, core = noise(32, 4, 1, 1, seed=3), noise(4, 32, 3, 3, seed=4), noise(4, 4, 3, 3, seed=5)
     expected = torch.einsum("or,ri...->oi...", up[:, :, 0, 0], down)
     name = kohya(CONV_THEIRS)
@@ -82,7 +82,7 @@ def test_convolutions_with_and_without_a_core(tmp_path):
     torch.testing.assert_close(apply(tmp_path, given, module=CONV), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_loha_lokr_and_differences(tmp_path):
+def test_loha_lokr_and_differences_are_read(tmp_path):
     a1, b1, a2, b2 = noise(32, 4, seed=1), noise(4, 128, seed=2), noise(32, 4, seed=3), noise(4, 128, seed=4)
     name = kohya(THEIRS)
     loha = {f"{name}.hada_w1_a": a1, f"{name}.hada_w1_b": b1, f"{name}.hada_w2_a": a2, f"{name}.hada_w2_b": b2}
@@ -96,7 +96,7 @@ def test_loha_lokr_and_differences(tmp_path):
     torch.testing.assert_close(apply(tmp_path, {f"{name}.diff": CHANGE}, 0.5), CHANGE / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_dora_brings_rows_to_their_learned_norms(tmp_path):
+def test_dora_scales_rows_to_learned_norms(tmp_path):
     weight = small.our_unet().state_dict()[f"{OURS}.weight"]
     norms = noise(32, 1, seed=9).abs() + 1
     name = kohya(THEIRS)
@@ -107,7 +107,7 @@ def test_dora_brings_rows_to_their_learned_norms(tmp_path):
     torch.testing.assert_close(after / after.norm(dim=1, keepdim=True), direction, rtol=1e-4, atol=1e-5)
 
 
-def test_several_files_add_up_and_off_is_to_the_last_bit_what_was_before(tmp_path):
+def test_files_add_up_and_strength_0_changes_nothing(tmp_path):
     unet = small.our_unet()
     bytes_before = {key: value.clone() for key, value in unet.state_dict().items()}
     one = describe(
@@ -124,7 +124,7 @@ def test_several_files_add_up_and_off_is_to_the_last_bit_what_was_before(tmp_pat
     assert len(shared) == len(both) - 1
 
 
-def test_text_encoders_by_both_trainers_names(tmp_path):
+def test_text_encoder_names_of_both_trainers_are_read(tmp_path):
     model = small.our_text_encoder()
     up, down = noise(128, 4, seed=1), noise(4, 128, seed=2)
     for name in ("lora_te_text_model_encoder_layers_1_self_attn_q_proj", "lora_te1_text_model_encoder_layers_1_self_attn_q_proj"):
@@ -140,7 +140,7 @@ def test_text_encoders_by_both_trainers_names(tmp_path):
     )
 
 
-def test_the_published_layout_is_understood_key_by_key():
+def test_published_layout_matches_every_key():
     """kohya's file for Stable Diffusion 1.5: every tensor named, every module one of the network's."""
     layout = read_layout("lora-kohya-sd15")
     names = [parse_name(key) for key in layout]
@@ -169,7 +169,7 @@ def test_the_published_layout_is_understood_key_by_key():
         ({}, "a file of other tensors (no tensor, ...)"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_changed(tmp_path, tensors, said):
+def test_mismatches_are_refused_before_any_change(tmp_path, tensors, said):
     with pytest.raises(CheckpointError, match=r"lora\.safetensors: expected ") as caught:
         unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
     assert said in str(caught.value)

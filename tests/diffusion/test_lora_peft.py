@@ -1,4 +1,4 @@
-"""Adapters that PEFT made, and kohya's files as diffusers reads them: networks under them compute the same here and there."""
+"""Adapters made by PEFT, and kohya's files as diffusers reads them, give the same results here as there."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def plain() -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_peft_saves_computes_here_what_it_computes_there(tmp_path, kind, plain):
+def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain):
     reference = small.reference_unet()
     unet = ours_like(reference)
     adapted = peft.get_peft_model(reference, KINDS[kind])
@@ -100,7 +100,7 @@ def test_what_peft_saves_computes_here_what_it_computes_there(tmp_path, kind, pl
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [0.5, -0.75], [0.0, 1.3]])
-def test_several_at_once_with_weights(tmp_path, weights):
+def test_several_weighted_adapters_equal_peft(tmp_path, weights):
     reference = small.reference_unet()
     unet = ours_like(reference)
     for name, config in (("one", KINDS["lora of convolutions"]), ("two", KINDS["rslora"])):
@@ -114,7 +114,7 @@ def test_several_at_once_with_weights(tmp_path, weights):
     assert small.difference(patched(unet, "unet", files)(X, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
 
 
-def test_what_the_header_says_of_the_scale_counts(tmp_path):
+def test_scale_in_the_header_is_used(tmp_path):
     reference = small.reference_unet()
     reference.add_adapter(KINDS["rslora"], "one")
     reference.save_lora_adapter(tmp_path, adapter_name="one")
@@ -126,7 +126,7 @@ def test_what_the_header_says_of_the_scale_counts(tmp_path):
     assert describe(file).lora().scales == {}
 
 
-def test_parts_of_one_file_have_scales_of_their_own(tmp_path):
+def test_parts_of_one_file_have_separate_scales(tmp_path):
     """As a pipeline's `save_lora_weights` packs the configs of its parts."""
     up, down = small.noise(32, 4), small.noise(4, 32)
     told = {"unet.lora_alpha": 8, "unet.r": 4, "text_encoder.lora_alpha": 6, "text_encoder.r": 4, "text_encoder.use_rslora": True}
@@ -156,14 +156,14 @@ def test_parts_of_one_file_have_scales_of_their_own(tmp_path):
         '{"alpha_pattern": {"(": 3}, "r": 1}',
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(tmp_path, config):
+def test_nonsensical_config_is_refused(tmp_path, config):
     save_file({"mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(CheckpointError, match="expected a config of PEFT"):
         describe(tmp_path).lora()
 
 
-def test_a_folder_without_an_adapter_is_refused(tmp_path):
+def test_folder_without_an_adapter_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"expected adapter_model\.safetensors or pytorch_lora_weights"):
         describe(tmp_path).lora()
 
@@ -202,7 +202,7 @@ def on_steps(encoder: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
-def test_kohyas_names_mean_what_diffusers_takes_them_for(tmp_path, family):
+def test_kohya_names_are_read_as_by_diffusers(tmp_path, family):
     pipeline = FAMILIES[family](tmp_path)
     parts = {"unet": "lora_unet", "text_encoder": "lora_te"}
     if family == "sdxl":

@@ -1,4 +1,4 @@
-"""Loaded networks compute channels last from end to end, where copies between layouts would cost more than the sums."""
+"""Loaded networks compute channels-last throughout, because copies between layouts would cost more than they save."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_loaded_convolutions_are_channels_last(checkpoint, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_feature_maps_follow_and_tokens_are_views(checkpoint, dtype, monkeypatch):
+def test_feature_maps_stay_channels_last_without_copies(checkpoint, dtype, monkeypatch):
     copied = []
 
     def noting(x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Lists of noise levels are checked, cut and turned round."""
+"""Lists of noise levels are checked, split and flipped."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def walk(denoise, x, sigmas, name="euler"):
 
 @settings(deadline=None)
 @given(levels=LEVELS, to_zero=st.booleans())
-def test_a_falling_list_is_what_it_says(levels, to_zero):
+def test_falling_list_is_accepted(levels, to_zero):
     values = [*levels, 0] if to_zero else levels
     sigmas = explicit_sigmas(values)
     assert sigmas.dtype == torch.float32
     assert sigmas.tolist() == values
 
 
-def test_whole_numbers_and_tuples_do():
+def test_integers_and_tuples_are_accepted():
     assert explicit_sigmas((14, 2, 0)).tolist() == [14.0, 2.0, 0.0]
 
 
@@ -62,7 +62,7 @@ def test_other_lists_are_refused(values, message):
 
 @settings(deadline=None)
 @given(levels=LEVELS, data=st.data())
-def test_a_split_list_meets_in_one_level(levels, data):
+def test_split_parts_share_one_level(levels, data):
     sigmas = explicit_sigmas([*levels, 0.0])
     step = data.draw(st.integers(0, len(levels)))
     high, low = split_sigmas(sigmas, step)
@@ -72,12 +72,12 @@ def test_a_split_list_meets_in_one_level(levels, data):
 
 
 @pytest.mark.parametrize("step", [-1, 11])
-def test_a_split_behind_the_end_is_refused(step):
+def test_split_beyond_the_end_is_refused(step):
     with pytest.raises(ValueError, match=f"a step between 0 and 10, the number of steps, found {step}"):
         split_sigmas(SCHEDULES["karras"](SCHEDULE, 10), step)
 
 
-def test_two_samplers_on_the_parts_go_where_one_goes_on_the_whole():
+def test_sampling_the_parts_equals_sampling_the_whole():
     sigmas = SCHEDULES["karras"](SCHEDULE, 10)
     high, low = split_sigmas(sigmas, 4)
     whole = walk(TwistedDenoiser(), START * SCHEDULE.sigma_max, sigmas)
@@ -85,7 +85,7 @@ def test_two_samplers_on_the_parts_go_where_one_goes_on_the_whole():
     assert torch.equal(whole, parts)
 
 
-def test_a_flipped_list_starts_above_zero():
+def test_flipped_list_starts_above_zero():
     sigmas = explicit_sigmas([14.0, 2.0, 0.5, 0.0])
     assert flip_sigmas(sigmas).tolist() == pytest.approx([1e-4, 0.5, 2.0, 14.0])
     assert sigmas.tolist() == [14.0, 2.0, 0.5, 0.0]
@@ -99,12 +99,12 @@ def test_flipping_twice_gives_the_list_back(levels):
     assert torch.equal(flip_sigmas(flip_sigmas(sigmas)), sigmas)
 
 
-def test_a_flipped_list_rises():
+def test_flipped_list_rises():
     with pytest.raises(ValueError, match=r"smallest level above 0\.0001, which replaces 0, found 5e-05; leave"):
         flip_sigmas(explicit_sigmas([1.0, 5e-5, 0.0]))
 
 
-def test_a_deterministic_sampler_goes_back_along_a_flipped_list():
+def test_deterministic_sampler_inverts_along_flipped_levels():
     """As the probability flow does: to the noise that gives the picture."""
     denoiser, sigmas = GaussianDenoiser(), SCHEDULES["karras"](SCHEDULE, 400)
     noisy = walk(denoiser, START, flip_sigmas(sigmas), name="heun")

@@ -1,4 +1,4 @@
-"""Parts of models that lie alone: by whose names ever, they compute what the references do; whole models give theirs, too."""
+"""Single parts of models: they compute what the references compute whatever their key names; whole models contain them too."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def same_vae(part: VAEPart, config: VAEConfig = small.VAE) -> None:
 
 
 @pytest.mark.parametrize("layout", VAES)
-def test_an_autoencoder_alone(tmp_path, layout):
+def test_vae_alone_is_read(tmp_path, layout):
     file = write(tmp_path, VAES[layout](tmp_path))
     part = describe(file).vae()
     assert (part.files, part.sample_size, part.weights.naming) == ((file,), 512, layout.split(",")[0])
@@ -108,7 +108,7 @@ def test_an_autoencoder_alone(tmp_path, layout):
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])
-def test_an_autoencoder_with_its_config_beside_it(tmp_path, given):
+def test_vae_uses_the_config_beside_it(tmp_path, given):
     reference = small.reference_vae()
     reference.register_to_config(scaling_factor=0.13025)
     reference.save_pretrained(tmp_path)
@@ -118,7 +118,7 @@ def test_an_autoencoder_with_its_config_beside_it(tmp_path, given):
     same_vae(part, dataclasses.replace(small.VAE, scaling_factor=0.13025))
 
 
-def test_a_config_of_something_else_beside_a_file_does_not_count(tmp_path):
+def test_config_of_another_model_is_ignored(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
     part = describe(write(tmp_path, from_diffusers(tmp_path))).vae()
     assert part.files == (tmp_path / "part.safetensors",)
@@ -159,7 +159,7 @@ UNETS = {"sd1": small.UNET, "sd2": SD2, "sdxl": XL}
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize("kind", UNETS)
-def test_a_unet_alone_under_the_published_names(tmp_path, kind, prefix):
+def test_unet_with_published_names_is_read(tmp_path, kind, prefix):
     file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
     part = describe(file).unet()
     assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
@@ -170,7 +170,7 @@ def test_a_unet_alone_under_the_published_names(tmp_path, kind, prefix):
 
 @pytest.mark.parametrize("given", ["folder", "file", "file alone"])
 @pytest.mark.parametrize("kind", UNETS)
-def test_a_unet_alone_under_diffusers_names(tmp_path, kind, given):
+def test_unet_with_diffusers_names_is_read(tmp_path, kind, given):
     small.reference_unet(UNETS[kind]).save_pretrained(tmp_path)
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     if given == "file alone":
@@ -181,14 +181,14 @@ def test_a_unet_alone_under_diffusers_names(tmp_path, kind, given):
     same_unet(part, UNETS[kind])
 
 
-def test_a_unet_in_shards_and_in_half_precision(tmp_path):
+def test_sharded_half_precision_unet_is_read(tmp_path):
     small.reference_unet().half().save_pretrained(tmp_path, max_shard_size="500KB", variant="fp16")
     part = describe(tmp_path).unet()
     assert len(part.weights.paths) > 1
     verify(part)
 
 
-def test_the_mark_of_a_unet_that_predicts_velocity_counts(tmp_path):
+def test_velocity_mark_of_a_unet_is_used(tmp_path):
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     part = describe(write(tmp_path, as_published(small.UNET) | marks)).unet()
     assert part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
@@ -197,7 +197,7 @@ def test_the_mark_of_a_unet_that_predicts_velocity_counts(tmp_path):
 
 @pytest.mark.parametrize("layout", PUBLISHED)
 @pytest.mark.parametrize("part", ["unet", "vae", "text"])
-def test_parts_of_published_layouts_are_told_from_their_headers(tmp_path, layout, part):
+def test_parts_are_detected_from_headers(tmp_path, layout, part):
     """Each cut out of the file of the whole model; every key is accounted for."""
     prefixes = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.",), "text": ("cond_stage_model.", "conditioner.")}
     cut = {key: shape for key, shape in synthetic.read_layout(layout).items() if key.startswith(prefixes[part])}
@@ -235,20 +235,20 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("single"), state, "model.safetensors")
 
 
-def test_parts_of_a_single_file(single):
+def test_parts_of_a_single_file_are_read(single):
     model = describe(single).model()
     assert (describe(single).unet(), describe(single).vae()) == (model.unet, model.vae)
     assert describe(single).text_encoders().parts == model.text.parts
     assert model.unet.latent == LatentSpace(factor=4)
 
 
-def test_parts_of_a_folder(whole):
+def test_parts_of_a_folder_are_read(whole):
     model = describe(whole).model()
     assert (describe(whole).unet(), describe(whole).vae(), describe(whole).text_encoders()) == (model.unet, model.vae, model.text)
     assert (model.vae.sample_size, model.unet.schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
 
 
-def test_the_folder_of_a_part_knows_the_model_that_it_lies_in(whole):
+def test_part_folder_uses_the_model_around_it(whole):
     model = describe(whole).model()
     for found, expected in (
         (describe(whole / "unet").unet(), model.unet),
@@ -258,7 +258,7 @@ def test_the_folder_of_a_part_knows_the_model_that_it_lies_in(whole):
         assert dataclasses.replace(found, path=expected.path) == expected
 
 
-def test_only_files_of_the_part_count(whole):
+def test_part_lists_only_its_own_files(whole):
     def folders(files: tuple[Path, ...]) -> set[str]:
         return {file.relative_to(whole).parts[0] for file in files if file.suffix == ".safetensors"}
 
@@ -269,7 +269,7 @@ def test_only_files_of_the_part_count(whole):
     assert set(model.files) == {file for file in whole.rglob("*") if file.is_file()}
 
 
-def test_a_part_is_found_beside_a_broken_one(whole, tmp_path):
+def test_part_is_found_beside_a_broken_one(whole, tmp_path):
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"broken")
     assert describe(copy).vae().config == small.VAE
@@ -277,7 +277,7 @@ def test_a_part_is_found_beside_a_broken_one(whole, tmp_path):
         describe(copy).unet()
 
 
-def test_parts_of_a_file_that_lacks_one(single, tmp_path):
+def test_missing_part_of_a_file_is_an_error(single, tmp_path):
     file = write(tmp_path, difference_of(load_file(single), "cond_stage_model."))
     assert (describe(file).unet().config, describe(file).vae().config) == (small.UNET, small.VAE)
     for find in (Description.model, Description.text_encoders):
@@ -289,7 +289,7 @@ def test_parts_of_a_file_that_lacks_one(single, tmp_path):
 # --- what a model is told to be
 
 
-def test_a_model_is_read_as_the_kind_that_it_is_told_to_be(single):
+def test_model_is_read_as_the_given_kind(single):
     told = describe(single).model("sd2")
     assert (told.kind, told.text.kind, told.unet.kind, told.reason) == (
         "sd2",
@@ -302,12 +302,12 @@ def test_a_model_is_read_as_the_kind_that_it_is_told_to_be(single):
     assert describe(single).model("sd1") == describe(single).model()
 
 
-def test_a_folder_is_read_as_the_kind_that_it_is_told_to_be(whole):
+def test_folder_is_read_as_the_given_kind(whole):
     assert (describe(whole).model("sd2").kind, describe(whole).model().kind) == ("sd2", "sd1")
 
 
 @pytest.mark.parametrize("kind", ["sdxl", "sdxl-refiner"])
-def test_a_model_cannot_be_read_as_one_that_has_other_parts(single, whole, kind):
+def test_model_cannot_be_read_as_one_with_other_parts(single, whole, kind):
     for path in (single, whole):
         with pytest.raises(CheckpointError, match=rf"expected a Stable Diffusion XL.*found Stable Diffusion 1\.x.*'kind: {kind}'"):
             describe(path).model(kind)
@@ -334,7 +334,7 @@ FINDERS = {
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in FINDERS for given in OTHERS if wanted != given])
-def test_a_file_of_another_kind_is_named(tmp_path, wanted, given):
+def test_other_kind_of_file_is_named(tmp_path, wanted, given):
     state, name = OTHERS[given]
     with pytest.raises(CheckpointError) as caught:
         FINDERS[wanted](describe(write(tmp_path, state)))
@@ -342,7 +342,7 @@ def test_a_file_of_another_kind_is_named(tmp_path, wanted, given):
 
 
 @pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in list(FINDERS)[1:] for given in list(FINDERS)[1:]])
-def test_a_folder_of_another_kind_is_named(whole, tmp_path, wanted, given):
+def test_other_kind_of_folder_is_named(whole, tmp_path, wanted, given):
     folder = Path(shutil.copytree(whole / given, tmp_path / given))
     if wanted == given:
         assert FINDERS[wanted](describe(folder))
@@ -364,7 +364,7 @@ def test_a_folder_of_another_kind_is_named(whole, tmp_path, wanted, given):
         ("text_encoder", "embeddings.token", "expected a tensor 'embeddings.token_embedding.weight' of 2 dimensions, found none"),
     ],
 )
-def test_a_broken_part_is_not_taken_for_something_else(tmp_path, part, gone, said):
+def test_broken_part_is_not_mistaken_for_another(tmp_path, part, gone, said):
     networks = {"vae": small.our_vae(), "unet": small.our_unet(), "text_encoder": small.our_text_encoder()}
     file = write(tmp_path, difference_of(networks[part].state_dict(), gone))
     with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
@@ -373,7 +373,7 @@ def test_a_broken_part_is_not_taken_for_something_else(tmp_path, part, gone, sai
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
-def test_nothing_at_the_path_and_a_truncated_file(tmp_path, part):
+def test_missing_and_truncated_files_are_errors(tmp_path, part):
     with pytest.raises(CheckpointError, match="found nothing"):
         FINDERS[part](tmp_path / "nowhere.safetensors")
     file = write(tmp_path, small.our_vae().state_dict())

@@ -1,4 +1,4 @@
-"""Text encoders that lie alone: by whose names ever, they compute what transformers' do, as the family reads them."""
+"""Single text encoders: whatever their key names, they compute what transformers' do, as the family reads them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FIRSTS: dict[str, Callable[[State], State]] = {
 
 
 @pytest.mark.parametrize("layout", [name for name in FIRSTS if name != "with the half that sees pictures"])
-def test_a_text_encoder_alone(tmp_path, layout):
+def test_text_encoder_alone_is_read(tmp_path, layout):
     reference = small.reference_text_encoder(small.TEXT)
     file = write(tmp_path, FIRSTS[layout](reference.state_dict()))
     found = describe(file).text_encoders()
@@ -53,7 +53,7 @@ def test_a_text_encoder_alone(tmp_path, layout):
     assert describe(file).model_or_part() == found
 
 
-def test_the_half_of_clip_that_sees_pictures_does_not_count(tmp_path):
+def test_vision_half_of_clip_is_ignored(tmp_path):
     file = write(tmp_path, FIRSTS["with the half that sees pictures"](small.reference_text_encoder(small.TEXT).state_dict()))
     found = describe(file).text_encoders("sd1")
     verify(found)
@@ -61,7 +61,7 @@ def test_the_half_of_clip_that_sees_pictures_does_not_count(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["folder", "file"])
-def test_a_text_encoder_with_its_config_beside_it(tmp_path, given):
+def test_text_encoder_uses_the_config_beside_it(tmp_path, given):
     config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes would not tell
     reference = small.reference_text_encoder(config)
     reference.save_pretrained(tmp_path)
@@ -81,7 +81,7 @@ def test_a_text_encoder_with_its_config_beside_it(tmp_path, given):
         ("openclip", "conditioner.embedders.1.model."),
     ],
 )
-def test_a_text_encoder_with_a_projection(tmp_path, naming, prefix):
+def test_text_encoder_with_a_projection_is_read(tmp_path, naming, prefix):
     reference = small.reference_text_encoder(BIG, projected=True)
     state = reference.state_dict()
     file = write(
@@ -97,7 +97,7 @@ def test_a_text_encoder_with_a_projection(tmp_path, naming, prefix):
 
 
 @pytest.mark.parametrize("prefix", ["", "cond_stage_model.model."])
-def test_openclips_text_encoder_of_stable_diffusion_2(tmp_path, prefix):
+def test_openclip_text_encoder_of_sd2_is_read(tmp_path, prefix):
     """Its last layer is there and is not read."""
     config = dataclasses.replace(small.TEXT, activation="gelu", layer=2)
     reference = small.reference_text_encoder(config)
@@ -116,14 +116,14 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return first, write(tmp_path, small.reference_text_encoder(BIG, projected=True).state_dict(), "clip_g.safetensors")
 
 
-def test_two_files_are_the_text_encoders_of_stable_diffusion_xl(pair):
+def test_two_files_are_the_text_encoders_of_sdxl(pair):
     found = pair_text_encoders(*map(describe, pair))
     verify(found)
     assert (found.kind, found.width, found.files) == ("sdxl", small.TEXT.width + BIG.width, pair)
     assert [part.config for part in found.parts] == [dataclasses.replace(small.TEXT, layer=2, final_norm=False), BIG]
 
 
-def test_two_files_that_are_swapped_are_told(pair):
+def test_swapped_files_are_an_error(pair):
     with pytest.raises(CheckpointError, match=r"expected a text encoder with a projection.*CLIP-L is its first"):
         pair_text_encoders(*map(describe, reversed(pair)))
     projected = load_file(pair[0]) | {"text_projection.weight": torch.ones(128, 128)}
@@ -131,6 +131,6 @@ def test_two_files_that_are_swapped_are_told(pair):
         pair_text_encoders(describe(pair[1]), describe(write(pair[0].parent, projected)))
 
 
-def test_one_file_is_not_the_two_of_stable_diffusion_xl(pair):
+def test_one_file_is_not_enough_for_sdxl(pair):
     with pytest.raises(CheckpointError, match="expected the two text encoders of Stable Diffusion XL, found one"):
         describe(pair[0]).text_encoders("sdxl")

@@ -1,4 +1,4 @@
-"""Pickles made to hurt, and damaged ones: nothing in one is ever run, whether they are allowed or not."""
+"""Malicious and damaged pickles: nothing in one is ever executed, whether pickles are allowed or not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfil
         ({"change": {"data.pkl": b"\x80\x02" + b"}" * 33_000_000}}, "33000002 bytes, more than the limit of 32000000"),
     ],
 )
-def test_an_archive_that_is_not_as_pytorch_writes_it(tmp_path, arguments, said):
+def test_archive_not_written_by_pytorch_is_refused(tmp_path, arguments, said):
     torch.save({"a": torch.ones(2, 3)}, tmp_path / "model.pt")
     rezip(tmp_path / "model.pt", **arguments)
     with pytest.raises(CheckpointError, match=said):
@@ -71,7 +71,7 @@ def tensor_program(offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_program_that_is_made_by_hand_is_read(tmp_path):
+def test_handmade_pickle_is_read(tmp_path):
     file = archive(tmp_path / "model.pt", tensor_program(1, (2, 2), (2, 1)))
     assert MappedFile(file).tensor("a").tolist() == [[0, 0], [0, 0]]
 
@@ -97,7 +97,7 @@ def test_a_program_that_is_made_by_hand_is_read(tmp_path):
         (0, (2,), (1,), 1 << 61),
     ],
 )
-def test_a_tensor_that_lies_is_refused(tmp_path, lie):
+def test_tensor_with_a_false_size_is_refused(tmp_path, lie):
     with pytest.raises(CheckpointError, match="a damaged one"):
         read_header(archive(tmp_path / "model.pt", tensor_program(*lie)))
 
@@ -129,7 +129,7 @@ def test_a_tensor_that_lies_is_refused(tmp_path, lie):
         b"\x80\x02c\xff\n\xff\n.",
     ],
 )
-def test_a_program_made_to_hurt_is_refused(tmp_path, program):
+def test_malicious_pickle_is_refused(tmp_path, program):
     with pytest.raises(CheckpointError):
         read_header(archive(tmp_path / "model.pt", program))
 
@@ -151,7 +151,7 @@ def test_a_program_made_to_hurt_is_refused(tmp_path, program):
         (b"\x80\x04N.", "version 4 of the pickle protocol"),
     ],
 )
-def test_a_name_that_stands_for_code_is_refused_and_told(tmp_path, program, said):
+def test_reference_to_code_is_refused_and_named(tmp_path, program, said):
     with pytest.raises(CheckpointError, match=f"found {said}.*None of it was run"):
         read_header(archive(tmp_path / "model.pt", program))
 
@@ -190,7 +190,7 @@ def evil_files(folder: Path, marker: Path) -> list[Path]:
 
 @pytest.mark.parametrize("permission", ["0", "1"])
 @pytest.mark.parametrize("door", DOORS)
-def test_a_command_in_a_pickle_is_never_run(tmp_path, monkeypatch, door, permission):
+def test_command_in_a_pickle_never_runs(tmp_path, monkeypatch, door, permission):
     marker = tmp_path / "marker"
     files = evil_files(tmp_path, marker)
     monkeypatch.setenv(PICKLES_VARIABLE, permission)
@@ -204,7 +204,7 @@ def test_a_command_in_a_pickle_is_never_run(tmp_path, monkeypatch, door, permiss
 
 
 @pytest.mark.parametrize("permission", ["0", "1"])
-def test_a_command_in_a_folder_is_never_run(tmp_path, monkeypatch, folder, permission):
+def test_command_in_a_folder_never_runs(tmp_path, monkeypatch, folder, permission):
     monkeypatch.setenv(PICKLES_VARIABLE, permission)
     (file,) = (folder / "unet").glob("*.safetensors")
     torch.save({"weight": Evil(tmp_path / "marker")}, file.with_suffix(".bin"))
@@ -214,7 +214,7 @@ def test_a_command_in_a_folder_is_never_run(tmp_path, monkeypatch, folder, permi
     assert not (tmp_path / "marker").exists()
 
 
-def test_the_reader_has_nothing_to_run_with():
+def test_reader_cannot_look_up_functions():
     """No module of the reader imports what could look up a function by its name."""
     from nodegraph_diffusion.checkpoint.files import pickle_file
     from nodegraph_diffusion.checkpoint.files import pickle_opcodes as opcodes
@@ -231,7 +231,7 @@ def test_the_reader_has_nothing_to_run_with():
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("allowed")
-def test_a_cut_file_is_refused(tmp_path, data):
+def test_truncated_file_is_refused(tmp_path, data):
     tensors = {"a": torch.ones(50), "b": torch.arange(30.0).reshape(5, 6).T, "c": torch.ones(3).half()}
     torch.save(tensors, tmp_path / "model.pt", **data.draw(st.sampled_from(FORMS)))
     content = (tmp_path / "model.pt").read_bytes()
@@ -262,7 +262,7 @@ def test_changed_bytes_are_harmless_or_refused(tmp_path, data):
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_zip_whose_directory_lies(tmp_path):
+def test_zip_with_a_false_directory_is_refused(tmp_path):
     torch.save({"a": torch.ones(5)}, tmp_path / "model.pt")
     content = (tmp_path / "model.pt").read_bytes()
     at = content.rindex(b"PK\x01\x02")
@@ -279,6 +279,6 @@ def test_a_zip_whose_directory_lies(tmp_path):
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("form", FORMS)
-def test_20_000_tensors(tmp_path, form):
+def test_20_000_tensors_are_read(tmp_path, form):
     torch.save({f"layer.{i}.weight": torch.zeros(2) for i in range(20_000)}, tmp_path / "model.pt", **form)
     assert len(read_header(tmp_path / "model.pt").tensors) == 20_000

@@ -1,4 +1,4 @@
-"""Pickles: opened only where that is allowed, and then read as exactly as PyTorch reads them, by every reader."""
+"""Pickles are opened only if allowed, and then every reader reads them exactly as PyTorch does."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def same(file: Path, expected: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.usefixtures("allowed")
-def test_views_of_one_storage_are_read_as_they_are(tmp_path, form):
+def test_views_of_one_storage_are_exact(tmp_path, form):
     whole = torch.arange(60, dtype=torch.float32).reshape(3, 4, 5)
     tensors = {
         "whole": whole,
@@ -71,7 +71,7 @@ def test_views_of_one_storage_are_read_as_they_are(tmp_path, form):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("allowed")
-def test_any_tensors_are_read_as_they_are(tmp_path, data):
+def test_any_tensors_are_exact(tmp_path, data):
     shapes = st.lists(st.integers(0, 4), max_size=4)
     kinds = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64])
     names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -85,7 +85,7 @@ def test_any_tensors_are_read_as_they_are(tmp_path, data):
 
 
 @pytest.mark.usefixtures("allowed")
-def test_whole_numbers_are_told_too(tmp_path):
+def test_integer_tensors_are_listed(tmp_path):
     kinds = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
     torch.save({name: torch.ones(2, dtype=kind) for name, kind in kinds.items()}, tmp_path / "model.pt")
     tensors = read_header(tmp_path / "model.pt").tensors
@@ -94,7 +94,7 @@ def test_whole_numbers_are_told_too(tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.usefixtures("allowed")
-def test_tensors_are_the_files_own_pages(tmp_path, form):
+def test_tensors_are_memory_mapped(tmp_path, form):
     torch.save({"a": torch.randn(100, 10), "b": torch.randn(9)}, tmp_path / "model.pt", **form)
     mapped = MappedFile(tmp_path / "model.pt")
     tensors = mapped.header.tensors
@@ -105,7 +105,7 @@ def test_tensors_are_the_files_own_pages(tmp_path, form):
 
 
 @pytest.mark.usefixtures("allowed")
-def test_what_training_leaves_beside_the_tensors_is_passed_over(tmp_path, monkeypatch):
+def test_training_state_is_skipped(tmp_path, monkeypatch):
     """As Lightning writes it: hyperparameters and callbacks of classes of its own, which torch's weights-only reader refuses."""
     callbacks = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
     saver = type("ModelCheckpoint", (), {"__module__": callbacks.__name__})
@@ -145,7 +145,7 @@ def test_what_training_leaves_beside_the_tensors_is_passed_over(tmp_path, monkey
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.usefixtures("allowed")
-def test_a_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
+def test_pickled_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
     state = whole()
     torch.save({"state_dict": state, "global_step": 1} if wrapped else state, tmp_path / "model.ckpt", **form)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "model.safetensors")
@@ -167,7 +167,7 @@ def test_a_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.bfloat16])
 @pytest.mark.usefixtures("allowed")
-def test_the_numbers_of_one_tensor_are_read_without_torch(tmp_path, kind):
+def test_values_of_one_tensor_are_read_without_torch(tmp_path, kind):
     values = torch.randn(320).to(kind)
     torch.save({"other": torch.ones(3), "bias": values}, tmp_path / "model.ckpt")
     assert read_header(tmp_path / "model.ckpt").read_floats("bias") == values.float().tolist()
@@ -178,7 +178,7 @@ PICKLED = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", 
 
 @pytest.mark.parametrize("half", ["", ".fp16"])
 @pytest.mark.usefixtures("allowed")
-def test_a_folder_of_pickles(tmp_path, folder, half):
+def test_folder_of_pickles_is_read(tmp_path, folder, half):
     before = load_unet(describe(folder).model().unet, "cpu", torch.float32).state_dict()
     for part, stem in PICKLED.items():
         (file,) = (folder / part).glob("*.safetensors")
@@ -194,7 +194,7 @@ def test_a_folder_of_pickles(tmp_path, folder, half):
 
 @pytest.mark.parametrize("index", ["diffusion_pytorch_model.bin.index.json", "diffusion_pytorch_model.bin.index.fp16.json"])
 @pytest.mark.usefixtures("allowed")
-def test_a_folder_of_pickles_in_shards(folder, index):
+def test_sharded_folder_of_pickles_is_read(folder, index):
     unet = folder / "unet"
     (file,) = unet.glob("*.safetensors")
     tensors = load_file(file)
@@ -213,14 +213,14 @@ def test_a_folder_of_pickles_in_shards(folder, index):
 
 
 @pytest.mark.usefixtures("allowed")
-def test_safetensors_are_taken_where_a_folder_has_both(folder):
+def test_safetensors_are_preferred_to_pickles(folder):
     (file,) = (folder / "unet").glob("*.safetensors")
     torch.save({"other": torch.ones(1)}, file.with_suffix(".bin"))
     assert describe(folder).model().unet.weights.paths == (file,)
 
 
 @pytest.mark.usefixtures("allowed")
-def test_a_lora_a_controlnet_and_a_bin_beside_a_config(tmp_path):
+def test_adapters_and_bin_files_are_read(tmp_path):
     lora = {"lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.ones(2, 4)}
     torch.save(lora, tmp_path / "lora.pt")
     assert describe(tmp_path / "lora.pt").lora().changes["unet"]
@@ -234,7 +234,7 @@ def test_a_lora_a_controlnet_and_a_bin_beside_a_config(tmp_path):
 
 @pytest.mark.parametrize("half", ["", ".fp16"])
 @pytest.mark.usefixtures("allowed")
-def test_a_controlnet_folder_of_a_pickle(tmp_path, half):
+def test_pickled_controlnet_folder_is_read(tmp_path, half):
     import diffusers
 
     theirs = diffusers.ControlNetModel.from_unet(small.reference_unet())
@@ -266,14 +266,14 @@ VECTORS = torch.randn(3, 128)
 )
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.usefixtures("allowed")
-def test_textual_inversions(tmp_path, content, form):
+def test_textual_inversions_are_read(tmp_path, content, form):
     torch.save(content, tmp_path / "style.pt", **form)
     vectors = read_inversion(tmp_path / "style.pt", [128, 64] if "clip_g" in content else [128])
     assert torch.equal(vectors[0], VECTORS)
 
 
 @pytest.mark.usefixtures("allowed")
-def test_an_early_textual_inversion(tmp_path, monkeypatch):
+def test_early_textual_inversion_is_read(tmp_path, monkeypatch):
     old = OldParameterDict()
     old._parameters["*"] = torch.nn.Parameter(VECTORS)
     monkeypatch.setattr("torch.nn.modules.container.ParameterDict", OldParameterDict)
@@ -293,7 +293,7 @@ class _Untyped:
 @pytest.mark.usefixtures("forbidden")
 @pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt", "model.bin", "model"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_pickle_is_told_under_any_name_and_not_opened_unasked(tmp_path, name, form, monkeypatch):
+def test_pickle_with_any_name_needs_permission(tmp_path, name, form, monkeypatch):
     torch.save(whole(), tmp_path / name, **form)
     monkeypatch.setattr("nodegraph_diffusion.checkpoint.files.header.read_pickled", None)
     with pytest.raises(CheckpointError, match=r"found a PyTorch pickle .* can run code, .*--allow-pickles.*nodegraph convert"):
@@ -301,7 +301,7 @@ def test_a_pickle_is_told_under_any_name_and_not_opened_unasked(tmp_path, name, 
 
 
 @pytest.mark.usefixtures("forbidden")
-def test_a_safetensors_file_of_another_name_needs_no_permission(tmp_path):
+def test_safetensors_with_any_name_need_no_permission(tmp_path):
     save_file({key: value.contiguous() for key, value in whole().items()}, tmp_path / "model.ckpt")
     verify(describe(tmp_path / "model.ckpt").model())
 
@@ -310,7 +310,7 @@ def test_a_safetensors_file_of_another_name_needs_no_permission(tmp_path):
     ("said", "allowed"),
     [("1", True), ("yes", True), (" TRUE ", True), ("", False), ("0", False), ("no", False), ("False", False)],
 )
-def test_the_environment_says_whether_pickles_are_opened(tmp_path, monkeypatch, said, allowed):
+def test_environment_can_allow_pickles(tmp_path, monkeypatch, said, allowed):
     monkeypatch.setenv(PICKLES_VARIABLE, said)
     torch.save({"a": torch.ones(1)}, tmp_path / "model.pt")
     if allowed:
@@ -320,7 +320,7 @@ def test_the_environment_says_whether_pickles_are_opened(tmp_path, monkeypatch, 
             read_header(tmp_path / "model.pt")
 
 
-def test_another_word_in_the_environment_is_an_error(tmp_path, monkeypatch):
+def test_other_word_in_the_environment_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv(PICKLES_VARIABLE, "perhaps")
     torch.save({"a": torch.ones(1)}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="NODEGRAPH_ALLOW_PICKLES: expected 1 or 0, found 'perhaps'"):
@@ -336,7 +336,7 @@ def test_another_word_in_the_environment_is_an_error(tmp_path, monkeypatch):
         (b"\x80\x02", "a pickle that PyTorch did not write"),
     ],
 )
-def test_a_pickle_of_something_else(tmp_path, content, said):
+def test_pickle_of_something_else_is_refused(tmp_path, content, said):
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=said):
         read_header(tmp_path / "model.pt")
@@ -344,7 +344,7 @@ def test_a_pickle_of_something_else(tmp_path, content, said):
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("value", [[torch.ones(2)], torch.ones(2), {"a": 1}, {}, {"state_dict": {"a": [torch.ones(1)]}}, 7, None])
-def test_a_pickle_without_named_tensors(tmp_path, value):
+def test_pickle_without_named_tensors_is_refused(tmp_path, value):
     torch.save(value, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="found no named tensors"):
         read_header(tmp_path / "model.pt")
@@ -355,7 +355,7 @@ def test_a_pickle_without_named_tensors(tmp_path, value):
 
 @pytest.mark.usefixtures("forbidden")
 @pytest.mark.parametrize("form", FORMS)
-def test_a_converted_file_holds_the_same(tmp_path, form):
+def test_converted_file_holds_the_same(tmp_path, form):
     kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
     tensors = {
         "a": torch.randn(5, 6),

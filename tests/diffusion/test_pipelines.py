@@ -1,4 +1,4 @@
-"""Whole pipelines of diffusers and the same through our nodes: from one start noise to the same latent.
+"""Whole pipelines of diffusers and the same through our nodes: the same start noise gives the same latent.
 
 Where the two have different conventions, the settings are such that both mean the same; docs/models.md tells of them.
 """
@@ -81,13 +81,13 @@ def theirs(pipeline: Any, **told: Any) -> Tensor:
     return pipeline(**TOLD | told, latents=START.clone()).images
 
 
-def test_a_plain_model(tmp_path):
+def test_plain_model_equals_diffusers(tmp_path):
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionPipeline)
     assert small.difference(ours(model, model.unet), theirs(pipeline)) <= small.TOLERANCE
 
 
 @pytest.mark.parametrize("grey", [1.0, 0.9], ids=["black and white", "grey"])
-def test_inpainting(tmp_path, grey):
+def test_inpainting_equals_diffusers(tmp_path, grey):
     """A mask whose edges lie between cells, so that how it is resized does not count, and that both round."""
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionInpaintPipeline, 9)
     mask = torch.zeros(1, SIDE, SIDE)
@@ -99,7 +99,7 @@ def test_inpainting(tmp_path, grey):
     assert small.difference(ours(model, model.unet), expected) > 0.05
 
 
-def test_changing_a_picture_by_an_instruction(tmp_path):
+def test_instruct_pix2pix_equals_diffusers(tmp_path):
     """Diffusers' image_guidance_scale 1 is ours: the picture is told to both sides."""
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionInstructPix2PixPipeline, 8)
     told = {"image": PICTURE.movedim(-1, 1), "image_guidance_scale": 1.0}
@@ -128,7 +128,7 @@ def control(salt: float) -> diffusers.ControlNetModel:
     ],
     ids=["one", "two", "one after another", "over one another"],
 )
-def test_controlnets(tmp_path, strengths, starts, ends):
+def test_controlnets_equal_diffusers(tmp_path, strengths, starts, ends):
     """Diffusers counts steps, we count timesteps: of steps that are spaced evenly, quarters of both are the same."""
     controls = [control(salt) for salt in (1.0, -0.6)[: len(strengths)]]
     for i, network in enumerate(controls):
@@ -149,7 +149,7 @@ def test_controlnets(tmp_path, strengths, starts, ends):
     assert small.difference(ours(model, model.unet), expected) > 0.05
 
 
-def test_a_file_of_differences_guides_as_the_whole_one(tmp_path):
+def test_difference_file_equals_the_whole_controlnet(tmp_path):
     network = control(1.0)
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionControlNetPipeline, controlnet=[network])
     table, base_table = controlnet_modules(small.UNET), unet_modules(small.UNET)

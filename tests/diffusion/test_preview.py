@@ -1,4 +1,4 @@
-"""The linear map from latents to colours: near what the autoencoder decodes, for the model that is shipped."""
+"""The linear map from latents to colours is close to what the autoencoder decodes, for the shipped model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def small(pixels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("split", ["valid", "held-out"])
-def test_the_preview_of_an_encoded_picture_is_near_the_picture_made_small(vae, split):
+def test_preview_is_close_to_the_small_picture(vae, split):
     pixels = to_tensor(pictures(split, 50))
     preview, picture = linear_map(vae.config.latent, 4)(encoded(vae, pixels)), small(pixels)
     assert preview.shape == picture.shape == (50, 16, 16, 3)
@@ -44,7 +44,7 @@ def test_the_preview_of_an_encoded_picture_is_near_the_picture_made_small(vae, s
         assert torch.corrcoef(torch.stack([preview[..., colour].flatten(), picture[..., colour].flatten()]))[0, 1] > 0.9
 
 
-def test_the_numbers_of_the_shipped_model_are_fitted_as_the_docstring_says(vae):
+def test_shipped_factors_are_fitted_as_documented(vae):
     latent = encoded(vae, to_tensor(pictures("train", 400)))
     with torch.no_grad():
         decoded = torch.cat([vae.decode(part) for part in latent.split(50)])
@@ -55,7 +55,7 @@ def test_the_numbers_of_the_shipped_model_are_fitted_as_the_docstring_says(vae):
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000), channels=st.integers(1, 16), factor=st.sampled_from([1, 2, 8]))
-def test_a_fit_finds_a_map_that_is_linear(seed, channels, factor):
+def test_fit_recovers_a_linear_map(seed, channels, factor):
     random = torch.Generator().manual_seed(seed)
     weights, bias = torch.randn(channels, 3, generator=random), torch.randn(3, generator=random)
     latent = torch.randn(3, channels, 6, 5, generator=random)
@@ -65,7 +65,7 @@ def test_a_fit_finds_a_map_that_is_linear(seed, channels, factor):
     assert torch.allclose(torch.tensor(found.bias), bias, atol=1e-4)
 
 
-def test_which_map_an_autoencoder_gets():
+def test_map_is_chosen_by_autoencoder():
     tiny = describe(FOLDER).model().unet.latent
     assert [latent_space(config) for config in (SD, SDXL, tiny)] == ["sd", "sdxl", "tiny"]
     assert [linear_map(config, 4) for config in (SD, SDXL, tiny)] == [MAPS["sd"], MAPS["sdxl"], MAPS["tiny"]]
@@ -73,7 +73,7 @@ def test_which_map_an_autoencoder_gets():
     assert linear_map(SD, 16) == linear_map(None, 16)  # a latent of another autoencoder than the model's
 
 
-def test_the_published_factors():
+def test_published_factors_are_used():
     """keturn's for pixels in [-1, 1], Vass's for pixels up to 255."""
     one = torch.eye(4)[..., None, None]  # each picture a cell with one channel at 1
     channels = MAPS["sd"](torch.cat([one, -one]))[:, 0, 0]
@@ -85,7 +85,7 @@ def test_the_published_factors():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 16])
-def test_a_latent_that_nobody_knows_shows_its_first_channels(channels):
+def test_unknown_latent_shows_its_first_channels(channels):
     latent = torch.randn(2, channels, 4, 5, generator=torch.Generator().manual_seed(1))
     pixels = linear_map(None, channels)(latent)
     assert pixels.shape == (2, 4, 5, 3)
@@ -94,7 +94,7 @@ def test_a_latent_that_nobody_knows_shows_its_first_channels(channels):
         assert torch.allclose(pixels[..., colour], expected.clamp(0, 1))
 
 
-def test_pixels_are_within_bounds_whatever_the_latent_is():
+def test_pixels_are_within_bounds_for_any_latent():
     latent = torch.tensor([1e9, -1e9, float("nan"), float("inf")]).expand(4, 4)[None, ..., None].bfloat16()
     pixels = MAPS["sd"](latent)
     assert pixels.dtype == torch.float32
@@ -102,7 +102,7 @@ def test_pixels_are_within_bounds_whatever_the_latent_is():
 
 
 @pytest.mark.parametrize(("batch", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (5, 2, 3), (9, 3, 3)])
-def test_a_batch_is_one_picture(batch, rows, columns):
+def test_batch_is_one_picture(batch, rows, columns):
     pixels = torch.rand(batch, 4, 6, 3)
     whole = tiled(pixels)
     assert whole.shape == (1, rows * 4, columns * 6, 3)
@@ -112,10 +112,10 @@ def test_a_batch_is_one_picture(batch, rows, columns):
         assert torch.equal(part, pixels[cell] if cell < batch else torch.zeros(4, 6, 3))
 
 
-def test_enlarging_keeps_what_is_flat():
+def test_enlarging_keeps_flat_areas():
     assert torch.allclose(enlarged(torch.full((2, 3, 5, 3), 0.3), 4), torch.full((2, 12, 20, 3), 0.3))
 
 
-def test_a_map_counts_each_channel_by_its_row():
+def test_map_weighs_each_channel_by_its_row():
     double = LinearMap(((0.5, 0.0, 0.0), (0.0, 0.25, 0.0)), (0.0, 0.0, 1.0))
     assert double(torch.tensor([[[[1.0]], [[2.0]]]])).tolist() == [[[[0.5, 0.5, 1.0]]]]

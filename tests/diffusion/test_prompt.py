@@ -1,4 +1,4 @@
-"""Prompts are weighted, cut in chunks and encoded by ComfyUI's rules; test_reference.py holds them against its numbers."""
+"""Prompts are weighted, chunked and encoded by ComfyUI's rules; test_reference.py compares them with its values."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def model():
         ),
     ],
 )
-def test_weights(text, stretches):
+def test_weights_are_parsed(text, stretches):
     parsed = parse_weights(text)
     assert [part for part, _ in parsed] == [part for part, _ in stretches]
     assert [weight for _, weight in parsed] == pytest.approx([weight for _, weight in stretches])
 
 
-def test_deep_nesting_is_no_recursion():
+def test_deep_nesting_does_not_recurse():
     text, weight = parse_weights("(" * 1001 + "a:0.5" + ")" * 1001)[0]
     assert (text, weight) == ("a", 0.5)
 
@@ -91,7 +91,7 @@ def test_a_short_prompt_is_one_chunk():
 
 
 @pytest.mark.parametrize(("words", "sizes"), [(75, [75]), (76, [75, 1]), (150, [75, 75]), (151, [75, 75, 1])])
-def test_a_long_prompt_is_cut_every_75_tokens(words, sizes):
+def test_long_prompt_is_cut_every_75_tokens(words, sizes):
     assert [len(body) for body in contents("fox " * words)] == sizes
 
 
@@ -105,21 +105,21 @@ def test_a_long_prompt_is_cut_every_75_tokens(words, sizes):
         (75, f"{SEVEN} eight", [75, 8]),
     ],
 )
-def test_a_short_stretch_is_not_cut(before, stretch, sizes):
+def test_short_weighted_part_is_not_cut(before, stretch, sizes):
     assert [len(body) for body in contents("fox " * before + f"({stretch}:1.3)")] == sizes
 
 
-def test_a_stretch_longer_than_a_chunk_is_cut_all_the_same():
+def test_part_longer_than_a_chunk_is_cut():
     tiny = dataclasses.replace(TOKENIZER, max_length=5)
     assert [len(body) for body in contents("a (red blue green white black:1.2)", tiny)] == [3, 3]
     assert [len(body) for body in contents("a (red blue green:1.2)", tiny)] == [1, 3]
 
 
-def test_padding_is_the_tokenizers():
+def test_padding_follows_the_tokenizer():
     assert chunk_prompt(dataclasses.replace(TOKENIZER, pad=0), "fox")[0][-1] == (0, 1.0)
 
 
-def test_a_prompt_is_encoded_as_the_model_does(model):
+def test_prompt_is_encoded_as_by_the_model(model):
     tokens = torch.tensor([[token for token, _ in chunk_prompt(TOKENIZER, "a red fox")[0]]])
     encoded = encode_prompt(model, TOKENIZER, "a red fox")
     assert encoded.shape == (1, 77, 32)
@@ -127,7 +127,7 @@ def test_a_prompt_is_encoded_as_the_model_does(model):
     assert torch.equal(encode_prompt(model, TOKENIZER, "a red fox", clip_skip=2), model(tokens, 2))
 
 
-def test_a_long_prompt_is_encoded_chunk_by_chunk(model):
+def test_long_prompt_is_encoded_chunk_by_chunk(model):
     encoded = encode_prompt(model, TOKENIZER, "fox " * 80)
     assert encoded.shape == (1, 2 * 77, 32)
     torch.testing.assert_close(encoded[:, :77], encode_prompt(model, TOKENIZER, "fox " * 75))
@@ -143,7 +143,7 @@ def test_weights_move_tokens_away_from_the_empty_prompt(model):
     torch.testing.assert_close(weighted[:, untouched], plain[:, untouched])
 
 
-def test_weights_in_every_chunk(model):
+def test_weights_apply_in_every_chunk(model):
     plain, empty = encode_prompt(model, TOKENIZER, "fox " * 75 + "red " * 8), encode_prompt(model, TOKENIZER, "")
     weighted = encode_prompt(model, TOKENIZER, "fox " * 75 + "(" + "red " * 8 + ":0.5)")
     torch.testing.assert_close(weighted[:, :78], plain[:, :78])
@@ -158,12 +158,12 @@ def test_encodings_are_float32_without_gradients(model):
 
 
 @pytest.mark.parametrize("change", [{"vocab_size": 1000}, {"max_length": 60}])
-def test_a_tokenizer_of_another_model_is_refused(change):
+def test_tokenizer_of_another_model_is_refused(change):
     model = CLIPTextModel(dataclasses.replace(CONFIG, **change))
     with pytest.raises(ValueError, match=r"prompt: expected a tokenizer for a text encoder of .* found one of 49408 tokens"):
         encode_prompt(model, TOKENIZER, "a red fox")
 
 
-def test_a_tokenizer_without_room_is_refused():
+def test_tokenizer_without_room_is_refused():
     with pytest.raises(ValueError, match="max_length of at least 3, found 2"):
         chunk_prompt(dataclasses.replace(TOKENIZER, max_length=2), "a")

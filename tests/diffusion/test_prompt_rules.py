@@ -70,12 +70,12 @@ def test_break_begins_a_chunk(text, expected, syntax):
         (75, 3, [75, 4]),  # the comma itself begins the next chunk
     ],
 )
-def test_a1111_cuts_behind_a_comma_near_the_end(before, between, sizes):
+def test_a1111_cuts_after_a_comma_near_the_end(before, between, sizes):
     text = "fox " * before + "," + " red" * between
     assert [len(body) for body in bodies(text, "a1111")] == sizes
 
 
-def test_a1111_keeps_no_word_whole():
+def test_a1111_can_cut_weighted_parts():
     text = "fox " * 72 + "(red red red red red:1.2)"
     assert [len(body) for body in bodies(text, "a1111")] == [75, 2]
     assert [len(body) for body in bodies(text, "comfyui")] == [72, 5]
@@ -84,7 +84,7 @@ def test_a1111_keeps_no_word_whole():
 # --- A1111's mean
 
 
-def test_a1111_weighs_what_was_encoded_and_restores_its_mean(model):
+def test_a1111_weighs_encodings_and_restores_the_mean(model):
     plain = encode_prompt(model, TOKENIZER, "a red fox BREAK red")
     weighted = read_prompt([Reader(model, TOKENIZER)], "a (red:1.5) [fox] BREAK (red:0.5)", syntax="a1111").embedding
     weights = torch.ones(2, 77)
@@ -99,7 +99,7 @@ def test_a1111_weighs_what_was_encoded_and_restores_its_mean(model):
 # --- embeddings
 
 
-def test_an_embedding_is_read_as_its_vectors(model):
+def test_embedding_is_read_as_its_vectors(model):
     red = model.embeddings.token_embedding.weight[RED]
     reader = Reader(model, TOKENIZER, {"other": torch.ones(3, 32), "crimson": torch.stack([red, red])})
     for text in ("a embedding:crimson fox", "a embedding:crimson, fox", "a (embedding:crimson:1.2) fox"):
@@ -107,14 +107,14 @@ def test_an_embedding_is_read_as_its_vectors(model):
         assert torch.equal(read_prompt([reader], text).embedding, encode_prompt(model, TOKENIZER, like))
 
 
-def test_an_embedding_is_kept_whole():
+def test_embedding_is_not_cut():
     rows = range(49408, 49412)
     assert bodies("fox " * 73 + "embedding:thing red", thing=rows) == [[FOX] * 73, [*rows, RED]]
     assert bodies("fox " * 73 + "embedding:thing red", "a1111", thing=rows) == [[FOX] * 73, [*rows, RED]]
     assert [len(body) for body in bodies("embedding:long", "a1111", long=range(49408, 49508))] == [75, 25]
 
 
-def test_an_embedding_that_there_is_not_is_refused(model):
+def test_unknown_embedding_is_refused(model):
     reader = Reader(model, TOKENIZER, {"crimson": torch.ones(1, 32), "azure": None})
     with pytest.raises(ValueError, match=r"after 'embedding:', found 'scarlet'; it has azure, crimson\. Load it"):
         read_prompt([reader], "a embedding:scarlet fox")
@@ -127,7 +127,7 @@ def test_an_embedding_that_there_is_not_is_refused(model):
 
 
 @pytest.mark.parametrize("text", ["a (red:1.5) fox", "fox " * 80])
-def test_two_encoders_side_by_side(model, text):
+def test_two_encodings_are_joined(model, text):
     second = encoder(POOLING)
     padded = dataclasses.replace(TOKENIZER, pad=0)
     prompt = read_prompt([Reader(model, TOKENIZER), Reader(second, padded)], text)
@@ -138,13 +138,13 @@ def test_two_encoders_side_by_side(model, text):
     assert prompt.pooled.shape == (1, 24)
 
 
-def test_encoders_that_read_different_lengths_are_cut_to_the_shorter(model):
+def test_different_lengths_are_cut_to_the_shorter(model):
     readers = [Reader(model, TOKENIZER, {"long": torch.ones(90, 32)}), Reader(encoder(POOLING), TOKENIZER, {"long": None})]
     assert read_prompt(readers, "embedding:long").embedding.shape == (1, 77, 80)
 
 
 @pytest.mark.parametrize("clip_skip", [None, 1, 3])
-def test_the_pooled_encoding_is_transformers(clip_skip):
+def test_pooled_encoding_equals_transformers(clip_skip):
     config = transformers.CLIPTextConfig(
         vocab_size=small.TEXT.vocab_size,
         hidden_size=48,

@@ -1,4 +1,4 @@
-"""The whole of Stable Diffusion 1.5, at its full size, computes what ComfyUI 0.3.64 computed from the same weights.
+"""Full-size Stable Diffusion 1.5 computes what ComfyUI 0.3.64 computed from the same weights.
 
 The weights are made up (tests/synthetic.py), the latents of ComfyUI lie in data/reference. The file of 2.1 GB is written
 once a session; NODEGRAPH_TEST_SD15 names one that is there already.
@@ -136,16 +136,16 @@ def assert_same(ours: Tensor, reference: Tensor, tolerance: float, record_proper
     assert difference < tolerance
 
 
-def test_every_reference_has_its_case(reference):
+def test_every_reference_has_a_case(reference):
     assert {case.name for case in CASES} | {"vae_encode"} == reference.keys()
 
 
-def test_vae_encode(picture_latent, reference, record_property):
+def test_vae_encoding_equals_comfyui(picture_latent, reference, record_property):
     assert_same(picture_latent, reference["vae_encode"], 1e-4, record_property)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_latents_are_comfyuis(case, model, picture, picture_latent, reference, record_property):
+def test_latents_equal_comfyui(case, model, picture, picture_latent, reference, record_property):
     positive, negative = (
         UNetDenoiser(model.unet, model.schedule, encode_prompt(model.text_encoder, model.tokenizer, text, case.clip_skip))
         for text in (case.prompt, NEGATIVE)

@@ -52,11 +52,11 @@ def sample(place: Place, unet: UNetModel, prompts: tuple[Conditioning, Condition
     return sampler(denoiser, latent, drawn, sampler="euler", schedule="normal", steps=steps, run=place.run).samples / 0.18215
 
 
-def test_every_reference_has_its_case(reference):
+def test_every_reference_has_a_case(reference):
     assert reference.keys() == {"lora/0.8_0.6", "controlnet/1.0", "conditioning/average"}
 
 
-def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
+def test_lora_equals_comfyui_and_off_restores(place, reference, tmp_path):
     model = place.model()
     before = sample(place, model.unet, encode(place, model.text_encoder), 1)
     file = write(tmp_path, "lora-kohya-sd15")
@@ -65,14 +65,14 @@ def test_lora_and_off_is_what_was_before(place, reference, tmp_path):
     assert torch.equal(sample(place, model.unet, encode(place, model.text_encoder), 1), before)
 
 
-def test_controlnet(place, reference, tmp_path):
+def test_controlnet_equals_comfyui(place, reference, tmp_path):
     model = place.model()
     control = load_control_net(describe(write(tmp_path, "controlnet-sd15-ldm")).controlnet())
     unet = apply_control_net(model.unet, control, place.image, 1.0)
     assert_same(sample(place, unet, encode(place, model.text_encoder), 4), reference["controlnet/1.0"])
 
 
-def test_average(place, reference):
+def test_averaged_prompt_equals_comfyui(place, reference):
     model = place.model()
     positive, negative = encode(place, model.text_encoder)
     mixed = average_conditioning(positive, negative, 0.6)

@@ -1,4 +1,4 @@
-"""Other families of models, at their full size, compute what ComfyUI 0.3.64 computed from the same weights.
+"""Other full-size model families compute what ComfyUI 0.3.64 computed from the same weights.
 
 Each file (2 to 7 GB of made-up values, tests/synthetic.py) is written, opened by `LoadModel`, used through the pack's nodes, and
 removed. Stable Diffusion XL takes 14 GB of memory in float32.
@@ -37,7 +37,7 @@ def reference() -> dict[str, Tensor]:
     return load_file(DATA / "comfyui-families.safetensors")
 
 
-def test_every_reference_has_its_case(reference):
+def test_every_reference_has_a_case(reference):
     assert reference.keys() == {
         "sd15-inpainting/plain",
         "ip2p/euler",
@@ -48,7 +48,7 @@ def test_every_reference_has_its_case(reference):
     }
 
 
-def test_latents_are_comfyuis(place, reference):
+def test_latents_equal_comfyui(place, reference):
     layout = place.path.stem
     if layout == "sd15-inpainting-ldm":
         model = place.model()

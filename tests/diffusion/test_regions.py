@@ -1,4 +1,4 @@
-"""Prompts count where and when they say, mixed as ComfyUI 0.3.64 mixes them: a weighted mean of what each one sees."""
+"""Prompts act within their areas and ranges, and are mixed as in ComfyUI 0.3.64: by a weighted mean of their predictions."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_prompts_are_mixed_by_their_strength():
     torch.testing.assert_close(seen(prompt(2, strength=0.1)), torch.full((24, 40), 2.0))
 
 
-def test_an_area_fades_in_over_8_cells_where_it_does_not_touch_the_border():
+def test_area_fades_in_over_8_cells_inside_the_picture():
     area = Area(24 * 8, 32 * 8, 0, 8 * 8)  # all rows, the columns from the ninth on
     values = seen(prompt(0), prompt(1, area=area))
     weight = torch.cat([torch.zeros(8), torch.arange(1, 9) / 8, torch.ones(24)])
     torch.testing.assert_close(values, (weight / (1 + weight)).expand(24, 40))
 
 
-def test_an_area_fades_in_over_a_quarter_of_its_side_where_it_is_small():
+def test_small_area_fades_in_over_a_quarter_of_its_side():
     area = Area(12 * 8, 8 * 8, 4 * 8, 16 * 8)
     values = seen(prompt(0), prompt(1, area=area, strength=2.0))
     rows = torch.tensor([1 / 3, 2 / 3, *[1.0] * 8, 2 / 3, 1 / 3])
@@ -74,7 +74,7 @@ def test_an_area_fades_in_over_a_quarter_of_its_side_where_it_is_small():
     torch.testing.assert_close(values, weight / (1 + weight))
 
 
-def test_an_area_is_cut_at_the_border_and_computed_alone():
+def test_area_is_cut_at_the_border_and_computed_alone():
     unet = ValueUNet()
     values = seen(prompt(3, area=Area(1024, 1024, 64, 80)), x=torch.zeros_like(X), unet=unet)
     assert unet.shapes == [(1, 4, 16, 30)]
@@ -91,7 +91,7 @@ def test_an_area_is_cut_at_the_border_and_computed_alone():
         (Area(100, 68, 15, 8), (12, 8, 1, 1)),
     ],
 )
-def test_areas_in_cells(area, box):
+def test_areas_are_converted_to_cells(area, box):
     unet = ValueUNet()
     values = seen(prompt(2, area=area), x=torch.zeros_like(X), unet=unet)
     height, width, y, x = box
@@ -99,12 +99,12 @@ def test_areas_in_cells(area, box):
     torch.testing.assert_close(values[y : y + height, x : x + width], torch.full((height, width), 2.0))
 
 
-def test_an_area_beyond_the_picture_is_refused():
+def test_area_beyond_the_picture_is_refused():
     with pytest.raises(ValueError, match=r"within the latent's 24 rows and 40 columns, found row 24 and column 0"):
         seen(prompt(1, area=Area(64, 64, 24 * 8, 0)))
 
 
-def test_a_mask_weighs_without_fading():
+def test_mask_has_no_fading():
     mask = torch.zeros(1, 24 * 8, 40 * 8)
     mask[:, :, 160:] = 0.5
     values = seen(prompt(0), prompt(1, mask=mask, mask_strength=0.5, strength=2.0))
@@ -112,7 +112,7 @@ def test_a_mask_weighs_without_fading():
     torch.testing.assert_close(values, (weight / (1 + weight)).expand(24, 40))
 
 
-def test_a_mask_within_an_area_counts_only_there():
+def test_mask_acts_only_within_its_area():
     unet = ValueUNet()
     values = seen(prompt(0), prompt(1, mask=torch.ones(1, 24, 40), area=Area(64, 128, 64, 64)), unet=unet)
     expected = torch.zeros(24, 40)
@@ -125,7 +125,7 @@ def test_a_mask_within_an_area_counts_only_there():
     ("white", "shape"),
     [((slice(2, 14), slice(5, 35)), (12, 30)), ((slice(3, 4), slice(3, 12)), (8, 9)), ((slice(0), slice(0)), (8, 8))],
 )
-def test_bounds_of_a_mask_are_all_that_is_computed(white, shape):
+def test_only_the_bounds_of_a_mask_are_computed(white, shape):
     mask = torch.zeros(1, 24, 40)
     mask[0][white] = 1
     unet = ValueUNet()
@@ -134,7 +134,7 @@ def test_bounds_of_a_mask_are_all_that_is_computed(white, shape):
     assert unet.shapes[1] == (1, 4, *shape)
 
 
-def test_each_picture_may_have_its_part_of_a_mask():
+def test_each_picture_can_have_its_part_of_a_mask():
     x = X.expand(2, -1, -1, -1)
     masks = torch.stack([torch.zeros(24, 40), torch.ones(24, 40)])
     denoised = UNetDenoiser(ValueUNet(), SCHEDULE, [prompt(0), prompt(1, mask=masks)])(x, SIGMA)
@@ -146,20 +146,20 @@ def test_each_picture_may_have_its_part_of_a_mask():
 # --- when
 
 
-def test_a_part_of_the_sampling_is_a_noise_level():
+def test_part_of_the_sampling_is_a_noise_level():
     assert SCHEDULE.sigma_at(0) == math.inf
     assert SCHEDULE.sigma_at(1) == 0
     assert SCHEDULE.sigma_at(0.25) == float(SCHEDULE.sigma(749.25))
 
 
-def test_a_prompt_counts_from_its_start_to_its_end_both_included():
+def test_prompt_acts_from_start_to_end_inclusive():
     early, late = prompt(1, end=0.5), prompt(3, start=0.5)
     middle = SCHEDULE.sigma_at(0.5)
     for sigma, value in ((SCHEDULE.sigma_max, 1), (middle, 2), (middle * 0.999, 3), (middle * 1.001, 1), (0.03, 3)):
         torch.testing.assert_close(seen(early, late, sigma=sigma), torch.full((24, 40), float(value)), rtol=1e-3, atol=1e-3)
 
 
-def test_outside_its_part_of_the_sampling_a_prompt_costs_nothing():
+def test_prompt_outside_its_range_costs_nothing():
     unet = ValueUNet()
     seen(prompt(1), prompt(3, start=0.9), unet=unet)
     assert unet.shapes == [(1, 4, 24, 40)]
@@ -183,13 +183,13 @@ def guided(positive, negative, cfg=3.0):
 LEFT, CORNER = Area(192, 160, 0, 0), Area(64, 64, 0, 0)
 
 
-def test_an_area_gets_an_opposite_in_one_batch_with_it():
+def test_area_gets_an_opposite_in_the_same_batch():
     values, shapes = guided([prompt(1), prompt(5, area=LEFT)], [prompt(2)])
     assert shapes == [(2, 4, 24, 40), (2, 4, 24, 20)]
     torch.testing.assert_close(values[1], torch.full((24, 40), 2.0))
 
 
-def test_an_opposite_has_the_text_of_the_smallest_area_around():
+def test_opposite_has_the_text_of_the_smallest_area():
     values, _ = guided([prompt(5, area=CORNER)], [prompt(2), prompt(6, area=LEFT), prompt(7, area=Area(192, 320, 0, 0))])
     weights = [torch.ones(24, 40), torch.zeros(24, 40), torch.ones(24, 40), torch.zeros(24, 40)]
     weights[1][:, :20] = torch.tensor([*[1.0] * 15, *(k / 5 for k in (5, 4, 3, 2, 1))])
@@ -199,23 +199,23 @@ def test_an_opposite_has_the_text_of_the_smallest_area_around():
     torch.testing.assert_close(values[1], expected)
 
 
-def test_an_area_that_is_there_already_gets_none():
+def test_area_with_an_opposite_gets_no_other():
     _, shapes = guided([prompt(5, area=LEFT)], [prompt(2, area=LEFT)])
     assert shapes == [(2, 4, 24, 20)]
 
 
-def test_an_area_that_nothing_is_around_gets_none():
+def test_area_without_surroundings_gets_no_opposite():
     values, shapes = guided([prompt(5, area=LEFT)], [prompt(2, area=CORNER)])
     assert shapes == [(1, 4, 24, 20), (2, 4, 8, 8)]  # the small one's opposite has the text of the large one
     torch.testing.assert_close(values[0][:, :20], torch.full((24, 20), 5.0))
 
 
-def test_an_opposite_counts_when_its_area_does():
+def test_opposite_acts_when_its_area_does():
     _, shapes = guided([prompt(1), prompt(5, area=LEFT, end=0.1)], [prompt(2)])
     assert shapes == [(2, 4, 24, 40)]
 
 
-def test_without_guidance_the_opposites_of_the_negative_prompts_stay():
+def test_opposites_of_negatives_stay_without_guidance():
     unet = ValueUNet()
     negative = [prompt(2), prompt(3, area=LEFT, strength=9.0)]
     positive = UNetDenoiser(unet, SCHEDULE, [prompt(1), prompt(4, strength=1.0)])
@@ -270,13 +270,13 @@ def random_prompts(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(random_prompts(), min_size=1, max_size=4), st.sampled_from([10.0, 0.2]))
-def test_a_mixture_is_the_weighted_mean(prompts, sigma):
+def test_mixture_is_the_weighted_mean(prompts, sigma):
     x = torch.zeros(1, 4, 10, 11)
     prompts = [prompt(2), *prompts]
     torch.testing.assert_close(seen(*prompts, x=x, sigma=sigma), by_definition(prompts, x, sigma), rtol=1e-4, atol=1e-4)
 
 
-def test_a_real_network_mixes_what_it_sees_alone():
+def test_real_network_mixes_single_predictions():
     unet = small.our_unet(dataclasses.replace(small.UNET, channel_mult=(1,), transformer_depth=(1,), num_res_blocks=1))
     first, second = (small.noise(1, length, small.UNET.context_dim) for length in (16, 24))
     x = small.noise(2, 4, 8, 8)

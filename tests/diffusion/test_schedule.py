@@ -1,4 +1,4 @@
-"""A model's noise schedule has the published values, and its two directions are each other's inverse."""
+"""A model's noise schedule has the published values, and its two directions are inverse."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 PUBLISHED = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def test_import_leaves_torch_out():
+def test_import_does_not_load_torch():
     code = "import sys; import nodegraph_diffusion.noise_schedule; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_signal_levels_are_diffusers():
+def test_signal_levels_equal_diffusers():
     reference = diffusers.DDPMScheduler(**PUBLISHED).alphas_cumprod
     torch.testing.assert_close(SD1.alphas_cumprod().float(), reference, rtol=1e-5, atol=0)
 
@@ -52,7 +52,7 @@ def test_timestep_and_sigma_are_inverse():
 
 
 @pytest.mark.parametrize(("sigma", "timestep"), [(1e-6, 0.0), (0.0, 0.0), (1e6, 999.0)])
-def test_timestep_of_levels_outside_is_the_nearest(sigma, timestep):
+def test_timestep_of_outside_levels_is_the_nearest(sigma, timestep):
     assert SD1.timestep(sigma).item() == timestep
 
 
@@ -75,7 +75,7 @@ def test_values_out_of_range_are_refused(call, message):
         call()
 
 
-def test_without_signal_at_the_end_it_is_diffusers_but_for_the_last_step():
+def test_zero_snr_equals_diffusers_except_the_last_step():
     import diffusers
 
     reference = diffusers.DDIMScheduler(
@@ -96,12 +96,12 @@ def test_without_signal_at_the_end_it_is_diffusers_but_for_the_last_step():
     ],
     ids=["eps", "zero-snr"],
 )
-def test_the_nearest_step_of_a_level_halfway_between_two_is_comfyuis(schedule, halfway, nearest):
+def test_nearest_step_of_a_tie_equals_comfyui(schedule, halfway, nearest):
     """Recorded from float32 arithmetic: the schedules normal and sgm_uniform visit these with 5, 6, 7, 13 or 19 steps."""
     assert [schedule.nearest_step(float(schedule.sigma(step))) for step in halfway] == nearest
 
 
-def test_the_nearest_step_of_any_other_level_is_the_rounded_timestep():
+def test_nearest_step_otherwise_is_the_rounded_timestep():
     levels = (torch.rand(500, generator=torch.Generator().manual_seed(0)) * 12 - 5).exp().tolist()
     assert [SD1.nearest_step(level) for level in levels] == [int(SD1.timestep(level).round()) for level in levels]
     assert [SD1.nearest_step(float(level)) for level in SD1.sigmas()] == list(range(1000))

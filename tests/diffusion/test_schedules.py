@@ -1,4 +1,4 @@
-"""Sampling schedules fall to 0 whatever they are asked, or say why not, and are declared as what they are."""
+"""Sampling schedules always fall to 0 or refuse with a reason, and their declarations are correct."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def most_steps(name: str, schedule: NoiseSchedule) -> float:
 @example(steps=2)
 @example(steps=1000)
 @given(steps=st.integers(1, 1000))
-def test_they_fall_to_zero_from_at_most_the_largest_level_or_say_why_not(name, schedule, steps):
+def test_schedules_fall_to_zero_or_refuse(name, schedule, steps):
     if steps > most_steps(name, schedule):
         with pytest.raises(ValueError, match=f"schedule {name}: expected .* found {steps};"):
             levels(name, steps, schedule)
@@ -74,7 +74,7 @@ SCHEDULE = st.builds(
 @settings(max_examples=25, deadline=None)
 @given(schedule=SCHEDULE, steps=st.integers(1, 60))
 @example(NoiseSchedule(steps=1499, beta_start=0.001, beta_end=0.015625, zero_snr=True), 4)  # hardly any signal before the last
-def test_they_fall_to_zero_on_any_model(name, schedule, steps):
+def test_schedules_fall_to_zero_on_any_model(name, schedule, steps):
     if steps > most_steps(name, schedule):
         with pytest.raises(ValueError, match=f"schedule {name}: expected .* found "):
             levels(name, steps, schedule)
@@ -84,17 +84,17 @@ def test_they_fall_to_zero_on_any_model(name, schedule, steps):
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"ddim_uniform", "laplace", "turbo"}))
 @pytest.mark.parametrize("steps", [1, 2, 7, 20, 30])
-def test_they_have_as_many_steps_as_they_are_asked_for(name, steps):
+def test_schedules_have_the_requested_steps(name, steps):
     assert len(levels(name, steps)) == steps + 1
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"ddim_uniform", "leading", "vp"}))
 @pytest.mark.parametrize("steps", [1, 7])
-def test_they_start_from_the_largest_level(name, steps):
+def test_schedules_start_from_the_largest_level(name, steps):
     assert levels(name, steps)[0].item() == pytest.approx(SD1.sigma_max, rel=2e-6)
 
 
-def test_names_and_aliases_are_each_of_one_schedule():
+def test_names_and_aliases_are_unique():
     said = [name for name, spec in SCHEDULES.items() for name in (name, *spec.aliases)]
     assert len(said) == len(set(said))
     a1111 = {"Automatic", "Uniform", "Karras", "Exponential", "Polyexponential", "SGM Uniform", "KL Optimal", "Align Your Steps"}
@@ -110,7 +110,7 @@ def test_options_are_those_of_the_function():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_its_page_has_it_with_its_options(name):
+def test_documentation_lists_its_options(name):
     page = (DOCS / "schedules.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
     options = options_of(SCHEDULES[name])
@@ -126,12 +126,12 @@ def schedule_halves(schedule, steps, *, factor: float = 0.5):
     return torch.tensor([schedule.sigma_max * factor**i for i in range(steps)] + [0.0])
 
 
-def test_a_strangers_plain_function_is_a_schedule():
+def test_plain_function_is_a_schedule():
     assert torch.equal(sigmas_for(schedule_halves, SD1, 3), schedule_halves(SD1, 3))
     assert torch.equal(sigmas_for(schedule_halves, SD1, 3, options={"factor": 0.1}), schedule_halves(SD1, 3, factor=0.1))
 
 
-def test_a_declared_schedule_is_called_and_says_what_it_is():
+def test_declared_schedule_can_be_called_and_described():
     spec = ScheduleSpec(schedule_halves, paper="A 2024", aliases=("Halves", "Half"))
     assert torch.equal(spec(SD1, 3, factor=0.2), schedule_halves(SD1, 3, factor=0.2))
     assert spec.describe() == {"paper": "A 2024"}
@@ -144,7 +144,7 @@ def test_a_declared_schedule_is_called_and_says_what_it_is():
     ("function", "found"),
     [(lambda schedule: None, "<lambda>(schedule)"), (lambda a, b, c: None, "<lambda>(a, b, c)"), (12, "int")],
 )
-def test_a_function_that_is_no_schedule_is_refused(function, found):
+def test_other_functions_are_refused(function, found):
     for make in (ScheduleSpec, lambda function: sigmas_for(function, SD1, 5)):
         with pytest.raises(ValueError, match=r"expected a function schedule\(noise_schedule, steps, \*\*options\)") as raised:
             make(function)
@@ -152,7 +152,7 @@ def test_a_function_that_is_no_schedule_is_refused(function, found):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_no_step_is_refused(name):
+def test_zero_steps_are_refused(name):
     with pytest.raises(ValueError, match="at least 1 step, found 0"):
         levels(name, 0)
 

@@ -1,4 +1,4 @@
-"""Sampling schedules visit what the programs and papers that they come from visit."""
+"""Sampling schedules have the levels of the programs and papers that define them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def assert_same(ours: torch.Tensor, theirs: torch.Tensor, rtol: float = 1e-6) ->
 @pytest.mark.parametrize("steps", [1, 2, 9, 20, 50])
 @pytest.mark.parametrize("schedule", [SD1, NO_SIGNAL], ids=["eps", "zero-snr"])
 @pytest.mark.parametrize(("rho", "power"), [(1.0, 0.5), (3.0, 1.0), (7.0, 2.0)])
-def test_ramps_are_kdiffusions(steps, schedule, rho, power):
+def test_ramps_equal_kdiffusion(steps, schedule, rho, power):
     """To the last bit: see tests/diffusion/test_brownian_noise.py for why."""
     ends = steps, schedule.sigma_min, schedule.sigma_max
     assert torch.equal(levels("karras", steps, schedule, rho=rho), K.get_sigmas_karras(*ends, rho))
@@ -56,7 +56,7 @@ def test_ramps_are_kdiffusions(steps, schedule, rho, power):
 
 
 @pytest.mark.parametrize("options", [{}, {"beta_d": 5.0, "beta_min": 0.3, "eps_s": 0.01}])
-def test_vp_is_kdiffusions(options):
+def test_vp_equals_kdiffusion(options):
     """Which takes 1 from an exponential near 1 in float32; ComfyUI mended that."""
     theirs = K.get_sigmas_vp(15, **options)
     assert_same(levels("vp", 15, **options), theirs, rtol=1e-3)
@@ -87,7 +87,7 @@ def test_kl_optimal_rounds_as_comfyui_does():
 
 
 @pytest.mark.parametrize(("mu", "beta"), [(0.0, 0.5), (0.4, 0.3), (-1.0, 0.8)])
-def test_laplace_has_the_quantiles_of_a_laplace_distribution(mu, beta):
+def test_laplace_has_the_quantiles_of_its_distribution(mu, beta):
     sigmas = levels("laplace", 9, mu=mu, beta=beta)[:-1].double()
     away = (sigmas.log() - mu) / beta
     above = torch.where(away > 0, (-away).exp() / 2, 1 - away.exp() / 2)  # the part of the distribution above each level
@@ -97,13 +97,13 @@ def test_laplace_has_the_quantiles_of_a_laplace_distribution(mu, beta):
     assert sigmas[-1].item() == pytest.approx(max(SMALLEST, math.exp(mu + beta * math.log(1e-5))), rel=1e-5)
 
 
-def test_laplace_counts_a_level_once():
+def test_laplace_has_each_level_once():
     sigmas = levels("laplace", 1000, beta=1.0)
     assert 900 < len(sigmas) < 1000
     assert sigmas[[0, -2]].tolist() == [LARGEST, SMALLEST]
 
 
-def test_linear_quadratic_by_hand():
+def test_linear_quadratic_equals_manual_values():
     parts = torch.tensor([1, 0.9875, 0.975, 0.725, 0])  # 0.025 in two steps, then 0.0125 u + 0.2375 u^2 more
     assert_same(levels("linear_quadratic", 4), parts * LARGEST)
     assert levels("linear_quadratic", 1).tolist() == [LARGEST, 0]
@@ -113,7 +113,7 @@ def test_linear_quadratic_by_hand():
 
 @settings(deadline=None)
 @given(steps=st.integers(4, 60), threshold=st.floats(0.001, 0.1), data=st.data())
-def test_linear_quadratic_is_a_line_then_a_parabola_with_its_slope(steps, threshold, data):
+def test_linear_quadratic_is_a_line_then_a_parabola(steps, threshold, data):
     linear = data.draw(st.integers(max(1, steps // 4), steps - 1))
     taken = 1 - levels("linear_quadratic", steps, threshold_noise=threshold, linear_steps=linear).double() / LARGEST
     assert taken[linear].item() == pytest.approx(threshold, abs=1e-6)
@@ -147,7 +147,7 @@ def test_normal_ends_on_a_trained_level_that_has_no_noise():
     assert_same(levels("normal", 4, NO_NOISE), at(999, 749.25, 499.5, 249.75, schedule=NO_NOISE))
 
 
-def test_sgm_uniform_leaves_the_first_timestep_out():
+def test_sgm_uniform_skips_the_first_timestep():
     assert_same(levels("sgm_uniform", 4), at(999, 749.25, 499.5, 249.75))
 
 
@@ -164,7 +164,7 @@ def test_ddim_uniform_goes_up_from_the_second_timestep():
     assert_same(more, at(*range(991, 0, -33)))
 
 
-def test_ddim_uniform_ends_on_a_second_level_that_has_no_noise():
+def test_ddim_uniform_ends_on_a_noiseless_second_level():
     faint = NoiseSchedule(steps=10_000, beta_start=1e-13, beta_end=1e-4)
     assert faint.sigmas()[1] < 1e-5
     assert_same(levels("ddim_uniform", 4, faint), at(8001, 6001, 4001, 2001, schedule=faint))
@@ -183,7 +183,7 @@ def test_beta_visits_timesteps_at_even_quantiles():
     assert ((low <= quantiles) & (quantiles <= high)).all()
 
 
-def test_beta_counts_a_timestep_once():
+def test_beta_has_each_timestep_once():
     assert len(levels("beta", 1000)) - 1 < 900
 
 
@@ -197,13 +197,13 @@ def test_turbo_visits_the_first_of_ten_timesteps():
 
 
 @pytest.mark.parametrize(("model", "name"), [("sd1", "StableDiffusion"), ("sdxl", "StableDiffusionXL")])
-def test_align_your_steps_is_the_published_table(model, name):
+def test_align_your_steps_equals_the_published_table(model, name):
     sigmas = levels("align_your_steps", 10, model=model)
     assert_same(sigmas, at(*AysSchedules[f"{name}Timesteps"]), rtol=2e-6)
     assert_same(sigmas, torch.tensor(AysSchedules[f"{name}Sigmas"]), rtol=0.02)  # which are rounded, and of a table between steps
 
 
-def test_align_your_steps_for_video_is_the_published_table():
+def test_video_align_your_steps_equals_the_table():
     assert_same(levels("align_your_steps", 10, model="svd"), torch.tensor(AysSchedules["StableDiffusionVideoSigmas"]))
 
 
@@ -228,7 +228,7 @@ def diffusers_levels(steps: int, scheduler: type = diffusers.EulerDiscreteSchedu
 
 @pytest.mark.parametrize("steps", [2, 12, 30])
 @pytest.mark.parametrize(("name", "options"), [("karras", {}), ("exponential", {}), ("beta", {"spread": "sigma"})])
-def test_ramps_are_diffusers(name, options, steps):
+def test_ramps_equal_diffusers(name, options, steps):
     theirs = diffusers_levels(steps, timestep_spacing="linspace", **{f"use_{name}_sigmas": True})
     assert_same(levels(name, steps, **options), theirs, rtol=3e-5)
 
@@ -241,7 +241,7 @@ DPM = (diffusers.DPMSolverMultistepScheduler, diffusers.UniPCMultistepScheduler,
 
 @pytest.mark.parametrize("scheduler", [diffusers.EulerDiscreteScheduler, *DPM])
 @pytest.mark.parametrize(("name", "offset"), [("leading", 0), ("leading", 1), ("trailing", 0), ("linspace", 0)])
-def test_spacings_are_diffusers(scheduler, name, offset):
+def test_spacings_equal_diffusers(scheduler, name, offset):
     dpm = scheduler in DPM
     options = {"rule": "dpm"} if dpm and name != "trailing" else {}
     options |= {"steps_offset": offset} if name == "leading" else {}
@@ -254,7 +254,7 @@ def test_spacings_are_diffusers(scheduler, name, offset):
         assert_same(levels(name, steps, **options)[:-1], theirs[:-1], rtol=3e-5)  # DEIS ends on the smallest level, the others on 0
 
 
-def test_spacings_at_the_ends_of_what_they_can():
+def test_spacings_work_at_their_limits():
     assert_same(levels("linspace", 1), at(999))
     assert_same(levels("leading", 999), at(*range(999, 0, -1)))
     assert_same(levels("trailing", 1000), at(*range(999, -1, -1)))
@@ -263,7 +263,7 @@ def test_spacings_at_the_ends_of_what_they_can():
 @pytest.mark.parametrize(
     ("scheduler", "config"), [(diffusers.DDIMScheduler, {}), (diffusers.PNDMScheduler, {"skip_prk_steps": True})]
 )
-def test_what_stable_diffusion_is_configured_for_is_leading(scheduler, config):
+def test_default_of_stable_diffusion_is_leading(scheduler, config):
     made = scheduler(**PUBLISHED, timestep_spacing="leading", steps_offset=1, **config)
     made.set_timesteps(20)
     assert_same(levels("leading", 20), at(*sorted(set(made.timesteps.tolist()), reverse=True)))
@@ -271,7 +271,7 @@ def test_what_stable_diffusion_is_configured_for_is_leading(scheduler, config):
 
 @pytest.mark.parametrize("steps", [2, 5, 8, 20, 33])
 @pytest.mark.parametrize("schedule", [SD1, NO_SIGNAL], ids=["eps", "zero-snr"])
-def test_linear_quadratic_is_comfyuis_to_the_last_bit(steps, schedule):
+def test_linear_quadratic_equals_comfyui_exactly(steps, schedule):
     """The parts are rounded to float32, then their products with the largest level."""
     linear, bent = steps // 2, steps - steps // 2
     parts = [0.025 * i / linear for i in range(linear)]

@@ -1,4 +1,4 @@
-"""Masks whose greys say when a cell begins to change."""
+"""Masks whose grey values set when a cell begins to change."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def differential(latent, noise, mask, denoise, sigmas):
     return x
 
 
-def test_a_soft_mask_says_when_a_cell_begins_to_change():
+def test_soft_mask_sets_when_a_cell_changes():
     latent, noise = torch.randn(2, *X.shape, generator=torch.Generator().manual_seed(2))
     mask = torch.tensor([0.0, 0.1, 0.3, 0.49, 0.51, 0.6, 0.75, 0.8, 0.99, 1.0]).expand(1, 12, 10)
     sigmas = levels()
@@ -46,7 +46,7 @@ def test_a_soft_mask_says_when_a_cell_begins_to_change():
     assert not torch.allclose(result, sample(toy(), latent, noise, SAMPLERS["euler"], sigmas, mask=mask))
 
 
-def test_the_greys_of_a_soft_mask_open_one_after_the_other():
+def test_greys_of_a_soft_mask_open_in_order():
     mask = torch.linspace(0, 1, 10).expand(1, 12, 10)
     sigmas = levels(10)
     masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, sigmas)
@@ -60,7 +60,7 @@ def test_the_greys_of_a_soft_mask_open_one_after_the_other():
     assert len({len(one) for one in opened}) >= 9
 
 
-def test_a_black_and_white_soft_mask_is_a_mask():
+def test_black_and_white_soft_mask_is_a_plain_mask():
     latent, noise = torch.randn(2, *X.shape, generator=torch.Generator().manual_seed(2))
     mask = (torch.arange(10) > 4).float().expand(1, 12, 10)
     runs = [
@@ -69,7 +69,7 @@ def test_a_black_and_white_soft_mask_is_a_mask():
     torch.testing.assert_close(*runs)
 
 
-def test_a_soft_mask_for_a_part_of_a_run_begins_with_white_alone():
+def test_soft_mask_of_a_partial_run_starts_with_white():
     sigmas = levels(8)[3:]
     mask = torch.linspace(0, 1, 10).expand(1, 12, 10)
     masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, sigmas)

@@ -1,4 +1,4 @@
-"""Guidance of every kind around every kind of denoiser: in any order, in a batch, with masks, controls and areas."""
+"""Every kind of guidance around every kind of denoiser: in any order, in batches, with masks, controls and areas."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def denoisers(unet, pictures=slice(None)):
 
 @pytest.mark.parametrize("kind", sorted(denoisers(None)))
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_alone_is_the_same_as_in_a_batch(unet, name, kind):
+def test_single_picture_equals_batch(unet, name, kind):
     together = stacked(denoisers(unet)[kind], [name]).predict(X, SIGMA)
     for k in range(2):
         here = slice(k, k + 1)
@@ -123,7 +123,7 @@ def test_a_picture_alone_is_the_same_as_in_a_batch(unet, name, kind):
 
 @pytest.mark.parametrize("kind", sorted(denoisers(None)))
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_is_the_estimate_of_a_prediction_and_changes_nothing(unet, name, kind):
+def test_call_equals_prediction_and_keeps_its_input(unet, name, kind):
     denoise, x = stacked(denoisers(unet)[kind], [name]), X.clone()
     seen = denoise.predict(x, SIGMA)
     assert_near(denoise(x, torch.tensor(SIGMA)), seen.denoised)
@@ -139,7 +139,7 @@ def test_guidance_stacks_in_any_order(order, cfg, sigma):
     assert all(one.shape == X.shape and one.isfinite().all() for one in seen)
 
 
-def test_the_order_counts(unet):
+def test_order_of_guidance_matters(unet):
     pairs = itertools.permutations(["perturbed_attention", "rescale"])
     one, other = (stacked(classifier_free(unet), names)(X, SIGMA) for names in pairs)
     assert small.difference(one, other) > 0.01
@@ -150,7 +150,7 @@ STACKS = [[], *([name] for name in NAMES), NAMES]
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("names", STACKS, ids="+".join)
-def test_guidance_of_a_network_in_half_precision_is_computed_in_float32(names, dtype):
+def test_half_precision_guidance_is_computed_in_float32(names, dtype):
     half = small.our_unet(CONFIG).to(dtype)
     answers = record_answers(half)
     ours = stacked(classifier_free(half), names)(X, SIGMA)
@@ -165,7 +165,7 @@ def test_guidance_of_a_network_in_half_precision_is_computed_in_float32(names, d
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("names", STACKS, ids="+".join)
-def test_guidance_multiplies_the_error_of_half_precision_by_its_scales(names, dtype, monkeypatch):
+def test_half_precision_error_grows_only_by_the_scales(names, dtype, monkeypatch):
     # Which cells count as attended is a yes or a no, and an error as small as may be can tip a cell. So here all of them count.
     monkeypatch.setattr(self_attention, "THRESHOLD", 0.0)
     exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
@@ -180,7 +180,7 @@ def test_guidance_multiplies_the_error_of_half_precision_by_its_scales(names, dt
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_gradient_through_a_network_in_half_precision_is_finite(dtype):
+def test_gradient_through_half_precision_is_finite(dtype):
     half = small.our_unet(CONFIG).to(dtype)
     with torch.no_grad():
         moved = GradientGuidance(classifier_free(half), lambda latent, sigma: latent.mean(dim=(1, 2, 3)))(X, SIGMA)
@@ -188,7 +188,7 @@ def test_a_gradient_through_a_network_in_half_precision_is_finite(dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_with_a_mask_keeps_what_is_black(unet, name):
+def test_masked_run_keeps_black_areas(unet, name):
     latent, noise = X[:1] / 3, torch.randn(1, 4, 12, 10, generator=torch.Generator().manual_seed(9))
     mask = torch.zeros(1, 12, 10)
     mask[:, :, 5:] = 1
@@ -200,7 +200,7 @@ def test_a_run_with_a_mask_keeps_what_is_black(unet, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samplers_of_the_cfg_pp_kind_get_the_guided_estimate_and_the_negative_side(unet, name):
+def test_cfg_pp_samplers_receive_guided_and_negative(unet, name):
     inner = classifier_free(unet)
     denoise = stacked(inner, [name])
     estimate, _, negative = as_guided(denoise).predict(X, SIGMA)

@@ -1,4 +1,4 @@
-"""TAESD computes what diffusers' AutoencoderTiny does, from each layout; what is no TAESD is told."""
+"""TAESD equals diffusers' AutoencoderTiny in each layout; other files are refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def files(reference, folder, tmp_path):
 
 @pytest.mark.parametrize("layout", ["author", "both halves", "diffusers folder", "diffusers file"])
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
-def test_each_half_computes_what_diffusers_does(reference, files, layout, half):
+def test_each_half_equals_diffusers(reference, files, layout, half):
     file = describe(files(layout, half)).taesd(half)
     network = load_taesd(file, "cpu", torch.float32)
     with torch.no_grad():
@@ -82,13 +82,13 @@ def test_each_half_computes_what_diffusers_does(reference, files, layout, half):
 
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
 @pytest.mark.parametrize("channels", [4, 16])
-def test_the_shapes_that_are_checked_are_those_of_the_network(half, channels):
+def test_checked_shapes_are_those_of_the_network(half, channels):
     config = TAESDConfig(half, channels)
     assert config.shapes == {key: tuple(value.shape) for key, value in TAESD(config).state_dict().items()}
 
 
 @pytest.mark.parametrize("half", ["encoder", "decoder"])
-def test_latents_of_more_channels(half, tmp_path):
+def test_latents_can_have_more_channels(half, tmp_path):
     save_file(TAESD(TAESDConfig(half, 16)).state_dict(), tmp_path / "taef1.safetensors")
     assert describe(tmp_path / "taef1.safetensors").taesd(half).config.latent_channels == 16
 
@@ -104,7 +104,7 @@ def test_latents_of_more_channels(half, tmp_path):
         ("taesd3_decoder.safetensors", None),
     ],
 )
-def test_whose_latents_it_is_for_is_told_by_its_name(reference, monkeypatch, tmp_path, name, space):
+def test_latent_space_is_detected_by_name(reference, monkeypatch, tmp_path, name, space):
     monkeypatch.chdir(tmp_path)
     path = Path(name)
     path.parent.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def test_whose_latents_it_is_for_is_told_by_its_name(reference, monkeypatch, tmp
     assert describe(path).taesd().space == space
 
 
-def test_a_half_precision_variant(reference, folder, tmp_path):
+def test_half_precision_variant_is_read(reference, folder, tmp_path):
     tensors = load_file(folder / "diffusion_pytorch_model.safetensors")
     save_file({key: value.half() for key, value in tensors.items()}, tmp_path / "diffusion_pytorch_model.fp16.safetensors")
     network = load_taesd(describe(tmp_path).taesd(), "cpu", torch.float32)
@@ -121,7 +121,7 @@ def test_a_half_precision_variant(reference, folder, tmp_path):
         assert small.difference(network(LATENT), reference.decode(LATENT).sample) < 0.02
 
 
-def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
+def test_other_or_damaged_files_are_errors(reference, folder, tmp_path):
     path = tmp_path / "taesd_decoder.safetensors"
     whole = authors_layout(reference, "decoder")
 
@@ -149,7 +149,7 @@ def test_what_is_no_taesd_or_a_damaged_one_is_told(reference, folder, tmp_path):
     with pytest.raises(CheckpointError, match="Pickles can run code"):
         describe(tmp_path / "taesd_decoder.pth").taesd()
     for nowhere in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(CheckpointError, match="readable file"):
+        with pytest.raises(CheckpointError, match="found nothing"):
             describe(nowhere).taesd()
 
 

@@ -38,7 +38,7 @@ def readers(checkpoint: Checkpoint, word: str = "", vectors: tuple[Tensor | None
 
 @pytest.mark.parametrize("saved", ["sd1", "sd2", "sdxl"], indirect=True)
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_textual_inversion_says_what_it_says_in_diffusers(tmp_path, saved, count):
+def test_textual_inversion_equals_diffusers(tmp_path, saved, count):
     pipeline, checkpoint = saved
     tensors = {
         name: small.noise(count, text.config.width).mul(0.05 * (i + 1))
@@ -63,7 +63,7 @@ def test_a_textual_inversion_says_what_it_says_in_diffusers(tmp_path, saved, cou
 
 
 @pytest.mark.parametrize(("saved", "trained"), [("sd1", 1), ("sd2", 1), ("sdxl", 2)], indirect=["saved"])
-def test_clip_skip_counts_layers_from_the_last_diffusers_those_it_skips_beyond(saved, trained):
+def test_clip_skip_is_one_more_than_in_diffusers(saved, trained):
     """Ours is the number of the layer, counted from the last; diffusers' is how many more are skipped than in training."""
     pipeline, checkpoint = saved
     encoder = pipeline.text_encoder
@@ -83,7 +83,7 @@ def test_clip_skip_counts_layers_from_the_last_diffusers_those_it_skips_beyond(s
 
 
 @pytest.mark.parametrize("saved", ["sd1"], indirect=True)
-def test_an_embedding_that_is_not_loaded_is_named_with_those_that_are(saved):
+def test_missing_embedding_error_lists_the_loaded_ones(saved):
     known = (torch.zeros(1, small.TEXT.width),)
     with pytest.raises(ValueError, match=r"after 'embedding:', found 'stile'; it has style\. Load it under this name first"):
         read_prompt(readers(saved[1], "style", known), "a embedding:stile house")

@@ -1,4 +1,4 @@
-"""Denoisers under three prompts compute what their papers say, and ask no more than they need."""
+"""Denoisers with three prompts follow their papers and call the network no more than needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def unet():
     return shared_unet()
 
 
-def test_perp_neg_is_the_papers():
+def test_perp_neg_equals_the_paper():
     positive, negative, empty = TwistedDenoiser(), GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=0.0, deviation=1.0)
     ours = PerpNeg(positive, negative, empty, 5.0, 0.8)(X, SIGMA)
     for k in range(2):  # a second writing, picture by picture
@@ -43,19 +43,19 @@ def test_perp_neg_is_the_papers():
         torch.testing.assert_close(ours[k].flatten(), e + 5.0 * (toward - 0.8 * perpendicular), rtol=1e-4, atol=1e-4)
 
 
-def test_perp_neg_takes_away_nothing_that_both_prompts_ask_for():
+def test_perp_neg_keeps_what_both_prompts_share():
     positive, empty = TwistedDenoiser(), GaussianDenoiser(mean=0.0)
     ours, expected = PerpNeg(positive, positive, empty, 5.0), ClassifierFreeGuidance(positive, empty, 5.0)
     torch.testing.assert_close(ours(X, SIGMA), expected(X, SIGMA), rtol=1e-4, atol=1e-4)
 
 
-def test_perp_neg_of_one_prompt_for_all():
+def test_perp_neg_with_equal_prompts_is_plain():
     same = TwistedDenoiser()
     torch.testing.assert_close(PerpNeg(same, same, same, 5.0)(X, SIGMA), same(X, SIGMA))
 
 
 @pytest.mark.parametrize(("cfg", "neg_scale", "rows"), [(5.0, 1.0, 6), (5.0, 0.0, 4), (1.0, 1.0, 6), (1.0, 0.0, 2)])
-def test_perp_neg_asks_its_prompts_in_one_batch(unet, cfg, neg_scale, rows):
+def test_perp_neg_batches_its_prompts(unet, cfg, neg_scale, rows):
     denoise = PerpNeg(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), cfg, neg_scale)
     with Calls(unet) as calls:
         together = denoise(X, SIGMA)
@@ -64,7 +64,7 @@ def test_perp_neg_asks_its_prompts_in_one_batch(unet, cfg, neg_scale, rows):
     assert_near(together, apart(X, SIGMA))
 
 
-def test_the_sides_of_perp_neg_are_the_positive_and_the_empty_prompt(unet):
+def test_sides_of_perp_neg_are_positive_and_empty(unet):
     denoise = PerpNeg(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 5.0)
     seen = denoise.predict(X, SIGMA)
     for side, one, predicted in (("positive", POSITIVE, seen.positive), ("negative", EMPTY, seen.negative)):
@@ -73,7 +73,7 @@ def test_the_sides_of_perp_neg_are_the_positive_and_the_empty_prompt(unet):
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_dual_guidance_is_the_papers(nested):
+def test_dual_guidance_equals_the_paper(nested):
     positive, middle, negative = TwistedDenoiser(), GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=-1.0)
     ours = DualGuidance(positive, middle, negative, 7.5, 1.5, nested)(X, SIGMA)
     p, m, n = (denoiser(X, SIGMA) for denoiser in (positive, middle, negative))
@@ -92,7 +92,7 @@ def test_dual_guidance_is_the_papers(nested):
         (7.5, 1.0, True, (1, 1, 0)),
     ],
 )
-def test_dual_guidance_asks_only_the_sides_that_count(cfg, cfg_middle, nested, asked):
+def test_dual_guidance_computes_only_needed_sides(cfg, cfg_middle, nested, asked):
     sides = [Asked(TwistedDenoiser()), Asked(GaussianDenoiser(mean=1.0)), Asked(GaussianDenoiser(mean=-1.0))]
     denoise = DualGuidance(*sides, cfg, cfg_middle, nested)
     ours = denoise(X, SIGMA)
@@ -103,7 +103,7 @@ def test_dual_guidance_asks_only_the_sides_that_count(cfg, cfg_middle, nested, a
     torch.testing.assert_close(denoise.predict(X, SIGMA).negative, n)
 
 
-def test_dual_guidance_of_a_model_that_sees_a_picture_beside_the_latent():
+def test_dual_guidance_works_with_a_picture_input():
     """InstructPix2Pix: the negative side sees none, so that it shares no batch with the others."""
     seeing = small.our_unet(dataclasses.replace(CONFIG, in_channels=8))
     picture, none = torch.ones(1, 4, 12, 10), torch.zeros(1, 4, 1, 1)
@@ -123,7 +123,7 @@ def test_dual_guidance_of_a_model_that_sees_a_picture_beside_the_latent():
 
 
 @pytest.mark.parametrize("kind", [PerpNeg, DualGuidance])
-def test_a_scale_that_is_no_number_is_refused(kind):
+def test_non_numeric_scale_is_refused(kind):
     sides = [TwistedDenoiser()] * 3
     for scales in ((math.nan, 1.0), (1.0, math.inf)):
         with pytest.raises(ValueError, match=r"expected a finite (cfg|neg_scale|cfg_middle), found (nan|inf)"):
@@ -133,7 +133,7 @@ def test_a_scale_that_is_no_number_is_refused(kind):
 # --- the network's side of it
 
 
-def test_a_hook_that_leaves_attention_as_it_is_changes_nothing(unet):
+def test_identity_attention_hook_changes_nothing(unet):
     network = ConditionedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,)])
     places = []
 
@@ -146,7 +146,7 @@ def test_a_hook_that_leaves_attention_as_it_is_changes_nothing(unet):
     assert len(places) == len(set(places)) == 1 + 1 + 2
 
 
-def test_some_of_three_sides_are_what_they_are_among_all(unet):
+def test_subset_of_sides_equals_the_full_result(unet):
     network = ConditionedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,), (EMPTY,)])
     whole = network(X, SIGMA)
     for only in ([0], [2, 0], [1, 2]):

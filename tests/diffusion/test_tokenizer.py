@@ -1,4 +1,4 @@
-"""The tokenizer gives the ids of transformers' CLIPTokenizer, from the standard vocabulary and from a folder."""
+"""The tokenizer returns the ids of transformers' CLIPTokenizer, from the standard vocabulary and from a folder."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
     )
 
 
-def test_the_vocabulary_is_clips(tokenizer):
+def test_vocabulary_equals_clip(tokenizer):
     assert len(merges()) == 48_894
     assert len(vocabulary()) == tokenizer.vocab_size == 49_408
     assert (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.max_length) == (49406, 49407, 49407, 77)
@@ -92,28 +92,28 @@ def test_the_vocabulary_is_clips(tokenizer):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_same_ids_as_transformers(tokenizer, reference, text):
+def test_ids_equal_transformers(tokenizer, reference, text):
     assert tokenizer.encode(text) == reference(text)["input_ids"][1:-1]
 
 
 @settings(deadline=None)
 @given(st.text(max_size=60))
-def test_same_ids_for_any_text(tokenizer, reference, text):
+def test_ids_of_any_text_equal_transformers(tokenizer, reference, text):
     assert tokenizer.encode(text) == reference(text)["input_ids"][1:-1]
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([*"aeiz'(,.: 019\t\n", "é", "'s", "LL", "水", "🦊", START, END]), max_size=30).map("".join))
-def test_same_ids_for_texts_of_pieces(tokenizer, reference, text):
+def test_ids_of_combined_pieces_equal_transformers(tokenizer, reference, text):
     assert tokenizer.encode(text) == reference(text)["input_ids"][1:-1]
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_folder_gives_the_same(tokenizer, folder, text):
+def test_folder_gives_the_same_ids(tokenizer, folder, text):
     assert load_tokenizer(folder).encode(text) == tokenizer.encode(text)
 
 
-def test_a_folder_says_its_special_tokens_and_length(tmp_path):
+def test_folder_sets_special_tokens_and_length(tmp_path):
     folder = write_folder(
         tmp_path / "sd2",
         {"tokenizer_class": "CLIPTokenizer", "model_max_length": 60, "pad_token": END, "bos_token": None},
@@ -123,21 +123,21 @@ def test_a_folder_says_its_special_tokens_and_length(tmp_path):
     assert (loaded.bos, loaded.eos, loaded.pad, loaded.max_length) == (49406, 49407, 0, 60)
 
 
-def test_a_folder_without_configuration_is_clips(tmp_path, tokenizer):
+def test_folder_without_a_config_is_clip(tmp_path, tokenizer):
     loaded = load_tokenizer(write_folder(tmp_path / "bare"))
     assert (loaded.bos, loaded.eos, loaded.pad, loaded.max_length) == (49406, 49407, 49407, 77)
     unset = load_tokenizer(write_folder(tmp_path / "bare", {"model_max_length": 1e30}))
     assert unset.max_length == 77
 
 
-def test_a_folder_that_transformers_wrote(tmp_path, reference, tokenizer):
+def test_folder_written_by_transformers_is_read(tmp_path, reference, tokenizer):
     reference.save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert (loaded.bos, loaded.eos, loaded.pad, loaded.max_length) == (49406, 49407, 49407, 77)
     assert all(loaded.encode(text) == tokenizer.encode(text) for text in TEXTS)
 
 
-def test_a_folder_of_another_kind_goes_through_transformers(tmp_path):
+def test_other_tokenizers_use_transformers(tmp_path):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "house", "##s"]
     other = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, bos_token="[CLS]", eos_token="[SEP]")
     other.save_pretrained(tmp_path)
@@ -146,7 +146,7 @@ def test_a_folder_of_another_kind_goes_through_transformers(tmp_path):
     assert (loaded.bos, loaded.eos, loaded.pad) == (2, 3, 0)
 
 
-def test_special_tokens_that_are_not_there_are_refused(tmp_path):
+def test_missing_special_tokens_are_refused(tmp_path):
     folder = write_folder(tmp_path / "odd", {"tokenizer_class": "CLIPTokenizer"}, {"pad_token": "<pad>"})
     with pytest.raises(ValueError, match=r"odd: expected its pad_token '<pad>' in the vocabulary"):
         load_tokenizer(folder)
@@ -162,14 +162,14 @@ def test_special_tokens_that_are_not_there_are_refused(tmp_path):
         ({"tokenizer_config.json": "[]"}, "tokenizer_config.json: expected a JSON object, found list"),
     ],
 )
-def test_a_folder_that_holds_none_is_refused(tmp_path, files, message):
+def test_folder_without_a_tokenizer_is_refused(tmp_path, files, message):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         load_tokenizer(tmp_path)
 
 
-def test_unknown_words_of_a_small_vocabulary(tmp_path):
+def test_unknown_words_of_a_small_vocabulary_are_found(tmp_path):
     tokens = [*byte_alphabet(), *(byte + WORD_END for byte in byte_alphabet())]
     small = [("r", "e"), ("re", "d" + WORD_END), ("c", "a"), ("ca", "t" + WORD_END)]
     tokens += [*map("".join, small), START, END]
@@ -183,12 +183,12 @@ def test_unknown_words_of_a_small_vocabulary(tmp_path):
     assert tokenizer.unknown_words("") == []
 
 
-def test_unknown_words_of_the_standard_vocabulary(tokenizer):
+def test_unknown_words_of_the_standard_vocabulary_are_found(tokenizer):
     assert tokenizer.unknown_words("a photo of an astronaut riding a skyscraper, 8k, it's -- !?") == []
     assert tokenizer.unknown_words("a 火星 xqzvk house") == ["火星", "xqzvk"]
 
 
-def test_loading_leaves_transformers_and_torch_out(folder):
+def test_loading_imports_no_transformers_and_no_torch(folder):
     code = (
         "import sys; from pathlib import Path\n"
         "from nodegraph_diffusion.text.tokenizer import load_tokenizer\n"
@@ -200,5 +200,5 @@ def test_loading_leaves_transformers_and_torch_out(folder):
         assert done.returncode == 0, done.stderr
 
 
-def test_the_standard_vocabulary_is_read_once():
+def test_standard_vocabulary_is_read_once():
     assert load_tokenizer() is load_tokenizer()

@@ -1,4 +1,4 @@
-"""The UNet computes what diffusers' does, in every dtype, and can be trained."""
+"""The UNet equals diffusers' in every dtype, and can be trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.unet_configs import CONTEXT, PUBLISHED, REFINER, SD2, SDXL, T
 
 
 @pytest.mark.parametrize("layout", PUBLISHED)
-def test_published_names_and_shapes(layout):
+def test_network_has_the_published_names_and_shapes(layout):
     with torch.device("meta"):
         unet = UNet(PUBLISHED[layout])
     ours = {f"model.diffusion_model.{key}": list(value.shape) for key, value in unet.state_dict().items()}
@@ -39,7 +39,7 @@ def test_published_names_and_shapes(layout):
     ids=lambda changes: ",".join(changes) if isinstance(changes, dict) else "x".join(map(str, changes)),
 )
 @pytest.mark.parametrize("size", [(16, 16), (13, 10)])
-def test_parity_with_diffusers(changes, size):
+def test_unet_equals_diffusers(changes, size):
     config = dataclasses.replace(small.UNET, **changes)
     reference, unet = small.reference_unet(config), UNet(config)
     weights, table = reference.state_dict(), unet_modules(config)
@@ -56,7 +56,7 @@ def test_parity_with_diffusers(changes, size):
     assert small.difference(unet(x, TIMESTEPS, CONTEXT, added), expected) <= small.TOLERANCE
 
 
-def test_a_projected_context_serves_for_any_batch():
+def test_projected_context_works_for_any_batch():
     unet, x = small.our_unet(), small.noise(2, 4, 8, 8)
     context = unet.project_context(CONTEXT)
     assert torch.equal(unet(x, TIMESTEPS, context), unet(x, TIMESTEPS, CONTEXT))
@@ -76,7 +76,7 @@ def test_half_precision_is_close(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_sinusoids_of_a_timestep_are_rounded_to_half_precision_and_not_the_timestep(dtype):
+def test_timestep_is_not_rounded_to_half_precision(dtype):
     unet, x, seen = small.our_unet().to(dtype), small.noise(2, 4, 8, 8).to(dtype), []
     unet.time_embed.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     unet(x, TIMESTEPS, CONTEXT.to(dtype))
@@ -90,12 +90,12 @@ def test_gradients_reach_every_parameter():
     assert without == []
 
 
-def test_a_new_network_begins_with_zero():
+def test_new_network_starts_at_zero():
     unet = UNet(small.UNET)
     assert not (unet(small.noise(2, 4, 8, 8), TIMESTEPS, CONTEXT) - unet.out[-1].bias[:, None, None]).any()
 
 
 @pytest.mark.parametrize("changes", [{"num_heads": 5}, {"norm_groups": 7}, {"transformer_depth": (1,)}, {"context_dim": 0}])
-def test_sizes_that_cannot_be_built_are_named(changes):
+def test_impossible_sizes_are_named(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         dataclasses.replace(small.UNET, **changes)

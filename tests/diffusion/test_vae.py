@@ -1,4 +1,4 @@
-"""The autoencoder computes what diffusers' does, in every dtype, and can be trained."""
+"""The autoencoder equals diffusers' in every dtype, and can be trained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_default_has_the_published_names_and_shapes():
 
 @pytest.mark.parametrize("changes", [{}, {"mid_attention": False}, {"channel_mult": (1, 1, 2, 2), "num_res_blocks": 1}])
 @pytest.mark.parametrize("size", [(32, 32), (44, 36), (41, 30)])
-def test_parity_with_diffusers(changes, size):
+def test_vae_equals_diffusers(changes, size):
     config = dataclasses.replace(small.VAE, **changes)
     reference, vae = small.reference_vae(config), AutoencoderKL(config)
     weights, table = reference.state_dict(), vae_modules(config)
@@ -69,6 +69,6 @@ def test_factor_counts_the_levels():
     assert small.VAE.factor == 4
 
 
-def test_sizes_that_cannot_be_built_are_named():
+def test_impossible_sizes_are_named():
     with pytest.raises(ValueError, match="norm_groups 5 does not divide the width 32"):
         dataclasses.replace(small.VAE, norm_groups=5)

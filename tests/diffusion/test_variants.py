@@ -1,4 +1,4 @@
-"""Relatives of the families: distilled with guidance, few-step, trained down to no signal: what is found, and that it computes."""
+"""Variants of the families (guidance-distilled, few-step, zero SNR) are detected and compute correctly."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def lcm(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [24, 25, 256])
-def test_guidance_is_embedded_as_diffusers_does(lcm, width):
+def test_guidance_embedding_equals_diffusers(lcm, width):
     expected = lcm[0].get_guidance_scale_embedding(torch.tensor([7.0]), width)
     assert torch.allclose(guidance_embedding(7.0, width), expected, atol=1e-3)  # sines of thousands in float32
     assert torch.allclose(guidance_embedding(0.004, width), lcm[0].get_guidance_scale_embedding(torch.tensor([0.004]), width))
 
 
-def test_a_network_distilled_with_guidance_is_found_and_computes_as_diffusers_does(lcm):
+def test_distilled_network_equals_diffusers(lcm):
     reference, folder = lcm
     found = describe(folder).model()
     verify(found)
@@ -64,7 +64,7 @@ def test_a_network_distilled_with_guidance_is_found_and_computes_as_diffusers_do
     assert small.difference(unet(x, TIMESTEPS, CONTEXT), expected) > 0.05
 
 
-def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(lcm):
+def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
     """At cfg 8, the network is told of 7, and does not compute under the negative prompt."""
     reference, folder = lcm
     noise = small.noise(1, 4, 8, 8)
@@ -85,7 +85,7 @@ def test_one_step_of_diffusers_consistency_pipeline_is_one_look_of_the_denoiser(
     assert small.difference(unet_denoise(model.unet, positive, negative, 2.0).function(x, sigma), expected) > 0.01
 
 
-def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lcm):
+def test_single_file_has_the_converters_name(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = describe(file).model()
     told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
@@ -98,7 +98,7 @@ def test_in_a_single_file_its_name_is_the_one_that_converters_leave(tmp_path, lc
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 @pytest.mark.parametrize("changes", [{}, {"rescale_betas_zero_snr": True}], ids=["turbo", "zero-snr"])
-def test_few_step_models_take_the_schedule_trailing(steps, changes):
+def test_few_step_models_use_the_trailing_schedule(steps, changes):
     """SD-Turbo, SDXL-Turbo and Lightning were trained at these noise levels: the last step is always visited."""
     reference = small.scheduler(timestep_spacing="trailing", **changes)
     reference.set_timesteps(steps)
@@ -118,7 +118,7 @@ def test_few_step_models_take_the_schedule_trailing(steps, changes):
     ],
     ids=["lightning", "v", "zero-snr"],
 )
-def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp_path, changes, expected):
+def test_fine_tune_follows_its_scheduler_config(tmp_path, changes, expected):
     reference = small.pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), small.scheduler(**changes))
     reference.save_pretrained(tmp_path / "model")
     found = describe(tmp_path / "model").model()
@@ -139,7 +139,7 @@ def test_a_folder_of_a_fine_tune_is_read_by_its_scheduler_and_computes_alike(tmp
     ("marks", "expected"),
     [(("v_pred",), ("v", False)), (("v_pred", "ztsnr"), ("v", True)), ((), ("eps", False))],
 )
-def test_marks_in_a_single_file_say_what_it_predicts(tmp_path, marks, expected):
+def test_marks_in_a_single_file_set_the_prediction(tmp_path, marks, expected):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     save_file({**load_file(file), **{mark: torch.zeros(0) for mark in marks}}, file)
     found = describe(file).model()
@@ -147,14 +147,14 @@ def test_marks_in_a_single_file_say_what_it_predicts(tmp_path, marks, expected):
 
 
 @pytest.mark.parametrize("mark", ["edm_mean", "edm_std", "edm_vpred.sigma_max"])
-def test_models_of_other_noise_levels_are_refused(tmp_path, mark):
+def test_models_with_other_noise_levels_are_refused(tmp_path, mark):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     save_file({**load_file(file), mark: torch.zeros(4)}, file)
     with pytest.raises(CheckpointError, match=f"found the mark '{mark}'.*Playground 2.5, CosXL"):
         describe(file).model()
 
 
-def test_a_folder_of_playgrounds_scheduler_is_refused(tmp_path):
+def test_playground_scheduler_is_refused(tmp_path):
     reference = FAMILIES["sdxl"](tmp_path)
     reference.scheduler = diffusers.EDMDPMSolverMultistepScheduler()
     reference.save_pretrained(tmp_path / "model")

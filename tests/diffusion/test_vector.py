@@ -1,4 +1,4 @@
-"""What SDXL and its refiner are told besides the text, against diffusers."""
+"""The extra conditioning of SDXL and its refiner (sizes, crops, score), compared with diffusers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prompt(seed=0, **size):
         (SizeConditioning(crop_x=8, aesthetic=2.5), REFINER, (64, 48, 0, 8, 2.5)),
     ],
 )
-def test_numbers_are_told_as_diffusers_tells_them(size, width, numbers):
+def test_sizes_are_embedded_as_in_diffusers(size, width, numbers):
     told = vector_conditioning(Prompt(torch.zeros(1, 8, 4), pooled=POOLED, size=size), (64, 48), 6.0, width)
     expected = torch.cat([POOLED, SINUSOIDS(torch.tensor(numbers, dtype=torch.float32)).reshape(1, -1)], dim=1)
     assert told.shape == (1, width)
@@ -74,7 +74,7 @@ def reference():
     return theirs, ours
 
 
-def test_a_denoiser_tells_the_network_what_diffusers_pipeline_tells_it():
+def test_denoiser_passes_the_same_values_as_diffusers():
     theirs, ours = reference()
     x, sigma = small.noise(2, 4, 8, 6) * 3, float(SCHEDULE.sigma(700))
     sides = [prompt(1), prompt(2, height=1024, width=512, crop_y=64, crop_x=32, target_height=768, target_width=384)]
@@ -90,7 +90,7 @@ def test_a_denoiser_tells_the_network_what_diffusers_pipeline_tells_it():
         assert small.difference(denoised, x - sigma * predicted) <= small.TOLERANCE
 
 
-def test_residuals_are_added_where_diffusers_adds_them():
+def test_residuals_are_added_as_in_diffusers():
     theirs, ours = reference()
     x, sigma, side = small.noise(1, 4, 8, 8), float(SCHEDULE.sigma(700)), prompt(1)
     told = {"text_embeds": side.pooled, "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]])}
@@ -125,7 +125,7 @@ def test_residuals_are_added_where_diffusers_adds_them():
     assert small.difference(denoised, x - sigma * predicted) <= small.TOLERANCE
 
 
-def test_the_refiner_is_told_of_a_good_picture_and_of_a_bad_one():
+def test_refiner_receives_good_and_bad_scores():
     told = []
 
     class Recorder(torch.nn.Module):
@@ -152,6 +152,6 @@ def test_the_refiner_is_told_of_a_good_picture_and_of_a_bad_one():
 @pytest.mark.parametrize(
     ("pooled", "said"), [(None, "a pooled encoding, .* found none"), (torch.zeros(1, 7), "of 24 or 280 .* of 7")]
 )
-def test_a_prompt_of_another_model_is_refused(pooled, said):
+def test_prompt_of_another_model_is_refused(pooled, said):
     with pytest.raises(ValueError, match=said):
         vector_conditioning(Prompt(torch.zeros(1, 8, 4), pooled=pooled), (64, 64), 6.0, BASE)

@@ -1,4 +1,4 @@
-"""Engines with stub nodes, and a cache of their own."""
+"""Fixtures: engines with stub nodes and a temporary cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache: results by key and port, on disk if they can be stored and else in memory."""
+"""The cache keeps results by key and port: on disk if a codec can store them, otherwise in memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def in_memory(plugins: Plugins) -> Cache:
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "text", [1, [2.0, "x"], None], {"a": {"b": []}}])
-def test_plain_values_come_back_in_another_process(cache: Cache, elsewhere: Cache, value: Any) -> None:
+def test_plain_values_are_found_by_another_process(cache: Cache, elsewhere: Cache, value: Any) -> None:
     assert put(cache, key(1), {"output": value}) == []
     assert made(elsewhere, key(1), ["output"]) == MADE
     loaded = elsewhere.load(key(1), "output")
@@ -55,7 +55,7 @@ def test_plain_values_come_back_in_another_process(cache: Cache, elsewhere: Cach
     assert type(loaded) is type(value)
 
 
-def test_values_with_a_codec_come_back(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+def test_values_with_a_codec_are_restored(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
     assert elsewhere.load(key(1), "output") == stubs.Blob(b"a", b"b")
     stored = elsewhere.stored(key(1), "output")
@@ -64,7 +64,7 @@ def test_values_with_a_codec_come_back(cache: Cache, elsewhere: Cache, stubs: ty
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_what_has_no_codec_stays_in_memory(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
+def test_values_without_a_codec_stay_in_memory(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
     model = [stubs.Model("w")] if wrapped else stubs.Model("w")
     assert put(cache, key(1), {"output": model}) == []
     assert cache.load(key(1), "output") is model
@@ -72,9 +72,7 @@ def test_what_has_no_codec_stays_in_memory(cache: Cache, elsewhere: Cache, stubs
     assert elsewhere.lookup(key(1), ["output"]) is None
 
 
-def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
-    cache: Cache, elsewhere: Cache, stubs: types.ModuleType
-) -> None:
+def test_node_is_a_hit_if_the_wanted_outputs_exist(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
     put(cache, key(1), {"model": stubs.Model("w"), "size": 3})
     assert made(cache, key(1), ["model", "size"]) == MADE
     assert made(elsewhere, key(1), ["size"]) == MADE
@@ -84,7 +82,7 @@ def test_a_node_with_mixed_outputs_is_found_when_the_wanted_ones_are_there(
         elsewhere.load(key(1), "model")
 
 
-def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: types.ModuleType) -> None:
+def test_number_of_results_in_memory_is_limited(cache: Cache, stubs: types.ModuleType) -> None:
     for i in range(MAX_RESULTS_WITHOUT_CODEC + 2):
         put(cache, key(i), {"output": stubs.Model("w")})
         cache.lookup(key(0), ["output"])  # used, so not the first to be removed
@@ -92,7 +90,7 @@ def test_only_so_many_results_without_a_codec_are_held(cache: Cache, stubs: type
     assert found == [0, *range(3, MAX_RESULTS_WITHOUT_CODEC + 2)]
 
 
-def test_without_a_directory_the_latest_bytes_are_held(in_memory: Cache, stubs: types.ModuleType) -> None:
+def test_memory_cache_keeps_the_latest_bytes(in_memory: Cache, stubs: types.ModuleType) -> None:
     for i in range(4):
         put(in_memory, key(i), {"output": stubs.Blob(b"x" * 40)})
     assert [i for i in range(4) if in_memory.lookup(key(i), ["output"])] == [2, 3]
@@ -106,9 +104,7 @@ def test_without_a_directory_the_latest_bytes_are_held(in_memory: Cache, stubs: 
     assert list(in_memory.entries()) == []
 
 
-def test_a_codec_that_fails_is_told_and_the_value_held(
-    cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_codec_warns_and_keeps_the_value(cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(self: Any, value: Any, path: Path) -> None:
         raise RuntimeError("broken codec")
 
@@ -118,7 +114,7 @@ def test_a_codec_that_fails_is_told_and_the_value_held(
     assert cache.load(key(1), "output") == stubs.Blob(b"a")
 
 
-def test_a_directory_that_takes_nothing_leaves_values_in_memory(plugins: Plugins, tmp_path: Path, stubs: types.ModuleType) -> None:
+def test_unwritable_directory_keeps_values_in_memory(plugins: Plugins, tmp_path: Path, stubs: types.ModuleType) -> None:
     (tmp_path / "blocked").touch()
     warnings: list[str] = []
     cache = Cache(plugins.codecs, Store(tmp_path / "blocked" / "cache", warn=warnings.append))
@@ -128,7 +124,7 @@ def test_a_directory_that_takes_nothing_leaves_values_in_memory(plugins: Plugins
     assert len(warnings) == 1
 
 
-def test_a_value_that_cannot_be_read_is_found_no_more(
+def test_unreadable_value_becomes_a_miss(
     elsewhere: Cache, cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a")})
@@ -141,15 +137,13 @@ def test_a_value_that_cannot_be_read_is_found_no_more(
     assert made(elsewhere, key(1), ["output"]) == MADE
 
 
-def test_a_stored_codec_that_is_gone_is_a_miss(
-    cache: Cache, elsewhere: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_codec_is_a_miss(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a")})
     monkeypatch.setattr(stubs.BlobCodec, "name", "renamed")
     assert elsewhere.lookup(key(1), ["output"]) is None
 
 
-def test_an_export_is_made_once_for_equal_values(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+def test_equal_values_are_exported_once(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
     def files(cache: Cache, at: str) -> list[bytes]:
         stored = cache.stored(at, "output")
         assert stored is not None

@@ -1,4 +1,4 @@
-"""Files that nodes read, and that change during a run: edited, touched, moved away."""
+"""Input files that are edited, touched or moved during a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nodegraph import Engine, Workflow
 
 
-def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: Path) -> None:
+def test_file_changed_during_the_run_stores_nothing(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "file"
     workflow = Workflow("w")
     edited = workflow.add("Edit", name="edited", path=str(path), text="after")
@@ -29,7 +29,7 @@ def test_a_file_that_changes_during_the_run_is_no_key(engine: Engine, tmp_path: 
     assert engine.run(workflow, targets=[below])[below] == "after"
 
 
-def test_a_file_that_changes_and_changes_back_during_the_run_is_no_key(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_file_changed_and_restored_stores_nothing(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("one")
     age(path)
@@ -51,7 +51,7 @@ def age(path: Path) -> None:
         pass
 
 
-def test_what_reads_on_in_its_files_is_opened_anew_where_they_are_others(engine: Engine, tmp_path: Path) -> None:
+def test_open_files_are_reopened_after_a_change(engine: Engine, tmp_path: Path) -> None:
     def load(path: Path) -> tuple[str, ...]:
         workflow = Workflow("w")
         loaded = workflow.add("Load", name="loaded", path=str(path))
@@ -69,7 +69,7 @@ def test_what_reads_on_in_its_files_is_opened_anew_where_they_are_others(engine:
 
 
 @pytest.mark.parametrize("directory", [True, False])
-def test_what_does_not_is_a_hit_wherever_they_are(make_engine: Callable[..., Engine], tmp_path: Path, directory: bool) -> None:
+def test_moved_files_are_a_hit(make_engine: Callable[..., Engine], tmp_path: Path, directory: bool) -> None:
     engine = make_engine() if directory else make_engine(cache_dir=None)
     path = tmp_path / "file"
     path.write_text("one")

@@ -1,4 +1,4 @@
-"""From a workflow to a graph, or to every mistake in it at once. No node runs."""
+"""Checking turns a workflow into a graph or reports every error at once, without running a node."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def value(graph: Graph, node: str, input: str) -> Any:
 # --- a graph that is sound
 
 
-def test_a_graph_has_every_input_of_every_node(check):
+def test_graph_has_every_input_of_every_node(check):
     graph = check("  cup: {use: Pour, kettle: $served.kettle}\n  served: {use: Serve, path: leaf.txt}\n")
     assert list(graph.nodes) == ["served", "cup"]
     served, cup = graph.nodes.values()
@@ -84,7 +84,7 @@ def test_a_graph_has_every_input_of_every_node(check):
     assert str(cup.where) == "w.yaml:3:3"
 
 
-def test_the_order_is_that_of_the_file_where_links_allow(check):
+def test_order_follows_the_file_if_links_allow(check):
     graph = check("  c: {use: Add}\n  d: {use: Add, a: $a}\n  b: {use: Add}\n  a: {use: Add, a: $b}\n")
     assert list(graph.nodes) == ["c", "b", "a", "d"]
 
@@ -101,7 +101,7 @@ def test_lists_may_hold_links(check):
     assert graph.nodes["s"].inputs["size"] == Value((1, 2))
 
 
-def test_params_in_lists_and_mappings_are_literals(check):
+def test_params_in_containers_are_literals(check):
     params = "nodegraph: 1\nparams: {p: 2, q: {default: 0.5, max: 1}}\nnodes:\n"
     given = check(f"{params}  s: {{use: Sum, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
     said = check("  s: {use: Sum, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
@@ -118,20 +118,20 @@ def test_optional_inputs_may_be_null(check):
     assert value(graph, "b", "level") is None
 
 
-def test_a_choice_comes_from_its_registry(check):
+def test_choices_come_from_their_registry(check):
     given = check("  b: {use: Brew, tea: earl_grey}\n").nodes["b"].inputs["tea"]
     assert given.value is str.upper
     assert (given.entry.name, given.entry.origin.plugin, given.entry.meta) == ("earl_grey", "tearoom", {})
     assert check("  b: {use: Brew}\n").nodes["b"].inputs["tea"].entry.meta == {"origin": "Uji"}
 
 
-def test_what_an_input_reads_are_files_by_names_of_their_own(check, tmp_path):
+def test_input_files_have_their_own_names(check, tmp_path):
     given = check("  t: {use: Take, tin: leaf.txt}\n").nodes["t"].inputs["tin"]
     assert given.value == "LEAF.TXT"
     assert given.files == {"tin": tmp_path / "home/leaf.txt"}
 
 
-def test_an_empty_workflow_is_a_graph(check):
+def test_empty_workflow_is_a_graph(check):
     graph = check("nodegraph: 1\nnodes:\n")
     assert (dict(graph.nodes), dict(graph.outputs), dict(graph.params)) == ({}, {}, {})
 
@@ -139,7 +139,7 @@ def test_an_empty_workflow_is_a_graph(check):
 # --- mistakes
 
 
-def test_every_mistake_is_reported_at_once(refused, home):
+def test_all_errors_are_reported_at_once(refused, home):
     source = """\
 nodegraph: 1
 params:
@@ -237,16 +237,16 @@ outputs:
     }
 
 
-def test_a_check_that_fails_is_its_plugin_s_mistake(refused):
+def test_failing_check_is_an_error_of_its_plugin(refused):
     assert refused("  s: {use: Stir, start: 13}\n") == [
         (
             "w.yaml:3:3 [E116] the check of Stir failed: ZeroDivisionError: 13 brings bad luck (node 's'). "
-            "This is a bug in plugin 'tearoom'."
+            "This is a mistake in plugin 'tearoom'."
         ),
     ]
 
 
-def test_what_a_check_says_of_an_input_is_told_where_that_is_given(refused):
+def test_check_errors_have_the_location_of_the_input(refused):
     said = "[E116] start 101 is never reached (node 's')."
     assert refused("  s: {use: Stir, end: 200, start: 101}\n") == [f"w.yaml:3:35 {said}"]
     whole = "nodegraph: 1\nparams: {late: 101}\nnodes:\n  s: {use: Stir, end: 200, start: $params.late}\n"
@@ -255,13 +255,13 @@ def test_what_a_check_says_of_an_input_is_told_where_that_is_given(refused):
     assert refused("  s: {use: Stir, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
 
 
-def test_a_check_is_asked_only_about_sound_literals(check, refused):
+def test_checks_receive_only_valid_literals(check, refused):
     check("  s: {use: Stir, start: 5, end: $a}\n  a: {use: Add}\n")
     (said,) = refused("  s: {use: Stir, start: 5, end: x}\n")
     assert "[E110]" in said
 
 
-def test_an_unknown_type_may_be_a_plugin_s_that_is_broken(tmp_path, monkeypatch):
+def test_unknown_type_error_names_broken_plugins(tmp_path, monkeypatch):
     (tmp_path / "brewery.py").write_text("import nothing_there\n")
     plugins = load_plugins([tmp_path])
     with pytest.raises(WorkflowError) as caught:
@@ -273,7 +273,7 @@ def test_an_unknown_type_may_be_a_plugin_s_that_is_broken(tmp_path, monkeypatch)
     )
 
 
-def test_a_choice_of_a_kind_that_nobody_offers(plugins, tmp_path):
+def test_choice_of_an_unknown_registry_is_an_error(plugins, tmp_path):
     (tmp_path / "lonely.py").write_text(
         "from typing import Annotated\nfrom nodegraph import Choice, hookimpl, node\n"
         "@node('Pick')\ndef pick(one: Annotated[str, Choice('biscuits')]) -> str:\n    return one\n"
@@ -286,7 +286,7 @@ def test_a_choice_of_a_kind_that_nobody_offers(plugins, tmp_path):
     )
 
 
-def test_mistakes_in_python_have_lines(plugins):
+def test_errors_in_python_have_lines(plugins):
     workflow = Workflow(base=FRONT)
     workflow.param("p", 3, max=2)
     say = workflow.add("Say", txt="x")
@@ -307,7 +307,7 @@ def test_mistakes_in_python_have_lines(plugins):
     assert {Path(problem.where.file).name for problem in caught.value.problems} == {"test_checking.py"}
 
 
-def test_cycles_through_lists_and_overrides_are_found(check, refused):
+def test_cycles_through_lists_and_overrides_are_errors(check, refused):
     nodes = "  a: {use: Sum, values: [1, $b]}\n  b: {use: Sum, values: []}\n"
     check(nodes)
     assert refused(nodes, "b.values=[2, $a]") == [
@@ -336,7 +336,7 @@ outputs:
 """
 
 
-def test_params_are_typed_by_what_they_feed(check):
+def test_params_have_the_type_of_their_inputs(check):
     graph = check(PARAMS, "text=no", "seed=8", "warm=3")
     assert (value(graph, "b", "text"), value(graph, "b", "minutes"), value(graph, "d", "seed")) == ("no", 3.0, 8)
     assert graph.params == {"text": "no", "seed": 8, "warm": 3, "file": "leaf.txt", "level": None}
@@ -344,7 +344,7 @@ def test_params_are_typed_by_what_they_feed(check):
     assert (value(graph, "b", "text"), value(graph, "d", "other"), value(graph, "b", "level")) == ("$b", 9, 1.0)
 
 
-def test_inputs_of_nodes_take_values_from_outside(check):
+def test_node_inputs_can_be_overridden(check):
     graph = check(PARAMS, "b.text=16:9", "b.spoons=3", "b.tea=earl_grey", "p.cup=$s.cup", "b.level=1e-4")
     assert (value(graph, "b", "text"), value(graph, "b", "spoons"), value(graph, "b", "level")) == ("16:9", 3, 1e-4)
     assert graph.nodes["b"].inputs["tea"].entry.name == "earl_grey"
@@ -352,7 +352,7 @@ def test_inputs_of_nodes_take_values_from_outside(check):
     assert value(check(PARAMS, **{"b.text": "x"}), "b", "text") == "x"
 
 
-def test_the_last_word_counts(check):
+def test_last_setting_wins(check):
     assert value(check(PARAMS, "warm=3", "warm=4"), "b", "minutes") == 4.0
     assert value(check(PARAMS, "warm=3", "b.minutes=5"), "b", "minutes") == 5.0
 
@@ -384,13 +384,13 @@ def test_the_last_word_counts(check):
         ("xyz=1", None),
     ],
 )
-def test_settings_that_do_not_fit(refused, setting, said):
+def test_wrong_settings_are_errors(refused, setting, said):
     found = refused(PARAMS, setting)
     assert said is None or found[0] == said
     assert all(line.startswith("[E1") for line in found)
 
 
-def test_what_is_wrong_from_python_is_told_by_its_name(refused):
+def test_wrong_python_values_are_named(refused):
     assert refused(PARAMS, warm="hot", seed=None)[0] == "[E110] 'warm', 'minutes' of node 'b': expected a number, found 'hot'."
     assert refused(PARAMS, **{"b.spoon": 1}) == ["[E120] 'b.spoon': Brew has no input 'spoon'. Did you mean 'spoons'?"]
     assert refused("  a: {use: Add}\n", x=1) == [
@@ -398,19 +398,19 @@ def test_what_is_wrong_from_python_is_told_by_its_name(refused):
     ]
 
 
-def test_a_param_without_value_can_be_given_one(check, refused):
+def test_param_without_a_value_can_be_set(check, refused):
     source = "nodegraph: 1\nparams:\n  text: {help: what to say}\nnodes:\n  s: {use: Say, text: $params.text}\n"
     assert refused(source) == ["w.yaml:3:9 [E114] param 'text' has no value. Give it one: --set text=..."]
     assert value(check(source, "text="), "s", "text") == ""
 
 
-def test_a_declared_type_holds_without_inputs(check, refused):
+def test_declared_type_of_an_unused_param_is_checked(check, refused):
     source = "nodegraph: 1\nparams:\n  n: {type: int, default: 3}\n  t: {type: text, default: x}\nnodes:\n"
     assert check(source, "n=4", "t=5").params == {"n": 4, "t": "5"}
     assert refused(source, "n=x") == ["[E110] --set n: expected a whole number, found 'x'."]
 
 
-def test_random_seeds_are_drawn_once_for_all_that_a_param_feeds(check):
+def test_random_param_is_drawn_once(check):
     graphs = [check(PARAMS, "seed=random") for _ in range(3)]
     drawn = [value(graph, "d", "seed") for graph in graphs]
     assert len(set(drawn)) == 3
@@ -421,7 +421,7 @@ def test_random_seeds_are_drawn_once_for_all_that_a_param_feeds(check):
         assert check(graph.resolved).nodes == graph.nodes
 
 
-def test_random_seeds_of_inputs_are_drawn_each_and_recorded(check):
+def test_random_inputs_are_drawn_one_by_one(check):
     graph = check("  d: {use: Draw, seed: random, other: random}\n")
     seed, other = value(graph, "d", "seed"), value(graph, "d", "other")
     assert seed != other
@@ -429,11 +429,11 @@ def test_random_seeds_of_inputs_are_drawn_each_and_recorded(check):
     assert value(check("  d: {use: Draw}\n", "d.seed=random"), "d", "seed") != 0
 
 
-def test_random_is_a_word_like_others_elsewhere(check):
+def test_random_is_plain_text_elsewhere(check):
     assert value(check("  b: {use: Brew, text: random}\n"), "b", "text") == "random"
 
 
-def test_the_resolved_workflow_says_it_all(check, tmp_path):
+def test_resolved_workflow_is_complete(check, tmp_path):
     graph = check(PARAMS, "text=two\ncups", "b.spoons=3", "p.cup=$s.cup", "warm=4")
     again = Workflow.parse(graph.resolved.dump(), base=tmp_path / "home")
     assert again.params["text"].default == "two\ncups"
@@ -445,7 +445,7 @@ def test_the_resolved_workflow_says_it_all(check, tmp_path):
     assert graph.resolved is not check(PARAMS).resolved
 
 
-def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refused, tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_file_or_current_folder(check, refused, tmp_path, monkeypatch):
     away = tmp_path / "away"
     away.mkdir()
     (away / "other.txt").write_text("other")
@@ -472,7 +472,7 @@ def test_paths_are_relative_to_the_file_or_to_the_current_directory(check, refus
     assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are not UTF-8")
 
 
-def test_values_made_in_python_are_told_by_their_digest(check, plugins):
+def test_python_values_are_shown_by_digest(check, plugins):
     module = plugins.manager.get_plugin("tearoom")
     cup, kettle = module.Cup("warm"), module.Kettle()
     workflow = Workflow()
@@ -498,7 +498,7 @@ def test_targets_replace_outputs(check):
     assert check(PARAMS).outputs.keys() == {"o"}
 
 
-def test_an_output_that_is_a_target_keeps_its_file_name(check):
+def test_output_as_target_keeps_its_file_name(check):
     source = (
         "  a: {use: Add}\n  b: {use: Add}\noutputs:\n  a: {from: $a, save: x}\n  b: {from: $a, save: y}\n  o: {from: $a, save: z}\n"
     )
@@ -510,7 +510,7 @@ def test_an_output_that_is_a_target_keeps_its_file_name(check):
     }
 
 
-def test_targets_that_are_not_there(refused):
+def test_unknown_targets_are_errors(refused):
     assert refused(PARAMS, targets=["q", "s", "s.cop", "out"]) == [
         "[E120] target 'q': there is no such node or output.",
         (
@@ -525,14 +525,14 @@ def test_targets_that_are_not_there(refused):
 # --- size
 
 
-def test_ten_thousand_nodes_in_a_chain(check):
+def test_ten_thousand_nodes_in_a_chain_are_checked(check):
     lines = [f"  n{i}: {{use: Add, a: ${f'n{i - 1}' if i else 'last'}, b: {i}}}" for i in range(10_000)]
     graph = check("  last: {use: Add}\n" + "\n".join(reversed(lines)) + "\n")
     assert list(graph.nodes) == ["last", *(f"n{i}" for i in range(10_000))]
     assert len(graph.resolved.nodes) == 10_001
 
 
-def test_a_long_circle_is_told_in_short(refused):
+def test_long_cycle_is_abbreviated(refused):
     lines = [f"  n{i}: {{use: Add, a: $n{(i + 1) % 2000}}}" for i in range(2000)]
     assert refused("\n".join(lines) + "\n") == [
         (

@@ -1,4 +1,4 @@
-"""Which codec a type has, and that JSON changes nothing."""
+"""The codec of each type, and exact JSON."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def codecs() -> Codecs:
 
 @settings(max_examples=40, deadline=None)
 @given(json_values)
-def test_json_comes_back_as_it_was(tmp_path_factory, value):
+def test_json_is_restored_exactly(tmp_path_factory, value):
     codec = JSONCodec()
     path = tmp_path_factory.getbasetemp() / "value.json"
     assert codec.check(value) is None
@@ -86,11 +86,11 @@ def test_equal_digests_mean_equal_values(a, b):
 @pytest.mark.parametrize(
     ("a", "b"), [(1, 1.0), (1, True), (0, False), (None, "null"), ("1", 1), ([], {}), (0.0, -0.0), ("é", "e\u0301")]
 )
-def test_digests_tell_types_apart(codec, a, b):
+def test_digests_distinguish_types(codec, a, b):
     assert codec.digest(a) != codec.digest(b)
 
 
-def test_digests_know_no_order_of_names(codec):
+def test_digests_ignore_the_order_of_names(codec):
     assert codec.digest({"a": 1, "b": 2}) == codec.digest({"b": 2, "a": 1})
 
 
@@ -107,11 +107,11 @@ def test_digests_know_no_order_of_names(codec):
         ({1: 2}, "JSON would change it (tuples, and keys that are not text, do not survive)"),
     ],
 )
-def test_what_json_cannot_hold_is_told(codec, value, said):
+def test_values_outside_json_are_errors(codec, value, said):
     assert str(codec.check(value)).startswith(said)
 
 
-def test_a_value_without_bottom_is_told(codec):
+def test_endless_values_are_errors(codec):
     endless: list[Any] = []
     endless.append(endless)
     deep: list[Any] = []
@@ -123,7 +123,7 @@ def test_a_value_without_bottom_is_told(codec):
         deep = deep[0]
 
 
-def test_an_exported_value_is_for_people(codec):
+def test_exported_json_is_readable(codec):
     (data,) = codec.export({"name": "家", "n": [1]})
     assert data.decode() == '{\n  "name": "家",\n  "n": [\n    1\n  ]\n}\n'
     assert codec.embed(data, {"nodegraph": "..."}) is data
@@ -136,18 +136,18 @@ def test_an_exported_value_is_for_people(codec):
         *(list[int], list[list[str]], list[Any], dict[str, Any], dict[str, list[int | None]], Kept),
     ],
 )
-def test_types_that_are_json(codecs, kind):
+def test_plain_types_use_json(codecs, kind):
     assert codecs.for_type(kind) is codecs.by_name("json")
 
 
 @pytest.mark.parametrize(
     "kind", [Any, object, bytes, set, list[bytes], list[Pot], dict[str, Pot], int | bytes, Pot | int, list[Pot] | None]
 )
-def test_types_that_live_in_memory_only(codecs, kind):
+def test_other_types_have_no_codec(codecs, kind):
     assert codecs.for_type(kind) is None
 
 
-def test_a_registered_type_and_those_below_it(codecs):
+def test_codec_serves_a_type_and_its_subtypes(codecs):
     pot = codecs.by_name("pot")
     assert pot is not None
     for kind in (Pot, Teapot, Pot | None, Pot | Teapot):
@@ -155,7 +155,7 @@ def test_a_registered_type_and_those_below_it(codecs):
     assert codecs.by_name("kettle") is None
 
 
-def test_one_codec_may_serve_several_types(codecs):
+def test_one_codec_can_serve_several_types(codecs):
     codec = codecs.by_name("pot")
     codecs.add(set, codec, Origin("pots", "1"))
     assert codecs.for_type(set[int]) is codec
@@ -178,7 +178,7 @@ def test_one_codec_may_serve_several_types(codecs):
         ),
     ],
 )
-def test_clashes_name_both(codecs, kind, codec, said):
+def test_clashing_codecs_are_both_named(codecs, kind, codec, said):
     with pytest.raises(PluginError) as caught:
         codecs.add(kind, codec, Origin("mine", "1", place="there"))
     assert str(caught.value) == said

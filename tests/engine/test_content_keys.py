@@ -1,4 +1,4 @@
-"""Results are filed under what a node was given: what comes out the same above is a hit below, in this process and the next."""
+"""Content keys: if an upstream result is equal, the nodes below are hits, in this process and the next."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_comes_out_the_same_recomputes_nothing_below(
-    make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path
-) -> None:
+def test_equal_result_recomputes_nothing_below(make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path) -> None:
     make_engine().run(described("A CAT", weights))
     stubs.CALLS.clear()
     result = make_engine().run(described("a cat", weights))
@@ -38,9 +36,7 @@ def test_what_comes_out_the_same_recomputes_nothing_below(
     assert result["said"] == "a cat by w"
 
 
-def test_what_was_found_so_is_found_at_once_the_next_time(
-    make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path
-) -> None:
+def test_content_hit_is_direct_the_next_time(make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path) -> None:
     make_engine().run(described("A CAT", weights))
     make_engine().run(described("a cat", weights))
     stubs.CALLS.clear()
@@ -49,16 +45,14 @@ def test_what_was_found_so_is_found_at_once_the_next_time(
     assert result.pruned == ("folded", "model")
 
 
-def test_a_plan_knows_what_is_the_same_above_without_running_it(
-    make_engine: Callable[..., Engine], weights: Path, stubs: types.ModuleType
-) -> None:
+def test_plan_uses_content_keys_without_running(make_engine: Callable[..., Engine], weights: Path, stubs: types.ModuleType) -> None:
     make_engine().run(described("A CAT", weights))
     make_engine().run(described("a cat", weights), targets=["folded"])
     plan = make_engine().plan(described("a cat", weights))
     assert plan.actions == {"folded": "pruned", "model": "pruned", "said": "cached"}
 
 
-def test_another_value_above_is_a_miss_below(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_changed_result_is_a_miss_below(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     result = make_engine().run(described("a dog", weights))
     assert result.ran == ("folded", "model", "said")
@@ -67,7 +61,7 @@ def test_another_value_above_is_a_miss_below(make_engine: Callable[..., Engine],
     assert (result.ran, result["said"]) == (("model", "said"), "a dog by v")
 
 
-def test_a_file_written_anew_with_the_same_content_is_a_hit(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_rewritten_file_with_equal_content_is_a_hit(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     other = weights.with_name("copy")
     other.write_text("w")
@@ -75,7 +69,7 @@ def test_a_file_written_anew_with_the_same_content_is_a_hit(make_engine: Callabl
 
 
 @pytest.mark.parametrize("cache_dir", [None, "cache"])
-def test_below_an_impure_node_the_value_counts(
+def test_nodes_below_an_impure_node_are_keyed_by_value(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path, cache_dir: str | None
 ) -> None:
     workflow = Workflow("w")
@@ -90,13 +84,13 @@ def test_below_an_impure_node_the_value_counts(
     assert result.ran == ("dice", "sum")
 
 
-def test_what_is_forced_runs_and_stops_where_its_value_is_what_it_was(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_forced_node_with_an_equal_value_stops_reruns(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     result = make_engine().run(described("a cat", weights), force=["folded"])
     assert result.ran == ("folded", "model", "said")  # what is below a forced node is forced, too
 
 
-def test_branches_run_beside_each_other(engine: Engine) -> None:
+def test_branches_run_in_parallel(engine: Engine) -> None:
     workflow = Workflow("w")
     workflow.output("one", workflow.add("Meet", name="one", who="a"))
     workflow.output("two", workflow.add("Meet", name="two", who="b"))
@@ -122,7 +116,7 @@ def two_branches() -> Workflow:
     return workflow
 
 
-def test_a_failing_branch_stops_the_others_unless_they_are_to_keep_going(make_engine: Callable[..., Engine]) -> None:
+def test_failure_stops_other_branches_unless_keep_going(make_engine: Callable[..., Engine]) -> None:
     stopped = make_engine(cache_dir=None).run(two_branches(), raise_errors=False)
     assert (stopped.status, stopped.failed) == ("failed", ("broken",))
     assert stopped.nodes["step4"].status == stopped.nodes["below"].status == "skipped"
@@ -133,7 +127,7 @@ def test_a_failing_branch_stops_the_others_unless_they_are_to_keep_going(make_en
     assert isinstance(kept.error, NodeError)
 
 
-def test_an_input_changed_in_place_fails_the_node(engine: Engine) -> None:
+def test_input_changed_in_place_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
     blob = workflow.add("Make", name="blob")
     workflow.output("count", workflow.add("Trample", name="trample", blob=blob))
@@ -142,7 +136,7 @@ def test_an_input_changed_in_place_fails_the_node(engine: Engine) -> None:
     assert [record.node for record in engine.cache.entries()] == ["blob"]
 
 
-def test_a_node_that_is_not_what_it_says_is_reported(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
+def test_nondeterministic_node_gives_a_notice(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
     workflow = Workflow("w")
     workflow.output("n", workflow.add("Fickle", name="fickle"))
     make_engine().run(workflow)

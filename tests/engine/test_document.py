@@ -1,4 +1,4 @@
-"""YAML to a workflow and back: what it means, where a mistake is, and that nothing in it can hurt."""
+"""Workflow files: the meaning of YAML, locations of errors, round trips, and safety against malicious files."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def refused_node(fields: str) -> list[str]:
         ("|\n  $x\n", "$x\n"),
     ],
 )
-def test_scalars_mean_what_yaml_1_2_says(written, meant):
+def test_scalars_follow_yaml_1_2(written, meant):
     assert is_same(parse_value(written), meant)
 
 
@@ -256,7 +256,7 @@ def test_nan_is_read():
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0x" + "f" * 5000, "1" * 5000 + ".5"])
-def test_a_number_that_takes_seconds_to_read_is_refused(digits):
+def test_huge_number_is_refused(digits):
     assert refused_node("a: {use: T, x: " + digits + "}") == [f"w.yaml:3:18 [E110] a number of {len(digits):,} digits is too long."]
 
 
@@ -265,7 +265,7 @@ def test_a_number_that_takes_seconds_to_read_is_refused(digits):
 
 @settings(max_examples=100, deadline=None)
 @given(plain)
-def test_any_value_comes_back(value):
+def test_any_value_survives_a_round_trip(value):
     workflow = Workflow()
     workflow.add("T", x=value)
     assert is_same(Workflow.parse(workflow.dump()).nodes["t"].inputs["x"], value)
@@ -273,7 +273,7 @@ def test_any_value_comes_back(value):
 
 @pytest.mark.parametrize("value", AWKWARD)
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [t, t], lambda t: {t: t}, lambda t: {"k" * 1100: t}], ids=range(4))
-def test_awkward_text_comes_back(value, wrap):
+def test_awkward_text_survives_a_round_trip(value, wrap):
     workflow = Workflow(value, value)
     workflow.add("T", x=wrap(value), y=[ParamRef("p")])
     workflow.param("p", wrap(value), help=value)
@@ -296,7 +296,7 @@ def test_awkward_text_comes_back(value, wrap):
         st.dictionaries(name, st.tuples(link, st.none() | text), max_size=3),
     )
 )
-def test_any_workflow_comes_back(parts):
+def test_any_workflow_survives_a_round_trip(parts):
     called, about, params, nodes, outputs = parts
     workflow = Workflow(called, about)
     workflow.params = {n: ParamDef(n, **said) for n, said in params.items()}
@@ -307,7 +307,7 @@ def test_any_workflow_comes_back(parts):
 
 @settings(max_examples=100, deadline=None)
 @given(st.one_of(text, st.text(st.sampled_from(string.printable + "é\ufeff\ud800"))))
-def test_no_text_does_more_than_be_refused(source):
+def test_any_text_is_read_or_refused(source):
     try:
         problems = Workflow.parse(source) and ()
     except WorkflowError as error:
@@ -342,7 +342,7 @@ outputs:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(), mangled))
-def test_no_bytes_do_more_than_be_refused(tmp_path_factory, data):
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "bytes.yaml"
     file.write_bytes(data)
     said = file.name
@@ -355,7 +355,7 @@ def test_no_bytes_do_more_than_be_refused(tmp_path_factory, data):
     assert file.name in said
 
 
-def test_the_dump_reads_well():
+def test_dump_is_readable():
     workflow = Workflow("cup of tea", "Two lines\nof words")
     minutes = workflow.param("minutes", 3, min=0, help="how long")
     kettle = workflow.add("Kettle", water="$ale", label="no")
@@ -379,7 +379,7 @@ def test_the_dump_reads_well():
     )
 
 
-def test_what_yaml_has_no_words_for_is_named():
+def test_values_outside_yaml_are_named():
     workflow = Workflow()
     workflow.add("T", x=object(), path=Path("a") / "b")
     assert workflow.dump().splitlines()[-1] == '  t: {use: T, x: "<object given in Python>", path: a/b}'
@@ -392,7 +392,7 @@ NOT_TEXT = "A workflow is a text file in UTF-8."
 CONTROL = "is not allowed in a workflow file. Remove it, or write it as an escape in double quotes."
 
 
-def test_a_file_gives_name_and_base(tmp_path):
+def test_file_sets_name_and_base(tmp_path):
     path = tmp_path / "tea.yaml"
     path.write_bytes(
         b"\xef\xbb\xbfnodegraph: 1\r\nnodes:\r\n  a: {use: T,\r\n    x: '1'}\r\n"
@@ -407,7 +407,7 @@ def test_a_file_gives_name_and_base(tmp_path):
     assert str(workflow.nodes["a"].location("x", key=True)) == f"{path}:4:5"
 
 
-def test_places_are_told_from_the_current_directory(tmp_path, monkeypatch):
+def test_locations_are_relative_to_the_current_folder(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/w.yaml").write_text("nodegraph: 1\nnods: {}\nnodes: {}\n")
     monkeypatch.chdir(tmp_path)
@@ -434,7 +434,7 @@ def test_places_are_told_from_the_current_directory(tmp_path, monkeypatch):
     ],
     ids=["missing", "picture", "utf-16", "zeros", "huge", "empty", "comment", "list", "text"],
 )
-def test_a_file_that_is_no_workflow(tmp_path, monkeypatch, content, said):
+def test_other_files_are_refused(tmp_path, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("w.yaml").write_bytes(content)
@@ -443,7 +443,7 @@ def test_a_file_that_is_no_workflow(tmp_path, monkeypatch, content, said):
     assert str(caught.value) == said
 
 
-def test_a_folder_is_no_workflow(tmp_path, monkeypatch):
+def test_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WorkflowError, match=r"\[E100\] \. cannot be read: "):
         Workflow.load(".")
@@ -492,7 +492,7 @@ QUOTES = "Put text in quotes if it contains ': ' or ' #', or begins with one of 
         ("name: \ud800", f"w.yaml:1:7 [E100] the character U+D800 {CONTROL}"),
     ],
 )
-def test_malformed_text_is_refused_at_its_place(source, said):
+def test_malformed_text_is_refused_with_its_location(source, said):
     assert refused(source) == [said]
 
 
@@ -509,13 +509,13 @@ def test_nesting_through_aliases_is_refused():
 
 
 @pytest.mark.parametrize("form", ["[{}]", "{{a: [{}]}}"])
-def test_an_alias_bomb_is_refused(form):
+def test_alias_bomb_is_refused(form):
     bomb = [f"a{i}: &a{i} " + form.format(", ".join([f"*a{i - 1}"] * 9)) for i in range(1, 60)]
     (said,) = refused("\n".join(["a0: &a0 x", *bomb]))
     assert "[E100] with its aliases this holds more than 1,000,000 values. Use fewer aliases." in said
 
 
-def test_aliases_within_reason_are_read():
+def test_reasonable_aliases_are_read():
     workflow = Workflow.parse(
         "nodegraph: 1\nnodes:\n  a: {use: T, x: &x [1, {y: 2}]}\n  b: {use: T, x: *x}\n  c: &c {use: U}\n  d: *c\n"
     )
@@ -526,7 +526,7 @@ def test_aliases_within_reason_are_read():
 # --- text that is no workflow
 
 
-def test_every_mistake_of_form_is_reported_at_its_place():
+def test_every_form_error_has_its_location():
     source = """\
 nodegraph: 2
 description: [a]
@@ -579,7 +579,7 @@ outputs:
     ]
 
 
-def test_mistakes_in_outputs():
+def test_errors_in_outputs_are_reported():
     outputs = "  a: a\n  b: {save: x}\n  c: {from: $a, save: 3}\n  d: {from: $a, to: x}\n  e: $params.x\n"
     assert refused(f"nodegraph: 1\nnodes: {{}}\noutputs:\n{outputs}") == [
         "w.yaml:4:6 [E115] output 'a' has no link to a node. Write 'a: {from: $NODE}'.",
@@ -590,19 +590,19 @@ def test_mistakes_in_outputs():
     ]
 
 
-def test_missing_sections():
+def test_missing_sections_are_errors():
     assert refused("name: x\n") == [
         "w.yaml:1:1 [E101] the workflow has no 'nodegraph'. Begin with 'nodegraph: 1'.",
         "w.yaml:1:1 [E101] the workflow has no 'nodes'. Add a mapping 'nodes:'.",
     ]
 
 
-def test_sections_may_be_empty():
+def test_sections_can_be_empty():
     workflow = Workflow.parse("nodegraph: 1\nparams:\nnodes:\noutputs: ~\n")
     assert (workflow.params, workflow.nodes, workflow.outputs) == ({}, {}, {})
 
 
-def test_short_and_long_forms_mean_the_same():
+def test_short_and_long_forms_are_equivalent():
     short = Workflow.parse("nodegraph: 1\nparams: {p: 3, q: {}}\nnodes: {a: {use: T}}\noutputs: {o: $a.x}\n")
     long = Workflow.parse(
         "nodegraph: 1\nparams:\n  p: {default: 3}\n  q: {help: }\nnodes:\n  a:\n    use: T\noutputs:\n  o: {from: $a.x}\n"
@@ -613,6 +613,6 @@ def test_short_and_long_forms_mean_the_same():
 
 
 @pytest.mark.parametrize("source", ["[1", "a: b: c", "9" * 5000, "&a [*a]", "[" * 70 + "]" * 70])
-def test_a_value_that_is_not_well_formed_is_a_value_error(source):
+def test_malformed_value_is_a_value_error(source):
     with pytest.raises(ValueError, match=r"\w"):
         parse_value(source)

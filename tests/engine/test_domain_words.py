@@ -1,4 +1,4 @@
-"""The engine has no word of the domain of its packs: not in names, messages, docstrings or comments."""
+"""The engine uses no word from the domain of its packs: not in names, messages, docstrings or comments."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def words(text: str) -> set[str]:
     return {word.lower() for word in CAPITALS.findall(text)}
 
 
-def test_words_in_names_are_seen():
+def test_words_in_names_are_found():
     assert words("load_previewDecoder(VAE, UNetDenoise)") >= {"load", "preview", "decoder", "vae", "denoise"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_engine_has_no_word_of_the_domain(path):
+def test_engine_uses_no_domain_words(path):
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     assert [(number, sorted(found)) for number, line in lines if (found := words(line) & set(WORDS.split()))] == []

@@ -32,7 +32,7 @@ def sum_of(a: float, b: float) -> Workflow:
 # --- the facade
 
 
-def test_a_workflow_is_checked_planned_and_run(engine: Engine) -> None:
+def test_workflow_is_checked_planned_and_run(engine: Engine) -> None:
     workflow = sum_of(1.0, 2.0)
     assert list(engine.check(workflow).nodes) == ["number", "plus"]
     plan = engine.plan(workflow)
@@ -43,7 +43,7 @@ def test_a_workflow_is_checked_planned_and_run(engine: Engine) -> None:
     assert plan.keys["plus"] == engine.run(workflow).nodes["plus"].key
 
 
-def test_params_and_targets_may_be_given_by_name_or_handle(engine: Engine) -> None:
+def test_params_and_targets_are_names_or_handles(engine: Engine) -> None:
     workflow = Workflow("w")
     value = workflow.param("value", 1.0)
     number = workflow.add("Number", name="number", value=value)
@@ -53,7 +53,7 @@ def test_params_and_targets_may_be_given_by_name_or_handle(engine: Engine) -> No
     assert result.graph.params == {"value": 2.0}
 
 
-def test_a_workflow_that_is_wrong_runs_nothing(engine: Engine, stubs: types.ModuleType, events: list[Event]) -> None:
+def test_wrong_workflow_runs_nothing(engine: Engine, stubs: types.ModuleType, events: list[Event]) -> None:
     workflow = sum_of(1.0, 2.0)
     workflow.add("Pluss", name="wrong")
     with pytest.raises(WorkflowError, match="Did you mean 'Plus'"):
@@ -61,7 +61,7 @@ def test_a_workflow_that_is_wrong_runs_nothing(engine: Engine, stubs: types.Modu
     assert (stubs.CALLS, events) == ([], [])
 
 
-def test_a_workflow_that_wants_nothing_is_an_error(engine: Engine) -> None:
+def test_workflow_without_outputs_is_an_error(engine: Engine) -> None:
     workflow = Workflow("w")
     workflow.add("Number")
     assert engine.check(workflow).outputs == {}
@@ -69,7 +69,7 @@ def test_a_workflow_that_wants_nothing_is_an_error(engine: Engine) -> None:
         engine.run(workflow)
 
 
-def test_a_random_seed_is_drawn_and_recorded(engine: Engine) -> None:
+def test_random_seed_is_drawn_and_recorded(engine: Engine) -> None:
     workflow = Workflow("w")
     workflow.output("seed", workflow.add("Draw", seed=workflow.param("seed", "random")))
     result = engine.run(workflow)
@@ -79,7 +79,7 @@ def test_a_random_seed_is_drawn_and_recorded(engine: Engine) -> None:
     assert record["params"] == {"seed": result["seed"]}
 
 
-def test_a_run_leaves_a_record(engine: Engine, tmp_path: Path) -> None:
+def test_run_leaves_a_record(engine: Engine, tmp_path: Path) -> None:
     result = engine.run(sum_of(1.0, 2.0), out=tmp_path / "out")
     record = json.loads((tmp_path / "cache" / "runs" / f"{result.run}.json").read_text())
     assert (record["workflow"], record["status"], record["error"]) == ("sum", "done", None)
@@ -99,7 +99,7 @@ def failing() -> Workflow:
     return workflow
 
 
-def test_without_a_directory_results_stay_in_memory(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_engine_without_a_directory_caches_in_memory(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     engine = make_engine(cache_dir=None)
     assert engine.run(sum_of(1.0, 2.0)).ran == ("number", "plus")
     assert engine.run(sum_of(1.0, 2.0)).cached == ("plus",)
@@ -107,7 +107,7 @@ def test_without_a_directory_results_stay_in_memory(make_engine: Callable[..., E
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_directory_is_the_users_own_unless_told(
+def test_default_cache_directory_is_the_users(
     make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "own"))
@@ -116,7 +116,7 @@ def test_the_directory_is_the_users_own_unless_told(
     assert (tmp_path / "own" / "records").is_dir()
 
 
-def test_a_cache_that_takes_nothing_is_one_warning(make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]) -> None:
+def test_unwritable_cache_warns_once(make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]) -> None:
     (tmp_path / "blocked").touch()
     engine = make_engine(cache_dir=tmp_path / "blocked")
     for _ in range(2):
@@ -131,7 +131,7 @@ def test_a_cache_that_takes_nothing_is_one_warning(make_engine: Callable[..., En
         make_engine(cache_dir=tmp_path / "blocked", on_event=None).run(sum_of(1.0, 2.0))
 
 
-def test_a_damaged_value_is_computed_again_with_one_warning(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_damaged_value_is_recomputed_with_one_warning(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     make_engine().run(sum_of(1.0, 2.0))
     for path in (tmp_path / "cache" / "blobs").rglob("*.json"):
         path.write_bytes(b"9.9")
@@ -176,7 +176,7 @@ def numeric() -> Workflow:
     return workflow
 
 
-def test_what_auto_means_is_asked_once_for_each_state_of_the_machine(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+def test_auto_is_resolved_once_per_machine_state(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
     with knowing(plugins, Devices()) as devices:
         assert make_engine().run(numeric())["where"] == "cpu/float32"
         assert make_engine().run(numeric()).cached == ("numeric",)
@@ -188,18 +188,18 @@ def test_what_auto_means_is_asked_once_for_each_state_of_the_machine(make_engine
         assert devices.asked == 1
 
 
-def test_a_graph_without_tensors_never_asks(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+def test_graph_without_numeric_nodes_asks_no_backend(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
     with knowing(plugins, Devices()) as devices:
         make_engine().run(sum_of(1.0, 2.0))
         assert devices.asked == 0
 
 
-def test_a_device_that_is_not_there_is_an_error_with_the_way_out(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+def test_missing_device_error_has_a_next_step(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
     with knowing(plugins, Devices()), pytest.raises(Exception, match=r"'tpu'.*there is no tpu here.*'auto'"):
         make_engine(device="tpu").run(numeric())
 
 
-def test_a_damaged_memo_is_asked_again(make_engine: Callable[..., Engine], plugins: Plugins, tmp_path: Path) -> None:
+def test_damaged_numerics_memo_is_replaced(make_engine: Callable[..., Engine], plugins: Plugins, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "numerics.json").write_text("[1")
     with knowing(plugins, Devices()) as devices:
@@ -281,12 +281,12 @@ def elsewhere(tmp_path: Path) -> Callable[[], Any]:
     return run
 
 
-def test_the_second_process_runs_nothing_and_imports_no_library(elsewhere: Callable[[], Any]) -> None:
+def test_second_process_runs_and_imports_nothing(elsewhere: Callable[[], Any]) -> None:
     assert elsewhere() == {"ran": ["said", "styled"], "cached": [], "value": "HELLO", "modules": []}
     assert elsewhere() == {"ran": [], "cached": ["styled"], "value": "HELLO", "modules": []}
 
 
-def test_editing_what_a_literal_names_is_a_miss_for_those_who_name_it(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
+def test_edited_choice_is_a_miss_only_for_its_users(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
     elsewhere()
     styles = tmp_path / "plugins" / "styles.py"
     styles.write_text(STYLES.replace("text.upper()", "text.upper() + '!'"))
@@ -294,7 +294,7 @@ def test_editing_what_a_literal_names_is_a_miss_for_those_who_name_it(elsewhere:
     assert (again["ran"], again["cached"], again["value"]) == (["styled"], ["said"], "HELLO!")
 
 
-def test_editing_a_plugin_is_a_miss_for_its_nodes(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
+def test_edited_plugin_is_a_miss_for_its_nodes(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
     elsewhere()
     nodes = tmp_path / "plugins" / "said.py"
     nodes.write_text(NODES.replace("return text\n", "return text + ' there'\n"))

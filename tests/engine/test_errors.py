@@ -1,4 +1,4 @@
-"""Errors: one tree, drawn in the docstring of `nodegraph.errors`, and codes that are declared where they are raised."""
+"""Errors form one tree, shown in the docstring of `nodegraph.errors`, and every code is declared where it is raised."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ROOT = Path(__file__).parents[2]
 CODES = {code: (meaning, kind) for kind in NodegraphError.__subclasses__() for code, meaning in kind.codes.items()}
 
 
-def test_every_error_of_the_engine_is_in_the_tree_that_the_docstring_draws():
+def test_docstring_shows_every_error():
     drawn = re.findall(r"^    [├└]── (\w+)", errors.__doc__, re.MULTILINE)
     assert sorted(drawn) == sorted(kind.__name__ for kind in exceptions() if kind is not NodegraphError)
 
 
-def test_the_docstring_gives_the_exit_status_of_each_error():
+def test_docstring_has_the_exit_status_of_each_error():
     drawn = re.findall(r"^    [├└]── (\w+) +(\d+) ", errors.__doc__, re.MULTILINE)
     assert {name: int(status) for name, status in drawn} == {name: getattr(errors, name).exit_status for name, _ in drawn}
 
 
-def test_every_error_is_a_nodegraph_error_whose_name_says_so():
+def test_every_error_is_a_nodegraph_error():
     for kind in exceptions():
         assert issubclass(kind, NodegraphError), kind
         assert kind.__name__.endswith("Error") or kind.__name__ == "Cancelled"
@@ -38,7 +38,7 @@ def test_each_code_is_declared_once():
     assert [code for code, count in declared.items() if count > 1] == []
 
 
-def test_every_code_in_the_source_is_declared_and_every_declared_code_is_in_the_source():
+def test_declared_codes_are_the_raised_codes():
     assert set(codes_in_source()) == set(CODES)
 
 

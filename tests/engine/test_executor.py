@@ -1,4 +1,4 @@
-"""Running a plan: which nodes run, when values are freed, and what happens after errors."""
+"""Running a plan: which nodes run, when values are freed, how nodes fail, and what remains afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def diamond() -> Workflow:
 # --- what runs
 
 
-def test_what_is_wanted_runs_once_and_the_rest_does_not(engine: Engine, stubs: types.ModuleType) -> None:
+def test_only_needed_nodes_run_once(engine: Engine, stubs: types.ModuleType) -> None:
     result = engine.run(diamond())
     assert result.ran == ("number", "left", "right", "sum")
     assert result.pruned == ("aside",)
@@ -51,7 +51,7 @@ def test_what_is_wanted_runs_once_and_the_rest_does_not(engine: Engine, stubs: t
     assert stubs.CALLS == ["Number", "Plus", "Plus", "Plus"]
 
 
-def test_a_hit_prunes_everything_above_it(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
+def test_hit_prunes_everything_above(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
     make_engine().run(diamond())
     stubs.CALLS.clear()
     result = make_engine().run(diamond())
@@ -60,25 +60,25 @@ def test_a_hit_prunes_everything_above_it(make_engine: Callable[..., Engine], st
     assert stubs.CALLS == []
 
 
-def test_one_changed_value_runs_what_it_reaches(make_engine: Callable[..., Engine]) -> None:
+def test_changed_value_reruns_only_dependent_nodes(make_engine: Callable[..., Engine]) -> None:
     make_engine().run(diamond())
     result = make_engine().run(diamond(), params={"right.b": 5.0})
     assert (result.ran, result.cached, result.pruned) == (("right", "sum"), ("number", "left"), ("aside",))
     assert result["sum"] == 8.0
 
 
-def test_a_forced_node_runs_and_all_that_is_below(engine: Engine) -> None:
+def test_forced_node_and_nodes_below_run(engine: Engine) -> None:
     engine.run(diamond())
     result = engine.run(diamond(), force=["left"])
     assert (result.ran, result.cached, result.pruned) == (("left", "sum"), ("number", "right"), ("aside",))
 
 
-def test_a_forced_node_that_is_none_is_an_error_with_a_suggestion(engine: Engine) -> None:
+def test_unknown_forced_node_gets_a_suggestion(engine: Engine) -> None:
     with pytest.raises(WorkflowError, match=r"force 'lfet'.*Did you mean 'left'"):
         engine.run(diamond(), force=["lfet"])
 
 
-def test_a_node_with_mixed_outputs_runs_again_only_for_what_is_gone(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_partly_stored_node_reruns_only_for_lost_outputs(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     workflow = Workflow("w")
     loaded = workflow.add("Load", name="loaded", path=str(tmp_path / "weights"))
@@ -89,7 +89,7 @@ def test_a_node_with_mixed_outputs_runs_again_only_for_what_is_gone(make_engine:
     assert make_engine().run(workflow, targets=[loaded.model]).ran == ("loaded",)
 
 
-def test_lists_gather_the_values_of_links(engine: Engine) -> None:
+def test_lists_collect_linked_values(engine: Engine) -> None:
     workflow = Workflow("w")
     numbers = [workflow.add("Number", value=float(i)) for i in range(3)]
     total = workflow.add("Total", values=[*numbers, 10.0])
@@ -109,7 +109,7 @@ def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine]) -
     assert (len(again.cached), len(again.pruned), again[last]) == (1, 9_999, 9_999.0)
 
 
-def test_an_impure_node_and_what_is_below_run_every_time(engine: Engine, events: list[Event]) -> None:
+def test_impure_node_runs_every_time(engine: Engine, events: list[Event]) -> None:
     workflow = Workflow("w")
     below = workflow.add("Plus", name="below", a=workflow.add("Dice", name="dice"))
     first, second = (engine.run(workflow, targets=[below]) for _ in range(2))
@@ -119,7 +119,7 @@ def test_an_impure_node_and_what_is_below_run_every_time(engine: Engine, events:
     assert not first.notices  # its type says so: nothing to tell
 
 
-def test_a_node_without_a_key_runs_every_time_and_says_why(engine: Engine) -> None:
+def test_node_without_a_key_runs_with_a_notice(engine: Engine) -> None:
     workflow = Workflow("w")
     odd = workflow.add("Anything", name="odd", value=[Path("x")])
     below = workflow.add("Anything", name="below", value=odd)
@@ -132,7 +132,7 @@ def test_a_node_without_a_key_runs_every_time_and_says_why(engine: Engine) -> No
 # --- values
 
 
-def test_a_value_is_let_go_when_its_last_consumer_has_run(engine: Engine, stubs: types.ModuleType) -> None:
+def test_value_is_freed_after_its_last_use(engine: Engine, stubs: types.ModuleType) -> None:
     workflow = Workflow("w")
     last = workflow.add("Make")
     for i in range(20):
@@ -143,9 +143,7 @@ def test_a_value_is_let_go_when_its_last_consumer_has_run(engine: Engine, stubs:
     assert max(stubs.MOST_ALIVE) - before <= 1  # its own input
 
 
-def test_a_value_that_is_gone_when_it_is_wanted_is_computed_again(
-    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_value_is_recomputed(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     make_engine().run(diamond())
     engine = make_engine()
     load = engine.cache.load
@@ -164,7 +162,7 @@ def test_a_value_that_is_gone_when_it_is_wanted_is_computed_again(
     assert set(result.ran) == {"number", "left", "right", "sum"}
 
 
-def test_the_result_holds_what_is_stored_nowhere(engine: Engine, make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_result_holds_values_that_are_not_stored(engine: Engine, make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     loaded = engine.run(workflow_of("Load", path=str(tmp_path / "weights")), targets=["node.model", "node.size"])
     assert loaded["node.model"].weights == "abc"
@@ -178,7 +176,7 @@ def test_the_result_holds_what_is_stored_nowhere(engine: Engine, make_engine: Ca
         memory["nothing"]
 
 
-def test_a_value_that_left_the_cache_after_the_run_is_an_error_that_says_so(engine: Engine) -> None:
+def test_value_removed_after_the_run_is_an_error(engine: Engine) -> None:
     result = engine.run(diamond())
     engine.cache.clear()
     with pytest.raises(Exception, match=r"not in the cache.*targets") as caught:
@@ -186,7 +184,7 @@ def test_a_value_that_left_the_cache_after_the_run_is_an_error_that_says_so(engi
     assert isinstance(caught.value.__cause__, LostResultError)
 
 
-def test_a_model_stays_loaded_until_its_file_is_another(engine: Engine, tmp_path: Path) -> None:
+def test_model_stays_loaded_until_its_file_changes(engine: Engine, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     workflow = workflow_of("Load", path=str(weights))
 
@@ -203,7 +201,7 @@ def test_a_model_stays_loaded_until_its_file_is_another(engine: Engine, tmp_path
 # --- events
 
 
-def test_events_tell_the_run_in_order(engine: Engine, events: list[Event]) -> None:
+def test_events_are_in_order(engine: Engine, events: list[Event]) -> None:
     engine.run(workflow_of("Steps", n=2))
     assert kinds(events) == ["RunStarted", "NodeStarted", "NodeProgress", "NodeProgress", "NodeFinished", "RunFinished"]
     started, finished = events[0], events[-1]
@@ -219,7 +217,7 @@ def test_events_tell_the_run_in_order(engine: Engine, events: list[Event]) -> No
     assert kinds(events) == ["RunStarted", "NodeCached", "RunFinished"]
 
 
-def test_plugins_hear_events_and_a_broken_one_is_a_warning(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
+def test_failing_event_hook_is_a_warning(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
     from nodegraph.plugins.hookspecs import hookimpl
 
     heard: list[Event] = []
@@ -241,7 +239,7 @@ def test_plugins_hear_events_and_a_broken_one_is_a_warning(make_engine: Callable
     assert kinds(heard) == ["RunStarted", "NodeStarted", "NodeFinished", "RunFinished"]
 
 
-def test_what_a_node_noticed_is_told_again_when_it_comes_from_the_cache(make_engine: Callable[..., Engine]) -> None:
+def test_cached_notice_is_sent_again(make_engine: Callable[..., Engine]) -> None:
     for _ in range(2):
         result = make_engine().run(workflow_of("Noticed", text="edges"))
         assert result.notices == (Notice("node", "about edges"),)
@@ -251,7 +249,7 @@ def test_what_a_node_noticed_is_told_again_when_it_comes_from_the_cache(make_eng
 # --- going wrong
 
 
-def test_an_error_for_people_passes_with_node_and_place(engine: Engine, events: list[Event]) -> None:
+def test_node_errors_show_node_and_location(engine: Engine, events: list[Event]) -> None:
     with pytest.raises(NodeError) as caught:
         engine.run(workflow_of("Fails", how="value"))
     error = caught.value
@@ -263,13 +261,13 @@ def test_an_error_for_people_passes_with_node_and_place(engine: Engine, events: 
     assert kinds(events)[-2:] == ["NodeFailed", "RunFinished"]
 
 
-def test_an_unexpected_error_names_the_line_and_the_plugin(engine: Engine) -> None:
+def test_unexpected_error_names_line_and_plugin(engine: Engine) -> None:
     with pytest.raises(NodeError, match=r"KeyError: 'surprise' \(.*stubs\.py:\d+\).*plugin 'stubs'"):
         engine.run(workflow_of("Fails", how="key"))
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "in a thread"])
-def test_a_node_that_would_end_the_program_fails_like_any_other(engine: Engine, beside: bool) -> None:
+def test_system_exit_fails_the_node(engine: Engine, beside: bool) -> None:
     workflow = workflow_of("Fails", how="exit")
     if beside:
         for i in range(3):
@@ -278,7 +276,7 @@ def test_a_node_that_would_end_the_program_fails_like_any_other(engine: Engine, 
         engine.run(workflow)
 
 
-def test_an_interrupt_that_a_node_raises_in_a_thread_does_not_hang_the_run(engine: Engine) -> None:
+def test_interrupt_in_a_thread_does_not_hang_the_run(engine: Engine) -> None:
     workflow = workflow_of("Fails", how="interrupt")
     for i in range(3):
         workflow.output(f"other{i}", workflow.add("Number", value=i))
@@ -286,9 +284,7 @@ def test_an_interrupt_that_a_node_raises_in_a_thread_does_not_hang_the_run(engin
         engine.run(workflow)
 
 
-def test_nodes_that_want_the_same_model_run_together(
-    make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]
-) -> None:
+def test_nodes_with_the_same_model_run_together(make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]) -> None:
     workflow = Workflow("two models")
     models = []
     for name in ("a", "b"):
@@ -302,7 +298,7 @@ def test_nodes_that_want_the_same_model_run_together(
     assert "".join(order) in ("aaabbb", "bbbaaa")
 
 
-def test_a_failure_is_not_kept_and_what_was_finished_is(engine: Engine) -> None:
+def test_failure_keeps_only_finished_results(engine: Engine) -> None:
     workflow = diamond()
     workflow.output("broken", workflow.add("Fails", name="fails", value=workflow.add("Number", name="other")))
     workflow.add("Plus", name="after", a=1.0)
@@ -323,7 +319,7 @@ def test_a_failure_is_not_kept_and_what_was_finished_is(engine: Engine) -> None:
         ("NaN", "'output': it holds NaN"),
     ],
 )
-def test_a_wrong_output_fails_the_node_and_nothing_is_kept(engine: Engine, type: str, message: str) -> None:
+def test_wrong_output_fails_the_node(engine: Engine, type: str, message: str) -> None:
     workflow = Workflow("w")
     node = workflow.add(type, name="node")
     target = "node.size" if type == "Short" else node
@@ -333,7 +329,7 @@ def test_a_wrong_output_fails_the_node_and_nothing_is_kept(engine: Engine, type:
     assert list(engine.cache.entries()) == []
 
 
-def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(
+def test_node_out_of_memory_is_retried_once(
     engine: Engine, stubs: types.ModuleType, plugins: Plugins, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freed: list[bool] = []
@@ -346,7 +342,7 @@ def test_memory_that_runs_out_is_freed_and_the_node_tried_once_more(
         engine.run(workflow_of("Fails", how="memory"))
 
 
-def test_cancelling_stops_at_the_next_step_and_keeps_what_is_finished(
+def test_cancelling_stops_at_a_step_and_keeps_results(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, events: list[Event]
 ) -> None:
     workflow = Workflow("w")
@@ -370,7 +366,7 @@ def test_cancelling_stops_at_the_next_step_and_keeps_what_is_finished(
     assert (again.cached, again.ran) == (("number",), ("steps",))
 
 
-def test_an_interrupt_ends_the_run_as_cancelled(engine: Engine) -> None:
+def test_interrupt_cancels_the_run(engine: Engine) -> None:
     with pytest.raises(Cancelled):
         engine.run(workflow_of("Fails", how="interrupt"))
     assert engine.run(workflow_of("Number"))["out"] == 0.0
@@ -400,11 +396,11 @@ def test_an_interrupt_ends_the_run_as_cancelled(engine: Engine) -> None:
         (object, 1, True),
     ],
 )
-def test_a_value_fits_its_type(kind: Any, value: Any, expected: bool) -> None:
+def test_values_fit_their_types(kind: Any, value: Any, expected: bool) -> None:
     assert fits(kind, value) is expected
 
 
-def test_finished_nodes_tell_their_seconds(engine: Engine, events: list[Event]) -> None:
+def test_finished_nodes_report_seconds(engine: Engine, events: list[Event]) -> None:
     result = engine.run(workflow_of("Number"))
     (finished,) = [event for event in events if isinstance(event, NodeFinished)]
     assert result.nodes["node"].seconds == finished.seconds > 0

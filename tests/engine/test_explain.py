@@ -1,4 +1,4 @@
-"""What would run, and the first thing that makes each miss."""
+"""Explain: which nodes would run, and the first reason for each miss."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def reasons(engine: Engine, workflow: Workflow, **options: Any) -> dict[str, tup
     return {e.node: (e.action, e.reason) for e in engine.explain(engine.plan(workflow, **options))}
 
 
-def test_before_the_first_run(engine: Engine, weights: Path) -> None:
+def test_first_run_is_explained(engine: Engine, weights: Path) -> None:
     found = reasons(engine, workflow(weights))
     assert found["folded"] == ("run", "it has not run before in this workflow")
     assert found["model"] == ("run", "its result is kept in memory only, and a node below needs it")
     assert found["said"] == ("run", "text: 'folded' may return another value")
 
 
-def test_after_a_run_everything_is_cached_or_not_needed(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_second_run_needs_no_node(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights))
     assert found == {**dict.fromkeys(("folded", "model", "said", "upper"), ("pruned", "")), "many": ("cached", "")}
 
 
-def test_the_literal_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_changed_literal_is_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights, text="a dog"))
     assert found["folded"] == ("run", "text: 'a cat' -> 'a dog'")
@@ -58,26 +58,26 @@ def test_the_literal_that_changed(make_engine: Callable[..., Engine], weights: P
     assert found["upper"] == ("cached", "")
 
 
-def test_the_file_that_changed(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_changed_file_is_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     weights.write_text("v")
     assert reasons(make_engine(), workflow(weights))["model"] == ("run", "path file changed")
 
 
-def test_what_is_forced_and_what_is_gone(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_forced_and_lost_results_are_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     assert reasons(make_engine(), workflow(weights), force=["many"])["many"] == ("run", "it is forced, or below a forced node")
     make_engine().cache.clear()
     assert reasons(make_engine(), workflow(weights))["folded"] == ("run", "its result is no longer in the cache")
 
 
-def test_a_node_without_a_key_says_why(engine: Engine) -> None:
+def test_missing_key_is_explained(engine: Engine) -> None:
     dice = Workflow("dice")
     dice.output("n", dice.add("Dice", name="dice"))
     assert reasons(engine, dice)["dice"] == ("run", "its type is not pure: it may return a different result each time")
 
 
-def test_code_that_changed(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_changed_code_is_named(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     folder = tmp_path / "plugins"
     folder.mkdir()
     file = folder / "shout.py"
@@ -148,7 +148,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
     return write
 
 
-def test_the_registered_thing_that_was_edited(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
+def test_edited_registry_entry_is_named(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
     def engine() -> Engine:
         return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[STUBS, write("doors.py", source)])
 
@@ -162,7 +162,7 @@ def test_the_registered_thing_that_was_edited(tmp_path: Path, write: Callable[[s
     assert reasons(engine(), other)["node"] == ("run", "filter: shut -> upper")
 
 
-def test_the_numeric_class_and_the_version_of_the_type(
+def test_changed_class_and_version_are_named(
     tmp_path: Path, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])  # there can be only one backend
@@ -179,7 +179,7 @@ def test_the_numeric_class_and_the_version_of_the_type(
     assert reasons(engine(version=2), shout)["node"] == ("run", "Shout version 1 -> 2")
 
 
-def test_the_version_of_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_plugin_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "loud_nodes.py").write_text(SHOUT.format(version=1, numeric=False))
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -199,14 +199,14 @@ def test_the_version_of_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.
     assert reasons(engine("0.3"), shout)["node"] == ("run", "loud_nodes 0.2 -> 0.3")
 
 
-def test_what_is_above(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_nodes_above_are_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights, text="a dog"))
     assert found["upper"] == ("run", "text: 'said' may return another value")
     assert found["many"] == ("run", "text: 'upper' may return another value")
 
 
-def test_an_input_given_another_way(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_changed_form_of_an_input_is_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     other = workflow(weights)
     other.add("Text", name="typed", value="a cat by w")
@@ -214,7 +214,7 @@ def test_an_input_given_another_way(make_engine: Callable[..., Engine], weights:
     assert reasons(make_engine(), again)["upper"] == ("run", "text: $said.output -> $typed.output")
 
 
-def test_of_several_files_those_that_changed_are_named() -> None:
+def test_only_changed_files_are_named() -> None:
     def form(**digests: str) -> dict[str, Any]:
         files = ["files", sorted([name, digest] for name, digest in digests.items())]
         return {"type": ["T", 1], "code": "p 1", "numeric": None, "inputs": {"model": files}}

@@ -1,4 +1,4 @@
-"""Nodes that do what nodes must not: they fail, nothing of them is stored, and the run comes to its end."""
+"""Nodes that break the rules fail, store nothing, and do not hang the run."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def stored(engine: Engine) -> set[str]:
 
 
 @pytest.mark.parametrize("how", ["inf", "-inf", "nan", "list", "mapping"])
-def test_a_number_that_is_none_fails_the_node(engine: Engine, how: str) -> None:
+def test_value_outside_json_fails_the_node(engine: Engine, how: str) -> None:
     with pytest.raises(NodeError, match="'output': it cannot be written as JSON"):
         engine.run(one("Odd", how=how))
     assert stored(engine) == set()
 
 
-def test_nan_in_a_list_of_values_fails_the_node(engine: Engine) -> None:
+def test_nan_in_a_list_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
     good, bad = (workflow.add("Things", name=name, texts=texts) for name, texts in (("good", ["a"]), ("bad", ["a", "nan"])))
     assert engine.run(workflow, targets=[good]).ran == ("good",)
@@ -78,7 +78,7 @@ def test_nan_in_a_list_of_values_fails_the_node(engine: Engine) -> None:
 
 @pytest.mark.parametrize(("type", "port", "value"), [("Append", "numbers", [1.0]), ("Put", "table", [{"a": 1}])])
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: str, value: Any, linked: bool) -> None:
+def test_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: str, value: Any, linked: bool) -> None:
     workflow = Workflow("w")
     given = workflow.add("Anything", name="given", value=value) if linked and type == "Put" else value
     workflow.output("out", workflow.add(type, name="node", **{port: given}))
@@ -87,7 +87,7 @@ def test_a_list_changed_in_place_fails_the_node(engine: Engine, type: str, port:
     assert "node" not in stored(engine)
 
 
-def test_a_value_in_a_list_changed_in_place_fails_the_node(engine: Engine) -> None:
+def test_list_item_changed_in_place_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
     made = [workflow.add("Thing", name=name, text=name) for name in ("a", "b")]
     workflow.output("out", workflow.add("Scribble", name="node", things=made))
@@ -101,7 +101,7 @@ def test_a_value_in_a_list_changed_in_place_fails_the_node(engine: Engine) -> No
 
 @pytest.mark.parametrize("kind", ["generator", "base"])
 @pytest.mark.parametrize("threads", [False, True])
-def test_whatever_a_node_raises_fails_the_node(engine: Engine, kind: str, threads: bool) -> None:
+def test_any_exception_fails_the_node(engine: Engine, kind: str, threads: bool) -> None:
     workflow = one("Raise", kind=kind)
     result = engine.run(beside(workflow) if threads else workflow, raise_errors=False, keep_going=True)
     assert isinstance(result.error, NodeError)
@@ -110,7 +110,7 @@ def test_whatever_a_node_raises_fails_the_node(engine: Engine, kind: str, thread
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_a_run_ends_even_where_an_error_cannot_be_told(engine: Engine, threads: bool) -> None:
+def test_run_ends_even_if_an_error_has_no_message(engine: Engine, threads: bool) -> None:
     workflow = one("Raise", kind="wordless")
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="no words"):
@@ -118,17 +118,17 @@ def test_a_run_ends_even_where_an_error_cannot_be_told(engine: Engine, threads: 
     assert threading.active_count() == before
 
 
-def test_a_plugin_that_cannot_tell_whether_memory_ran_out_fails_the_node(engine: Engine) -> None:
+def test_failing_out_of_memory_hook_fails_the_node(engine: Engine) -> None:
     with pytest.raises(NodeError, match=r"LookupError: the device is gone \(.*faulty\.py:\d+\).* plugin 'faulty'"):
         engine.run(beside(one("Room")))
 
 
-def test_an_error_of_what_another_plugin_registered_names_that_plugin(engine: Engine) -> None:
+def test_error_in_a_choice_names_its_plugin(engine: Engine) -> None:
     with pytest.raises(NodeError, match=r"KeyError: 'hey' \(.*faulty\.py:\d+\)\. .* mistake in plugin 'faulty'"):
         engine.run(one("Filtered", text="hey", filter="fall"))
 
 
-def test_every_node_that_fails_is_told(engine: Engine) -> None:
+def test_every_failed_node_is_reported(engine: Engine) -> None:
     workflow = Workflow("w")
     for how in ("value", "key"):
         workflow.output(how, workflow.add("Fails", name=how, how=how))
@@ -140,9 +140,7 @@ def test_every_node_that_fails_is_told(engine: Engine) -> None:
     assert stored(engine) == {"other0", "other1", "other2"}
 
 
-def test_when_memory_runs_out_everything_is_let_go_before_the_second_try(
-    make_engine: Callable[..., Engine], faulty: types.ModuleType
-) -> None:
+def test_out_of_memory_frees_everything_before_the_retry(make_engine: Callable[..., Engine], faulty: types.ModuleType) -> None:
     engine = make_engine(cache_dir=None)
     workflow = Workflow("held")
     for name in ("a", "b", "c"):
@@ -156,7 +154,7 @@ def test_when_memory_runs_out_everything_is_let_go_before_the_second_try(
 # --- stopping
 
 
-def test_what_finishes_while_the_run_stops_is_told_and_kept(
+def test_nodes_that_finish_while_stopping_are_kept(
     make_engine: Callable[..., Engine], faulty: types.ModuleType, events: list[Event]
 ) -> None:
     workflow = Workflow("w")
@@ -185,7 +183,7 @@ def test_what_finishes_while_the_run_stops_is_told_and_kept(
     assert make_engine().run(workflow, targets=["linger"]).cached == ("linger",)
 
 
-def test_a_run_that_is_stopped_between_nodes_starts_no_other(make_engine: Callable[..., Engine]) -> None:
+def test_stopped_run_starts_no_node(make_engine: Callable[..., Engine]) -> None:
     def stop(event: Event) -> None:
         if isinstance(event, NodeFinished) and event.node == "n1":
             engine.cancel()
@@ -215,7 +213,7 @@ def chains(length: int, count: int, size: int) -> Workflow:
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one chain", "two in threads"])
-def test_memory_stays_flat_along_a_chain_of_large_values(
+def test_chain_of_large_values_uses_constant_memory(
     make_engine: Callable[..., Engine], faulty: types.ModuleType, count: int, tmp_path: Path
 ) -> None:
     def peak(length: int, count: int) -> int:

@@ -1,4 +1,4 @@
-"""Keys of whole graphs: they do not depend on the names and the order of the nodes."""
+"""Keys of whole graphs do not depend on the names and the order of nodes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ bounded = settings(
 
 @bounded
 @given(nodes=graphs(), random=st.randoms(use_true_random=False))
-def test_neither_names_nor_order_count(engine: Engine, nodes: Nodes, random: Any) -> None:
+def test_names_and_order_change_no_key(engine: Engine, nodes: Nodes, random: Any) -> None:
     order = list(range(len(nodes)))
     before = keys_of(engine, nodes, names_for(nodes), order)
     names = names_for(nodes, "other")
@@ -112,7 +112,7 @@ def test_neither_names_nor_order_count(engine: Engine, nodes: Nodes, random: Any
 
 @bounded
 @given(first=graphs(), second=graphs())
-def test_nodes_share_a_key_if_and_only_if_they_compute_the_same(engine: Engine, first: Nodes, second: Nodes) -> None:
+def test_nodes_share_a_key_only_if_equivalent(engine: Engine, first: Nodes, second: Nodes) -> None:
     keyed: dict[str, Any] = {}
     meant: dict[Any, str] = {}
     for nodes in (first, second):
@@ -123,9 +123,7 @@ def test_nodes_share_a_key_if_and_only_if_they_compute_the_same(engine: Engine, 
 
 @bounded
 @given(nodes=graphs(), pick=st.integers(0, 5), value=st.integers(3, 99))
-def test_another_literal_changes_the_keys_of_what_it_reaches_and_no_others(
-    engine: Engine, nodes: Nodes, pick: int, value: int
-) -> None:
+def test_changed_literal_changes_only_dependent_keys(engine: Engine, nodes: Nodes, pick: int, value: int) -> None:
     changed = pick % len(nodes)
     ports = {"Number": "value", "Plus": "a", "Total": "values", "Anything": "value"}
     type, given = nodes[changed]
@@ -152,17 +150,17 @@ def key_of(engine: Engine, type: str, **inputs: Any) -> str:
 
 @bounded
 @given(one=ANYTHING, other=ANYTHING)
-def test_a_port_of_any_type_tells_all_values_apart(engine: Engine, one: Any, other: Any) -> None:
+def test_any_typed_port_distinguishes_all_values(engine: Engine, one: Any, other: Any) -> None:
     same = meaning([("Anything", {"value": one})], 0) == meaning([("Anything", {"value": other})], 0)
     assert (key_of(engine, "Anything", value=one) == key_of(engine, "Anything", value=other)) == same
 
 
-def test_a_port_of_any_type_tells_apart_what_python_takes_for_equal(engine: Engine) -> None:
+def test_any_typed_port_distinguishes_equal_numbers(engine: Engine) -> None:
     alike = [1, 1.0, True, "1", 0, 0.0, -0.0, False, "", [], {}, None, [1], [1.0], [True], {"a": 0.0}, {"a": -0.0}, [[]], [None]]
     assert len({key_of(engine, "Anything", value=value) for value in alike}) == len(alike)
 
 
-def test_a_port_takes_what_is_the_same_for_it_as_the_same(engine: Engine) -> None:
+def test_equal_values_of_a_port_share_a_key(engine: Engine) -> None:
     assert key_of(engine, "Number", value=1) == key_of(engine, "Number", value=1.0)
     assert key_of(engine, "Number", value=0) == key_of(engine, "Number", value=0.0) == key_of(engine, "Number")
     assert key_of(engine, "Number", value=0.0) != key_of(engine, "Number", value=-0.0)
@@ -185,11 +183,11 @@ def test_a_port_takes_what_is_the_same_for_it_as_the_same(engine: Engine) -> Non
         ("Draw", "seed", "1"),
     ],
 )
-def test_what_a_port_refuses_has_no_key(engine: Engine, type: str, port: str, value: Any) -> None:
+def test_refused_values_have_no_key(engine: Engine, type: str, port: str, value: Any) -> None:
     with pytest.raises(WorkflowError):
         key_of(engine, type, **{port: value})
 
 
-def test_two_surrogates_are_not_the_character_that_they_would_make() -> None:
+def test_surrogate_pair_differs_from_its_character() -> None:
     assert canonical("\ud83d\ude00") != canonical("\U0001f600")
     assert canonical({"\ud83d\ude00": 1}) != canonical({"\U0001f600": 1})

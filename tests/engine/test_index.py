@@ -1,4 +1,4 @@
-"""The index: rebuilt if it is lost or damaged, and not needed by a run that finds everything in the cache."""
+"""The index is rebuilt if it is lost or damaged, and a run that finds everything in the cache does not need it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def use(store: Store, *keys: str) -> None:
     store.finish()
 
 
-def test_entries_tell_who_made_them_how_large_they_are_and_how_they_were_used(store: Store) -> None:
+def test_entries_have_origin_size_and_use(store: Store) -> None:
     before = time.time()
     use(store, KEYS[0])
     use(store, KEYS[0], KEYS[1])
@@ -76,7 +76,7 @@ def test_entries_tell_who_made_them_how_large_they_are_and_how_they_were_used(st
     assert total(store) == 60
 
 
-def test_blobs_that_results_share_count_once(store: Store) -> None:
+def test_shared_blobs_count_once(store: Store) -> None:
     keep(store, "e" * 64, bytes([1]) * 10)
     assert total(store) == 60
     assert sum(entry.size for entry in store.entries()) == 70
@@ -86,7 +86,7 @@ def test_blobs_that_results_share_count_once(store: Store) -> None:
     "damage",
     ["gone", "empty", "noise", "cut", "flipped", "other tables", "other version", "folder"],
 )
-def test_an_index_that_is_gone_or_damaged_is_made_anew_from_the_records(store: Store, damage: str) -> None:
+def test_lost_or_damaged_index_is_rebuilt(store: Store, damage: str) -> None:
     use(store, KEYS[0])
     before = store.entries()
     file = store.layout.index
@@ -122,7 +122,7 @@ def test_an_index_that_is_gone_or_damaged_is_made_anew_from_the_records(store: S
     assert total(store) == 64
 
 
-def test_what_others_wrote_or_removed_without_a_note_is_seen(store: Store) -> None:
+def test_unrecorded_changes_are_seen(store: Store) -> None:
     assert len(store.entries()) == 3
     store.layout.record(KEYS[0]).unlink()
     keep(store, "f" * 64, b"more")
@@ -130,12 +130,12 @@ def test_what_others_wrote_or_removed_without_a_note_is_seen(store: Store) -> No
     assert {entry.key for entry in store.entries()} == {KEYS[1], KEYS[2], "f" * 64}
 
 
-def test_times_in_the_future_are_taken_for_now(store: Store) -> None:
+def test_future_times_count_as_now(store: Store) -> None:
     os.utime(store.layout.record(KEYS[0]), (2e9 + 2e9, 2e9 + 2e9))
     assert all(entry.used <= time.time() for entry in store.entries())
 
 
-def test_a_damaged_journal_costs_its_damaged_lines(store: Store) -> None:
+def test_damaged_journal_loses_only_damaged_lines(store: Store) -> None:
     Journal(store.layout.journal).add([["used", time.time(), {KEYS[0]: 3}]])
     lines: list[list[object]] = [
         ["used", 1.0, {"../../etc/passwd": 1, KEYS[1]: 10**30}],
@@ -156,7 +156,7 @@ def test_a_damaged_journal_costs_its_damaged_lines(store: Store) -> None:
     assert total(store) == 60
 
 
-def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(store: Store) -> None:
+def test_journal_of_a_killed_process_is_merged_later(store: Store) -> None:
     store.entries()
     store.touch(KEYS[0])
     store.finish()
@@ -166,9 +166,7 @@ def test_what_a_killed_process_had_taken_from_the_journal_is_folded_in_later(sto
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
-def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_written_during_a_merge_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     opened, noted, write = threading.Event(), [], os.write
 
@@ -193,7 +191,7 @@ def test_a_line_that_is_being_written_while_the_journal_is_taken_is_not_lost(
     assert noted == [["used", 1.0, {KEYS[0]: 1}]]
 
 
-def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
+def test_processes_record_uses_concurrently(store: Store) -> None:
     code = """
         for _ in range(20):
             store.start()
@@ -210,7 +208,7 @@ def test_processes_note_their_uses_at_the_same_time(store: Store) -> None:
     assert entries[KEYS[0]].uses == 60
 
 
-def test_an_index_that_is_deleted_again_and_again_while_processes_work_on_it_is_made_anew(store: Store) -> None:
+def test_index_deleted_during_use_is_rebuilt(store: Store) -> None:
     code = """
         say("ready")
         for i in range(30):
@@ -234,7 +232,7 @@ def test_an_index_that_is_deleted_again_and_again_while_processes_work_on_it_is_
     assert total(store) == 60 + len(b"of its own")
 
 
-def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:
+def test_cached_run_opens_no_database(store: Store) -> None:
     store.entries()
     code = """
         for key in ("a" * 64, "b" * 64):
@@ -248,7 +246,7 @@ def test_a_run_that_finds_everything_opens_no_database(store: Store) -> None:
     assert [entry.uses for entry in store.entries()] == [0, 1, 1]
 
 
-def test_a_long_journal_is_folded_in_even_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_run_merges_a_long_journal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     use(store, KEYS[0])
     assert store.layout.journal.exists()
     monkeypatch.setattr("nodegraph.cache.store.store.LONG_JOURNAL_BYTES", 1)
@@ -256,7 +254,7 @@ def test_a_long_journal_is_folded_in_even_then(store: Store, monkeypatch: pytest
     assert not store.layout.journal.exists()
 
 
-def test_a_directory_that_is_not_there_has_no_entries_and_is_not_made(tmp_path: Path) -> None:
+def test_missing_directory_is_empty_and_not_created(tmp_path: Path) -> None:
     store = Store(tmp_path / "nowhere")
     store.touch(KEYS[0])
     store.finish()

@@ -1,4 +1,4 @@
-"""Keys: the same for the same inputs, different for different inputs."""
+"""Keys are equal for equal inputs and different for different inputs."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def identity(value: Any) -> Any:
 
 @settings(deadline=None, max_examples=60)
 @given(VALUES, VALUES)
-def test_values_share_canonical_bytes_only_if_they_are_the_same(one: Any, other: Any) -> None:
+def test_canonical_bytes_are_equal_only_for_equal_values(one: Any, other: Any) -> None:
     assert (canonical(one) == canonical(other)) == (identity(one) == identity(other))
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(SCALARS, max_size=4), st.randoms())
-def test_the_order_of_a_mapping_does_not_count(values: list[Any], random: Any) -> None:
+def test_order_of_a_mapping_does_not_matter(values: list[Any], random: Any) -> None:
     items = [(str(i), value) for i, value in enumerate(values)]
     shuffled = random.sample(items, len(items))
     assert canonical(dict(items)) == canonical(dict(shuffled))
 
 
-def test_literals_that_look_alike_are_told_apart() -> None:
+def test_similar_literals_have_different_keys() -> None:
     alike = [
         1,
         1.0,
@@ -88,7 +88,7 @@ def test_literals_that_look_alike_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, [1.0, math.nan], {"a": math.nan}, object(), Path("a"), [object()]])
-def test_what_cannot_be_canonical_is_refused(value: Any) -> None:
+def test_values_without_canonical_form_are_refused(value: Any) -> None:
     with pytest.raises(NoCanonicalFormError):
         canonical(value)
 
@@ -113,7 +113,7 @@ def key_of(
     return content
 
 
-def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
+def test_key_covers_type_code_literals_and_links(plugins: Plugins) -> None:
     different = [
         key_of(plugins, value=1.0),
         key_of(plugins, value=2.0),
@@ -128,12 +128,12 @@ def test_a_key_holds_type_code_literals_and_links(plugins: Plugins) -> None:
     assert key_of(plugins, value=1.0) == key_of(plugins, value=1.0)
 
 
-def test_the_numeric_class_is_in_the_keys_of_numeric_nodes_only(plugins: Plugins) -> None:
+def test_numeric_class_is_only_in_keys_of_numeric_nodes(plugins: Plugins) -> None:
     assert key_of(plugins, "Numeric", numeric="cpu", value=1.0) != key_of(plugins, "Numeric", numeric="cuda", value=1.0)
     assert key_of(plugins, "Number", numeric="cpu", value=1.0) == key_of(plugins, "Number", numeric="cuda", value=1.0)
 
 
-def test_a_registered_thing_brings_its_plugin_into_the_key(plugins: Plugins) -> None:
+def test_registry_entry_adds_its_plugin_to_the_key(plugins: Plugins) -> None:
     def named(name: str, digest: str) -> Value:
         return Value(str.upper, entry=Entry(name, str.upper, Origin("filters", "0", digest)))
 
@@ -142,7 +142,7 @@ def test_a_registered_thing_brings_its_plugin_into_the_key(plugins: Plugins) -> 
     assert key_of(plugins, "Filtered", filter=named("upper", "a")) != key_of(plugins, "Filtered", filter=named("lower", "a"))
 
 
-def test_of_files_the_content_counts_and_not_the_path(plugins: Plugins, tmp_path: Path) -> None:
+def test_files_are_keyed_by_content(plugins: Plugins, tmp_path: Path) -> None:
     def file(name: str, content: str) -> Value:
         path = tmp_path / name
         path.write_text(content)
@@ -169,7 +169,7 @@ def chain(length: int) -> Workflow:
     return workflow
 
 
-def test_names_and_order_of_nodes_do_not_count(engine: Engine) -> None:
+def test_names_and_order_of_nodes_do_not_matter(engine: Engine) -> None:
     def built(names: list[str], turned: bool) -> set[str]:
         workflow = Workflow("w")
         adds: list[Callable[[], Any]] = [
@@ -183,7 +183,7 @@ def test_names_and_order_of_nodes_do_not_count(engine: Engine) -> None:
     assert built(["a", "b", "c"], turned=False) == built(["x", "y", "z"], turned=True)
 
 
-def test_defaults_are_in_the_key_as_if_they_were_written(engine: Engine) -> None:
+def test_defaults_have_the_key_of_written_values(engine: Engine) -> None:
     workflow = Workflow("w")
     workflow.add("Plus", name="a", a=1.0)
     workflow.add("Plus", name="b", a=1, b=1.0)
@@ -191,7 +191,7 @@ def test_defaults_are_in_the_key_as_if_they_were_written(engine: Engine) -> None
     assert keys["a"] == keys["b"]
 
 
-def test_an_impure_node_has_no_key_and_neither_has_what_is_below(engine: Engine) -> None:
+def test_impure_node_and_nodes_below_have_no_key(engine: Engine) -> None:
     workflow = Workflow("w")
     dice = workflow.add("Dice", name="dice")
     below = workflow.add("Plus", name="below", a=dice)
@@ -205,7 +205,7 @@ def test_an_impure_node_has_no_key_and_neither_has_what_is_below(engine: Engine)
 
 
 @pytest.mark.parametrize("value", [object(), [Path("x")], {"a": {1, 2, object()}}])
-def test_an_input_without_canonical_form_leaves_the_node_without_a_key(engine: Engine, value: Any) -> None:
+def test_input_without_canonical_form_leaves_no_key(engine: Engine, value: Any) -> None:
     workflow = Workflow("w")
     odd = workflow.add("Anything", name="odd", value=value)
     workflow.add("Anything", name="below", value=odd)
@@ -214,7 +214,7 @@ def test_an_input_without_canonical_form_leaves_the_node_without_a_key(engine: E
     assert "'value'" in keys.without_key["odd"]
 
 
-def test_a_list_that_holds_itself_has_no_canonical_form(plugins: Plugins) -> None:
+def test_recursive_list_has_no_canonical_form(plugins: Plugins) -> None:
     endless: list[Any] = []
     endless.append(endless)
     node = GraphNode("n", plugins.nodes.get("Anything").value, ORIGIN, {"value": Value(endless)})
@@ -222,7 +222,7 @@ def test_a_list_that_holds_itself_has_no_canonical_form(plugins: Plugins) -> Non
     assert "nested too deep" in keys.without_key["n"]
 
 
-def test_ten_thousand_nodes_in_a_chain_at_linear_cost(engine: Engine) -> None:
+def test_keys_of_a_long_chain_take_linear_time(engine: Engine) -> None:
     def calls(length: int) -> int:
         graph = engine.check(chain(length))
         counted = 0
@@ -268,14 +268,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
-def test_a_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[Path]) -> None:
+def test_settled_file_is_read_once_by_all_processes(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
     for _ in range(3):  # each like a new process
         assert FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
     assert reads == [path]
 
 
-def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
+def test_recent_file_is_not_trusted(tmp_path: Path, reads: list[Path]) -> None:
     path = tmp_path / "file"
     path.write_text("one")
     known = FileDigests(tmp_path / "memo", granularity_ns=HOUR_NS)  # so that the test may take any time
@@ -288,7 +288,7 @@ def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list
     assert len(reads) == 4
 
 
-def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_stays_unsettled_after_a_long_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("one")
     read: list[Path] = []
@@ -306,7 +306,7 @@ def test_a_long_read_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(read) == 2  # once while it was young, once when it had settled
 
 
-def test_a_file_of_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]) -> None:
+def test_file_from_the_future_is_never_trusted(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "one", seconds=-86400)  # as if a clock was set back
     known = FileDigests(tmp_path / "memo", granularity_ns=0)
     first = known.sha256(path)
@@ -333,7 +333,7 @@ def set_times_back(path: Path, before: os.stat_result) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
 @pytest.mark.parametrize("how", ["in place", "replaced", "longer"])
-def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path, reads: list[Path], how: str) -> None:
+def test_change_with_a_reset_mtime_is_seen(tmp_path: Path, reads: list[Path], how: str) -> None:
     path = aged(tmp_path / "file", "one")
     known = FileDigests(tmp_path / "memo", granularity_ns=0)
     assert known.sha256(path) == known.sha256(path)
@@ -351,7 +351,7 @@ def test_a_change_shows_though_the_modification_time_was_set_back(tmp_path: Path
     assert known.sha256(path) == FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_changed_while_hashed_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = aged(tmp_path / "file", "one")
 
     def edited(path: Path) -> str:
@@ -366,7 +366,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(tmp_path: Path
     assert known.sha256(path) == FileDigests(tmp_path / "memo", granularity_ns=0).sha256(path) == hash_file(path)
 
 
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
     known = FileDigests(tmp_path / "memo", granularity_ns=0)
     path = aged(tmp_path / "file", "one")
     first = known.sha256(path)
@@ -379,7 +379,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"no json\n", b"[1,2]\n", b"\xff\xfe\n", b'[1,2,3,4,5,"half'])
-def test_a_damaged_memo_costs_a_read(tmp_path: Path, damage: bytes, reads: list[Path]) -> None:
+def test_damaged_memo_costs_one_read(tmp_path: Path, damage: bytes, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
     memo = tmp_path / "memo"
     FileDigests(memo, granularity_ns=0).sha256(path)
@@ -387,7 +387,7 @@ def test_a_damaged_memo_costs_a_read(tmp_path: Path, damage: bytes, reads: list[
     assert FileDigests(memo, granularity_ns=0).sha256(path) == hash_file(path)
 
 
-def test_a_memo_that_cannot_be_written_costs_reads_only(tmp_path: Path, reads: list[Path]) -> None:
+def test_unwritable_memo_costs_only_reads(tmp_path: Path, reads: list[Path]) -> None:
     path = aged(tmp_path / "file", "content")
     (tmp_path / "blocked").touch()
     known = FileDigests(tmp_path / "blocked" / "memo", granularity_ns=0)
@@ -395,7 +395,7 @@ def test_a_memo_that_cannot_be_written_costs_reads_only(tmp_path: Path, reads: l
     assert reads == [path]
 
 
-def test_the_memo_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memo_size_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nodegraph.cache.file_digests.MAX_REMEMBERED", 8)
     memo = tmp_path / "memo"
     for i in range(40):

@@ -1,4 +1,4 @@
-"""What a port takes, and how literals are converted."""
+"""Which literals a port accepts, and how they are converted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Level(enum.IntEnum):
         (int | None, None | int),
     ],
 )
-def test_links_that_fit(wanted, given):
+def test_matching_links_fit(wanted, given):
     assert accepts(wanted, given)
 
 
@@ -98,7 +98,7 @@ def test_links_that_fit(wanted, given):
         (Cat, "Cat"),
     ],
 )
-def test_links_that_do_not_fit(wanted, given):
+def test_other_links_do_not_fit(wanted, given):
     assert not accepts(wanted, given)
 
 
@@ -141,7 +141,7 @@ def test_links_that_do_not_fit(wanted, given):
         (Animal | None, None, None),
     ],
 )
-def test_literals_come_to_plain_values(kind, value, comes_to):
+def test_literals_are_converted(kind, value, comes_to):
     found = coerce(kind, value)
     assert found == comes_to
     assert type(found) is type(comes_to)
@@ -156,7 +156,7 @@ def test_containers_are_copied():
     assert found == [{"a": [1]}]
 
 
-def test_an_object_stays_itself():
+def test_objects_are_not_copied():
     cat = Cat()
     assert coerce(Animal, cat) is cat
     assert coerce(Any, cat) is cat
@@ -200,7 +200,7 @@ def test_an_object_stays_itself():
         (int, "x" * 100, f"expected a whole number, found '{'x' * 56}...", ""),
     ],
 )
-def test_what_does_not_fit_is_told(kind, value, message, hint):
+def test_wrong_literals_are_errors(kind, value, message, hint):
     with pytest.raises(LiteralError) as caught:
         coerce(kind, value)
     assert (caught.value.message, caught.value.hint, caught.value.code) == (message, hint, "E110")
@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_told(kind, value, message, hint):
         (0, 1, math.inf, "expected a value from 0 to 1, found inf"),
     ],
 )
-def test_ranges(low, high, value, message):
+def test_ranges_are_enforced(low, high, value, message):
     port = Port("x", Any, range=Range(low, high))
     with pytest.raises(LiteralError) as caught:
         check_range(port, value)
@@ -225,7 +225,7 @@ def test_ranges(low, high, value, message):
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, None, "text", [0, 1]])
-def test_within_the_range(value):
+def test_values_within_the_range_are_accepted(value):
     check_range(Port("x", Any, range=Range(0, 1)), value)
     check_range(Port("x", Any), value)
 
@@ -256,7 +256,7 @@ def test_set_reads_text_by_the_port(port, text, value):
     assert type(from_text(port, text)) is type(value)
 
 
-def test_set_refuses_what_is_no_yaml():
+def test_set_refuses_malformed_yaml():
     with pytest.raises(LiteralError, match="not well-formed YAML: while parsing a flow sequence"):
         from_text(Port("x", list[int]), "[1, 2")
 
@@ -277,11 +277,11 @@ def test_set_refuses_what_is_no_yaml():
         (typing.Optional[Cat], "Cat or nothing"),  # noqa: UP045
     ],
 )
-def test_types_have_names_for_people(kind, name):
+def test_types_have_readable_names(kind, name):
     assert type_name(kind) == name
 
 
-def test_what_people_write_down():
+def test_plain_and_text_ports_are_recognised():
     assert takes_text(Port("x", str | None))
     assert takes_text(Port("x", Literal["a"] | None))
     assert not takes_text(Port("x", str | int))
@@ -292,7 +292,7 @@ def test_what_people_write_down():
         assert not is_plain(Port("x", kind)), kind
 
 
-def test_what_lists_and_mappings_hold():
+def test_item_types_of_lists_and_mappings():
     assert element_type(list[int]) is int
     assert element_type(list[int] | None) is int
     assert element_type(list) is Any

@@ -1,4 +1,4 @@
-"""Locks: one holder at a time among processes and threads, and no lock that outlives its holder."""
+"""Locks have one holder at a time across processes and threads, and end with their holder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Locks:
     return Locks(tmp_path / "locks")
 
 
-def test_a_free_lock_is_had_at_once_and_leaves_no_file(tmp_path: Path, folder: Locks) -> None:
+def test_free_lock_is_taken_at_once_and_leaves_no_file(tmp_path: Path, folder: Locks) -> None:
     with folder.hold("name") as waited:
         assert not waited
         with folder.hold("another") as waited_for_another:
@@ -77,7 +77,7 @@ def test_threads_wait_for_each_other(folder: Locks) -> None:
     assert waits == [True] * 4
 
 
-def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
+def test_waiting_can_be_stopped(folder: Locks) -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -88,7 +88,7 @@ def test_waiting_ends_when_it_is_told_to(folder: Locks) -> None:
             raise AssertionError
 
 
-def test_what_the_block_raises_goes_through_and_the_lock_is_free(folder: Locks) -> None:
+def test_exception_passes_and_frees_the_lock(folder: Locks) -> None:
     with pytest.raises(ZeroDivisionError), folder.hold("name"):
         raise ZeroDivisionError
     with folder.hold_without_waiting("name"):
@@ -96,7 +96,7 @@ def test_what_the_block_raises_goes_through_and_the_lock_is_free(folder: Locks) 
 
 
 @pytest.mark.parametrize("count", [2, 8])
-def test_processes_that_need_the_same_key_compute_it_once(tmp_path: Path, count: int) -> None:
+def test_processes_compute_a_shared_key_once(tmp_path: Path, count: int) -> None:
     processes = [start(tmp_path / "cache", COMPUTE, str(tmp_path / "computed")) for _ in range(count)]
     for process in processes:
         wait_for(process, "ready")
@@ -109,7 +109,7 @@ def test_processes_that_need_the_same_key_compute_it_once(tmp_path: Path, count:
     assert said.count("False") >= 1
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     process = start(tmp_path / "cache", HOLD)
     wait_for(process, "held")
     store = Store(tmp_path / "cache")
@@ -120,7 +120,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is inherited without fork")
-def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
+def test_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     process = start(
         tmp_path / "cache",
         """
@@ -144,7 +144,7 @@ def test_a_child_that_was_forked_does_not_keep_its_parents_lock(tmp_path: Path) 
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
-def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Path, folder: Locks) -> None:
+def test_emptied_lock_folder_does_no_harm(tmp_path: Path, folder: Locks) -> None:
     with folder.hold("name"):
         (tmp_path / "locks" / "name.lock").unlink()
         (tmp_path / "locks").rmdir()
@@ -155,9 +155,7 @@ def test_a_folder_that_is_emptied_while_a_lock_is_held_harms_nobody(tmp_path: Pa
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_where_there_are_no_locks_the_run_goes_on_with_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
+def test_run_without_locks_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -175,7 +173,7 @@ def test_where_there_are_no_locks_the_run_goes_on_with_one_warning(
         assert len(warnings) == 2  # reported again in the next run
 
 
-def test_a_directory_that_takes_nothing_is_told_once_whether_it_is_locked_or_written(tmp_path: Path) -> None:
+def test_unwritable_directory_warns_once(tmp_path: Path) -> None:
     (tmp_path / "blocked").touch()
     warnings: list[str] = []
     store = Store(tmp_path / "blocked" / "cache", warn=warnings.append)

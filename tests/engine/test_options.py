@@ -1,4 +1,4 @@
-"""Options of what another input names are checked as inputs are: `OptionsOf`."""
+"""Options of a named entry are checked as inputs are: `OptionsOf`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def brewed(folder, **inputs):
     return result[tea], list(result.ran)
 
 
-def test_options_reach_what_is_named_and_count_as_what_they_come_to(folder):
+def test_options_reach_the_entry_and_its_key(folder):
     assert brewed(folder, options={"minutes": 3, "cup": "large"}) == ("green 3.0 large None", ["brew"])
     assert brewed(folder, tea="sencha", options={"minutes": 3.0, "cup": "large"})[1] == []  # the same by another name
     assert brewed(folder, tea="black") == ("black", ["brew"])
@@ -81,12 +81,12 @@ def test_options_reach_what_is_named_and_count_as_what_they_come_to(folder):
         ({"tea": "black", "options": {"milk": True}}, r"black has no option 'milk' .*It has no options"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_runs(folder, inputs, said):
+def test_wrong_options_fail_before_the_run(folder, inputs, said):
     with pytest.raises(WorkflowError, match=said):
         brewed(folder, **inputs)
 
 
-def test_the_schema_completes_options_of_what_is_named(folder):
+def test_schema_completes_options_of_the_entry(folder):
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft7Validator(workflow_schema(load_plugins([folder / "plugins"])))
 

@@ -1,4 +1,4 @@
-"""Outputs: where they go, that they get there whole, and what is inside."""
+"""Outputs: their paths, complete writes and content."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def written(engine: Engine, out: Path, workflow: Workflow, **options: Any) -> li
     return [path.relative_to(out).as_posix() for paths in result.outputs.values() for path in paths]
 
 
-def test_an_output_without_a_template_is_named_after_workflow_and_output(engine: Engine, tmp_path: Path) -> None:
+def test_default_file_name_is_workflow_and_output(engine: Engine, tmp_path: Path) -> None:
     assert written(engine, tmp_path, making()) == ["wf-blob.bin"]
 
 
@@ -54,14 +54,14 @@ def test_an_output_without_a_template_is_named_after_workflow_and_output(engine:
         ("{long}-{long}", f"{'y' * 80}-{'y' * 80}.bin"),
     ],
 )
-def test_placeholders_stand_for_params(engine: Engine, tmp_path: Path, save: str, expected: str) -> None:
+def test_placeholders_are_replaced_by_params(engine: Engine, tmp_path: Path, save: str, expected: str) -> None:
     workflow = making(save, seed=7, prompt="a red\n house", cfg=5.0, flag=True, evil="../../etc/passwd")
     for name, value in {"up": "..", "windows": "C:\\Windows\\nul", "long": "y" * 5000}.items():
         workflow.param(name, value)
     assert written(engine, tmp_path, workflow) == [expected]
 
 
-def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) -> None:
+def test_path_in_a_template_becomes_its_file_name(engine: Engine, tmp_path: Path) -> None:
     workflow = making("{picture}")
     workflow.param("picture", "some/where/house.png", type="path")
     assert written(engine, tmp_path, workflow) == ["house.bin"]
@@ -102,7 +102,7 @@ def test_a_path_shows_as_the_name_of_its_file(engine: Engine, tmp_path: Path) ->
         ("x" * 300, "too long"),
     ],
 )
-def test_a_template_that_is_none_is_found_by_check(engine: Engine, tmp_path: Path, save: str, message: str) -> None:
+def test_check_refuses_a_wrong_template(engine: Engine, tmp_path: Path, save: str, message: str) -> None:
     workflow = making(save, seed=7, device="aux", long="y" * 5000)
     with pytest.raises(WorkflowError, match=message) as caught:
         engine.check(workflow)
@@ -110,7 +110,7 @@ def test_a_template_that_is_none_is_found_by_check(engine: Engine, tmp_path: Pat
     assert "output 'blob'" in str(caught.value)
 
 
-def test_two_outputs_do_not_share_a_file(engine: Engine, tmp_path: Path) -> None:
+def test_two_outputs_cannot_share_a_file(engine: Engine, tmp_path: Path) -> None:
     workflow = making("Same.bin")
     workflow.output("other", workflow.add("Make", text="y"), "same")
     with pytest.raises(WorkflowError, match=r"outputs 'blob' and 'other' go to the same file"):
@@ -132,20 +132,20 @@ def test_any_value_makes_a_safe_name(value: Any, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.bin"]
 
 
-def test_a_batch_is_numbered(engine: Engine, tmp_path: Path, events: list[Event]) -> None:
+def test_batch_files_are_numbered(engine: Engine, tmp_path: Path, events: list[Event]) -> None:
     assert written(engine, tmp_path, making("{output}.bin", count=3)) == ["blob-0.bin", "blob-1.bin", "blob-2.bin"]
     assert [event.path.name for event in events if isinstance(event, OutputWritten)] == ["blob-0.bin", "blob-1.bin", "blob-2.bin"]
     assert (tmp_path / "blob-1.bin").read_bytes().startswith(b"x1\n")
 
 
-def test_a_number_is_written_as_json(engine: Engine, tmp_path: Path) -> None:
+def test_numbers_are_written_as_json(engine: Engine, tmp_path: Path) -> None:
     workflow = Workflow("wf")
     workflow.output("sum", workflow.add("Plus", a=1.0))
     result = engine.run(workflow, out=tmp_path)
     assert json.loads(result.outputs["sum"][0].read_text()) == 2.0
 
 
-def test_the_file_holds_the_workflow_as_it_ran_and_the_run(engine: Engine, tmp_path: Path) -> None:
+def test_file_holds_the_workflow_and_the_run(engine: Engine, tmp_path: Path) -> None:
     workflow = making()
     workflow.param("text", "x")
     result = engine.run(workflow, params={"made.text": "y"}, out=tmp_path)
@@ -161,7 +161,7 @@ def test_the_file_holds_the_workflow_as_it_ran_and_the_run(engine: Engine, tmp_p
     assert engine.run(again).cached == ("made",)
 
 
-def test_a_cached_output_is_copied_without_decoding(
+def test_cached_output_is_copied_without_decoding(
     make_engine: Callable[..., Engine], tmp_path: Path, stubs: types.ModuleType
 ) -> None:
     first = make_engine().run(making(count=2), out=tmp_path / "a")
@@ -173,14 +173,14 @@ def test_a_cached_output_is_copied_without_decoding(
     assert second.run.encode() in second.outputs["blob"][0].read_bytes()
 
 
-def test_an_earlier_file_is_replaced_whole(engine: Engine, tmp_path: Path) -> None:
+def test_existing_file_is_replaced_completely(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "wf-blob.bin").write_bytes(b"earlier" * 1000)
     engine.run(making(), out=tmp_path)
     assert (tmp_path / "wf-blob.bin").read_bytes().startswith(b"x0\n")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["wf-blob.bin"]
 
 
-def test_without_a_folder_nothing_is_written(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_a_folder_writes_nothing(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     assert engine.run(making()).outputs == {}
@@ -188,9 +188,7 @@ def test_without_a_folder_nothing_is_written(engine: Engine, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("blocked", ["file", "file/below"])
-def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(
-    engine: Engine, tmp_path: Path, stubs: types.ModuleType, blocked: str
-) -> None:
+def test_unwritable_folder_fails_before_the_run(engine: Engine, tmp_path: Path, stubs: types.ModuleType, blocked: str) -> None:
     (tmp_path / "file").touch()
     workflow = Workflow("wf")
     workflow.output("sum", workflow.add("Plus", a=1.0))
@@ -199,7 +197,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_runs(
     assert stubs.CALLS == []
 
 
-def test_a_file_that_cannot_be_replaced_is_an_error_and_leaves_no_trace(engine: Engine, tmp_path: Path) -> None:
+def test_irreplaceable_file_is_an_error_without_traces(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "wf-blob.bin").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*wf-blob\.bin"):
         engine.run(making(), out=tmp_path)
@@ -208,7 +206,7 @@ def test_a_file_that_cannot_be_replaced_is_an_error_and_leaves_no_trace(engine: 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 @pytest.mark.parametrize("save", ["link/x", "link/deep/er/x", "inside/../link/x", "inside/out/x"])
-def test_a_link_that_leads_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path, save: str) -> None:
+def test_link_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path, save: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
@@ -221,7 +219,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(engine: Engine, tmp_path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_links_that_stay_or_that_are_the_output_folder_or_file_are_followed_or_replaced(engine: Engine, tmp_path: Path) -> None:
+def test_links_within_the_folder_are_followed(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "real" / "below").mkdir(parents=True)
     (tmp_path / "out").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "here").symlink_to(tmp_path / "real" / "below")
@@ -233,7 +231,7 @@ def test_links_that_stay_or_that_are_the_output_folder_or_file_are_followed_or_r
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_a_circle_of_links_is_an_error(engine: Engine, tmp_path: Path) -> None:
+def test_circular_links_are_an_error(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").symlink_to("b")
     (tmp_path / "out" / "b").symlink_to("a")
@@ -242,9 +240,7 @@ def test_a_circle_of_links_is_an_error(engine: Engine, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a limit of POSIX")
-def test_a_path_that_is_too_long_as_a_whole_is_an_error_before_anything_runs(
-    engine: Engine, tmp_path: Path, stubs: types.ModuleType
-) -> None:
+def test_too_long_path_fails_before_the_run(engine: Engine, tmp_path: Path, stubs: types.ModuleType) -> None:
     workflow = Workflow("wf")
     workflow.output("sum", workflow.add("Plus", a=1.0), "a/" * 3000 + "x")
     with pytest.raises(OutputError, match=r"cannot write .*File name too long"):
@@ -253,7 +249,7 @@ def test_a_path_that_is_too_long_as_a_whole_is_an_error_before_anything_runs(
 
 
 @pytest.mark.parametrize("failing", ["write_bytes", "replace"])
-def test_a_disk_that_fills_while_a_batch_is_written_leaves_whole_files_only(
+def test_full_disk_leaves_only_complete_files(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     real, count = getattr(Path, failing), []
@@ -276,7 +272,7 @@ def test_a_disk_that_fills_while_a_batch_is_written_leaves_whole_files_only(
     assert all(data.endswith(b"}") for data in left.values())
 
 
-def test_a_target_without_a_file_form_is_told_and_not_written(engine: Engine, tmp_path: Path) -> None:
+def test_target_without_a_file_form_is_not_written(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     workflow = Workflow("wf")
     workflow.add("Load", name="loaded", path=str(tmp_path / "weights"))
@@ -285,9 +281,7 @@ def test_a_target_without_a_file_form_is_told_and_not_written(engine: Engine, tm
     assert result.notices == (Notice("loaded", "target 'loaded.model' is Model, which cannot be written to a file"),)
 
 
-def test_an_output_whose_value_has_no_file_form_is_an_error(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_without_a_file_form_is_an_error(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workflow = making()
     monkeypatch.setattr(engine.plugins.codecs.by_name("blob"), "export", lambda value: 1 / 0, raising=False)
     with pytest.raises(OutputError, match=r"output 'blob' cannot be made a \.bin file"):

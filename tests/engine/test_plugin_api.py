@@ -1,4 +1,4 @@
-"""The doors for plugins: what `nodegraph.plugin_api` exports, and that our own packs use nothing else of the engine."""
+"""`nodegraph.plugin_api` is the plugin interface, and our own packs use nothing else of the engine."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ NAMES = """
 """
 
 
-def test_plugins_may_use_these_names():
+def test_public_names_for_plugins_are_listed():
     assert plugin_api.__all__ == NAMES.split()
     assert all(hasattr(plugin_api, name) for name in plugin_api.__all__)
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     assert [name for name in plugin_api.__all__ if not re.search(rf"`{name}(`|\()", page)] == []
 
 
-def test_a_name_that_both_export_is_the_same_thing():
+def test_shared_names_are_the_same_objects():
     both = set(plugin_api.__all__) & set(nodegraph.__all__)
     assert {"node", "hookimpl", "Choice"} <= both
     assert all(getattr(plugin_api, name) is getattr(nodegraph, name) for name in both)
 
 
-def test_importing_it_imports_nothing_heavy():
+def test_plugin_api_imports_nothing_heavy():
     heavy = {"torch", "numpy", "PIL", "networkx", "click", "rich"}
     code = f"import sys, nodegraph.plugin_api; print(*sorted(set(sys.modules) & {heavy!r}))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -50,7 +50,7 @@ def test_importing_it_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("path", PACKS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_our_packs_use_the_doors_that_every_plugin_uses(path):
+def test_our_packs_import_only_plugin_api(path):
     for module, name in IMPORT.findall(path.read_text(encoding="utf-8")):
         assert module in DOORS, f"imports {module}: export what it needs from nodegraph.plugin_api"
         if module == "nodegraph" and name:

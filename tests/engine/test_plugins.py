@@ -1,4 +1,4 @@
-"""Finding plugins, and what becomes of those that are wrong."""
+"""Finding and loading plugins, and errors of broken ones."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def error(plugins: Plugins) -> str:
 # --- folders
 
 
-def test_files_and_packages_of_a_folder_are_plugins(tmp_path, write):
+def test_files_and_packages_in_a_folder_are_plugins(tmp_path, write):
     write("say.py", SAY)
     write("pack/__init__.py", "from .helper import register_nodes\n__version__ = '1.2'\n")
     write("pack/helper.py", SAY.replace('"Say"', '"Shout"'))
@@ -118,7 +118,7 @@ def test_files_and_packages_of_a_folder_are_plugins(tmp_path, write):
     assert plugins.origin("nobody") is None
 
 
-def test_folders_come_from_the_environment_too(tmp_path, write, monkeypatch):
+def test_folders_also_come_from_the_environment(tmp_path, write, monkeypatch):
     write("a/one.py", SAY)
     write("b/two.py", SAY.replace('"Say"', '"Shout"'))
     monkeypatch.setenv("NODEGRAPH_PLUGIN_DIR", os.pathsep.join(["", str(tmp_path / "a"), str(tmp_path / "b")]))
@@ -126,14 +126,14 @@ def test_folders_come_from_the_environment_too(tmp_path, write, monkeypatch):
     assert [plugin.name for plugin in plugins.loaded] == ["one", "two"]
 
 
-def test_nothing_is_loaded_from_where_one_stands(tmp_path, write, monkeypatch):
+def test_current_folder_is_not_searched(tmp_path, write, monkeypatch):
     write("say.py", SAY)
     monkeypatch.chdir(tmp_path)
     assert load_plugins().loaded == ()
 
 
 @pytest.mark.parametrize("folder", ["nothing", "file.py", "~nobody-of-this-name/plugins"])
-def test_a_folder_that_is_none(tmp_path, write, monkeypatch, folder):
+def test_missing_folder_is_an_error(tmp_path, write, monkeypatch, folder):
     write("file.py", "")
     monkeypatch.chdir(tmp_path)
     plugins = load_plugins([folder])
@@ -143,7 +143,7 @@ def test_a_folder_that_is_none(tmp_path, write, monkeypatch, folder):
         plugins.require_sound()
 
 
-def test_a_file_plugin_cannot_hide_a_module(tmp_path, write):
+def test_file_plugin_cannot_hide_a_module(tmp_path, write):
     write("json.py", SAY)
     assert only(load_plugins([tmp_path])).error is None
     assert hasattr(json, "dumps")
@@ -163,7 +163,7 @@ def test_a_file_plugin_cannot_hide_a_module(tmp_path, write):
         ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
     ],
 )
-def test_a_broken_file_is_named_with_the_reason(tmp_path, write, code, said):
+def test_broken_file_is_named_with_the_reason(tmp_path, write, code, said):
     path = write("broken.py", code)
     write("say.py", SAY)
     plugins = load_plugins([tmp_path])
@@ -188,7 +188,7 @@ def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) ->
     return error(plugins).replace(place, "WRONG").replace(str(path), "PATH")
 
 
-def test_a_misspelt_hook(tmp_path, write):
+def test_misspelt_hook_is_an_error(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert said == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef brew(): ...")
@@ -197,29 +197,29 @@ def test_a_misspelt_hook(tmp_path, write):
     )
 
 
-def test_a_hook_that_is_not_decorated(tmp_path, write):
+def test_undecorated_hook_is_an_error(tmp_path, write):
     said = broken_hook(write, tmp_path, "def register_nodes(register): ...\n@hookimpl\ndef on_event(event): ...")
     assert said == "[E303] WRONG: its function register_nodes is never called. Decorate it with @hookimpl"
 
 
-def test_a_function_that_is_called_like_another_hook_is_the_plugin_s_own(tmp_path, write):
+def test_plain_function_can_have_a_hook_name(tmp_path, write):
     write("own.py", "def on_event(value): ...\ndef check_registration(name): ...\nregister_nodes = 'text'\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
-def test_wrong_arguments_of_a_hook(tmp_path, write):
+def test_wrong_hook_arguments_are_errors(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
     assert said == "[E303] WRONG: its hook register_nodes(registr) has a parameter 'registr'. Expected register"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef on_event(event, a, b): ...")
     assert said == "[E303] WRONG: its hook on_event(event, a, b) has parameters 'a' and 'b'. Expected event"
 
 
-def test_a_hook_may_take_nothing(tmp_path, write):
+def test_hook_can_take_no_arguments(tmp_path, write):
     write("quiet.py", "from nodegraph import hookimpl\n@hookimpl\ndef register_nodes(): ...\n@hookimpl\ndef on_event(): ...\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
-def test_what_a_hook_raises_is_told(tmp_path, write):
+def test_exception_in_a_hook_is_reported(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    1 / 0")
     assert said == "[E303] WRONG, in register_nodes: ZeroDivisionError: division by zero (PATH:4)"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register('Say', len)")
@@ -229,7 +229,7 @@ def test_what_a_hook_raises_is_told(tmp_path, write):
     assert said == "[E303] WRONG: add_hooks failed: AttributeError: 'PluginManager' object has no attribute 'nothing' (PATH:4)"
 
 
-def test_what_cannot_be_registered_is_told(tmp_path, write):
+def test_wrong_registrations_are_errors(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register(len)")
     assert said == "[E302] WRONG: len is not a node type. Decorate it with @node('Name') before it is registered"
     said = broken_hook(write, tmp_path, "@node('F')\ndef f(x): ...\n@hookimpl\ndef register_nodes(register):\n    register(f)")
@@ -238,7 +238,7 @@ def test_what_cannot_be_registered_is_told(tmp_path, write):
     assert said == "[E301] WRONG registers a codec for int, which has one from 'nodegraph'. Remove one"
 
 
-def test_two_plugins_that_claim_one_name(tmp_path, write):
+def test_two_plugins_cannot_claim_one_entry(tmp_path, write):
     one, two = write("one.py", SAY), write("two.py", SAY)
     plugins = load_plugins([tmp_path])
     with pytest.raises(PluginError) as caught:
@@ -250,7 +250,7 @@ def test_two_plugins_that_claim_one_name(tmp_path, write):
     assert plugins.nodes.get("Say").origin.plugin == "one"
 
 
-def test_two_plugins_of_one_name(tmp_path, write):
+def test_two_plugins_cannot_share_a_name(tmp_path, write):
     first, second = write("a/tea.py", SAY), write("b/tea.py", SAY.replace('"Say"', '"Shout"'))
     plugins = load_plugins([tmp_path / "a", tmp_path / "b"])
     assert error(plugins) == f"[E301] two plugins are called 'tea': {first} and {second}. Rename or remove one"
@@ -270,7 +270,7 @@ TEAS = """
 """
 
 
-def test_a_pack_adds_a_hook_and_with_it_a_registry(tmp_path, write):
+def test_pack_can_add_a_hook_and_a_registry(tmp_path, write):
     write("a_before.py", TEAS)
     write("z_after.py", TEAS.replace("mint", "sage"))
     plugins = load_plugins([tmp_path, FRONT])
@@ -283,14 +283,14 @@ def test_a_pack_adds_a_hook_and_with_it_a_registry(tmp_path, write):
     assert plugins.codecs.by_name("cup") is not None
 
 
-def test_without_the_pack_its_hook_is_unknown(tmp_path, write):
+def test_hook_of_a_missing_pack_is_unknown(tmp_path, write):
     write("a_before.py", TEAS)
     plugins = load_plugins([tmp_path])
     assert "implements 'register_teas', which is not a hook" in error(plugins)
     assert plugins.registries == {}
 
 
-def test_a_mistake_in_an_added_hook_is_the_plugin_s_own(tmp_path, write):
+def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
     path = write("a_before.py", TEAS.replace("(register)", "(registry)"))
     plugins = load_plugins([tmp_path, FRONT])
     assert error(plugins).startswith(
@@ -299,7 +299,7 @@ def test_a_mistake_in_an_added_hook_is_the_plugin_s_own(tmp_path, write):
     assert plugins.registries["teas"].names() == ["earl_grey", "green"]
 
 
-def test_two_teas_of_one_name(tmp_path, write):
+def test_two_entries_cannot_share_a_name(tmp_path, write):
     write("more.py", TEAS.replace("mint", "green"))
     assert "[E301] two plugins register 'green' among the teas: 'tearoom' (" in error(load_plugins([FRONT, tmp_path]))
 
@@ -326,7 +326,7 @@ def test_a_pack_checks_and_replaces_what_plugins_register(tmp_path, write):
     assert error(load_plugins([tmp_path, FRONT])) == f"[E302] plugin 'a_before' ({path}), teas 'mint': tea is served warm"
 
 
-def test_engines_have_plugins_of_their_own():
+def test_engines_have_separate_plugins():
     first, second = load_plugins([FRONT]), load_plugins([FRONT])
     assert first.nodes.get("Say").value.function is not second.nodes.get("Say").value.function
     assert first.origin("tearoom") == second.origin("tearoom")
@@ -335,7 +335,7 @@ def test_engines_have_plugins_of_their_own():
 # --- the state of a plugin's code
 
 
-def test_editing_a_file_changes_its_digest(tmp_path, write):
+def test_edited_file_changes_its_digest(tmp_path, write):
     path = write("say.py", SAY.replace("return text", "return text + '1'"))
     first = load_plugins([tmp_path])
     write("say.py", SAY.replace("return text", "return text + '2'"))
@@ -346,7 +346,7 @@ def test_editing_a_file_changes_its_digest(tmp_path, write):
     assert only(first).origin != only(second).origin
 
 
-def test_editing_a_helper_of_a_package_changes_its_digest_and_its_code(tmp_path, write):
+def test_edited_helper_changes_the_digest_and_the_code(tmp_path, write):
     write("pack/__init__.py", "from .deep.helper import register_nodes\n")
     write("pack/deep/__init__.py", "")
     write("pack/deep/helper.py", SAY)
@@ -357,7 +357,7 @@ def test_editing_a_helper_of_a_package_changes_its_digest_and_its_code(tmp_path,
     assert only(first).origin != only(second).origin
 
 
-def test_what_counts_as_code(tmp_path, write):
+def test_which_files_count_as_code(tmp_path, write):
     write("pack/__init__.py", "")
     write("pack/table.json", "1")
     digest = tree_digest([tmp_path / "pack"])
@@ -376,7 +376,7 @@ def test_what_counts_as_code(tmp_path, write):
     assert tree_digest([tmp_path / "renamed"]) != before
 
 
-def test_a_plugin_names_the_files_that_are_not_its_code(tmp_path, write):
+def test_plugin_can_exclude_files_from_its_code(tmp_path, write):
     write("pack/__init__.py", "__nodegraph_excludes__ = ('*.bin',)\n")
     before = only(load_plugins([tmp_path])).origin
     write("pack/weights.bin", "x")
@@ -385,7 +385,7 @@ def test_a_plugin_names_the_files_that_are_not_its_code(tmp_path, write):
     assert only(load_plugins([tmp_path])).origin != before
 
 
-def test_a_digest_does_not_depend_on_the_place(tmp_path, write):
+def test_digest_does_not_depend_on_the_path(tmp_path, write):
     places = [write(f"{folder}/pack/__init__.py", SAY).parent for folder in ("a", ".b", "__pycache__")]
     assert len({tree_digest([place]) for place in places}) == 1
 
@@ -393,7 +393,7 @@ def test_a_digest_does_not_depend_on_the_place(tmp_path, write):
 # --- entry points
 
 
-def test_an_installed_plugin_is_told_by_its_version(install, write):
+def test_installed_plugin_is_identified_by_version(install, write):
     write("site/tea_pack/__init__.py", "")
     write("site/tea_pack/plugin.py", SAY)
     install("tea-pack", "1.4", "nodes = tea_pack.plugin")
@@ -413,7 +413,7 @@ def test_an_installed_plugin_is_told_by_its_version(install, write):
         ("[]", True, "tea-pack 1.4"),
     ],
 )
-def test_a_version_stands_for_the_code_only_of_a_release(install, write, direct_url, released, place):
+def test_only_releases_are_identified_by_version(install, write, direct_url, released, place):
     write("site/tea_pack/__init__.py", SAY)
     install("tea-pack", "1.4", "nodes = tea_pack", direct_url=direct_url)
     plugin = only(load_plugins())
@@ -425,7 +425,7 @@ def test_a_version_stands_for_the_code_only_of_a_release(install, write, direct_
 EDITABLE = {"url": "file:///tea", "dir_info": {"editable": True}}
 
 
-def test_an_editable_plugin_is_told_by_its_files_and_those_it_includes(install, write, tmp_path):
+def test_editable_plugin_is_identified_by_its_files(install, write, tmp_path):
     write("site/tea_leaves/__init__.py", "")
     write("site/tea_leaves/green.py", "COLOUR = 1")
     write("site/tea_pot.py", "")
@@ -439,7 +439,7 @@ def test_an_editable_plugin_is_told_by_its_files_and_those_it_includes(install, 
     assert only(load_plugins()).origin == origin
 
 
-def test_code_that_changed_after_its_import_has_a_state_of_its_own(install, write):
+def test_code_changed_after_import_has_its_own_digest(install, write):
     path = write("site/tea_pack.py", SAY)
     install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
     first = only(load_plugins()).origin
@@ -450,14 +450,14 @@ def test_code_that_changed_after_its_import_has_a_state_of_its_own(install, writ
     assert only(load_plugins()).origin == first
 
 
-def test_an_included_package_has_to_be_there(install, write):
+def test_included_package_must_exist(install, write):
     write("site/tea_pack.py", "__nodegraph_includes__ = ['tea_nothing']\n")
     install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
     said = error(load_plugins())
     assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'tea_nothing', which is not installed" in said
 
 
-def test_a_distribution_may_have_several_plugins(install, write):
+def test_distribution_can_have_several_plugins(install, write):
     write("site/tea_pack/__init__.py", "")
     write("site/tea_pack/plugin.py", SAY)
     write("site/tea_pack/more.py", SAY.replace('"Say"', '"Shout"'))
@@ -467,7 +467,7 @@ def test_a_distribution_may_have_several_plugins(install, write):
     assert plugins.nodes.names() == ["Say", "Shout"]
 
 
-def test_an_entry_point_may_name_an_object(install, write):
+def test_entry_point_can_name_an_object(install, write):
     hooks = """
     class Hooks:
         @hookimpl
@@ -491,7 +491,7 @@ def test_an_entry_point_may_name_an_object(install, write):
         ("", "tea_pack:hooks", "AttributeError: module 'tea_pack' has no attribute 'hooks'"),
     ],
 )
-def test_a_broken_entry_point_is_named_with_the_reason(install, write, code, value, said):
+def test_broken_entry_point_is_named_with_the_reason(install, write, code, value, said):
     if code is not None:
         write("site/tea_pack.py", code)
     install("tea-pack", "1.4", f"nodes = {value}")
@@ -501,7 +501,7 @@ def test_a_broken_entry_point_is_named_with_the_reason(install, write, code, val
     plugins.require_sound()
 
 
-def test_a_file_and_an_entry_point_of_one_name(install, write, tmp_path):
+def test_file_and_entry_point_cannot_share_a_name(install, write, tmp_path):
     write("site/tea_pack.py", SAY)
     install("tea-pack", "1.4", "nodes = tea_pack")
     path = write("folder/tea_pack.py", SAY.replace('"Say"', '"Shout"'))
@@ -510,7 +510,7 @@ def test_a_file_and_an_entry_point_of_one_name(install, write, tmp_path):
     )
 
 
-def test_our_own_pack_comes_in_by_its_entry_point(monkeypatch):
+def test_own_pack_is_found_by_entry_point(monkeypatch):
     monkeypatch.undo()
     plugins = load_plugins()
     plugins.require_sound()
@@ -520,7 +520,7 @@ def test_our_own_pack_comes_in_by_its_entry_point(monkeypatch):
     assert plugins.nodes.get("Sampler").origin == pack.origin
 
 
-def test_the_manager_is_plain_pluggy():
+def test_manager_is_plain_pluggy():
     class Heard:
         @hookimpl
         def on_event(self, event: Any) -> None:
@@ -550,7 +550,7 @@ BACKEND = """
 """
 
 
-def test_without_a_backend_the_engine_computes_on_the_cpu():
+def test_engine_without_a_backend_uses_the_cpu():
     backend = Plugins().backend
     assert backend.resolve("auto", "auto") == Numerics(device="cpu", dtype="auto", name="none")
     assert (backend.fingerprint(), backend.memory_of([]), backend.preview_renderer()) == ("", {}, None)
@@ -558,12 +558,12 @@ def test_without_a_backend_the_engine_computes_on_the_cpu():
     assert not backend.is_out_of_memory(RuntimeError("out of memory"))
 
 
-def test_a_plugin_registers_the_backend(tmp_path, write):
+def test_plugin_can_register_the_backend(tmp_path, write):
     write("tea.py", BACKEND)
     assert load_plugins([tmp_path]).backend.resolve("auto", "auto").device == "pot"
 
 
-def test_two_backends_are_an_error_that_names_both(tmp_path, write):
+def test_two_backends_are_an_error(tmp_path, write):
     one, two = write("one.py", BACKEND), write("two.py", BACKEND)
     plugins = load_plugins([tmp_path])
     with pytest.raises(PluginError) as caught:
@@ -571,7 +571,7 @@ def test_two_backends_are_an_error_that_names_both(tmp_path, write):
     assert str(caught.value) == f"[E301] two plugins register a backend: 'one' ({one}) and 'two' ({two}). Remove one"
 
 
-def test_a_backend_that_is_not_whole_is_refused(tmp_path, write):
+def test_incomplete_backend_is_refused(tmp_path, write):
     said = broken_hook(
         write,
         tmp_path,

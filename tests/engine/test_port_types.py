@@ -1,4 +1,4 @@
-"""Port types: links, returned values, literals and the JSON schema agree, as all follow from one description of a type."""
+"""Port types: links, returned values, literals and the JSON schema agree because they share one description of each type."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def holds_path(kind: Any) -> bool:
 
 @settings(max_examples=500, deadline=None)
 @given(all_types, python_values)
-def test_a_literal_that_is_taken_fits_its_port(kind, value):
+def test_accepted_literals_fit_their_port(kind, value):
     assume(not holds_path(kind))  # a path stays text until the function gets it
     try:
         found = coerce(kind, value)
@@ -107,7 +107,7 @@ def test_a_literal_that_is_taken_fits_its_port(kind, value):
 
 @settings(max_examples=500, deadline=None)
 @given(all_types, python_values)
-def test_an_output_that_may_be_linked_has_values_that_fit(kind, value):
+def test_values_of_linked_outputs_fit(kind, value):
     given_type = type_of(value)
     assume(value not in ([], (), {}))  # what an empty one holds is unknown
     assert fits(given_type, value)
@@ -117,20 +117,20 @@ def test_an_output_that_may_be_linked_has_values_that_fit(kind, value):
 
 @settings(max_examples=500, deadline=None)
 @given(known_types, known_types, python_values)
-def test_what_fits_an_output_fits_every_input_that_may_be_linked_to_it(wanted, given_type, value):
+def test_output_values_fit_every_linked_input(wanted, given_type, value):
     if accepts(wanted, given_type) and fits(given_type, value):
         assert fits(wanted, value)
 
 
 @given(all_types)
-def test_every_type_may_be_linked_to_itself_and_to_its_optional(kind):
+def test_types_link_to_themselves_and_their_optional(kind):
     assert accepts(kind, kind)
     assert accepts(kind | None, kind)
 
 
 @settings(max_examples=1000, deadline=None)
 @given(all_types, yaml_values)
-def test_the_json_schema_allows_what_is_taken(kind, value):
+def test_json_schema_allows_accepted_values(kind, value):
     try:
         coerce(kind, value)
     except LiteralError:
@@ -153,7 +153,7 @@ def test_the_json_schema_allows_what_is_taken(kind, value):
         (None, type(None), True),
     ],
 )
-def test_links(wanted, given_type, expected):
+def test_links_follow_the_types(wanted, given_type, expected):
     assert accepts(wanted, given_type) == expected
 
 
@@ -169,7 +169,7 @@ def test_links(wanted, given_type, expected):
         (Speaks, None, False),
     ],
 )
-def test_values(kind, value, expected):
+def test_values_follow_the_types(kind, value, expected):
     assert fits(kind, value) == expected
 
 
@@ -182,7 +182,7 @@ def test_unions_keep_their_order():
     ]
 
 
-def test_an_annotation_is_parsed_once():
+def test_annotations_are_parsed_once():
     kind = list[int] | None
     assert parse(kind) is parse(kind)
     assert parse(kind).optional
@@ -190,7 +190,7 @@ def test_an_annotation_is_parsed_once():
     assert element_type(kind) is int
 
 
-def test_marks_are_taken_off():
+def test_markers_are_removed():
     assert without_marks(Annotated[Annotated[int, 1], 2]) == (int, (1, 2))
     assert without_marks(Annotated[int, 1] | None) == (int | None, (1,))
     assert without_marks(int | str) == (int | str, ())
@@ -215,7 +215,7 @@ def test_codecs_follow_the_type(kind, is_stored):
     assert (Codecs().for_type(kind) is not None) == is_stored
 
 
-def test_no_other_module_takes_types_apart():
+def test_only_one_module_analyses_types():
     apart = re.compile(r"\bget_origin\b|\bget_args\b|\bUnionType\b|typing\.Union\b|__args__|__origin__")
     folders = (ROOT / "nodegraph", ROOT / "nodes/nodegraph_nodes")
     found = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py") if apart.search(path.read_text("utf-8"))}

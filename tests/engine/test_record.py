@@ -1,4 +1,4 @@
-"""What is left of a run: its record."""
+"""The record of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record_of(engine: Engine, run: str) -> dict[str, Any]:
     return record
 
 
-def test_a_record_tells_everything_about_a_run(engine: Engine, tmp_path: Path) -> None:
+def test_record_is_complete(engine: Engine, tmp_path: Path) -> None:
     began = time.time()
     result = engine.run(drawn(), out=tmp_path / "out")
     record = record_of(engine, result.run)
@@ -57,7 +57,7 @@ def test_a_record_tells_everything_about_a_run(engine: Engine, tmp_path: Path) -
         assert node["seconds"] == result.nodes[name].seconds
 
 
-def test_seeds_that_were_drawn_are_in_the_record_and_give_the_same_again(engine: Engine) -> None:
+def test_recorded_seeds_reproduce_the_run(engine: Engine) -> None:
     first = engine.run(drawn())
     record = record_of(engine, first.run)
     assert record["params"] == {"seed": engine.cache.load(str(first.nodes["one"].content), "output")}
@@ -66,7 +66,7 @@ def test_seeds_that_were_drawn_are_in_the_record_and_give_the_same_again(engine:
     assert again["total"] == first["total"]
 
 
-def test_a_record_holds_the_digest_of_each_value(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_record_has_the_digest_of_each_value(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     workflow = Workflow("w")
     loaded = workflow.add("Load", name="loaded", path=str(tmp_path / "weights"))
@@ -82,7 +82,7 @@ def test_a_record_holds_the_digest_of_each_value(make_engine: Callable[..., Engi
     assert records[0]["made"]["digests"]["output"] == stored["made"]["output"].digest
 
 
-def test_a_record_of_a_run_that_failed_says_why_each_node_did(engine: Engine) -> None:
+def test_record_of_a_failed_run_has_each_reason(engine: Engine) -> None:
     workflow = Workflow("w")
     for how in ("value", "key"):
         workflow.output(how, workflow.add("Fails", name=how, how=how))
@@ -95,7 +95,7 @@ def test_a_record_of_a_run_that_failed_says_why_each_node_did(engine: Engine) ->
     assert record["nodes"]["key"]["content"] is None
 
 
-def test_what_was_noticed_is_in_the_record(engine: Engine) -> None:
+def test_notices_are_recorded(engine: Engine) -> None:
     workflow = Workflow("w")
     workflow.output("n", workflow.add("Fickle", name="fickle"))
     engine.run(workflow)
@@ -104,7 +104,7 @@ def test_what_was_noticed_is_in_the_record(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("threads", ["1", "7"])
-def test_another_number_of_threads_is_another_kind_of_machine(
+def test_thread_count_is_part_of_the_machine(
     make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, threads: str
 ) -> None:
     workflow = Workflow("w")
@@ -117,7 +117,7 @@ def test_another_number_of_threads_is_another_kind_of_machine(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', "\0"])
-def test_a_record_that_cannot_be_read_is_passed_over(engine: Engine, text: str) -> None:
+def test_unreadable_record_is_skipped(engine: Engine, text: str) -> None:
     assert engine.cache_dir is not None
     result = engine.run(drawn())
     (engine.cache_dir / "runs" / "99990101-000000-000000-aaaa.json").write_text(text)
@@ -125,7 +125,7 @@ def test_a_record_that_cannot_be_read_is_passed_over(engine: Engine, text: str) 
     engine.explain(engine.plan(drawn()))
 
 
-def test_a_record_that_cannot_be_written_does_not_hurt_the_run(engine: Engine) -> None:
+def test_unwritable_record_does_not_fail_the_run(engine: Engine) -> None:
     assert engine.cache_dir is not None
     engine.cache_dir.mkdir(exist_ok=True)
     (engine.cache_dir / "runs").write_text("a file")

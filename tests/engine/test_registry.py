@@ -1,4 +1,4 @@
-"""Names of things, unique, with suggestions."""
+"""Registries: unique names, aliases and suggestions."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_names_are_sorted_and_found(teas):
         ("", "there is no '' among the teas. 'nodegraph teas' lists them."),
     ],
 )
-def test_an_unknown_name_leads_on(teas, name, said):
+def test_unknown_name_gets_suggestions(teas, name, said):
     with pytest.raises(KeyError) as caught:
         teas.get(name)
     assert caught.value.args == (said,)
 
 
-def test_a_second_registration_names_both(teas):
+def test_double_registration_names_both_plugins(teas):
     with pytest.raises(PluginError) as caught:
         teas.add(Entry("sencha", 3, Origin("mine", "0", place="/home/mine.py")))
     assert str(caught.value) == (
@@ -51,12 +51,12 @@ def test_a_second_registration_names_both(teas):
     assert teas.get("sencha").value == 1
 
 
-def test_registering_twice_in_one_plugin_is_a_mistake_of_that_plugin(teas):
+def test_double_registration_in_one_plugin_is_its_error(teas):
     with pytest.raises(PluginError, match=r"plugin 'japan' \(/plugins/japan.py\) registers 'sencha' twice among the teas"):
         teas.add(Entry("sencha", 3, Origin("japan", "1.0", place="/plugins/japan.py")))
 
 
-def test_a_thing_is_found_by_its_other_names():
+def test_entries_are_found_by_aliases():
     registry: Registry[int] = Registry("teas")
     registry.add(Entry("sencha", 1, Origin("japan", "1.0", place="/plugins/japan.py"), aliases=("Green tea",)))
     assert registry.get("Green tea").name == "sencha"
@@ -69,7 +69,7 @@ def test_a_thing_is_found_by_its_other_names():
     assert len(registry) == 1
 
 
-def test_names_from_elsewhere_lead_to_what_does_that_here(teas):
+def test_foreign_names_suggest_our_entries(teas):
     teas.add(Entry("pot", 3, Origin("mine", "0"), foreign_names=("Samowar", "Kettle")))
     teas.add(Entry("cup", 4, Origin("mine", "0"), foreign_names=("Samowar",)))
     assert teas.suggest("Kettle") == "Here 'pot' does that."
@@ -78,19 +78,19 @@ def test_names_from_elsewhere_lead_to_what_does_that_here(teas):
 
 
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
-def test_what_is_no_name_is_refused(teas, name):
+def test_invalid_names_are_refused(teas, name):
     with pytest.raises(
         PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the teas under .*, which is not a name"
     ):
         teas.add(Entry(name, 3, Origin("mine", "0", place="there")))
 
 
-def test_an_origin_stands_for_the_code():
+def test_origin_identifies_the_code():
     assert Origin("pack", "1.2").identity == "pack 1.2"
     assert Origin("pack", "1.2", "abc").identity == "pack abc"
 
 
-def test_suggestions_know_no_case_and_do_not_guess_wildly():
+def test_suggestions_ignore_case_and_need_similarity():
     assert did_you_mean("Seed", ["seed", "steps"]) == "Did you mean 'seed'?"
     assert did_you_mean("x", ["seed"]) == ""
     assert did_you_mean("x", []) == ""
@@ -107,12 +107,12 @@ def test_suggestions_know_no_case_and_do_not_guess_wildly():
         ("Greentea", "green tea"),
     ],
 )
-def test_what_begins_alike_is_close(name, meant):
+def test_equal_beginnings_are_similar(name, meant):
     known = ["green tea", "green tea with milk", "chamomile from the mountains"]
     assert did_you_mean(name, known) == (f"Did you mean '{meant}'?" if meant else "")
 
 
-def test_another_name_that_fits_goes_before_a_name_that_is_like_it():
+def test_matching_alias_comes_before_similar_names():
     registry: Registry[int] = Registry("teas")
     registry.add(Entry("assam", 1, Origin("india", "1.0")))
     registry.add(Entry("green", 2, Origin("japan", "1.0"), aliases=("Assam b", "GREEN")))

@@ -1,4 +1,4 @@
-"""What nodes keep between runs stays within a budget, the least recently used leaving first."""
+"""Objects that nodes keep between runs stay within a budget; the least recently used leaves first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_kept(residents: ModelMemory, name: str) -> bool:
     return not made
 
 
-def test_it_is_made_once_while_there_is_room(residents):
+def test_resident_is_made_once_while_it_fits(residents):
     made = []
     for _ in range(2):
         for name in ("a", "b"):
@@ -56,7 +56,7 @@ def test_it_is_made_once_while_there_is_room(residents):
     assert residents.sizes() == {MAIN: 100}
 
 
-def test_the_least_recently_used_leaves(residents):
+def test_least_recently_used_leaves_first(residents):
     for address, name in enumerate(("a", "b", "a", "c")):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 40),)))
     assert residents.sizes() == {MAIN: 80}
@@ -65,7 +65,7 @@ def test_the_least_recently_used_leaves(residents):
     assert not is_kept(residents, "b")
 
 
-def test_what_is_larger_than_the_budget_stays_while_it_is_the_last(residents):
+def test_oversized_resident_stays_while_it_is_last(residents):
     residents.get("scope", "small", lambda: Thing("small", ((1, 10),)))
     residents.get("scope", "large", lambda: Thing("large", ((2, 1000),)))
     assert residents.sizes() == {MAIN: 1000}
@@ -73,14 +73,14 @@ def test_what_is_larger_than_the_budget_stays_while_it_is_the_last(residents):
     assert residents.sizes() == {MAIN: 10}
 
 
-def test_memory_that_is_shared_counts_once(residents):
+def test_shared_memory_counts_once(residents):
     residents.get("scope", "base", lambda: Thing("base", ((1, 60), (2, 20))))
     residents.get("scope", "patched", lambda: Thing("patched", ((1, 60), (3, 20))))
     assert residents.sizes() == {MAIN: 100}
     assert is_kept(residents, "base")
 
 
-def test_an_accelerator_gives_to_main_memory_and_takes_back(residents):
+def test_residents_move_between_gpu_and_main_memory(residents):
     first = residents.get("scope", "a", lambda: Thing("a", ((1, 80),), "gpu"))
     residents.get("scope", "b", lambda: Thing("b", ((2, 80),), "gpu"))
     assert residents.sizes() == {"gpu": 80, MAIN: 80}
@@ -89,7 +89,7 @@ def test_an_accelerator_gives_to_main_memory_and_takes_back(residents):
     assert residents.sizes() == {"gpu": 80, MAIN: 80}  # now it is b that waits in main memory
 
 
-def test_what_main_memory_cannot_take_is_gone():
+def test_residents_beyond_main_memory_are_dropped():
     residents = ModelMemory(Memory(), budget=50)
     for address, name in enumerate("abc"):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 80),), "gpu"))
@@ -97,19 +97,19 @@ def test_what_main_memory_cannot_take_is_gone():
     assert not is_kept(residents, "a")
 
 
-def test_what_nobody_can_weigh_is_kept_by_number(residents):
+def test_residents_without_a_size_are_limited_by_number(residents):
     for number in range(300):
         residents.get("scope", number, object)
     assert not is_kept(residents, 0)
     assert residents.sizes() == {}
 
 
-def test_scopes_do_not_meet(residents):
+def test_scopes_are_separate(residents):
     residents.get("one", "key", lambda: 1)
     assert residents.get("other", "key", lambda: 2) == 2
 
 
-def test_the_budget_is_told_by_argument_then_by_environment_then_by_the_machine(monkeypatch):
+def test_budget_comes_from_argument_environment_or_machine(monkeypatch):
     monkeypatch.delenv("NODEGRAPH_MODEL_MEMORY", raising=False)
     assert load_model_memory() is None
     assert 2**28 < half_of_memory() < 2**46
@@ -119,7 +119,7 @@ def test_the_budget_is_told_by_argument_then_by_environment_then_by_the_machine(
     assert load_model_memory("unlimited") > 2**62
 
 
-def test_a_budget_that_is_no_size_is_refused_by_its_name(monkeypatch):
+def test_wrong_budget_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("NODEGRAPH_MODEL_MEMORY", "plenty")
     with pytest.raises(NodegraphError, match=r"NODEGRAPH_MODEL_MEMORY cannot be used: expected a number of bytes"):
         Engine(cache_dir=None)

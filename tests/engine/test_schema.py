@@ -1,4 +1,4 @@
-"""The schema for editors takes what nodegraph takes, and refuses what it refuses."""
+"""The JSON schema for editors accepts what nodegraph accepts and refuses what it refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def workflow(**node: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_the_shipped_workflows_are_valid(validator: jsonschema.Draft7Validator, path: Path) -> None:
+def test_shipped_workflows_are_valid(validator: jsonschema.Draft7Validator, path: Path) -> None:
     assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
 
 
@@ -44,7 +44,7 @@ def test_the_shipped_workflows_are_valid(validator: jsonschema.Draft7Validator, 
         {"use": "Weights", "model": "$load.model"},
     ],
 )
-def test_what_is_right_is_valid(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
+def test_correct_workflows_are_valid(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
     assert list(validator.iter_errors(workflow(**node))) == []
 
 
@@ -61,11 +61,11 @@ def test_what_is_right_is_valid(validator: jsonschema.Draft7Validator, node: dic
         {"use": "Weights", "model": "w"},
     ],
 )
-def test_what_is_wrong_is_not(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
+def test_wrong_workflows_are_invalid(validator: jsonschema.Draft7Validator, node: dict[str, Any]) -> None:
     assert list(validator.iter_errors(workflow(**node))) != []
 
 
-def test_outputs_and_params(validator: jsonschema.Draft7Validator) -> None:
+def test_outputs_and_params_are_described(validator: jsonschema.Draft7Validator) -> None:
     good = workflow(use="Number") | {
         "params": {"a": 1, "b": {"default": 2, "min": 0}},
         "outputs": {"x": "$node", "y": {"from": "$node", "save": "{workflow}.json"}},

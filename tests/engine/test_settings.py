@@ -1,4 +1,4 @@
-"""The settings of the cache: from the flag, the environment, the config file or the default, in this order."""
+"""Cache settings come from the option, the environment, the config file or the default, in this order."""
 
 from __future__ import annotations
 
@@ -22,21 +22,19 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_file_lies_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_file_is_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # Linux
     assert settings.config_file().name == "config.toml"
     assert "nodegraph" in settings.config_file().parts
 
 
-def test_without_any_word_it_is_the_platforms_folder_and_20_gb(file: Path) -> None:
+def test_defaults_are_the_platform_folder_and_20_gb(file: Path) -> None:
     told = load_settings()
     assert "nodegraph" in told.cache_dir.parts
     assert told.cache_size == DEFAULT_SIZE == 20_000_000_000
 
 
-def test_the_flag_wins_over_the_environment_and_that_over_the_file(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_option_beats_environment_beats_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('[cache]\ndir = "beside"\nsize = "3 GB"\n')
     assert load_settings() == settings.Settings(file.parent / "beside", 3_000_000_000)
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "told"))
@@ -60,12 +58,12 @@ def test_the_flag_wins_over_the_environment_and_that_over_the_file(
         (" 3 gib ", 3 << 30),
     ],
 )
-def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+def test_sizes_have_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "1 PB", "1,5 GB", "GB", "nan", "1e9", True, -5])
-def test_what_is_no_size_is_refused(text: str | int) -> None:
+def test_wrong_size_is_refused(text: str | int) -> None:
     with pytest.raises(ValueError, match="expected a number of bytes"):
         parse_size(text)
 
@@ -82,7 +80,7 @@ def test_what_is_no_size_is_refused(text: str | int) -> None:
         ("[cache]\nsize = [3]", "'size' in"),
     ],
 )
-def test_a_file_that_says_something_else_is_an_error_that_names_it(file: Path, text: str, said: str) -> None:
+def test_wrong_config_file_is_named(file: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingsError, match="E401") as error:
         load_settings()
@@ -90,13 +88,13 @@ def test_a_file_that_says_something_else_is_an_error_that_names_it(file: Path, t
     assert said in str(error.value)
 
 
-def test_a_variable_that_says_something_else_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_variable_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SIZE_VARIABLE, "lots")
     with pytest.raises(SettingsError, match=r"NODEGRAPH_CACHE_SIZE cannot be used: expected a number of bytes.*found 'lots'"):
         load_settings()
 
 
-def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
+def test_unreadable_config_file_is_named(file: Path) -> None:
     file.mkdir()
     with pytest.raises(SettingsError, match=r"config.toml cannot be read"):
         load_settings()

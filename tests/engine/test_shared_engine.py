@@ -1,4 +1,4 @@
-"""One engine that several threads share: runs in the background, nodes that several runs need, and what remains afterwards."""
+"""One engine shared by several threads: background runs, nodes that several runs need, and no leaks."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_eight_threads_compute_each_node_once(
     assert len(stubs.CALLS) == 5 + 3 * 5 + 8
 
 
-def test_a_run_has_its_own_events_only(engine: Engine, stubs: types.ModuleType) -> None:
+def test_run_has_only_its_own_events(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(overlapping(number)) for number in range(8)]
     stubs.GO.set()
     for number, run in enumerate(runs):
@@ -109,7 +109,7 @@ def test_a_run_has_its_own_events_only(engine: Engine, stubs: types.ModuleType) 
         assert nodes_in(events) == set(result.ran) <= set(result.graph.nodes)
 
 
-def test_cancelling_a_run_leaves_the_others(engine: Engine, stubs: types.ModuleType) -> None:
+def test_cancelling_one_run_leaves_the_others(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(overlapping(number)) for number in range(8)]
     for run in runs:
         wait_for_event(run, NodeStarted)
@@ -128,7 +128,7 @@ def test_cancelling_a_run_leaves_the_others(engine: Engine, stubs: types.ModuleT
 # --- a node that two runs need
 
 
-def test_a_shared_node_goes_on_when_its_first_run_is_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
+def test_shared_node_continues_if_one_run_is_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
     first = engine.start(waiting("shared", name="one", workflow="first"))
     wait_for_event(first, NodeProgress)
     second = engine.start(waiting("shared", name="other", workflow="second"))
@@ -146,7 +146,7 @@ def test_a_shared_node_goes_on_when_its_first_run_is_cancelled(engine: Engine, s
     assert nodes_in(list(first.events())) == {"one"}
 
 
-def test_a_shared_node_stops_when_all_its_runs_are_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
+def test_shared_node_stops_if_all_runs_are_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(waiting("shared")) for _ in range(3)]
     for run in runs:
         wait_for_event(run, NodeStarted)
@@ -158,7 +158,7 @@ def test_a_shared_node_stops_when_all_its_runs_are_cancelled(engine: Engine, stu
     assert engine.run(waiting("shared"))["out"] == "shared"
 
 
-def test_a_run_that_waits_for_a_cancelled_one_runs_the_node_itself(engine: Engine, stubs: types.ModuleType) -> None:
+def test_run_takes_over_from_a_cancelled_run(engine: Engine, stubs: types.ModuleType) -> None:
     for _ in range(20):
         first = engine.start(waiting("shared"))
         wait_for_event(first, NodeStarted)
@@ -170,7 +170,7 @@ def test_a_run_that_waits_for_a_cancelled_one_runs_the_node_itself(engine: Engin
         engine.cache.clear()
 
 
-def test_a_shared_node_that_fails_fails_in_each_run_under_its_own_name(engine: Engine, stubs: types.ModuleType) -> None:
+def test_shared_failure_has_the_node_name_of_each_run(engine: Engine, stubs: types.ModuleType) -> None:
     def failing(name: str) -> Workflow:
         built = Workflow("failing")
         gate = built.add("Wait", name="gate", text="gate")
@@ -188,9 +188,7 @@ def test_a_shared_node_that_fails_fails_in_each_run_under_its_own_name(engine: E
         assert [event.node for event in run.events() if isinstance(event, NodeFailed)] == [name]
 
 
-def test_a_model_is_loaded_once_for_runs_that_need_it_together(
-    make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path
-) -> None:
+def test_parallel_runs_load_a_model_once(make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("w")
     engine = make_engine(cache_dir=None)
 
@@ -218,7 +216,7 @@ def test_numeric_nodes_run_one_at_a_time_across_runs(engine: Engine) -> None:
     assert {result.status for result in [*others, *(run.result(SECONDS) for run in runs)]} == {"done"}
 
 
-def test_workers_run_the_nodes_of_a_task_in_order(engine: Engine, stubs: types.ModuleType) -> None:
+def test_workers_run_nodes_of_a_task_in_order(engine: Engine, stubs: types.ModuleType) -> None:
     graph = engine.check(overlapping(0))
     delivered: list[tuple[str, Any]] = []
     cancel = CancelFlag()
@@ -262,7 +260,7 @@ def test_plan_and_explain_work_during_a_run(engine: Engine, stubs: types.ModuleT
     assert engine.plan(built).actions == {"first": "pruned", "wait": "cached"}
 
 
-def test_an_engine_works_after_every_kind_of_failure(engine: Engine, stubs: types.ModuleType) -> None:
+def test_engine_works_after_every_kind_of_failure(engine: Engine, stubs: types.ModuleType) -> None:
     failing, wrong = Workflow("failing"), Workflow("wrong")
     failing.output("out", failing.add("Fails", name="fails"))
     wrong.output("out", wrong.add("Nothing", name="wrong"))
@@ -280,7 +278,7 @@ def test_an_engine_works_after_every_kind_of_failure(engine: Engine, stubs: type
     assert engine.run(waiting("after"))["out"] == "after"
 
 
-def test_five_hundred_runs_leave_nothing_behind(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+def test_five_hundred_runs_leak_nothing(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     def counts() -> tuple[int, int, int]:
         gc.collect()
         descriptors = len(list(folder.iterdir())) if (folder := Path("/proc/self/fd")).exists() else 0
@@ -321,7 +319,7 @@ def test_five_hundred_runs_leave_nothing_behind(make_engine: Callable[..., Engin
 # --- handles
 
 
-def test_a_handle_tells_what_the_run_does(engine: Engine, stubs: types.ModuleType, tmp_path: Path) -> None:
+def test_handle_reports_the_state_of_the_run(engine: Engine, stubs: types.ModuleType, tmp_path: Path) -> None:
     run = engine.start(waiting("a"), out=tmp_path / "out")
     wait_for_event(run, NodeStarted)
     assert run.status == "running"
@@ -336,7 +334,7 @@ def test_a_handle_tells_what_the_run_does(engine: Engine, stubs: types.ModuleTyp
     assert (run.status, run.result()) == ("done", result)
 
 
-def test_a_run_beyond_the_limit_is_queued(engine: Engine, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_beyond_the_limit_is_queued(engine: Engine, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handle_module, "MAX_BACKGROUND_RUNS", 1)
     first = engine.start(waiting("a"))
     wait_for_event(first, NodeStarted)
@@ -350,7 +348,7 @@ def test_a_run_beyond_the_limit_is_queued(engine: Engine, stubs: types.ModuleTyp
     assert "c" not in stubs.CALLS
 
 
-def test_a_workflow_may_change_after_its_run_began(engine: Engine, stubs: types.ModuleType) -> None:
+def test_workflow_can_change_after_the_run_began(engine: Engine, stubs: types.ModuleType) -> None:
     built = waiting("a")
     run = engine.start(built)
     built.add("Nothing", name="wrong")
@@ -358,7 +356,7 @@ def test_a_workflow_may_change_after_its_run_began(engine: Engine, stubs: types.
     assert run.result(SECONDS).ran == ("wait",)
 
 
-def test_a_wrong_workflow_fails_in_the_result(engine: Engine) -> None:
+def test_wrong_workflow_fails_in_the_result(engine: Engine) -> None:
     built = Workflow("wrong")
     built.output("out", built.add("Nothing", name="wrong"))
     run = engine.start(built)
@@ -368,7 +366,7 @@ def test_a_wrong_workflow_fails_in_the_result(engine: Engine) -> None:
             run.result()
 
 
-def test_events_can_be_read_twice_late_and_while_the_run_goes_on(engine: Engine, stubs: types.ModuleType) -> None:
+def test_events_can_be_read_at_any_time(engine: Engine, stubs: types.ModuleType) -> None:
     run = engine.start(waiting("a"))
     read: list[list[Event]] = [[], []]
     readers = [threading.Thread(target=lambda events=events: events.extend(run.events())) for events in read]
@@ -401,7 +399,7 @@ def test_progress_is_merged_for_a_slow_reader(engine: Engine) -> None:
 # --- coroutines and closing
 
 
-def test_a_coroutine_returns_the_result(engine: Engine, stubs: types.ModuleType) -> None:
+def test_coroutine_returns_the_result(engine: Engine, stubs: types.ModuleType) -> None:
     stubs.GO.set()
 
     async def both() -> list[Any]:
@@ -425,14 +423,14 @@ def test_cancelling_the_task_cancels_the_run(engine: Engine, events: list[Event]
     asyncio.run(cancelled())
 
 
-def test_a_coroutine_raises_what_run_raises(engine: Engine) -> None:
+def test_coroutine_raises_what_run_raises(engine: Engine) -> None:
     built = Workflow("failing")
     built.output("out", built.add("Fails", name="fails"))
     with pytest.raises(NodeError, match="no pixels"):
         asyncio.run(engine.arun(built))
 
 
-def test_leaving_the_engine_stops_its_runs_and_frees_its_models(
+def test_closing_the_engine_stops_runs_and_frees_models(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "weights").write_text("w")

@@ -42,7 +42,7 @@ def problem(function: Any) -> str:
     return str(caught.value)
 
 
-def test_a_function_is_a_node_type():
+def test_function_becomes_a_node_type():
     @node("Brew", version=3)
     def brew(text: str, minutes: Annotated[float, Range(0.5, 10), Help("how long")] = 3, run: Run = Run()) -> Cup:
         """Make tea.
@@ -65,7 +65,7 @@ def test_a_function_is_a_node_type():
     assert repr(MISSING) == "MISSING"
 
 
-def test_the_name_may_be_the_function_s_own():
+def test_default_name_is_the_function_name():
     @node
     def steep(text: str = "") -> str:
         return text
@@ -79,7 +79,7 @@ def test_the_name_may_be_the_function_s_own():
     assert (spec.pure, spec.numeric, spec.check is not None, spec.inputs) == (False, True, True, ())
 
 
-def test_a_named_tuple_gives_several_outputs():
+def test_named_tuple_makes_several_outputs():
     @node("Serve")
     def serve() -> Served:
         return Served(Cup())
@@ -101,7 +101,7 @@ def test_one_output_needs_no_name():
     assert spec.outputs[0].type == Cup | None
 
 
-def test_what_annotations_say():
+def test_annotations_declare_ports():
     @node("All")
     def everything(
         tea: Annotated[str, Choice("teas")],
@@ -133,8 +133,8 @@ def test_what_annotations_say():
     assert (spec.outputs[0].type, spec.outputs[0].help) == (list[Cup], "cups")
 
 
-def test_signatures_that_cannot_be_a_node_s():
-    place = "(test_signatures_that_cannot_be_a_node_s.<locals>.f): "
+def test_wrong_signatures_are_errors():
+    place = "(test_wrong_signatures_are_errors.<locals>.f): "
 
     def f(*values: int) -> int: ...
 
@@ -216,7 +216,7 @@ def test_signatures_that_cannot_be_a_node_s():
         (Seed, -1, "expected a value from 0 to 18446744073709551615, found -1"),
     ],
 )
-def test_a_default_fits_its_own_type(kind, default, said):
+def test_default_must_fit_its_type(kind, default, said):
     def f(value=default) -> int:
         return 0
 
@@ -237,7 +237,7 @@ def test_a_default_fits_its_own_type(kind, default, said):
         (dict, {}),
     ],
 )
-def test_defaults_that_fit(kind, default):
+def test_matching_defaults_are_accepted(kind, default):
     def f(value=default) -> int:
         return 0
 
@@ -245,7 +245,7 @@ def test_defaults_that_fit(kind, default):
     assert spec_of(node("F")(f)).inputs[0].default is default
 
 
-def test_a_run_is_usable_as_it_is():
+def test_default_run_is_usable():
     run = Run()
     assert (run.device, run.dtype) == ("cpu", "auto")
     assert run.resident("key", lambda: 3) == 3
@@ -253,7 +253,7 @@ def test_a_run_is_usable_as_it_is():
     assert run.notice("hello") is None
 
 
-def test_paths_start_from_a_base(tmp_path, monkeypatch):
+def test_paths_are_relative_to_a_base(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert under(Path("/base"), "a/b") == Path("/base/a/b")
     assert under(Path("/base"), "/a") == Path("/a")

@@ -1,4 +1,4 @@
-"""The store: complete files or none, content that is checked, and failures that disable the cache but not the run."""
+"""The store writes complete files, verifies their content, and failures disable the cache but not the run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def leftovers(store: Store) -> list[Path]:
     return [path for path in store.directory.rglob("*") if path.is_file() and (".tmp" in path.name or path.parent.name == "tmp")]
 
 
-def test_a_blob_is_named_by_its_content(store: Store) -> None:
+def test_blob_is_named_by_its_content(store: Store) -> None:
     blob = put(store)
     path = store.blob(blob)
     assert path.read_bytes() == b"content"
@@ -59,7 +59,7 @@ def test_a_blob_is_named_by_its_content(store: Store) -> None:
     assert not leftovers(store)
 
 
-def test_a_record_comes_back_as_it_was(store: Store) -> None:
+def test_record_is_restored_exactly(store: Store) -> None:
     made = record(store)
     assert store.record(KEY) == made
     assert Store(store.directory).record(KEY) == made
@@ -67,7 +67,7 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     assert store.record("b" * 64) is None
 
 
-def test_a_record_holds_whatever_text_there_is(store: Store) -> None:
+def test_record_holds_any_text(store: Store) -> None:
     made = Record(
         key=KEY, type="Type", workflow="flüssig \udc80", node="\n", created=1.5, seconds=0.25, outputs={}, notices=("日本", '"')
     )
@@ -77,7 +77,7 @@ def test_a_record_holds_whatever_text_there_is(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
-def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes) -> None:
+def test_damaged_record_is_a_miss_and_rewritten(store: Store, damage: bytes) -> None:
     made = record(store)
     path = next((store.directory / "records").rglob("*.json"))
     path.write_bytes(damage)
@@ -88,12 +88,12 @@ def test_a_damaged_record_is_a_miss_and_written_anew(store: Store, damage: bytes
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "a" * 64 + "/x", "A" * 64])
-def test_a_blob_has_a_blobs_name(store: Store, name: str) -> None:
+def test_wrong_blob_names_are_refused(store: Store, name: str) -> None:
     with pytest.raises(LostResultError):
         store.blob(name)
 
 
-def test_a_flipped_bit_is_a_miss_with_one_warning_and_the_file_is_put_aside(store: Store, warnings: list[str]) -> None:
+def test_flipped_bit_is_a_miss_with_one_warning(store: Store, warnings: list[str]) -> None:
     blobs = [put(store, data) for data in (b"one", b"two")]
     for blob in blobs:
         path = store.blob(blob)
@@ -109,14 +109,14 @@ def test_a_flipped_bit_is_a_miss_with_one_warning_and_the_file_is_put_aside(stor
     assert store.has(blobs[0])
 
 
-def test_a_blob_that_is_gone_is_a_miss_without_a_warning(store: Store, warnings: list[str]) -> None:
+def test_missing_blob_is_a_miss_without_a_warning(store: Store, warnings: list[str]) -> None:
     blob = put(store)
     store.blob(blob).unlink()
     assert not store.has(blob)
     assert not warnings
 
 
-def test_a_write_that_is_cut_off_leaves_nothing(store: Store) -> None:
+def test_interrupted_write_leaves_nothing(store: Store) -> None:
     def write(path: Path) -> None:
         path.write_bytes(b"half")
         raise RuntimeError("killed")
@@ -127,7 +127,7 @@ def test_a_write_that_is_cut_off_leaves_nothing(store: Store) -> None:
     assert not leftovers(store)
 
 
-def test_a_full_disk_costs_the_cache_and_one_warning(store: Store, warnings: list[str]) -> None:
+def test_full_disk_disables_the_cache_with_one_warning(store: Store, warnings: list[str]) -> None:
     def write(path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -142,7 +142,7 @@ def test_a_full_disk_costs_the_cache_and_one_warning(store: Store, warnings: lis
     assert store.put_bytes(b"more", ".bin") is not None
 
 
-def test_a_directory_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_path: Path, warnings: list[str]) -> None:
+def test_unwritable_directory_disables_the_cache(tmp_path: Path, warnings: list[str]) -> None:
     (tmp_path / "blocked").touch()
     store = Store(tmp_path / "blocked" / "cache", warn=warnings.append)
     assert store.put_bytes(b"data", ".bin") is None
@@ -154,7 +154,7 @@ def test_a_directory_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_pat
     assert len(warnings) == 1
 
 
-def test_a_record_that_cannot_be_read_is_a_miss_with_one_warning(store: Store, warnings: list[str]) -> None:
+def test_unreadable_record_is_a_miss_with_one_warning(store: Store, warnings: list[str]) -> None:
     record(store)
     path = next((store.directory / "records").rglob("*.json"))
     path.unlink()
@@ -164,7 +164,7 @@ def test_a_record_that_cannot_be_read_is_a_miss_with_one_warning(store: Store, w
     assert len(warnings) == 1
 
 
-def test_exports_are_found_by_the_digest_of_the_value(store: Store) -> None:
+def test_exports_are_found_by_value_digest(store: Store) -> None:
     assert store.exported(DIGEST, ".png") is None
     store.put_exported(DIGEST, ".png", [b"first", b"second"])
     assert store.exported(DIGEST, ".png") == [b"first", b"second"]
@@ -189,7 +189,7 @@ def test_info_and_clear_count_results_and_bytes(store: Store) -> None:
     assert store.record(KEY) is not None
 
 
-def test_nothing_in_the_store_is_a_pickle(store: Store) -> None:
+def test_store_holds_no_pickle(store: Store) -> None:
     record(store)
     for path in store.directory.rglob("*.json*"):
         for line in path.read_text().splitlines():

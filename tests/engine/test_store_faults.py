@@ -88,7 +88,7 @@ def assert_whole(store: Store) -> int:
 
 
 @killable
-def test_a_process_killed_while_it_writes_a_blob_leaves_nothing_that_is_seen(store: Store) -> None:
+def test_killed_write_leaves_no_visible_blob(store: Store) -> None:
     process = start(
         store.directory,
         """
@@ -115,7 +115,7 @@ def test_a_process_killed_while_it_writes_a_blob_leaves_nothing_that_is_seen(sto
 
 @killable
 @pytest.mark.parametrize(("before", "blobs"), [("blob", 0), ("record", 1)])
-def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_written_it(store: Store, before: str, blobs: int) -> None:
+def test_kill_before_the_rename_leaves_no_file(store: Store, before: str, blobs: int) -> None:
     process = start(
         store.directory,
         """
@@ -142,7 +142,7 @@ def test_a_process_killed_before_a_file_gets_its_name_is_as_if_it_had_not_writte
 
 
 @killable
-def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, warnings: list[str]) -> None:
+def test_killed_processes_leave_only_complete_results(store: Store, warnings: list[str]) -> None:
     code = """
         store.limit = 100_000
         say("ready")
@@ -167,7 +167,7 @@ def test_processes_killed_at_any_moment_leave_whole_results_only(store: Store, w
 # --- no space, no permission, no directory
 
 
-def test_a_full_disk_costs_the_cache_and_one_warning(disk: Path, warnings: list[str]) -> None:
+def test_full_disk_disables_the_cache_with_one_warning(disk: Path, warnings: list[str]) -> None:
     store = Store(disk / "cache", warn=warnings.append, limit=10**9)
     first = keep(store, KEY, os.urandom(SMALL_DISK // 2))
     assert first is not None
@@ -185,7 +185,7 @@ def test_a_full_disk_costs_the_cache_and_one_warning(disk: Path, warnings: list[
     assert keep(store, "c" * 64, b"small, and tried in the next run") is not None
 
 
-def test_a_disk_that_is_full_to_the_brim_can_be_read_listed_and_emptied(disk: Path, warnings: list[str]) -> None:
+def test_completely_full_disk_can_be_read_and_emptied(disk: Path, warnings: list[str]) -> None:
     store = Store(disk / "cache", warn=warnings.append, limit=10**9)
     first = keep(store, KEY, os.urandom(100_000))
     assert first is not None
@@ -201,7 +201,7 @@ def test_a_disk_that_is_full_to_the_brim_can_be_read_listed_and_emptied(disk: Pa
     assert again.info().bytes == 0
 
 
-def test_a_file_size_limit_costs_the_cache_and_one_warning(tmp_path: Path) -> None:
+def test_file_size_limit_disables_the_cache(tmp_path: Path) -> None:
     pytest.importorskip("resource")
     code = """
         import resource
@@ -214,7 +214,7 @@ def test_a_file_size_limit_costs_the_cache_and_one_warning(tmp_path: Path) -> No
     assert "File too large" in end(start(tmp_path / "cache", code))
 
 
-def test_a_read_only_directory_is_read_and_told_once(disk: Path, warnings: list[str]) -> None:
+def test_read_only_directory_is_read_with_one_warning(disk: Path, warnings: list[str]) -> None:
     writer = Store(disk / "cache")
     first = keep(writer, KEY, b"result")
     assert first is not None
@@ -238,7 +238,7 @@ def test_a_read_only_directory_is_read_and_told_once(disk: Path, warnings: list[
     assert store.has(first)
 
 
-def test_a_directory_that_is_removed_between_two_results_is_made_anew(store: Store, warnings: list[str]) -> None:
+def test_directory_removed_between_results_is_recreated(store: Store, warnings: list[str]) -> None:
     first = keep(store, KEY, b"one")
     assert first is not None
     store.touch(KEY)
@@ -252,7 +252,7 @@ def test_a_directory_that_is_removed_between_two_results_is_made_anew(store: Sto
     assert not warnings
 
 
-def test_a_directory_that_is_removed_in_the_middle_of_a_write_is_made_anew(store: Store, warnings: list[str]) -> None:
+def test_directory_removed_during_a_write_is_recreated(store: Store, warnings: list[str]) -> None:
     times = 0
 
     def write(path: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_directory_that_is_removed_in_the_middle_of_a_write_is_made_anew(store
     assert not warnings
 
 
-def test_a_directory_that_goes_away_again_and_again_costs_the_cache(store: Store, warnings: list[str]) -> None:
+def test_directory_that_keeps_vanishing_disables_the_cache(store: Store, warnings: list[str]) -> None:
     def write(path: Path) -> None:
         path.write_bytes(b"result")
         shutil.rmtree(store.directory)
@@ -277,7 +277,7 @@ def test_a_directory_that_goes_away_again_and_again_costs_the_cache(store: Store
     assert len(warnings) == 1
 
 
-def test_a_directory_that_became_a_file_costs_the_cache(store: Store, warnings: list[str]) -> None:
+def test_file_instead_of_directory_disables_the_cache(store: Store, warnings: list[str]) -> None:
     assert keep(store, KEY, b"one") is not None
     shutil.rmtree(store.directory)
     store.directory.write_text("a file")
@@ -293,9 +293,7 @@ def test_a_directory_that_became_a_file_costs_the_cache(store: Store, warnings: 
 
 @pytest.mark.parametrize("size", [100, 200_000])
 @pytest.mark.parametrize("process", ["same", "another"])
-def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
-    store: Store, warnings: list[str], size: int, process: str
-) -> None:
+def test_flipped_bit_with_equal_size_and_mtime_is_seen(store: Store, warnings: list[str], size: int, process: str) -> None:
     data = os.urandom(size)
     blob = keep(store, KEY, data)
     assert blob is not None
@@ -316,7 +314,7 @@ def test_a_flipped_bit_is_seen_though_size_and_mtime_are_the_same(
     assert reader.has(blob)
 
 
-def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnings: list[str]) -> None:
+def test_damaged_blob_is_replaced_by_the_next_write(store: Store, warnings: list[str]) -> None:
     blob = keep(store, KEY, b"result")
     assert blob is not None
     store.layout.blob(blob).write_bytes(b"tluser")  # the same size
@@ -325,7 +323,7 @@ def test_a_damaged_blob_is_healed_by_whoever_writes_it_next(store: Store, warnin
     assert not warnings
 
 
-def test_a_large_blob_is_hashed_once_for_all_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_blob_is_hashed_once_for_all_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = keep(store, KEY, os.urandom(200_000))
     assert blob is not None
     assert Store(store.directory).has(blob)

@@ -1,4 +1,4 @@
-"""Engines in several processes that share a cache: what they need at once is computed once, and a killed process does no harm."""
+"""Engines in several processes share a cache: each result is computed once, and a killed process does no harm."""
 
 from __future__ import annotations
 
@@ -94,9 +94,7 @@ def go(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 8])
-def test_processes_that_run_the_same_workflow_compute_each_node_once(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, count: int
-) -> None:
+def test_processes_compute_each_shared_node_once(start: Callable[..., subprocess.Popen[str]], tmp_path: Path, count: int) -> None:
     processes = [start() for _ in range(count)]
     for process in processes:
         go(process)
@@ -108,9 +106,7 @@ def test_processes_that_run_the_same_workflow_compute_each_node_once(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
-def test_what_a_killed_process_was_at_is_computed_by_who_waits_for_it(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_waiting_process_takes_over_from_a_killed_one(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     stuck, waiting = start(STUCK="1"), start()
     go(stuck)
     wait_for(stuck, "stuck")
@@ -149,12 +145,12 @@ def overtaken(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatc
     return engine
 
 
-def test_what_another_process_finished_meanwhile_is_not_computed_again(overtaken: Engine) -> None:
+def test_result_finished_by_another_process_is_used(overtaken: Engine) -> None:
     result = overtaken.run(sum_of_three())
     assert (result.ran, result["sum"]) == ((), 4.0)
 
 
-def test_what_is_forced_is(overtaken: Engine) -> None:
+def test_forced_node_is_computed_again(overtaken: Engine) -> None:
     assert overtaken.run(sum_of_three(), force=["plus"]).ran == ("plus",)
 
 
@@ -166,7 +162,7 @@ def uses(store: Store | None) -> dict[str, int]:
     return {entry.node: entry.uses for entry in store.entries()}
 
 
-def test_only_what_a_run_takes_from_the_cache_counts_as_used(make_engine: Callable[..., Engine]) -> None:
+def test_only_results_taken_from_the_cache_count_as_used(make_engine: Callable[..., Engine]) -> None:
     engine = make_engine()
     engine.run(sum_of_three())
     assert uses(engine.cache.store) == {"number": 0, "plus": 0}

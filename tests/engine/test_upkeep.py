@@ -1,4 +1,4 @@
-"""Maintenance of the store: what `verify` finds, what `gc` removes and what it keeps."""
+"""Maintenance of the store: `verify` finds damage, `gc` removes old results and keeps needed files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def store(tmp_path: Path, warnings: list[str]) -> Store:
 # --- verify
 
 
-def test_a_sound_store_is_verified(store: Store) -> None:
+def test_sound_store_passes_verify(store: Store) -> None:
     keep(store, 1, b"one")
     keep(store, 2, b"two")
     found = store.verify()
@@ -71,7 +71,7 @@ def test_a_sound_store_is_verified(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [5, LARGE])
-def test_a_flipped_bit_is_found_even_under_the_same_times_and_its_record_is_dropped(store: Store, size: int) -> None:
+def test_verify_drops_the_record_of_a_flipped_bit(store: Store, size: int) -> None:
     wrong, right = keep(store, 1, b"1" * size), keep(store, 2, b"2" * size)
     assert store.has(wrong)
     path = store.layout.blob(wrong)
@@ -92,7 +92,7 @@ def test_a_flipped_bit_is_found_even_under_the_same_times_and_its_record_is_drop
     assert store.has(wrong)
 
 
-def test_a_blob_that_is_gone_loses_its_records_and_exports(store: Store) -> None:
+def test_missing_blob_loses_its_records_and_exports(store: Store) -> None:
     gone = keep(store, 1, b"one", digest=7)
     keep(store, 2, b"one", digest=7)
     keep(store, 3, b"three")
@@ -109,7 +109,7 @@ def test_a_blob_that_is_gone_loses_its_records_and_exports(store: Store) -> None
 # --- gc
 
 
-def test_what_was_not_used_for_longest_goes_first(store: Store) -> None:
+def test_least_recently_used_goes_first(store: Store) -> None:
     for i in range(1, 5):
         keep(store, i, bytes([i]) * 100, ago=500 - 100 * i)
     store.touch(key(1))
@@ -122,7 +122,7 @@ def test_what_was_not_used_for_longest_goes_first(store: Store) -> None:
     assert {entry.key for entry in store.entries()} == {key(1), key(4)}
 
 
-def test_nothing_goes_below_the_limit(store: Store) -> None:
+def test_nothing_is_removed_below_the_limit(store: Store) -> None:
     keep(store, 1, b"1" * 100, ago=9 * HOUR)
     before = all_files(store)
     assert store.gc(limit=100).keys == ()
@@ -130,7 +130,7 @@ def test_nothing_goes_below_the_limit(store: Store) -> None:
     assert all_files(store) == before
 
 
-def test_what_was_not_used_for_long_goes_whatever_the_limit(store: Store) -> None:
+def test_max_age_applies_below_the_limit(store: Store) -> None:
     keep(store, 1, b"old", ago=3 * HOUR)
     keep(store, 2, b"old but used", ago=3 * HOUR)
     keep(store, 3, b"new", ago=HOUR)
@@ -139,7 +139,7 @@ def test_what_was_not_used_for_long_goes_whatever_the_limit(store: Store) -> Non
     assert keys(store) == {2, 3}
 
 
-def test_a_blob_stays_as_long_as_one_result_needs_it(store: Store) -> None:
+def test_blob_stays_while_a_result_needs_it(store: Store) -> None:
     shared = keep(store, 1, b"shared", ago=200)
     keep(store, 2, b"shared", ago=100)
     keep(store, 3, b"larger than shared", ago=150)
@@ -148,7 +148,7 @@ def test_a_blob_stays_as_long_as_one_result_needs_it(store: Store) -> None:
     assert store.gc(limit=0).blobs == (shared,)
 
 
-def test_exports_go_with_the_last_result_of_their_value(store: Store) -> None:
+def test_exports_go_with_the_last_result_of_a_value(store: Store) -> None:
     keep(store, 1, b"one", digest=7, ago=200)
     keep(store, 2, b"two", digest=7, ago=100)
     store.put_exported(key(7), ".png", [b"picture"])
@@ -159,14 +159,14 @@ def test_exports_go_with_the_last_result_of_their_value(store: Store) -> None:
     assert all_files(store) == set()
 
 
-def test_the_files_of_a_result_that_goes_are_all_removed(store: Store) -> None:
+def test_all_files_of_a_removed_result_go(store: Store) -> None:
     keep(store, 1, b"one", digest=7)
     store.put_exported(key(7), ".png", [b"picture", b"another"])
     store.gc(limit=0)
     assert all_files(store) == set()
 
 
-def test_what_nothing_refers_to_goes_when_it_is_old(store: Store) -> None:
+def test_old_unreferenced_files_are_removed(store: Store) -> None:
     blob = store.put_bytes(b"its record is yet to come", ".bin")
     store.put_exported(key(9), ".png", [b"of a value that is yet to come"])
     store.put_alias(key(5), key(6))
@@ -181,7 +181,7 @@ def test_what_nothing_refers_to_goes_when_it_is_old(store: Store) -> None:
     assert all_files(store) == set()
 
 
-def test_a_record_that_cannot_be_read_goes_when_it_is_old(store: Store) -> None:
+def test_old_unreadable_records_are_removed(store: Store) -> None:
     keep(store, 1, b"one")
     store.layout.record(key(1)).write_bytes(b"{")
     store.gc()
@@ -191,7 +191,7 @@ def test_a_record_that_cannot_be_read_goes_when_it_is_old(store: Store) -> None:
     assert not store.layout.record(key(1)).exists()
 
 
-def test_a_blob_that_was_written_anew_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewritten_blob_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     blob = keep(store, 1, b"one")
     age(store.layout.blob(blob), 9 * HOUR)
     monkeypatch.setattr(
@@ -202,7 +202,7 @@ def test_a_blob_that_was_written_anew_meanwhile_stays(store: Store, monkeypatch:
     assert store.has(blob)
 
 
-def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
+def test_gc_does_not_harm_a_mapped_blob(store: Store) -> None:
     data = os.urandom(LARGE)
     blob = keep(store, 1, data)
     with store.blob(blob).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -214,7 +214,7 @@ def test_a_reader_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
         assert mapped[:] == data
 
 
-def test_another_process_that_has_a_blob_mapped_is_not_harmed(store: Store) -> None:
+def test_gc_does_not_harm_a_blob_mapped_elsewhere(store: Store) -> None:
     blob = keep(store, 1, b"x" * LARGE)
     process = start(
         store.directory,
@@ -236,7 +236,7 @@ def test_another_process_that_has_a_blob_mapped_is_not_harmed(store: Store) -> N
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
-def test_temporary_files_of_dead_processes_go(store: Store) -> None:
+def test_temporary_files_of_dead_processes_are_removed(store: Store) -> None:
     process = start(store.directory, "say('x')")
     dead, mine = process.pid, os.getpid()
     end(process)
@@ -251,7 +251,7 @@ def test_temporary_files_of_dead_processes_go(store: Store) -> None:
     assert all_files(store) == {f"{dead}-00000001.bin", f"{mine}-00000003", "notes.txt"}
 
 
-def test_locks_that_nobody_holds_and_old_damaged_blobs_go(store: Store) -> None:
+def test_free_locks_and_old_damaged_blobs_are_removed(store: Store) -> None:
     blobs = [keep(store, i, bytes([i])) for i in (1, 2)]
     for blob in blobs:
         store.layout.quarantine(store.layout.blob(blob))
@@ -264,7 +264,7 @@ def test_locks_that_nobody_holds_and_old_damaged_blobs_go(store: Store) -> None:
     assert [entry.name for entry in store.layout.files("quarantine")] == [blobs[1]]
 
 
-def test_the_end_of_a_run_makes_room(store: Store, warnings: list[str]) -> None:
+def test_end_of_a_run_frees_space(store: Store, warnings: list[str]) -> None:
     store.limit = 1000
     for i in range(8):
         keep(store, i, bytes([i]) * 110, ago=100 - i)
@@ -278,7 +278,7 @@ def test_the_end_of_a_run_makes_room(store: Store, warnings: list[str]) -> None:
     assert not warnings
 
 
-def test_a_limit_that_is_too_small_for_one_run_is_told(store: Store, warnings: list[str]) -> None:
+def test_too_small_limit_is_a_warning(store: Store, warnings: list[str]) -> None:
     store.limit = 150
     for i in range(3):
         keep(store, i, bytes([i]) * 100)
@@ -287,7 +287,7 @@ def test_a_limit_that_is_too_small_for_one_run_is_told(store: Store, warnings: l
     assert "--cache-size" in warnings[0]
 
 
-def test_the_end_of_a_run_leaves_it_to_another_process_that_makes_room(store: Store) -> None:
+def test_run_leaves_gc_to_another_active_process(store: Store) -> None:
     store.limit = 10
     keep(store, 1, b"1" * 100)
     with store.lock("gc"):
@@ -295,7 +295,7 @@ def test_the_end_of_a_run_leaves_it_to_another_process_that_makes_room(store: St
     assert keys(store) == {1}
 
 
-def test_room_is_made_while_others_write_and_read(store: Store) -> None:
+def test_gc_works_while_others_read_and_write(store: Store) -> None:
     code = """
         import random
         say("ready")

@@ -1,4 +1,4 @@
-"""Composing in Python: the same object that YAML gives."""
+"""Building workflows in Python equals loading them from YAML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def line_here() -> int:
     return frame.f_back.f_lineno
 
 
-def test_python_and_yaml_make_the_same_workflow():
+def test_python_and_yaml_make_equal_workflows():
     made = Workflow("tea")
     minutes = made.param("minutes", 3.5, type="float", min=0, max=10, help="how long")
     kettle = made.add("Kettle", water="cold")
@@ -42,7 +42,7 @@ outputs:
     assert {n: (d.type, d.inputs) for n, d in read.nodes.items()} == {n: (d.type, d.inputs) for n, d in made.nodes.items()}
 
 
-def test_handles_and_references():
+def test_handles_become_references():
     workflow = Workflow()
     cup = workflow.add("Cup")
     assert repr(cup) == "<cup>"
@@ -80,7 +80,7 @@ def test_text_in_python_is_never_a_reference():
         ("Params", "params_2"),
     ],
 )
-def test_nodes_are_called_after_their_type(type, name):
+def test_nodes_are_named_after_their_type(type, name):
     workflow = Workflow()
     workflow.add(type)
     assert list(workflow.nodes) == [name]
@@ -106,7 +106,7 @@ def test_inputs_are_copied():
     assert workflow.nodes["sum"].inputs["values"] == [1, {"a": [2]}]
 
 
-def test_every_definition_knows_its_line():
+def test_every_definition_has_its_line():
     workflow = Workflow()
     cup = workflow.add("Cup")
     here = line_here()
@@ -120,7 +120,7 @@ def test_every_definition_knows_its_line():
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1a", "a.b", "$a", "é", "-a", "a\n"])
-def test_what_is_no_name_is_refused(name):
+def test_invalid_names_are_refused(name):
     workflow = Workflow()
     cup = workflow.add("Cup")
     rule = "this is not a valid name. Names are letters, digits, '_' and '-', and begin with a letter or '_'."
@@ -134,7 +134,7 @@ def test_what_is_no_name_is_refused(name):
     assert (list(workflow.nodes), workflow.params, workflow.outputs) == (["cup"], {}, {})
 
 
-def test_names_are_taken_once():
+def test_names_are_unique():
     workflow = Workflow()
     cup = workflow.add("Cup", name="a")
     workflow.param("a", 1)
@@ -161,12 +161,12 @@ def test_links_stay_within_a_workflow():
 
 
 @pytest.mark.parametrize("value", ["cup", None, 3, ParamRef("p")])
-def test_an_output_is_a_node(value):
+def test_output_must_be_a_node(value):
     with pytest.raises(ValueError, match=r"output 'o' is .*\. Expected a node that 'add' returned, or one of its outputs"):
         Workflow().output("o", value)
 
 
-def test_relative_paths_start_somewhere(tmp_path, monkeypatch):
+def test_relative_paths_need_a_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert Workflow().base == tmp_path
     assert Workflow(base=Path("/tea")).base == Path("/tea")
