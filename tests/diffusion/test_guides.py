@@ -59,7 +59,7 @@ def test_guidance_names_are_listed():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_declaration_of_a_guidance_is_checked(name):
+def test_every_guidance_is_described(name):
     spec = GUIDANCE[name]
     assert spec.__doc__
     assert "arXiv:" in spec.describe()["paper"]

@@ -199,7 +199,7 @@ def test_opposite_has_the_text_of_the_smallest_area():
     torch.testing.assert_close(values[1], expected)
 
 
-def test_area_with_an_opposite_gets_no_other():
+def test_area_in_both_prompts_gets_no_opposite():
     _, shapes = guided([prompt(5, area=LEFT)], [prompt(2, area=LEFT)])
     assert shapes == [(2, 4, 24, 20)]
 

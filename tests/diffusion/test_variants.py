@@ -85,7 +85,7 @@ def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
     assert small.difference(unet_denoise(model.unet, positive, negative, 2.0).function(x, sigma), expected) > 0.01
 
 
-def test_single_file_has_the_converters_name(tmp_path, lcm):
+def test_single_file_uses_the_converters_key_name(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = describe(file).model()
     told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
