@@ -69,7 +69,7 @@ def test_every_guidance_is_described(name):
 @pytest.mark.parametrize("cfg", [4.0, 1.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_number_of_evaluations_is_as_declared(unet, name, cfg):
-    """Counted in rows of the network: at scale 1 the negative side is asked by none that does not look at it."""
+    """Counted in rows of the network: at scale 1, only guidance that uses the negative side computes it."""
     without = 2 if cfg != 1 else 1
     guidance = GUIDANCE[name](classifier_free(unet, cfg))
     with Calls(unet) as calls:
