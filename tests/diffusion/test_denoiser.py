@@ -22,7 +22,7 @@ PROMPT = Prompt(torch.ones(1, 3, 5))
 
 
 class SeeingUNet(nn.Module):
-    """Predicts 0, and remembers what it saw."""
+    """Predicts 0 and records its inputs."""
 
     config = small.UNET
 
@@ -71,7 +71,7 @@ def test_channels_of_another_size_are_refused(shape):
 
 
 class Constant:
-    """Residuals of one value, whatever it is shown."""
+    """Residuals of one value for any input."""
 
     def __init__(self, value, start=0.0, end=1.0):
         self.value, self.start, self.end, self.contexts = value, start, end, []

@@ -72,7 +72,7 @@ def test_deep_nesting_does_not_recurse():
 
 
 def contents(text, tokenizer=TOKENIZER):
-    """The tokens between begin and end of each chunk, after a look at its frame."""
+    """The tokens between begin and end of each chunk, after checking its begin, end and padding."""
     bodies = []
     for chunk in chunk_prompt(tokenizer, text):
         tokens = [token for token, _ in chunk]

@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check(plugins: Plugins, home: Path) -> Check:
-    """Checks a whole document, or what stands below `nodes:`."""
+    """Checks a whole document, or the part below `nodes:`."""
 
     def check(source: str | Workflow, *settings: str, targets: Sequence[str] = (), **params: Any) -> Graph:
         if isinstance(source, str):
@@ -50,7 +50,7 @@ def check(plugins: Plugins, home: Path) -> Check:
 
 @pytest.fixture
 def refused(check: Check) -> Callable[..., list[str]]:
-    """What is wrong with a document, one line for each problem."""
+    """The problems of a document, one line each."""
 
     def refused(*arguments: Any, **options: Any) -> list[str]:
         with pytest.raises(WorkflowError) as caught:
@@ -66,7 +66,7 @@ def value(graph: Graph, node: str, input: str) -> Any:
     return given.value
 
 
-# --- a graph that is sound
+# --- valid graphs
 
 
 def test_graph_has_every_input_of_every_node(check):
@@ -136,7 +136,7 @@ def test_empty_workflow_is_a_graph(check):
     assert (dict(graph.nodes), dict(graph.outputs), dict(graph.params)) == ({}, {}, {})
 
 
-# --- mistakes
+# --- errors
 
 
 def test_all_errors_are_reported_at_once(refused, home):
@@ -315,7 +315,7 @@ def test_cycles_through_lists_and_overrides_are_errors(check, refused):
     ]
 
 
-# --- params and what comes from outside
+# --- params and overrides
 
 
 PARAMS = """\

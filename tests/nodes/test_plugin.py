@@ -100,7 +100,7 @@ NODES = {
     "FlipSigmas": ({"sigmas"}, {"output": Sigmas}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
 }
-"""The names that workflows say: whoever changes one breaks them."""
+"""The names that workflows use: changing one breaks them."""
 
 
 @pytest.mark.parametrize("name", NODES)
