@@ -95,7 +95,7 @@ def test_controls_add_up_while_they_act():
     assert unet.controls[-1] is None
 
 
-def test_a_plain_denoiser_predicts_the_same_under_both_conditions():
+def test_plain_denoiser_has_equal_predictions():
     plain = UNetDenoiser(SeeingUNet(), SCHEDULE, [PROMPT])
     guided = as_guided(plain)
     assert as_guided(guided) is guided
@@ -104,7 +104,7 @@ def test_a_plain_denoiser_predicts_the_same_under_both_conditions():
     assert all(torch.equal(estimate, plain(X, 2.0)) for estimate in estimates)
 
 
-def test_a_wrapper_passes_on_what_it_does_not_change():
+def test_wrapper_passes_on_everything_else():
     inner = ClassifierFreeGuidance(
         *(UNetDenoiser(SeeingUNet(), SCHEDULE, [Prompt(torch.full((1, 3, 5), v))]) for v in (1.0, 2.0)), 3.0
     )

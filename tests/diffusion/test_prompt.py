@@ -85,7 +85,7 @@ def contents(text, tokenizer=TOKENIZER):
     return bodies
 
 
-def test_a_short_prompt_is_one_chunk():
+def test_short_prompt_is_one_chunk():
     assert contents("a (red:1.5) fox") == [[(320, 1.0), (736, 1.5), (3240, 1.0)]]
     assert contents("") == [[]]
 

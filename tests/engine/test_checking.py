@@ -89,7 +89,7 @@ def test_order_follows_the_file_if_links_allow(check):
     assert list(graph.nodes) == ["c", "b", "a", "d"]
 
 
-def test_lists_may_hold_links(check):
+def test_lists_can_hold_links(check):
     graph = check(
         "nodegraph: 1\nparams: {p: 2}\nnodes:\n  a: {use: Add}\n"
         "  s: {use: Sum, values: [1, $a, $params.p, $s2]}\n  s2: {use: Sum, values: []}\n"
@@ -109,7 +109,7 @@ def test_params_in_containers_are_literals(check):
     assert value(given, "s", "weights") == {"a": 0.5, "b": 3.0}
 
 
-def test_optional_inputs_may_be_null(check):
+def test_optional_inputs_can_be_null(check):
     graph = check(
         "  s: {use: Serve, path: leaf.txt, cloth: null}\n  p: {use: Pour, kettle: $s.kettle, cup: ~}\n  b: {use: Brew, level: }\n"
     )

@@ -315,7 +315,7 @@ CHECKING = """
 """
 
 
-def test_a_pack_checks_and_replaces_what_plugins_register(tmp_path, write):
+def test_pack_can_check_and_replace_registrations(tmp_path, write):
     write("b_checking.py", CHECKING)
     path = write("a_before.py", TEAS)
     plugins = load_plugins([tmp_path, FRONT])

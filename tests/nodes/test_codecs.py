@@ -1,4 +1,4 @@
-"""Codecs store values exactly, tell different values by their digests, and export pictures with metadata."""
+"""Codecs store values exactly, digests distinguish values, and exported pictures contain metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UNetDenoise and Sampler."""
+"""The UNetDenoise and Sampler nodes."""
 
 from __future__ import annotations
 
