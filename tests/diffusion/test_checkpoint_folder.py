@@ -75,7 +75,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(ours: Path, tmp_path: Path) -> Path:
-    """A folder that we wrote, to be damaged."""
+    """A folder that we wrote, for tests to damage."""
     return shutil.copytree(ours, tmp_path / "copy")
 
 

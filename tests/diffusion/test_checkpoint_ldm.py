@@ -59,7 +59,7 @@ def test_sizes_are_read_from_shapes(file):
 
 
 def sparse(folder: Path, layout: str) -> Path:
-    """A file of a published layout whose tensors take no room."""
+    """A file of a published layout whose tensors take no disk space."""
     return synthetic.sparse(synthetic.read_layout(layout), folder / "sparse.safetensors")
 
 

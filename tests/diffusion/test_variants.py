@@ -38,7 +38,7 @@ def lcm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lcm")
     unet = small.reference_unet(LCM)
     for layer in (unet.time_embedding.cond_proj, unet.time_embedding.linear_1, unet.time_embedding.linear_2):
-        layer.weight.mul_(10)  # so that it counts
+        layer.weight.mul_(10)  # so that it has an effect
     reference = small.pipeline(folder, diffusers.LatentConsistencyModelPipeline, unet, small.scheduler(diffusers.LCMScheduler))
     reference.save_pretrained(folder / "model")
     return reference, folder / "model"
@@ -65,7 +65,7 @@ def test_distilled_network_equals_diffusers(lcm):
 
 
 def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
-    """At cfg 8, the network is told of 7, and does not compute under the negative prompt."""
+    """At cfg 8, the network receives 7 and does not compute the negative prompt."""
     reference, folder = lcm
     noise = small.noise(1, 4, 8, 8)
     expected = reference(
@@ -85,7 +85,7 @@ def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
     assert small.difference(unet_denoise(model.unet, positive, negative, 2.0).function(x, sigma), expected) > 0.01
 
 
-def test_single_file_has_the_converters_name(tmp_path, lcm):
+def test_single_file_uses_the_converters_key_name(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = describe(file).model()
     told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}

@@ -35,13 +35,13 @@ def stubs(plugins: Plugins) -> types.ModuleType:
 
 @pytest.fixture
 def events() -> list[Event]:
-    """What the engines of `make_engine` told."""
+    """The events of the engines that `make_engine` made."""
     return []
 
 
 @pytest.fixture
 def make_engine(tmp_path: Path, plugins: Plugins, stubs: types.ModuleType, events: list[Event]) -> Callable[..., Engine]:
-    """Makes engines over one cache directory, as processes one after the other would."""
+    """Makes engines that share one cache directory, as consecutive processes would."""
 
     def make(**options: Any) -> Engine:
         return Engine(**{"cache_dir": tmp_path / "cache", "plugins": plugins, "on_event": events.append, **options})

@@ -101,9 +101,9 @@ def test_suggestions_ignore_case_and_need_similarity():
     [
         ("green tea with lemon", "green tea"),  # not 'green tea with milk', which is spelt nearly alike
         ("GREEN TEA leaves", "green tea"),
-        ("gre", None),  # begins two of them
+        ("gre", None),  # the beginning of two names
         ("cham", "chamomile from the mountains"),
-        ("ch", None),  # says too little
+        ("ch", None),  # too short to decide
         ("Greentea", "green tea"),
     ],
 )

@@ -223,7 +223,7 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
 
 
 def test_distilled_network_takes_embedded_guidance(unet_with, prompts, run):
-    """It is told of the scale, sees one prompt at a time, and is guided as any other."""
+    """It receives the scale, sees one prompt at a time, and can be guided like any other network."""
     unet = unet_with(guidance_dim=16)
     network, schedule = load_unet_network(unet, run), unet.part.noise_schedule
     told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)

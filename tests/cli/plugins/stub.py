@@ -1,4 +1,4 @@
-"""Nodes without tensors, for tests of the command line: a stranger's plugin in one file."""
+"""Nodes without tensors, for tests of the command line: a third-party plugin in one file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Halves(NamedTuple):
 
 @node("Text", version=2)
 def text(value: Annotated[str, Help("what it says")] = "hello") -> str:
-    """Give a text back."""
+    """Return a text."""
     return value
 
 
@@ -56,7 +56,7 @@ def read(path: File) -> str:
 
 @node("Draw")
 def draw(seed: Seed) -> int:
-    """A number that hangs on the seed."""
+    """A number that depends on the seed."""
     return seed * 7 % 1000
 
 
@@ -75,7 +75,7 @@ def remark(text: str, run: Run = Run()) -> str:
 
 @node("Shape")
 def shape(widget: Annotated[Any, Choice("widgets")]) -> str:
-    """The name of a registered thing."""
+    """The name of a registry entry."""
     return widget()
 
 

@@ -1,4 +1,4 @@
-"""A stranger's plugin: nodes that do what nodes must not, and values whose lives can be counted."""
+"""A third-party plugin: nodes that break the rules, and values whose lifetimes can be counted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def things(texts: list[str]) -> list[Thing]:
 
 @node("Odd")
 def odd(how: str) -> float | list[float] | dict[str, list[float]]:
-    """Numbers that are none."""
+    """Values that are not finite numbers."""
     inf, nan = float("inf"), float("nan")
     values: dict[str, Any] = {"inf": inf, "-inf": -inf, "nan": nan, "list": [1.0, inf], "mapping": {"a": [nan]}}
     return values[how]
@@ -83,14 +83,14 @@ def odd(how: str) -> float | list[float] | dict[str, list[float]]:
 
 @node("Append")
 def append(numbers: list[float]) -> int:
-    """Makes the list longer that it is given."""
+    """Appends to its input list."""
     numbers.append(1.0)
     return len(numbers)
 
 
 @node("Put")
 def put(table: Any) -> int:
-    """Changes what is in a mapping in a list that it is given."""
+    """Changes a mapping in its input list."""
     table[0]["a"] = 2
     return 1
 
@@ -127,7 +127,7 @@ def endless(run: Run = Run()) -> str:
 
 @node("Linger")
 def linger(text: str) -> str:
-    """Ends when it is told to."""
+    """Ends when a test says so."""
     GO.wait(20)
     return text
 

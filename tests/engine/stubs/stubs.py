@@ -110,7 +110,7 @@ def text(value: str = "") -> str:
 
 @node("Anything")
 def anything(value: Any = None) -> Any:
-    """Whatever it is given."""
+    """Returns its input."""
     return value
 
 
@@ -186,7 +186,7 @@ def dice() -> int:
 
 @node("Fickle")
 def fickle() -> int:
-    """Says that it is pure and is not."""
+    """Is declared pure but is not."""
     CALLS.append("Fickle")
     return CALLS.count("Fickle")
 
@@ -211,7 +211,7 @@ def filtered(text: str, filter: Annotated[str, Choice("filters")] = "upper") -> 
 
 @node("Fails")
 def fails(value: Any = None, how: str = "value") -> float:
-    """Raises what it is told."""
+    """Raises the given error."""
     raise {
         "value": ValueError("the picture has no pixels. Give another"),
         "key": KeyError("surprise"),
@@ -233,7 +233,7 @@ def tight(run: Run = Run()) -> str:
 
 @node("Liar")
 def liar() -> int:
-    """Returns something else than it says."""
+    """Returns a value of another type than declared."""
     return "text"  # type: ignore[return-value]
 
 
@@ -270,7 +270,7 @@ def wait(text: str = "", after: Any = None, run: Run = Run()) -> str:
 
 @node("Fold")
 def fold(text: str = "") -> str:
-    """The text in lower case: different texts may come to the same."""
+    """The text in lower case: different texts can have the same result."""
     CALLS.append("Fold")
     return text.lower()
 
@@ -313,14 +313,14 @@ def alone(who: str) -> str:
 
 @node("Trample")
 def trample(blob: Blob) -> int:
-    """Changes what it is given."""
+    """Changes its input."""
     blob.items += (b"mine",)
     return len(blob.items)
 
 
 @node("Noticed")
 def noticed(text: str = "", run: Run = Run()) -> str:
-    """Has something to say."""
+    """Gives a notice."""
     run.notice(f"about {text}")
     return text
 
