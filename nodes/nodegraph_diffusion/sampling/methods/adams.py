@@ -37,7 +37,7 @@ def sample_lms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSour
     def increment(sigmas: Sequence[float], sigma_next: float, epsilons: Sequence[Tensor]) -> Tensor:
         return _linear_combination(adams_bashforth_coefficients(sigmas, sigma_next), epsilons)
 
-    return _multistep(denoise, x, sigmas, on_step, order, increment)
+    return _multistep(denoise, x, sigmas, on_step=on_step, order=order, increment=increment)
 
 
 def sample_ipndm(
@@ -55,7 +55,7 @@ def sample_ipndm(
         coefficients, denominator = _EQUAL_STEPS[len(epsilons) - 1]
         return _linear_combination(coefficients, epsilons) * (sigma_next - sigmas[0]) / denominator
 
-    return _multistep(denoise, x, sigmas, on_step, max_order, increment)
+    return _multistep(denoise, x, sigmas, on_step=on_step, order=max_order, increment=increment)
 
 
 def sample_ipndm_v(
@@ -73,7 +73,7 @@ def sample_ipndm_v(
     def increment(sigmas: Sequence[float], sigma_next: float, epsilons: Sequence[Tensor]) -> Tensor:
         return _linear_combination(_published_coefficients(sigmas, sigma_next), epsilons) * (sigma_next - sigmas[0])
 
-    return _multistep(denoise, x, sigmas, on_step, max_order, increment)
+    return _multistep(denoise, x, sigmas, on_step=on_step, order=max_order, increment=increment)
 
 
 def sample_plms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -99,7 +99,7 @@ def sample_plms(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSou
     return x
 
 
-def _multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, order: int, increment: Increment) -> Tensor:
+def _multistep(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, on_step: OnStep, order: int, increment: Increment) -> Tensor:
     """A multistep method with up to `order` derivatives; a step to noise level 0 ends at the estimate."""
     levels = sigmas.tolist()
     epsilons: list[Tensor] = []

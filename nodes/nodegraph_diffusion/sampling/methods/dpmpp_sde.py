@@ -48,7 +48,7 @@ def sample_dpmpp_2m_sde(
         else:
             h = math.log(sigma / sigma_next)  # lambda_next - lambda
             h_eta = h * (1 + eta)
-            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta)
+            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta=eta)
             if denoised_previous is not None:
                 d_1 = (denoised - denoised_previous) * (h / h_previous)  # the change over a step of length h
                 x = x + d_1 * (-math.expm1(-h_eta) / 2 if solver_type == "midpoint" else phi_2(h_eta))
@@ -87,7 +87,7 @@ def sample_dpmpp_3m_sde(
             x = denoised
         else:
             h = math.log(sigma / sigma_next)
-            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta)
+            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta=eta)
             x = x + _multistep_correction(denoised, previous, h, h * (1 + eta))
             x = x + SDENoise(noise, sigma, eta, s_noise).at(sigma_next)
             previous = [(denoised, h), *previous[:1]]

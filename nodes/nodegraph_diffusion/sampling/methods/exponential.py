@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.sampling.protocols import NoiseSource
 
 
-def exponential_euler_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, eta: float) -> Tensor:
+def exponential_euler_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, *, eta: float) -> Tensor:
     """The exact solution for a constant estimate, without its noise."""
     h = math.log(sigma / sigma_next)
     return x * (sigma_next / sigma * math.exp(-eta * h)) - denoised * math.expm1(-(1 + eta) * h)

@@ -27,7 +27,7 @@ def sample_gradient_estimation(
     the distance to the data. One call of `denoise` a step. The first step and a step to noise level 0 are Euler's; `ge_gamma` 1 is
     `euler`.
     """
-    return _gradient_estimation(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=False)
+    return _gradient_estimation(denoise, x, sigmas, on_step=on_step, ge_gamma=ge_gamma, cfg_pp=False)
 
 
 def sample_gradient_estimation_cfg_pp(
@@ -37,10 +37,10 @@ def sample_gradient_estimation_cfg_pp(
 
     It steps from the guided estimate; epsilon is that of the negative prediction (see `euler_cfg_pp`).
     """
-    return _gradient_estimation(denoise, x, sigmas, on_step, ge_gamma, cfg_pp=True)
+    return _gradient_estimation(denoise, x, sigmas, on_step=on_step, ge_gamma=ge_gamma, cfg_pp=True)
 
 
-def _gradient_estimation(denoise: Any, x: Tensor, sigmas: Tensor, on_step: OnStep, ge_gamma: float, cfg_pp: bool) -> Tensor:
+def _gradient_estimation(denoise: Any, x: Tensor, sigmas: Tensor, *, on_step: OnStep, ge_gamma: float, cfg_pp: bool) -> Tensor:
     estimate = estimates(denoise, cfg_pp)
     epsilon_previous: Tensor | None = None
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):

@@ -67,7 +67,7 @@ def sample_sa_solver(
         if i == 0 or order == 0 or (sigma_next == 0 and not use_pece):
             x = x_predicted
         else:
-            x = _adams_step(x, levels[i - 1], sigma, buffer[-order:], tau_squared, simple=simple_order_2) + xi
+            x = _adams_step(x, levels[i - 1], sigma, buffer[-order:], tau_squared=tau_squared, simple=simple_order_2) + xi
             if use_pece:
                 buffer[-1] = sigma, denoise(x, sigma)
         if sigma_next == 0:
@@ -76,7 +76,7 @@ def sample_sa_solver(
             tau_squared = eta**2 if in_sde_interval(sigma_next) else 0.0
             xi = SDENoise(noise, sigma, tau_squared, s_noise).at(sigma_next)
             order = int(min(predictor_order, len(buffer), order_limit - 1 - i))
-            x_predicted = _adams_step(x, sigma, sigma_next, buffer[-order:], tau_squared, simple=simple_order_2) + xi
+            x_predicted = _adams_step(x, sigma, sigma_next, buffer[-order:], tau_squared=tau_squared, simple=simple_order_2) + xi
         on_step(i, x_predicted, denoised)
     return x_predicted
 
@@ -118,7 +118,7 @@ def sample_sa_solver_pece(
 
 
 def _adams_step(
-    x: Tensor, sigma: float, sigma_next: float, buffer: list[tuple[float, Tensor]], tau_squared: float, *, simple: bool
+    x: Tensor, sigma: float, sigma_next: float, buffer: list[tuple[float, Tensor]], *, tau_squared: float, simple: bool
 ) -> Tensor:
     """`x` at `sigma_next`, without noise, from the polynomial in lambda through the estimates of `buffer` (Eq. 14 and 17)."""
     h = math.log(sigma / sigma_next)

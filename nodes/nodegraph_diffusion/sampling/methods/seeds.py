@@ -48,10 +48,10 @@ def sample_seeds_2(
         else:
             sde_noise = SDENoise(noise, sigma, eta, s_noise)
             sigma_1 = _stage_sigma(sigma, sigma_next, r)
-            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta) + sde_noise.at(sigma_1)
+            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta=eta) + sde_noise.at(sigma_1)
             factor = 1 / (2 * r)
             d = denoised * (1 - factor) + denoise(x_1, sigma_1) * factor
-            x = exponential_euler_step(x, d, sigma, sigma_next, eta) + sde_noise.at(sigma_next)
+            x = exponential_euler_step(x, d, sigma, sigma_next, eta=eta) + sde_noise.at(sigma_next)
         on_step(i, x, denoised)
     return x
 
@@ -86,12 +86,12 @@ def sample_seeds_3(
             sde_noise = SDENoise(noise, sigma, eta, s_noise)
             h = (1 + eta) * math.log(sigma / sigma_next)
             sigma_1, sigma_2 = _stage_sigma(sigma, sigma_next, r_1), _stage_sigma(sigma, sigma_next, r_2)
-            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta) + sde_noise.at(sigma_1)
+            x_1 = exponential_euler_step(x, denoised, sigma, sigma_1, eta=eta) + sde_noise.at(sigma_1)
             d_1 = denoise(x_1, sigma_1) - denoised
-            x_2 = exponential_euler_step(x, denoised, sigma, sigma_2, eta)
+            x_2 = exponential_euler_step(x, denoised, sigma, sigma_2, eta=eta)
             x_2 = x_2 + d_1 * (r_2 / r_1 * phi_2(r_2 * h)) + sde_noise.at(sigma_2)
             d_2 = denoise(x_2, sigma_2) - denoised
-            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta)
+            x = exponential_euler_step(x, denoised, sigma, sigma_next, eta=eta)
             x = x + d_2 * (phi_2(h) / r_2) + sde_noise.at(sigma_next)
         on_step(i, x, denoised)
     return x

@@ -41,15 +41,15 @@ def sample_uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseS
     step before the next one starts: one call of `denoise` a step. The order is at most 3, lower in the first and the last steps,
     and 1 in the very last step, which is not corrected. Level 0 is replaced by 0.001.
     """
-    return _uni_pc(denoise, x, sigmas, on_step, "bh1")
+    return _uni_pc(denoise, x, sigmas, on_step=on_step, b_type="bh1")
 
 
 def sample_uni_pc_bh2(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: OnStep) -> Tensor:
     """`uni_pc` with B(h) = exp(h) - 1, which the paper uses for few steps."""
-    return _uni_pc(denoise, x, sigmas, on_step, "bh2")
+    return _uni_pc(denoise, x, sigmas, on_step=on_step, b_type="bh2")
 
 
-def _uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, b_type: BType) -> Tensor:
+def _uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, on_step: OnStep, b_type: BType) -> Tensor:
     """Over z, as in the paper; ComfyUI rounds there, too, which shows if a level is in the thousands."""
     times = _times(sigmas)
     steps = len(times) - 1
@@ -60,7 +60,7 @@ def _uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, on_step: OnStep, b_typ
     for i in range(steps):
         denoised = _predict_data(denoise, z, times[i])
         if i > 0:
-            z = _update(z_previous, buffer[:order], times[i], b_type, denoised)  # UniC
+            z = _update(z_previous, buffer[:order], times[i], b_type, denoised_t=denoised)  # UniC
         buffer = [(times[i], denoised), *buffer[:2]]
         z_previous, order = z, min(max_order, i + 1, steps - i)
         z = _update(z_previous, buffer[:order], times[i + 1], b_type)  # UniP
