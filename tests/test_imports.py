@@ -67,6 +67,13 @@ def test_node_pack_imports_torch_only_when_a_node_runs(path):
     assert not roots(path, at_import_only=True) & HEAVY
 
 
+@pytest.mark.parametrize("folder", ["tests", "plugins", "benchmarks"])
+def test_test_helpers_are_imported_from_support(folder):
+    for path in modules(ROOT / folder):
+        found = {name for name in imports(path, at_import_only=False) if name.startswith("tests.")}
+        assert all(name.startswith("tests.support.") for name in found), path
+
+
 @pytest.mark.parametrize("name", ["noise_schedule", "options", "schedules", "sampling", "guidance"])
 def test_listings_of_samplers_need_no_torch(name):
     place = ROOT / "nodes/nodegraph_diffusion" / name

@@ -41,7 +41,7 @@ def test_nodes_are_listed_with_their_plugin(cli):
 def test_node_page_shows_inputs_and_outputs(cli):
     text = cli("nodes", "Repeat").stdout
     assert "Repeat, version 1" in text
-    assert "A text several times." in text
+    assert "Repeat a text." in text
     assert any(line.split() == ["text", "text", "required"] for line in text.splitlines())
     assert "default 2; 0 to 9" in text
     assert "stub" in text
