@@ -1,4 +1,4 @@
-"""What an import loads: the engine without torch, the diffusion library without the engine, listings without heavy libraries."""
+"""What imports load: the engine no torch, the diffusion library no engine, listings no heavy libraries; tests share `tests.support`."""
 
 from __future__ import annotations
 

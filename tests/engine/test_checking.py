@@ -201,7 +201,10 @@ outputs:
         ),
         "w.yaml:16:26 [E107] Parse has no output 'modle' ('model' of node 'i': $parsed.modle). Did you mean 'model'?",
         "w.yaml:17:26 [E108] 'model' of node 'j' (Apply) takes Model, but $parsed.blob is Blob. Did you mean '$parsed.model'?",
-        "w.yaml:18:3 [E105] node 'k' (Apply) has no value for 'model' (Model). Add 'model: ...'. It comes from Load or Parse or TooFewOutputs.",
+        (
+            "w.yaml:18:3 [E105] node 'k' (Apply) has no value for 'model' (Model). Add 'model: ...'. "
+            "It comes from Load or Parse or TooFewOutputs."
+        ),
         "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
         "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",
         "w.yaml:24:27 [E111] 'scale' of node 'p': expected a value from 0.5 to 10, found 11.",
