@@ -79,7 +79,7 @@ def write_configs(folder: Path, file: Path) -> None:
     }
     files = {
         "model_index.json": {"_class_name": "StableDiffusionPipeline", "requires_safety_checker": False, **classes},
-        "scheduler/scheduler_config.json": configs.write_scheduler(checkpoint.schedule),
+        "scheduler/scheduler_config.json": configs.write_scheduler(checkpoint.noise_schedule),
         "text_encoder/config.json": configs.write_text(checkpoint.text.parts[0].config, tokens),
         "tokenizer/tokenizer_config.json": {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special},
         "unet/config.json": configs.write_unet(checkpoint.unet.config, SIDE // checkpoint.vae.config.factor),

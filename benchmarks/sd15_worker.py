@@ -70,7 +70,7 @@ class Ours:
 
         self.dtype = getattr(torch, dtype)
         checkpoint = describe(file).model()
-        self.schedule = checkpoint.schedule
+        self.noise_schedule = checkpoint.noise_schedule
         text = checkpoint.text.parts[0]
         self.tokenizer = load_tokenizer(text.tokenizer)
         self.text_encoder = load_text_encoder(text, "cpu", self.dtype)
@@ -88,9 +88,9 @@ class Ours:
         from nodegraph_diffusion.sampling.methods.euler import sample_euler
         from nodegraph_diffusion.schedules.timesteps import schedule_normal
 
-        positive, negative = (UNetDenoiser(self.unet, self.schedule, prompt[None]) for prompt in self._encode())
+        positive, negative = (UNetDenoiser(self.unet, self.noise_schedule, prompt[None]) for prompt in self._encode())
         denoiser = ClassifierFreeGuidance(positive, negative, GUIDANCE)
-        sigmas = schedule_normal(self.schedule, STEPS)
+        sigmas = schedule_normal(self.noise_schedule, STEPS)
         times: list[float] = []
         with torch.no_grad():
             latent = sample_euler(

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README and of the pages from the workflows that they show: `python docs/pictures.py`."""
+"""Generates the pictures of the README and of the pages with the workflows that they show: `python docs/pictures.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENLARGED, GAP = 4, 8
 
 
 def side_by_side(pictures: list[Path]) -> Image.Image:
-    """The pictures in a row, each pixel enlarged, so that a browser shows them as they are."""
+    """The pictures in a row, with enlarged pixels, so that a browser does not blur them."""
     shown = [Image.open(path).convert("RGB") for path in pictures]
     shown = [p.resize((p.width * ENLARGED, p.height * ENLARGED), Image.Resampling.NEAREST) for p in shown]
     width = sum(p.width for p in shown) + GAP * (len(shown) - 1)
@@ -28,7 +28,7 @@ def side_by_side(pictures: list[Path]) -> Image.Image:
 
 
 def inpainted(out: Path) -> Image.Image:
-    """The README's: a scene, its mask, and what workflows/inpaint.yaml makes of them."""
+    """For the README: a scene, its mask, and the result of workflows/inpaint.yaml."""
     result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "inpaint.yaml"), out=out)
     examples = WORKFLOWS / "examples"
     return side_by_side([examples / "scene.png", examples / "mask.png", *result.outputs["result"]])

@@ -11,7 +11,7 @@ from nodegraph_diffusion.schedules import SCHEDULES
 
 TARGET = Path(__file__).parent / "images" / "schedules.svg"
 MODEL, STEPS = NoiseSchedule(), 20
-SHOWN = {"polyexponential": {"rho": 2.0}}  # with 1 it is the one above
+SHOWN = {"polyexponential": {"rho": 2.0}}  # with 1 it is `exponential`
 FEWER = {"turbo": 10}
 
 COLUMNS, PANEL, PLOT, MARGIN = 6, (164, 176), (124, 118), (34, 30)
@@ -20,24 +20,24 @@ MARKS = (0.01, 0.1, 1, 10, 100)
 
 
 def height(sigma: float) -> float:
-    """Where a noise level lies below the top of a plot."""
+    """The distance of a noise level from the top of a plot."""
     return PLOT[1] * math.log(HIGHEST / sigma) / math.log(HIGHEST / LOWEST)
 
 
 def points(name: str, **options: object) -> list[tuple[float, float]]:
-    """The levels above 0 of a schedule, as places in its plot."""
+    """The levels above 0 of a schedule, as points in its plot."""
     sigmas = SCHEDULES[name](MODEL, FEWER.get(name, STEPS), **options).tolist()
     return [(PLOT[0] * i / (len(sigmas) - 1), height(sigma)) for i, sigma in enumerate(sigmas[:-1])]
 
 
-def line(places: list[tuple[float, float]], style: str) -> str:
-    return f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" {style}/>'
+def line(path: list[tuple[float, float]], style: str) -> str:
+    return f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in path)}" fill="none" {style}/>'
 
 
 def panel(name: str) -> Iterator[str]:
-    """One schedule: its levels over the trained range, and the schedule karras to compare with."""
+    """One schedule: its levels over the trained range, with the schedule karras for comparison."""
     options = SHOWN.get(name, {})
-    said = ", ".join(f"{option} {value:g}" for option, value in options.items())
+    label = ", ".join(f"{option} {value:g}" for option, value in options.items())
     top, bottom = height(MODEL.sigma_max), height(MODEL.sigma_min)
     yield f'<rect y="{top:.1f}" width="{PLOT[0]}" height="{bottom - top:.1f}" fill="#eef2f7"/>'
     for mark in MARKS:
@@ -45,8 +45,8 @@ def panel(name: str) -> Iterator[str]:
         yield f'<path d="M0 {y:.1f}h{PLOT[0]}" stroke="#d8dee6" stroke-width="0.6"/>'
         yield f'<text x="-5" y="{y + 3:.1f}" text-anchor="end" font-size="8.5" fill="#6b7280">{mark:g}</text>'
     yield f'<text x="0" y="-8" font-size="11.5" font-weight="600" fill="#111827">{name}</text>'
-    if said:
-        yield f'<text x="{PLOT[0]}" y="{PLOT[1] + 12}" text-anchor="end" font-size="8.5" fill="#6b7280">{said}</text>'
+    if label:
+        yield f'<text x="{PLOT[0]}" y="{PLOT[1] + 12}" text-anchor="end" font-size="8.5" fill="#6b7280">{label}</text>'
     if name != "karras":
         yield line(points("karras"), 'stroke="#9ca3af" stroke-width="1" stroke-dasharray="3 2"')
     own = points(name, **options)
@@ -55,7 +55,7 @@ def panel(name: str) -> Iterator[str]:
 
 
 def legend() -> Iterator[str]:
-    """What the colours mean, where a panel is free."""
+    """A panel that explains the colours."""
     texts = (
         f"noise levels of {STEPS} steps",
         f"(turbo: {FEWER['turbo']}), but the last, 0",

@@ -1,4 +1,4 @@
-"""What imports load: the engine no torch, the diffusion library no engine, listings no heavy libraries; tests share `tests.support`."""
+"""What imports load: the engine no torch, the library no engine, listings nothing heavy; tests share helpers in `tests.support`."""
 
 from __future__ import annotations
 

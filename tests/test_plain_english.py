@@ -1,4 +1,4 @@
-"""Code, docs and messages use plain English: idioms that have to be read twice do not come back."""
+"""Code, docs and messages use plain English: no banned idioms."""
 
 from __future__ import annotations
 

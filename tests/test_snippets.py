@@ -66,7 +66,7 @@ def run(*args: str) -> None:
 
 
 def passes(*args: str) -> None:
-    """Tests that a page has written, in a process of their own, as the modules of two may have one name."""
+    """Tests that a page has written, in a separate process, because test modules of two pages can share a name."""
     ran = subprocess.run([sys.executable, "-m", "pytest", "-q", *args], capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, f"python -m pytest {shlex.join(args)}\n{ran.stdout}{ran.stderr}"
 
@@ -104,7 +104,7 @@ def test_links_have_targets(page):
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "pyproject.toml", ROOT / ".ci/run"], ids=lambda p: p.name)
 def test_lines_are_plain_text(page):
-    """No path of somebody's machine, no tab, no space at the end of a line."""
+    """No local path, no tab, and no space at the end of a line."""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         assert line == line.rstrip(), f"{page.name}:{number}: space at the end"
         assert not re.search(r"(?<![\w.])/(home|Users|root|opt|work)/", line), f"{page.name}:{number}: a path of a machine"

@@ -1,4 +1,4 @@
-"""The guidance apg: adaptive projected guidance, which allows strong guidance without its burnt colours."""
+"""The guidance apg: adaptive projected guidance, which allows strong guidance without oversaturated colours."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def guidance_apg(
 ) -> GuidedDenoiser:
     """Adaptive projected guidance (Sadat et al. 2024, Alg. 1).
 
-    "Eliminating Oversaturation and Artifacts of High Guidance Scales".
-    What guidance adds to the positive side is taken apart: the part along what that side sees, which makes colours loud, counts
-    `eta`; the rest stays. It is shrunk where the difference of the sides is longer than `norm_threshold` (0: never), a length over
-    all of a latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds what earlier levels of
-    the run added; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
+    "Eliminating Oversaturation and Artifacts of High Guidance Scales". The update that guidance adds to the positive prediction is
+    split in two: its component parallel to that prediction, which oversaturates colours, is multiplied by `eta`; the orthogonal one
+    stays. The update is scaled down if the difference of the predictions is longer than `norm_threshold` (0: never), a length over
+    a whole latent: 15 suits Stable Diffusion XL's of 128x128, 2.5 to 7.5 those of 1.x. `momentum` adds the updates at earlier
+    levels of the run; below 0 it pushes away from them. The scale is that of the denoiser's own guidance.
     """
     from nodegraph_diffusion.guidance import AdjustedGuidance
 
@@ -38,45 +38,45 @@ def guidance_apg(
         if norm_threshold > 0:
             length = difference.flatten(1).norm(dim=1).clamp(min=1e-12)  # (B,)
             update = update * (norm_threshold / length).clamp(max=1)[:, None, None, None]
-        return seen.positive + across(update, seen.positive) + eta * along(update, seen.positive)
+        return seen.positive + orthogonal(update, seen.positive) + eta * parallel(update, seen.positive)
 
     return AdjustedGuidance(denoiser, combine)
 
 
 class RunningAverage:
-    """Of the values at the noise levels of one run, a_i = value_i + momentum * a_(i - 1) (Alg. 1, line 5).
+    """The running average over the noise levels of one run: a_i = value_i + momentum * a_(i - 1) (Alg. 1, line 5).
 
-    A solver may ask at one level more than once: its last answer counts. Where the level rises, or the shape is another, a new
-    run begins, and nothing is remembered.
+    A solver may call it more than once at a level: the last value counts. If the level rises or the shape changes, a new run
+    starts, without the earlier values.
     """
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
         self._sigma = 0.0
-        self._here: Tensor | None = None  # the average at the level that was asked last
-        self._above: Tensor | None = None  # and at the one before
+        self._current: Tensor | None = None  # the average at the level `_sigma`
+        self._previous: Tensor | None = None  # the average at the level before
 
     def __call__(self, sigma: float, value: Tensor) -> Tensor:
         """The average at this level. Same shape as `value`."""
-        if self._here is None or sigma > self._sigma * (1 + 1e-6) or value.shape != self._here.shape:
-            self._above = None
+        if self._current is None or sigma > self._sigma * (1 + 1e-6) or value.shape != self._current.shape:
+            self._previous = None
         elif sigma < self._sigma:
-            self._above = self._here
+            self._previous = self._current
         self._sigma = sigma
-        self._here = value if self._above is None else value + self.momentum * self._above
-        return self._here
+        self._current = value if self._previous is None else value + self.momentum * self._previous
+        return self._current
 
 
-def along(update: Tensor, direction: Tensor) -> Tensor:
-    """The part of each picture's update that points along its direction; both (B, C, h, w)."""
+def parallel(update: Tensor, direction: Tensor) -> Tensor:
+    """The component of each picture's update that is parallel to its direction; both (B, C, h, w)."""
     dims = (1, 2, 3)
     squared = (direction * direction).sum(dims, keepdim=True).clamp(min=1e-12)
     return direction * ((update * direction).sum(dims, keepdim=True) / squared)
 
 
-def across(update: Tensor, direction: Tensor) -> Tensor:
-    """The rest of it."""
-    return update - along(update, direction)
+def orthogonal(update: Tensor, direction: Tensor) -> Tensor:
+    """The component of the update that is orthogonal to the direction."""
+    return update - parallel(update, direction)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The sampler detail: DPM++ 2M that tells the network of less noise than there is, so that it paints more."""
+"""The sampler detail: DPM++ 2M that passes the network a lower noise level, so that pictures get more detail."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ def sample_detail(
     start: float = 0.2,
     end: float = 0.8,
 ) -> Tensor:
-    """DPM-Solver++(2M) whose network is told less noise midway (Detail Daemon).
+    """DPM-Solver++(2M) with a lowered sigma for the network (Detail Daemon).
 
-    In the middle of the run, that is; people know it as lying sigma, too.
-    A network that expects less noise than it sees takes a part of the noise for picture, and elaborates it in the steps that
-    follow. Where the step at the part p of the run (0 the first, 1 the last) has noise level sigma, the network hears
-    sigma * (1 - amount * sin^2(pi * (p - start) / (end - start))) between `start` and `end`, elsewhere the truth. An `amount` below
-    0 makes pictures plainer, 0 is `dpmpp_2m`. One call of `denoise` a step.
-    Raises ValueError unless -1 < amount < 1 and 0 <= start < end <= 1.
+    Also known as lying sigma. A network that expects less noise than there is takes some of the noise for a part of the picture,
+    and works it out in the following steps. At the fraction p of the run (0 is the first step, 1 the last), between `start` and
+    `end`, the network receives sigma * (1 - amount * sin^2(pi * (p - start) / (end - start))); elsewhere it receives sigma. An
+    `amount` below 0 makes pictures plainer; 0 is `dpmpp_2m`. One call of `denoise` a step. Raises ValueError unless -1 < amount < 1
+    and 0 <= start < end <= 1.
     """
     if not -1 < amount < 1:
         raise ValueError(f"sampler detail: expected amount between -1 and 1, found {amount}; 0.05 to 0.25 are usual")
     if not 0 <= start < end <= 1:
         raise ValueError(
-            f"sampler detail: expected 0 <= start < end <= 1, found start {start} and end {end}; they are parts of the run"
+            f"sampler detail: expected 0 <= start < end <= 1, found start {start} and end {end}; they are fractions of the run"
         )
     levels = sigmas.tolist()[:-1]
-    told = {}
+    lowered = {}
     for i, sigma in enumerate(levels):
-        inside = min(max((i / max(1, len(levels) - 1) - start) / (end - start), 0), 1)
-        told[sigma] = sigma * (1 - amount * math.sin(math.pi * inside) ** 2)
-    return sample_dpmpp_2m(_Shifted(denoise, told), x, sigmas, noise=noise, on_step=on_step)
+        progress = min(max((i / max(1, len(levels) - 1) - start) / (end - start), 0), 1)
+        lowered[sigma] = sigma * (1 - amount * math.sin(math.pi * progress) ** 2)
+    return sample_dpmpp_2m(_LoweredSigma(denoise, lowered), x, sigmas, noise=noise, on_step=on_step)
 
 
-class _Shifted:
-    """A denoiser that passes on other noise levels than it receives."""
+class _LoweredSigma:
+    """A denoiser that passes other noise levels to `denoise` than it receives."""
 
     def __init__(self, denoise: Denoiser, levels: Mapping[float, float]) -> None:
         self.denoise, self.levels = denoise, levels

@@ -19,7 +19,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model as a folder and as a file. Nobody changes it."""
+    """A folder with a model as a folder and as a file. Tests must not change it."""
     folder = tmp_path_factory.mktemp("models")
     save_small_model(folder / "small")
     save_single_file(folder / "single.safetensors")
@@ -34,5 +34,5 @@ def greeting(cli: Cli) -> Path:
 
 @pytest.fixture
 def nodes_of() -> Callable[[Ran], dict[str, str]]:
-    """From what `run --json` printed to the state of each node."""
+    """The state of each node in the output of `run --json`."""
     return lambda ran: {name: node["status"] for name, node in ran.json["nodes"].items()}

@@ -304,7 +304,7 @@ def test_controlnet_with_absurd_config_is_refused(cli, models, change):
     assert_refused(cli, models, "LoadControlNet", cli.folder / "net", "net/")
 
 
-# --- what is no file
+# --- paths that are not regular files
 
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
@@ -341,7 +341,7 @@ def test_unreadable_file_is_refused(cli, models, node, monkeypatch):
     cli.write(workflow(models, node, "bad.safetensors"), "bad.yaml")
     allowed = Path.open
 
-    def refused(path: Path, *args: Any, **options: Any) -> Any:  # who runs the tests may be allowed to read everything
+    def refused(path: Path, *args: Any, **options: Any) -> Any:  # the tests may run as root, who can read everything
         if path.name == "bad.safetensors":
             raise PermissionError(13, "Permission denied", str(path))
         return allowed(path, *args, **options)
@@ -382,7 +382,7 @@ def test_100_000_tensors_are_refused(cli, models, node, name, said):
 
 
 def test_100_000_extra_tensors_are_refused(cli, models):
-    """They are refused by name, whether they stand outside of the networks or inside."""
+    """They are refused by name, outside the networks and inside."""
     content = (models / "single.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
     known = json.loads(content[8 : 8 + length])

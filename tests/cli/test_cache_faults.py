@@ -29,7 +29,7 @@ def reads(cli):
 
 @pytest.fixture
 def disk(cli):
-    """A small disk of its own, where the cache is to lie."""
+    """A small separate disk for the cache."""
     place = cli.folder / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
@@ -45,13 +45,13 @@ def remount(disk, how):
 
 
 def fill(disk):
-    """Write until the disk takes no more."""
+    """Write until the disk is full."""
     with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space left"):
         sum(filler.write(bytes(4096)) for _ in itertools.count())
 
 
 def uncached(cli, workflow, said):
-    """Run: everything is computed and written, and what is wrong with the cache is told once."""
+    """Run and check: everything is computed and written, with one warning about the cache."""
     ran = cli("run", workflow, "--json")
     assert ran.exit_code == 0, ran.stderr
     assert {node["status"] for node in ran.json["nodes"].values()} == {"ran"}
@@ -137,7 +137,7 @@ def test_cache_commands_work_on_an_empty_cache(cli, reads, command):
         if state == "an empty folder":
             (cli.folder / "cache").mkdir()
         if state == "results":
-            assert list((cli.folder / "cache").iterdir()) == []  # nothing is left in what may be another's
+            assert list((cli.folder / "cache").iterdir()) == []  # the folder may belong to another program
             cli("run", reads)
         shown = cli("cache", command)
         assert (shown.exit_code, shown.stderr) == (0, "")

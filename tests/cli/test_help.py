@@ -59,7 +59,7 @@ def test_help_fits_a_terminal(cli, words):
     assert max(map(len, ran.stdout.splitlines())) <= 80
 
 
-# the examples of the pack's commands are about files that a user has
+# examples of the pack's commands need files of a user
 ENGINE = {name: command for name, (words, command) in COMMANDS.items() if words[:1] not in [("models",), ("convert",)]}
 
 

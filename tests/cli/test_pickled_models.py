@@ -28,7 +28,7 @@ def test_pickle_is_refused_until_allowed(cli, models, pickled):
     for command in ("check", "explain", "run"):
         assert cli(command, "model.yaml", "--allow-pickles", env={PICKLES_VARIABLE: None}).exit_code == 0
         assert cli(command, "model.yaml", env={PICKLES_VARIABLE: "1"}).exit_code == 0
-        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: None}).exit_code == 2  # said once is not said for ever
+        assert cli(command, "model.yaml", env={PICKLES_VARIABLE: None}).exit_code == 2  # permission holds for one call only
     assert cli("models", pickled).exit_code == 2
     assert "sd1, ldm layout" in cli("models", pickled, "--allow-pickles").stdout
     ran = cli("check", "model.yaml", env={PICKLES_VARIABLE: "perhaps"})

@@ -65,7 +65,7 @@ def paint(cli):
 
 @pytest.fixture
 def sketch(cli):
-    """Run a node that offers something to look at."""
+    """Run a node that offers a preview."""
     folder = cli.folder / "plugins"
     folder.mkdir()
     (folder / "sketching.py").write_text(PLUGIN)
@@ -91,7 +91,7 @@ def test_preview_shows_the_current_picture(paint, cli):
     ran = paint("--preview", "seen/here")
     assert ran.exit_code == 0, ran.stderr
     files = [path.name for path in (cli.folder / "seen/here").iterdir()]
-    assert files == ["txt2img-sampled.png"]  # and nothing half written beside it
+    assert files == ["txt2img-sampled.png"]  # and no partial file beside it
     path = Path("seen/here/txt2img-sampled.png")
     assert ran.stderr.count(f"sampled   note: its preview is {path}") == 1
     preview, picture = pixels(path), pixels(ran.stdout.strip())
@@ -202,7 +202,7 @@ def test_unwritable_preview_folder_fails_before_the_run(sketch, cli):
 
 
 class Clock:
-    """Time that passes only as it is told."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -223,7 +223,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     [
         (0.01, 0.0, [1, 51, 100]),  # twice a second, and the last
         (1.0, 0.0, [*range(1, 101)]),
-        (0.1, 1.0, [1, 41, 81, 100]),  # four times as long for the run as for its preview
+        (0.1, 1.0, [1, 41, 81, 100]),  # the run gets four times the time of its preview
     ],
 )
 def test_previews_are_rate_limited(tmp_path, clock, step_seconds, cost, expected):

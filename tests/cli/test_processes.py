@@ -140,7 +140,7 @@ def test_ctrl_c_stops_parallel_branches(cli):
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A shell's background jobs ignore Ctrl-C, and so does what they start: not what starts here."""
+    """Let processes that a test starts receive Ctrl-C, which background jobs of a shell ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -74,7 +74,7 @@ def test_terminal_shows_a_counter_for_a_running_node(cli):
         while True:
             try:
                 data = os.read(master, 65536)
-            except OSError:  # Linux says so that the other side is closed
+            except OSError:  # how Linux reports that the other side is closed
                 break
             if not data:
                 break

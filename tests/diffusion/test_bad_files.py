@@ -79,7 +79,7 @@ def test_header_is_read_as_by_safetensors_or_refused(tmp_path, data):
     try:
         found = read_header(file).tensors
     except CheckpointError:
-        return  # more is refused here than there
+        return  # our reader refuses more than safetensors
     with safe_open(file, "pt") as reference:
         assert {name: list(info.shape) for name, info in found.items()} == {
             name: reference.get_slice(name).get_shape()
@@ -93,7 +93,7 @@ def test_what_safetensors_refuses_is_refused(tmp_path, data):
     tensors = {"a": torch.ones(2, 3), "b": torch.ones(4)}
     save_file(tensors, tmp_path / "some.safetensors")
     content = bytearray((tmp_path / "some.safetensors").read_bytes())
-    at = data.draw(st.integers(0, len(content) - 41))  # the numbers themselves are none of the header's business
+    at = data.draw(st.integers(0, len(content) - 41))  # the numbers themselves do not concern the header
     content[at] = data.draw(st.integers(0, 255))
     (tmp_path / "some.safetensors").write_bytes(content)
     try:

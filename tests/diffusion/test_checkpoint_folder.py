@@ -75,7 +75,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(ours: Path, tmp_path: Path) -> Path:
-    """A folder that we wrote, to be damaged."""
+    """A folder that we wrote, for tests to damage."""
     return shutil.copytree(ours, tmp_path / "copy")
 
 
@@ -83,7 +83,7 @@ def test_round_trip_is_exact(ours):
     checkpoint = describe(ours).model()
     assert (checkpoint.layout, checkpoint.kind, checkpoint.sample_size) == ("diffusers", "sd1", 32)
     assert (checkpoint.unet.config, checkpoint.vae.config, checkpoint.text.parts[0].config) == (small.UNET, small.VAE, small.TEXT)
-    assert checkpoint.schedule == SCHEDULE
+    assert checkpoint.noise_schedule == SCHEDULE
     assert checkpoint.text.parts[0].tokenizer == ours / "tokenizer"
     assert set(checkpoint.files) == {file for file in ours.rglob("*") if file.is_file()}
     for loaded, saved in zip(load_all(ours), (small.our_unet(), small.our_vae(), small.our_text_encoder()), strict=True):
@@ -130,7 +130,7 @@ def test_diffusers_opens_our_folders(ours):
 
 def test_folders_of_diffusers_open_here(theirs):
     checkpoint = describe(theirs).model()
-    assert checkpoint.schedule == NoiseSchedule()
+    assert checkpoint.noise_schedule == NoiseSchedule()
     assert [file.name for file in checkpoint.vae.weights.paths] == ["diffusion_pytorch_model.fp16.safetensors"]
     assert set(checkpoint.files) == {file for file in theirs.rglob("*") if file.is_file()}
     unet, vae, text_encoder = load_all(theirs)

@@ -59,7 +59,7 @@ def test_sizes_are_read_from_shapes(file):
 
 
 def sparse(folder: Path, layout: str) -> Path:
-    """A file of a published layout whose tensors take no room."""
+    """A file of a published layout whose tensors take no disk space."""
     return synthetic.sparse(synthetic.read_layout(layout), folder / "sparse.safetensors")
 
 
@@ -88,7 +88,7 @@ def test_layouts_are_detected_and_every_key_is_used(tmp_path, layout):
 
 
 def test_prediction_is_detected_by_marks_or_a_bias(tmp_path):
-    assert describe(sparse(tmp_path, "sd21-ldm")).model().schedule == NoiseSchedule()
+    assert describe(sparse(tmp_path, "sd21-ldm")).model().noise_schedule == NoiseSchedule()
     file = sparse(tmp_path, "sd21-ldm")
     with file.open("rb") as stream:
         info = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
@@ -97,7 +97,7 @@ def test_prediction_is_detected_by_marks_or_a_bias(tmp_path):
         stream.seek(8 + int.from_bytes(stream.read(8), "little") + start)
         stream.write((torch.arange((end - start) // 2) % 2).half().numpy().tobytes())  # a spread of 0.5
     checkpoint = describe(file).model()
-    assert (checkpoint.schedule, checkpoint.sample_size) == (NoiseSchedule(prediction="v"), 768)
+    assert (checkpoint.noise_schedule, checkpoint.sample_size) == (NoiseSchedule(prediction="v"), 768)
     assert "spread of one of its biases (0.50)" in checkpoint.reason
 
 

@@ -22,7 +22,7 @@ def space(name: str, **options: Any) -> object:
 
 
 def look_at(spec: SamplerSpec | ScheduleSpec, **options: Any) -> None:
-    """What is done before anything is computed."""
+    """The checks before anything is computed."""
     check_options("sampler", spec, options)
     check_ranges("sampler", spec, spec.ranges, options)
 
@@ -53,9 +53,9 @@ def test_refused_values_are_outside_the_declared_range(function, spec, name, opt
 
 @pytest.mark.parametrize(("function", "spec", "name", "option"), OPTIONS)
 def test_ends_of_a_declared_range_are_accepted(function, spec, name, option):
-    together = {"r_1": (1e-3, 0.6), "r_2": (0.4, 0.999), "sde_start": (0.0, 0.8), "sde_end": (0.2, 1.0)}  # hang on each other
+    together = {"r_1": (1e-3, 0.6), "r_2": (0.4, 0.999), "sde_start": (0.0, 0.8), "sde_end": (0.2, 1.0)}  # depend on each other
     for end in together.get(option, spec.ranges.get(option, ())):
-        if end is not None and option not in ("threshold_noise", "pcoeff", "icoeff", "dcoeff", "denoise"):  # these do, too
+        if end is not None and option not in ("threshold_noise", "pcoeff", "icoeff", "dcoeff", "denoise"):  # these, too
             function(name, **{option: end})
 
 
@@ -81,7 +81,7 @@ def test_range_can_be_open(ends, said):
     else:
         with pytest.raises(ValueError, match=f"sampler sample_lms: option 'order' expected a number {said}"):
             check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": 1})
-    check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": None})  # whether that is one is not for a range to say
+    check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": None})  # a range does not check the kind
 
 
 @pytest.mark.parametrize(

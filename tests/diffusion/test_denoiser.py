@@ -22,7 +22,7 @@ PROMPT = Prompt(torch.ones(1, 3, 5))
 
 
 class SeeingUNet(nn.Module):
-    """Predicts 0, and remembers what it saw."""
+    """Predicts 0 and records its inputs."""
 
     config = small.UNET
 
@@ -71,7 +71,7 @@ def test_channels_of_another_size_are_refused(shape):
 
 
 class Constant:
-    """Residuals of one value, whatever it is shown."""
+    """Residuals of one value for any input."""
 
     def __init__(self, value, start=0.0, end=1.0):
         self.value, self.start, self.end, self.contexts = value, start, end, []
@@ -95,7 +95,7 @@ def test_controls_add_up_while_they_act():
     assert unet.controls[-1] is None
 
 
-def test_a_plain_denoiser_predicts_the_same_under_both_conditions():
+def test_plain_denoiser_has_equal_predictions():
     plain = UNetDenoiser(SeeingUNet(), SCHEDULE, [PROMPT])
     guided = as_guided(plain)
     assert as_guided(guided) is guided
@@ -104,7 +104,7 @@ def test_a_plain_denoiser_predicts_the_same_under_both_conditions():
     assert all(torch.equal(estimate, plain(X, 2.0)) for estimate in estimates)
 
 
-def test_a_wrapper_passes_on_what_it_does_not_change():
+def test_wrapper_passes_on_everything_else():
     inner = ClassifierFreeGuidance(
         *(UNetDenoiser(SeeingUNet(), SCHEDULE, [Prompt(torch.full((1, 3, 5), v))]) for v in (1.0, 2.0)), 3.0
     )

@@ -73,22 +73,22 @@ def test_denoiser_conditions_equal_diffusers(saved):
     checkpoint, pipeline = saved.checkpoint, saved.pipeline
     prompt = read_prompt(saved.readers(), "a red house")
     x = small.noise(1, 4, 8, 8) * SIGMA
-    denoiser = UNetDenoiser(load_unet(checkpoint.unet, "cpu", torch.float32), checkpoint.schedule, (prompt,), cell=4)
+    denoiser = UNetDenoiser(load_unet(checkpoint.unet, "cpu", torch.float32), checkpoint.noise_schedule, (prompt,), cell=4)
 
     embedding, pooled = encode(pipeline, "a red house")
-    timestep, more = checkpoint.schedule.timestep(SIGMA).round(), {}
+    timestep, more = checkpoint.noise_schedule.timestep(SIGMA).round(), {}
     if pooled is not None:
         numbers = [32.0, 32.0, 0.0, 0.0, *([6.0] if checkpoint.kind == "sdxl-refiner" else [32.0, 32.0])]
         more = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": torch.tensor([numbers])}}
     scale = 1 / (SIGMA**2 + 1) ** 0.5
     predicted = pipeline.unet(x * scale, timestep, embedding, **more).sample
-    expected = x * scale**2 - predicted * SIGMA * scale if checkpoint.schedule.prediction == "v" else x - predicted * SIGMA
+    expected = x * scale**2 - predicted * SIGMA * scale if checkpoint.noise_schedule.prediction == "v" else x - predicted * SIGMA
     assert small.difference(denoiser(x, SIGMA), expected) <= small.TOLERANCE
 
 
 def test_training_settings_are_read(saved):
     expected = {"sd2": ("v", True), "sdxl": ("eps", False), "sdxl-refiner": ("eps", False)}[saved.checkpoint.kind]
-    assert (saved.checkpoint.schedule.prediction, saved.checkpoint.schedule.zero_snr) == expected
+    assert (saved.checkpoint.noise_schedule.prediction, saved.checkpoint.noise_schedule.zero_snr) == expected
     layers = {(part.config.layer, part.config.final_norm) for part in saved.checkpoint.text.parts}
     assert layers == ({(1, True)} if saved.checkpoint.kind == "sd2" else {(2, False)})
 

@@ -21,7 +21,7 @@ SIGMA = 2.5
 
 
 class RecordingUNet(nn.Module):
-    """Answers with its input plus the mean of its prompt, and remembers what it was asked."""
+    """Predicts its input plus the mean of its prompt, and records its calls."""
 
     def __init__(self, dtype=torch.float32, config=small.UNET):
         super().__init__()

@@ -59,7 +59,7 @@ def test_guidance_names_are_listed():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_declaration_of_a_guidance_is_checked(name):
+def test_every_guidance_is_described(name):
     spec = GUIDANCE[name]
     assert spec.__doc__
     assert "arXiv:" in spec.describe()["paper"]
@@ -69,7 +69,7 @@ def test_declaration_of_a_guidance_is_checked(name):
 @pytest.mark.parametrize("cfg", [4.0, 1.0])
 @pytest.mark.parametrize("name", NAMES)
 def test_number_of_evaluations_is_as_declared(unet, name, cfg):
-    """Counted in rows of the network: at scale 1 the negative side is asked by none that does not look at it."""
+    """Counted in rows of the network: at scale 1, only guidance that uses the negative side computes it."""
     without = 2 if cfg != 1 else 1
     guidance = GUIDANCE[name](classifier_free(unet, cfg))
     with Calls(unet) as calls:

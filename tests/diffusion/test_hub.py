@@ -71,7 +71,7 @@ print("huggingface_hub" in sys.modules)
 
 
 class Fetched(NamedTuple):
-    """What `fetch` gave or said, whether the hub's library was imported, and what the hub was asked for."""
+    """The result or error of `fetch`, whether it imported the hub's library, and the requests to the hub."""
 
     said: str
     imported: bool
@@ -84,7 +84,7 @@ class Fetched(NamedTuple):
 
 
 class Hub:
-    """A running stand-in, and a cache folder of its own."""
+    """A running stand-in for the hub, with a separate cache folder."""
 
     def __init__(self, address: str, asked: list[str], home: Path) -> None:
         self.address, self.asked, self.home = address, asked, home

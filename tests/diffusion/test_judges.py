@@ -1,4 +1,4 @@
-"""Both judges are right about real pictures, and faults are named as they are."""
+"""Both judges read drawn pictures correctly, and name faults."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def test_faults_are_named(seen: Request, expected: list[str]) -> None:
     assert faults(PAIR, seen) == expected
 
 
-def test_what_a_caption_leaves_open_is_no_fault() -> None:
+def test_open_attributes_are_not_faults() -> None:
     assert faults(parse("a house"), Request((("house", "pink"),), "snow", "day")) == []
 
 
-def test_the_learned_judge_is_right_about_real_pictures() -> None:
+def test_the_learned_judge_reads_drawn_pictures() -> None:
     result = score_on_real(LearnedJudge.load(SHIPPED), 200)
     assert result.right >= 0.98 * result.total, str(result)
 
 
-def test_the_matched_filter_is_right_about_real_pictures() -> None:
+def test_the_matched_filter_reads_drawn_pictures() -> None:
     result = score_on_real(judge_by_templates, 50)
     assert result.right >= 49, str(result)
 
 
 @pytest.mark.slow
-def test_the_matched_filter_is_right_about_many_real_pictures() -> None:
+def test_the_matched_filter_reads_many_drawn_pictures() -> None:
     result = score_on_real(judge_by_templates, 200)
     assert result.right >= 0.98 * result.total, str(result)
 
@@ -66,7 +66,7 @@ def test_classes_of_an_empty_scene_are_unknown() -> None:
     assert classes(Scene("snow", "night", (), 0.55, 0)) == [0, -100, -100, -100, -100, 2, 2]
 
 
-def test_evaluation_asks_for_held_out_combinations_in_every_attribute() -> None:
+def test_evaluation_captions_name_held_out_combinations() -> None:
     for things in (1, 2):
         asked = [parse(text) for text in evaluation_captions(things, 50)]
         assert all(len(request.things) == things and request.place and request.time for request in asked)

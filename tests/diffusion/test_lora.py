@@ -36,7 +36,7 @@ def write(folder: Path, tensors: dict[str, Tensor], name: str = "lora.safetensor
 
 
 def apply(folder: Path, tensors: dict[str, Tensor], strength: float = 1.0, module: str = OURS) -> Tensor:
-    """What the file adds to the weight of `module`."""
+    """The change that the file makes to the weight of `module`."""
     unet = small.our_unet()
     before = unet.state_dict()[f"{module}.weight"].clone()
     after = patched(unet, "unet", [(describe(write(folder, tensors)).lora(), strength)])

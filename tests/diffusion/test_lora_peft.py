@@ -23,7 +23,7 @@ from tests.support.families import FAMILIES
 from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT of its own biases
+    pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),  # PEFT warns about its own biases
     pytest.mark.filterwarnings("ignore:Already found a `peft_config`"),
 ]
 
@@ -55,7 +55,7 @@ KINDS = {
 
 
 def randomise(network: nn.Module) -> None:
-    """Give an adapter's factors values that count, and DoRA's norms others than the weights have."""
+    """Give an adapter's factors values other than 0, and DoRA's norms values other than those of the weights."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -79,7 +79,7 @@ def ours_like(reference: diffusers.UNet2DConditionModel) -> UNet:
 
 @pytest.fixture(scope="module")
 def plain() -> Tensor:
-    """What the network computes without any adapter."""
+    """The network's result without an adapter."""
     return small.reference_unet()(X, TIMESTEPS, CONTEXT).sample
 
 
@@ -172,7 +172,7 @@ def test_folder_without_an_adapter_is_refused(tmp_path):
 
 
 def steps(*shape: int, unit: float) -> Tensor:
-    """Multiples of `unit`: sums of weights that are so are the same in float16, which text encoders are rounded to."""
+    """Random multiples of `unit`: float16, to which text encoders are rounded, holds sums of such weights exactly."""
     return (torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))) / unit**0.5 / 4).round() * unit
 
 

@@ -41,7 +41,7 @@ ADDED = small.noise(1, 1600)
 
 
 def difference_of(state: Mapping[str, Tensor], *others: str) -> State:
-    """Without what belongs to the parts named."""
+    """The tensors without those of the named parts."""
     return {key: value for key, value in state.items() if not key.startswith(others)}
 
 
@@ -89,7 +89,7 @@ VAES: dict[str, Callable[[Path], State]] = {
 
 
 def same_vae(part: VAEPart, config: VAEConfig = small.VAE) -> None:
-    """Its sizes are those, and it computes what diffusers' does."""
+    """Check its sizes, and that it computes what diffusers' does."""
     verify(part)
     assert part.config == config
     vae, reference = load_vae(part, "cpu", torch.float32), small.reference_vae()
@@ -143,7 +143,7 @@ def same_unet(part: UNetPart, config: UNetConfig) -> None:
 
 
 def _with_added(reference: diffusers.UNet2DConditionModel, time: Tensor) -> Tensor:
-    """What the reference computes where its embedding of texts and sizes is given whole."""
+    """The reference's result for a given embedding of texts and sizes."""
     reference.get_aug_embed = lambda emb, **_: reference.add_embedding(ADDED)
     return reference(LATENT, time, CONTEXT).sample
 
@@ -162,7 +162,7 @@ UNETS = {"sd1": small.UNET, "sd2": SD2, "sdxl": XL}
 def test_unet_with_published_names_is_read(tmp_path, kind, prefix):
     file = write(tmp_path, below(prefix, as_published(UNETS[kind])) | {"model_ema.decay": torch.zeros(())})
     part = describe(file).unet()
-    assert (part.kind, part.files, part.schedule) == (kind, (file,), NoiseSchedule())
+    assert (part.kind, part.files, part.noise_schedule) == (kind, (file,), NoiseSchedule())
     assert part.latent == LatentSpace(4, 8, 0.13025 if kind == "sdxl" else 0.18215)
     same_unet(part, UNETS[kind])
     assert describe(file).model_or_part() == part
@@ -176,7 +176,7 @@ def test_unet_with_diffusers_names_is_read(tmp_path, kind, given):
     if given == "file alone":
         (tmp_path / "config.json").unlink()
     part = describe(tmp_path if given == "folder" else weights).unet()
-    assert (part.kind, part.schedule) == (kind, NoiseSchedule())
+    assert (part.kind, part.noise_schedule) == (kind, NoiseSchedule())
     assert set(part.files) == set(tmp_path.iterdir())
     same_unet(part, UNETS[kind])
 
@@ -191,14 +191,14 @@ def test_sharded_half_precision_unet_is_read(tmp_path):
 def test_velocity_mark_of_a_unet_is_used(tmp_path):
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
     part = describe(write(tmp_path, as_published(small.UNET) | marks)).unet()
-    assert part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
+    assert part.noise_schedule == NoiseSchedule(prediction="v", zero_snr=True)
     verify(part)
 
 
 @pytest.mark.parametrize("layout", PUBLISHED)
 @pytest.mark.parametrize("part", ["unet", "vae", "text"])
 def test_parts_are_detected_from_headers(tmp_path, layout, part):
-    """Each cut out of the file of the whole model; every key is accounted for."""
+    """Each part is taken from the file of the whole model; every key is checked."""
     prefixes = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.",), "text": ("cond_stage_model.", "conditioner.")}
     cut = {key: shape for key, shape in synthetic.read_layout(layout).items() if key.startswith(prefixes[part])}
     bare = prefixes[part][0] if part != "text" else ""
@@ -214,7 +214,7 @@ def test_parts_are_detected_from_headers(tmp_path, layout, part):
             assert (found.kind, found.width) == (kind, PUBLISHED[layout].context_dim)
 
 
-# --- out of whole models
+# --- parts of whole models
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_parts_of_a_single_file_are_read(single):
 def test_parts_of_a_folder_are_read(whole):
     model = describe(whole).model()
     assert (describe(whole).unet(), describe(whole).vae(), describe(whole).text_encoders()) == (model.unet, model.vae, model.text)
-    assert (model.vae.sample_size, model.unet.schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
+    assert (model.vae.sample_size, model.unet.noise_schedule.prediction, model.unet.latent.factor) == (32, "v", 4)
 
 
 def test_part_folder_uses_the_model_around_it(whole):
@@ -286,7 +286,7 @@ def test_missing_part_of_a_file_is_an_error(single, tmp_path):
         assert caught.value.found == "a model without a text encoder"
 
 
-# --- what a model is told to be
+# --- a given kind
 
 
 def test_model_is_read_as_the_given_kind(single):
@@ -313,7 +313,7 @@ def test_model_cannot_be_read_as_one_with_other_parts(single, whole, kind):
             describe(path).model(kind)
 
 
-# --- what is refused
+# --- refused files
 
 ONE = torch.ones(2, 2)
 OTHERS = {

@@ -62,7 +62,7 @@ def test_vision_half_of_clip_is_ignored(tmp_path):
 
 @pytest.mark.parametrize("given", ["folder", "file"])
 def test_text_encoder_uses_the_config_beside_it(tmp_path, given):
-    config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes would not tell
+    config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes cannot show
     reference = small.reference_text_encoder(config)
     reference.save_pretrained(tmp_path)
     found = describe(tmp_path if given == "folder" else tmp_path / "model.safetensors").text_encoders()
@@ -98,7 +98,7 @@ def test_text_encoder_with_a_projection_is_read(tmp_path, naming, prefix):
 
 @pytest.mark.parametrize("prefix", ["", "cond_stage_model.model."])
 def test_openclip_text_encoder_of_sd2_is_read(tmp_path, prefix):
-    """Its last layer is there and is not read."""
+    """Its last layer exists but is not read."""
     config = dataclasses.replace(small.TEXT, activation="gelu", layer=2)
     reference = small.reference_text_encoder(config)
     found = describe(write(tmp_path, below(prefix, small.openclip_names(reference.state_dict())))).text_encoders()
@@ -111,7 +111,7 @@ def test_openclip_text_encoder_of_sd2_is_read(tmp_path, prefix):
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    """CLIP-L's like and bigG's like, a file each."""
+    """Small versions of CLIP-L and bigG, in one file each."""
     first = write(tmp_path, small.reference_text_encoder(small.TEXT).state_dict(), "clip_l.safetensors")
     return first, write(tmp_path, small.reference_text_encoder(BIG, projected=True).state_dict(), "clip_g.safetensors")
 

@@ -22,7 +22,7 @@ from tests.support.pickles import FORMS, Evil
 
 
 def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfile.ZIP_STORED, **more: bytes) -> None:
-    """Write the archive anew with other content of some entries."""
+    """Write the archive again with other content in some entries."""
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -156,7 +156,7 @@ def test_reference_to_code_is_refused_and_named(tmp_path, program, said):
         read_header(archive(tmp_path / "model.pt", program))
 
 
-# --- nothing in a pickle is ever run
+# --- nothing in a pickle is ever executed
 
 DOORS = {
     "LoadModel": lambda path: describe(path).model(),
@@ -170,7 +170,7 @@ DOORS = {
 
 
 def evil_files(folder: Path, marker: Path) -> list[Path]:
-    """What somebody might send: pickles of every form with a command in every place."""
+    """Malicious pickles of every form, with a command in every place."""
     places: list[Any] = [
         Evil(marker),
         {"weight": Evil(marker)},

@@ -45,7 +45,7 @@ def same(file: Path, expected: dict[str, torch.Tensor]) -> None:
         assert torch.equal(mapped.tensor(name), value)
 
 
-# --- what is read is what PyTorch reads
+# --- the values are those that PyTorch reads
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -106,7 +106,7 @@ def test_tensors_are_memory_mapped(tmp_path, form):
 
 @pytest.mark.usefixtures("allowed")
 def test_training_state_is_skipped(tmp_path, monkeypatch):
-    """As Lightning writes it: hyperparameters and callbacks of classes of its own, which torch's weights-only reader refuses."""
+    """As Lightning writes it: hyperparameters and callbacks of its own classes, which torch's weights-only reader refuses."""
     callbacks = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
     saver = type("ModelCheckpoint", (), {"__module__": callbacks.__name__})
     callbacks.ModelCheckpoint = saver
@@ -132,14 +132,14 @@ def test_training_state_is_skipped(tmp_path, monkeypatch):
         torch.save(saved, tmp_path / f"{number}.ckpt", **form)
         expected = dict(network.state_dict())
         assert set(read_header(tmp_path / f"{number}.ckpt").tensors) == set(expected)
-        del expected["1.num_batches_tracked"]  # a whole number
+        del expected["1.num_batches_tracked"]  # an integer
         mapped = MappedFile(tmp_path / f"{number}.ckpt")
         assert all(torch.equal(mapped.tensor(name), value) for name, value in expected.items())
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / "0.ckpt", weights_only=True)
 
 
-# --- every reader takes them
+# --- every reader accepts them
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -287,7 +287,7 @@ class _Untyped:
     Pickler, dump = pickle._Pickler, pickle.dump
 
 
-# --- what a file is, its content says
+# --- the content decides the format, not the name
 
 
 @pytest.mark.usefixtures("forbidden")

@@ -52,7 +52,7 @@ TOLD = {
 
 
 def vae() -> diffusers.AutoencoderKL:
-    """An autoencoder of 8 pixels a cell whose draws are its means: diffusers draws, where ours does not."""
+    """An autoencoder with 8 pixels per cell whose samples are its means, because diffusers samples and we do not."""
     network = small.reference_vae(VAEConfig(channels=32, channel_mult=(1, 1, 2, 2)))
     with torch.no_grad():
         network.quant_conv.weight[4:] = 0
@@ -70,7 +70,7 @@ def saved(folder: Path, kind: type[diffusers.DiffusionPipeline], channels: int =
 
 
 def ours(model: Model, unet: UNetModel, cfg: float = CFG) -> Tensor:
-    """What our nodes make of the noise by the same settings."""
+    """The result of our nodes for the noise, with the same settings."""
     positive, negative = (text_encode(model.text_encoder, text) for text in (POSITIVE, NEGATIVE))
     latent = empty_latent(model.vae, SIDE, SIDE)
     denoiser = unet_denoise(unet, positive, negative, cfg)
@@ -88,7 +88,7 @@ def test_plain_model_equals_diffusers(tmp_path):
 
 @pytest.mark.parametrize("grey", [1.0, 0.9], ids=["black and white", "grey"])
 def test_inpainting_equals_diffusers(tmp_path, grey):
-    """A mask whose edges lie between cells, so that how it is resized does not count, and that both round."""
+    """The mask has its edges between cells, so that the way of resizing does not matter, and both sides round it."""
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionInpaintPipeline, 9)
     mask = torch.zeros(1, SIDE, SIDE)
     mask[:, 16:48, 8:40] = grey
@@ -100,7 +100,7 @@ def test_inpainting_equals_diffusers(tmp_path, grey):
 
 
 def test_instruct_pix2pix_equals_diffusers(tmp_path):
-    """Diffusers' image_guidance_scale 1 is ours: the picture is told to both sides."""
+    """Diffusers' image_guidance_scale 1 is what we compute: both sides receive the picture."""
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionInstructPix2PixPipeline, 8)
     told = {"image": PICTURE.movedim(-1, 1), "image_guidance_scale": 1.0}
     without_size = {name: value for name, value in TOLD.items() if name not in ("height", "width")}

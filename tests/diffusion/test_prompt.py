@@ -72,7 +72,7 @@ def test_deep_nesting_does_not_recurse():
 
 
 def contents(text, tokenizer=TOKENIZER):
-    """The tokens between begin and end of each chunk, after a look at its frame."""
+    """The tokens between begin and end of each chunk, after checking its begin, end and padding."""
     bodies = []
     for chunk in chunk_prompt(tokenizer, text):
         tokens = [token for token, _ in chunk]
@@ -85,7 +85,7 @@ def contents(text, tokenizer=TOKENIZER):
     return bodies
 
 
-def test_a_short_prompt_is_one_chunk():
+def test_short_prompt_is_one_chunk():
     assert contents("a (red:1.5) fox") == [[(320, 1.0), (736, 1.5), (3240, 1.0)]]
     assert contents("") == [[]]
 

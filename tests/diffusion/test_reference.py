@@ -31,7 +31,7 @@ from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support import synthetic_checkpoints as synthetic
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, but for a machine that is busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, unless the machine is busy
 
 DATA = Path(__file__).parent.parent / "data" / "reference"
 SCALE = 0.18215
@@ -49,7 +49,7 @@ class Model:
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: Tokenizer
-    schedule: NoiseSchedule
+    noise_schedule: NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def model(tmp_path_factory) -> Model:
         load_vae(checkpoint.vae, *on),
         load_text_encoder(checkpoint.text.parts[0], *on),
         load_tokenizer(checkpoint.text.parts[0].tokenizer),
-        checkpoint.schedule,
+        checkpoint.noise_schedule,
     )
     if not given:
         path.unlink()  # nothing of float16 stays mapped in float32
@@ -147,7 +147,7 @@ def test_vae_encoding_equals_comfyui(picture_latent, reference, record_property)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_latents_equal_comfyui(case, model, picture, picture_latent, reference, record_property):
     positive, negative = (
-        UNetDenoiser(model.unet, model.schedule, encode_prompt(model.text_encoder, model.tokenizer, text, case.clip_skip))
+        UNetDenoiser(model.unet, model.noise_schedule, encode_prompt(model.text_encoder, model.tokenizer, text, case.clip_skip))
         for text in (case.prompt, NEGATIVE)
     )
     noise = draw_noise((case.batch, 4, 8, 8), seed=7, draw="sequential")
@@ -156,7 +156,7 @@ def test_latents_equal_comfyui(case, model, picture, picture_latent, reference, 
         picture_latent * SCALE if case.of_picture else torch.zeros_like(noise),
         noise,
         SAMPLERS[case.sampler],
-        sigmas_for(SCHEDULES[case.schedule], model.schedule, case.steps, case.strength),
+        sigmas_for(SCHEDULES[case.schedule], model.noise_schedule, case.steps, case.strength),
         mask=1 - picture[:, 3] if case.masked else None,
         step_noise="comfyui",
         seed=7,

@@ -22,7 +22,7 @@ SIGMA = 2.5
 
 
 class ValueUNet(nn.Module):
-    """Predicts x / c_in plus the value of its prompt, so that what is denoised with `SIGMA` is x minus SIGMA times that."""
+    """Predicts x / c_in plus the value of its prompt, so that the estimate at `SIGMA` is x minus SIGMA times that value."""
 
     config = small.UNET
 
@@ -44,7 +44,7 @@ def prompt(value, length=3, **fields):
 
 
 def seen(*prompts, x=X, sigma=SIGMA, unet=None):
-    """The mean value of the prompts in each cell, (h, w), as a denoiser under them sees it."""
+    """The mean value of the prompts in each cell, (h, w), as a denoiser computes it."""
     denoised = UNetDenoiser(unet or ValueUNet(), SCHEDULE, prompts)(x, sigma)
     values = (x - denoised) / sigma
     torch.testing.assert_close(values, values[:, :1].expand_as(values), rtol=1e-4, atol=1e-5)
@@ -80,7 +80,7 @@ def test_area_is_cut_at_the_border_and_computed_alone():
     assert unet.shapes == [(1, 4, 16, 30)]
     torch.testing.assert_close(values[8:, 10:], torch.full((16, 30), 3.0))
     denoised = UNetDenoiser(ValueUNet(), SCHEDULE, [prompt(3, area=Area(1024, 1024, 64, 80))])(X, SIGMA)
-    assert not denoised[:, :, :8].any()  # nobody says what is there
+    assert not denoised[:, :, :8].any()  # no prompt covers this part
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_prompt_outside_its_range_costs_nothing():
 
 
 def guided(positive, negative, cfg=3.0):
-    """What each side sees, (2, h, w), and the shapes of the calls."""
+    """The values of each side, (2, h, w), and the shapes of the calls."""
     unet = ValueUNet()
     sides = ConditionedUNet(unet, SCHEDULE, [positive, negative])(X, SIGMA)
     both = ClassifierFreeGuidance(UNetDenoiser(unet, SCHEDULE, positive), UNetDenoiser(unet, SCHEDULE, negative), cfg)
@@ -199,7 +199,7 @@ def test_opposite_has_the_text_of_the_smallest_area():
     torch.testing.assert_close(values[1], expected)
 
 
-def test_area_with_an_opposite_gets_no_other():
+def test_area_in_both_prompts_gets_no_opposite():
     _, shapes = guided([prompt(5, area=LEFT)], [prompt(2, area=LEFT)])
     assert shapes == [(2, 4, 24, 20)]
 

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 SD1 = NoiseSchedule()
 NO_SIGNAL = NoiseSchedule(prediction="v", zero_snr=True)  # at the last training step
 NO_NOISE = NoiseSchedule(beta_start=1e-12)  # at the first one
-THEIR_OWN_LEVELS = ("align_your_steps", "vp")  # wherever the model's lie
+THEIR_OWN_LEVELS = ("align_your_steps", "vp")  # independent of the model's levels
 
 
 def levels(name: str, steps: int, schedule: NoiseSchedule = SD1, **options: object) -> torch.Tensor:

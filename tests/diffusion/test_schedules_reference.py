@@ -57,7 +57,7 @@ def test_ramps_equal_kdiffusion(steps, schedule, rho, power):
 
 @pytest.mark.parametrize("options", [{}, {"beta_d": 5.0, "beta_min": 0.3, "eps_s": 0.01}])
 def test_vp_equals_kdiffusion(options):
-    """Which takes 1 from an exponential near 1 in float32; ComfyUI mended that."""
+    """k-diffusion subtracts 1 from an exponential near 1 in float32; ComfyUI fixed that."""
     theirs = K.get_sigmas_vp(15, **options)
     assert_same(levels("vp", 15, **options), theirs, rtol=1e-3)
     assert_same(levels("vp", 15, **options)[:-3], theirs[:-3], rtol=2e-6)
@@ -79,7 +79,7 @@ def test_kl_optimal_is_even_in_the_arc_tangent():
 
 
 def test_kl_optimal_rounds_as_comfyui_does():
-    """In float32, where the largest level of a model without signal at the end comes out as another."""
+    """In float32, which changes the largest level of a zero-SNR model."""
     part = torch.arange(6, dtype=torch.float32) / 5
     angles = part * math.atan(NO_SIGNAL.sigma_min) + (1 - part) * math.atan(NO_SIGNAL.sigma_max)
     assert_same(levels("kl_optimal", 6, NO_SIGNAL)[:-1], angles.tan(), rtol=1e-5)
@@ -134,7 +134,7 @@ def test_normal_visits_evenly_spaced_timesteps():
 
 
 def test_timesteps_are_rounded_as_comfyui_rounds_them():
-    """To float32, which shows where the last level lies far above the one before."""
+    """To float32, which matters if the last level is far above the one before."""
     for steps in range(2, 60):
         visited = torch.linspace(999, 0, steps + 1, dtype=torch.float32)
         assert_same(levels("sgm_uniform", steps, NO_SIGNAL)[:-1], NO_SIGNAL.sigma(visited)[:-1])
@@ -142,7 +142,7 @@ def test_timesteps_are_rounded_as_comfyui_rounds_them():
 
 
 def test_normal_ends_on_a_trained_level_that_has_no_noise():
-    """And visits one training step more; the level itself is the 0."""
+    """It also visits one more training step; that level itself is the 0."""
     assert NO_NOISE.sigma_min < 1e-5
     assert_same(levels("normal", 4, NO_NOISE), at(999, 749.25, 499.5, 249.75, schedule=NO_NOISE))
 

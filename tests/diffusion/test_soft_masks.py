@@ -23,7 +23,7 @@ def levels(n=5):
 
 
 def differential(latent, noise, mask, denoise, sigmas):
-    """Levin & Fried 2023, Alg. 1, with Euler steps and this step's noise level for the known part: a second writing."""
+    """Levin & Fried 2023, Alg. 1, with Euler steps and this step's noise level for the known part, implemented again."""
     steps = [float(SCHEDULE.timestep(sigma)) for sigma in sigmas[:-1]]
     x = latent + noise * math.sqrt(1 + float(sigmas[0]) ** 2)
     for sigma, after, step in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), steps, strict=True):

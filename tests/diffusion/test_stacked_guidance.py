@@ -46,7 +46,7 @@ def stacked(denoiser, names):
 
 
 class Residuals:
-    """A control that adds to every feature map what the latent is on average."""
+    """A control that adds the mean of the latent to every feature map."""
 
     start, end = 0.0, 1.0
 
@@ -62,7 +62,7 @@ CONTROLS = [Residuals()]
 
 
 def record_answers(unet):
-    """What a network answers from now on, call by call: what it shows an attention hook, and its prediction."""
+    """Record each later call of a network: what its attention hook receives, and its prediction."""
     answers, forward = [], unet.forward
 
     def recorded(x, timesteps, context, added=None, controls=None, attention=None):
@@ -81,7 +81,7 @@ def record_answers(unet):
 
 
 def replay_answers(unet, answers, unit):
-    """Make a network in float64 give these answers, its predictions in another unit, whatever it is asked."""
+    """Make a network in float64 return these answers for any input, with its predictions in another unit."""
     left = iter(answers)
 
     def replayed(x, timesteps, context, added=None, controls=None, attention=None):

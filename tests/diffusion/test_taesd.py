@@ -31,7 +31,7 @@ def reference() -> diffusers.AutoencoderTiny:
 
 @pytest.fixture(scope="module")
 def folder(reference, tmp_path_factory) -> Path:
-    """What diffusers writes. Nobody changes it."""
+    """A folder that diffusers wrote. Tests must not change it."""
     path = tmp_path_factory.mktemp("taesd")
     reference.save_pretrained(path)
     return path
@@ -46,7 +46,7 @@ def authors_layout(reference: diffusers.AutoencoderTiny, half: Half) -> dict[str
 
 @pytest.fixture
 def files(reference, folder, tmp_path):
-    """Where a half lies, in each layout."""
+    """The path of a half, in each layout."""
 
     def write(layout: str, half: Half) -> Path:
         if layout == "diffusers folder":

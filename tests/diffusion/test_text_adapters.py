@@ -63,7 +63,7 @@ def test_textual_inversion_equals_diffusers(tmp_path, saved, count):
 
 
 @pytest.mark.parametrize(("saved", "trained"), [("sd1", 1), ("sd2", 1), ("sdxl", 2)], indirect=["saved"])
-def test_clip_skip_is_one_more_than_in_diffusers(saved, trained):
+def test_clip_skip_equals_diffusers(saved, trained):
     """Ours is the number of the layer, counted from the last; diffusers' is how many more are skipped than in training."""
     pipeline, checkpoint = saved
     encoder = pipeline.text_encoder

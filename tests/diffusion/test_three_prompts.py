@@ -36,7 +36,7 @@ def unet():
 def test_perp_neg_equals_the_paper():
     positive, negative, empty = TwistedDenoiser(), GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=0.0, deviation=1.0)
     ours = PerpNeg(positive, negative, empty, 5.0, 0.8)(X, SIGMA)
-    for k in range(2):  # a second writing, picture by picture
+    for k in range(2):  # an independent implementation, one picture at a time
         p, n, e = (denoiser(X[k : k + 1], SIGMA).flatten() for denoiser in (positive, negative, empty))
         toward, away = p - e, n - e
         perpendicular = away - (away @ toward) / (toward @ toward) * toward
@@ -104,7 +104,7 @@ def test_dual_guidance_computes_only_needed_sides(cfg, cfg_middle, nested, asked
 
 
 def test_dual_guidance_works_with_a_picture_input():
-    """InstructPix2Pix: the negative side sees none, so that it shares no batch with the others."""
+    """InstructPix2Pix: the negative side sees no picture, so it shares no batch with the others."""
     seeing = small.our_unet(dataclasses.replace(CONFIG, in_channels=8))
     picture, none = torch.ones(1, 4, 12, 10), torch.zeros(1, 4, 1, 1)
     sides = [
@@ -130,7 +130,7 @@ def test_non_numeric_scale_is_refused(kind):
             kind(*sides, *scales)
 
 
-# --- the network's side of it
+# --- the network
 
 
 def test_identity_attention_hook_changes_nothing(unet):

@@ -1,4 +1,4 @@
-"""The embedded model: its files, and that diffusers opens them and paints the same pictures."""
+"""The embedded model: its files, and the same pictures from diffusers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.tiny import FOLDER
 
 PROMPT = "a red house left of a blue cat on the beach at night"
-STEPS = 28  # 999 / 27 is whole: diffusers and we visit the same trained steps
+STEPS = 28  # 999 / 27 is a whole number: both use the same trained steps
 MEGABYTE = 10**6
 
 
@@ -41,11 +41,11 @@ def model(checkpoint: Checkpoint) -> Model:
         load_unet(checkpoint.unet, "cpu", torch.float32),
         load_vae(checkpoint.vae, "cpu", torch.float32),
         load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
-        checkpoint.schedule,
+        checkpoint.noise_schedule,
     )
 
 
-def test_the_weights_are_small_and_in_half_precision() -> None:
+def test_the_weights_are_small_and_float16() -> None:
     files = list(FOLDER.rglob("*.safetensors"))
     assert len(files) == 3
     assert sum(file.stat().st_size for file in files) <= 20 * MEGABYTE
@@ -54,13 +54,13 @@ def test_the_weights_are_small_and_in_half_precision() -> None:
             assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
 
 
-def test_the_vocabulary_is_small_and_knows_every_byte() -> None:
+def test_the_vocabulary_is_small_and_has_every_byte() -> None:
     table = json.loads((FOLDER / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
     assert table == vocabulary.vocabulary()
     assert len(table) < 2000
 
 
-def test_the_tokenizer_reads_captions_as_training_did() -> None:
+def test_the_tokenizer_is_that_of_training() -> None:
     tokenizer = load_tokenizer(FOLDER / "tokenizer")
     numbers = vocabulary.tokens(PROMPT)
     assert numbers[: 2 + len(PROMPT.split())] == [tokenizer.bos, *tokenizer.encode(PROMPT), tokenizer.eos]
@@ -69,7 +69,7 @@ def test_the_tokenizer_reads_captions_as_training_did() -> None:
     assert tokenizer.unknown_words("a red zebra") == ["zebra"]
 
 
-def test_prompts_are_encoded_as_captions_were(model: Model) -> None:
+def test_prompts_are_encoded_as_in_training(model: Model) -> None:
     encoded = encode_prompt(model.text_encoder, load_tokenizer(FOLDER / "tokenizer"), PROMPT)
     torch.testing.assert_close(encoded, encode_captions(model.text_encoder, [PROMPT]))
 
@@ -82,16 +82,16 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
     pipeline.scheduler.set_timesteps(STEPS)
-    sigma_max = checkpoint.schedule.sigma_max
+    sigma_max = checkpoint.noise_schedule.sigma_max
     noise = draw_noise((1, 4, checkpoint.sample_size // 4, checkpoint.sample_size // 4), seed=3)
     start = noise * math.sqrt(1 + sigma_max**2) / float(pipeline.scheduler.init_noise_sigma)
     theirs = pipeline(PROMPT, num_inference_steps=STEPS, guidance_scale=3.0, latents=start, output_type="np").images[0]
 
     positive, negative = (
-        UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, [text])) for text in (PROMPT, "")
+        UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, [text])) for text in (PROMPT, "")
     )
     denoiser = ClassifierFreeGuidance(positive, negative, cfg=3.0)
-    sigmas = sigmas_for(schedule_normal, model.schedule, STEPS)
+    sigmas = sigmas_for(schedule_normal, model.noise_schedule, STEPS)
     latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas)
     ours = model.vae.decode(latent / model.vae.config.scaling_factor)[0].permute(1, 2, 0).div(2).add(0.5).clamp(0, 1)
     assert np.abs(ours.detach().numpy() - theirs).max() < 1e-3
@@ -103,8 +103,8 @@ def test_a_seed_paints_the_same_picture_in_a_batch_as_alone(model: Model) -> Non
     assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
 
 
-def test_the_model_paints_what_captions_ask_for(model: Model) -> None:
-    """A handful of captions; the model card has the figures of hundreds."""
+def test_pictures_match_their_captions(model: Model) -> None:
+    """For a few captions; the model card has the figures for hundreds."""
     scores = evaluate(model, {"learned": LearnedJudge.load(SHIPPED)}, count=12)
     assert scores["one thing, learned"].right >= 10, scores
     assert scores["two things, learned"].right >= 7, scores
@@ -120,7 +120,7 @@ def test_the_autoencoder_reaches_its_figure(model: Model) -> None:
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_from_nothing_and_goes_on_where_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_recipe_runs_and_skips_finished_stages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = tiny.Recipe(
         tmp_path,
         pictures=100,
@@ -134,7 +134,7 @@ def test_the_recipe_runs_from_nothing_and_goes_on_where_it_was(tmp_path: Path, c
     )
     tiny.run(recipe)
     trained, shipped = describe(tmp_path / "tiny").model().unet, describe(FOLDER).model().unet
-    assert (trained.config, trained.schedule, trained.latent) == (shipped.config, shipped.schedule, shipped.latent)
+    assert (trained.config, trained.noise_schedule, trained.latent) == (shipped.config, shipped.noise_schedule, shipped.latent)
     assert "two things, matched filter: " in capfd.readouterr().out
     written = (tmp_path / "unet.safetensors").stat().st_mtime_ns
     tiny.run(recipe)

@@ -1,4 +1,4 @@
-"""The parts that training is made of: norms, master weights, folding, budgets."""
+"""The parts of training: norms, master weights, folding, budgets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_fast_group_norm_is_group_norm() -> None:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-def test_master_weights_step_as_adamw_does() -> None:
+def test_master_weights_step_like_adamw() -> None:
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
     theirs.load_state_dict(ours.state_dict())
@@ -65,7 +65,7 @@ def test_the_state_of_training_survives_a_restart(tmp_path: Path) -> None:
     assert budget.elapsed >= 40
 
 
-def test_folding_gives_unit_variance_and_changes_no_picture() -> None:
+def test_standardising_keeps_pictures() -> None:
     torch.manual_seed(0)
     model = AutoencoderKL(CONFIG).requires_grad_(False)
     sample = pictures("valid", 20)
@@ -79,14 +79,14 @@ def test_folding_gives_unit_variance_and_changes_no_picture() -> None:
     torch.testing.assert_close(ratio, torch.zeros(4), rtol=0, atol=1e-3)
 
 
-def test_the_true_velocity_costs_nothing() -> None:
+def test_the_true_velocity_has_no_loss() -> None:
     latent, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     signal = torch.tensor([0.9, 0.2]).view(-1, 1, 1, 1)
     velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latent
     assert float(velocity_loss(velocity, latent, noise, signal, torch.ones(2, 1, 8, 8))) == pytest.approx(0, abs=1e-10)
 
 
-def test_errors_in_things_cost_more() -> None:
+def test_errors_in_things_have_more_weight() -> None:
     weights = thing_weights(scene("train", 0), 16)
     assert set(np.unique(weights)) == {1.0, THING_WEIGHT}
 
@@ -98,5 +98,5 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 
 def test_a_budget_ends() -> None:
-    assert not Budget(1.0, spent=1.0).left()
-    assert Budget(1000.0).left()
+    assert not Budget(1.0, spent=1.0).remains()
+    assert Budget(1000.0).remains()

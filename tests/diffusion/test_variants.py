@@ -38,7 +38,7 @@ def lcm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lcm")
     unet = small.reference_unet(LCM)
     for layer in (unet.time_embedding.cond_proj, unet.time_embedding.linear_1, unet.time_embedding.linear_2):
-        layer.weight.mul_(10)  # so that it counts
+        layer.weight.mul_(10)  # so that it has an effect
     reference = small.pipeline(folder, diffusers.LatentConsistencyModelPipeline, unet, small.scheduler(diffusers.LCMScheduler))
     reference.save_pretrained(folder / "model")
     return reference, folder / "model"
@@ -65,7 +65,7 @@ def test_distilled_network_equals_diffusers(lcm):
 
 
 def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
-    """At cfg 8, the network is told of 7, and does not compute under the negative prompt."""
+    """At cfg 8, the network receives 7 and does not compute the negative prompt."""
     reference, folder = lcm
     noise = small.noise(1, 4, 8, 8)
     expected = reference(
@@ -85,7 +85,7 @@ def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
     assert small.difference(unet_denoise(model.unet, positive, negative, 2.0).function(x, sigma), expected) > 0.01
 
 
-def test_single_file_has_the_converters_name(tmp_path, lcm):
+def test_single_file_uses_the_converters_key_name(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = describe(file).model()
     told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
@@ -122,16 +122,16 @@ def test_fine_tune_follows_its_scheduler_config(tmp_path, changes, expected):
     reference = small.pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), small.scheduler(**changes))
     reference.save_pretrained(tmp_path / "model")
     found = describe(tmp_path / "model").model()
-    assert (found.schedule.prediction, found.schedule.zero_snr) == expected
+    assert (found.noise_schedule.prediction, found.noise_schedule.zero_snr) == expected
     embedding = reference.encode_prompt("a red house", "cpu", 1, False)[0]
     x, sigma = small.noise(1, 4, 8, 8) * 3, 3.0
-    timestep = found.schedule.timestep(sigma).round()
+    timestep = found.noise_schedule.timestep(sigma).round()
     predicted = reference.unet(x / (1 + sigma**2) ** 0.5, timestep, embedding).sample
     clean = reference.scheduler
     clean.set_timesteps(1)
     clean.sigmas, clean._step_index = torch.tensor([sigma, 0.0]), 0
     denoised = clean.step(predicted, clean.timesteps[0], x).pred_original_sample
-    ours = UNetDenoiser(load_unet(found.unet, "cpu", torch.float32), found.schedule, embedding)(x, sigma)
+    ours = UNetDenoiser(load_unet(found.unet, "cpu", torch.float32), found.noise_schedule, embedding)(x, sigma)
     assert small.difference(ours, denoised) <= small.TOLERANCE
 
 
@@ -143,7 +143,7 @@ def test_marks_in_a_single_file_set_the_prediction(tmp_path, marks, expected):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     save_file({**load_file(file), **{mark: torch.zeros(0) for mark in marks}}, file)
     found = describe(file).model()
-    assert (found.schedule.prediction, found.schedule.zero_snr) == expected
+    assert (found.noise_schedule.prediction, found.noise_schedule.zero_snr) == expected
 
 
 @pytest.mark.parametrize("mark", ["edm_mean", "edm_std", "edm_vpred.sigma_max"])

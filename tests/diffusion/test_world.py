@@ -22,8 +22,8 @@ def test_a_scene_is_the_same_every_time() -> None:
     np.testing.assert_array_equal(draw(scene("train", 7)), draw(scene("train", 7)))
 
 
-def test_a_known_scene_stays_as_it_is() -> None:
-    """A change of the world or of its random stream makes the shipped weights' figures incomparable: it shows here."""
+def test_a_known_scene_does_not_change() -> None:
+    """If the world or its random stream changes, figures can no longer be compared with those of the shipped weights."""
     known = scene("train", 0)
     assert request(known) == Request((("balloon", "purple"), ("castle", "blue")), "desert", "day")
     assert draw(known).mean() == pytest.approx(161.72, abs=0.3)
@@ -42,7 +42,7 @@ def test_sizes_show_the_same_scene() -> None:
     assert np.abs(small - reduced).mean() < 2
 
 
-def test_held_out_combinations_are_kept_apart() -> None:
+def test_held_out_combinations_are_not_trained() -> None:
     assert {kind for kind, _ in HELD_OUT} == set(KINDS)
     assert {colour for _, colour in HELD_OUT} == set(COLOURS)
     for index in range(300):
@@ -73,7 +73,7 @@ def test_full_captions_are_read_back() -> None:
             assert asked.things == ()
 
 
-def test_partial_captions_ask_for_nothing_that_is_not_there() -> None:
+def test_partial_captions_agree_with_the_scene() -> None:
     for index in range(500):
         each = scene("train", index)
         asked = parse(caption(each, Random(index), keep=0.3, colours=0.5))
@@ -93,7 +93,7 @@ def test_partial_captions_ask_for_nothing_that_is_not_there() -> None:
         ("an empty beach at sunset", Request((), "beach", "sunset")),
     ],
 )
-def test_captions_mean_what_they_say(text: str, asked: Request) -> None:
+def test_captions_are_parsed(text: str, asked: Request) -> None:
     assert parse(text) == asked
 
 
@@ -115,20 +115,20 @@ def test_captions_fit_the_text_encoder() -> None:
     assert all(len(vocabulary.tokens(text)) == vocabulary.MAX_LENGTH for text in texts)
 
 
-def test_attributes_leave_open_what_a_caption_leaves_open() -> None:
+def test_open_attributes_have_class_0() -> None:
     assert attributes(parse("a cat")) == [1, KINDS.index("cat") + 1, 0, 0, 0, 0, 0]
 
 
-def test_pixels_survive_the_way_to_tensors_and_back() -> None:
+def test_pixels_to_tensors_and_back() -> None:
     drawn = pictures("valid", 2)
     np.testing.assert_array_equal(to_pixels(to_tensor(drawn)), drawn)
 
 
-def test_scenes_of_a_wanted_number_of_things() -> None:
+def test_scenes_with_a_given_number_of_things() -> None:
     assert [len(sample_scene(Random(0), count=count).things) for count in range(4)] == [0, 1, 2, 3]
 
 
-def test_the_workflows_start_from_pictures_of_the_world(tmp_path: Path) -> None:
+def test_the_example_pictures_are_of_the_world(tmp_path: Path) -> None:
     write_examples(tmp_path)
     committed = Path(__file__).parents[2] / "workflows" / "examples"
     assert {file.name for file in tmp_path.iterdir()} == {"scene.png", "mask.png", "castle.png"}

@@ -40,7 +40,7 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def make_engine(tmp_path: Path, plugins: Plugins, stubs: types.ModuleType, events: list[Event]) -> Callable[..., Engine]:
-    """Makes engines over one cache directory, as processes one after the other would."""
+    """Makes engines that share one cache directory, as consecutive processes would."""
 
     def make(**options: Any) -> Engine:
         return Engine(**{"cache_dir": tmp_path / "cache", "plugins": plugins, "on_event": events.append, **options})

@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check(plugins: Plugins, home: Path) -> Check:
-    """Checks a whole document, or what stands below `nodes:`."""
+    """Checks a whole document, or the part below `nodes:`."""
 
     def check(source: str | Workflow, *settings: str, targets: Sequence[str] = (), **params: Any) -> Graph:
         if isinstance(source, str):
@@ -50,7 +50,7 @@ def check(plugins: Plugins, home: Path) -> Check:
 
 @pytest.fixture
 def refused(check: Check) -> Callable[..., list[str]]:
-    """What is wrong with a document, one line for each problem."""
+    """The problems of a document, one line each."""
 
     def refused(*arguments: Any, **options: Any) -> list[str]:
         with pytest.raises(WorkflowError) as caught:
@@ -66,7 +66,7 @@ def value(graph: Graph, node: str, input: str) -> Any:
     return given.value
 
 
-# --- a graph that is sound
+# --- valid graphs
 
 
 def test_graph_has_every_input_of_every_node(check):
@@ -89,7 +89,7 @@ def test_order_follows_the_file_if_links_allow(check):
     assert list(graph.nodes) == ["c", "b", "a", "d"]
 
 
-def test_lists_may_hold_links(check):
+def test_lists_can_hold_links(check):
     graph = check(
         "nodegraph: 1\nparams: {p: 2}\nnodes:\n  a: {use: Add}\n"
         "  s: {use: Total, values: [1, $a, $params.p, $s2]}\n  s2: {use: Total, values: []}\n"
@@ -109,7 +109,7 @@ def test_params_in_containers_are_literals(check):
     assert value(given, "s", "weights") == {"a": 0.5, "b": 3.0}
 
 
-def test_optional_inputs_may_be_null(check):
+def test_optional_inputs_can_be_null(check):
     graph = check(
         "  s: {use: Parse, path: note.txt, extra: null}\n  p: {use: Apply, model: $s.model, blob: ~}\n  b: {use: Format, level: }\n"
     )
@@ -136,7 +136,7 @@ def test_empty_workflow_is_a_graph(check):
     assert (dict(graph.nodes), dict(graph.outputs), dict(graph.params)) == ({}, {}, {})
 
 
-# --- mistakes
+# --- errors
 
 
 def test_all_errors_are_reported_at_once(refused, home):
@@ -318,7 +318,7 @@ def test_cycles_through_lists_and_overrides_are_errors(check, refused):
     ]
 
 
-# --- params and what comes from outside
+# --- params and overrides
 
 
 PARAMS = """\

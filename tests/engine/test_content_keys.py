@@ -87,7 +87,7 @@ def test_nodes_below_an_impure_node_are_keyed_by_value(
 def test_forced_node_with_an_equal_value_stops_reruns(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     result = make_engine().run(described("a cat", weights), force=["folded"])
-    assert result.ran == ("folded", "model", "said")  # what is below a forced node is forced, too
+    assert result.ran == ("folded", "model", "said")  # nodes below a forced node are also forced
 
 
 def test_branches_run_in_parallel(engine: Engine) -> None:

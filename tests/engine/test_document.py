@@ -152,7 +152,7 @@ param = st.one_of(
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Equal, and of the same types: 1 is not 1.0, nor true."""
+    """Equal and of the same types: 1 differs from 1.0 and from true."""
     if type(a) is not type(b):
         return False
     if isinstance(a, list):
@@ -260,7 +260,7 @@ def test_huge_number_is_refused(digits):
     assert refused_node("a: {use: T, x: " + digits + "}") == [f"w.yaml:3:18 [E110] a number of {len(digits):,} digits is too long."]
 
 
-# --- there and back
+# --- round trips
 
 
 @settings(max_examples=100, deadline=None)
@@ -449,7 +449,7 @@ def test_folder_is_refused(tmp_path, monkeypatch):
         Workflow.load(".")
 
 
-# --- text that is no YAML
+# --- text that is not YAML
 
 MALFORMED = "w.yaml:{} [E100] this is not well-formed YAML:"
 TABS = "violates indentation. Indent with spaces, not with tabs."
@@ -523,7 +523,7 @@ def test_reasonable_aliases_are_read():
     assert workflow.nodes["d"].type == "U"
 
 
-# --- text that is no workflow
+# --- text that is not a workflow
 
 
 def test_every_form_error_has_its_location():

@@ -21,7 +21,7 @@ CAPITALS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def words(text: str) -> set[str]:
-    """Every word in a text, also those that names are made of, in small letters."""
+    """Every word in a text, including the parts of names, in lower case."""
     return {word.lower() for word in CAPITALS.findall(text)}
 
 

@@ -60,7 +60,7 @@ def pack(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(pack: Path) -> Callable[[], Any]:
-    """Runs a workflow in a process of its own; what it ran, and what came out."""
+    """Runs a workflow in a separate process; returns the nodes that ran and the result."""
 
     def run() -> Any:
         path = os.pathsep.join([str(pack.parent), os.environ.get("PYTHONPATH", "")])

@@ -145,7 +145,7 @@ def test_damaged_value_is_recomputed_with_one_warning(make_engine: Callable[...,
 
 
 class Devices(CpuBackend):
-    """A backend that knows devices, and counts how often it is asked."""
+    """A backend that knows devices and counts its calls."""
 
     def __init__(self, driver: str = "1") -> None:
         self.driver, self.asked = driver, 0
@@ -266,7 +266,7 @@ def register_styles(register):
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Callable[[], Any]:
-    """Runs a workflow in a process of its own, with plugins that the test may edit."""
+    """Runs a workflow in a separate process, with plugins that the test can edit."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "said.py").write_text(NODES)
     (tmp_path / "plugins" / "styles.py").write_text(STYLES)

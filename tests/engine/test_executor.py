@@ -19,7 +19,7 @@ from nodegraph.run.events import Event, NodeFailed, NodeFinished, NodeProgress, 
 
 
 def workflow_of(type: str, **inputs: Any) -> Workflow:
-    """One node, wanted."""
+    """A workflow with one node as its output."""
     workflow = Workflow("one")
     workflow.output("out", workflow.add(type, name="node", **inputs))
     return workflow
@@ -116,7 +116,7 @@ def test_impure_node_runs_every_time(engine: Engine, events: list[Event]) -> Non
     assert first.ran == second.ran == ("dice", "below")
     assert first[below] != second[below]
     assert first.nodes["dice"].key is None
-    assert not first.notices  # its type says so: nothing to tell
+    assert not first.notices  # its type is declared so: no notice
 
 
 def test_node_without_a_key_runs_with_a_notice(engine: Engine) -> None:
@@ -246,7 +246,7 @@ def test_cached_notice_is_sent_again(make_engine: Callable[..., Engine]) -> None
     assert result.cached == ("node",)
 
 
-# --- going wrong
+# --- failures
 
 
 def test_node_errors_show_node_and_location(engine: Engine, events: list[Event]) -> None:

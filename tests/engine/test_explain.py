@@ -138,7 +138,7 @@ def of_one(type: str, **inputs: Any) -> Workflow:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a plugin file into a folder of plugins; gives the folder."""
+    """Writes a plugin file into a plugin folder; returns the folder."""
 
     def write(name: str, code: str) -> Path:
         (tmp_path / "mine").mkdir(exist_ok=True)

@@ -45,7 +45,7 @@ def beside(workflow: Workflow, count: int = 3) -> Workflow:
 
 
 def one(type: str, **inputs: Any) -> Workflow:
-    """One node, wanted."""
+    """A workflow with one node as its output."""
     workflow = Workflow("one")
     workflow.output("out", workflow.add(type, name="node", **inputs))
     return workflow
@@ -55,7 +55,7 @@ def stored(engine: Engine) -> set[str]:
     return {record.node for record in engine.cache.entries()}
 
 
-# --- what may not come out, and what may not be done to what goes in
+# --- forbidden outputs, and forbidden changes of inputs
 
 
 @pytest.mark.parametrize("how", ["inf", "-inf", "nan", "list", "mapping"])
@@ -94,7 +94,7 @@ def test_list_item_changed_in_place_fails_the_node(engine: Engine) -> None:
     assert stored(engine) == {"a", "b"}
 
 
-# --- what a node may raise
+# --- exceptions
 
 
 @pytest.mark.parametrize("kind", ["generator", "base"])
@@ -200,7 +200,7 @@ def test_stopped_run_starts_no_node(make_engine: Callable[..., Engine]) -> None:
 
 
 def chains(length: int, count: int, size: int) -> Workflow:
-    """`count` chains of `length` nodes, each of which gives another value of `size` bytes."""
+    """`count` chains of `length` nodes, each of which returns a new value of `size` bytes."""
     workflow = Workflow("chains")
     for c in range(count):
         last = workflow.add("Bytes", name=f"c{c}", text="abc"[c], size=size)

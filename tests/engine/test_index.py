@@ -66,7 +66,7 @@ def test_entries_have_origin_size_and_use(store: Store) -> None:
     use(store, KEYS[0])
     use(store, KEYS[0], KEYS[1])
     entries = store.entries()
-    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # the one that was not used for longest comes first
+    assert [entry.key for entry in entries] == [KEYS[2], KEYS[0], KEYS[1]]  # the least recently used comes first
     assert [entry.size for entry in entries] == [30, 10, 20]
     assert [entry.uses for entry in entries] == [0, 2, 1]
     assert {(entry.type, entry.workflow) for entry in entries} == {("Type", "workflow")}

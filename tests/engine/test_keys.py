@@ -249,7 +249,7 @@ HOUR_NS = 3600 * 10**9
 
 
 def aged(path: Path, content: str, seconds: float = 60.0) -> Path:
-    """A file whose modification time is a while ago."""
+    """A file with an old modification time."""
     path.write_text(content)
     os.utime(path, (time.time() - seconds,) * 2)
     return path

@@ -251,7 +251,7 @@ def test_values_within_the_range_are_accepted(value):
         (Port("x", int | None), "", None),
     ],
 )
-def test_set_reads_text_by_the_port(port, text, value):
+def test_set_reads_text_by_port_type(port, text, value):
     assert from_text(port, text) == value
     assert type(from_text(port, text)) is type(value)
 

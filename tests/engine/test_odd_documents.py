@@ -41,7 +41,7 @@ outputs:
   n: {from: <$c>, save: <"{r}">}
   l: <{from: $j}>
 """
-PARTS = re.split("<(.*?)>", WHOLE)  # at odd places what may be replaced
+PARTS = re.split("<(.*?)>", WHOLE)  # the odd items can be replaced
 ODD = [
     *("~", "true", "1", "-1", "1.5", ".nan", ".inf", "1e999", "9" * 30, "9" * 400, "0x10", "''", "a", "é", "[]", "{}"),
     *("$a", "$b", "$d.model", "$a.output", "$a.x", "$z", "$params.p", "$params.z", "$params", "$$a", "'$a'", "$", "!!str 1"),

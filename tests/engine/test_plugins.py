@@ -114,7 +114,7 @@ def test_files_and_packages_in_a_folder_are_plugins(tmp_path, write):
     assert origin.identity == f"pack {tree_digest([tmp_path / 'pack'])}"
     assert all(plugin.seconds > 0 for plugin in plugins.loaded)
     assert plugins.nodes.get("Say").value.function("hello") == "hello"
-    assert plugins.origin("nobody") is None
+    assert plugins.origin("unknown") is None
 
 
 def test_folders_also_come_from_the_environment(tmp_path, write, monkeypatch):
@@ -131,7 +131,7 @@ def test_current_folder_is_not_searched(tmp_path, write, monkeypatch):
     assert load_plugins().loaded == ()
 
 
-@pytest.mark.parametrize("folder", ["nothing", "file.py", "~nobody-of-this-name/plugins"])
+@pytest.mark.parametrize("folder", ["nothing", "file.py", "~unknown-user-name/plugins"])
 def test_missing_folder_is_an_error(tmp_path, write, monkeypatch, folder):
     write("file.py", "")
     monkeypatch.chdir(tmp_path)
@@ -176,7 +176,7 @@ def test_broken_file_is_named_with_the_reason(tmp_path, write, code, said):
 
 
 def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) -> str:
-    """What is said of a plugin with this code: it is fatal, and leads with the plugin's name and place."""
+    """The error of a plugin with this code: it is fatal and starts with the plugin's name and path."""
     path = write("wrong.py", f"from nodegraph import hookimpl, hookspec, node\n{textwrap.dedent(code)}")
     plugins = load_plugins([tmp_path])
     with pytest.raises(PluginError) as caught:
@@ -314,7 +314,7 @@ CHECKING = """
 """
 
 
-def test_a_pack_checks_and_replaces_what_plugins_register(tmp_path, write):
+def test_pack_can_check_and_replace_registrations(tmp_path, write):
     write("b_checking.py", CHECKING)
     path = write("a_before.py", FILTERS)
     plugins = load_plugins([tmp_path, ENGINE_PLUGINS])

@@ -109,7 +109,7 @@ def test_accepted_literals_fit_their_port(kind, value):
 @given(all_types, python_values)
 def test_values_of_linked_outputs_fit(kind, value):
     given_type = type_of(value)
-    assume(value not in ([], (), {}))  # what an empty one holds is unknown
+    assume(value not in ([], (), {}))  # the item type of an empty container is unknown
     assert fits(given_type, value)
     if "[]" not in repr(value) and "()" not in repr(value) and "{}" not in repr(value) and accepts(kind, given_type):
         assert fits(kind, value)

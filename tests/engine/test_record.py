@@ -15,7 +15,7 @@ from nodegraph.run.record import read_runs
 
 
 def drawn() -> Workflow:
-    """A random seed, in a param and in a node, below it what computes with them, and a model."""
+    """A workflow with random seeds in a param and in a node, nodes that use them, and a model."""
     workflow = Workflow("drawn")
     seed = workflow.param("seed", "random", type="seed")
     one = workflow.add("Draw", name="one", seed=seed)

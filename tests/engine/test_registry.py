@@ -101,9 +101,9 @@ def test_suggestions_ignore_case_and_need_similarity():
     [
         ("small model with noise", "small model"),  # not 'small model with masks', which is spelt nearly alike
         ("SMALL MODEL weights", "small model"),
-        ("sma", None),  # begins two of them
+        ("sma", None),  # the beginning of two names
         ("temp", "template of another workflow"),
-        ("te", None),  # says too little
+        ("te", None),  # too short to decide
         ("Smallmodel", "small model"),
     ],
 )

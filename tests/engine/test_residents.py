@@ -93,7 +93,7 @@ def test_residents_beyond_main_memory_are_dropped():
     residents = ModelMemory(Memory(), budget=50)
     for address, name in enumerate("abc"):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 80),), "gpu"))
-    assert residents.sizes() == {"gpu": 80, MAIN: 80}  # the last that came to a place stays there
+    assert residents.sizes() == {"gpu": 80, MAIN: 80}  # the last one in a place stays there
     assert not is_kept(residents, "a")
 
 

@@ -52,7 +52,7 @@ def waiting(text: str, *, name: str = "wait", workflow: str = "waiting") -> Work
 
 
 def overlapping(number: int, length: int = 5) -> Workflow:
-    """A chain that all numbers share, a chain that three neighbours share, and a node of its own."""
+    """For each number: a chain that all share, a chain that three neighbours share, and one separate node."""
     built = Workflow(f"w{number}")
     last: Any = None
     for i in range(length):

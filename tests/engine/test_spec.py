@@ -1,4 +1,4 @@
-"""From a typed function to a node type."""
+"""`node` turns a typed function into a node type."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_waiting_process_takes_over_from_a_killed_one(start: Callable[..., subpr
     assert (tmp_path / "computed").read_text().splitlines() == ["first", "second", "second"]
 
 
-# --- what another process finishes between the look into the cache and the lock
+# --- results that another process finishes between the cache lookup and the lock
 
 
 def sum_of_three() -> Workflow:

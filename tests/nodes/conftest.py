@@ -25,7 +25,7 @@ from tests.support.recording_run import RecordingRun
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Networks as small as these lose time by sharing their work."""
+    """Networks this small are slower with several threads."""
     torch.set_num_threads(1)
 
 
@@ -36,19 +36,19 @@ def run() -> RecordingRun:
 
 @pytest.fixture(scope="session")
 def plugins() -> Plugins:
-    """What is installed."""
+    """The installed plugins."""
     return load_plugins()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    """A diffusers folder of networks that run in milliseconds. Nobody changes it."""
+    """A diffusers folder of networks that run in milliseconds. Tests must not change it."""
     return small_model.save_small_model(tmp_path_factory.mktemp("models") / "small")
 
 
 @pytest.fixture(scope="session")
 def model(model_folder) -> Model:
-    """What LoadModel gives for it."""
+    """The result of LoadModel for that folder."""
     return load_model(find_model(str(model_folder), Path()).value)
 
 

@@ -1,4 +1,4 @@
-"""Codecs store values exactly, tell different values by their digests, and export pictures with metadata."""
+"""Codecs store values exactly, digests distinguish values, and exported pictures contain metadata."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ shapes = st.lists(st.integers(0, 4), min_size=0, max_size=5)
 
 @st.composite
 def tensors(draw):
-    """Any bits at all: NaN, infinities and both zeros among them."""
+    """Tensors of any bits, including NaN, infinities and both zeros."""
     dtype, shape = draw(dtypes), draw(shapes)
     count = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
     data = draw(st.binary(min_size=count, max_size=count))
@@ -247,7 +247,7 @@ def test_other_values_are_exported_as_safetensors(kind, tmp_path):
     assert codec.digest(back) == codec.digest(value)
 
 
-# --- what is wrong with a value
+# --- checks of values
 
 
 @pytest.mark.parametrize(

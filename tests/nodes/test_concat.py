@@ -20,7 +20,7 @@ X = torch.randn(1, 4, 4, 5, generator=torch.Generator().manual_seed(5))
 
 def guided(unet, concat, run):
     network = load_unet_network(unet, run)
-    sides = (UNetDenoiser(network, unet.part.schedule, side.prompts, concat=concat) for side in PROMPTS)
+    sides = (UNetDenoiser(network, unet.part.noise_schedule, side.prompts, concat=concat) for side in PROMPTS)
     return ClassifierFreeGuidance(*sides, 3.0)(X, 2.0)
 
 

@@ -128,7 +128,7 @@ def test_denoiser_mixes_prompts_as_set(model, run):
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     denoise = unet_denoise(model.unet, positive, zero_out(red), cfg=1.0, run=run).function
     prompts = [*red.prompts, dataclasses.replace(blue.prompts[0], area=Area(1, 0.5, 0, 0, fraction=True), end=0.4)]
-    direct = UNetDenoiser(load_unet_network(model.unet, run), model.unet.part.schedule, prompts)
+    direct = UNetDenoiser(load_unet_network(model.unet, run), model.unet.part.noise_schedule, prompts)
     for sigma in (10.0, 0.1):
         assert torch.equal(denoise(x, sigma), direct(x, sigma))
     alone = unet_denoise(model.unet, red, red, cfg=1.0, run=run).function

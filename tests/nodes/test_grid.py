@@ -55,7 +55,7 @@ def test_missing_side_keeps_the_aspect_ratio(given, size, method):
 def test_resize_equals_pillow(method, filter, size):
     image = pixels(20, 24)
     if method == "area":
-        size = (10, 8)  # where an output pixel is whole pixels of the input
+        size = (10, 8)  # each output pixel covers whole input pixels
     resized = resize(image, height=size[0], width=size[1], method=method).pixels[0]
     channels = [
         pillow.fromarray(image.pixels[0, ..., k].numpy()).resize(size[::-1], getattr(pillow.Resampling, filter)) for k in range(3)
@@ -90,7 +90,7 @@ def test_label_leaves_the_pictures_unchanged(place):
 
 
 def ink(image):
-    """Where something dark is written: (H, W)."""
+    """The dark pixels: (H, W)."""
     return image.pixels[0].mean(-1) < 0.5
 
 
@@ -112,7 +112,7 @@ def test_side_label_reads_upward():
     assert bool(above.any())
 
 
-@pytest.mark.parametrize("text", ["", "   ", "a very long name of a sampler that nobody could read", "two\nlines", "größer: σ ≤ 1"])
+@pytest.mark.parametrize("text", ["", "   ", "a very long name of a sampler that no one can read", "two\nlines", "größer: σ ≤ 1"])
 def test_any_text_fits(text):
     labelled = label(plain(1, 20, 60), text, size=14)
     assert labelled.pixels.shape == (1, 42, 60, 3)

@@ -36,7 +36,7 @@ def denoiser(model, prompts):
 
 
 def sides(model, prompts, run):
-    network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
+    network, schedule = load_unet_network(model.unet, run), model.unet.part.noise_schedule
     return [UNetDenoiser(network, schedule, one.prompts) for one in prompts]
 
 
@@ -213,7 +213,7 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
     ours = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, unet_negative=unet, run=run).function(X, SIGMA)
 
     def seen(prompt, channels):
-        return UNetDenoiser(network, part.schedule, prompt.prompts, concat=channels)(X, SIGMA)
+        return UNetDenoiser(network, part.noise_schedule, prompt.prompts, concat=channels)(X, SIGMA)
 
     beside = picture.samples / part.latent.scaling_factor
     both, alone, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
@@ -223,9 +223,9 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
 
 
 def test_distilled_network_takes_embedded_guidance(unet_with, prompts, run):
-    """It is told of the scale, sees one prompt at a time, and is guided as any other."""
+    """It receives the scale, sees one prompt at a time, and can be guided like any other network."""
     unet = unet_with(guidance_dim=16)
-    network, schedule = load_unet_network(unet, run), unet.part.schedule
+    network, schedule = load_unet_network(unet, run), unet.part.noise_schedule
     told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
     plain = told.function(X, SIGMA)
     assert torch.equal(plain, UNetDenoiser(network, schedule, prompts[0].prompts, guidance=2.0)(X, SIGMA))

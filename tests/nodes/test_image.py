@@ -21,7 +21,7 @@ RAMP = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2
 
 @pytest.fixture
 def saved(tmp_path):
-    """Writes a picture, by array or as it is, and gives its path."""
+    """Writes a picture, from an array or a Pillow image, and returns its path."""
 
     def save(picture, name="picture.png", **options):
         path = tmp_path / name

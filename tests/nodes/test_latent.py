@@ -1,4 +1,4 @@
-"""EmptyLatent, VAEEncode, VAEDecode and Noise."""
+"""The EmptyLatent, VAEEncode, VAEDecode and Noise nodes."""
 
 from __future__ import annotations
 

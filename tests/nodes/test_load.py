@@ -21,7 +21,7 @@ from tests.support.small_model import SIDE, UNET
 
 @pytest.fixture
 def copied(model_folder, tmp_path):
-    """A copy of the model that a test may damage."""
+    """A copy of the model that a test can damage."""
     return Path(shutil.copytree(model_folder, tmp_path / "copied"))
 
 
@@ -101,7 +101,7 @@ def test_files_changed_during_a_run_are_an_error(copied, run):
 
 
 def rewrite(file):
-    """Other weights of the same size, under the same times, once a change is bound to show in the file's ctime."""
+    """Write other weights with the same size and times, once a change is certain to show in the file's ctime."""
     stat, probe = file.stat(), file.with_name("probe")
     while probe.write_text("tick") and probe.stat().st_ctime_ns <= stat.st_ctime_ns:
         pass
@@ -133,7 +133,7 @@ def test_weights_changed_while_read_are_not_kept(copied, run, monkeypatch):
     assert not run.residents
 
 
-# --- what is refused
+# --- refused models
 
 
 def test_unknown_built_in_model_is_an_error():

@@ -51,11 +51,11 @@ def single(tmp_path_factory):
     return save_single_file(tmp_path_factory.mktemp("single") / "model.safetensors")
 
 
-# --- parts in the place of a model's own
+# --- parts instead of a model's own
 
 
 def test_parts_equal_those_of_their_model(model_folder, model, run):
-    """Of one file, loaded once, whoever asks for it."""
+    """They come from one file, which is loaded once for all."""
     unet, vae = load_unet(found(find_unet, model_folder)), load_vae(found(find_vae, model_folder))
     texts = load_text_encoder(found(find_text_encoders, model_folder))
     assert unet.part == model.unet.part
@@ -74,8 +74,8 @@ def test_built_in_models_have_parts(run):
 
 def test_prediction_of_a_unet_can_be_set(single):
     unet = found(find_unet, single)
-    assert load_unet(unet).part.schedule == NoiseSchedule()
-    assert load_unet(unet, "v", True).part.schedule == NoiseSchedule(prediction="v", zero_snr=True)
+    assert load_unet(unet).part.noise_schedule == NoiseSchedule()
+    assert load_unet(unet, "v", True).part.noise_schedule == NoiseSchedule(prediction="v", zero_snr=True)
 
 
 def test_scaling_of_a_vae_is_the_files_or_the_given_one(vae_file):
@@ -128,7 +128,7 @@ def test_text_encoders_are_read_as_the_given_kind(single):
 
 
 def painted(parts):
-    """A workflow that paints with the parts that `parts` adds to it."""
+    """A workflow that makes a picture with the parts that `parts` adds to it."""
     w = Workflow("painted")
     unet, vae, text_encoder = parts(w)
     prompt = w.add("TextEncode", text_encoder=text_encoder, text="a red house")
@@ -194,7 +194,7 @@ def test_names_in_the_key_hold_no_location(model_folder, vae_file):
     assert names == {"config.json", "diffusion_pytorch_model.safetensors", "../unet/config.json"}
 
 
-# --- a kind that is told
+# --- a given kind
 
 
 def test_model_is_read_as_the_given_kind(single):
@@ -211,7 +211,7 @@ def test_check_refuses_an_impossible_kind(single):
         load_model(found(find_model, single), kind="sdxl")
 
 
-# --- what is refused, and who takes it
+# --- refused files, and the node that takes them
 
 ONE = torch.ones(2, 2)
 OTHERS = {
@@ -267,7 +267,7 @@ def test_latents_of_another_autoencoder_are_refused(vae_file, run):
         vae_decode(load_vae(found(find_vae, vae_file)), Latent(torch.zeros(1, 16, 4, 4), (16, 16)), run=run)
 
 
-# --- what the command line says
+# --- the command line
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def put(cache, value):
 
 
 def file_behind(tensor):
-    """The file that the tensor's memory is a part of, as Linux tells; None for memory without one."""
+    """The file behind the tensor's memory, as Linux reports it; None if there is none."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, *_, path = re.split(r" +", line, maxsplit=5) if line.count(" ") >= 5 else (line.split()[0], "")
         start, end = (int(place, 16) for place in span.split("-"))
@@ -85,7 +85,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
 def test_damaged_file_is_dropped_and_written_again(cache, content):
-    """As if a codec had written it: the content is what the name says, so nothing is wrong with the file as such."""
+    """As if a codec had written it: the name matches the content, so the file itself is intact."""
     value = Mask(torch.rand(1, 8, 8))
     put(cache, value)
     blob, size = cache.store.put_bytes(content, ".safetensors")

@@ -61,7 +61,7 @@ def test_class_depends_on_attention_settings(name, monkeypatch):
     after = numerics.resolve("cpu", "float32").name, numerics.fingerprint()
     assert f" no-{name} " in after[0]
     assert before[0] != after[0]
-    assert before[1] != after[1]  # else what is remembered of another process would be taken
+    assert before[1] != after[1]  # otherwise the memo of another process would be used
 
 
 def test_class_depends_on_matmul_precision():
@@ -99,7 +99,7 @@ def test_missing_device_is_an_error(device):
 
 
 def test_missing_device_is_named():
-    with pytest.raises(ValueError, match=r"that is there, found 'gpu'$"):  # without torch's list of what it could be
+    with pytest.raises(ValueError, match=r"that is there, found 'gpu'$"):  # without torch's list of devices
         numerics.resolve("gpu", "auto")
     with pytest.raises(ValueError, match=r"that is there, found 'cpu:x', which is not \(.+\)$"):
         numerics.resolve("cpu:x", "auto")

@@ -59,7 +59,7 @@ LORAS: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 class Parts(NamedTuple):
-    """What an adapter changes."""
+    """The parts that an adapter changes."""
 
     unet: UNetModel
     text_encoder: TextEncoder

@@ -100,7 +100,7 @@ NODES = {
     "FlipSigmas": ({"sigmas"}, {"output": Sigmas}),
     "Composite": ({"image", "original", "mask"}, {"output": Image}),
 }
-"""The names that workflows say: whoever changes one breaks them."""
+"""The names that workflows use: changing one breaks them."""
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -174,7 +174,7 @@ def test_only_values_without_models_are_stored(plugins):
         assert plugins.codecs.for_type(kind) is None
 
 
-def test_the_pack_registers_its_backend(plugins):
+def test_pack_registers_its_backend(plugins):
     assert isinstance(plugins.backend, TorchBackend)
     assert "torch" in plugins.backend.fingerprint()
     assert plugins.backend.resolve("cpu", "float32").device == "cpu"

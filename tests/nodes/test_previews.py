@@ -68,7 +68,7 @@ def test_sampler_previews_each_step(model):
     # the last step of Euler's method ends where the denoiser points
     assert torch.allclose(run.shown[-1][2], sampled.samples, atol=1e-5)
     unseen = sampler(denoiser, start, drawn, sampler="euler", schedule="normal", steps=3, run=RecordingRun())
-    assert torch.equal(unseen.samples, sampled.samples)  # looking changes nothing
+    assert torch.equal(unseen.samples, sampled.samples)  # previews change nothing
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_colours_follow_the_latent_space():
     for config, space in ((SD, "sd"), (SDXL, "sdxl"), (TINY, "tiny")):
         pixels = LatentPreview(flat, config, (64, 64))().pixels
         assert torch.allclose(pixels, MAPS[space](flat)[:, :1, :1].expand_as(pixels), atol=1e-6)
-    assert LatentPreview(flat, None, (64, 64))().pixels.shape == (1, 64, 64, 3)  # of a denoiser by a stranger
+    assert LatentPreview(flat, None, (64, 64))().pixels.shape == (1, 64, 64, 3)  # of a third-party denoiser
 
 
 def test_decoder_decodes_and_crops_each_picture(write, taesd):

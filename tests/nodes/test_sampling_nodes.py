@@ -1,4 +1,4 @@
-"""UNetDenoise and Sampler."""
+"""The UNetDenoise and Sampler nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def denoiser(model, prompts):
 
 
 class Toward:
-    """Sees one latent in whatever it is given, and remembers at which noise levels it was asked."""
+    """Always predicts one latent, and records the noise levels of its calls."""
 
     noise_schedule = NoiseSchedule()
 
@@ -59,7 +59,7 @@ def half_mask(height=32, width=40):
 
 
 def test_denoiser_equals_the_library(model, prompts, denoiser, run):
-    network, schedule = load_unet_network(model.unet, run), model.unet.part.schedule
+    network, schedule = load_unet_network(model.unet, run), model.unet.part.noise_schedule
     direct = ClassifierFreeGuidance(*(UNetDenoiser(network, schedule, side.prompts[0].embedding) for side in prompts), 3.0)
     x = start().samples * 5
     assert torch.equal(denoiser.function(x, 5.0), direct(x, 5.0))
@@ -131,7 +131,7 @@ def test_each_step_reports_progress(denoiser, run):
     assert run.steps == [(i, STEPS) for i in range(1, STEPS + 1)]
 
 
-# --- where a run starts and ends
+# --- start and end of a run
 
 
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "euler_ancestral"])
@@ -213,7 +213,7 @@ def test_each_picture_can_have_its_mask():
     assert torch.allclose(result[1], torch.zeros_like(result[1]), atol=1e-5)
 
 
-# --- what is refused
+# --- refused inputs
 
 
 def test_noise_for_another_latent_is_refused(denoiser):

@@ -23,7 +23,7 @@ def gaussian() -> Denoiser:
 
 def test_schedule_node_equals_the_samplers_levels(model):
     levels = schedule(model.unet, schedule="karras", steps=6, strength=0.5)
-    assert torch.equal(levels.values, sigmas_for(SCHEDULES["karras"], model.unet.part.schedule, 6, 0.5))
+    assert torch.equal(levels.values, sigmas_for(SCHEDULES["karras"], model.unet.part.noise_schedule, 6, 0.5))
     options = schedule(model.unet, schedule="karras", steps=6, schedule_options={"rho": 3.0})
     assert not torch.equal(options.values, schedule(model.unet, schedule="karras", steps=6).values)
 

@@ -1,4 +1,4 @@
-"""TextEncode."""
+"""The TextEncode node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow that reads a file in one place, and what is to happen where the file is not what it should be."""
+"""A workflow that reads a model file, and the expected result for a bad file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.cli import Cli, Ran
 
 
 def workflow(models: Path, node: str, file: Path | str) -> str:
-    """Paint with the small model, and with `file` in the place where `node` reads one."""
+    """A workflow that makes a picture with the small model, in which `node` reads `file`."""
     model = str(file) if node == "LoadModel" else str(models / "small")
     nodes: dict[str, Any] = {
         "model": {"use": "LoadModel", "model": model},
@@ -41,7 +41,7 @@ def workflow(models: Path, node: str, file: Path | str) -> str:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below the folder but those of the cache, and what it holds."""
+    """The content of every file below the folder, except those of the cache."""
     files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts)
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

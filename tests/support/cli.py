@@ -1,4 +1,4 @@
-"""The command line, as a person in one folder uses it."""
+"""The command line, as a user in one folder uses it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ran:
 
 
 class Cli:
-    """The command line, as a person in `folder` uses it."""
+    """The command line, as a user in `folder` uses it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ class Cli:
         return subprocess.Popen(command, env={**os.environ, **self.env}, **options)
 
     def elsewhere(self, *args: str | Path) -> Ran:
-        """Run in another process, to its end."""
+        """Run in another process and wait for its end."""
         with self.process(*args) as process:
             stdout, stderr = process.communicate(timeout=300)
         return Ran(process.returncode, stdout, stderr)

@@ -1,4 +1,4 @@
-"""Small ControlNets with made-up weights: ours, and diffusers'."""
+"""Small ControlNets with synthetic weights: ours and diffusers'."""
 
 from __future__ import annotations
 

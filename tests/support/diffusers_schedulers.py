@@ -18,7 +18,7 @@ START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 
 
 def reference_steps(scheduler, sigmas, to_x, **step_options):
-    """x after each step of one of diffusers' schedulers, whose own sample is x / `to_x`(sigma)."""
+    """x after each step of a diffusers scheduler, whose sample is x / `to_x`(sigma)."""
     denoise = TwistedDenoiser()
     sample = START.double() * sigmas[0] / to_x(sigmas[0])
     calls, steps = [], []

@@ -1,4 +1,4 @@
-"""A small model of each family, made of diffusers' and transformers' networks with made-up weights."""
+"""A small model of each family, made of diffusers' and transformers' networks with synthetic weights."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ FAMILIES = {"sd2": sd2, "sdxl": sdxl, "sdxl-refiner": refiner}
 
 
 def encode(pipeline: diffusers.DiffusionPipeline, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What diffusers makes of a prompt, and its pooled encoding."""
+    """Diffusers' encoding of a prompt, and the pooled encoding."""
     if isinstance(pipeline, diffusers.StableDiffusionPipeline):
         return pipeline.encode_prompt(text, "cpu", 1, False)[0], None
     embedding, _, pooled, _ = pipeline.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)

@@ -1,4 +1,4 @@
-"""Denoisers with two sides, of small networks and of none, for tests of guidance."""
+"""Denoisers with two sides, with small networks and without, for tests of guidance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGMA = 2.5
 
 
 class Asked:
-    """A denoiser that counts how often it is asked."""
+    """A denoiser that counts its calls."""
 
     def __init__(self, denoiser):
         self.denoiser, self.noise_schedule, self.times = denoiser, denoiser.noise_schedule, 0
@@ -30,7 +30,7 @@ class Asked:
 
 
 class Calls:
-    """How many rows a network was given, call by call."""
+    """The number of rows in each call of a network."""
 
     def __init__(self, network):
         self.rows = []
@@ -65,7 +65,7 @@ def classifier_free(unet, cfg=4.0, positive=(POSITIVE,), negative=(NEGATIVE,), s
 
 
 def toy(cfg=4.0):
-    """Guidance between two denoisers that are no networks."""
+    """Guidance between two denoisers without networks."""
     return ClassifierFreeGuidance(TwistedDenoiser(), GaussianDenoiser(mean=-0.5), cfg)
 
 

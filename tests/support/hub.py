@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: the little of its protocol that downloads speak, on localhost."""
+"""A stand-in for the Hugging Face hub on localhost, with the part of its protocol that downloads use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Repositories = Mapping[str, Mapping[str, bytes]]
 
 @contextmanager
 def serve(repositories: Repositories, gated: frozenset[str] = frozenset()) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub with these repositories, and the paths that were asked for."""
+    """The address of a hub with these repositories, and the requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

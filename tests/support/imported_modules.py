@@ -1,4 +1,4 @@
-"""Which heavy modules a command imports."""
+"""The heavy modules that a command imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers", "sqlite3")
 
 
 def imported_by(cli, *args):
-    """Which heavy modules a command leaves in sys.modules."""
+    """The heavy modules that a command leaves in sys.modules."""
     code = (
         "import sys\nfrom nodegraph.cli import main\n"
         f"try:\n    main({[str(a) for a in args]!r}, prog_name='nodegraph')\n"

@@ -14,7 +14,7 @@ _SAVED = re.compile(r"\s*Saved as `([^`]+)`")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, and the file that the sentence after it says it is saved as."""
+    """A fenced block of a page, and the file name that the sentence after it gives."""
 
     language: str
     text: str

@@ -1,4 +1,4 @@
-"""Other processes over a store, for tests: what they run is Python text, with a store at hand."""
+"""Other processes that use a store, for tests: they run Python text with an open store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start(place: Path, code: str, *args: str) -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    """Wait until the process says `text`."""
+    """Wait until the process prints `text`."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip() == text:
@@ -50,7 +50,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """Wait until the process has ended well; what it said."""
+    """Wait until the process has succeeded; returns its output."""
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     return out.strip()

@@ -1,4 +1,4 @@
-"""Files as `torch.save` writes them, and one that somebody might send."""
+"""Files as `torch.save` writes them, and a malicious one."""
 
 from __future__ import annotations
 

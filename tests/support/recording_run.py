@@ -9,7 +9,7 @@ from nodegraph import Run
 
 
 class RecordingRun(Run):
-    """Remembers notices, steps, and what is resident."""
+    """Records notices, steps and residents."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []

@@ -1,4 +1,4 @@
-"""Models at full size with made-up weights, and the latents that ComfyUI 0.3.64 computed from the same weights."""
+"""Full-size models with synthetic weights, and the latents that ComfyUI 0.3.64 computed from the same weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEGATIVE = "blurry, low quality"
 
 
 class Kept(Run):
-    """A run on the CPU that keeps what is loaded."""
+    """A run on the CPU that keeps loaded networks."""
 
     dtype = "float32"
 
@@ -41,7 +41,7 @@ class Kept(Run):
 
 
 class Place:
-    """A model of one layout, and the picture that some cases look at."""
+    """A model of one layout, and the picture that some cases use."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.run = path, Kept()

@@ -1,4 +1,4 @@
-"""Models of made-up weights, as a diffusers folder and as a single file: every part of a real one, in few bytes."""
+"""Small models with synthetic weights, as a diffusers folder and as a single file, with every part of a real model."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def save(
         unet,
         vae,
         text_encoder,
-        schedule=schedule,
+        noise_schedule=schedule,
         tokenizer_folder=tokenizer,
         special_tokens=load_tokenizer(tokenizer).special_ids,
         sample_size=SIDE,

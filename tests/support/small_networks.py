@@ -1,4 +1,4 @@
-"""Small networks of the references' classes and of ours, with the same made-up values."""
+"""Small networks of the references' classes and of ours, with the same synthetic values."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def reference_text_encoder(config: CLIPTextConfig = TEXT, projected: bool = Fals
 
 
 def openclip_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A text encoder's values as OpenCLIP stores them: other names, queries, keys and values in one, the projection turned."""
+    """A text encoder's values as OpenCLIP stores them: other names, joint queries, keys and values, a transposed projection."""
     table = (
         ("embeddings.token_embedding.weight", "token_embedding.weight"),
         ("embeddings.position_embedding.weight", "positional_embedding"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from nodegraph_diffusion.denoising import Predictions
@@ -15,6 +16,19 @@ START = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 
 
 SCHEDULES = {"karras": schedule_karras, "normal": schedule_normal, "simple": schedule_simple}
+
+
+def _sigmas():
+    """Noise levels of several schedules and numbers of steps, to 0 and ending above it, as parameters of a test."""
+    for name, schedule in SCHEDULES.items():
+        for steps in (1, 2, 3, 4, 20):
+            sigmas = schedule(SCHEDULE, steps).double()
+            yield pytest.param(sigmas, id=f"{name}-{steps}")
+            if steps > 1:
+                yield pytest.param(sigmas[:-1], id=f"{name}-{steps}-not-to-0")
+
+
+SIGMAS = list(_sigmas())
 
 
 class Sided:

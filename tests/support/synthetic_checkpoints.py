@@ -1,4 +1,4 @@
-"""Checkpoints with a published layout and made-up values, since real weights are large and cannot be shipped.
+"""Checkpoints with a published layout and synthetic values, because real weights are large and cannot be shipped.
 
     python -m tests.support.synthetic_checkpoints sd15-ldm out.safetensors      # float16, 2.1 GB
 
@@ -63,7 +63,7 @@ def write(layout: Mapping[str, list[int]], out: Path, dtype: torch.dtype = torch
 
 
 def sparse(layout: Mapping[str, list[int]], out: Path) -> Path:
-    """Write a file of `layout`, in float16, whose tensors take no room, to `out` and return that."""
+    """Write a file of `layout`, in float16, whose tensors take no disk space, to `out` and return that."""
     offset, header = 0, {}
     for key, shape in layout.items():
         header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset := offset + 2 * math.prod(shape)]}

@@ -11,7 +11,7 @@ __all__ = ["SCHEDULE", "GaussianDenoiser", "TwistedDenoiser", "generator_noise",
 
 
 def no_noise(sigma_from: float, sigma_to: float) -> Tensor:
-    """The noise of a sampler that must not ask for any."""
+    """The noise source of a sampler that must not draw any."""
     raise AssertionError("a deterministic sampler drew noise")
 
 

@@ -1,4 +1,4 @@
-"""Configs of UNets: the published ones, and what is special about each family, to put into a small one."""
+"""UNet configs: the published ones, and the special settings of each family for small networks."""
 
 from __future__ import annotations
 

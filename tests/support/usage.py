@@ -1,4 +1,4 @@
-"""What the tests really use, read from their source: functions they call, hooks they implement, commands they run."""
+"""What the tests use, read from their source: the functions they call, hooks they implement and commands they run."""
 
 from __future__ import annotations
 

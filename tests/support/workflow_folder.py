@@ -30,7 +30,7 @@ class Ran:
 
     @property
     def nodes(self) -> dict[str, Any]:
-        """By name, what `--json` says of each node."""
+        """The entry of each node in the output of `--json`, by name."""
         assert self.status == 0, self.stderr
         nodes: dict[str, Any] = json.loads(self.stdout)["nodes"]
         return nodes
@@ -46,7 +46,7 @@ class Ran:
 
 
 class Place:
-    """A folder with the workflows in it, and the command line as somebody uses it there."""
+    """A folder with the workflows in it, and the command line as a user runs it there."""
 
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder, self.model = folder, model

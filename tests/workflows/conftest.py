@@ -13,13 +13,13 @@ from tests.support.workflow_folder import Place
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Networks as small as these lose time by sharing their work."""
+    """Networks this small are slower with several threads."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
-    """A diffusers folder of networks that run in milliseconds. Nobody changes it."""
+    """A diffusers folder of networks that run in milliseconds. Tests must not change it."""
     return save_small_model(tmp_path_factory.mktemp("models") / "small")
 
 

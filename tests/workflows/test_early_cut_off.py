@@ -18,7 +18,7 @@ BELOW_THE_PICTURE = {"latent", "noise", "sampled", "decoded", "result"}
 def test_prompt_with_equal_tokens_reruns_only_its_encoding(place):
     place("txt2img", "prompt=a red house")
     assert place("txt2img", "prompt=a  red house ").named("ran") == {"model", "positive"}
-    assert place("txt2img", "prompt=a  red house ").named("ran") == set()  # what was found so is known the next time
+    assert place("txt2img", "prompt=a  red house ").named("ran") == set()  # a content hit is direct the next time
     assert "sampled" in place("txt2img", "prompt=a blue house").named("ran")
 
 
@@ -43,7 +43,7 @@ def test_picture_with_equal_pixels_reruns_only_its_loading(place):
 
 @pytest.fixture
 def own_model(place, tmp_path):
-    """A model that may be changed, in use: its files are older than any timestamp's granularity."""
+    """A model that a test can change; its files are older than the granularity of timestamps."""
     folder = save_small_model(tmp_path / "own")
     place.model = folder
     age(folder)

@@ -64,7 +64,7 @@ def keys(ran):
     return {name: node["key"] for name, node in ran.nodes.items()}
 
 
-# --- what they write, and that it is kept
+# --- outputs and the cache
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -209,7 +209,7 @@ def test_edited_sampler_plugin_runs_again(place):
     listed = place.elsewhere("samplers", "leap", "--plugin-dir", str(plugin.parent))
     assert "share  float  default 0.5" in listed.stdout
     shipped = place("txt2img", **settings)
-    assert keys(place("txt2img")) == keys(shipped)  # who does not name it does not depend on it
+    assert keys(place("txt2img")) == keys(shipped)  # a workflow that does not use it does not depend on it
 
 
 def test_error_in_a_plugin_sampler_names_the_plugin(place):
@@ -296,7 +296,7 @@ def test_model_can_be_a_single_file(place):
 
 
 def assert_refused(place, ran, *said, status):
-    """That a run ended with `status` and these words, no traceback, and nothing written."""
+    """Check that a run ended with `status` and this message, without a traceback or written files."""
     assert ran.status == status, ran.stderr
     for part in said:
         assert part in ran.stderr
@@ -356,7 +356,7 @@ def test_folder_that_is_not_a_model_is_an_error(place):
     assert_refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
 
 
-@pytest.mark.parametrize("model", ["nowhere.safetensors", "~nobody-of-this-name/model", "a" * 300, "builtin:tyni", ""])
+@pytest.mark.parametrize("model", ["nowhere.safetensors", "~unknown-user-name/model", "a" * 300, "builtin:tyni", ""])
 def test_missing_checkpoint_is_an_error(place, model):
     assert_refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
 

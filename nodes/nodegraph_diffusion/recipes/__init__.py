@@ -1,1 +1,1 @@
-"""How models are trained, one recipe for each."""
+"""Training recipes, one for each model."""

@@ -1,6 +1,6 @@
-"""The embedded model's weights, in diffusers' folder layout; README.md beside this file is their model card."""
+"""The embedded model's weights, in diffusers' folder layout; README.md in this folder is their model card."""
 
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-"""What `builtin:tiny` opens."""
+"""The folder that `builtin:tiny` opens."""

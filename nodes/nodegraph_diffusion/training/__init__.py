@@ -1,1 +1,1 @@
-"""Training that every recipe shares."""
+"""The parts of training that all recipes share."""

@@ -1,4 +1,4 @@
-"""Training by the clock: how long a stage may take, how far it is, and the learning rate that follows from that."""
+"""Training with a time limit: the progress of a stage, and the learning rate for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from nodegraph_diffusion.training import team
 class Budget:
     """A stage of training that ends after `seconds` of work, counted across resumed runs.
 
-    What a machine manages in that time is what the stage reaches, so a run's steps depend on the machine, its other results
-    on the seed alone.
+    So the number of steps depends on the machine; all other results depend only on the seed.
     """
 
     seconds: float
@@ -24,11 +23,11 @@ class Budget:
 
     @property
     def elapsed(self) -> float:
-        """Seconds spent until now, earlier runs included."""
+        """The seconds spent so far, earlier runs included."""
         return self.spent + time.monotonic() - self._started
 
-    def left(self) -> bool:
-        """Whether there is time for another step. Updates `fraction`, how far the stage is in [0, 1], for the whole team."""
+    def remains(self) -> bool:
+        """Whether there is time for another step. Updates `fraction`, the progress in [0, 1], for the whole team."""
         self.fraction = min(1.0, team.agree(self.elapsed / self.seconds))
         return self.fraction < 1.0
 

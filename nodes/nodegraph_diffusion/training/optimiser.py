@@ -17,8 +17,8 @@ ALIGNMENT = 64
 class MasterWeights:
     """The parameters of `module` in one float32 vector, which AdamW steps; the module itself computes in `dtype`.
 
-    The module's parameters become views of one `dtype` vector and its gradients of another, so that a step, a copy or an
-    average is one operation over all of them, whatever the number of layers.
+    The module's parameters become views of one `dtype` vector and its gradients of another. So a step, a copy or an average is one
+    operation for any number of layers.
     """
 
     def __init__(self, module: nn.Module, lr: float, *, dtype: torch.dtype = torch.bfloat16, ema: float = 0.999) -> None:
@@ -52,7 +52,7 @@ class MasterWeights:
 
     @torch.no_grad()
     def step(self, lr: float, clip: float = 1.0) -> float:
-        """Apply the team's mean of the gradients that backward left and clear them; returns the norm before clipping."""
+        """Apply the team's mean of the gradients that backward computed, and clear them; return the norm before clipping."""
         gradient = self.master.grad
         assert gradient is not None
         gradient.copy_(self._gradients)
@@ -70,13 +70,13 @@ class MasterWeights:
 
     @torch.no_grad()
     def write_average(self, module: nn.Module) -> None:
-        """Copy the moving average into a twin of the module, of any dtype."""
+        """Copy the moving average into a copy of the module, of any dtype."""
         targets = dict(module.named_parameters())
         for name, value in zip(self._names, self._views(self.average), strict=True):
             targets[name].copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """The state from which a run can continue."""
         return {
             "master": self.master.detach(),
             "average": self.average,
@@ -86,7 +86,7 @@ class MasterWeights:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict`'s result."""
+        """Continue from the result of `state_dict`."""
         self.master.copy_(state["master"])
         self.average.copy_(state["average"])
         self._weights.copy_(self.master.detach())
@@ -95,14 +95,14 @@ class MasterWeights:
 
 
 def save_state(path: Path, weights: MasterWeights, budget: Budget) -> None:
-    """Write what `resume` needs; a reader sees the old file or the new one, never half of one."""
+    """Write the file that `resume` reads. The file is replaced atomically: a reader sees the old one or the new one."""
     partial = path.with_suffix(".partial")
     torch.save({"weights": weights.state_dict(), "spent": budget.elapsed}, partial)
     partial.replace(path)
 
 
 def resume(path: Path, weights: MasterWeights, budget: Budget) -> None:
-    """Continue a stage where `save_state` left it, if it ever did."""
+    """Continue a stage from the file of `save_state`, if there is one."""
     if path.exists():
         saved = torch.load(path, weights_only=True)
         weights.load_state_dict(saved["weights"])

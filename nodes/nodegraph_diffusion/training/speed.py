@@ -1,7 +1,7 @@
-"""Making the networks train fast on a CPU without changing them: group norms for the channels-last layout, plain attention.
+"""Faster training on a CPU with the same networks: group norms for the channels-last layout.
 
-PyTorch's convolutions are several times faster in bfloat16 when the channels lie last in memory, its group norm several times
-slower; so training swaps the norms' computation, not their weights, for one made of a few passes over the tensor.
+In bfloat16, PyTorch's convolutions are several times faster with the channels last in memory, but its group norm is several times
+slower. So training replaces the computation of the norms, not their weights, by one with a few passes over the tensor.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def prepare_for_training(module: nn.Module) -> None:
-    """Lay a network's convolutions out channels-last and have its group norms computed for that layout."""
+    """Store a network's convolutions channels-last, and compute its group norms for that layout."""
     for layer in module.modules():
         if type(layer) is nn.GroupNorm:
             layer.__class__ = ChannelsLastGroupNorm

@@ -1,7 +1,7 @@
-"""Data-parallel training on the cores of one machine: a process for each core, gradients averaged after every step.
+"""Data-parallel training on the cores of one machine: one process per core, gradients averaged after every step.
 
-At these sizes one process per core trains about twice as fast as one process with a thread per core, which waits at every
-small layer.
+For networks this small, one process per core trains about twice as fast as one process with a thread per core, whose threads wait
+for each other at every layer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.multiprocessing.spawn import spawn
 
 
 def size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number; 0 reports, saves and evaluates."""
+    """The number of this process; process 0 reports, saves and evaluates."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -39,18 +39,18 @@ def average(vector: Tensor) -> None:
 
 
 def agree(value: float) -> float:
-    """The first process's value."""
+    """The value of process 0."""
     if size() == 1:
         return value
-    box = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(box, 0)
-    return float(box)
+    shared = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(shared, 0)
+    return float(shared)
 
 
 def run(work: Callable[..., None], processes: int, folder: Path, *arguments: object) -> None:
-    """Call `work(*arguments)` in `processes` processes of one thread each, each on a core of its own where that can be set.
+    """Call `work(*arguments)` in `processes` processes of one thread each, if possible each on its own core.
 
-    `folder` holds the file they meet at.
+    They find each other through a file in `folder`.
     """
     meeting = folder / "meeting"
     meeting.unlink(missing_ok=True)

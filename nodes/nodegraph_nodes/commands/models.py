@@ -45,7 +45,7 @@ def _described(found: Model) -> str:
 
     if isinstance(found, Checkpoint):
         native = f"{found.sample_size}x{found.sample_size} pixels"
-        return f"{found.kind}, {found.layout} layout, {native}, {found.schedule.prediction} prediction"
+        return f"{found.kind}, {found.layout} layout, {native}, {found.noise_schedule.prediction} prediction"
     if isinstance(found, TextEncoders):
         weights = found.parts[0].weights
         which = "a text encoder" if len(found.parts) == 1 else "two text encoders"
@@ -53,7 +53,7 @@ def _described(found: Model) -> str:
         return f"{which}: load it with LoadTextEncoder{use}; {found.kind}, {weights.naming} names"
     if isinstance(found, UNetPart):
         names = f"{found.kind}, {found.weights.naming} names"
-        return f"a UNet: load it with LoadUNet; {names}, {found.schedule.prediction} prediction"
+        return f"a UNet: load it with LoadUNet; {names}, {found.noise_schedule.prediction} prediction"
     return f"an autoencoder: load it with LoadVAE; {found.weights.naming} names"
 
 

@@ -33,7 +33,7 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
     return {
         name: UNetDenoiser(
             network,
-            part.schedule,
+            part.noise_schedule,
             conditioning.prompts,
             concat=concat,
             controls=controls,

@@ -140,12 +140,12 @@ def load_text_encoder(
 
 def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:
     """The UNet, with what the user says about its training instead of what was detected."""
-    schedule = unet.schedule
+    schedule = unet.noise_schedule
     if prediction != "auto":
         schedule = replace(schedule, prediction=prediction)
     if zero_snr is not None:
         schedule = replace(schedule, zero_snr=zero_snr)
-    return replace(unet, schedule=schedule)
+    return replace(unet, noise_schedule=schedule)
 
 
 def _require_same_latents(vae: VAEPart, like: VAE) -> None:

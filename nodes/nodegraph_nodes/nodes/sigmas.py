@@ -58,7 +58,7 @@ def schedule(
 
     levels = sigmas_for(
         SCHEDULES[schedule] if isinstance(schedule, str) else schedule,
-        unet.part.schedule,
+        unet.part.noise_schedule,
         steps,
         strength=strength,
         start_step=start_step,

@@ -1,4 +1,4 @@
-"""apg keeps the promises of every guidance, and is what diffusers computes; a new run remembers nothing of the last."""
+"""apg passes the checks of every guidance and computes what diffusers does; a new run forgets the last one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def estimates(guided, levels=LEVELS):
 
 @pytest.mark.parametrize("options", [{}, {"eta": 1.0}, {"norm_threshold": 1.0, "momentum": 0.5}], ids=str)
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
-def test_it_keeps_its_promises(check, options):
+def test_the_checks_of_every_guidance(check, options):
     check(functools.partial(GUIDANCE, **options))
 
 
-def test_with_nothing_taken_away_it_is_the_guidance_that_was_there():
+def test_eta_1_without_limits_changes_nothing():
     plain = estimates(TwoSidedDenoiser())
     for found, expected in zip(
         estimates(GUIDANCE(TwoSidedDenoiser(), eta=1.0, norm_threshold=0.0, momentum=0.0)), plain, strict=True
@@ -39,7 +39,7 @@ def test_with_nothing_taken_away_it_is_the_guidance_that_was_there():
 
 
 @pytest.mark.parametrize(("eta", "threshold", "momentum"), [(0.0, 15.0, -0.5), (0.5, 2.0, -0.75), (1.0, 5.0, 0.3), (0.0, 0.0, 0.0)])
-def test_it_is_what_diffusers_computes(eta, threshold, momentum):
+def test_the_result_is_that_of_diffusers(eta, threshold, momentum):
     reference = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance")
     denoiser, buffer = TwoSidedDenoiser(cfg=6.0), reference.MomentumBuffer(momentum)
     guided = GUIDANCE(denoiser, eta=eta, norm_threshold=threshold, momentum=momentum)
@@ -47,11 +47,11 @@ def test_it_is_what_diffusers_computes(eta, threshold, momentum):
         seen = denoiser.predict(latents(sigma), sigma)
         expected = reference.normalized_guidance(
             seen.positive, seen.negative, 5.0, buffer, eta, threshold, use_original_formulation=True
-        )  # diffusers' scale is the paper's w - 1 there
+        )  # here diffusers' scale is the paper's w - 1
         assert torch.allclose(guided(latents(sigma), sigma), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_added_is_across_what_the_positive_side_sees():
+def test_the_update_is_orthogonal_to_the_positive_prediction():
     seen = TwoSidedDenoiser().predict(latents(3.0), 3.0)
     added = GUIDANCE(TwoSidedDenoiser(), momentum=0.0)(latents(3.0), 3.0) - seen.positive
     cosine = torch.cosine_similarity(added.flatten(1), seen.positive.flatten(1))
@@ -59,7 +59,7 @@ def test_what_is_added_is_across_what_the_positive_side_sees():
     assert float(added.flatten(1).norm(dim=1).min()) > 0.1
 
 
-def test_momentum_matters_and_belongs_to_one_run():
+def test_momentum_has_an_effect_within_one_run():
     guided = GUIDANCE(TwoSidedDenoiser(), momentum=-0.5)
     first = estimates(guided)
     without = estimates(GUIDANCE(TwoSidedDenoiser(), momentum=0.0))
@@ -68,15 +68,15 @@ def test_momentum_matters_and_belongs_to_one_run():
     assert all(torch.equal(a, b) for a, b in zip(first, estimates(guided), strict=True))
 
 
-def test_a_run_that_goes_on_where_another_ended_is_one_with_it():
+def test_a_continued_run_keeps_its_momentum():
     whole = estimates(GUIDANCE(TwoSidedDenoiser()))
     guided = GUIDANCE(TwoSidedDenoiser())
     parts = estimates(guided, LEVELS[:2]) + estimates(guided, LEVELS[2:])
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-def test_a_solver_that_asks_twice_at_a_level_does_not_count_it_twice():
-    """Heun's method asks at the end of a step and again at the beginning of the next."""
+def test_a_level_counts_once_if_called_twice():
+    """Heun's method calls at the end of a step and again at the start of the next."""
     once = apg.RunningAverage(-0.5)
     twice = apg.RunningAverage(-0.5)
     for sigma in LEVELS:
@@ -85,7 +85,7 @@ def test_a_solver_that_asks_twice_at_a_level_does_not_count_it_twice():
         assert torch.equal(twice(sigma, latents(sigma)), expected)
 
 
-def test_heun_walks_along_it():
+def test_heun_works_with_it():
     x, sigmas = latents(10.0), even_sigmas(64).float()
     ends = [
         SAMPLERS[name](GUIDANCE(TwoSidedDenoiser(), momentum=0.0), x, sigmas, noise=None, on_step=lambda i, x, denoised: None)
@@ -94,8 +94,8 @@ def test_heun_walks_along_it():
     assert torch.allclose(*ends, atol=0.05)
 
 
-class Told:
-    """A denoiser that sees what it is told."""
+class FixedPredictions:
+    """A denoiser with given predictions."""
 
     noise_schedule = TwoSidedDenoiser.noise_schedule
 
@@ -106,17 +106,17 @@ class Told:
         return self.seen
 
 
-def test_a_long_difference_is_cut_to_the_threshold():
+def test_a_long_difference_is_scaled_to_the_threshold():
     positive, negative = torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)
     positive[0, 0, 0, 0], negative[0, 1, 0, 0] = 1.0, -8.0
-    told = Told(negative + 3 * (positive - negative), positive, negative)
+    denoiser = FixedPredictions(negative + 3 * (positive - negative), positive, negative)
     length = float((positive - negative).norm())
     for threshold in (2.0, 100.0):
-        added = GUIDANCE(told, norm_threshold=threshold, momentum=0.0)(positive, 1.0) - positive
+        added = GUIDANCE(denoiser, norm_threshold=threshold, momentum=0.0)(positive, 1.0) - positive
         assert float(added.norm()) == pytest.approx(2 * 8 * min(1, threshold / length), rel=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"norm_threshold": -1.0}, {"momentum": 1.0}, {"momentum": -1.0}])
-def test_what_is_out_of_range_is_refused(wrong):
+def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"guidance guidance_apg: option .* expected a number"):
         GUIDANCE(TwoSidedDenoiser(), **wrong)

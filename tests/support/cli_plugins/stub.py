@@ -75,7 +75,7 @@ def remark(text: str, run: Run = Run()) -> str:
 
 @node("Shape")
 def shape(widget: Annotated[Any, Choice("widgets")]) -> str:
-    """The name of a registered thing."""
+    """The name of a registry entry."""
     return widget()
 
 

@@ -88,7 +88,7 @@ def folder_unet(path: Path, headers: HeaderCache) -> UNetPart:
         kind=unet_kind(config),
         config=config,
         weights=weights,
-        schedule=read_config(scheduler).parse(read_scheduler),
+        noise_schedule=read_config(scheduler).parse(read_scheduler),
         latent=read_config(vae).parse(read_vae).latent,
         files=(config_file.path, scheduler, vae, *weights.paths),
         reason="its scheduler says what it predicts",

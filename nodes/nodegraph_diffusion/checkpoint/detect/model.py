@@ -37,7 +37,7 @@ class UNetPart:
     kind: Kind
     config: UNetConfig
     weights: Weights
-    schedule: NoiseSchedule
+    noise_schedule: NoiseSchedule
     latent: LatentSpace
     files: tuple[Path, ...]
     reason: str
@@ -144,6 +144,6 @@ class Checkpoint:
         return self.vae.sample_size
 
     @property
-    def schedule(self) -> NoiseSchedule:
+    def noise_schedule(self) -> NoiseSchedule:
         """The noise that the UNet was trained with."""
-        return self.unet.schedule
+        return self.unet.noise_schedule

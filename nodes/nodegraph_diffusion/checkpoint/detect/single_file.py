@@ -173,7 +173,7 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
             kind=kind,
             config=unet,
             weights=unet_weights,
-            schedule=schedule,
+            noise_schedule=schedule,
             latent=vae.latent,
             files=(path,),
             reason=trained,

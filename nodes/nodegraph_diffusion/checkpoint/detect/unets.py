@@ -36,7 +36,7 @@ def unet_without_model(
         kind=kind,
         config=config,
         weights=weights,
-        schedule=schedule,
+        noise_schedule=schedule,
         latent=latent,
         files=files,
         reason=reason,

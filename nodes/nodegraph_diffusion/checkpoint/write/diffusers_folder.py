@@ -28,7 +28,7 @@ def save_diffusers(
     vae: AutoencoderKL,
     text_encoder: CLIPTextModel,
     *,
-    schedule: NoiseSchedule,
+    noise_schedule: NoiseSchedule,
     tokenizer_folder: Path,
     special_tokens: Mapping[str, int],
     sample_size: int,
@@ -50,7 +50,7 @@ def save_diffusers(
         "vae": write_vae(vae.config, sample_size),
         "text_encoder": write_text(text_encoder.config, special_tokens),
     }
-    scheduler = write_scheduler(schedule)
+    scheduler = write_scheduler(noise_schedule)
     index = {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],

@@ -1,1 +1,1 @@
-"""Training the embedded model: its world, its networks, its judges."""
+"""Training of the embedded model: its toy world, its networks, and the judges that evaluate it."""

@@ -1,4 +1,4 @@
-"""Train the embedded model from nothing: `python -m nodegraph_diffusion.recipes.tiny --work FOLDER`."""
+"""Train the embedded model from scratch: `python -m nodegraph_diffusion.recipes.tiny --work FOLDER`."""
 
 from nodegraph_diffusion.recipes.tiny.train import main
 

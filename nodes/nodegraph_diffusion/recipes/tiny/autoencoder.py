@@ -1,4 +1,4 @@
-"""Training the autoencoder: 64x64 pictures to 16x16 latents of four channels with unit variance, and back."""
+"""Training of the autoencoder: 64x64 pictures to 16x16 latents of four channels with unit variance, and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def train_autoencoder(
     training: NDArray[np.uint8], budget: Budget, state: Path, seed: int, report: Callable[[str], None]
 ) -> AutoencoderKL:
-    """Train encoder and decoder from nothing; the average weights, float32, with latents of unit variance."""
+    """Train encoder and decoder from scratch. Returns the average weights, float32, with latents of unit variance."""
     torch.manual_seed(seed)
     model = AutoencoderKL(CONFIG)
     average = deepcopy(model).requires_grad_(False)
@@ -50,7 +50,7 @@ def train_autoencoder(
     random = np.random.default_rng([seed, team.rank(), weights.steps])
     torch.manual_seed(int(random.integers(2**63)))
     saved = budget.elapsed
-    while budget.left():
+    while budget.remains():
         pixels = _batch(training, random)
         mean, log_variance = model.encode(pixels.bfloat16())
         mean, log_variance = mean.float(), log_variance.float()
@@ -70,7 +70,7 @@ def train_autoencoder(
 def tune_decoder(
     model: AutoencoderKL, training: NDArray[np.uint8], budget: Budget, state: Path, seed: int, report: Callable[[str], None]
 ) -> AutoencoderKL:
-    """Train the decoder on, mostly for squared error; the encoder, and so every latent, stays as it is."""
+    """Continue to train the decoder, mostly on squared error. The encoder, and so every latent, stays the same."""
     torch.manual_seed(seed)
     tuned = deepcopy(model).requires_grad_(True)
     tuned.encoder.requires_grad_(False)
@@ -82,7 +82,7 @@ def tune_decoder(
     random = np.random.default_rng([seed, team.rank(), weights.steps])
     torch.manual_seed(int(random.integers(2**63)))
     saved = budget.elapsed
-    while budget.left():
+    while budget.remains():
         pixels = _batch(training, random)
         with torch.no_grad():
             latent = encoder.encode(pixels.bfloat16())[0].float()
@@ -102,8 +102,8 @@ def tune_decoder(
 def _batch(training: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
     """A batch of pictures, half of them mirrored and half with their colour channels in another order.
 
-    Without the latter, the autoencoder learns which things have which colours, and a colour that it has not seen on a thing
-    comes back grey.
+    Without the latter, the autoencoder learns which things have which colours, and turns a colour that it has not seen on a thing
+    grey.
     """
     chosen = training[random.integers(len(training), size=BATCH)]
     chosen = np.stack([picture[..., random.permutation(3)] if i % 2 else picture for i, picture in enumerate(chosen)])
@@ -112,7 +112,7 @@ def _batch(training: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
 
 @torch.no_grad()
 def encode_all(model: AutoencoderKL, training: NDArray[np.uint8], batch: int = 250) -> Tensor:
-    """Latent means of all pictures, (N, 4, h, w) float16, computed in bfloat16, each process of the team doing a part."""
+    """Latent means of all pictures, (N, 4, h, w) float16, computed in bfloat16; each process of the team encodes a part."""
     coder = deepcopy(model).bfloat16()
     latents = torch.zeros(len(training), model.config.latent_channels, *(s // model.config.factor for s in training.shape[1:3]))
     for start in range(team.rank() * batch, len(training), team.size() * batch):
@@ -124,7 +124,7 @@ def encode_all(model: AutoencoderKL, training: NDArray[np.uint8], batch: int = 2
 
 @torch.no_grad()
 def standardise(model: AutoencoderKL, sample: NDArray[np.uint8]) -> AutoencoderKL:
-    """Fold the latents' mean and deviation by channel into the convolutions around them; what is decoded does not change."""
+    """Fold the latents' mean and deviation per channel into the adjacent convolutions; decoded pictures do not change."""
     latents = torch.cat([model.encode(to_tensor(part))[0] for part in np.array_split(sample, 20)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     model = deepcopy(model)
@@ -143,7 +143,7 @@ def standardise(model: AutoencoderKL, sample: NDArray[np.uint8]) -> AutoencoderK
 
 @torch.no_grad()
 def psnr(model: AutoencoderKL, count: int = 500) -> float:
-    """Peak signal-to-noise ratio in dB from the pooled squared error of 8-bit pictures held out of training."""
+    """Peak signal-to-noise ratio in dB, from the mean squared error over 8-bit pictures that are not in the training set."""
     held_out = np.concatenate([pictures("valid", count // 2), pictures("held-out", count - count // 2)])
     total = 0.0
     for start in range(0, count, 100):

@@ -15,13 +15,13 @@ from torch import Tensor
 from nodegraph_diffusion.recipes.tiny.world import Scene, draw, sample_scene
 
 Split = Literal["train", "valid", "held-out", "judge"]
-"""`valid`: training combinations in unseen scenes; `held-out`: held-out combinations alone; `judge`: any, and up to 3 things."""
+"""`valid`: training combinations in new scenes; `held-out`: only held-out combinations; `judge`: any, with up to 3 things."""
 
 SIZE = 64
 
 
 def scene(split: Split, index: int) -> Scene:
-    """The scene of a number: the same on every machine."""
+    """The scene with a number: the same on every machine."""
     random = Random(f"{split}-{index}")
     if split == "judge":
         return sample_scene(random, combinations="all", count=random.choices((0, 1, 2, 3), weights=(5, 35, 50, 10))[0])
@@ -29,7 +29,7 @@ def scene(split: Split, index: int) -> Scene:
 
 
 def pictures(split: Split, count: int, size: int = SIZE) -> NDArray[np.uint8]:
-    """The first pictures of a split, drawn now: (count, size, size, 3)."""
+    """The first pictures of a split, newly drawn: (count, size, size, 3)."""
     return np.stack([draw(scene(split, index), size) for index in range(count)])
 
 
@@ -38,7 +38,7 @@ def _draw_training_range(start: int, stop: int) -> NDArray[np.uint8]:
 
 
 def training_pictures(path: Path, count: int, processes: int) -> NDArray[np.uint8]:
-    """The training split's pictures, (count, SIZE, SIZE, 3), memory-mapped from `path`, which is drawn where it is absent."""
+    """The training split's pictures, (count, SIZE, SIZE, 3), memory-mapped from `path`. Draws the file if it does not exist."""
     shape = (count, SIZE, SIZE, 3)
     if not path.exists():
         partial = path.with_suffix(".partial")

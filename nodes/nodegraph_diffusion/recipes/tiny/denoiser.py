@@ -1,4 +1,4 @@
-"""Training the denoiser: a UNet that predicts the velocity of noisy latents under a caption."""
+"""Training of the denoiser: a UNet that predicts the velocity of noisy latents, given a caption."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ PEAK_LR = 1e-3
 CAPTION_DROPOUT = 0.1
 SNR_CAP = 5.0
 THING_WEIGHT = 2.0
-"""How much more an error inside a thing's box costs than one in the background, which is easy."""
+"""The loss weight inside a thing's box; the background, which is easy, has 1."""
 
 
 def thing_weights(scene: Scene, cells: int) -> np.ndarray:
-    """The loss weight of each latent cell, (cells, cells) float32: THING_WEIGHT where a thing stands, 1 elsewhere."""
+    """The loss weight of each latent cell, (cells, cells) float32: THING_WEIGHT in the box of a thing, 1 elsewhere."""
     weights = np.ones((cells, cells), np.float32)
     for thing in scene.things:
         width, height = (cells * thing.size * proportion for proportion in PROPORTIONS[thing.kind])
@@ -58,7 +58,7 @@ def velocity_loss(predicted: Tensor, latent: Tensor, noise: Tensor, signal: Tens
     """Squared error of the velocity sqrt(a) noise - sqrt(1 - a) latent (Salimans and Ho 2022), min-SNR weighted.
 
     `signal` is a, the signal's share of the variance, (B, 1, 1, 1). The weight min(SNR, 5) / (SNR + 1) is that of Hang et
-    al. 2023, sec. 3.4, for velocities; `weights` (B, 1, h, w) come on top.
+    al. 2023, sec. 3.4, for velocities; it is multiplied by `weights`, (B, 1, h, w).
     """
     velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latent
     snr = signal / (1 - signal)
@@ -67,7 +67,7 @@ def velocity_loss(predicted: Tensor, latent: Tensor, noise: Tensor, signal: Tens
 
 
 class Batches:
-    """Random training batches: latents with noise on them, their captions encoded, and what the loss needs."""
+    """Random training batches: noisy latents, encoded captions, and the other inputs of the loss."""
 
     def __init__(self, latents: Tensor, text_encoder: CLIPTextModel, seed: list[int]) -> None:
         self.latents = latents
@@ -81,13 +81,13 @@ class Batches:
 
     @torch.no_grad()
     def contexts(self, scenes: list[Scene]) -> Tensor:
-        """Encoded captions, (B, L, WIDTH); a tenth of them is the empty one."""
+        """Encoded captions, (B, L, WIDTH); a tenth of them are of the empty caption."""
         texts = ["" if self.random.random() < CAPTION_DROPOUT else caption(each, self.random) for each in scenes]
         encoded: Tensor = self.text_encoder(torch.tensor([tokens(text) for text in texts]))
         return encoded
 
     def loss(self, unet: UNet) -> Tensor:
-        """The loss of a fresh batch."""
+        """The loss of a new batch."""
         chosen = self.generator.integers(len(self.latents), size=BATCH)
         latent = self.latents[chosen].float()
         timesteps = torch.randint(SCHEDULE.steps, (BATCH,))
@@ -110,9 +110,9 @@ def train_denoiser(
     on_checkpoint: Callable[[UNet], None],
     checkpoint_seconds: float,
 ) -> UNet:
-    """Train the UNet from nothing on (N, 4, h, w) latents of the training scenes; the average weights, float32.
+    """Train the UNet from scratch on (N, 4, h, w) latents of the training scenes. Returns the average weights, float32.
 
-    `on_checkpoint` gets the average weights every `checkpoint_seconds`, in the first process alone.
+    `on_checkpoint` receives the average weights every `checkpoint_seconds`, only in process 0.
     """
     torch.manual_seed(seed)
     unet = UNet(CONFIG)
@@ -123,8 +123,8 @@ def train_denoiser(
     batches = Batches(latents, text_encoder, [seed, team.rank(), weights.steps])
     saved = seen = budget.elapsed
     running = 0.0
-    with sdpa_kernel(SDPBackend.MATH):  # its backward pass is the faster one at these sizes
-        while budget.left():
+    with sdpa_kernel(SDPBackend.MATH):  # its backward pass is faster at these sizes
+        while budget.remains():
             loss = batches.loss(unet)
             loss.backward()  # type: ignore[no-untyped-call]
             weights.step(cosine(PEAK_LR, budget.fraction))

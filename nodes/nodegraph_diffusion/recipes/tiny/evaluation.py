@@ -1,4 +1,4 @@
-"""What the trained model can do: pictures for captions of held-out combinations, scored by both judges."""
+"""Evaluation of the trained model: pictures for captions of held-out combinations, scored by both judges."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nodegraph_diffusion.schedules.continuous import schedule_karras
 GUIDANCE = 3.0
 STEPS = 25
 SEED = 1000
-"""Fixed before any evaluation: the guidance of our workflows, its number of steps, and the first picture's noise."""
+"""Chosen before any evaluation: guidance and steps as in our workflows, and the seed of the first picture."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Model:
     unet: UNet
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
-    schedule: NoiseSchedule
+    noise_schedule: NoiseSchedule
 
 
 @dataclass(frozen=True)
 class Score:
-    """How many of `total` pictures are right in every attribute, by one judge, and what was wrong in the others."""
+    """By one judge: how many of `total` pictures are right in every attribute, and the faults of the others."""
 
     right: int
     total: int
@@ -57,7 +57,7 @@ class Score:
 
 
 def evaluation_captions(things: int, count: int, combinations: Combinations = "held-out") -> list[str]:
-    """Captions that name every attribute of scenes with that many things: the first `count`, always the same."""
+    """The first `count` captions that name every attribute of scenes with `things` things; always the same."""
     randoms = (Random(f"evaluation-{combinations}-{things}-{index}") for index in range(count))
     return [caption(sample_scene(r, combinations=combinations, count=things), r, keep=1.0, colours=1.0) for r in randoms]
 
@@ -76,12 +76,12 @@ def paint(
     """A picture for each caption by DPM-Solver++(2M) on the Karras schedule, (B, 64, 64, 3); picture k has seed + k."""
     config = model.vae.config
     side = SIZE // config.factor
-    sigmas = sigmas_for(schedule_karras, model.schedule, steps)
+    sigmas = sigmas_for(schedule_karras, model.noise_schedule, steps)
     painted = []
     for start in range(0, len(captions), batch):
         texts = captions[start : start + batch]
-        positive = UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, texts))
-        negative = UNetDenoiser(model.unet, model.schedule, encode_captions(model.text_encoder, [""] * len(texts)))
+        positive = UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, texts))
+        negative = UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, [""] * len(texts)))
         noise = draw_noise((len(texts), config.latent_channels, side, side), seed + start)
         denoiser = ClassifierFreeGuidance(positive, negative, guidance)
         latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["dpmpp_2m"], sigmas)
@@ -90,14 +90,14 @@ def paint(
 
 
 def score(judge: Judge, pixels: NDArray[np.uint8], asked: Sequence[Request]) -> Score:
-    """Ask a judge about pictures and compare with what was asked for."""
-    verdicts = [faults(want, seen) for want, seen in zip(asked, judge(pixels), strict=True)]
+    """Compare the judge's reading of pictures with what their captions ask for."""
+    verdicts = [faults(requested, seen) for requested, seen in zip(asked, judge(pixels), strict=True)]
     wrong = Counter(name for verdict in verdicts for name in verdict)
     return Score(sum(not verdict for verdict in verdicts), len(verdicts), wrong)
 
 
 def score_on_real(judge: Judge, count: int = 100) -> Score:
-    """How a judge does on drawn pictures that it has not seen, half of them of held-out combinations."""
+    """The score of a judge on drawn pictures that it has not seen, half of them of held-out combinations."""
     asked = [request(scene(split, index)) for split in ("valid", "held-out") for index in range(count // 2)]
     real = np.concatenate([pictures("valid", count // 2), pictures("held-out", count // 2)])
     return score(judge, real, asked)

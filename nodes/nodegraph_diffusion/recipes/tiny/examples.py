@@ -17,19 +17,19 @@ NIGHT = Scene(
     horizon=0.56,
     seed=21,
 )
-"""A night to repaint a part of: the mushroom, which the mask covers, makes room for something else."""
+"""A night scene for inpainting: the mask covers the mushroom."""
 CASTLE = Scene("meadow", "day", (Thing("castle", "blue", x=0.5, base=0.88, size=0.54),), horizon=0.56, seed=4)
-"""A castle to repaint whole."""
+"""A castle, for image to image."""
 HOLE = (0.50, 0.40, 0.98, 0.94)
-"""The mask's white rectangle on the night scene: left, top, right, foot, from the top left corner, in sides."""
+"""The mask's white rectangle on the night scene: left, top, right, bottom, from the top left corner, as fractions of the side."""
 
 
 def write_examples(folder: Path) -> None:
     """Write scene.png with its mask.png, and castle.png."""
     folder.mkdir(parents=True, exist_ok=True)
     mask = Image.new("L", (SIZE, SIZE), 0)
-    left, top, right, foot = (round(SIZE * edge) for edge in HOLE)
-    ImageDraw.Draw(mask).rectangle([left, top, right - 1, foot - 1], fill=255)
+    left, top, right, bottom = (round(SIZE * edge) for edge in HOLE)
+    ImageDraw.Draw(mask).rectangle([left, top, right - 1, bottom - 1], fill=255)
     Image.fromarray(draw(NIGHT, SIZE)).save(folder / "scene.png")
     mask.save(folder / "mask.png")
     Image.fromarray(draw(CASTLE, SIZE)).save(folder / "castle.png")

@@ -1,7 +1,7 @@
-"""The learned judge: a small convolutional network that names what a picture shows.
+"""The learned judge: a small convolutional network that recognises what a picture shows.
 
-It is trained on drawn pictures of every combination, those held out of the generator's training among them, distorted so that
-it stays sober before pictures that no program drew.
+It is trained on drawn pictures of all combinations, the held-out ones included. They are distorted, so that it also works on
+generated pictures.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from nodegraph_diffusion.recipes.tiny.world.scene import Scene
 from nodegraph_diffusion.training.budget import cosine
 
 CLASSES = (4, len(KINDS), len(COLOURS), len(KINDS), len(COLOURS), len(PLACES), len(TIMES))
-"""How many things, up to three; kind and colour of the first and the last from the left; place; time."""
+"""The number of things, up to three; kind and colour of the leftmost and the rightmost one; place; time."""
 UNKNOWN = -100
 SHIPPED = Path(__file__).with_name("judge.safetensors")
-"""The trained weights that come with the package, for comparable figures."""
+"""The trained weights in the package, so that figures can be compared."""
 BATCH = 64
 PEAK_LR = 2e-3
 SCENES = 16_000
@@ -34,7 +34,7 @@ STEPS = 1500
 
 
 class JudgeNetwork(nn.Module):
-    """Four strided convolutions; rows are pooled, columns kept, so that left and right stay apart."""
+    """Four convolutions with pooling; then rows are pooled, and columns kept, to distinguish left from right."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +59,14 @@ class JudgeNetwork(nn.Module):
 
 
 def classes(scene: Scene) -> list[int]:
-    """A scene as one class for each of CLASSES; UNKNOWN for things that are not there."""
+    """A scene as one class for each of CLASSES; UNKNOWN for missing things."""
     ends = (scene.things[:1] + scene.things[-1:]) if scene.things else ()
     things = [number for t in ends for number in (KINDS.index(t.kind), COLOURS.index(t.colour))] or [UNKNOWN] * 4
     return [len(scene.things), *things, PLACES.index(scene.place), TIMES.index(scene.time)]
 
 
 def distort(pixels: Tensor) -> Tensor:
-    """Blur, noise, and shifts of brightness and of each channel, for half of a batch (B, 3, H, W)."""
+    """Change half of a batch (B, 3, H, W): blur, noise, and shifts of brightness and of each channel."""
     batch = len(pixels)
     blurred = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2.0, mode="bilinear")
     amount = torch.rand(batch, 1, 1, 1) * 0.8
@@ -77,11 +77,11 @@ def distort(pixels: Tensor) -> Tensor:
 
 
 def train_judge(seed: int, report: Callable[[str], None], scenes: int = SCENES, steps: int = STEPS) -> JudgeNetwork:
-    """Train the network from nothing on the first pictures of the split "judge"."""
+    """Train the network from scratch on the first pictures of the split "judge"."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     drawn = pictures("judge", scenes)
-    wanted = torch.tensor([classes(scene("judge", index)) for index in range(scenes)])
+    expected = torch.tensor([classes(scene("judge", index)) for index in range(scenes)])
     network = JudgeNetwork()
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_LR, weight_decay=0.02, fused=True)
     for step in range(steps):
@@ -90,7 +90,7 @@ def train_judge(seed: int, report: Callable[[str], None], scenes: int = SCENES, 
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(distort(to_tensor(drawn[chosen])))
         loss = torch.stack(
-            [F.cross_entropy(each.float(), wanted[chosen, slot], ignore_index=UNKNOWN) for slot, each in enumerate(logits)]
+            [F.cross_entropy(each.float(), expected[chosen, slot], ignore_index=UNKNOWN) for slot, each in enumerate(logits)]
         ).sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -101,7 +101,7 @@ def train_judge(seed: int, report: Callable[[str], None], scenes: int = SCENES, 
 
 
 class LearnedJudge:
-    """A trained `JudgeNetwork` as a judge. A picture of three things or more shows more than any caption asks for."""
+    """A trained `JudgeNetwork` as a judge. Three things or more are more than any caption asks for."""
 
     def __init__(self, network: JudgeNetwork) -> None:
         self.network = network
@@ -119,7 +119,7 @@ class LearnedJudge:
 
     @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> list[Request]:
-        """What is in each picture of (B, 64, 64, 3)."""
+        """The content of each picture of (B, 64, 64, 3)."""
         answers = torch.stack([logits.argmax(1) for logits in self.network(to_tensor(pixels))], 1).tolist()
         return [_request(*answer) for answer in answers]
 

@@ -1,7 +1,7 @@
-"""The judge by code: nothing in it is learned.
+"""The matched filter: a judge that is not learned.
 
-It compares a picture with drawn empty scenes, then lays the template of every kind in every colour and several sizes at every
-position and takes the one whose presence explains most of what the empty scene does not: a matched filter (Turin 1960).
+It finds the drawn empty scene that is most similar to a picture. Then it compares templates of every kind in every colour and
+several sizes at every position, and chooses the one that explains most of the difference: a matched filter (Turin 1960).
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from nodegraph_diffusion.recipes.tiny.world.drawing import OUTLINE, SUPERSAMPLIN
 from nodegraph_diffusion.recipes.tiny.world.scene import PROPORTIONS, Colour, Kind, Place, Time
 
 SIDE = 32
-"""Side that pictures are reduced to: half of the training size."""
+"""The side that pictures are reduced to: half of the training size."""
 SIZES = (0.27, 0.33, 0.38, 0.42, 0.47, 0.52, 0.57)
 EMPTY_SCENES = 16
 """Empty scenes drawn for each place and time."""
 OUTLIER = 0.02
-"""Squared difference, summed over the channels, above which a pixel tells nothing about the scene behind it."""
+"""Squared difference, summed over the channels, above which a pixel does not show the scene in the background."""
 EXPLAINED = 0.3
-"""Share of a template's own energy against the background that it must explain to count as a thing."""
+"""The share of its own energy against the background that a template must explain to count as a thing."""
 FEET: dict[Kind, tuple[float, float]] = {"balloon": (0.50, 0.80)}
 GROUND_FEET = (0.74, 1.0)
-"""Where a thing's foot may be, from the top: balloons fly, everything else stands on the ground."""
+"""The range of a thing's foot, from the top: balloons fly, everything else stands on the ground."""
 LEAST_ENERGY = 3.0
-"""What a thing must explain at least, as a sum over pixels: less is a shadow or a ridge."""
+"""The least energy that a thing must explain, summed over pixels: less is a shadow or a ridge."""
 LEAST_DISTANCE = 7
-"""Columns between the centres of two things, at least: the world puts one beside the other, never one above the other."""
+"""The least number of columns between the centres of two things: in this world, one is never above the other."""
 MOST_THINGS = 4
 
 
 @dataclass(frozen=True)
 class Templates:
-    """Every kind, colour and size in the light of one time of day, cut out: T = len(labels)."""
+    """Cut-out pictures of every kind, colour and size, in the light of one time of day; T = len(labels)."""
 
     labels: list[tuple[Kind, Colour]]
     alpha: Tensor  # (T, 1, p, p)
@@ -91,7 +91,7 @@ def templates(time: Time) -> Templates:
 
 
 def _cut_out(kind: Kind, colour: Colour, size: float, time: Time) -> tuple[Tensor, Tensor]:
-    """A thing drawn on black and on white: what covers (1, p, p) and what it adds (3, p, p)."""
+    """The opacity (1, p, p) and the premultiplied colour (3, p, p) of a thing, from drawings on black and on white."""
     patch = 1 + 2 * int(SIDE * (max(SIZES) * 1.14 / 2 + OUTLINE) + 1)
     side = 64 * SUPERSAMPLING
     reduce = side // SIDE
@@ -107,7 +107,7 @@ def _cut_out(kind: Kind, colour: Colour, size: float, time: Time) -> tuple[Tenso
 
 
 def judge_by_templates(pixels: NDArray[np.uint8]) -> list[Request]:
-    """What is in each picture of (B, 64, 64, 3)."""
+    """The content of each picture of (B, 64, 64, 3)."""
     pictures = reduce_pictures(pixels)
     labels, scenes = empty_scenes()
     differences = torch.cat(
@@ -123,15 +123,15 @@ def judge_by_templates(pixels: NDArray[np.uint8]) -> list[Request]:
 
 
 def _find_things(picture: Tensor, scene: Tensor, bank: Templates) -> list[tuple[float, Kind, Colour]]:
-    """The things in a (3, SIDE, SIDE) picture of an empty scene, best first, each with its x in [0, 1]."""
+    """The things in a (3, SIDE, SIDE) picture in front of an empty scene, best match first, each with its x in [0, 1]."""
     margin = bank.alpha.shape[-1] // 2
-    rest = picture.clone()
+    remaining = picture.clone()
     found: list[tuple[float, Kind, Colour]] = []
     gap = F.conv2d(_energy_gap(scene, bank, scene)[None], bank.alpha, padding=margin)[0]
     own = bank.energy[:, None, None] - 2 * F.conv2d(scene[None], bank.paint, padding=margin)[0] - gap  # energy against scene
     while len(found) < MOST_THINGS:
-        gap = F.conv2d(_energy_gap(rest, bank, scene)[None], bank.alpha, padding=margin)[0]
-        explained = gap + 2 * F.conv2d(rest[None], bank.paint, padding=margin)[0] - bank.energy[:, None, None]
+        gap = F.conv2d(_energy_gap(remaining, bank, scene)[None], bank.alpha, padding=margin)[0]
+        explained = gap + 2 * F.conv2d(remaining[None], bank.paint, padding=margin)[0] - bank.energy[:, None, None]
         explained *= bank.possible
         for x, *_ in found:
             column = int(x * SIDE)
@@ -142,7 +142,7 @@ def _find_things(picture: Tensor, scene: Tensor, bank: Templates) -> list[tuple[
         if float(explained[template, row, column]) < max(LEAST_ENERGY, EXPLAINED * float(own[template, row, column])):
             return found
         found.append(((column + 0.5) / SIDE, *bank.labels[template]))
-        _remove(rest, scene, bank.alpha[template, 0], row, column)
+        _remove(remaining, scene, bank.alpha[template, 0], row, column)
     return found
 
 
@@ -152,7 +152,7 @@ def _energy_gap(picture: Tensor, bank: Templates, scene: Tensor) -> Tensor:
 
 
 def _remove(picture: Tensor, scene: Tensor, alpha: Tensor, row: int, column: int) -> None:
-    """Put the empty scene back where a template lay, and two cells around it."""
+    """Replace the area of a template, and two cells around it, by the empty scene."""
     margin = alpha.shape[-1] // 2
     covered = F.max_pool2d(F.pad(alpha[None], (SIDE,) * 4), 5, stride=1, padding=2)[0] > 0.1
     window = covered[SIDE + margin - row :, SIDE + margin - column :][:SIDE, :SIDE]

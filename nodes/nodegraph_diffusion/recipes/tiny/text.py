@@ -1,8 +1,8 @@
-"""Training the text encoder alone: from the positions after a caption's end, linear heads must read what it asks for.
+"""Training of the text encoder: linear heads must read a caption's attributes from the positions after its end.
 
-A causal encoder reads the first thing before it knows whether it stands left or right. The loss on the later positions
-settles order and binding before the denoiser begins, which then finds them ready in its context (cf. the trial in the
-model card). The heads are thrown away.
+A causal encoder reads the first thing before it knows whether that is on the left or on the right. With the loss on the later
+positions, it learns order and binding before the training of the denoiser, whose context then contains them (see the trial in the
+model card). The heads are discarded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH = 128
 PEAK_LR = 1e-3
 STEPS = 500
 SLOTS = (3, len(KINDS) + 1, len(COLOURS) + 1, len(KINDS) + 1, len(COLOURS) + 1, len(PLACES) + 1, len(TIMES) + 1)
-"""Classes of each attribute: how many things; kind and colour of the left, of the right one; place; time. 0 is unsaid."""
+"""The classes of each attribute: number of things; kind and colour of the left and the right one; place; time. 0: not given."""
 
 
 def config() -> CLIPTextConfig:
@@ -50,7 +50,7 @@ def caption_batch(scenes: list[Scene], random: Random) -> tuple[Tensor, Tensor]:
 
 
 class Reader(nn.Module):
-    """A text encoder and linear heads that read every attribute off every position."""
+    """A text encoder, and linear heads that read every attribute at every position."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,24 +63,24 @@ class Reader(nn.Module):
         return logits
 
 
-def reading_loss(reader: Reader, token_numbers: Tensor, wanted: Tensor) -> Tensor:
+def reading_loss(reader: Reader, token_numbers: Tensor, expected: Tensor) -> Tensor:
     """Cross-entropy of every attribute at every position from the caption's end on."""
     after = token_numbers == vocabulary()[END]
     rows = after.nonzero()[:, 0]
-    losses = [F.cross_entropy(logits[after], wanted[rows, slot]) for slot, logits in enumerate(reader(token_numbers))]
+    losses = [F.cross_entropy(logits[after], expected[rows, slot]) for slot, logits in enumerate(reader(token_numbers))]
     return torch.stack(losses).sum()
 
 
 @torch.no_grad()
 def reading_accuracy(reader: Reader, scenes: list[Scene], random: Random) -> float:
-    """Share of captions that the last position reads right in every attribute."""
-    token_numbers, wanted = caption_batch(scenes, random)
+    """The share of captions whose attributes are all read correctly at the last position."""
+    token_numbers, expected = caption_batch(scenes, random)
     read = torch.stack([logits[:, -1].argmax(-1) for logits in reader(token_numbers)], dim=1)
-    return float((read == wanted).all(1).float().mean())
+    return float((read == expected).all(1).float().mean())
 
 
 def train_text_encoder(seed: int, report: Callable[[str], None], steps: int = STEPS) -> CLIPTextModel:
-    """Train the encoder from nothing on captions of training scenes; it is not changed afterwards."""
+    """Train the encoder from scratch on captions of training scenes. It does not change afterwards."""
     torch.manual_seed(seed)
     random = Random(f"text-{seed}")
     reader = Reader()

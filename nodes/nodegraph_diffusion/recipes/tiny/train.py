@@ -1,8 +1,8 @@
-"""Train the embedded model from nothing: `python -m nodegraph_diffusion.recipes.tiny --work FOLDER`.
+"""Train the embedded model from scratch: `python -m nodegraph_diffusion.recipes.tiny --work FOLDER`.
 
-Stages: draw the world; autoencoder; text encoder; latents; denoiser; the decoder once more; the learned judge; evaluation.
-Each leaves its result in FOLDER and is skipped where that is there, and the long ones continue from their last minute, so a
-run that was interrupted goes on when it is started again. The model is written to FOLDER/tiny in diffusers' layout.
+Stages: draw the world; autoencoder; text encoder; latents; denoiser; the decoder again; the learned judge; evaluation. Each stage
+writes its result to FOLDER and is skipped if the result exists. The long ones save their state every minute: start an interrupted
+run again, and it continues. The model is written to FOLDER/tiny in diffusers' layout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is made of; the defaults are those of the shipped weights. Minutes are those of all processes together."""
+    """The settings of a run; the defaults are those of the shipped weights. Minutes are wall-clock time."""
 
     work: Path
     pictures: int = 80_000
@@ -63,7 +63,7 @@ def run(recipe: Recipe) -> None:
 
 
 def train(recipe: Recipe) -> None:
-    """Every stage after the drawing, in one process of the team."""
+    """All stages after the drawing, in one process of the team."""
     work = recipe.work
     training = training_pictures(work / "pictures.u8", recipe.pictures, recipe.processes)
     vae = _stage(
@@ -115,13 +115,13 @@ def train(recipe: Recipe) -> None:
 
 
 def report_figures(folder: Path, judge: learned_judge.LearnedJudge, count: int) -> None:
-    """Evaluate the model in a folder as it is shipped, on `count` captions of each kind, and the judges themselves."""
+    """Evaluate the model in a folder, on `count` captions of each kind, and the judges themselves."""
     checkpoint = describe(folder).model()
     model = evaluation.Model(
         load_unet(checkpoint.unet, "cpu", torch.float32),
         load_vae(checkpoint.vae, "cpu", torch.float32),
         load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
-        checkpoint.schedule,
+        checkpoint.noise_schedule,
     )
     judges: dict[str, evaluation.Judge] = {"learned": judge, "matched filter": matched_filter.judge_by_templates}
     report(f"autoencoder: {autoencoder.psnr(model.vae, 5 * count):.2f} dB on {5 * count} held-out pictures")
@@ -141,7 +141,7 @@ def _save_model(work: Path, unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTe
         unet,
         vae,
         text_encoder,
-        schedule=denoiser.SCHEDULE,
+        noise_schedule=denoiser.SCHEDULE,
         tokenizer_folder=work / "tokenizer",
         special_tokens=load_tokenizer(work / "tokenizer").special_ids,
         sample_size=SIZE,
@@ -149,7 +149,7 @@ def _save_model(work: Path, unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTe
 
 
 def _stage(file: Path, network: Network, make: Callable[[], Network], *, alone: bool = False) -> Network:
-    """The network that `file` holds; where there is none yet, what `make` trains, in the first process alone or in all."""
+    """The network in `file`. If there is none yet, `make` trains it, in all processes or, with `alone`, in process 0."""
     if not team.agree(file.exists()):
         trained = make() if not alone or team.rank() == 0 else network
         if team.rank() == 0:
@@ -169,14 +169,14 @@ def _latents(file: Path, make: Callable[[], Tensor]) -> Tensor:
 
 
 def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a file in one step: whoever finds it finds it whole."""
+    """Write a file atomically."""
     partial = file.with_suffix(".partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
     partial.replace(file)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m nodegraph_diffusion.recipes.tiny", description="Train the embedded model.")
     parser.add_argument("--work", type=Path, required=True, help="folder for data, state and results; 2 GB")
     parser.add_argument("--processes", type=int, default=Recipe.processes, help="one for each core (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""What a judge sees in a picture, and whether it is what a caption asks for."""
+"""The reading of a picture by a judge, and its comparison with a caption."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nodegraph_diffusion.recipes.tiny.world import Request
 
 
 class Judge(Protocol):
-    """Reads pictures (B, 64, 64, 3), 8-bit, without knowing their captions: the things from left to right, place, time."""
+    """Reads pictures (B, 64, 64, 3), 8-bit, without their captions: the things from left to right, place, time."""
 
     def __call__(self, pixels: NDArray[np.uint8], /) -> list[Request]: ...
 
 
 def faults(asked: Request, seen: Request) -> list[str]:
-    """Which attributes of a picture are not as asked; what the caption left open cannot be wrong.
+    """The attributes in which a picture differs from its caption; those that the caption leaves open cannot be wrong.
 
-    A pair in the wrong order is a fault of "order" alone; otherwise kinds and colours count from the left.
+    A pair in the wrong order has the fault "order" only; otherwise kinds and colours are compared from the left.
     """
     wrong = [name for name in ("place", "time") if getattr(asked, name) not in (None, getattr(seen, name))]
     if len(asked.things) != len(seen.things):

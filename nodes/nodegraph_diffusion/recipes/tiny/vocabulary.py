@@ -1,4 +1,4 @@
-"""The toy world's vocabulary in CLIP's byte-pair format: every byte, and one token for each word of its captions."""
+"""The toy world's vocabulary in CLIP's byte-pair format: every byte, and a token for each word of its captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_LENGTH = 32
 
 
 def words() -> list[str]:
-    """Every word that a caption can have, sorted."""
+    """Every word that a caption can contain, sorted."""
     phrases = [*captions.OPENINGS, *captions.RIGHTWARD, *captions.LEFTWARD, *COLOURS, *KINDS, "a an the"]
     for table in (captions.PLACE_PHRASES, captions.GROUND_PHRASES, captions.TIME_PHRASES):
         phrases += [phrase for options in table.values() for phrase in options]
@@ -54,7 +54,7 @@ def _merge(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 @cache
 def vocabulary() -> dict[str, int]:
-    """Token to number: bytes, bytes that end a word, merges, the two specials."""
+    """Token to number: bytes, bytes at the end of a word, merges, the two special tokens."""
     symbols = byte_symbols()
     merged = ["".join(pair) for pair in learn_merges(words())]
     tokens = [*symbols, *(symbol + WORD_END for symbol in symbols), *merged, START, END]

@@ -1,10 +1,10 @@
-"""Captions of scenes, and what a caption asks for: a grammar that a program can both write and read.
+"""Captions of scenes: a grammar that a program can both write and read.
 
     caption  = [opening] things {place | time} | [opening] ground {time}
     things   = thing [relation thing]
     thing    = [article] [colour] kind
 
-Every attribute is optional. The relations "and" and "beside" name the left thing first, as one reads.
+Every attribute is optional. With the relations "and" and "beside", the left thing comes first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TIME_PHRASES: dict[Time, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a caption asks for; None where it leaves something open. `things` from left to right; None: not even how many."""
+    """What a caption asks for; an attribute that it leaves open is None. `things` are from left to right."""
 
     things: tuple[tuple[Kind, Colour | None], ...]
     place: Place | None = None
@@ -76,25 +76,25 @@ def _thing(kind: Kind, colour: Colour | None, random: Random) -> str:
 
 
 def parse(text: str) -> Request:
-    """What a caption of the grammar asks for; raises ValueError, naming the words, when it is none of the grammar."""
-    rest = f" {' '.join(text.lower().replace(',', ' ').split())}"
-    rest, place = _take(rest, PLACE_PHRASES)
-    rest, time = _take(rest, TIME_PHRASES)
+    """What a caption asks for. Raises ValueError, with the words, if the grammar does not have it."""
+    remaining = f" {' '.join(text.lower().replace(',', ' ').split())}"
+    remaining, place = _take(remaining, PLACE_PHRASES)
+    remaining, time = _take(remaining, TIME_PHRASES)
     for opening in OPENINGS:
-        rest = rest.removeprefix(f" {opening}".rstrip() if opening else "")
+        remaining = remaining.removeprefix(f" {opening}".rstrip() if opening else "")
     for ground, phrases in GROUND_PHRASES.items():
-        if rest.strip() in phrases:
+        if remaining.strip() in phrases:
             return Request((), ground, time)
     for relation in (*RIGHTWARD, *LEFTWARD):
-        left, found, right = rest.partition(relation)
+        left, found, right = remaining.partition(relation)
         if found and not left.endswith(" to the"):
             pair = (_read_thing(left, text), _read_thing(right, text))
             return Request(pair if relation in RIGHTWARD else pair[::-1], place, time)
-    return Request((_read_thing(rest, text),), place, time)
+    return Request((_read_thing(remaining, text),), place, time)
 
 
 def _take(text: str, phrases: Mapping[T, tuple[str, ...]]) -> tuple[str, T | None]:
-    """Cut the longest phrase that occurs out of the text: (what is left, what it meant)."""
+    """Remove the longest of the phrases from the text: (remaining text, key of the phrase)."""
     found = [(len(phrase), phrase, key) for key, options in phrases.items() for phrase in options if f"{phrase} " in f"{text} "]
     if not found:
         return text, None
@@ -107,5 +107,5 @@ def _read_thing(words: str, text: str) -> tuple[Kind, Colour | None]:
     kind = next((k for k in KINDS if parts and parts[-1] == k), None)
     colour = next((c for c in COLOURS if len(parts) == 2 and parts[0] == c), None)
     if kind is None or len(parts) != (2 if colour else 1):
-        raise ValueError(f"{words.strip()!r} in caption {text!r} is no thing of the world; expected '[colour] kind'")
+        raise ValueError(f"{words.strip()!r} in caption {text!r} is not a thing of the world; expected '[colour] kind'")
     return kind, colour

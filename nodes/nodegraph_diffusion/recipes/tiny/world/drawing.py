@@ -17,7 +17,7 @@ from nodegraph_diffusion.recipes.tiny.world.things import SHAPES, Part, Role
 
 SUPERSAMPLING = 4
 OUTLINE = 0.020
-"""Width of a thing's outline in sides of the picture."""
+"""The width of a thing's outline, as a fraction of the picture's side."""
 
 
 def draw(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
@@ -164,7 +164,7 @@ def draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, time: Time, side: int) 
 
 
 def _fill(role: Role, paint: RGB, time: Time) -> RGB:
-    """What a part is painted with; windows glow at night."""
+    """The colour of a part; windows glow at night."""
     if role == "window":
         return GLOW if time == "night" else lit(GLASS, time)
     fills: dict[Role, RGB] = {

@@ -30,7 +30,7 @@ LIGHT: dict[Time, tuple[float, float, float]] = {
     "sunset": (0.98, 0.90, 0.88),
     "night": (0.87, 0.88, 0.98),
 }
-"""What each channel of a thing's paint is multiplied by."""
+"""The factor of each channel of a thing's paint."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a picture of the toy world shows, as data: places, times of day and one or two things in colours.
 
-A scene says where everything is in fractions of the picture's side, so the same scene can be drawn at any size. Scenes are
+A scene has the positions of its things as fractions of the picture's side, so it can be drawn at any size. Scenes are
 sampled from a `random.Random`, whose stream is the same on every platform and Python version for a given seed.
 """
 
@@ -45,12 +45,12 @@ HELD_OUT: frozenset[tuple[Kind, Colour]] = frozenset(
         ("castle", "red"),
     }
 )
-"""Combinations that no training picture and no training caption has: each kind and each colour once."""
+"""Combinations that are in no training picture or caption: each kind and each colour once."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing in a scene; `x` is its centre, `base` the height of its foot from the top, `size` its scale, in sides."""
+    """One thing in a scene; in fractions of the side, `x` is its centre, `base` its foot from the top, `size` its scale."""
 
     kind: Kind
     colour: Colour
@@ -61,7 +61,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole picture: `things` from left to right; `seed` decides clouds, hills and stars; `horizon` is from the top."""
+    """A whole picture: `things` from left to right; `seed` determines clouds, hills and stars; `horizon` is from the top."""
 
     place: Place
     time: Time
@@ -71,7 +71,7 @@ class Scene:
 
 
 def allowed(place: Place, colour: Colour) -> bool:
-    """Whether a thing of this colour can be seen in this place: white things do not stand in the snow."""
+    """Whether a thing of this colour is visible in this place: no white things in the snow."""
     return not (place == "snow" and colour == "white")
 
 
@@ -79,7 +79,7 @@ def sample_scene(random: Random, *, combinations: Combinations = "training", cou
     """A random scene with things of the training combinations, of the held-out ones, or of all.
 
     `count` fixes the number of things (0 to 3); otherwise 3 % of the scenes are empty, 30 % have one thing and the rest two.
-    Scenes of three things serve the judges only.
+    Scenes with three things are only for the judges.
     """
     if count is None:
         count = random.choices((0, 1, 2), weights=(3, 30, 67))[0]

@@ -1,7 +1,7 @@
-"""The shapes of the eight kinds of thing: polygons with roles, in a box of their own.
+"""The shapes of the eight kinds of thing: polygons with roles, each in its own box.
 
-A shape lives in a box whose x runs from -0.5 to 0.5 and whose y runs from 0 at the foot to 1 at the top; `scene.PROPORTIONS`
-says how wide and high that box is. The role of a part says what it is painted with.
+In the box of a shape, x goes from -0.5 to 0.5 and y from 0 at the foot to 1 at the top; `scene.PROPORTIONS` has the width and
+height of the box. The role of a part determines its colour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """A filled polygon; `inner` parts lie on the thing and take no outline."""
+    """A filled polygon; `inner` parts are inside the thing and have no outline."""
 
     role: Role
     points: tuple[Point, ...]
