@@ -5,6 +5,8 @@ The names that node functions need are also exported by `nodegraph` itself.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from nodegraph.errors import (
     CacheError,
     Cancelled,
@@ -39,8 +41,10 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
-from nodegraph.run import events
 from nodegraph.text import did_you_mean
+
+if TYPE_CHECKING:
+    from nodegraph.run import events
 
 __all__ = [
     "AUTO",
@@ -88,3 +92,12 @@ __all__ = [
     "under",
     "write_whole",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`events` is imported when it is first used (PEP 562): a plugin that only registers nodes does not need it."""
+    if name != "events":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nodegraph.run import events
+
+    return events

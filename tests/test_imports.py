@@ -84,7 +84,7 @@ def test_listings_of_samplers_need_no_torch(name):
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import nodegraph", HEAVY | {"networkx", "click", "rich"}),
+        ("import nodegraph", HEAVY | {"networkx", "click", "rich", "yaml"}),
         ("from nodegraph import Engine, Workflow", HEAVY | {"click", "rich"}),
         ("import nodegraph_nodes.plugin", HEAVY),
         ("import nodegraph_nodes.types", HEAVY),

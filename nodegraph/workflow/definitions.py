@@ -92,3 +92,14 @@ class OutputDef:
     link: Link
     save: str | None = None
     where: Location | None = None
+
+
+@dataclass(eq=False)
+class Document:
+    """The content of a workflow file."""
+
+    name: str = "workflow"
+    description: str = ""
+    params: dict[str, ParamDef] = field(default_factory=dict)
+    nodes: dict[str, NodeDef] = field(default_factory=dict)
+    outputs: dict[str, OutputDef] = field(default_factory=dict)

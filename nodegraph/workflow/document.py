@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from nodegraph.workflow.definitions import (
     NAME_RULE,
     PARAM_TYPES,
     PARAMS,
+    Document,
     Link,
     NodeDef,
     OutputDef,
@@ -29,17 +29,6 @@ FORMAT: Final = 1
 
 _LARGEST: Final = 16 << 20  # bytes of a workflow file
 _BEGINNING: Final = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
-
-
-@dataclass(eq=False)
-class Document:
-    """The content of a workflow file."""
-
-    name: str = "workflow"
-    description: str = ""
-    params: dict[str, ParamDef] = field(default_factory=dict)
-    nodes: dict[str, NodeDef] = field(default_factory=dict)
-    outputs: dict[str, OutputDef] = field(default_factory=dict)
 
 
 def read(path: Path) -> Document:

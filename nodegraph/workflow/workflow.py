@@ -10,8 +10,7 @@ from typing import Any
 
 from nodegraph.errors import Location
 from nodegraph.text import relative_path
-from nodegraph.workflow.definitions import NAME, NAME_RULE, PARAMS, Link, NodeDef, OutputDef, ParamDef, ParamRef
-from nodegraph.workflow.document import Document, dump, parse, read
+from nodegraph.workflow.definitions import NAME, NAME_RULE, PARAMS, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
 
 
 class PortHandle:
@@ -100,17 +99,23 @@ class Workflow(Document):
     @classmethod
     def load(cls, path: Path | str) -> Workflow:
         """Read a YAML file. Raises WorkflowError with every mistake in its form."""
+        from nodegraph.workflow import document  # imports yaml, which `import nodegraph` does not need
+
         path = Path(path)
-        return cls._of(read(path), path.resolve().parent)
+        return cls._of(document.read(path), path.resolve().parent)
 
     @classmethod
     def parse(cls, text: str, *, file: str = "<text>", base: Path | None = None) -> Workflow:
         """Read YAML text. Error messages call it `file`. Raises WorkflowError with every mistake in its form."""
-        return cls._of(parse(text, file=file), base)
+        from nodegraph.workflow import document
+
+        return cls._of(document.parse(text, file=file), base)
 
     def dump(self) -> str:
         """The workflow as YAML: reading it gives the same workflow."""
-        return dump(self)
+        from nodegraph.workflow import document
+
+        return document.dump(self)
 
     @classmethod
     def _of(cls, document: Document, base: Path | None) -> Workflow:
