@@ -1,4 +1,4 @@
-"""What an import loads: the engine without torch, the diffusion library without the engine, listings without heavy libraries."""
+"""What imports load: the engine no torch, the library no engine, listings nothing heavy; tests share helpers in `tests.support`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,13 @@ def test_diffusion_library_does_not_import_the_engine(path):
 @pytest.mark.parametrize("path", modules(ROOT / "nodes/nodegraph_nodes"), ids=lambda p: name_of(p, ROOT / "nodes/nodegraph_nodes"))
 def test_node_pack_imports_torch_only_when_a_node_runs(path):
     assert not roots(path, at_import_only=True) & HEAVY
+
+
+@pytest.mark.parametrize("folder", ["tests", "plugins", "benchmarks"])
+def test_test_helpers_are_imported_from_support(folder):
+    for path in modules(ROOT / folder):
+        found = {name for name in imports(path, at_import_only=False) if name.startswith("tests.")}
+        assert all(name.startswith("tests.support.") for name in found), path
 
 
 @pytest.mark.parametrize("name", ["noise_schedule", "options", "schedules", "sampling", "guidance"])

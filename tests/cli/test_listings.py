@@ -34,14 +34,14 @@ def test_plugin_cannot_replace_a_command(cli):
 
 def test_nodes_are_listed_with_their_plugin(cli):
     rows = [line.split() for line in cli("nodes").stdout.splitlines()]
-    assert ["Repeat", "A", "text", "several", "times.", "stub"] in rows
+    assert ["Repeat", "Repeat", "a", "text.", "stub"] in rows
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
 
 
 def test_node_page_shows_inputs_and_outputs(cli):
     text = cli("nodes", "Repeat").stdout
     assert "Repeat, version 1" in text
-    assert "A text several times." in text
+    assert "Repeat a text." in text
     assert any(line.split() == ["text", "text", "required"] for line in text.splitlines())
     assert "default 2; 0 to 9" in text
     assert "stub" in text

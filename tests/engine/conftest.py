@@ -12,19 +12,18 @@ import pytest
 from nodegraph import Engine
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event
-
-STUBS = Path(__file__).parent / "stubs"
+from tests.support.plugin_folders import ENGINE_PLUGINS
 
 
 @pytest.fixture(scope="session")
 def plugins() -> Plugins:
-    return load_plugins([STUBS])
+    return load_plugins([ENGINE_PLUGINS])
 
 
 @pytest.fixture
 def stubs(plugins: Plugins) -> types.ModuleType:
-    """The module of the stub nodes, its counters at zero."""
-    module = plugins.manager.get_plugin("stubs")
+    """The stub pack, with its counters at zero."""
+    module = plugins.manager.get_plugin("stub_pack")
     assert isinstance(module, types.ModuleType)
     module.CALLS.clear()
     module.MOST_ALIVE.clear()
@@ -35,7 +34,7 @@ def stubs(plugins: Plugins) -> types.ModuleType:
 
 @pytest.fixture
 def events() -> list[Event]:
-    """The events of the engines that `make_engine` made."""
+    """The events of the engines that `make_engine` makes."""
     return []
 
 

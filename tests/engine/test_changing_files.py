@@ -35,7 +35,7 @@ def test_file_changed_and_restored_stores_nothing(make_engine: Callable[..., Eng
     age(path)
     engine = make_engine()
     workflow = Workflow("w")
-    seen = workflow.add("Flicker", name="seen", path=str(path), text="two")
+    seen = workflow.add("EditAndRestore", name="seen", path=str(path), text="two")
     result = engine.run(workflow, targets=[seen])
     assert (result[seen], path.read_text()) == ("two", "one")
     assert "changed during the run" in result.notices[0].message

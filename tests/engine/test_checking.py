@@ -13,14 +13,14 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import Plugins, load_plugins
+from tests.support.plugin_folders import ENGINE_PLUGINS
 
-FRONT = Path(__file__).parent / "front"
 Check = Callable[..., Graph]
 
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    plugins = load_plugins([FRONT])
+    plugins = load_plugins([ENGINE_PLUGINS])
     plugins.require_sound()
     return plugins
 
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
     """The workflow's folder."""
     home = tmp_path / "home"
     home.mkdir()
-    (home / "leaf.txt").write_text("leaf")
+    (home / "note.txt").write_text("note")
     return home
 
 
@@ -70,18 +70,18 @@ def value(graph: Graph, node: str, input: str) -> Any:
 
 
 def test_graph_has_every_input_of_every_node(check):
-    graph = check("  cup: {use: Pour, kettle: $served.kettle}\n  served: {use: Serve, path: leaf.txt}\n")
-    assert list(graph.nodes) == ["served", "cup"]
-    served, cup = graph.nodes.values()
-    assert served.inputs["path"].files == {"file": served.inputs["path"].value}
-    assert served.inputs["path"].value.read_text() == "leaf"
-    assert served.inputs["cloth"] == Value(None)
-    assert cup.inputs == {"kettle": ResolvedLink("served", "kettle"), "cup": Value(None)}
-    assert list(cup.links()) == [ResolvedLink("served", "kettle")]
-    assert graph.consumers("served") == ["cup"]
-    assert graph.consumers("cup") == []
-    assert cup.origin.plugin == "tearoom"
-    assert str(cup.where) == "w.yaml:3:3"
+    graph = check("  blob: {use: Apply, model: $parsed.model}\n  parsed: {use: Parse, path: note.txt}\n")
+    assert list(graph.nodes) == ["parsed", "blob"]
+    parsed, blob = graph.nodes.values()
+    assert parsed.inputs["path"].files == {"file": parsed.inputs["path"].value}
+    assert parsed.inputs["path"].value.read_text() == "note"
+    assert parsed.inputs["extra"] == Value(None)
+    assert blob.inputs == {"model": ResolvedLink("parsed", "model"), "blob": Value(None)}
+    assert list(blob.links()) == [ResolvedLink("parsed", "model")]
+    assert graph.consumers("parsed") == ["blob"]
+    assert graph.consumers("blob") == []
+    assert blob.origin.plugin == "stub_pack"
+    assert str(blob.where) == "w.yaml:3:3"
 
 
 def test_order_follows_the_file_if_links_allow(check):
@@ -92,7 +92,7 @@ def test_order_follows_the_file_if_links_allow(check):
 def test_lists_can_hold_links(check):
     graph = check(
         "nodegraph: 1\nparams: {p: 2}\nnodes:\n  a: {use: Add}\n"
-        "  s: {use: Sum, values: [1, $a, $params.p, $s2]}\n  s2: {use: Sum, values: []}\n"
+        "  s: {use: Total, values: [1, $a, $params.p, $s2]}\n  s2: {use: Total, values: []}\n"
     )
     assert graph.nodes["s"].inputs["values"] == ListWithLinks(
         (Value(1.0), ResolvedLink("a", "output"), Value(2.0), ResolvedLink("s2", "output"))
@@ -103,32 +103,32 @@ def test_lists_can_hold_links(check):
 
 def test_params_in_containers_are_literals(check):
     params = "nodegraph: 1\nparams: {p: 2, q: {default: 0.5, max: 1}}\nnodes:\n"
-    given = check(f"{params}  s: {{use: Sum, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
-    said = check("  s: {use: Sum, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
+    given = check(f"{params}  s: {{use: Total, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
+    said = check("  s: {use: Total, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
     assert given.nodes["s"].inputs == said.nodes["s"].inputs
     assert value(given, "s", "weights") == {"a": 0.5, "b": 3.0}
 
 
 def test_optional_inputs_can_be_null(check):
     graph = check(
-        "  s: {use: Serve, path: leaf.txt, cloth: null}\n  p: {use: Pour, kettle: $s.kettle, cup: ~}\n  b: {use: Brew, level: }\n"
+        "  s: {use: Parse, path: note.txt, extra: null}\n  p: {use: Apply, model: $s.model, blob: ~}\n  b: {use: Format, level: }\n"
     )
-    assert graph.nodes["s"].inputs["cloth"] == Value(None)
-    assert value(graph, "p", "cup") is None
+    assert graph.nodes["s"].inputs["extra"] == Value(None)
+    assert value(graph, "p", "blob") is None
     assert value(graph, "b", "level") is None
 
 
 def test_choices_come_from_their_registry(check):
-    given = check("  b: {use: Brew, tea: earl_grey}\n").nodes["b"].inputs["tea"]
+    given = check("  b: {use: Format, filter: upper}\n").nodes["b"].inputs["filter"]
     assert given.value is str.upper
-    assert (given.entry.name, given.entry.origin.plugin, given.entry.meta) == ("earl_grey", "tearoom", {})
-    assert check("  b: {use: Brew}\n").nodes["b"].inputs["tea"].entry.meta == {"origin": "Uji"}
+    assert (given.entry.name, given.entry.origin.plugin, given.entry.meta) == ("upper", "stub_pack", {})
+    assert check("  b: {use: Format}\n").nodes["b"].inputs["filter"].entry.meta == {"language": "any"}
 
 
 def test_input_files_have_their_own_names(check, tmp_path):
-    given = check("  t: {use: Take, tin: leaf.txt}\n").nodes["t"].inputs["tin"]
-    assert given.value == "LEAF.TXT"
-    assert given.files == {"tin": tmp_path / "home/leaf.txt"}
+    given = check("  t: {use: Find, entry: note.txt}\n").nodes["t"].inputs["entry"]
+    assert given.value == "NOTE.TXT"
+    assert given.files == {"entry": tmp_path / "home/note.txt"}
 
 
 def test_empty_workflow_is_a_graph(check):
@@ -146,40 +146,40 @@ params:
   unset: {help: has no value}
   many: {default: 3, max: 2}
   both: 1
-  tepid: {type: int, default: 1}
+  whole: {type: int, default: 1}
 nodes:
-  a: {use: Brw}
-  b: {use: Brew, txt: x}
+  a: {use: Formt}
+  b: {use: Format, txt: x}
   c: {use: Say}
   d: {use: Say, text: $nowhere}
   e: {use: Say, text: $params.txet}
   f: {use: Say, text: $params.unset}
-  g: {use: Brew, spoons: $params.many}
-  h: {use: Pour, kettle: $served}
-  i: {use: Pour, kettle: $served.kettel}
-  j: {use: Pour, kettle: $served.cup}
-  k: {use: Pour}
-  served: {use: Serve, path: leaf.txt}
+  g: {use: Format, times: $params.many}
+  h: {use: Apply, model: $parsed}
+  i: {use: Apply, model: $parsed.modle}
+  j: {use: Apply, model: $parsed.blob}
+  k: {use: Apply}
+  parsed: {use: Parse, path: note.txt}
   l: {use: Add, a: $m}
   m: {use: Add, a: $n, b: $l}
   n: {use: Add, a: $m}
   o: {use: Add, a: $o}
-  p: {use: Brew, minutes: 11, tea: earl_gray, spoons: "2", milk: no}
-  q: {use: Serve, path: nothing.txt, cloth: .}
-  r: {use: Brew, text: $params.both, level: $params.both}
-  s: {use: Brew, mode: iecd, tea: $c}
-  t: {use: Stir, start: 5, end: 3}
-  u: {use: Take, tin: empty}
-  v: {use: Sum, values: [1, $c, x]}
-  w: {use: Sum, values: [], weights: {a: $n}}
+  p: {use: Format, scale: 11, filter: uper, times: "2", strict: no}
+  q: {use: Parse, path: nothing.txt, extra: .}
+  r: {use: Format, text: $params.both, level: $params.both}
+  s: {use: Format, mode: lnog, filter: $c}
+  t: {use: Slice, start: 5, end: 3}
+  u: {use: Find, entry: none}
+  v: {use: Total, values: [1, $c, x]}
+  w: {use: Total, values: [], weights: {a: $n}}
   x: {use: Add, a: [$n]}
   y: {use: Say, text: $params}
-  z: {use: Say, text: $params.tepid}
+  z: {use: Say, text: $params.whole}
 outputs:
   one: $a
   two: $nowhere
-  three: $served
-  four: $served.kettle
+  three: $parsed
+  four: $parsed.model
 """
     said = refused(source)
     assert said == [
@@ -189,48 +189,51 @@ outputs:
             "w.yaml:5:9 [E114] param 'both' feeds 'r.text' (text) and 'r.level' (float or nothing), which cannot take the same "
             "value. Make two params, or change its type."
         ),
-        "w.yaml:6:31 [E114] param 'tepid' is of type int, but feeds 'z.text' (text). Make two params, or change its type.",
-        "w.yaml:8:12 [E103] there is no node type 'Brw' (node 'a'). Did you mean 'Brew'?",
-        "w.yaml:9:18 [E104] Brew has no input 'txt' (node 'b'). Did you mean 'text'?",
+        "w.yaml:6:31 [E114] param 'whole' is of type int, but feeds 'z.text' (text). Make two params, or change its type.",
+        "w.yaml:8:12 [E103] there is no node type 'Formt' (node 'a'). Did you mean 'Format'?",
+        "w.yaml:9:20 [E104] Format has no input 'txt' (node 'b'). Did you mean 'text'?",
         "w.yaml:10:3 [E105] node 'c' (Say) has no value for 'text' (text). Add 'text: ...'.",
         "w.yaml:11:23 [E106] there is no node 'nowhere' ('text' of node 'd': $nowhere).",
         "w.yaml:12:23 [E106] there is no param 'txet' ('text' of node 'e'). Add it under 'params:'.",
         (
-            "w.yaml:15:26 [E107] Serve has several outputs, and '$served' does not say which ('kettle' of node 'h': $served). "
-            "Write '$served.cup' or '$served.kettle' or '$served.degrees'."
+            "w.yaml:15:26 [E107] Parse has several outputs, and '$parsed' does not say which ('model' of node 'h': $parsed). "
+            "Write '$parsed.blob' or '$parsed.model' or '$parsed.size'."
         ),
-        "w.yaml:16:26 [E107] Serve has no output 'kettel' ('kettle' of node 'i': $served.kettel). Did you mean 'kettle'?",
-        "w.yaml:17:26 [E108] 'kettle' of node 'j' (Pour) takes Kettle, but $served.cup is Cup. Did you mean '$served.kettle'?",
-        "w.yaml:18:3 [E105] node 'k' (Pour) has no value for 'kettle' (Kettle). Add 'kettle: ...'. It comes from Serve.",
+        "w.yaml:16:26 [E107] Parse has no output 'modle' ('model' of node 'i': $parsed.modle). Did you mean 'model'?",
+        "w.yaml:17:26 [E108] 'model' of node 'j' (Apply) takes Model, but $parsed.blob is Blob. Did you mean '$parsed.model'?",
+        (
+            "w.yaml:18:3 [E105] node 'k' (Apply) has no value for 'model' (Model). Add 'model: ...'. "
+            "It comes from Load or Parse or TooFewOutputs."
+        ),
         "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
         "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",
-        "w.yaml:24:27 [E111] 'minutes' of node 'p': expected a value from 0.5 to 10, found 11.",
-        "w.yaml:24:36 [E112] 'tea' of node 'p': there is no 'earl_gray' among the teas. Did you mean 'earl_grey'?",
-        "w.yaml:24:55 [E110] 'spoons' of node 'p': expected a whole number, found '2'. Remove the quotes.",
-        "w.yaml:24:66 [E110] 'milk' of node 'p': expected true or false, found 'no'.",
+        "w.yaml:24:27 [E111] 'scale' of node 'p': expected a value from 0.5 to 10, found 11.",
+        "w.yaml:24:39 [E112] 'filter' of node 'p': there is no 'uper' among the filters. Did you mean 'upper'?",
+        "w.yaml:24:52 [E110] 'times' of node 'p': expected a whole number, found '2'. Remove the quotes.",
+        "w.yaml:24:65 [E110] 'strict' of node 'p': expected true or false, found 'no'.",
         f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
-        f"w.yaml:25:45 [E113] 'cloth' of node 'q': {home} is not a file. Check the path.",
-        "w.yaml:27:24 [E110] 'mode' of node 's': expected one of hot, iced; found 'iecd'. Did you mean 'iced'?",
+        f"w.yaml:25:45 [E113] 'extra' of node 'q': {home} is not a file. Check the path.",
+        "w.yaml:27:26 [E110] 'mode' of node 's': expected one of short, long; found 'lnog'. Did you mean 'long'?",
         (
-            "w.yaml:27:35 [E108] 'tea' of node 's' cannot be linked: its value must be known before the run starts. "
+            "w.yaml:27:40 [E108] 'filter' of node 's' cannot be linked: its value must be known before the run starts. "
             "Use a value or a param."
         ),
         "w.yaml:28:3 [E116] it ends (3) before it starts (5) (node 't').",
-        "w.yaml:29:23 [E113] 'tin' of node 'u': the shelf is empty.",
-        "w.yaml:30:25 [E108] 'values' of node 'v' (Sum) takes float, but $c is text.",
-        "w.yaml:30:25 [E110] 'values' of node 'v': expected a number, found 'x'.",
+        "w.yaml:29:25 [E113] 'entry' of node 'u': there are no entries.",
+        "w.yaml:30:27 [E108] 'values' of node 'v' (Total) takes float, but $c is text.",
+        "w.yaml:30:27 [E110] 'values' of node 'v': expected a number, found 'x'.",
         (
-            "w.yaml:31:38 [E108] 'weights' of node 'w' has the link $n inside a mapping, where links are not supported. "
+            "w.yaml:31:40 [E108] 'weights' of node 'w' has the link $n inside a mapping, where links are not supported. "
             "Use values or params there."
         ),
         "w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list.",
         "w.yaml:33:23 [E106] there is no node 'params' ('text' of node 'y': $params). Name the param: '$params.NAME'.",
         "w.yaml:37:8 [E106] there is no node 'nowhere' (output 'two': $nowhere).",
         (
-            "w.yaml:38:10 [E107] Serve has several outputs, and '$served' does not say which (output 'three': $served). "
-            "Write '$served.cup' or '$served.kettle' or '$served.degrees'."
+            "w.yaml:38:10 [E107] Parse has several outputs, and '$parsed' does not say which (output 'three': $parsed). "
+            "Write '$parsed.blob' or '$parsed.model' or '$parsed.size'."
         ),
-        "w.yaml:39:9 [E115] output 'four' is Kettle, which cannot be written to a file. Use '$served.cup' or '$served.degrees'.",
+        "w.yaml:39:9 [E115] output 'four' is Model, which cannot be written to a file. Use '$parsed.blob' or '$parsed.size'.",
     ]
     assert {line.partition("[")[2][:4] for line in said} == {
         *(f"E{code}" for code in (103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116)),
@@ -238,60 +241,60 @@ outputs:
 
 
 def test_failing_check_is_an_error_of_its_plugin(refused):
-    assert refused("  s: {use: Stir, start: 13}\n") == [
+    assert refused("  s: {use: Slice, start: 13}\n") == [
         (
-            "w.yaml:3:3 [E116] the check of Stir failed: ZeroDivisionError: 13 brings bad luck (node 's'). "
-            "This is a mistake in plugin 'tearoom'."
+            "w.yaml:3:3 [E116] the check of Slice failed: ZeroDivisionError: cannot check 13 (node 's'). "
+            "This is a mistake in plugin 'stub_pack'."
         ),
     ]
 
 
 def test_check_errors_have_the_location_of_the_input(refused):
     said = "[E116] start 101 is never reached (node 's')."
-    assert refused("  s: {use: Stir, end: 200, start: 101}\n") == [f"w.yaml:3:35 {said}"]
-    whole = "nodegraph: 1\nparams: {late: 101}\nnodes:\n  s: {use: Stir, end: 200, start: $params.late}\n"
+    assert refused("  s: {use: Slice, end: 200, start: 101}\n") == [f"w.yaml:3:36 {said}"]
+    whole = "nodegraph: 1\nparams: {late: 101}\nnodes:\n  s: {use: Slice, end: 200, start: $params.late}\n"
     assert refused(whole) == ["w.yaml:2:16 " + said.replace("start 101", "param 'late': start 101", 1)]
-    assert refused("  s: {use: Stir, end: 200}\n", "s.start=101") == [said.replace("start 101", "--set s.start: start 101", 1)]
-    assert refused("  s: {use: Stir, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
+    assert refused("  s: {use: Slice, end: 200}\n", "s.start=101") == [said.replace("start 101", "--set s.start: start 101", 1)]
+    assert refused("  s: {use: Slice, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
 
 
 def test_checks_receive_only_valid_literals(check, refused):
-    check("  s: {use: Stir, start: 5, end: $a}\n  a: {use: Add}\n")
-    (said,) = refused("  s: {use: Stir, start: 5, end: x}\n")
+    check("  s: {use: Slice, start: 5, end: $a}\n  a: {use: Add}\n")
+    (said,) = refused("  s: {use: Slice, start: 5, end: x}\n")
     assert "[E110]" in said
 
 
 def test_unknown_type_error_names_broken_plugins(tmp_path, monkeypatch):
-    (tmp_path / "brewery.py").write_text("import nothing_there\n")
+    (tmp_path / "broken.py").write_text("import nothing_there\n")
     plugins = load_plugins([tmp_path])
     with pytest.raises(WorkflowError) as caught:
-        build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Ale}}", file="w.yaml"), plugins)
+        build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Gone}}", file="w.yaml"), plugins)
     assert str(caught.value) == (
-        "w.yaml:2:18 [E103] there is no node type 'Ale' (node 'a'). 'nodegraph nodes' lists them. "
-        f"[E304] plugin 'brewery' ({tmp_path}/brewery.py) cannot be loaded: ModuleNotFoundError: No module named 'nothing_there' "
-        f"({tmp_path}/brewery.py:1)."
+        "w.yaml:2:18 [E103] there is no node type 'Gone' (node 'a'). 'nodegraph nodes' lists them. "
+        f"[E304] plugin 'broken' ({tmp_path}/broken.py) cannot be loaded: ModuleNotFoundError: No module named 'nothing_there' "
+        f"({tmp_path}/broken.py:1)."
     )
 
 
 def test_choice_of_an_unknown_registry_is_an_error(plugins, tmp_path):
-    (tmp_path / "lonely.py").write_text(
+    (tmp_path / "picking.py").write_text(
         "from typing import Annotated\nfrom nodegraph import Choice, hookimpl, node\n"
-        "@node('Pick')\ndef pick(one: Annotated[str, Choice('biscuits')]) -> str:\n    return one\n"
+        "@node('Pick')\ndef pick(one: Annotated[str, Choice('widgets')]) -> str:\n    return one\n"
         "@hookimpl\ndef register_nodes(register):\n    register(pick)\n"
     )
     with pytest.raises(WorkflowError) as caught:
         build_graph(Workflow.parse("nodegraph: 1\nnodes: {a: {use: Pick, one: x}}", file="w.yaml"), load_plugins([tmp_path]))
     assert str(caught.value) == (
-        "w.yaml:2:29 [E112] 'one' of node 'a': no plugin offers biscuits. 'nodegraph plugins' lists the plugins."
+        "w.yaml:2:29 [E112] 'one' of node 'a': no plugin offers widgets. 'nodegraph plugins' lists the plugins."
     )
 
 
 def test_errors_in_python_have_lines(plugins):
-    workflow = Workflow(base=FRONT)
+    workflow = Workflow(base=ENGINE_PLUGINS)
     workflow.param("p", 3, max=2)
     say = workflow.add("Say", txt="x")
-    workflow.add("Brew", kettle=say, minutes=100)
-    workflow.output("o", say.cup)
+    workflow.add("Format", model=say, scale=100)
+    workflow.output("o", say.blob)
     with pytest.raises(WorkflowError) as caught:
         build_graph(workflow, plugins)
     lines = [(problem.where.line, problem.code) for problem in caught.value.problems]
@@ -308,7 +311,7 @@ def test_errors_in_python_have_lines(plugins):
 
 
 def test_cycles_through_lists_and_overrides_are_errors(check, refused):
-    nodes = "  a: {use: Sum, values: [1, $b]}\n  b: {use: Sum, values: []}\n"
+    nodes = "  a: {use: Total, values: [1, $b]}\n  b: {use: Total, values: []}\n"
     check(nodes)
     assert refused(nodes, "b.values=[2, $a]") == [
         "w.yaml:3:3 [E109] these nodes feed each other: a -> b -> a. Remove one of these links."
@@ -321,65 +324,68 @@ def test_cycles_through_lists_and_overrides_are_errors(check, refused):
 PARAMS = """\
 nodegraph: 1
 params:
-  text: a cup
+  text: a word
   seed: 7
-  warm: {default: 2, min: 1, max: 9}
-  file: {type: path, default: leaf.txt}
+  zoom: {default: 2, min: 1, max: 9}
+  file: {type: path, default: note.txt}
   level: {type: float, default: null}
 nodes:
-  b: {use: Brew, text: $params.text, minutes: $params.warm, level: $params.level}
+  b: {use: Format, text: $params.text, scale: $params.zoom, level: $params.level}
   d: {use: Draw, seed: $params.seed, other: $params.seed}
-  s: {use: Serve, path: $params.file}
-  p: {use: Pour, kettle: $s.kettle, cup: $b}
+  s: {use: Parse, path: $params.file}
+  p: {use: Apply, model: $s.model, blob: $b}
 outputs:
   o: $p
 """
 
 
 def test_params_have_the_type_of_their_inputs(check):
-    graph = check(PARAMS, "text=no", "seed=8", "warm=3")
-    assert (value(graph, "b", "text"), value(graph, "b", "minutes"), value(graph, "d", "seed")) == ("no", 3.0, 8)
-    assert graph.params == {"text": "no", "seed": 8, "warm": 3, "file": "leaf.txt", "level": None}
+    graph = check(PARAMS, "text=no", "seed=8", "zoom=3")
+    assert (value(graph, "b", "text"), value(graph, "b", "scale"), value(graph, "d", "seed")) == ("no", 3.0, 8)
+    assert graph.params == {"text": "no", "seed": 8, "zoom": 3, "file": "note.txt", "level": None}
     graph = check(PARAMS, text="$b", seed=9, level=1)
     assert (value(graph, "b", "text"), value(graph, "d", "other"), value(graph, "b", "level")) == ("$b", 9, 1.0)
 
 
 def test_node_inputs_can_be_overridden(check):
-    graph = check(PARAMS, "b.text=16:9", "b.spoons=3", "b.tea=earl_grey", "p.cup=$s.cup", "b.level=1e-4")
-    assert (value(graph, "b", "text"), value(graph, "b", "spoons"), value(graph, "b", "level")) == ("16:9", 3, 1e-4)
-    assert graph.nodes["b"].inputs["tea"].entry.name == "earl_grey"
-    assert graph.nodes["p"].inputs["cup"] == ResolvedLink("s", "cup")
+    graph = check(PARAMS, "b.text=16:9", "b.times=3", "b.filter=upper", "p.blob=$s.blob", "b.level=1e-4")
+    assert (value(graph, "b", "text"), value(graph, "b", "times"), value(graph, "b", "level")) == ("16:9", 3, 1e-4)
+    assert graph.nodes["b"].inputs["filter"].entry.name == "upper"
+    assert graph.nodes["p"].inputs["blob"] == ResolvedLink("s", "blob")
     assert value(check(PARAMS, **{"b.text": "x"}), "b", "text") == "x"
 
 
 def test_last_setting_wins(check):
-    assert value(check(PARAMS, "warm=3", "warm=4"), "b", "minutes") == 4.0
-    assert value(check(PARAMS, "warm=3", "b.minutes=5"), "b", "minutes") == 5.0
+    assert value(check(PARAMS, "zoom=3", "zoom=4"), "b", "scale") == 4.0
+    assert value(check(PARAMS, "zoom=3", "b.scale=5"), "b", "scale") == 5.0
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("warm=0", "[E111] --set warm: expected a value from 1 to 9, found 0."),
-        ("warm=9.5", "[E111] --set warm: expected a value from 1 to 9, found 9.5."),
-        ("warm=hot", "[E110] --set warm, 'minutes' of node 'b': expected a number, found 'hot'."),
-        ("warm=[", None),
+        ("zoom=0", "[E111] --set zoom: expected a value from 1 to 9, found 0."),
+        ("zoom=9.5", "[E111] --set zoom: expected a value from 1 to 9, found 9.5."),
+        ("zoom=big", "[E110] --set zoom, 'scale' of node 'b': expected a number, found 'big'."),
+        ("zoom=[", None),
         ("seed=1.5", "[E110] --set seed, 'seed' of node 'd': expected a whole number, found 1.5."),
         ("seed=-1", "[E111] --set seed, 'seed' of node 'd': expected a value from 0 to 18446744073709551615, found -1."),
         ("seed=Random", "[E110] --set seed, 'seed' of node 'd': expected a whole number or 'random', found 'Random'."),
         ("level=x", "[E110] --set level: expected a number, found 'x'."),
-        ("b.spoons=many", "[E110] --set b.spoons, 'spoons' of node 'b': expected a whole number, found 'many'."),
-        ("b.tea=gren", "[E112] --set b.tea, 'tea' of node 'b': there is no 'gren' among the teas. Did you mean 'green'?"),
-        ("p.cup=$s", None),
+        ("b.times=many", "[E110] --set b.times, 'times' of node 'b': expected a whole number, found 'many'."),
         (
-            "p.cup=1",
+            "b.filter=lowr",
+            "[E112] --set b.filter, 'filter' of node 'b': there is no 'lowr' among the filters. Did you mean 'lower'?",
+        ),
+        ("p.blob=$s", None),
+        (
+            "p.blob=1",
             (
-                "[E110] --set p.cup, 'cup' of node 'p': expected a link to an output of type Cup, found 1. "
+                "[E110] --set p.blob, 'blob' of node 'p': expected a link to an output of type Blob, found 1. "
                 "Write '$node' or '$node.port'."
             ),
         ),
         ("txet=x", "[E120] --set txet: the workflow has no such param or node input. Did you mean 'text'?"),
-        ("b.txt=x", "[E120] --set b.txt: Brew has no input 'txt'. Did you mean 'text'?"),
+        ("b.txt=x", "[E120] --set b.txt: Format has no input 'txt'. Did you mean 'text'?"),
         ("bb.text=x", "[E120] --set bb.text: the workflow has no such param or node input. Did you mean 'b.text'?"),
         ("xyz=1", None),
     ],
@@ -391,8 +397,8 @@ def test_wrong_settings_are_errors(refused, setting, said):
 
 
 def test_wrong_python_values_are_named(refused):
-    assert refused(PARAMS, warm="hot", seed=None)[0] == "[E110] 'warm', 'minutes' of node 'b': expected a number, found 'hot'."
-    assert refused(PARAMS, **{"b.spoon": 1}) == ["[E120] 'b.spoon': Brew has no input 'spoon'. Did you mean 'spoons'?"]
+    assert refused(PARAMS, zoom="big", seed=None)[0] == "[E110] 'zoom', 'scale' of node 'b': expected a number, found 'big'."
+    assert refused(PARAMS, **{"b.time": 1}) == ["[E120] 'b.time': Format has no input 'time'. Did you mean 'times'?"]
     assert refused("  a: {use: Add}\n", x=1) == [
         "[E120] 'x': the workflow has no such param or node input. It has no params. 'node.input' sets an input of a node."
     ]
@@ -430,16 +436,16 @@ def test_random_inputs_are_drawn_one_by_one(check):
 
 
 def test_random_is_plain_text_elsewhere(check):
-    assert value(check("  b: {use: Brew, text: random}\n"), "b", "text") == "random"
+    assert value(check("  b: {use: Format, text: random}\n"), "b", "text") == "random"
 
 
 def test_resolved_workflow_is_complete(check, tmp_path):
-    graph = check(PARAMS, "text=two\ncups", "b.spoons=3", "p.cup=$s.cup", "warm=4")
+    graph = check(PARAMS, "text=two\nlines", "b.times=3", "p.blob=$s.blob", "zoom=4")
     again = Workflow.parse(graph.resolved.dump(), base=tmp_path / "home")
-    assert again.params["text"].default == "two\ncups"
-    assert again.params["warm"].default == 4
-    assert again.nodes["b"].inputs["spoons"] == 3
-    assert str(again.nodes["p"].inputs["cup"]) == "$s.cup"
+    assert again.params["text"].default == "two\nlines"
+    assert again.params["zoom"].default == 4
+    assert again.nodes["b"].inputs["times"] == 3
+    assert str(again.nodes["p"].inputs["blob"]) == "$s.blob"
     repeated = check(again)
     assert {n: node.inputs for n, node in repeated.nodes.items()} == {n: node.inputs for n, node in graph.nodes.items()}
     assert graph.resolved is not check(PARAMS).resolved
@@ -449,21 +455,21 @@ def test_paths_are_relative_to_the_file_or_current_folder(check, refused, tmp_pa
     away = tmp_path / "away"
     away.mkdir()
     (away / "other.txt").write_text("other")
-    (away / "a cup").mkdir()
+    (away / "a word").mkdir()
     monkeypatch.chdir(away)
-    assert check(PARAMS).nodes["s"].inputs["path"].value == tmp_path / "home/leaf.txt"
+    assert check(PARAMS).nodes["s"].inputs["path"].value == tmp_path / "home/note.txt"
     for graph in (check(PARAMS, "file=other.txt"), check(PARAMS, file=Path("other.txt")), check(PARAMS, **{"s.path": "other.txt"})):
         assert graph.nodes["s"].inputs["path"].value.read_text() == "other"
         assert check(graph.resolved).nodes["s"].inputs["path"].value.resolve() == away / "other.txt"
-    graph = check(PARAMS, "file=other.txt", "text=a cup")
-    assert (graph.params["file"], graph.params["text"]) == ("../away/other.txt", "a cup")
+    graph = check(PARAMS, "file=other.txt", "text=a word")
+    assert (graph.params["file"], graph.params["text"]) == ("../away/other.txt", "a word")
     assert check(PARAMS, f"file={away}/other.txt").params["file"] == f"{away}/other.txt"
     monkeypatch.setenv("HOME", str(away))
     graph = check(PARAMS, "file=~/other.txt")
     assert graph.params["file"] == "~/other.txt"
     assert graph.nodes["s"].inputs["path"].value == away / "other.txt"
-    assert refused(PARAMS, "file=leaf.txt") == [
-        f"[E113] --set file, 'path' of node 's': there is no file {away}/leaf.txt. Check the path."
+    assert refused(PARAMS, "file=note.txt") == [
+        f"[E113] --set file, 'path' of node 's': there is no file {away}/note.txt. Check the path."
     ]
     (said,) = refused(PARAMS, "file=~no-such-user/x")
     assert "[E113] --set file, 'path' of node 's': ~no-such-user/x: " in said
@@ -473,24 +479,24 @@ def test_paths_are_relative_to_the_file_or_current_folder(check, refused, tmp_pa
 
 
 def test_python_values_are_shown_by_digest(check, plugins):
-    module = plugins.manager.get_plugin("tearoom")
-    cup, kettle = module.Cup("warm"), module.Kettle()
+    module = plugins.manager.get_plugin("stub_pack")
+    blob, model = module.Blob(b"text"), module.Model()
     workflow = Workflow()
-    workflow.add("Pour", kettle=kettle, cup=cup)
-    workflow.add("Take", value=[kettle])
+    workflow.add("Apply", model=model, blob=blob)
+    workflow.add("Anything", value=[model])
     graph = check(workflow)
-    assert graph.nodes["pour"].inputs["cup"] == Value(cup, digest=module.CupCodec().digest(cup))
-    assert graph.nodes["pour"].inputs["kettle"] == Value(kettle)
-    assert "<Cup given in Python>" in graph.resolved.dump()
+    assert graph.nodes["apply"].inputs["blob"] == Value(blob, digest=module.BlobCodec().digest(blob))
+    assert graph.nodes["apply"].inputs["model"] == Value(model)
+    assert "<Blob given in Python>" in graph.resolved.dump()
 
 
 # --- targets
 
 
 def test_targets_replace_outputs(check):
-    graph = check(PARAMS, targets=["s.degrees", "p", "o", "b.output"])
+    graph = check(PARAMS, targets=["s.size", "p", "o", "b.output"])
     assert {name: (output.link, output.save) for name, output in graph.outputs.items()} == {
-        "s.degrees": (ResolvedLink("s", "degrees"), None),
+        "s.size": (ResolvedLink("s", "size"), None),
         "p": (ResolvedLink("p", "output"), None),
         "o": (ResolvedLink("p", "output"), None),
         "b.output": (ResolvedLink("b", "output"), None),
@@ -511,13 +517,10 @@ def test_output_as_target_keeps_its_file_name(check):
 
 
 def test_unknown_targets_are_errors(refused):
-    assert refused(PARAMS, targets=["q", "s", "s.cop", "out"]) == [
+    assert refused(PARAMS, targets=["q", "s", "s.blop", "out"]) == [
         "[E120] target 'q': there is no such node or output.",
-        (
-            "[E107] Serve has several outputs, and '$s' does not say which (target 's'). "
-            "Write '$s.cup' or '$s.kettle' or '$s.degrees'."
-        ),
-        "[E107] Serve has no output 'cop' (target 's.cop'). Did you mean 'cup'?",
+        ("[E107] Parse has several outputs, and '$s' does not say which (target 's'). Write '$s.blob' or '$s.model' or '$s.size'."),
+        "[E107] Parse has no output 'blop' (target 's.blop'). Did you mean 'blob'?",
         "[E120] target 'out': there is no such node or output.",
     ]
 

@@ -152,7 +152,7 @@ def test_codec_serves_a_type_and_its_subtypes(codecs):
     assert pot is not None
     for kind in (Pot, Teapot, Pot | None, Pot | Teapot):
         assert codecs.for_type(kind) is pot
-    assert codecs.by_name("kettle") is None
+    assert codecs.by_name("unknown") is None
 
 
 def test_one_codec_can_serve_several_types(codecs):

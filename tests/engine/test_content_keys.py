@@ -130,7 +130,7 @@ def test_failure_stops_other_branches_unless_keep_going(make_engine: Callable[..
 def test_input_changed_in_place_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
     blob = workflow.add("Make", name="blob")
-    workflow.output("count", workflow.add("Trample", name="trample", blob=blob))
+    workflow.output("count", workflow.add("ChangeBlob", name="change", blob=blob))
     with pytest.raises(NodeError, match="it changed its input 'blob' in place"):
         engine.run(workflow)
     assert [record.node for record in engine.cache.entries()] == ["blob"]
@@ -138,10 +138,10 @@ def test_input_changed_in_place_fails_the_node(engine: Engine) -> None:
 
 def test_nondeterministic_node_gives_a_notice(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
     workflow = Workflow("w")
-    workflow.output("n", workflow.add("Fickle", name="fickle"))
+    workflow.output("n", workflow.add("NotPure", name="not_pure"))
     make_engine().run(workflow)
-    result = make_engine().run(workflow, force=["fickle"])
+    result = make_engine().run(workflow, force=["not_pure"])
     assert "it is not deterministic: the same inputs gave another 'output' before" in result.notices[0].message
     stubs.CALLS.clear()
-    stubs.CALLS.append("Fickle")  # the same as before
-    assert make_engine().run(workflow, force=["fickle"]).notices == ()
+    stubs.CALLS.append("NotPure")  # the same as before
+    assert make_engine().run(workflow, force=["not_pure"]).notices == ()

@@ -326,17 +326,17 @@ mangled = st.builds(
 )
 GOOD = b"""\
 nodegraph: 1
-name: tea
+name: small
 params:
-  minutes: {default: 3, min: 0, max: 9, help: how long}
+  scale: {default: 3, min: 0, max: 9, help: how large}
 nodes:
-  water: {use: Kettle, degrees: 95, list: [1, 2.5, true, ~, "x"]}
-  tea:
-    use: Brew
-    water: $water.hot
-    minutes: $params.minutes
+  load: {use: Load, size: 95, list: [1, 2.5, true, ~, "x"]}
+  apply:
+    use: Apply
+    model: $load.model
+    scale: $params.scale
 outputs:
-  cup: {from: $tea, save: "{workflow}-{minutes}.txt"}
+  result: {from: $apply, save: "{workflow}-{scale}.txt"}
 """
 
 
@@ -356,26 +356,26 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
 
 
 def test_dump_is_readable():
-    workflow = Workflow("cup of tea", "Two lines\nof words")
-    minutes = workflow.param("minutes", 3, min=0, help="how long")
-    kettle = workflow.add("Kettle", water="$ale", label="no")
-    workflow.add("Brew", kettle=kettle.hot, minutes=minutes, notes=["a" * 60, "b" * 60])
-    workflow.output("cup", kettle, "{workflow}.txt")
+    workflow = Workflow("small test", "Two lines\nof words")
+    scale = workflow.param("scale", 3, min=0, help="how large")
+    loaded = workflow.add("Load", path="$own", label="no")
+    workflow.add("Apply", model=loaded.model, scale=scale, notes=["a" * 60, "b" * 60])
+    workflow.output("result", loaded, "{workflow}.txt")
     assert workflow.dump() == (
         "nodegraph: 1\n"
-        "name: cup of tea\n"
+        "name: small test\n"
         'description: "Two lines\\nof words"\n'
         "params:\n"
-        "  minutes: {default: 3, min: 0, help: how long}\n"
+        "  scale: {default: 3, min: 0, help: how large}\n"
         "nodes:\n"
-        '  kettle: {use: Kettle, water: "$$ale", label: "no"}\n'
-        "  brew:\n"
-        "    use: Brew\n"
-        "    kettle: $kettle.hot\n"
-        "    minutes: $params.minutes\n"
+        '  load: {use: Load, path: "$$own", label: "no"}\n'
+        "  apply:\n"
+        "    use: Apply\n"
+        "    model: $load.model\n"
+        "    scale: $params.scale\n"
         f"    notes: [{'a' * 60}, {'b' * 60}]\n"
         "outputs:\n"
-        '  cup: {from: $kettle, save: "{workflow}.txt"}\n'
+        '  result: {from: $load, save: "{workflow}.txt"}\n'
     )
 
 
@@ -393,13 +393,13 @@ CONTROL = "is not allowed in a workflow file. Remove it, or write it as an escap
 
 
 def test_file_sets_name_and_base(tmp_path):
-    path = tmp_path / "tea.yaml"
+    path = tmp_path / "small.yaml"
     path.write_bytes(
         b"\xef\xbb\xbfnodegraph: 1\r\nnodes:\r\n  a: {use: T,\r\n    x: '1'}\r\n"
         b"  b:\r\n    use: T\r\n    x: |\r\n      one\r\n      two\r\n"
     )
     workflow = Workflow.load(path)
-    assert workflow.name == "tea"
+    assert workflow.name == "small"
     assert workflow.base == tmp_path
     assert workflow.nodes["a"].inputs == {"x": "1"}
     assert workflow.nodes["b"].inputs == {"x": "one\ntwo\n"}
@@ -466,18 +466,18 @@ QUOTES = "Put text in quotes if it contains ': ' or ' #', or begins with one of 
         ("name: a: b", f"{MALFORMED.format('1:8')} ': ' begins a mapping, which is not allowed here. {QUOTES}"),
         ("name: @home", f"{MALFORMED.format('1:7')} a value cannot begin with this character. {QUOTES}"),
         (
-            "name: *tea*",
+            "name: *one*",
             (
                 f"{MALFORMED.format('1:11')} while scanning an alias: its name is missing, or contains a character that is not "
                 f"allowed. {QUOTES}"
             ),
         ),
-        ("name: *tea", f"w.yaml:1:7 [E100] '*tea' repeats a value '&tea', which does not exist. {QUOTES}"),
+        ("name: *one", f"w.yaml:1:7 [E100] '*one' repeats a value '&one', which does not exist. {QUOTES}"),
         (
             "name: [a\nnodes: {}\n",
             f"{MALFORMED.format('2:6')} while parsing a flow sequence from line 1: did not find expected ',' or ']'. {QUOTES}",
         ),
-        ("name: !tea green", f"w.yaml:1:7 [E100] the tag '!tea' is not supported in a workflow. Remove it. {QUOTES}"),
+        ("name: !one word", f"w.yaml:1:7 [E100] the tag '!one' is not supported in a workflow. Remove it. {QUOTES}"),
         (
             "name: !!python/name:os.system x",
             f"w.yaml:1:7 [E100] the tag '!!python/name:os.system' is not supported in a workflow. Remove it. {QUOTES}",

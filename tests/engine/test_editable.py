@@ -14,20 +14,20 @@ import pytest
 
 PLUGIN = """
 from nodegraph import hookimpl, node
-from tea_pack.deep.helper import brewed
+from some_pack.deep.helper import added
 
-@node("Brew")
-def brew(text: str) -> str:
-    return brewed(text)
+@node("Add")
+def add(text: str) -> str:
+    return added(text)
 
-@node("Taste")
-def taste(text: str) -> str:
+@node("Lower")
+def lower(text: str) -> str:
     return text.lower()
 
 @hookimpl
 def register_nodes(register):
-    register(brew)
-    register(taste)
+    register(add)
+    register(lower)
 """
 
 RUN = """
@@ -35,7 +35,7 @@ import json
 from nodegraph import Engine, Workflow
 engine = Engine(cache_dir="cache")
 workflow = Workflow("w")
-workflow.output("out", workflow.add("Taste", name="taste", text=workflow.add("Brew", name="brew", text="tea")))
+workflow.output("out", workflow.add("Lower", name="lower", text=workflow.add("Add", name="add", text="hey")))
 result = engine.run(workflow)
 print(json.dumps([result.ran, result["out"]]))
 """
@@ -44,16 +44,16 @@ print(json.dumps([result.ran, result["out"]]))
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
     """A plugin that is installed from its folder: as pip leaves it, with its files where they are edited."""
-    pack = tmp_path / "site" / "tea_pack"
+    pack = tmp_path / "site" / "some_pack"
     (pack / "deep").mkdir(parents=True)
     (pack / "__init__.py").write_text("")
     (pack / "plugin.py").write_text(PLUGIN)
     (pack / "deep" / "__init__.py").write_text("")
-    (pack / "deep" / "helper.py").write_text("def brewed(text):\n    return text + ' 1'\n")
-    info = tmp_path / "site" / "tea_pack-1.4.dist-info"
+    (pack / "deep" / "helper.py").write_text("def added(text):\n    return text + ' 1'\n")
+    info = tmp_path / "site" / "some_pack-1.4.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tea-pack\nVersion: 1.4\n")
-    (info / "entry_points.txt").write_text("[nodegraph]\ntea = tea_pack.plugin\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-pack\nVersion: 1.4\n")
+    (info / "entry_points.txt").write_text("[nodegraph]\nnodes = some_pack.plugin\n")
     (info / "direct_url.json").write_text(json.dumps({"url": pack.as_uri(), "dir_info": {"editable": True}}))
     return pack
 
@@ -75,22 +75,22 @@ def run(pack: Path) -> Callable[[], Any]:
 
 
 def test_edited_helper_with_equal_times_is_a_miss(run: Callable[[], Any], pack: Path) -> None:
-    assert run() == [["brew", "taste"], "tea 1"]
-    assert run() == [[], "tea 1"]
+    assert run() == [["add", "lower"], "hey 1"]
+    assert run() == [[], "hey 1"]
     helper = pack / "deep" / "helper.py"
     before = helper.stat()
     helper.write_text(helper.read_text().replace("1", "2"))
     os.utime(helper, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert run() == [["brew", "taste"], "tea 2"]
+    assert run() == [["add", "lower"], "hey 2"]
     helper.write_text(helper.read_text().replace("2", "1"))
-    assert run() == [[], "tea 1"]
+    assert run() == [[], "hey 1"]
 
 
 def test_touched_or_documented_plugin_is_a_hit(run: Callable[[], Any], pack: Path) -> None:
     run()
     for file in pack.rglob("*.py"):
         os.utime(file, (1, 1))
-    (pack / "README.md").write_text("Tea.")
-    assert run() == [[], "tea 1"]
-    (pack / "leaves.json").write_text("{}")  # what a helper may read
-    assert run()[0] == ["brew", "taste"]
+    (pack / "README.md").write_text("Text.")
+    assert run() == [[], "hey 1"]
+    (pack / "table.json").write_text("{}")  # what a helper may read
+    assert run()[0] == ["add", "lower"]

@@ -262,7 +262,7 @@ def test_node_errors_show_node_and_location(engine: Engine, events: list[Event])
 
 
 def test_unexpected_error_names_line_and_plugin(engine: Engine) -> None:
-    with pytest.raises(NodeError, match=r"KeyError: 'surprise' \(.*stubs\.py:\d+\).*plugin 'stubs'"):
+    with pytest.raises(NodeError, match=r"KeyError: 'surprise' \(.*faulty_nodes\.py:\d+\).*plugin 'stub_pack'"):
         engine.run(workflow_of("Fails", how="key"))
 
 
@@ -272,7 +272,7 @@ def test_system_exit_fails_the_node(engine: Engine, beside: bool) -> None:
     if beside:
         for i in range(3):
             workflow.output(f"other{i}", workflow.add("Number", value=i))
-    with pytest.raises(NodeError, match=r"SystemExit: 3 .* this is a mistake in plugin 'stubs'"):
+    with pytest.raises(NodeError, match=r"SystemExit: 3 .* this is a mistake in plugin 'stub_pack'"):
         engine.run(workflow)
 
 
@@ -314,15 +314,15 @@ def test_failure_keeps_only_finished_results(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("type", "message"),
     [
-        ("Liar", "expected int as 'output', it returned text"),
-        ("Short", r"expected 2 outputs \(model, size\), it returned a tuple of 1"),
+        ("WrongType", "expected int as 'output', it returned text"),
+        ("TooFewOutputs", r"expected 2 outputs \(model, size\), it returned a tuple of 1"),
         ("NaN", "'output': it holds NaN"),
     ],
 )
 def test_wrong_output_fails_the_node(engine: Engine, type: str, message: str) -> None:
     workflow = Workflow("w")
     node = workflow.add(type, name="node")
-    target = "node.size" if type == "Short" else node
+    target = "node.size" if type == "TooFewOutputs" else node
     for _ in range(2):
         with pytest.raises(NodeError, match=message):
             engine.run(workflow, targets=[target])
@@ -334,9 +334,9 @@ def test_node_out_of_memory_is_retried_once(
 ) -> None:
     freed: list[bool] = []
     monkeypatch.setattr(plugins.backend, "free_memory", lambda: freed.append(True))
-    assert engine.run(workflow_of("Tight"))["out"] == "done"
+    assert engine.run(workflow_of("OutOfMemoryOnce"))["out"] == "done"
     assert freed == [True]
-    assert stubs.CALLS == ["Tight", "Tight"]
+    assert stubs.CALLS == ["OutOfMemoryOnce", "OutOfMemoryOnce"]
     assert [event.message for event in events if isinstance(event, Notice)][1].startswith("memory ran out")
     with pytest.raises(NodeError, match="memory ran out, twice"):
         engine.run(workflow_of("Fails", how="memory"))

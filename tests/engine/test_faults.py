@@ -17,21 +17,19 @@ from nodegraph import Cancelled, Engine, NodeError, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event, NodeFinished, NodeStarted
 from nodegraph.run.workers.threads import MAX_THREADS
-from tests.engine.conftest import STUBS
-
-FAULTY = Path(__file__).parent / "faulty"
+from tests.support.plugin_folders import ENGINE_PLUGINS
 
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    plugins = load_plugins([STUBS, FAULTY])
-    plugins.backend = plugins.manager.get_plugin("faulty").LostDevice()
+    plugins = load_plugins([ENGINE_PLUGINS])
+    plugins.backend = plugins.manager.get_plugin("stub_pack").FaultyBackend()
     return plugins
 
 
 @pytest.fixture
-def faulty(plugins: Plugins) -> types.ModuleType:
-    module = plugins.manager.get_plugin("faulty")
+def stubs(plugins: Plugins) -> types.ModuleType:
+    module = plugins.manager.get_plugin("stub_pack")
     assert isinstance(module, types.ModuleType)
     module.GO.clear()
     module.STARTED.clear()
@@ -63,24 +61,24 @@ def stored(engine: Engine) -> set[str]:
 @pytest.mark.parametrize("how", ["inf", "-inf", "nan", "list", "mapping"])
 def test_value_outside_json_fails_the_node(engine: Engine, how: str) -> None:
     with pytest.raises(NodeError, match="'output': it cannot be written as JSON"):
-        engine.run(one("Odd", how=how))
+        engine.run(one("NotJson", how=how))
     assert stored(engine) == set()
 
 
 def test_nan_in_a_list_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
-    good, bad = (workflow.add("Things", name=name, texts=texts) for name, texts in (("good", ["a"]), ("bad", ["a", "nan"])))
+    good, bad = (workflow.add("Several", name=name, texts=texts) for name, texts in (("good", ["a"]), ("bad", ["a", "nan"])))
     assert engine.run(workflow, targets=[good]).ran == ("good",)
     with pytest.raises(NodeError, match="'output': it holds NaN"):
         engine.run(workflow, targets=[bad])
     assert stored(engine) == set()
 
 
-@pytest.mark.parametrize(("type", "port", "value"), [("Append", "numbers", [1.0]), ("Put", "table", [{"a": 1}])])
+@pytest.mark.parametrize(("type", "port", "value"), [("ChangeList", "numbers", [1.0]), ("ChangeMapping", "table", [{"a": 1}])])
 @pytest.mark.parametrize("linked", [False, True])
 def test_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: str, value: Any, linked: bool) -> None:
     workflow = Workflow("w")
-    given = workflow.add("Anything", name="given", value=value) if linked and type == "Put" else value
+    given = workflow.add("Anything", name="given", value=value) if linked and type == "ChangeMapping" else value
     workflow.output("out", workflow.add(type, name="node", **{port: given}))
     with pytest.raises(NodeError, match=f"it changed its input '{port}' in place"):
         engine.run(workflow)
@@ -89,9 +87,9 @@ def test_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: s
 
 def test_list_item_changed_in_place_fails_the_node(engine: Engine) -> None:
     workflow = Workflow("w")
-    made = [workflow.add("Thing", name=name, text=name) for name in ("a", "b")]
-    workflow.output("out", workflow.add("Scribble", name="node", things=made))
-    with pytest.raises(NodeError, match="it changed its input 'things' in place"):
+    made = [workflow.add("Bytes", name=name, text=name) for name in ("a", "b")]
+    workflow.output("out", workflow.add("ChangeListItem", name="node", blobs=made))
+    with pytest.raises(NodeError, match="it changed its input 'blobs' in place"):
         engine.run(workflow)
     assert stored(engine) == {"a", "b"}
 
@@ -102,7 +100,7 @@ def test_list_item_changed_in_place_fails_the_node(engine: Engine) -> None:
 @pytest.mark.parametrize("kind", ["generator", "base"])
 @pytest.mark.parametrize("threads", [False, True])
 def test_any_exception_fails_the_node(engine: Engine, kind: str, threads: bool) -> None:
-    workflow = one("Raise", kind=kind)
+    workflow = one("Fails", how=kind)
     result = engine.run(beside(workflow) if threads else workflow, raise_errors=False, keep_going=True)
     assert isinstance(result.error, NodeError)
     assert result.failed == ("node",)
@@ -111,7 +109,7 @@ def test_any_exception_fails_the_node(engine: Engine, kind: str, threads: bool) 
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_run_ends_even_if_an_error_has_no_message(engine: Engine, threads: bool) -> None:
-    workflow = one("Raise", kind="wordless")
+    workflow = one("Fails", how="no message")
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="no words"):
         engine.run(beside(workflow) if threads else workflow)
@@ -119,13 +117,13 @@ def test_run_ends_even_if_an_error_has_no_message(engine: Engine, threads: bool)
 
 
 def test_failing_out_of_memory_hook_fails_the_node(engine: Engine) -> None:
-    with pytest.raises(NodeError, match=r"LookupError: the device is gone \(.*faulty\.py:\d+\).* plugin 'faulty'"):
-        engine.run(beside(one("Room")))
+    with pytest.raises(NodeError, match=r"LookupError: the device is gone \(.*faulty_nodes\.py:\d+\).* plugin 'stub_pack'"):
+        engine.run(beside(one("DeviceError")))
 
 
 def test_error_in_a_choice_names_its_plugin(engine: Engine) -> None:
-    with pytest.raises(NodeError, match=r"KeyError: 'hey' \(.*faulty\.py:\d+\)\. .* mistake in plugin 'faulty'"):
-        engine.run(one("Filtered", text="hey", filter="fall"))
+    with pytest.raises(NodeError, match=r"KeyError: 'hey' \(.*faulty_nodes\.py:\d+\)\. .* mistake in plugin 'stub_pack'"):
+        engine.run(one("Filtered", text="hey", filter="broken"))
 
 
 def test_every_failed_node_is_reported(engine: Engine) -> None:
@@ -140,34 +138,34 @@ def test_every_failed_node_is_reported(engine: Engine) -> None:
     assert stored(engine) == {"other0", "other1", "other2"}
 
 
-def test_out_of_memory_frees_everything_before_the_retry(make_engine: Callable[..., Engine], faulty: types.ModuleType) -> None:
+def test_out_of_memory_frees_everything_before_the_retry(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
     engine = make_engine(cache_dir=None)
     workflow = Workflow("held")
     for name in ("a", "b", "c"):
-        workflow.add("Thing", name=name, text=name)
+        workflow.add("Bytes", name=name, text=name)
     engine.run(workflow, targets=["a", "b", "c"])
     gc.collect()
-    assert len(faulty.ALIVE) == 3
-    assert engine.run(one("Greedy", text="fits"))["out"] == "fits"
+    assert len(stubs.ALIVE) == 3
+    assert engine.run(one("NeedsAllMemory", text="fits"))["out"] == "fits"
 
 
 # --- stopping
 
 
 def test_nodes_that_finish_while_stopping_are_kept(
-    make_engine: Callable[..., Engine], faulty: types.ModuleType, events: list[Event]
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, events: list[Event]
 ) -> None:
     workflow = Workflow("w")
     workflow.output("endless", workflow.add("Endless", name="endless"))
-    workflow.output("linger", workflow.add("Linger", name="linger", text="a"))
-    workflow.output("after", workflow.add("Fold", name="after", text=workflow.add("Linger", name="other", text="b")))
+    workflow.output("wait", workflow.add("WaitForGo", name="wait", text="a"))
+    workflow.output("after", workflow.add("Fold", name="after", text=workflow.add("WaitForGo", name="other", text="b")))
     engine = make_engine()
 
     def stop() -> None:
         while sum(isinstance(event, NodeStarted) for event in tuple(events)) < 3:
             time.sleep(0.001)
         engine.cancel()
-        faulty.GO.set()
+        stubs.GO.set()
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -176,11 +174,11 @@ def test_nodes_that_finish_while_stopping_are_kept(
     assert isinstance(result.error, Cancelled)
     assert {name: report.status for name, report in result.nodes.items()} == {
         "endless": "skipped",
-        "linger": "ran",
+        "wait": "ran",
         "other": "ran",
         "after": "skipped",
     }
-    assert make_engine().run(workflow, targets=["linger"]).cached == ("linger",)
+    assert make_engine().run(workflow, targets=["wait"]).cached == ("wait",)
 
 
 def test_stopped_run_starts_no_node(make_engine: Callable[..., Engine]) -> None:
@@ -205,16 +203,16 @@ def chains(length: int, count: int, size: int) -> Workflow:
     """`count` chains of `length` nodes, each of which returns a new value of `size` bytes."""
     workflow = Workflow("chains")
     for c in range(count):
-        last = workflow.add("Thing", name=f"c{c}", text="abc"[c], size=size)
+        last = workflow.add("Bytes", name=f"c{c}", text="abc"[c], size=size)
         for i in range(length):
-            last = workflow.add("Next", name=f"c{c}n{i}", thing=last, i=7 * i + c)
+            last = workflow.add("Next", name=f"c{c}n{i}", blob=last, i=7 * i + c)
         workflow.output(f"end{c}", last)
     return workflow
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one chain", "two in threads"])
 def test_chain_of_large_values_uses_constant_memory(
-    make_engine: Callable[..., Engine], faulty: types.ModuleType, count: int, tmp_path: Path
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, count: int, tmp_path: Path
 ) -> None:
     def peak(length: int, count: int) -> int:
         engine = make_engine(cache_dir=tmp_path / str(length), on_event=None)

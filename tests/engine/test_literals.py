@@ -244,7 +244,7 @@ def test_values_within_the_range_are_accepted(value):
         (Port("x", list[int]), "[1, 2]", [1, 2]),
         (Port("x", Literal["1", "2"]), "1", "1"),
         (Port("x", Literal[1, 2]), "1", 1),
-        (Port("x", str, choice=Choice("teas")), "123", "123"),
+        (Port("x", str, choice=Choice("filters")), "123", "123"),
         (Port("x", Path, reads=Reads(lambda t, b: None)), "1", "1"),
         (Port("x", Path), "1", "1"),
         (Port("x", int, seed=True), "random", "random"),

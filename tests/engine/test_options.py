@@ -8,27 +8,27 @@ from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.workflow.json_schema import workflow_schema
 
-TEA = """
+PLUGIN = """
 from typing import Annotated, Literal
 from nodegraph import Choice, OptionsOf, Range, hookimpl, hookspec, node
 
 class Hooks:
     @staticmethod
     @hookspec
-    def register_teas(register):
-        "Offer teas."
+    def register_filters(register):
+        "Register filters."
 
-def brew_green(water, *, minutes: Annotated[float, Range(0, 10)] = 2.0, cup: Literal["small", "large"] = "small", milk=None):
-    return f"green {minutes} {cup} {milk}"
+def blur(image, *, radius: Annotated[float, Range(0, 10)] = 2.0, border: Literal["small", "large"] = "small", mask=None):
+    return f"blur {radius} {border} {mask}"
 
-def brew_black(water):
-    return "black"
+def invert(image):
+    return "invert"
 
-@node("Brew")
-def brew(
-    tea: Annotated[object, Choice("teas")] = "green", options: Annotated[dict | None, OptionsOf("tea")] = None
+@node("Filter")
+def filter(
+    filter: Annotated[object, Choice("filters")] = "blur", options: Annotated[dict | None, OptionsOf("filter")] = None
 ) -> str:
-    return tea("water", **(options or {}))
+    return filter("image", **(options or {}))
 
 @hookimpl
 def add_hooks(pluginmanager):
@@ -36,54 +36,54 @@ def add_hooks(pluginmanager):
 
 @hookimpl
 def register_nodes(register):
-    register(brew)
+    register(filter)
 
 @hookimpl
-def register_teas(register):
-    register("green", brew_green, aliases=("sencha",))
-    register("black", brew_black)
+def register_filters(register):
+    register("blur", blur, aliases=("soften",))
+    register("invert", invert)
 """
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "tea.py").write_text(TEA)
+    (tmp_path / "plugins" / "filters.py").write_text(PLUGIN)
     return tmp_path
 
 
-def brewed(folder, **inputs):
-    workflow = Workflow("tea")
-    tea = workflow.add("Brew", **inputs)
-    result = Engine(cache_dir=folder / "cache", plugin_dirs=[folder / "plugins"]).run(workflow, targets=[tea])
-    return result[tea], list(result.ran)
+def filtered(folder, **inputs):
+    workflow = Workflow("w")
+    filter = workflow.add("Filter", **inputs)
+    result = Engine(cache_dir=folder / "cache", plugin_dirs=[folder / "plugins"]).run(workflow, targets=[filter])
+    return result[filter], list(result.ran)
 
 
 def test_options_reach_the_entry_and_its_key(folder):
-    assert brewed(folder, options={"minutes": 3, "cup": "large"}) == ("green 3.0 large None", ["brew"])
-    assert brewed(folder, tea="sencha", options={"minutes": 3.0, "cup": "large"})[1] == []  # the same by another name
-    assert brewed(folder, tea="black") == ("black", ["brew"])
+    assert filtered(folder, options={"radius": 3, "border": "large"}) == ("blur 3.0 large None", ["filter"])
+    assert filtered(folder, filter="soften", options={"radius": 3.0, "border": "large"})[1] == []  # the same by another name
+    assert filtered(folder, filter="invert") == ("invert", ["filter"])
 
 
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
         (
-            {"options": {"minuts": 3}},
-            r"\[E104\] green has no option 'minuts' \('options' of node .*\). Did you mean 'minutes'\?",
+            {"options": {"radus": 3}},
+            r"\[E104\] blur has no option 'radus' \('options' of node .*\). Did you mean 'radius'\?",
         ),
-        ({"options": {"minutes": 11}}, r"\[E111\] option 'minutes' of green .*: expected a value from 0 to 10, found 11"),
+        ({"options": {"radius": 11}}, r"\[E111\] option 'radius' of blur .*: expected a value from 0 to 10, found 11"),
         (
-            {"options": {"minutes": "long"}},
-            r"\[E110\] option 'minutes' of green .*: expected a number, found 'long'. Its default is 2.0",
+            {"options": {"radius": "long"}},
+            r"\[E110\] option 'radius' of blur .*: expected a number, found 'long'. Its default is 2.0",
         ),
-        ({"options": {"cup": "huge"}}, r"option 'cup' of green .*: expected one of small, large; found 'huge'"),
-        ({"tea": "black", "options": {"milk": True}}, r"black has no option 'milk' .*It has no options"),
+        ({"options": {"border": "huge"}}, r"option 'border' of blur .*: expected one of small, large; found 'huge'"),
+        ({"filter": "invert", "options": {"mask": True}}, r"invert has no option 'mask' .*It has no options"),
     ],
 )
 def test_wrong_options_fail_before_the_run(folder, inputs, said):
     with pytest.raises(WorkflowError, match=said):
-        brewed(folder, **inputs)
+        filtered(folder, **inputs)
 
 
 def test_schema_completes_options_of_the_entry(folder):
@@ -91,12 +91,12 @@ def test_schema_completes_options_of_the_entry(folder):
     validator = jsonschema.Draft7Validator(workflow_schema(load_plugins([folder / "plugins"])))
 
     def fits(**inputs):
-        return validator.is_valid({"nodegraph": 1, "nodes": {"tea": {"use": "Brew", **inputs}}})
+        return validator.is_valid({"nodegraph": 1, "nodes": {"filter": {"use": "Filter", **inputs}}})
 
     assert fits()
-    assert fits(options={"minutes": 3})
-    assert fits(tea="sencha", options={"cup": "large"})
-    assert not fits(options={"minuts": 3})
-    assert not fits(options={"minutes": 30})
-    assert fits(tea="black", options={})
-    assert not fits(tea="black", options={"minutes": 3})
+    assert fits(options={"radius": 3})
+    assert fits(filter="soften", options={"border": "large"})
+    assert not fits(options={"radus": 3})
+    assert not fits(options={"radius": 30})
+    assert fits(filter="invert", options={})
+    assert not fits(filter="invert", options={"radius": 3})

@@ -156,7 +156,7 @@ def test_file_holds_the_workflow_and_the_run(engine: Engine, tmp_path: Path) -> 
     run = json.loads(told["nodegraph_run"])
     assert run["run"] == result.run
     assert run["keys"] == {"made": result.nodes["made"].key}
-    assert set(run["versions"]) == {"nodegraph", "python", "stubs"}
+    assert set(run["versions"]) == {"nodegraph", "python", "stub_pack"}
     again = Workflow.parse(told["nodegraph"])
     assert engine.run(again).cached == ("made",)
 

@@ -18,8 +18,7 @@ from nodegraph import PluginError, hookimpl
 from nodegraph.plugin_api import Numerics
 from nodegraph.plugins.discovery import tree_digest
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
-
-FRONT = Path(__file__).parent / "front"
+from tests.support.plugin_folders import ENGINE_PLUGINS
 
 SAY = """
     from nodegraph import hookimpl, node
@@ -114,7 +113,7 @@ def test_files_and_packages_in_a_folder_are_plugins(tmp_path, write):
     assert origin == plugins.origin("pack")
     assert origin.identity == f"pack {tree_digest([tmp_path / 'pack'])}"
     assert all(plugin.seconds > 0 for plugin in plugins.loaded)
-    assert plugins.nodes.get("Say").value.function("tea") == "tea"
+    assert plugins.nodes.get("Say").value.function("hello") == "hello"
     assert plugins.origin("unknown") is None
 
 
@@ -191,9 +190,9 @@ def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) ->
 def test_misspelt_hook_is_an_error(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert said == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef brew(): ...")
+    said = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
     assert said.startswith(
-        "[E303] WRONG: it implements 'brew', which is not a hook. The hooks are add_hooks, check_registration, on_event, "
+        "[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, check_registration, on_event, "
     )
 
 
@@ -251,9 +250,9 @@ def test_two_plugins_cannot_claim_one_entry(tmp_path, write):
 
 
 def test_two_plugins_cannot_share_a_name(tmp_path, write):
-    first, second = write("a/tea.py", SAY), write("b/tea.py", SAY.replace('"Say"', '"Shout"'))
+    first, second = write("a/same.py", SAY), write("b/same.py", SAY.replace('"Say"', '"Shout"'))
     plugins = load_plugins([tmp_path / "a", tmp_path / "b"])
-    assert error(plugins) == f"[E301] two plugins are called 'tea': {first} and {second}. Rename or remove one"
+    assert error(plugins) == f"[E301] two plugins are called 'same': {first} and {second}. Rename or remove one"
     assert plugins.nodes.names() == ["Say"]
     with pytest.raises(PluginError):
         plugins.require_sound()
@@ -262,46 +261,46 @@ def test_two_plugins_cannot_share_a_name(tmp_path, write):
 # --- hooks that a plugin adds
 
 
-TEAS = """
+FILTERS = """
     from nodegraph import hookimpl
     @hookimpl
-    def register_teas(register):
-        register("mint", str.lower, warm=True)
+    def register_filters(register):
+        register("title", str.title, tested=True)
 """
 
 
 def test_pack_can_add_a_hook_and_a_registry(tmp_path, write):
-    write("a_before.py", TEAS)
-    write("z_after.py", TEAS.replace("mint", "sage"))
-    plugins = load_plugins([tmp_path, FRONT])
+    write("a_before.py", FILTERS)
+    write("z_after.py", FILTERS.replace('"title"', '"swap"'))
+    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
     plugins.require_sound()
-    teas = plugins.registries["teas"]
-    assert teas.names() == ["earl_grey", "green", "mint", "sage"]
-    entry = teas.get("mint")
-    assert (entry.value, entry.origin.plugin, entry.meta) == (str.lower, "a_before", {"warm": True})
+    filters = plugins.registries["filters"]
+    assert filters.names() == ["broken", "lower", "swap", "title", "upper"]
+    entry = filters.get("title")
+    assert (entry.value, entry.origin.plugin, entry.meta) == (str.title, "a_before", {"tested": True})
     assert isinstance(plugins.manager, pluggy.PluginManager)
-    assert plugins.codecs.by_name("cup") is not None
+    assert plugins.codecs.by_name("blob") is not None
 
 
 def test_hook_of_a_missing_pack_is_unknown(tmp_path, write):
-    write("a_before.py", TEAS)
+    write("a_before.py", FILTERS)
     plugins = load_plugins([tmp_path])
-    assert "implements 'register_teas', which is not a hook" in error(plugins)
+    assert "implements 'register_filters', which is not a hook" in error(plugins)
     assert plugins.registries == {}
 
 
 def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
-    path = write("a_before.py", TEAS.replace("(register)", "(registry)"))
-    plugins = load_plugins([tmp_path, FRONT])
+    path = write("a_before.py", FILTERS.replace("(register)", "(registry)"))
+    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
     assert error(plugins).startswith(
-        f"[E303] plugin 'a_before' ({path}): its hook register_teas(registry) has a parameter 'registry'"
+        f"[E303] plugin 'a_before' ({path}): its hook register_filters(registry) has a parameter 'registry'"
     )
-    assert plugins.registries["teas"].names() == ["earl_grey", "green"]
+    assert plugins.registries["filters"].names() == ["broken", "lower", "upper"]
 
 
 def test_two_entries_cannot_share_a_name(tmp_path, write):
-    write("more.py", TEAS.replace("mint", "green"))
-    assert "[E301] two plugins register 'green' among the teas: 'tearoom' (" in error(load_plugins([FRONT, tmp_path]))
+    write("more.py", FILTERS.replace("title", "lower"))
+    assert "[E301] two plugins register 'lower' among the filters: 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
 
 
 CHECKING = """
@@ -309,27 +308,30 @@ CHECKING = """
 
     @hookimpl
     def check_registration(kind, name, value, declared):
-        if declared.get("warm") is False:
-            raise ValueError("tea is served warm")
-        return (value, declared["warm"]) if "warm" in declared else None
+        if declared.get("tested") is False:
+            raise ValueError("a filter must be tested")
+        return (value, declared["tested"]) if "tested" in declared else None
 """
 
 
 def test_pack_can_check_and_replace_registrations(tmp_path, write):
     write("b_checking.py", CHECKING)
-    path = write("a_before.py", TEAS)
-    plugins = load_plugins([tmp_path, FRONT])
+    path = write("a_before.py", FILTERS)
+    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
     plugins.require_sound()
-    assert plugins.registries["teas"].get("mint").value == (str.lower, True)
-    assert callable(plugins.registries["teas"].get("green").value)
-    write("a_before.py", TEAS.replace("warm=True", "warm=False"))
-    assert error(load_plugins([tmp_path, FRONT])) == f"[E302] plugin 'a_before' ({path}), teas 'mint': tea is served warm"
+    assert plugins.registries["filters"].get("title").value == (str.title, True)
+    assert callable(plugins.registries["filters"].get("lower").value)
+    write("a_before.py", FILTERS.replace("tested=True", "tested=False"))
+    assert (
+        error(load_plugins([tmp_path, ENGINE_PLUGINS]))
+        == f"[E302] plugin 'a_before' ({path}), filters 'title': a filter must be tested"
+    )
 
 
 def test_engines_have_separate_plugins():
-    first, second = load_plugins([FRONT]), load_plugins([FRONT])
+    first, second = load_plugins([ENGINE_PLUGINS]), load_plugins([ENGINE_PLUGINS])
     assert first.nodes.get("Say").value.function is not second.nodes.get("Say").value.function
-    assert first.origin("tearoom") == second.origin("tearoom")
+    assert first.origin("stub_pack") == second.origin("stub_pack")
 
 
 # --- the state of a plugin's code
@@ -394,54 +396,54 @@ def test_digest_does_not_depend_on_the_path(tmp_path, write):
 
 
 def test_installed_plugin_is_identified_by_version(install, write):
-    write("site/tea_pack/__init__.py", "")
-    write("site/tea_pack/plugin.py", SAY)
-    install("tea-pack", "1.4", "nodes = tea_pack.plugin")
+    write("site/some_pack/__init__.py", "")
+    write("site/some_pack/plugin.py", SAY)
+    install("some-pack", "1.4", "nodes = some_pack.plugin")
     plugin = only(load_plugins())
-    assert (plugin.name, plugin.place, plugin.error) == ("tea_pack", "tea-pack 1.4", None)
+    assert (plugin.name, plugin.place, plugin.error) == ("some_pack", "some-pack 1.4", None)
     assert plugin.origin is not None
-    assert (plugin.origin.digest, plugin.origin.identity) == (None, "tea_pack 1.4")
+    assert (plugin.origin.digest, plugin.origin.identity) == (None, "some_pack 1.4")
 
 
 @pytest.mark.parametrize(
     ("direct_url", "released", "place"),
     [
-        ({"url": "file:///tea", "dir_info": {"editable": True}}, False, "tea-pack 1.4, editable"),
-        ({"url": "file:///tea", "dir_info": {}}, False, "tea-pack 1.4"),
-        ({"url": "https://host/tea", "vcs_info": {"vcs": "git", "commit_id": "abc"}}, False, "tea-pack 1.4"),
-        ("no json", True, "tea-pack 1.4"),
-        ("[]", True, "tea-pack 1.4"),
+        ({"url": "file:///pack", "dir_info": {"editable": True}}, False, "some-pack 1.4, editable"),
+        ({"url": "file:///pack", "dir_info": {}}, False, "some-pack 1.4"),
+        ({"url": "https://host/pack", "vcs_info": {"vcs": "git", "commit_id": "abc"}}, False, "some-pack 1.4"),
+        ("no json", True, "some-pack 1.4"),
+        ("[]", True, "some-pack 1.4"),
     ],
 )
 def test_only_releases_are_identified_by_version(install, write, direct_url, released, place):
-    write("site/tea_pack/__init__.py", SAY)
-    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=direct_url)
+    write("site/some_pack/__init__.py", SAY)
+    install("some-pack", "1.4", "nodes = some_pack", direct_url=direct_url)
     plugin = only(load_plugins())
     assert plugin.place == place
     assert plugin.origin is not None
     assert (plugin.origin.digest is None) == released
 
 
-EDITABLE = {"url": "file:///tea", "dir_info": {"editable": True}}
+EDITABLE = {"url": "file:///pack", "dir_info": {"editable": True}}
 
 
 def test_editable_plugin_is_identified_by_its_files(install, write, tmp_path):
-    write("site/tea_leaves/__init__.py", "")
-    write("site/tea_leaves/green.py", "COLOUR = 1")
-    write("site/tea_pot.py", "")
-    write("site/tea_pack/__init__.py", "")
-    write("site/tea_pack/plugin.py", "__nodegraph_includes__ = ['tea_leaves', 'tea_pot']\n" + textwrap.dedent(SAY))
-    install("tea-pack", "1.4", "nodes = tea_pack.plugin", direct_url=EDITABLE)
+    write("site/more_code/__init__.py", "")
+    write("site/more_code/colour.py", "COLOUR = 1")
+    write("site/more_module.py", "")
+    write("site/some_pack/__init__.py", "")
+    write("site/some_pack/plugin.py", "__nodegraph_includes__ = ['more_code', 'more_module']\n" + textwrap.dedent(SAY))
+    install("some-pack", "1.4", "nodes = some_pack.plugin", direct_url=EDITABLE)
     origin = only(load_plugins()).origin
     assert origin is not None
     site = tmp_path / "site"
-    assert origin.digest == tree_digest([site / "tea_pack", site / "tea_leaves", site / "tea_pot.py"])
+    assert origin.digest == tree_digest([site / "some_pack", site / "more_code", site / "more_module.py"])
     assert only(load_plugins()).origin == origin
 
 
 def test_code_changed_after_import_has_its_own_digest(install, write):
-    path = write("site/tea_pack.py", SAY)
-    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
+    path = write("site/some_pack.py", SAY)
+    install("some-pack", "1.4", "nodes = some_pack", direct_url=EDITABLE)
     first = only(load_plugins()).origin
     path.write_text(path.read_text() + "\n# changed\n")
     second, third = only(load_plugins()).origin, only(load_plugins()).origin
@@ -451,19 +453,19 @@ def test_code_changed_after_import_has_its_own_digest(install, write):
 
 
 def test_included_package_must_exist(install, write):
-    write("site/tea_pack.py", "__nodegraph_includes__ = ['tea_nothing']\n")
-    install("tea-pack", "1.4", "nodes = tea_pack", direct_url=EDITABLE)
+    write("site/some_pack.py", "__nodegraph_includes__ = ['no_package']\n")
+    install("some-pack", "1.4", "nodes = some_pack", direct_url=EDITABLE)
     said = error(load_plugins())
-    assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'tea_nothing', which is not installed" in said
+    assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'no_package', which is not installed" in said
 
 
 def test_distribution_can_have_several_plugins(install, write):
-    write("site/tea_pack/__init__.py", "")
-    write("site/tea_pack/plugin.py", SAY)
-    write("site/tea_pack/more.py", SAY.replace('"Say"', '"Shout"'))
-    install("tea-pack", "1.4", "a = tea_pack.plugin", "b = tea_pack.more", "again = tea_pack.more")
+    write("site/some_pack/__init__.py", "")
+    write("site/some_pack/plugin.py", SAY)
+    write("site/some_pack/more.py", SAY.replace('"Say"', '"Shout"'))
+    install("some-pack", "1.4", "a = some_pack.plugin", "b = some_pack.more", "again = some_pack.more")
     plugins = load_plugins()
-    assert [plugin.name for plugin in plugins.loaded] == ["tea_pack.more", "tea_pack"]
+    assert [plugin.name for plugin in plugins.loaded] == ["some_pack.more", "some_pack"]
     assert plugins.nodes.names() == ["Say", "Shout"]
 
 
@@ -475,38 +477,38 @@ def test_entry_point_can_name_an_object(install, write):
             register(say)
     hooks = Hooks()
     """
-    write("site/tea_pack.py", SAY + hooks)
-    install("tea-pack", "1.4", "a = tea_pack:hooks", direct_url=EDITABLE)
+    write("site/some_pack.py", SAY + hooks)
+    install("some-pack", "1.4", "a = some_pack:hooks", direct_url=EDITABLE)
     plugins = load_plugins()
-    assert (only(plugins).name, only(plugins).error) == ("tea_pack.hooks", None)
+    assert (only(plugins).name, only(plugins).error) == ("some_pack.hooks", None)
     assert plugins.nodes.names() == ["Say"]
 
 
 @pytest.mark.parametrize(
     ("code", "value", "said"),
     [
-        (None, "tea_pack", "ModuleNotFoundError: No module named 'tea_pack'"),
-        ("1 / 0", "tea_pack", "ZeroDivisionError: division by zero ("),
-        ("import sys; sys.exit(3)", "tea_pack", "SystemExit: 3 ("),
-        ("", "tea_pack:hooks", "AttributeError: module 'tea_pack' has no attribute 'hooks'"),
+        (None, "some_pack", "ModuleNotFoundError: No module named 'some_pack'"),
+        ("1 / 0", "some_pack", "ZeroDivisionError: division by zero ("),
+        ("import sys; sys.exit(3)", "some_pack", "SystemExit: 3 ("),
+        ("", "some_pack:hooks", "AttributeError: module 'some_pack' has no attribute 'hooks'"),
     ],
 )
 def test_broken_entry_point_is_named_with_the_reason(install, write, code, value, said):
     if code is not None:
-        write("site/tea_pack.py", code)
-    install("tea-pack", "1.4", f"nodes = {value}")
+        write("site/some_pack.py", code)
+    install("some-pack", "1.4", f"nodes = {value}")
     plugins = load_plugins()
     name = value.replace(":", ".")
-    assert error(plugins).startswith(f"[E304] plugin '{name}' (tea-pack 1.4) cannot be loaded: {said}")
+    assert error(plugins).startswith(f"[E304] plugin '{name}' (some-pack 1.4) cannot be loaded: {said}")
     plugins.require_sound()
 
 
 def test_file_and_entry_point_cannot_share_a_name(install, write, tmp_path):
-    write("site/tea_pack.py", SAY)
-    install("tea-pack", "1.4", "nodes = tea_pack")
-    path = write("folder/tea_pack.py", SAY.replace('"Say"', '"Shout"'))
+    write("site/some_pack.py", SAY)
+    install("some-pack", "1.4", "nodes = some_pack")
+    path = write("folder/some_pack.py", SAY.replace('"Say"', '"Shout"'))
     assert error(load_plugins([tmp_path / "folder"])) == (
-        f"[E301] two plugins are called 'tea_pack': tea-pack 1.4 and {path}. Rename or remove one"
+        f"[E301] two plugins are called 'some_pack': some-pack 1.4 and {path}. Rename or remove one"
     )
 
 
@@ -540,13 +542,13 @@ BACKEND = """
     from nodegraph import hookimpl
     from nodegraph.plugin_api import CpuBackend, Numerics
 
-    class Tea(CpuBackend):
+    class Custom(CpuBackend):
         def resolve(self, device, dtype):
-            return Numerics(device="pot", dtype=dtype, name="tea")
+            return Numerics(device="stub", dtype=dtype, name="custom")
 
     @hookimpl
     def register_backend(register):
-        register(Tea())
+        register(Custom())
 """
 
 
@@ -559,8 +561,8 @@ def test_engine_without_a_backend_uses_the_cpu():
 
 
 def test_plugin_can_register_the_backend(tmp_path, write):
-    write("tea.py", BACKEND)
-    assert load_plugins([tmp_path]).backend.resolve("auto", "auto").device == "pot"
+    write("backend.py", BACKEND)
+    assert load_plugins([tmp_path]).backend.resolve("auto", "auto").device == "stub"
 
 
 def test_two_backends_are_an_error(tmp_path, write):

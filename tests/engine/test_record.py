@@ -40,7 +40,7 @@ def test_record_is_complete(engine: Engine, tmp_path: Path) -> None:
     assert began <= record["started"] <= time.time()
     assert record["seconds"] == result.seconds > 0
     assert set(record["numerics"]) == {"device", "dtype", "name"}
-    assert set(record["versions"]) == {"nodegraph", "python", "stubs"}
+    assert set(record["versions"]) == {"nodegraph", "python", "stub_pack"}
     assert 1 << 20 < record["peak_memory"] < 1 << 40  # bytes
     assert record["platform"]
     assert record["outputs"] == {name: [str(path.absolute()) for path in paths] for name, paths in result.outputs.items()}
@@ -97,10 +97,10 @@ def test_record_of_a_failed_run_has_each_reason(engine: Engine) -> None:
 
 def test_notices_are_recorded(engine: Engine) -> None:
     workflow = Workflow("w")
-    workflow.output("n", workflow.add("Fickle", name="fickle"))
+    workflow.output("n", workflow.add("NotPure", name="not_pure"))
     engine.run(workflow)
-    record = record_of(engine, engine.run(workflow, force=["fickle"]).run)
-    assert "it is not deterministic" in record["nodes"]["fickle"]["notices"][0]
+    record = record_of(engine, engine.run(workflow, force=["not_pure"]).run)
+    assert "it is not deterministic" in record["nodes"]["not_pure"]["notices"][0]
 
 
 @pytest.mark.parametrize("threads", ["1", "7"])
@@ -108,11 +108,11 @@ def test_thread_count_is_part_of_the_machine(
     make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, threads: str
 ) -> None:
     workflow = Workflow("w")
-    workflow.output("n", workflow.add("Fickle", name="fickle"))
+    workflow.output("n", workflow.add("NotPure", name="not_pure"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     make_engine().run(workflow)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    result = make_engine().run(workflow, force=["fickle"])
+    result = make_engine().run(workflow, force=["not_pure"])
     assert [notice.message[:23] for notice in result.notices] == (["it is not deterministic"] if threads == "1" else [])
 
 

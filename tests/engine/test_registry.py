@@ -10,79 +10,79 @@ from nodegraph.text import did_you_mean
 
 
 @pytest.fixture
-def teas() -> Registry[int]:
-    registry: Registry[int] = Registry("teas")
-    registry.add(Entry("sencha", 1, Origin("japan", "1.0", place="/plugins/japan.py")))
-    registry.add(Entry("Assam", 2, Origin("india", "2.0"), {"strength": "strong"}))
+def filters() -> Registry[int]:
+    registry: Registry[int] = Registry("filters")
+    registry.add(Entry("blur", 1, Origin("first", "1.0", place="/plugins/first.py")))
+    registry.add(Entry("Edges", 2, Origin("second", "2.0"), {"strength": "strong"}))
     return registry
 
 
-def test_names_are_sorted_and_found(teas):
-    assert teas.names() == ["Assam", "sencha"]
-    assert [entry.value for entry in teas.entries()] == [2, 1]
-    assert len(teas) == 2
-    assert "sencha" in teas
-    assert "Sencha" not in teas
-    assert teas.get("Assam").meta == {"strength": "strong"}
+def test_names_are_sorted_and_found(filters):
+    assert filters.names() == ["Edges", "blur"]
+    assert [entry.value for entry in filters.entries()] == [2, 1]
+    assert len(filters) == 2
+    assert "blur" in filters
+    assert "Blur" not in filters
+    assert filters.get("Edges").meta == {"strength": "strong"}
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("sencah", "there is no 'sencah' among the teas. Did you mean 'sencha'?"),
-        ("ASSAM", "there is no 'ASSAM' among the teas. Did you mean 'Assam'?"),
-        ("coffee", "there is no 'coffee' among the teas. 'nodegraph teas' lists them."),
-        ("", "there is no '' among the teas. 'nodegraph teas' lists them."),
+        ("blru", "there is no 'blru' among the filters. Did you mean 'blur'?"),
+        ("EDGES", "there is no 'EDGES' among the filters. Did you mean 'Edges'?"),
+        ("invert", "there is no 'invert' among the filters. 'nodegraph filters' lists them."),
+        ("", "there is no '' among the filters. 'nodegraph filters' lists them."),
     ],
 )
-def test_unknown_name_gets_suggestions(teas, name, said):
+def test_unknown_name_gets_suggestions(filters, name, said):
     with pytest.raises(KeyError) as caught:
-        teas.get(name)
+        filters.get(name)
     assert caught.value.args == (said,)
 
 
-def test_double_registration_names_both_plugins(teas):
+def test_double_registration_names_both_plugins(filters):
     with pytest.raises(PluginError) as caught:
-        teas.add(Entry("sencha", 3, Origin("mine", "0", place="/home/mine.py")))
+        filters.add(Entry("blur", 3, Origin("mine", "0", place="/home/mine.py")))
     assert str(caught.value) == (
-        "[E301] two plugins register 'sencha' among the teas: 'japan' (/plugins/japan.py) "
+        "[E301] two plugins register 'blur' among the filters: 'first' (/plugins/first.py) "
         "and 'mine' (/home/mine.py). Rename or remove one"
     )
-    assert teas.get("sencha").value == 1
+    assert filters.get("blur").value == 1
 
 
-def test_double_registration_in_one_plugin_is_its_error(teas):
-    with pytest.raises(PluginError, match=r"plugin 'japan' \(/plugins/japan.py\) registers 'sencha' twice among the teas"):
-        teas.add(Entry("sencha", 3, Origin("japan", "1.0", place="/plugins/japan.py")))
+def test_double_registration_in_one_plugin_is_its_error(filters):
+    with pytest.raises(PluginError, match=r"plugin 'first' \(/plugins/first.py\) registers 'blur' twice among the filters"):
+        filters.add(Entry("blur", 3, Origin("first", "1.0", place="/plugins/first.py")))
 
 
 def test_entries_are_found_by_aliases():
-    registry: Registry[int] = Registry("teas")
-    registry.add(Entry("sencha", 1, Origin("japan", "1.0", place="/plugins/japan.py"), aliases=("Green tea",)))
-    assert registry.get("Green tea").name == "sencha"
-    assert "Green tea" in registry
-    assert registry.names() == ["sencha"]
-    assert registry.suggest("green te") == "Did you mean 'Green tea'?"
-    for clash in (Entry("Green tea", 2, Origin("china", "1.0")), Entry("other", 2, Origin("china", "1.0"), aliases=("sencha",))):
+    registry: Registry[int] = Registry("filters")
+    registry.add(Entry("blur", 1, Origin("first", "1.0", place="/plugins/first.py"), aliases=("Small blur",)))
+    assert registry.get("Small blur").name == "blur"
+    assert "Small blur" in registry
+    assert registry.names() == ["blur"]
+    assert registry.suggest("small blu") == "Did you mean 'Small blur'?"
+    for clash in (Entry("Small blur", 2, Origin("third", "1.0")), Entry("other", 2, Origin("third", "1.0"), aliases=("blur",))):
         with pytest.raises(PluginError, match="two plugins register"):
             registry.add(clash)
     assert len(registry) == 1
 
 
-def test_foreign_names_suggest_our_entries(teas):
-    teas.add(Entry("pot", 3, Origin("mine", "0"), foreign_names=("Samowar", "Kettle")))
-    teas.add(Entry("cup", 4, Origin("mine", "0"), foreign_names=("Samowar",)))
-    assert teas.suggest("Kettle") == "Here 'pot' does that."
-    assert teas.suggest("Samowar") == "Here 'cup' and 'pot' do that."
-    assert "Kettle" not in teas
+def test_foreign_names_suggest_our_entries(filters):
+    filters.add(Entry("flip", 3, Origin("mine", "0"), foreign_names=("Transform", "Mirror")))
+    filters.add(Entry("crop", 4, Origin("mine", "0"), foreign_names=("Transform",)))
+    assert filters.suggest("Mirror") == "Here 'flip' does that."
+    assert filters.suggest("Transform") == "Here 'crop' and 'flip' do that."
+    assert "Mirror" not in filters
 
 
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
-def test_invalid_names_are_refused(teas, name):
+def test_invalid_names_are_refused(filters, name):
     with pytest.raises(
-        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the teas under .*, which is not a name"
+        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the filters under .*, which is not a name"
     ):
-        teas.add(Entry(name, 3, Origin("mine", "0", place="there")))
+        filters.add(Entry(name, 3, Origin("mine", "0", place="there")))
 
 
 def test_origin_identifies_the_code():
@@ -99,22 +99,22 @@ def test_suggestions_ignore_case_and_need_similarity():
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("green tea with lemon", "green tea"),  # not 'green tea with milk', which is spelt nearly alike
-        ("GREEN TEA leaves", "green tea"),
-        ("gre", None),  # the beginning of two names
-        ("cham", "chamomile from the mountains"),
-        ("ch", None),  # too short to decide
-        ("Greentea", "green tea"),
+        ("small model with noise", "small model"),  # not 'small model with masks', which is spelt nearly alike
+        ("SMALL MODEL weights", "small model"),
+        ("sma", None),  # the beginning of two names
+        ("temp", "template of another workflow"),
+        ("te", None),  # too short to decide
+        ("Smallmodel", "small model"),
     ],
 )
 def test_equal_beginnings_are_similar(name, meant):
-    known = ["green tea", "green tea with milk", "chamomile from the mountains"]
+    known = ["small model", "small model with masks", "template of another workflow"]
     assert did_you_mean(name, known) == (f"Did you mean '{meant}'?" if meant else "")
 
 
 def test_matching_alias_comes_before_similar_names():
-    registry: Registry[int] = Registry("teas")
-    registry.add(Entry("assam", 1, Origin("india", "1.0")))
-    registry.add(Entry("green", 2, Origin("japan", "1.0"), aliases=("Assam b", "GREEN")))
-    assert registry.suggest("assam B") == "Did you mean 'Assam b'?"
-    assert registry.suggest("grren") == "Did you mean 'green'?"
+    registry: Registry[int] = Registry("filters")
+    registry.add(Entry("edges", 1, Origin("second", "1.0")))
+    registry.add(Entry("gamma", 2, Origin("first", "1.0"), aliases=("Edges b", "GAMMA")))
+    assert registry.suggest("edges B") == "Did you mean 'Edges b'?"
+    assert registry.suggest("gmma") == "Did you mean 'gamma'?"

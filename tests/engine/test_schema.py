@@ -57,7 +57,7 @@ def test_correct_workflows_are_valid(validator: jsonschema.Draft7Validator, node
         {"use": "Plus", "a": "one"},
         {"use": "Plus", "a": 1, "c": 2},
         {"use": "Draw", "seed": -1},
-        {"use": "Filtered", "text": "x", "filter": "lower"},
+        {"use": "Filtered", "text": "x", "filter": "louder"},
         {"use": "Weights", "model": "w"},
     ],
 )

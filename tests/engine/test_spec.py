@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 
-class Cup:
+class Blob:
     pass
 
 
-class Served(NamedTuple):
-    cup: Annotated[Cup, Help("warm")]
-    degrees: int = 90
+class Parsed(NamedTuple):
+    blob: Annotated[Blob, Help("the data")]
+    size: int = 90
 
 
 Untyped = collections.namedtuple("Untyped", "a b")
 
 
-shelf = Reads(lambda text, base: Resource(text, {}))
-Warm = Annotated[float, Range(0, 100), Help("degrees")]
+reads_entry = Reads(lambda text, base: Resource(text, {}))
+Percent = Annotated[float, Range(0, 100), Help("in percent")]
 
 
 class Hidden(NamedTuple):
@@ -43,94 +43,94 @@ def problem(function: Any) -> str:
 
 
 def test_function_becomes_a_node_type():
-    @node("Brew", version=3)
-    def brew(text: str, minutes: Annotated[float, Range(0.5, 10), Help("how long")] = 3, run: Run = Run()) -> Cup:
-        """Make tea.
+    @node("Encode", version=3)
+    def encode(text: str, scale: Annotated[float, Range(0.5, 10), Help("how large")] = 3, run: Run = Run()) -> Blob:
+        """Make a blob.
 
         Slowly.
         """
-        return Cup()
+        return Blob()
 
-    spec = spec_of(brew)
-    assert (spec.name, spec.version, spec.function, spec.pure, spec.numeric, spec.check) == ("Brew", 3, brew, True, False, None)
-    assert spec.doc == "Make tea.\n\nSlowly."
+    spec = spec_of(encode)
+    assert (spec.name, spec.version, spec.function, spec.pure, spec.numeric, spec.check) == ("Encode", 3, encode, True, False, None)
+    assert spec.doc == "Make a blob.\n\nSlowly."
     assert spec.run_parameter == "run"
-    text, minutes = spec.inputs
+    text, scale = spec.inputs
     assert (text.name, text.type, text.default, text.required) == ("text", str, MISSING, True)
-    assert (minutes.type, minutes.default, minutes.range, minutes.help) == (float, 3, Range(0.5, 10), "how long")
-    assert [(output.name, output.type) for output in spec.outputs] == [("output", Cup)]
-    assert isinstance(brew("green"), Cup)
-    assert spec.input("minutes") is minutes
+    assert (scale.type, scale.default, scale.range, scale.help) == (float, 3, Range(0.5, 10), "how large")
+    assert [(output.name, output.type) for output in spec.outputs] == [("output", Blob)]
+    assert isinstance(encode("text"), Blob)
+    assert spec.input("scale") is scale
     assert spec.input("run") is None
     assert repr(MISSING) == "MISSING"
 
 
 def test_default_name_is_the_function_name():
     @node
-    def steep(text: str = "") -> str:
+    def copy(text: str = "") -> str:
         return text
 
     @node("Chance", pure=False, numeric=True, check=lambda **literals: [])
     def chance() -> int:
         return 4
 
-    assert (spec_of(steep).name, spec_of(steep).doc, spec_of(steep).run_parameter) == ("steep", "", None)
+    assert (spec_of(copy).name, spec_of(copy).doc, spec_of(copy).run_parameter) == ("copy", "", None)
     spec = spec_of(chance)
     assert (spec.pure, spec.numeric, spec.check is not None, spec.inputs) == (False, True, True, ())
 
 
 def test_named_tuple_makes_several_outputs():
-    @node("Serve")
-    def serve() -> Served:
-        return Served(Cup())
+    @node("Parse")
+    def parse() -> Parsed:
+        return Parsed(Blob())
 
-    spec = spec_of(serve)
-    assert [(output.name, output.type, output.help) for output in spec.outputs] == [("cup", Cup, "warm"), ("degrees", int, "")]
+    spec = spec_of(parse)
+    assert [(output.name, output.type, output.help) for output in spec.outputs] == [("blob", Blob, "the data"), ("size", int, "")]
     assert spec.output() is None
-    assert spec.output("degrees") is spec.outputs[1]
-    assert spec.output("cups") is None
+    assert spec.output("size") is spec.outputs[1]
+    assert spec.output("blobs") is None
 
 
 def test_one_output_needs_no_name():
-    @node("Cup")
-    def cup() -> Cup | None:
+    @node("Blob")
+    def blob() -> Blob | None:
         return None
 
-    spec = spec_of(cup)
+    spec = spec_of(blob)
     assert spec.output() is spec.output("output") is spec.outputs[0]
-    assert spec.outputs[0].type == Cup | None
+    assert spec.outputs[0].type == Blob | None
 
 
 def test_annotations_declare_ports():
     @node("All")
     def everything(
-        tea: Annotated[str, Choice("teas")],
+        filter: Annotated[str, Choice("filters")],
         path: File,
         seed: Seed,
-        tin: Annotated[str, shelf],
-        warm: Annotated[Warm, Help("warmer")],
-        cloth: File | None = None,
-        other: Annotated[str, Choice("teas")] | None = None,
-        old: Optional[Warm] = None,  # noqa: UP045
+        entry: Annotated[str, reads_entry],
+        percent: Annotated[Percent, Help("how much")],
+        extra: File | None = None,
+        other: Annotated[str, Choice("filters")] | None = None,
+        old: Optional[Percent] = None,  # noqa: UP045
         inside: Annotated[int | None, Range(1, 2)] = None,
         run: Run | None = None,
-    ) -> Annotated[list[Cup], Help("cups")]:
+    ) -> Annotated[list[Blob], Help("blobs")]:
         return []
 
     spec = spec_of(everything)
     ports = {port.name: port for port in spec.inputs}
     assert spec.run_parameter == "run"
-    assert (ports["tea"].type, ports["tea"].choice) == (str, Choice("teas"))
+    assert (ports["filter"].type, ports["filter"].choice) == (str, Choice("filters"))
     assert ports["path"].type is Path
     assert ports["path"].reads is not None
     assert (ports["seed"].type, ports["seed"].seed, ports["seed"].range) == (int, True, Range(0, 2**64 - 1))
-    assert ports["tin"].reads is shelf
-    assert (ports["warm"].type, ports["warm"].range, ports["warm"].help) == (float, Range(0, 100), "warmer")
-    assert (ports["cloth"].type, ports["cloth"].reads) == (Path | None, ports["path"].reads)
-    assert (ports["other"].type, ports["other"].choice) == (str | None, Choice("teas"))
+    assert ports["entry"].reads is reads_entry
+    assert (ports["percent"].type, ports["percent"].range, ports["percent"].help) == (float, Range(0, 100), "how much")
+    assert (ports["extra"].type, ports["extra"].reads) == (Path | None, ports["path"].reads)
+    assert (ports["other"].type, ports["other"].choice) == (str | None, Choice("filters"))
     assert (ports["old"].type, ports["old"].range) == (float | None, Range(0, 100))
     assert (ports["inside"].type, ports["inside"].range) == (int | None, Range(1, 2))
-    assert (spec.outputs[0].type, spec.outputs[0].help) == (list[Cup], "cups")
+    assert (spec.outputs[0].type, spec.outputs[0].help) == (list[Blob], "blobs")
 
 
 def test_wrong_signatures_are_errors():
@@ -209,7 +209,7 @@ def test_wrong_signatures_are_errors():
         (int, None, "expected a whole number, found nothing"),
         (int, 1.5, "expected a whole number, found 1.5"),
         (str, 3, "expected text, found 3"),
-        (Cup, None, "expected a link to an output of type Cup, found nothing"),
+        (Blob, None, "expected a link to an output of type Blob, found nothing"),
         (Literal["a", "b"], "c", "expected one of a, b; found 'c'"),
         (Annotated[float, Range(0, 1)], 2, "expected a value from 0 to 1, found 2"),
         (Seed, "Random", "expected a whole number, found 'Random'"),
@@ -228,12 +228,12 @@ def test_default_must_fit_its_type(kind, default, said):
     ("kind", "default"),
     [
         (float, 3),
-        (Cup | None, None),
+        (Blob | None, None),
         (list[int], []),
         (Seed, "random"),
         (File, Path("a")),
         (Any, object()),
-        (Cup, Cup()),
+        (Blob, Blob()),
         (dict, {}),
     ],
 )

@@ -14,9 +14,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from nodegraph.cli import main
-
-PLUGINS = Path(__file__).parents[1] / "cli" / "plugins"
-
+from tests.support.plugin_folders import CLI_PLUGINS
 
 GREETING = """
 nodegraph: 1
@@ -49,7 +47,7 @@ class Cli:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = {"NODEGRAPH_PLUGIN_DIR": str(PLUGINS), "NODEGRAPH_CACHE_DIR": str(folder / "cache"), "COLUMNS": "120"}
+        self.env = {"NODEGRAPH_PLUGIN_DIR": str(CLI_PLUGINS), "NODEGRAPH_CACHE_DIR": str(folder / "cache"), "COLUMNS": "120"}
 
     def __call__(self, *args: str | Path, env: Mapping[str, str | None] = {}) -> Ran:
         """Run in this process."""

@@ -1,4 +1,4 @@
-"""Nodes without tensors, for tests of the command line: a third-party plugin in one file."""
+"""The plugin for tests of the command line, in one file: nodes without tensors, a registry and two commands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text(value: Annotated[str, Help("what it says")] = "hello") -> str:
 
 @node("Repeat")
 def repeat(text: str, times: Annotated[int, Range(0, 9)] = 2) -> str:
-    """A text several times."""
+    """Repeat a text."""
     return text * times
 
 
@@ -56,19 +56,19 @@ def read(path: File) -> str:
 
 @node("Draw")
 def draw(seed: Seed) -> int:
-    """A number that depends on the seed."""
+    """Return a number that depends on the seed."""
     return seed * 7 % 1000
 
 
 @node("Fail")
 def fail(text: str) -> str:
-    """Fail."""
+    """Raise ValueError."""
     raise ValueError(f"no good: {text}")
 
 
 @node("Remark")
 def remark(text: str, run: Run = Run()) -> str:
-    """Say something on the way."""
+    """Return a text and give a notice."""
     run.notice(f"{text} is short")
     return text
 
@@ -90,7 +90,7 @@ class Hooks:
     @staticmethod
     @hookspec
     def register_widgets(register: Callable[..., None]) -> None:
-        """Offer widgets."""
+        """Register widgets."""
 
 
 @hookimpl
@@ -113,9 +113,9 @@ def register_widgets(register: Callable[..., None]) -> None:
 def register_commands(cli: click.Group) -> None:
     @cli.command()
     def loaded() -> None:
-        """Say which heavy modules are imported."""
+        """List the heavy modules that are imported."""
         click.echo(" ".join(name for name in ("torch", "networkx", "numpy", "rich") if name in sys.modules))
 
     @cli.command("run")
     def impostor() -> None:
-        """Try to take the place of a command."""
+        """Try to replace a command."""

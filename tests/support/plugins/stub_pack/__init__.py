@@ -1,0 +1,53 @@
+"""The plugin for tests of the engine: node types without tensors or pictures, a value type with a codec, and a hook.
+
+- `values`: the value types `Blob` (with a codec) and `Model` (without), and what the nodes share with the tests
+- `nodes`: nodes that follow the rules
+- `checked_nodes`: nodes with every kind of input, for tests of what is checked before a run
+- `faulty_nodes`: nodes that break the rules or raise, and a faulty backend
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pluggy
+
+from nodegraph import hookimpl, hookspec
+
+from . import checked_nodes, faulty_nodes, nodes
+from .faulty_nodes import FaultyBackend, broken_filter
+from .values import ALIVE, CALLS, GO, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
+
+__all__ = ["ALIVE", "CALLS", "GO", "MOST_ALIVE", "STARTED", "Blob", "BlobCodec", "FaultyBackend", "Model"]
+
+
+class Hooks:
+    @staticmethod
+    @hookspec
+    def register_filters(register: Any) -> None:
+        """Register functions from text to text: `register(name, function)`."""
+
+
+@hookimpl
+def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
+
+
+@hookimpl
+def register_nodes(register: Any) -> None:
+    for module in (nodes, checked_nodes, faulty_nodes):
+        for value in list(vars(module).values()):
+            if hasattr(value, "__nodegraph__"):
+                register(value)
+
+
+@hookimpl
+def register_codecs(register: Any) -> None:
+    register(Blob, BlobCodec())
+
+
+@hookimpl
+def register_filters(register: Any) -> None:
+    register("upper", str.upper)
+    register("lower", str.lower, language="any")
+    register("broken", broken_filter)
