@@ -6,8 +6,9 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, Self
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
@@ -48,8 +49,9 @@ DEFAULT: Final = _Default()
 """The cache directory that the settings name."""
 
 
-class RunOptions(TypedDict, total=False):
-    """The options of `Engine.run`, `start` and `arun`; `Engine.run` describes them."""
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The options of a run; `Engine.run` describes them."""
 
     params: Mapping[str, Any] | None
     overrides: Sequence[Override]
@@ -57,7 +59,6 @@ class RunOptions(TypedDict, total=False):
     force: Sequence[str]
     out: Path | str | None
     keep_going: bool
-    raise_errors: bool
 
 
 class Engine:
@@ -123,7 +124,18 @@ class Engine:
         runs = self._within("runs")
         return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
 
-    def run(self, workflow: Workflow, **options: Unpack[RunOptions]) -> Result:
+    def run(
+        self,
+        workflow: Workflow,
+        *,
+        params: Mapping[str, Any] | None = None,
+        overrides: Sequence[Override] = (),
+        targets: Iterable[Handle | str] | None = None,
+        force: Sequence[str] = (),
+        out: Path | str | None = None,
+        keep_going: bool = False,
+        raise_errors: bool = True,
+    ) -> Result:
         """Compute the outputs of `workflow`.
 
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
@@ -134,18 +146,31 @@ class Engine:
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
         """
+        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
             request = self._request(workflow, new_run_id(), inline=True, options=options)
             result = self._execute(request, self._context(self._emit, cancel, overlapped))
-        return result_or_error(result, options.get("raise_errors", True))
+        return result_or_error(result, raise_errors)
 
-    def start(self, workflow: Workflow, **options: Unpack[RunOptions]) -> RunHandle:
+    def start(
+        self,
+        workflow: Workflow,
+        *,
+        params: Mapping[str, Any] | None = None,
+        overrides: Sequence[Override] = (),
+        targets: Iterable[Handle | str] | None = None,
+        force: Sequence[str] = (),
+        out: Path | str | None = None,
+        keep_going: bool = False,
+        raise_errors: bool = True,
+    ) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
 
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
-        handle = RunHandle(new_run_id(), options.get("raise_errors", True))
+        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
+        handle = RunHandle(new_run_id(), raise_errors)
         try:
             request = self._request(workflow, handle.run, inline=False, options=options)
         except NodegraphError as error:
@@ -162,8 +187,11 @@ class Engine:
         self._runs.start(handle.cancel_flag, work)
         return handle
 
-    async def arun(self, workflow: Workflow, **options: Unpack[RunOptions]) -> Result:
-        """As a coroutine, what `run` does. If its task is cancelled, the run is, and the coroutine waits until it has ended."""
+    async def arun(self, workflow: Workflow, **options: Any) -> Result:
+        """Run as a coroutine; the options are those of `run`.
+
+        If its task is cancelled, the run is cancelled too, and the coroutine waits until it has ended.
+        """
         import asyncio
 
         handle, loop, ended = self.start(workflow, **options), asyncio.get_running_loop(), asyncio.Event()
@@ -208,17 +236,16 @@ class Engine:
             file_names(graph, self.plugins.codecs)
         return graph
 
-    def _request(self, workflow: Workflow, run: str, *, inline: bool, options: RunOptions) -> RunRequest:
+    def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError."""
-        graph = self._checked(workflow, options.get("params"), options.get("overrides", ()), options.get("targets"))
-        out = options.get("out")
+        graph = self._checked(workflow, options.params, options.overrides, options.targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
-            force=options.get("force", ()),
-            out=None if out is None else Path(out),
+            force=options.force,
+            out=None if options.out is None else Path(options.out),
             records=self._within("runs"),
-            keep_going=options.get("keep_going", False),
+            keep_going=options.keep_going,
             inline=inline,
         )
 

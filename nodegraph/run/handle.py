@@ -12,7 +12,7 @@ from typing import Final, Literal
 from nodegraph.errors import Cancelled
 from nodegraph.run.events import Event, EventLog
 from nodegraph.run.result import Result
-from nodegraph.run.task import CancelFlag
+from nodegraph.run.task import CancelFlag, stopped
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -51,8 +51,10 @@ class RunHandle:
         return self.log.read()
 
     def cancel(self) -> None:
-        """Stop the run at its next step or node. Returns at once; `result` waits for the end."""
+        """Stop the run at its next step or node; a run that is queued ends without starting. Returns at once."""
         self.cancel_flag.set()
+        if self._leave_queue("cancelled"):
+            self.end(stopped())
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the result.
@@ -75,8 +77,9 @@ class RunHandle:
         callback()
 
     def execute(self, work: Callable[[], Result]) -> None:
-        """Run in the calling thread; for the engine."""
-        self._status = "running"
+        """Run in the calling thread, unless the run was cancelled while it was queued; for the engine."""
+        if not self._leave_queue("running"):
+            return
         try:
             self.end(work())
         except BaseException as error:
@@ -95,6 +98,14 @@ class RunHandle:
         for callback in self._callbacks:
             callback()
         self._callbacks.clear()
+
+    def _leave_queue(self, status: RunStatus) -> bool:
+        """Take `status` if the run is queued. False if it is not: another thread was first."""
+        with self._lock:
+            if self._status != "queued":
+                return False
+            self._status = status
+            return True
 
 
 class Runs:

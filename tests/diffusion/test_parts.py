@@ -368,15 +368,15 @@ def test_broken_part_is_not_mistaken_for_another(tmp_path, part, gone, said):
     networks = {"vae": small.our_vae(), "unet": small.our_unet(), "text_encoder": small.our_text_encoder()}
     file = write(tmp_path, difference_of(networks[part].state_dict(), gone))
     with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
-        verify(FINDERS[part](file))
+        verify(FINDERS[part](describe(file)))
     assert caught.value.holds is None
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_missing_and_truncated_files_are_errors(tmp_path, part):
     with pytest.raises(CheckpointError, match="found nothing"):
-        FINDERS[part](tmp_path / "nowhere.safetensors")
+        FINDERS[part](describe(tmp_path / "nowhere.safetensors"))
     file = write(tmp_path, small.our_vae().state_dict())
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="the file is truncated"):
-        FINDERS[part](file)
+        FINDERS[part](describe(file))
