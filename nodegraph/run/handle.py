@@ -121,7 +121,9 @@ class Runs:
 
     @contextlib.contextmanager
     def active(self, cancel: CancelFlag) -> Iterator[Callable[[], bool]]:
-        """The time of a run in the calling thread. Yields a function that tells whether another run has been active meanwhile.
+        """Register a run of the calling thread while the block runs.
+
+        Yields a function that returns whether another run overlapped it.
 
         Raises RuntimeError if the engine is closed.
         """

@@ -1,4 +1,4 @@
-"""Running a plan: nodes are asked for from the outputs up, and values are freed after their last use.
+"""Runs a plan: it starts at the outputs and works backwards, and frees values after their last use.
 
 A node is looked up by its content key as soon as the digests of its inputs are known. Only if it is not in the cache are the
 values themselves needed. So nodes above a cached result do not run, even if it is found only during the run.

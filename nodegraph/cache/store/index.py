@@ -117,7 +117,7 @@ class Index:
                 self._set_record_times(self._add_lines(lines))
 
     def entries(self) -> list[Entry]:
-        """Every entry. The one that was not used for longest comes first."""
+        """Every entry. The least recently used one comes first."""
         columns = "key, type, workflow, node, size, created, used, uses"
         return [Entry(*row) for row in self._db.execute(f"SELECT {columns} FROM entries ORDER BY used, created, key")]
 

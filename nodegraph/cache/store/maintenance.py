@@ -111,7 +111,7 @@ def collect(
     limit: int | None,
     older_than: float | None,
 ) -> GcResult:
-    """Remove what nothing refers to, then the results that were not used for longest; see `Store.gc`.
+    """Remove what nothing refers to, then the least recently used results; see `Store.gc`.
 
     `last_used` holds the time of the last use of each key. Only one process at a time may do this.
     """

@@ -109,7 +109,7 @@ class Store:
             self.layout.create()
 
     def finish(self) -> None:
-        """End a run: note what it used and, if the limit is exceeded, remove what was not used for longest. Never fails."""
+        """End a run: note what it used and, if the limit is exceeded, remove the least recently used results. Never fails."""
         self._usage.write()
         growth = self._growth
         if not self._files.writable or (growth.added <= growth.allowed and self._journal.size() < LONG_JOURNAL_BYTES):
@@ -219,7 +219,7 @@ class Store:
         return self._files.lock(key, waiting)
 
     def entries(self) -> list[Entry]:
-        """Every stored result with its size and use. The one that was not used for longest comes first."""
+        """Every stored result with its size and use. The least recently used one comes first."""
         if not self.layout.is_cache():
             return []
         return self._query_index(lambda index: index.entries(), exact=True)
@@ -239,7 +239,7 @@ class Store:
         return result
 
     def gc(self, limit: int | None = None, older_than: float | None = None) -> GcResult:
-        """Remove what no result needs, then the results that were not used for longest.
+        """Remove what no result needs, then the least recently used results.
 
         Results are removed until `limit` bytes of blobs remain, and if they were not used for `older_than` seconds. Waits while
         another process does the same. Runs in other processes can go on: files that they are writing are not removed, and files

@@ -21,7 +21,7 @@ class Workers(Protocol):
 
     The worker takes the lock of a node's key, so that no other process computes the same result. While it holds the lock,
     it looks the key up once more, runs the node, and stores the result. The scheduler stores nothing but the aliases of keys.
-    That a node runs once in this process although several runs need it is the doing of `Jobs`, not of the workers.
+    `Jobs`, not the workers, makes sure that a node that several runs need runs only once in this process.
     """
 
     def in_use(self) -> AbstractContextManager[None]:

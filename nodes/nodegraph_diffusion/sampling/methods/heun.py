@@ -70,10 +70,10 @@ def sample_heunpp2(
 ) -> Tensor:
     """Heun++: three derivatives, each weighted by its noise level.
 
-    ComfyUI's `heunpp2`; there is no paper. It averages d = dx/dsigma here and one and two steps ahead. A derivative ahead has the
-    weight sigma / (3 sigmas[0]), or sigma / (2 sigmas[0]) in the second to last step, which looks one step ahead; the one here has
-    the rest. Three calls of `denoise` a step, two in the second to last, one in the last, which is Euler's. These are not the
-    weights of a method of higher order: it converges as `euler` does.
+    ComfyUI's `heunpp2`; there is no paper. It averages d = dx/dsigma here and one and two steps ahead. A derivative ahead has
+    the weight sigma / (3 sigmas[0]). The second to last step looks only one step ahead, with weight sigma / (2 sigmas[0]).
+    The derivative here gets the remainder. Three calls of `denoise` a step, two in the second to last, one in the last, which
+    is Euler's. These are not the weights of a method of higher order: it converges as `euler` does.
 
     `s_churn` above 0 adds noise before each step at a level between `s_tmin` and `s_tmax`: the level rises by the factor
     1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
