@@ -28,7 +28,7 @@ def register_options(register):
 def commands(group: click.Group = main, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command and group, with the words that call it."""
     yield words, group
-    with click.Context(group) as context:
+    with click.Context(group, help_option_names=["-h", "--help"]) as context:
         for name in group.list_commands(context):
             command = group.get_command(context, name)
             if isinstance(command, click.Group):
@@ -44,7 +44,7 @@ COMMANDS = {" ".join(words): (words, command) for words, command in commands()}
 def test_every_command_option_and_status_is_explained(words, command):
     assert re.match(r"[A-Z].*\.", command.help)
     assert re.search(r"Examples?:\n(  \$ nodegraph .+\n){1,3}\nExit status: 0 .+\.$", command.epilog)
-    with click.Context(command) as context:
+    with click.Context(command, help_option_names=["-h", "--help"]) as context:  # click keeps the option that it makes first
         for parameter in command.get_params(context):
             if isinstance(parameter, click.Option):
                 assert re.match(r"[A-Z].*\.(  \[.*\])?$", parameter.help), parameter.name
