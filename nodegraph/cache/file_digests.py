@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from nodegraph.files import FileState, write_whole
+from nodegraph.files import FileState, parse_json, write_whole
 
 GRANULARITY_NS: Final = 2_000_000_000
 """How coarse timestamps may be: FAT counts in steps of two seconds."""
@@ -90,7 +90,7 @@ class FileDigests:
                 lines = []
             for line in lines:
                 try:
-                    *state, digest = json.loads(line)
+                    *state, digest = parse_json(line)
                     self._known[state[0], state[1]] = (FileState(*state), str(digest))
                 except (ValueError, TypeError, IndexError):
                     continue  # an incomplete line: another process is writing it, or was killed

@@ -6,8 +6,10 @@ event.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from nodegraph.run.plan import Plan
 
 _PLAIN_STEP_SECONDS = 10.0  # between two lines about the steps of one node
+_COUNT_SECONDS = 0.1  # between two states of a counter
 _KEY_DIGITS = 16
 
 
@@ -141,6 +144,27 @@ def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
     if quiet or not sys.stderr.isatty():
         return PlainProgress(quiet=quiet, verbose=verbose)
     return LiveProgress(verbose=verbose)
+
+
+@contextlib.contextmanager
+def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that shows how many files are done, of how many: on a terminal, in one line that goes away."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    clock, shown = _Clock(), 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if clock.is_due(_COUNT_SECONDS):
+            text = f"{verb} {done} of {total} files"
+            click.echo(f"\r{text.ljust(shown)}", err=True, nl=False)
+            shown = len(text)
+
+    try:
+        yield show
+    finally:
+        click.echo(f"\r{' ' * shown}\r", err=True, nl=False)
 
 
 class _Clock:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nodegraph.errors import PluginError
+from nodegraph.files import parse_json
 from nodegraph.node_types.port_types import AnyType, Choices, Class, List, PortType, Union, parse
 from nodegraph.node_types.port_types import Mapping as MappingType
 from nodegraph.plugins.registry import Origin
@@ -61,7 +62,7 @@ class JSONCodec:
         path.write_bytes(self._encode(value))
 
     def load(self, path: Path) -> Any:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
 
     def export(self, value: Any) -> list[bytes]:
         return [json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n"]
@@ -78,7 +79,7 @@ class JSONCodec:
             return f"it cannot be written as JSON ({error})"
         if type(value) in _SCALARS:
             return None
-        return None if json.loads(encoded) == value else "JSON would change it (tuples, and keys that are not text, do not survive)"
+        return None if parse_json(encoded) == value else "JSON would change it (tuples, and keys that are not text, do not survive)"
 
     def size(self, value: Any) -> int:
         return len(self._encode(value))

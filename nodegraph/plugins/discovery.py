@@ -10,7 +10,6 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import json
 import secrets
 import sys
 import time
@@ -21,7 +20,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from nodegraph.files import file_states
+from nodegraph.files import file_states, parse_json
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -202,7 +201,7 @@ def _is_editable(dist: importlib.metadata.Distribution) -> bool:
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
     try:
         text = dist.read_text("direct_url.json")
-        url = json.loads(text) if text else {}
+        url = parse_json(text) if text else {}
     except (OSError, ValueError):
         return {}
     return url if isinstance(url, dict) else {}

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nodegraph.errors import PluginError
-from nodegraph.files import write_whole
+from nodegraph.files import parse_json, write_whole
 from nodegraph.plugins.backend import AUTO, Backend, Numerics
 
 
@@ -48,7 +48,7 @@ def kind_of_machine(backend: Backend) -> str:
 
 def _read(memo: Path) -> dict[str, Numerics]:
     try:
-        return {question: Numerics(**answer) for question, answer in json.loads(memo.read_bytes()).items()}
+        return {question: Numerics(**answer) for question, answer in parse_json(memo.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # missing or damaged: the backend is asked, and the file is written again
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.keys import KeyParts
-from nodegraph.files import write_whole
+from nodegraph.files import parse_json, write_whole
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Status
@@ -83,7 +83,7 @@ def read_runs(folder: Path) -> Iterator[dict[str, Any]]:
         return
     for path in paths:
         try:
-            record = json.loads(path.read_bytes())
+            record = parse_json(path.read_bytes())
         except (OSError, ValueError):
             continue
         if isinstance(record, dict) and record.get("format") == FORMAT:

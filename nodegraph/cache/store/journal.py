@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.store.locks import is_file_at, lock_until_closed
+from nodegraph.files import parse_json
 
 Line = list[Any]
 
@@ -94,7 +95,7 @@ def _read_lines(files: Iterable[Path]) -> list[Line]:
             continue
         for text in data.splitlines():
             with contextlib.suppress(ValueError):  # the line is empty or incomplete
-                line = json.loads(text)
+                line = parse_json(text)
                 if isinstance(line, list) and line:
                     lines.append(line)
     return lines

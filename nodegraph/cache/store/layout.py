@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,10 @@ BLOB: Final = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*")
 KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 RESULT_FOLDERS: Final = ("aliases", "records", "exports", "blobs", "quarantine", "tmp")
-"""The folders that hold nothing but results. Removed in this order, no file ever refers to one that is already gone."""
+"""The folders of results. If they are emptied in this order, no file ever refers to one that is already gone."""
+
+MEMOS: Final = ("verified.jsonl", "files.jsonl", "numerics.json", "journal.jsonl", "index.sqlite")
+"""What is remembered of files, devices and uses. All of it can be found out again."""
 
 DEAD_PROCESS_SECONDS: Final = 60
 """How long a temporary file is kept if its process seems to be dead: the process may be alive in another container."""
@@ -39,8 +43,18 @@ ABANDONED_SECONDS: Final = 86400
 _TAG: Final = """Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of nodegraph: it may be removed, and need not be in backups. See https://bford.info/cachedir/
 """
+_TAG_SIGN: Final = b"# This folder is a cache of nodegraph"  # no other program writes this line
 
 _TEMPORARY_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*")
+_NAMES: Final = {  # of the files in each folder of results
+    "aliases": KEY,
+    "records": re.compile(r"[0-9a-f]{64}\.json"),
+    "exports": re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*\.json"),
+    "blobs": BLOB,
+    "quarantine": re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*|[0-9]{8}-[0-9a-f-]+\.json"),
+    "tmp": _TEMPORARY_NAME,
+}
+_FLAT: Final = frozenset({"quarantine", "tmp"})  # all other folders of results have a folder for each first two digits
 
 
 @dataclass(frozen=True)
@@ -62,15 +76,26 @@ class Layout:
         return self.directory / "CACHEDIR.TAG"
 
     def create(self) -> None:
-        """Create the directory and the file in it that marks it as a cache. Raises OSError."""
-        (self.directory / "tmp").mkdir(parents=True, exist_ok=True)
+        """Create the directory, for its owner only, and the file in it that marks it as a cache. Raises OSError."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.directory / "tmp").mkdir(exist_ok=True)
         if not self.tag.exists():
             self.tag.write_text(_TAG, encoding="ascii")
 
     def is_cache(self) -> bool:
         """Whether the directory is a cache of nodegraph. If it is not, nothing in it is removed."""
-        folders = (self.directory / name for name in ("records", "blobs"))
-        return self.tag.exists() or (self.directory / "numerics.json").is_file() or any(folder.is_dir() for folder in folders)
+        try:
+            with self.tag.open("rb") as file:
+                return _TAG_SIGN in file.read(4096)
+        except OSError:
+            return False
+
+    def is_open_to_others(self) -> bool:
+        """Whether every user of the machine may write to the directory, and so change its results."""
+        try:
+            return os.name == "posix" and bool(self.directory.stat().st_mode & stat.S_IWOTH)
+        except OSError:
+            return False
 
     def blob(self, name: str) -> Path:
         return self.directory.joinpath("blobs", name[:2], name)
@@ -84,15 +109,15 @@ class Layout:
     def export(self, digest: str, extension: str) -> Path:
         return self.directory / "exports" / digest[:2] / f"{digest}{extension}.json"
 
-    def quarantine(self, blob: Path) -> None:
-        """Move a damaged blob to the quarantine folder. If that fails, remove it."""
-        target = self.directory / "quarantine" / blob.name
+    def quarantine(self, file: Path) -> None:
+        """Move a damaged file to the quarantine folder. If that fails, remove it."""
+        target = self.directory / "quarantine" / file.name
         try:
             target.parent.mkdir(exist_ok=True)
-            blob.replace(target)
+            file.replace(target)
             os.utime(target)  # its time in quarantine starts now
         except OSError:
-            remove(blob)
+            remove(file)
 
     def temporary(self, suffix: str = "") -> Path:
         """A new name for a file that is being written, in the file system that it will stay in."""
@@ -100,7 +125,7 @@ class Layout:
 
     def blobs(self) -> Iterator[os.DirEntry[str]]:
         """Every blob, in no particular order."""
-        return (entry for entry in self.files("blobs") if BLOB.fullmatch(entry.name))
+        return self.results("blobs")
 
     def blob_sizes(self) -> Iterator[tuple[str, int]]:
         """The name and the bytes of every blob."""
@@ -110,8 +135,14 @@ class Layout:
 
     def records(self) -> Iterator[str]:
         """The key of every record, in no particular order."""
-        names = (entry.name for entry in self.files("records"))
-        return (name[:64] for name in names if name.endswith(".json") and KEY.fullmatch(name[:-5]))
+        return (entry.name[:64] for entry in self.results("records"))
+
+    def results(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """The files that nodegraph has written to one of `RESULT_FOLDERS`. Files of other programs are left out."""
+        for entry in self.files(folder):
+            parent = os.path.basename(os.path.dirname(entry.path))  # noqa: PTH119, PTH120 (in loops over many)
+            if _NAMES[folder].fullmatch(entry.name) and parent == (folder if folder in _FLAT else entry.name[:2]):
+                yield entry
 
     def files(self, folder: str) -> Iterator[os.DirEntry[str]]:
         """The files in a folder and its subfolders, in no particular order. None if the folder does not exist or cannot be read."""

@@ -7,18 +7,24 @@ names is kept while it is young; and a blob that was written again since it was 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import functools
+import itertools
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from nodegraph.cache.file_digests import hash_file
-from nodegraph.cache.store.layout import KEY, RESULT_FOLDERS, Layout, is_abandoned, remove
+from nodegraph.cache.store.layout import KEY, MEMOS, RESULT_FOLDERS, Layout, is_abandoned, remove
 from nodegraph.cache.store.locks import LockHeldError, Locks
-from nodegraph.cache.store.records import Record, read_export
+from nodegraph.cache.store.records import Record, StaleRecordError, read_export, read_record
+from nodegraph.files import parse_json
+
+T = TypeVar("T")
 
 GRACE_SECONDS: Final = 3600
 """How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""
@@ -29,12 +35,25 @@ QUARANTINE_SECONDS: Final = 7 * 86400
 ReadRecord = Callable[[str], Record | None]
 """Returns the record of a key, or None if it does not exist or cannot be read."""
 
+Progress = Callable[[int, int], None]
+"""Receives how many files are done, and how many there are. May stop the work by raising."""
+
+
+class _Steps(Protocol):
+    def __call__(self, items: Iterable[T], /) -> Iterator[T]: ...
+
+
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyResult:
     """What `verify` found. `blobs` and `bytes` count the blobs that were read.
 
     `wrong` names the damaged blobs, `missing` those that are gone. `lost` holds the records that were removed because of them.
+    `damaged` names the other files of the cache that cannot be read, below its directory. `stale` counts the results that another
+    version of nodegraph stored: this version does not use them.
     """
 
     blobs: int
@@ -42,6 +61,8 @@ class VerifyResult:
     wrong: tuple[str, ...]
     missing: tuple[str, ...]
     lost: tuple[Record, ...]
+    damaged: tuple[str, ...] = ()
+    stale: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +87,29 @@ class _Export:
     blobs: tuple[str, ...]
 
 
-def verify(layout: Layout, read_record: ReadRecord) -> VerifyResult:
-    """Hash every blob. Damaged ones are moved to quarantine; records and exports that name a missing blob are removed."""
+def verify(layout: Layout, read_record: ReadRecord, progress: Progress = no_progress) -> VerifyResult:
+    """Hash every blob, in several threads, and read every other file.
+
+    Damaged files are moved to quarantine; records and exports that name a missing blob are removed.
+    """
     count = size = 0
     wrong: list[str] = []
-    for entry in layout.blobs():
+    entries = list(layout.blobs())
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        checks = threads.map(_check_blob, entries)
         try:
-            sound = entry.name.startswith(hash_file(Path(entry.path)))
-            size += entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:
-            continue  # removed meanwhile
-        except OSError:
-            sound = False
-        count += 1
-        if not sound:
-            wrong.append(entry.name)
-            layout.quarantine(Path(entry.path))
+            for i, (entry, (sound, read)) in enumerate(zip(entries, checks, strict=True), 1):
+                progress(i, len(entries))
+                if sound is None:
+                    continue  # removed meanwhile
+                count, size = count + 1, size + read
+                if not sound:
+                    wrong.append(entry.name)
+                    layout.quarantine(Path(entry.path))
+        except BaseException:  # such as Ctrl-C
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    damaged, stale = _check_small_files(layout)
     on_disk = {entry.name for entry in layout.blobs()}
     missing: set[str] = set()
     lost: list[Record] = []
@@ -100,7 +128,74 @@ def verify(layout: Layout, read_record: ReadRecord) -> VerifyResult:
         wrong=tuple(sorted(wrong)),
         missing=tuple(sorted(missing - set(wrong))),
         lost=tuple(lost),
+        damaged=tuple(sorted(damaged)),
+        stale=stale,
     )
+
+
+def _check_blob(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
+    """Whether a blob has the content that its name says, and its bytes. None: it was removed meanwhile."""
+    try:
+        return entry.name.startswith(hash_file(Path(entry.path))), entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None, 0
+    except OSError:
+        return False, 0
+
+
+def _check_small_files(layout: Layout) -> tuple[list[str], int]:
+    """Move the damaged ones among the records, aliases, exports, run records and memos to quarantine.
+
+    Returns their paths below the directory, and how many records are in another format.
+    """
+    damaged: list[str] = []
+    stale = 0
+    for path, is_sound in _small_files(layout):
+        try:
+            sound = is_sound(path.read_bytes())
+        except StaleRecordError:
+            stale += 1
+            continue
+        except FileNotFoundError:
+            continue
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            sound = False
+        if not sound:
+            damaged.append(path.relative_to(layout.directory).as_posix())
+            layout.quarantine(path)
+    return damaged, stale
+
+
+def _small_files(layout: Layout) -> Iterator[tuple[Path, Callable[[bytes], bool]]]:
+    """Each file that is not a blob, with a function that checks its content: it returns False or raises if the file is damaged."""
+    for entry in layout.results("records"):
+        yield Path(entry.path), functools.partial(_is_record, key=entry.name[:64])
+    for entry in layout.results("aliases"):
+        yield Path(entry.path), lambda data: KEY.fullmatch(data.decode("ascii")) is not None
+    for entry in layout.results("exports"):
+        yield Path(entry.path), lambda data: read_export(data) is not None
+    for path in (layout.directory / "runs").glob("*.json"):
+        yield path, _is_object
+    for name in MEMOS:
+        path = layout.directory / name
+        if path.suffix == ".jsonl":
+            yield path, _are_lists
+        elif path.suffix == ".json":
+            yield path, _is_object
+
+
+def _is_record(data: bytes, key: str) -> bool:
+    return read_record(data, key).key == key
+
+
+def _is_object(data: bytes) -> bool:
+    return isinstance(parse_json(data), dict)
+
+
+def _are_lists(data: bytes) -> bool:
+    """Whether every line is a list. A line that a killed process left incomplete has no line break behind it or is the last."""
+    lines = data.splitlines()
+    return all(isinstance(parse_json(line), list) for line in lines[: -1 if data[-1:] != b"\n" else None] if line)
 
 
 def collect(
@@ -110,6 +205,7 @@ def collect(
     last_used: Mapping[str, float],
     limit: int | None,
     older_than: float | None,
+    progress: Progress = no_progress,
 ) -> GcResult:
     """Remove what nothing refers to, then the least recently used results; see `Store.gc`.
 
@@ -126,7 +222,7 @@ def collect(
         if (limit is None or collection.total <= limit) and (older_than is None or idle <= older_than):
             break
         collection.drop(record)
-    result = collection.remove()
+    result = collection.remove(progress)
     _remove_leftovers(layout, now)
     return result
 
@@ -179,17 +275,21 @@ class _Collection:
                     for blob in export.blobs:
                         self._release(blob)
 
-    def remove(self) -> GcResult:
-        """Remove what was dropped: first records and exports, then the blobs that they refer to."""
-        keys = [key for key in self._dropped_keys if remove(self._layout.record(key))]
-        for path in self._dropped_files:
+    def remove(self, progress: Progress) -> GcResult:
+        """Remove what was dropped: first records and exports, then the blobs that they refer to.
+
+        If `progress` raises, what is left is removed by the next collection.
+        """
+        step = _steps(progress, len(self._dropped_keys) + len(self._dropped_files) + len(self._dropped_blobs))
+        keys = [key for key in step(self._dropped_keys) if remove(self._layout.record(key))]
+        for path in step(self._dropped_files):
             remove(path)
-        for entry in self._layout.files("aliases"):
+        for entry in self._layout.results("aliases"):
             with contextlib.suppress(OSError, ValueError):
                 content = Path(entry.path).read_text(encoding="ascii")
                 if not (KEY.fullmatch(content) and self._layout.record(content).exists()):
                     remove(entry.path)
-        blobs = [blob for blob in self._dropped_blobs if self._remove_blob(blob)]
+        blobs = [blob for blob in step(self._dropped_blobs) if self._remove_blob(blob)]
         freed = sum(self._sizes[blob][0] for blob in blobs)
         remaining = sum(size for size, _ in self._sizes.values()) - freed
         return GcResult(keys=tuple(keys), blobs=tuple(blobs), bytes=freed, remaining=remaining)
@@ -212,21 +312,35 @@ class _Collection:
         return unchanged and remove(path)  # a blob that was written again will be named by a new record
 
 
-def clear(layout: Layout) -> None:
-    """Remove every result, and what is remembered of files and devices."""
+def clear(layout: Layout, progress: Progress = no_progress) -> None:
+    """Remove every result, and what is remembered of files and devices. Files of other programs stay."""
+    paths = [Path(entry.path) for folder in RESULT_FOLDERS for entry in layout.results(folder)]
+    memos = [path for name in (*MEMOS, "journal-*.taken", "index.sqlite-*") for path in layout.directory.glob(name)]
+    for path in _steps(progress, len(paths) + len(memos))([*paths, *memos]):
+        remove(path)
     for folder in RESULT_FOLDERS:
-        shutil.rmtree(layout.directory / folder, ignore_errors=True)
-    for pattern in (
-        "verified.jsonl",
-        "files.jsonl",
-        "numerics.json",
-        "journal.jsonl",
-        "journal-*.taken",
-        "index.sqlite",
-        "index.sqlite-*",
-    ):
-        for path in layout.directory.glob(pattern):
-            remove(path)
+        _remove_empty(layout.directory / folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders in `folder` that are empty, and then `folder` itself if it is."""
+    with contextlib.suppress(OSError):
+        for inner in (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+            with contextlib.suppress(OSError):
+                inner.rmdir()
+        folder.rmdir()
+
+
+def _steps(progress: Progress, total: int) -> _Steps:
+    """A function that yields what it receives and shows progress; it may be called for one part of the work after another."""
+    count = itertools.count(1)
+
+    def step(items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            progress(next(count), total)
+            yield item
+
+    return step
 
 
 def _remove_leftovers(layout: Layout, now: float) -> None:
@@ -245,7 +359,7 @@ def _remove_leftovers(layout: Layout, now: float) -> None:
 
 
 def _exports(layout: Layout) -> Iterator[_Export]:
-    for entry in layout.files("exports"):
+    for entry in layout.results("exports"):
         with contextlib.suppress(OSError):
             blobs = read_export(Path(entry.path).read_bytes())
             yield _Export(Path(entry.path), entry.name[:64], tuple(blobs or ()))

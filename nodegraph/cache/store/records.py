@@ -11,8 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from nodegraph.cache.store.layout import BLOB, KEY
 from nodegraph.errors import NodegraphError
+from nodegraph.files import parse_json
 
 FORMAT: Final = 1
+
+
+class StaleRecordError(ValueError):
+    """A record in another format: another version of nodegraph wrote it."""
 
 
 class LostResultError(NodegraphError):
@@ -105,7 +110,7 @@ def export_bytes(blobs: list[str]) -> bytes:
 def read_export(data: bytes) -> list[str] | None:
     """The blobs that a list of exported files names; None if `data` is not such a list."""
     try:
-        blobs = json.loads(data)["blobs"]
+        blobs = parse_json(data)["blobs"]
     except (KeyError, TypeError, ValueError):
         return None
     return blobs if isinstance(blobs, list) and all(isinstance(blob, str) and BLOB.fullmatch(blob) for blob in blobs) else None
@@ -114,11 +119,14 @@ def read_export(data: bytes) -> list[str] | None:
 def read_record(data: bytes, key: str) -> Record:
     """The record of `key` from the content of its file.
 
-    Raises ValueError, TypeError, KeyError or AttributeError if `data` is not the record of `key`.
+    Raises StaleRecordError for a record in another format; ValueError, TypeError, KeyError or AttributeError if `data` is not the
+    record of `key`.
     """
-    document: Mapping[str, Any] = json.loads(data)
-    if document["format"] != FORMAT or document["key"] != key:
-        raise ValueError("a record of another format")
+    document: Mapping[str, Any] = parse_json(data)
+    if document["key"] != key:
+        raise ValueError("a record of another key")
+    if document["format"] != FORMAT:
+        raise StaleRecordError(f"a record in format {document['format']}")
     outputs = {port: StoredValue(**value) for port, value in document["outputs"].items()}
     if not all(KEY.fullmatch(value.digest) and BLOB.fullmatch(value.blob) and value.size >= 0 for value in outputs.values()):
         raise ValueError("an invalid digest, blob or size")

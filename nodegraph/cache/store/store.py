@@ -38,7 +38,7 @@ from nodegraph.files import FileState
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry, Index
-    from nodegraph.cache.store.maintenance import GcResult, VerifyResult
+    from nodegraph.cache.store.maintenance import GcResult, Progress, VerifyResult
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
 
@@ -111,6 +111,11 @@ class Store:
     def finish(self) -> None:
         """End a run: note what it used and, if the limit is exceeded, remove the least recently used results. Never fails."""
         self._usage.write()
+        if self.layout.is_open_to_others():
+            self.warn(
+                f"every user of this machine can write to the cache directory {self.directory}, and so change the results of your "
+                f"runs. Run 'chmod o-w {self.directory}', or choose another one with --cache-dir"
+            )
         growth = self._growth
         if not self._files.writable or (growth.added <= growth.allowed and self._journal.size() < LONG_JOURNAL_BYTES):
             return
@@ -229,16 +234,17 @@ class Store:
         sizes = [size for _, size in self.layout.blob_sizes()]
         return StoreInfo(self.directory, sum(1 for _ in self.layout.records()), len(sizes), sum(sizes))
 
-    def verify(self) -> VerifyResult:
-        """Check the content of every blob. Damaged ones are moved to quarantine, and records that name them are removed."""
-        from nodegraph.cache.store.maintenance import verify
+    def verify(self, progress: Progress | None = None) -> VerifyResult:
+        """Check the content of every file. Damaged ones are moved to quarantine; records that name a damaged blob are removed."""
+        from nodegraph.cache.store.maintenance import no_progress, verify
 
-        result = verify(self.layout, self.record)
+        result = verify(self.layout, self.record, progress or no_progress)
+        self._records.clear()
         self._blobs.check_again()
         self.entries()  # updates the index
         return result
 
-    def gc(self, limit: int | None = None, older_than: float | None = None) -> GcResult:
+    def gc(self, limit: int | None = None, older_than: float | None = None, progress: Progress | None = None) -> GcResult:
         """Remove what no result needs, then the least recently used results.
 
         Results are removed until `limit` bytes of blobs remain, and if they were not used for `older_than` seconds. Waits while
@@ -250,14 +256,14 @@ class Store:
         if not self.layout.is_cache():
             return GcResult(keys=(), blobs=(), bytes=0, remaining=0)
         with self._files.lock(_GC, lambda: None):
-            return self._collect(limit, older_than)
+            return self._collect(limit, older_than, progress)
 
-    def clear(self) -> StoreInfo:
+    def clear(self, progress: Progress | None = None) -> StoreInfo:
         """Remove every result, and what is remembered of files and devices. Run records stay. Returns how much was removed."""
-        from nodegraph.cache.store.maintenance import clear
+        from nodegraph.cache.store.maintenance import clear, no_progress
 
         before = self.info()
-        clear(self.layout)
+        clear(self.layout, progress or no_progress)
         self._blobs.check_again()
         self._records.clear()
         self._usage = RunUsage(self._journal)
@@ -277,12 +283,19 @@ class Store:
                 f"with --cache-size or NODEGRAPH_CACHE_SIZE"
             )
 
-    def _collect(self, limit: int | None, older_than: float | None) -> GcResult:
-        from nodegraph.cache.store.maintenance import collect
+    def _collect(self, limit: int | None, older_than: float | None, progress: Progress | None = None) -> GcResult:
+        from nodegraph.cache.store.maintenance import collect, no_progress
 
         self._usage.write()
         last_used = {entry.key: entry.used for entry in self.entries()}
-        result = collect(self.layout, self.record, last_used=last_used, limit=limit, older_than=older_than)
+        result = collect(
+            self.layout,
+            self.record,
+            last_used=last_used,
+            limit=limit,
+            older_than=older_than,
+            progress=progress or no_progress,
+        )
         self._query_index(lambda index: index.forget(result.keys, result.blobs), exact=False)
         return result
 

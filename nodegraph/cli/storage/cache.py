@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +16,7 @@ import click
 from nodegraph.cli.failures import warn
 from nodegraph.cli.help import DONE, WRONG_CALL, epilog
 from nodegraph.cli.options import cache_dir_option, json_option
+from nodegraph.cli.progress import counter
 from nodegraph.cli.tables import aligned, print_table
 
 if TYPE_CHECKING:
@@ -96,18 +98,31 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 
     Damaged files are moved aside, and the results that need them are computed again when a run needs them.
     """
-    found = _own_store(cache_dir).verify()
+    with counter("checked") as progress:
+        found = _own_store(cache_dir).verify(progress)
     if as_json:
         lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
-        facts = {"files": found.blobs, "bytes": found.bytes, "wrong": found.wrong, "missing": found.missing, "lost": lost}
+        facts = {
+            "files": found.blobs,
+            "bytes": found.bytes,
+            "wrong": found.wrong,
+            "missing": found.missing,
+            "lost": lost,
+            "damaged": found.damaged,
+            "stale": found.stale,
+        }
         click.echo(json.dumps(facts))
     else:
         _print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
         rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
+        rows += [("damaged", path) for path in found.damaged]
         rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
         for line in aligned(rows) if rows else ["every file is as it was written"]:
             click.echo(line)
-    if found.wrong or found.missing:
+        if found.stale:
+            results = "1 result" if found.stale == 1 else f"{found.stale} results"
+            click.echo(f"{results} of another version of nodegraph; 'nodegraph cache gc' removes them")
+    if found.wrong or found.missing or found.damaged:
         ctx.exit(1)
 
 
@@ -129,7 +144,8 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
     Runs in other processes are not affected.
     """
     store = _own_store(cache_dir, size)
-    removed = store.gc(store.limit, older_than)
+    with counter("removed") as progress:
+        removed = store.gc(store.limit, older_than, progress)
     _print_facts(
         {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
         as_json,
@@ -139,12 +155,28 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
         warn(f"{_size(removed.remaining)} remain: some files cannot be removed, or were written within the last hour")
 
 
-@cache.command(epilog=epilog("nodegraph cache clear"))
+@cache.command(
+    epilog=epilog("nodegraph cache clear --yes", status=(DONE, "1 nothing could be removed, or you did not confirm", WRONG_CALL))
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @cache_dir_option
 @json_option
-def clear(cache_dir: Path | None, as_json: bool) -> None:
-    """Remove every result; run records stay."""
-    removed = _own_store(cache_dir).clear()
+@click.pass_context
+def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) -> None:
+    """Remove every result; run records stay.
+
+    On a terminal, it asks first.
+    """
+    store = _own_store(cache_dir)
+    before = store.info()
+    if not yes and before.blobs and sys.stdin is not None and sys.stdin.isatty():
+        question = f"Remove {before.records} results, {_size(before.bytes)}, from {before.directory}?"
+        click.confirm(question, abort=True, err=True)
+    with counter("removed") as progress:
+        removed = store.clear(progress)
+    if before.blobs and not removed.blobs:
+        warn(f"nothing could be removed from {before.directory}: make it writable, or run this as the user who owns it")
+        ctx.exit(1)
     facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
     _print_facts(facts, as_json, "removed:")
 
