@@ -191,9 +191,7 @@ def test_misspelt_hook_is_an_error(tmp_path, write):
     said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert said == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     said = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
-    assert said.startswith(
-        "[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, on_event, "
-    )
+    assert said.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, on_event, ")
 
 
 def test_undecorated_hook_is_an_error(tmp_path, write):
