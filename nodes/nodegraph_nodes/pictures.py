@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LONGEST_SIDE: Final = 32_768
 """The longest side of a picture that is made here, in pixels."""
 
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""The formats that are read, whatever a file is called. Pillow would try others, too: for EPS it starts Ghostscript."""
+
 
 def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
     """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], upright as its camera was held.
@@ -39,17 +42,17 @@ def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
 def _open(path: Path, run: Run) -> Picture:
     """The first picture in a file, upright. Raises ValueError as `read_picture` does."""
     from PIL import Image as pillow
-    from PIL import ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 (these add their formats)
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # pictures of twice the size that warns raise an error
-            with pillow.open(path) as picture:
+            with pillow.open(path, formats=FORMATS) as picture:
                 several = getattr(picture, "is_animated", False)
                 picture.load()
                 upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that can be read. Give a PNG, JPEG or WebP file") from error
+        raise ValueError(f"{path} is not a picture that can be read. Give a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM file") from error
     except pillow.DecompressionBombError as error:
         raise ValueError(f"the picture {path} is too large ({error}). Scale it down first") from error
     except MemoryError:

@@ -14,6 +14,7 @@ from PIL import Image as pillow
 
 from nodegraph import Run
 from nodegraph_nodes.nodes.image import composite, load_image
+from nodegraph_nodes.pictures import FORMATS
 from nodegraph_nodes.types import Image, Mask
 
 RAMP = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3) * 2
@@ -139,6 +140,27 @@ def test_file_that_is_not_a_picture_is_an_error(tmp_path):
     path.write_text("no picture")
     with pytest.raises(ValueError, match=r"text\.png is not a picture that can be read\. Give a PNG"):
         load_image(path)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.eps"])
+def test_other_formats_are_refused_without_a_program_for_them(tmp_path, monkeypatch, name):
+    """Pillow reads EPS by starting Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", lambda *args, **options: pytest.fail("it started another program"))
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **options: pytest.fail("it started another program"))
+    (tmp_path / name).write_bytes(EPS)
+    with pytest.raises(ValueError, match="is not a picture that can be read"):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_named_format_is_read(tmp_path, format):
+    pillow.new("RGB", (4, 3), "red").save(tmp_path / "file", format=format)
+    loaded = load_image(tmp_path / "file").image.pixels
+    assert loaded.shape == (1, 3, 4, 3)
+    assert loaded[0, 0, 0].tolist() == pytest.approx([1, 0, 0], abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.webp", "cut.gif", "cut.tif"])
