@@ -24,7 +24,7 @@ from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.explain import Explained, explain
-from nodegraph.run.handle import RunHandle, Runs, result_or_error
+from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.outputs import file_names
 from nodegraph.run.plan import Plan, make_plan
@@ -53,12 +53,12 @@ DEFAULT: Final = _Default()
 class _Options:
     """The options of a run; `Engine.run` describes them."""
 
-    params: Mapping[str, Any] | None
-    overrides: Sequence[Override]
-    targets: Iterable[Handle | str] | None
-    force: Sequence[str]
-    out: Path | str | None
-    keep_going: bool
+    params: Mapping[str, Any] | None = None
+    overrides: Sequence[Override] = ()
+    targets: Iterable[Handle | str] | None = None
+    force: Sequence[str] = ()
+    out: Path | str | None = None
+    keep_going: bool = False
 
 
 class Engine:
@@ -170,22 +170,7 @@ class Engine:
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
         options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
-        handle = RunHandle(new_run_id(), raise_errors)
-        try:
-            request = self._request(workflow, handle.run, inline=False, options=options)
-        except NodegraphError as error:
-            handle.end(error)
-            return handle
-
-        def emit(event: Event) -> None:
-            handle.log.add(event)
-            self._emit(event)
-
-        def work(overlapped: Callable[[], bool]) -> None:
-            handle.execute(lambda: self._execute(request, self._context(emit, handle.cancel_flag, overlapped)))
-
-        self._runs.start(handle.cancel_flag, work)
-        return handle
+        return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
     async def arun(self, workflow: Workflow, **options: Any) -> Result:
         """Run as a coroutine; the options are those of `run`.
@@ -194,20 +179,22 @@ class Engine:
         """
         import asyncio
 
-        handle, loop, ended = self.start(workflow, **options), asyncio.get_running_loop(), asyncio.Event()
+        raise_errors = options.pop("raise_errors", True)
+        background = self._begin(workflow, _Options(**options), raise_errors=raise_errors)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ended.set)
 
-        handle.when_ended(notify)
+        background.when_ended(notify)
         try:
             await ended.wait()
         except asyncio.CancelledError:
-            handle.cancel()
+            background.cancel()
             await ended.wait()
             raise
-        return handle.result()
+        return background.result()
 
     def cancel(self) -> None:
         """Stop every run of this engine at its next step or node. May be called from any thread or a signal handler."""
@@ -235,6 +222,25 @@ class Engine:
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
         return graph
+
+    def _begin(self, workflow: Workflow, options: _Options, *, raise_errors: bool) -> BackgroundRun:
+        """Begin a run in the background. If the workflow is wrong, the run has failed already."""
+        background = BackgroundRun(new_run_id(), raise_errors=raise_errors)
+        try:
+            request = self._request(workflow, background.run, inline=False, options=options)
+        except NodegraphError as error:
+            background.end(error)
+            return background
+
+        def emit(event: Event) -> None:
+            background.log.add(event)
+            self._emit(event)
+
+        def work(overlapped: Callable[[], bool]) -> None:
+            background.execute(lambda: self._execute(request, self._context(emit, background.cancel_flag, overlapped)))
+
+        self._runs.start(background.cancel_flag, work)
+        return background
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError."""

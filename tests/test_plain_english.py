@@ -53,7 +53,10 @@ def test_no_banned_idiom(path):
     assert found == []
 
 
-@pytest.mark.parametrize("path", [path for path in files() if path.suffix == ".py" and "test" in path.as_posix()], ids=str)
+TESTS = [path for path in files() if path.suffix == ".py" and "tests" in path.relative_to(ROOT).parts]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_vague_name(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}  # @given

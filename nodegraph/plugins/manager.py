@@ -187,7 +187,7 @@ class Plugins:
 
         def register(name: str, value: Any, **meta: Any) -> None:
             try:
-                checked = self.manager.hook.check_registration(kind=kind, name=name, value=value, declared=meta)
+                checked = self.manager.hook.registered(kind=kind, name=name, value=value, declared=meta)
             except (TypeError, ValueError) as error:
                 raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
             value = value if checked is None else checked

@@ -1,4 +1,4 @@
-"""The handle of a run that goes on in the background, and the list of an engine's runs."""
+"""Runs that go on in the background, their handles, and the list of an engine's runs."""
 
 from __future__ import annotations
 
@@ -20,53 +20,48 @@ MAX_BACKGROUND_RUNS: Final = 32
 """How many runs that `Engine.start` began go on at once. The others are queued."""
 
 
-class RunHandle:
-    """A run that `Engine.start` began. May be used from any thread.
+class BackgroundRun:
+    """A run that goes on in the background, as the engine sees it. The caller of `Engine.start` receives a `RunHandle`."""
 
-    `run` is the run's id.
-    """
-
-    def __init__(self, run: str, raise_errors: bool = True) -> None:
+    def __init__(self, run: str, *, raise_errors: bool = True) -> None:
         self.run = run
-        self._raise_errors = raise_errors
-        self._status: RunStatus = "queued"
+        self.status: RunStatus = "queued"
         self.cancel_flag = CancelFlag()
         self.log = EventLog()
+        self._raise_errors = raise_errors
         self._outcome: Result | BaseException | None = None
         self._ended = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
-    @property
-    def status(self) -> RunStatus:
-        """What the run does now: queued, running, done, failed or cancelled."""
-        return self._status
-
-    def events(self) -> Iterator[Event]:
-        """The events of this run, from the beginning; ends with the run. May be called several times.
-
-        A reader that is slower than the run receives only the latest of a node's progress events. Previews of nodes that have
-        ended are gone.
-        """
-        return self.log.read()
+    def execute(self, work: Callable[[], Result]) -> None:
+        """Run in the calling thread, unless the run was cancelled while it was queued."""
+        if not self._leave_queue("running"):
+            return
+        try:
+            self.end(work())
+        except BaseException as error:
+            self.end(error)
 
     def cancel(self) -> None:
-        """Stop the run at its next step or node; a run that is queued ends without starting. Returns at once."""
+        """See `RunHandle.cancel`."""
         self.cancel_flag.set()
         if self._leave_queue("cancelled"):
             self.end(stopped())
 
-    def result(self, timeout: float | None = None) -> Result:
-        """Wait for the result.
-
-        Raises what `Engine.run` raises, and TimeoutError if the run has not ended after `timeout` seconds.
-        """
-        if not self._ended.wait(timeout):
-            raise TimeoutError(f"run {self.run} has not ended after {timeout} seconds. Wait longer, or cancel it")
-        if isinstance(self._outcome, Result):
-            return result_or_error(self._outcome, self._raise_errors)
-        assert self._outcome is not None  # set before the run has ended
-        raise self._outcome
+    def end(self, outcome: Result | BaseException) -> None:
+        """Set the result, or what was raised instead."""
+        self._outcome = outcome
+        if isinstance(outcome, Result):
+            self.status = outcome.status
+        else:
+            self.status = "cancelled" if isinstance(outcome, Cancelled) else "failed"
+        self.log.close()
+        with self._lock:
+            self._ended.set()
+        for callback in self._callbacks:
+            callback()
+        self._callbacks.clear()
 
     def when_ended(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the run has ended, from any thread; at once if it has."""
@@ -76,36 +71,58 @@ class RunHandle:
                 return
         callback()
 
-    def execute(self, work: Callable[[], Result]) -> None:
-        """Run in the calling thread, unless the run was cancelled while it was queued; for the engine."""
-        if not self._leave_queue("running"):
-            return
-        try:
-            self.end(work())
-        except BaseException as error:
-            self.end(error)
-
-    def end(self, outcome: Result | BaseException) -> None:
-        """Set the result, or what was raised instead; for the engine."""
-        self._outcome = outcome
-        if isinstance(outcome, Result):
-            self._status = outcome.status
-        else:
-            self._status = "cancelled" if isinstance(outcome, Cancelled) else "failed"
-        self.log.close()
-        with self._lock:
-            self._ended.set()
-        for callback in self._callbacks:
-            callback()
-        self._callbacks.clear()
+    def result(self, timeout: float | None = None) -> Result:
+        """See `RunHandle.result`."""
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"run {self.run} has not ended after {timeout} seconds. Wait longer, or cancel it")
+        if isinstance(self._outcome, Result):
+            return result_or_error(self._outcome, self._raise_errors)
+        assert self._outcome is not None  # set before the run has ended
+        raise self._outcome
 
     def _leave_queue(self, status: RunStatus) -> bool:
         """Take `status` if the run is queued. False if it is not: another thread was first."""
         with self._lock:
-            if self._status != "queued":
+            if self.status != "queued":
                 return False
-            self._status = status
+            self.status = status
             return True
+
+
+class RunHandle:
+    """A run that `Engine.start` began. May be used from any thread."""
+
+    def __init__(self, background: BackgroundRun) -> None:
+        self._background = background
+
+    @property
+    def run(self) -> str:
+        """The id of the run."""
+        return self._background.run
+
+    @property
+    def status(self) -> RunStatus:
+        """What the run does now: queued, running, done, failed or cancelled."""
+        return self._background.status
+
+    def events(self) -> Iterator[Event]:
+        """The events of this run, from the beginning; ends with the run. May be called several times.
+
+        A reader that is slower than the run receives only the latest of a node's progress events. Previews of nodes that have
+        ended are gone.
+        """
+        return self._background.log.read()
+
+    def cancel(self) -> None:
+        """Stop the run at its next step or node; a run that is queued ends without starting. Returns at once."""
+        self._background.cancel()
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result.
+
+        Raises what `Engine.run` raises, and TimeoutError if the run has not ended after `timeout` seconds.
+        """
+        return self._background.result(timeout)
 
 
 class Runs:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph.plugin_api import FileState
-    from nodegraph_diffusion.checkpoint import ControlNetFile
+    from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.config import LatentSpace
@@ -107,9 +107,12 @@ class OpenedPart(Generic[P]):
 
 @dataclass(frozen=True)
 class Patch:
-    """A LoRA or similar file to apply at `strength`, and the state in which its files were opened."""
+    """A LoRA or similar file to apply at `strength`, and the state in which its files were opened.
 
-    path: Path
+    Two patches are equal if their files and strengths are: the files determine `lora`, their description.
+    """
+
+    lora: LoraFile = field(compare=False)
     files: tuple[OpenedFile, ...]
     strength: float
 

@@ -1,4 +1,4 @@
-"""Runs whose cache directory fails: they finish without it, with one warning."""
+"""Runs whose cache directory fails: they finish without it, with one note."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def fill(disk):
 
 
 def uncached(cli, workflow, message):
-    """Run and check: everything is computed and written, with one warning about the cache."""
+    """Run and check: everything is computed and written, with one note about the cache."""
     ran = cli("run", workflow, "--json")
     assert ran.exit_code == 0, ran.stderr
     assert {node["status"] for node in ran.json["nodes"].values()} == {"ran"}
     assert json.loads((cli.folder / ran.json["outputs"]["result"][0]).read_text()) == "hey" * 6
-    warnings = [line for line in ran.stderr.splitlines() if line.startswith("warning")]
-    assert len(warnings) == 1, ran.stderr
-    assert message in warnings[0]
+    notes = [line for line in ran.stderr.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1, ran.stderr
+    assert message in notes[0]
     assert "Traceback" not in ran.stderr
     return ran
 
@@ -74,12 +74,12 @@ def test_run_works_with_a_read_only_cache(cli, reads, disk):
     remount(disk, "rw")
 
 
-def test_read_only_cache_is_used_without_a_warning(cli, reads, disk, nodes_of):
+def test_read_only_cache_is_used_without_a_note(cli, reads, disk, nodes_of):
     cli("run", reads)
     remount(disk, "ro")
     ran = cli("run", reads, "--json")
     assert nodes_of(ran) == {"note": "pruned", "twice": "pruned", "more": "cached"}
-    assert "warning" not in ran.stderr
+    assert "note:" not in ran.stderr
     assert [entry["node"] for entry in cli("cache", "ls", "--json").json] != []
     remount(disk, "rw")
 
@@ -104,7 +104,7 @@ def test_removed_cache_directory_is_created_again(cli, reads, nodes_of):
     for _ in range(2):
         ran = cli("run", reads, "--json")
         assert set(nodes_of(ran).values()) == {"ran"}
-        assert "warning" not in ran.stderr
+        assert "note:" not in ran.stderr
         subprocess.run(["rm", "-r", cli.folder / "cache"], check=True)
 
 

@@ -162,7 +162,7 @@ DOORS = {
     "LoadModel": lambda path: describe(path).model(),
     "LoadControlNet": lambda path: describe(path).controlnet(),
     "LoadLora": lambda path: describe(path).lora(),
-    "LoadEmbedding": lambda path: read_inversion(path, [128]),
+    "LoadEmbedding": lambda path: read_inversion(describe(path).embedding(), [128]),
     "header": read_header,
     "tensors": MappedFile,
     "convert": lambda path: convert(path, path.with_name("new.safetensors")),

@@ -268,7 +268,7 @@ VECTORS = torch.randn(3, 128)
 @pytest.mark.usefixtures("allowed")
 def test_textual_inversions_are_read(tmp_path, content, form):
     torch.save(content, tmp_path / "style.pt", **form)
-    vectors = read_inversion(tmp_path / "style.pt", [128, 64] if "clip_g" in content else [128])
+    vectors = read_inversion(describe(tmp_path / "style.pt").embedding(), [128, 64] if "clip_g" in content else [128])
     assert torch.equal(vectors[0], VECTORS)
 
 
@@ -278,7 +278,7 @@ def test_early_textual_inversion_is_read(tmp_path, monkeypatch):
     old._parameters["*"] = torch.nn.Parameter(VECTORS)
     monkeypatch.setattr("torch.nn.modules.container.ParameterDict", OldParameterDict)
     torch.save({"string_to_token": {"*": 265}, "string_to_param": old}, tmp_path / "style.pt", pickle_module=_Untyped)
-    assert torch.equal(read_inversion(tmp_path / "style.pt", [128])[0], VECTORS)
+    assert torch.equal(read_inversion(describe(tmp_path / "style.pt").embedding(), [128])[0], VECTORS)
 
 
 class _Untyped:

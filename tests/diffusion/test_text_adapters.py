@@ -52,7 +52,8 @@ def test_textual_inversion_equals_diffusers(tmp_path, saved, count):
         encoders.append((pipeline.text_encoder_2, pipeline.tokenizer_2))
     for (encoder, tokenizer), vectors in zip(encoders, tensors.values(), strict=True):
         pipeline.load_textual_inversion(vectors, token="<style>", text_encoder=encoder, tokenizer=tokenizer)
-    vectors = read_inversion(tmp_path / "style.safetensors", [text.config.width for text in checkpoint.text.parts])
+    style = describe(tmp_path / "style.safetensors").embedding()
+    vectors = read_inversion(style, [text.config.width for text in checkpoint.text.parts])
     extended, plain = readers(checkpoint, "style", vectors), readers(checkpoint)
     for prompt in ("a {} house", "{}", "red {}"):
         expected, pooled = encode(pipeline, prompt.format("<style>"))

@@ -193,9 +193,7 @@ def test_misspelt_hook_is_an_error(tmp_path, write):
     message = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert message == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     message = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
-    assert message.startswith(
-        "[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, check_registration, on_event, "
-    )
+    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, on_event, ")
 
 
 def test_undecorated_hook_is_an_error(tmp_path, write):
@@ -204,7 +202,7 @@ def test_undecorated_hook_is_an_error(tmp_path, write):
 
 
 def test_plain_function_can_have_a_hook_name(tmp_path, write):
-    write("own.py", "def on_event(value): ...\ndef check_registration(name): ...\nregister_nodes = 'text'\n")
+    write("own.py", "def on_event(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
@@ -309,7 +307,7 @@ CHECKING = """
     from nodegraph import hookimpl
 
     @hookimpl
-    def check_registration(kind, name, value, declared):
+    def registered(kind, name, value, declared):
         if declared.get("tested") is False:
             raise ValueError("a filter must be tested")
         return (value, declared["tested"]) if "tested" in declared else None

@@ -319,6 +319,12 @@ def test_five_hundred_runs_leak_nothing(make_engine: Callable[..., Engine], tmp_
 # --- handles
 
 
+def test_handle_has_only_its_public_interface(engine: Engine, stubs: types.ModuleType) -> None:
+    run = engine.start(waiting("a"))
+    assert {name for name in dir(run) if not name.startswith("_")} == {"run", "status", "events", "cancel", "result"}
+    run.cancel()
+
+
 def test_handle_reports_the_state_of_the_run(engine: Engine, stubs: types.ModuleType, tmp_path: Path) -> None:
     run = engine.start(waiting("a"), out=tmp_path / "out")
     wait_for_event(run, NodeStarted)
@@ -393,7 +399,7 @@ def test_progress_is_merged_for_a_slow_reader(engine: Engine) -> None:
     run.result(SECONDS)
     (progress,) = [event for event in reader if isinstance(event, NodeProgress)]
     assert (progress.step, progress.preview) == (5_000, None)
-    assert len(run.log._events) == 5
+    assert len(run._background.log._events) == 5
 
 
 # --- coroutines and closing

@@ -13,6 +13,7 @@ from nodegraph.errors import WorkflowError
 from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from nodegraph_nodes.models.control_nets import load_control
+from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
@@ -90,10 +91,25 @@ def test_lora_changed_during_the_run_is_an_error(tmp_path, model, run):
         load_unet_network(adapted.unet, run)
 
 
+def test_lora_changed_after_its_description_is_an_error(tmp_path, model, run):
+    file = lora(tmp_path)
+    found = describe(file).lora()
+    save_file({f"lora_unet_{MODULE}.diff": torch.ones(16, 32)}, file)
+    adapted = load_lora(model.unet, model.text_encoder, found, run=run)
+    with pytest.raises(ValueError, match=r"some\.safetensors: expected the tensors .* changed in the meantime\. Run again"):
+        load_unet_network(adapted.unet, run)
+
+
+def described(file):
+    """The embedding in a file, with the messages of a node."""
+    with file_errors():
+        return describe(file).embedding()
+
+
 @pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
 def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
     save_file(tensors, tmp_path / "style.safetensors")
-    encoder = load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+    encoder = load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "style")
     count = len(next(iter(tensors.values())).reshape(-1, 32))
     with_it = text_encode(encoder, "a embedding:style house", run=run).prompts[0].embedding
     table = load_text_network(model.text_encoder, run).embeddings.token_embedding.weight
@@ -119,12 +135,21 @@ def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
 def test_embeddings_of_other_models_are_refused(tmp_path, model, tensors, message):
     save_file(tensors, tmp_path / "style.safetensors")
     with pytest.raises(ValueError, match=message):
-        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+        load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "style")
+
+
+def test_embedding_changed_during_the_run_is_an_error(tmp_path, model):
+    save_file({"emb_params": torch.ones(2, 32)}, tmp_path / "style.safetensors")
+    style = described(tmp_path / "style.safetensors")
+    save_file({"emb_params": torch.ones(3, 32)}, tmp_path / "style.safetensors")
+    with pytest.raises(ValueError, match=r"style\.safetensors: expected the vectors .* changed in the meantime\. Run again"):
+        load_embedding(model.text_encoder, style, "style")
 
 
 def test_embedding_name_is_one_word(tmp_path, model):
+    save_file({"emb_params": torch.ones(2, 32)}, tmp_path / "style.safetensors")
     with pytest.raises(ValueError, match="word: expected a word without spaces"):
-        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "two words")
+        load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "two words")
 
 
 def test_controlnet_guides_and_strength_0_does_nothing(model, run, control):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from nodegraph.plugin_api import AUTO
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import require_unchanged
-from nodegraph_nodes.models.patches import read_patch
+from nodegraph_nodes.models.patches import require_unchanged_patch
 from nodegraph_nodes.types import VAE, OpenedPart, P, Patch, UNetModel
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def apply_patches(network: N, opened: OpenedPart[P], patches: tuple[Patch, ...],
         return network
     from nodegraph_diffusion.adapters.lora.patch import patched
 
-    files = [(read_patch(patch), patch.strength) for patch in patches]
+    for patch in patches:
+        require_unchanged_patch(patch)
+    loras = [(patch.lora, patch.strength) for patch in patches]
     return load_once(
-        opened, run, ("patched", *patches), dtype=dtype, load=lambda: patched(network, opened.part.weights.part, files)
+        opened, run, ("patched", *patches), dtype=dtype, load=lambda: patched(network, opened.part.weights.part, loras)
     )
 
 
