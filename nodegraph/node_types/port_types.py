@@ -1,8 +1,8 @@
 """Port types, taken apart once. This is the only module that knows unions, optionals, lists and `Annotated`.
 
-`parse` describes an annotation as a `PortType`. What can be linked (`accepts`), what a node may return (`fits`), which literals a
-port takes (`literals.coerce`), the schema for editors (`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow
-from that description.
+It is also the only place where a type becomes text. `parse` describes an annotation as a `PortType`. What can be linked
+(`accepts`), what a node may return (`fits`), which literals a port takes (`literals.coerce`), the schema for editors
+(`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow from that description.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
+
+from nodegraph.text import described
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,19 @@ class Tuple(Class):
 
 ANY: Final = AnyType(Any)
 _NONE: Final = type(None)
-_WORDS: Final = {str: "text", Path: "path", _NONE: "nothing"}
+_WORDS: Final = {
+    str: ("text", "text"),
+    int: ("int", "a whole number"),
+    float: ("float", "a number"),
+    bool: ("bool", "true or false"),
+    list: ("list", "a list"),
+    tuple: ("tuple", "a list"),
+    dict: ("dict", "a mapping"),
+    Path: ("path", "a path"),
+    _NONE: ("nothing", "nothing"),
+}
+"""For the classes whose values a person writes down: the name of the class, and what a message expects."""
+
 _MOST_PARSED: Final = 10_000
 _parsed: dict[int, PortType] = {}  # by the annotation's id; each PortType keeps its annotation, and so the id
 
@@ -145,9 +159,20 @@ def is_none(port_type: PortType) -> bool:
     return isinstance(port_type, Class) and port_type.cls is _NONE
 
 
+def is_written(port_type: PortType) -> bool:
+    """Whether a person writes down the values of the type; those of other classes come through links."""
+    return not isinstance(port_type, Class) or port_type.cls in _WORDS
+
+
 def type_name(annotation: Any) -> str:
-    """A port type as messages show it, such as `list[text]` or `float or nothing`."""
+    """A port type as messages and listings show it, such as `list[text]` or `float or nothing`."""
     return _name(parse(annotation))
+
+
+def expected(port_type: PortType) -> str:
+    """What a message expects of a value of this type, such as `a whole number` or `one of 'left', 'right'`."""
+    word = _WORDS.get(port_type.cls) if isinstance(port_type, Class) else None
+    return word[1] if word else _name(port_type)
 
 
 def _name(port_type: PortType) -> str:
@@ -156,9 +181,10 @@ def _name(port_type: PortType) -> str:
     if isinstance(port_type, Union):
         return " or ".join(map(_name, port_type.parts))
     if isinstance(port_type, Choices):
-        return "one of " + ", ".join(map(repr, port_type.values))
+        return "one of " + ", ".join(map(described, port_type.values))
     assert isinstance(port_type, Class)
-    name = str(_WORDS.get(port_type.cls) or getattr(port_type.cls, "__name__", port_type.cls))
+    word = _WORDS.get(port_type.cls)
+    name = word[0] if word else str(getattr(port_type.cls, "__name__", port_type.cls))
     arguments = [*map(_name, port_type.arguments)]
     if isinstance(port_type, Tuple) and port_type.repeated:
         arguments.append("...")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nodegraph.errors import PluginError
-from nodegraph.text import did_you_mean
+from nodegraph.text import described, did_you_mean
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
         if not isinstance(name, str) or not name.strip():
             raise PluginError(
-                f"[E302] plugin {who} registers something among the {self.kind} under {name!r}, which is not a name. "
+                f"[E302] plugin {who} registers something among the {self.kind} under {described(name)}, which is not a name. "
                 f"Give it one: register('name', ...)"
             )
         taken = self._entries.get(self._aliases.get(name, name))

@@ -213,7 +213,7 @@ outputs:
         "w.yaml:24:65 [E110] 'strict' of node 'p': expected true or false, found 'no'.",
         f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
         f"w.yaml:25:45 [E113] 'extra' of node 'q': {home} is not a file. Check the path.",
-        "w.yaml:27:26 [E110] 'mode' of node 's': expected one of short, long; found 'lnog'. Did you mean 'long'?",
+        "w.yaml:27:26 [E110] 'mode' of node 's': expected one of 'short', 'long'; found 'lnog'. Did you mean 'long'?",
         (
             "w.yaml:27:40 [E108] 'filter' of node 's' cannot be linked: its value must be known before the run starts. "
             "Use a value or a param."

@@ -555,7 +555,7 @@ outputs:
 """
     assert refused(source) == [
         "w.yaml:1:12 [E101] there is no file format 2. This version reads format 1: write 'nodegraph: 1'.",
-        "w.yaml:2:14 [E101] 'description' must be text, not [a]. Put it in quotes.",
+        "w.yaml:2:14 [E101] 'description' must be text, not ['a']. Put it in quotes.",
         "w.yaml:4:27 [E102] node 'a' has 'x' twice; the first is on line 4. Remove one.",
         "w.yaml:5:3 [E102] 'nodes' has 'a' twice; the first is on line 4. Remove one.",
         "w.yaml:6:6 [E101] node 'b' is not a mapping. Write 'b: {use: TYPE, ...}'.",
@@ -569,7 +569,7 @@ outputs:
         "w.yaml:14:1 [E101] the workflow has no 'param'. Did you mean 'params'?",
         "w.yaml:16:19 [E101] param 'p' has no 'typ'. Did you mean 'type'?",
         "w.yaml:17:13 [E114] there is no param type 'integer'. The types are text, int, float, bool, path, seed.",
-        "w.yaml:18:12 [E114] 'min' of a param must be a number, not a.",
+        "w.yaml:18:12 [E114] 'min' of a param must be a number, not 'a'.",
         "w.yaml:18:20 [E114] 'max' of a param must be a number, not true.",
         "w.yaml:19:6 [E114] param 's' has a 'min' greater than its 'max'.",
         "w.yaml:20:6 [E114] the default of param 't' refers to $a. Expected a value. '$$a' is the text '$a'.",

@@ -192,7 +192,7 @@ def test_objects_are_not_copied():
         (dict[str, int], {"a": "b"}, "expected a whole number, found 'b'", ""),
         (Path, 3, "expected a path, found 3", ""),
         (int | str, [], "expected a whole number or text, found []", ""),
-        (Literal["hot", "iced"], "icd", "expected one of hot, iced; found 'icd'", "Did you mean 'iced'?"),
+        (Literal["hot", "iced"], "icd", "expected one of 'hot', 'iced'; found 'icd'", "Did you mean 'iced'?"),
         (Literal[1, 2], True, "expected one of 1, 2; found true", ""),
         (Animal, "cat", "expected a link to an output of type Animal, found 'cat'", "Write '$node' or '$node.port'."),
         (Animal | None, 3, "expected a link to an output of type Animal, found 3", "Write '$node' or '$node.port'."),

@@ -77,7 +77,7 @@ def test_options_reach_the_entry_and_its_key(folder):
             {"options": {"radius": "long"}},
             r"\[E110\] option 'radius' of blur .*: expected a number, found 'long'. Its default is 2.0",
         ),
-        ({"options": {"border": "huge"}}, r"option 'border' of blur .*: expected one of small, large; found 'huge'"),
+        ({"options": {"border": "huge"}}, r"option 'border' of blur .*: expected one of 'small', 'large'; found 'huge'"),
         ({"filter": "invert", "options": {"mask": True}}, r"invert has no option 'mask' .*It has no options"),
     ],
 )

@@ -210,7 +210,7 @@ def test_wrong_signatures_are_errors():
         (int, 1.5, "expected a whole number, found 1.5"),
         (str, 3, "expected text, found 3"),
         (Blob, None, "expected a link to an output of type Blob, found nothing"),
-        (Literal["a", "b"], "c", "expected one of a, b; found 'c'"),
+        (Literal["a", "b"], "c", "expected one of 'a', 'b'; found 'c'"),
         (Annotated[float, Range(0, 1)], 2, "expected a value from 0 to 1, found 2"),
         (Seed, "Random", "expected a whole number, found 'Random'"),
         (Seed, -1, "expected a value from 0 to 18446744073709551615, found -1"),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import KEY
+from nodegraph.text import described
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.layout import Layout
@@ -228,7 +229,7 @@ def _blob_sizes(blobs: Any) -> dict[str, int]:
             sizes = {name: size for name, size in pairs if 0 <= size < _MAX_INTEGER}
             if len(sizes) == len({name for name, _ in pairs}):
                 return sizes
-    raise ValueError(f"not a list of blobs: {blobs!r}")
+    raise ValueError(f"not a list of blobs: {described(blobs)}")
 
 
 def _remove_index(layout: Layout) -> None:
