@@ -41,6 +41,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.terminal import echo
 from nodegraph.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "SettingsError",
     "WorkflowError",
     "did_you_mean",
+    "echo",
     "events",
     "file_states",
     "hookimpl",

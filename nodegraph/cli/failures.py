@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.terminal import echo
 from nodegraph.text import sentence
 
 if TYPE_CHECKING:
@@ -39,24 +40,24 @@ def report(error: BaseException, *, verbose: bool) -> int:
     An error of nodegraph is written as it is. Any other one is a bug: one line, and how to report it.
     """
     if verbose:
-        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     if isinstance(error, NodegraphError):
-        click.echo(str(error) or "Cancelled", err=True)
+        echo(str(error) or "Cancelled", err=True)
         return error.exit_status
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        click.echo("Interrupted", err=True)
+        echo("Interrupted", err=True)
         return Cancelled.exit_status
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     message = " ".join(f"{type(error).__name__}: {error}".split())
     wanted = "the lines above" if verbose else "what the same command prints with -v"
-    click.echo(f"nodegraph: unexpected {message}{_location(error)}. This is a bug in nodegraph: please report {wanted}.", err=True)
+    echo(f"nodegraph: unexpected {message}{_location(error)}. This is a bug in nodegraph: please report {wanted}.", err=True)
     return 1
 
 
 def warn(message: str) -> None:
     """Write a warning to stderr."""
-    click.echo(f"warning: {sentence(message)}", err=True)
+    echo(f"warning: {sentence(message)}", err=True)
 
 
 def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nodegraph import terminal
 from nodegraph.cli import failures
 from nodegraph.cli.plugin_options import plugins_of
 
@@ -35,12 +36,23 @@ class Commands(click.Group):
             ctx.fail(f"There is no command '{name}'. {hint}")
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command that the words on the command line name, and exit with its status."""
+        terminal.prepare()
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # such as stdout or stderr on a full disk; `invoke` catches what commands raise
+            sys.exit(failures.report(error, verbose=False))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every exception becomes a message on stderr and an exit status."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # so that a closed pipe is noticed here, not while the interpreter shuts down
-        except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
+            terminal.flush()
+        except click.ClickException as error:
+            error.message = terminal.escaped(error.message)  # type: ignore[misc]  # it may repeat what a file says
+            raise
+        except (click.exceptions.Exit, BrokenPipeError):
             raise
         except BaseException as error:
             ctx.exit(failures.report(error, verbose=failures.is_verbose(ctx)))

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import click
-
 from nodegraph.run import events
+from nodegraph.terminal import echo, escaped, is_terminal, write
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -97,7 +96,7 @@ class PlainProgress:
 
     def line(self, text: str) -> None:
         """Write a line that stays."""
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def close(self) -> None:
         """Restore the terminal."""
@@ -115,7 +114,7 @@ class LiveProgress(PlainProgress):
         if self._display is None:
             self._display = _live_display()
             self._display.start()
-        self._tasks[node] = self._display.add_task(node.ljust(self.width), total=None, state="running")
+        self._tasks[node] = self._display.add_task(escaped(node).ljust(self.width), total=None, state="running")
 
     def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
         if self._display is not None and node in self._tasks:
@@ -132,7 +131,7 @@ class LiveProgress(PlainProgress):
         if self._display is None:
             super().line(text)
         else:
-            self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._display.console.print(escaped(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         if self._display is not None:
@@ -142,7 +141,7 @@ class LiveProgress(PlainProgress):
 
 def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
     """The display that fits stderr."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not is_terminal(sys.stderr):
         return PlainProgress(quiet=quiet, verbose=verbose)
     return LiveProgress(verbose=verbose)
 
@@ -150,7 +149,7 @@ def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
 @contextlib.contextmanager
 def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
     """Yields a function that shows how many files are done, of how many: on a terminal, in one line that goes away."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda done, total: None
         return
     clock, shown = _Clock(), 0
@@ -159,13 +158,13 @@ def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
         nonlocal shown
         if clock.is_due(_COUNT_SECONDS):
             text = f"{verb} {done} of {total} files"
-            click.echo(f"\r{text.ljust(shown)}", err=True, nl=False)
+            write(f"\r{text.ljust(shown)}", err=True, end="")
             shown = len(text)
 
     try:
         yield show
     finally:
-        click.echo(f"\r{' ' * shown}\r", err=True, nl=False)
+        write(f"\r{' ' * shown}\r", err=True, end="")
 
 
 class _Clock:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-import click
+from nodegraph.terminal import is_terminal, one_line, write
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print `rows`: on a terminal with a header and wrapped, elsewhere one row a line in aligned columns."""
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         _print_rich(columns, rows)
         return
     for line in aligned(rows):
-        click.echo(line)
+        write(line)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Each row as a line; columns are padded to one width, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    """Each row as a line; columns are padded to one width, two spaces apart. Control characters in cells are escapes."""
+    lines = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
@@ -40,5 +41,5 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, style="bold" if index == 0 else "")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     Console().print(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.tables import aligned
+from nodegraph.terminal import echo
 from nodegraph.workflow.scalars import as_yaml
 
 if TYPE_CHECKING:
@@ -45,4 +46,4 @@ def port_facts(port: Port) -> str:
 def print_indented(rows: Sequence[Sequence[str]]) -> None:
     """Print aligned rows with two spaces before each."""
     for line in aligned(rows):
-        click.echo(f"  {line}")
+        echo(f"  {line}")

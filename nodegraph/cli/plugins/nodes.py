@@ -14,6 +14,7 @@ from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
 from nodegraph.cli.tables import first_line, print_table
 from nodegraph.node_types.port_types import type_name
+from nodegraph.terminal import echo
 
 if TYPE_CHECKING:
     from nodegraph.node_types.spec import NodeSpec, Port
@@ -41,17 +42,17 @@ def nodes(name: str | None, plugin_dirs: Sequence[Path]) -> None:
 
 def _describe(entry: Entry[NodeSpec]) -> None:
     spec = entry.value
-    click.echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
+    echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
     if spec.doc:
-        click.echo(f"\n{spec.doc}")
+        echo(f"\n{spec.doc}")
     if spec.inputs:
-        click.echo("\ninputs:")
+        echo("\ninputs:")
         print_indented([(port.name, _type(port), port_facts(port)) for port in spec.inputs])
-    click.echo("\noutputs:")
+    echo("\noutputs:")
     print_indented([(port.name, _type(port), port.help) for port in spec.outputs])
     if spec.foreign_names:
-        click.echo(f"\nin other programs: {', '.join(spec.foreign_names)}")
-    click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
+        echo(f"\nin other programs: {', '.join(spec.foreign_names)}")
+    echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
 
 
 def _type(port: Port) -> str:

@@ -10,6 +10,7 @@ import click
 from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
 from nodegraph.cli.tables import print_table
+from nodegraph.terminal import echo
 
 
 @click.command(epilog=epilog("nodegraph plugins", "nodegraph plugins --plugin-dir my_plugins"))
@@ -32,4 +33,4 @@ def plugins(plugin_dirs: Sequence[Path]) -> None:
     print_table(("plugin", "version", "import", "from"), rows)
     for plugin in loaded:
         if plugin.error:
-            click.echo(plugin.error, err=True)
+            echo(plugin.error, err=True)

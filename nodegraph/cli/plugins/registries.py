@@ -17,6 +17,7 @@ from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.plugins.registry import Entry, Registry
+from nodegraph.terminal import echo
 
 
 def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
@@ -54,17 +55,17 @@ def declarations(entry: Entry[Any]) -> dict[str, str]:
 
 
 def _describe(entry: Entry[Any]) -> None:
-    click.echo(entry.name)
+    echo(entry.name)
     doc = inspect.getdoc(entry.value)
     if doc:
-        click.echo(f"\n{doc}")
+        echo(f"\n{doc}")
     options = option_ports(entry.value) if callable(entry.value) else ()
     if options:
-        click.echo("\noptions:")
+        echo("\noptions:")
         print_indented([(option.name, type_name(option.type), port_facts(option)) for option in options])
     facts = declarations(entry)
     if facts:
-        click.echo()
+        echo()
         for line in aligned([(f"{key}:", value) for key, value in facts.items()]):
-            click.echo(line)
-    click.echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
+            echo(line)
+    echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")

@@ -11,6 +11,7 @@ import click
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
 from nodegraph.cli.options import plugin_dir_option
+from nodegraph.terminal import echo_json
 
 
 @click.command(epilog=epilog("nodegraph schema > workflow.schema.json"))
@@ -26,4 +27,4 @@ def schema(plugin_dirs: Sequence[Path]) -> None:
 
     plugins = load_plugins(plugin_dirs)
     warn_of_broken(plugins)
-    click.echo(json.dumps(workflow_schema(plugins), indent=2, ensure_ascii=False))
+    echo_json(json.dumps(workflow_schema(plugins), indent=2, ensure_ascii=False))

@@ -18,6 +18,7 @@ from nodegraph.cli.help import DONE, WRONG_CALL, epilog
 from nodegraph.cli.options import cache_dir_option, json_option
 from nodegraph.cli.progress import counter
 from nodegraph.cli.tables import aligned, print_table
+from nodegraph.terminal import echo, echo_json, is_terminal
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.store import Store
@@ -61,7 +62,7 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
     """
     entries = sorted(_store(cache_dir).entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
     if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in entries]))
+        echo_json(json.dumps([asdict(entry) for entry in entries]))
         return
     rows = [
         (
@@ -111,17 +112,17 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
             "damaged": found.damaged,
             "stale": found.stale,
         }
-        click.echo(json.dumps(facts))
+        echo_json(json.dumps(facts))
     else:
         _print_facts({"files": found.blobs, "bytes": found.bytes}, as_json)
         rows = [("wrong", blob) for blob in found.wrong] + [("missing", blob) for blob in found.missing]
         rows += [("damaged", path) for path in found.damaged]
         rows += [("lost", f"{record.key[:_KEY_DIGITS]}  {record.type}  {record.workflow}/{record.node}") for record in found.lost]
         for line in aligned(rows) if rows else ["every file is as it was written"]:
-            click.echo(line)
+            echo(line)
         if found.stale:
             results = "1 result" if found.stale == 1 else f"{found.stale} results"
-            click.echo(f"{results} of another version of nodegraph; 'nodegraph cache gc' removes them")
+            echo(f"{results} of another version of nodegraph; 'nodegraph cache gc' removes them")
     if found.wrong or found.missing or found.damaged:
         ctx.exit(1)
 
@@ -169,7 +170,7 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     """
     store = _own_store(cache_dir)
     before = store.info()
-    if not yes and before.blobs and sys.stdin is not None and sys.stdin.isatty():
+    if not yes and before.blobs and is_terminal(sys.stdin):
         question = f"Remove {before.records} results, {_size(before.bytes)}, from {before.directory}?"
         click.confirm(question, abort=True, err=True)
     with counter("removed") as progress:
@@ -202,14 +203,14 @@ def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
 def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = None) -> None:
     """Print names and values, one a line; bytes also in a larger unit."""
     if as_json:
-        click.echo(json.dumps(facts))
+        echo_json(json.dumps(facts))
         return
     if title:
-        click.echo(title)
+        echo(title)
     for name, value in facts.items():
         shown = "unlimited" if value is None else value
         large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
-        click.echo(f"{name.ljust(9)}  {shown}{large}")
+        echo(f"{name.ljust(9)}  {shown}{large}")
 
 
 def _size(count: int) -> str:

@@ -14,6 +14,7 @@ import click
 from nodegraph.cli.help import epilog
 from nodegraph.cli.options import cache_dir_option, json_option
 from nodegraph.cli.tables import aligned, print_table
+from nodegraph.terminal import echo, echo_json
 
 
 @click.group(epilog=epilog("nodegraph runs ls", "nodegraph runs show last"))
@@ -29,7 +30,7 @@ def ls(count: int, cache_dir: Path | None, as_json: bool) -> None:
     """List the latest runs, the newest first."""
     records = list(islice(_records(cache_dir), count))
     if as_json:
-        click.echo(json.dumps([_summary(record) for record in records]))
+        echo_json(json.dumps([_summary(record) for record in records]))
         return
     rows = [(r["run"], r["workflow"], r["status"], f"{r['seconds']:.2f} s", _counts(r)) for r in records]
     if rows:
@@ -51,10 +52,10 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
     if len(found) > 1 and run != "last":
         raise click.UsageError(f"'{run}' is the beginning of {len(found)} runs: {', '.join(r['run'] for r in found[:4])} ...")
     if as_json:
-        click.echo(json.dumps(found[0]))
+        echo_json(json.dumps(found[0]))
         return
     for line in _described(found[0]):
-        click.echo(line)
+        echo(line)
 
 
 def _records(cache_dir: Path | None) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.terminal import echo
 
 
 @click.command(
@@ -38,10 +39,10 @@ def check(ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], p
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
     warn_of_broken(engine.plugins, fatal=False)
     graph = engine.check(Workflow.load(file), overrides=overrides(settings))
-    click.echo(f"{file}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
+    echo(f"{file}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
     if verbose:
         for name, value in graph.params.items():
-            click.echo(f"  {name} = {as_yaml(value)}")
+            echo(f"  {name} = {as_yaml(value)}")
 
 
 def _count(n: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from nodegraph.cli.options import (
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
+from nodegraph.terminal import echo, echo_json
 
 _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
 
@@ -77,7 +78,7 @@ def explain(
     plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:
-        click.echo(json.dumps({e.node: {"action": e.action, "reason": e.reason or None} for e in explained}))
+        echo_json(json.dumps({e.node: {"action": e.action, "reason": e.reason or None} for e in explained}))
         return
     for line in aligned([(e.node, _ACTIONS[e.action], e.reason) for e in explained]):
-        click.echo(line)
+        echo(line)

@@ -32,6 +32,7 @@ from nodegraph.cli.options import (
     target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from nodegraph.cli.progress import PlainProgress
@@ -126,7 +127,7 @@ def _pass_on(listeners: Sequence[Callable[[Event], None]], event: Event) -> None
 def _print_result(result: Result, *, as_json: bool) -> None:
     """Print what the command promises; raises the error that ended the run, if there is one."""
     if as_json:
-        click.echo(json.dumps(_summary(result)))
+        echo_json(json.dumps(_summary(result)))
     else:
         _print_paths(result)
     _print_other_errors(result)
@@ -155,14 +156,14 @@ def _print_other_errors(result: Result) -> None:
     for name in result.failed:
         error = result.nodes[name].error
         if error != str(result.error):
-            click.echo(error, err=True)
+            echo(str(error), err=True)
 
 
 def _print_paths(result: Result) -> None:
     """Print one path a line; if there are several outputs, each after the output's name and a tab."""
     for name, paths in result.outputs.items():
         for path in paths:
-            click.echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
+            echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
+from nodegraph.terminal import echo
 from nodegraph.text import shortened
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def show(
     warn_of_broken(engine.plugins, fatal=False)
     graph = engine.check(Workflow.load(file), overrides=overrides(settings))
     for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
-        click.echo(line)
+        echo(line)
 
 
 def as_text(graph: Graph) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nodegraph.plugin_api import OutputError, Problem, WorkflowError, replacing
+from nodegraph.plugin_api import OutputError, Problem, WorkflowError, echo, replacing
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint import convert as write_safetensors
 from nodegraph_nodes.commands.help import WRONG, epilog
@@ -33,4 +33,4 @@ def convert(file: Path, new: Path) -> None:
         raise OutputError(
             f"[E211] cannot write {new}: {error.strerror or error}. Make it writable, or name another file"
         ) from error
-    click.echo(f"{new}: {count} {'tensor' if count == 1 else 'tensors'}, {new.stat().st_size / 1e6:,.1f} MB")
+    echo(f"{new}: {count} {'tensor' if count == 1 else 'tensors'}, {new.stat().st_size / 1e6:,.1f} MB")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nodegraph.plugin_api import Problem, WorkflowError
+from nodegraph.plugin_api import Problem, WorkflowError, echo
 from nodegraph_nodes.commands.help import epilog
 from nodegraph_nodes.commands.options import pickles_option
 from nodegraph_nodes.models.errors import file_error_message
@@ -36,8 +36,8 @@ def models(model: tuple[str, ...]) -> None:
             raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
         files = model_resource(found).files
         size = sum(file.stat().st_size for file in files.values()) / 1e6
-        click.echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
-        click.echo(f"  {_reason(found)}")
+        echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
+        echo(f"  {_reason(found)}")
 
 
 def _described(found: Model) -> str:

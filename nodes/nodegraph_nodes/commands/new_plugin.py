@@ -22,7 +22,7 @@ from nodegraph_nodes.commands.options import plugin_dir_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodegraph.plugin_api import Plugins, Registry
+    from nodegraph.plugin_api import Plugins, Registry, echo
 
 KINDS = ("sampler", "schedule", "guidance", "node")
 
@@ -58,10 +58,10 @@ def new_plugin(kind: str, name: str, out: Path | None, plugin_dirs: Sequence[Pat
     folder = out or Path(name)
     written = _write(folder, contents(kind, name, folder))
     for path in written:
-        click.echo(f"wrote {path}")
-    click.echo("\nIt works as it is:")
+        echo(f"wrote {path}")
+    echo("\nIt works as it is:")
     for command in commands(kind, name, folder):
-        click.echo(f"  {command}")
+        echo(f"  {command}")
 
 
 def contents(kind: str, name: str, folder: Path) -> dict[str, str]:
