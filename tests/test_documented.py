@@ -116,8 +116,8 @@ def test_commands_are_documented_and_tested(words):
 @pytest.mark.parametrize("name", ["architecture.md", "cli.md", "errors.md", "nodes.md", "orders.md", "samplers.md"])
 def test_generated_pages_are_up_to_date(name, monkeypatch):
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
-    kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert kept == generate.pages()[name], "run: python docs/generate.py"
+    written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert written == generate.pages()[name], "run: python docs/generate.py"
 
 
 def test_public_names_are_listed():

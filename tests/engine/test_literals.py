@@ -49,7 +49,7 @@ class Level(enum.IntEnum):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"),
+    ("wanted", "offered"),
     [
         (Animal, Cat),
         (Animal | None, Cat),
@@ -75,12 +75,12 @@ class Level(enum.IntEnum):
         (int | None, None | int),
     ],
 )
-def test_matching_links_fit(wanted, given):
-    assert accepts(wanted, given)
+def test_matching_links_fit(wanted, offered):
+    assert accepts(wanted, offered)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"),
+    ("wanted", "offered"),
     [
         (Cat, Animal),
         (Animal, Cat | None),
@@ -98,8 +98,8 @@ def test_matching_links_fit(wanted, given):
         (Cat, "Cat"),
     ],
 )
-def test_other_links_do_not_fit(wanted, given):
-    assert not accepts(wanted, given)
+def test_other_links_do_not_fit(wanted, offered):
+    assert not accepts(wanted, offered)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_names_are_sorted_and_found(filters):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("blru", "there is no filter 'blru'. Did you mean 'blur'?"),
         ("EDGES", "there is no filter 'EDGES'. Did you mean 'Edges'?"),
@@ -35,10 +35,10 @@ def test_names_are_sorted_and_found(filters):
         ("", "there is no filter ''. 'nodegraph filters' lists them."),
     ],
 )
-def test_unknown_name_gets_suggestions(filters, name, said):
+def test_unknown_name_gets_suggestions(filters, name, message):
     with pytest.raises(KeyError) as caught:
         filters.get(name)
-    assert caught.value.args == (said,)
+    assert caught.value.args == (message,)
 
 
 def test_double_registration_names_both_plugins(filters):
