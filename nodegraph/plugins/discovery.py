@@ -112,7 +112,7 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
 
 
 def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
-    """Import the file `path`, which is `root` or the `__init__.py` of the package `root`, under a name that cannot hide an installed module."""
+    """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started = time.perf_counter()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
@@ -143,7 +143,7 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
 
 
 def tree_digest(roots: Iterable[Path], excludes: Iterable[str] = ()) -> str:
-    """SHA-256 over the names and contents of the files in `roots`, files or folders, without hidden files and names that match `excludes`."""
+    """SHA-256 over the names and contents of `roots`, files and folders, without hidden files and names that match `excludes`."""
     patterns = (*_NOT_CODE, *excludes)
     total = hashlib.sha256()
     for root in roots:
