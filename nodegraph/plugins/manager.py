@@ -45,7 +45,7 @@ class Plugins:
     def __init__(self, plugin_dirs: Sequence[Path | str] = ()) -> None:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
-        self.nodes: Registry[NodeSpec] = Registry("nodes")
+        self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")
         self.codecs = Codecs()
         self.backend: Backend = CpuBackend()
         self._backend_origin: Origin | None = None
