@@ -68,7 +68,7 @@ def test_runs_lists_and_shows_records(cli: Cli) -> None:
     assert "2 ran" in rows[0]
     shown = cli("runs", "show", "last").stdout
     assert shown.startswith(f"{latest['run']}: greeting, done, ")
-    assert '  word  "ho"' in shown
+    assert "  word  ho" in shown
     assert "peak memory  " in shown
     assert cli("runs", "show", first["run"], "--json").json["params"] == {"word": "hey"}
 

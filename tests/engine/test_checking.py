@@ -208,7 +208,7 @@ outputs:
         "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
         "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",
         "w.yaml:24:27 [E111] 'scale' of node 'p': expected a value from 0.5 to 10, found 11.",
-        "w.yaml:24:39 [E112] 'filter' of node 'p': there is no 'uper' among the filters. Did you mean 'upper'?",
+        "w.yaml:24:39 [E112] 'filter' of node 'p': there is no filter 'uper'. Did you mean 'upper'?",
         "w.yaml:24:52 [E110] 'times' of node 'p': expected a whole number, found '2'. Remove the quotes.",
         "w.yaml:24:65 [E110] 'strict' of node 'p': expected true or false, found 'no'.",
         f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
@@ -374,7 +374,7 @@ def test_last_setting_wins(check):
         ("b.times=many", "[E110] --set b.times, 'times' of node 'b': expected a whole number, found 'many'."),
         (
             "b.filter=lowr",
-            "[E112] --set b.filter, 'filter' of node 'b': there is no 'lowr' among the filters. Did you mean 'lower'?",
+            "[E112] --set b.filter, 'filter' of node 'b': there is no filter 'lowr'. Did you mean 'lower'?",
         ),
         ("p.blob=$s", None),
         (

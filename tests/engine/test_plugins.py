@@ -244,7 +244,7 @@ def test_two_plugins_cannot_claim_one_entry(tmp_path, write):
         plugins.require_sound()
     assert (
         str(caught.value)
-        == f"[E301] two plugins register 'Say' among the nodes: 'one' ({one}) and 'two' ({two}). Rename or remove one"
+        == f"[E301] two plugins register the node type 'Say': 'one' ({one}) and 'two' ({two}). Rename or remove one"
     )
     assert plugins.nodes.get("Say").origin.plugin == "one"
 
@@ -300,7 +300,7 @@ def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
 
 def test_two_entries_cannot_share_a_name(tmp_path, write):
     write("more.py", FILTERS.replace("title", "lower"))
-    assert "[E301] two plugins register 'lower' among the filters: 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
+    assert "[E301] two plugins register the filter 'lower': 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
 
 
 CHECKING = """

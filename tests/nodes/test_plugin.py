@@ -152,7 +152,7 @@ def register_samplers(register):
         (", strength", "", r"samplers 'mine': expected a function sampler\(denoise, x, sigmas, \*, noise, on_step, \*\*options\)"),
         ("", ", nois='brownian'", "'nois' cannot be declared. Did you mean 'noise'"),
         ("", ", noise='pink'", "expected noise 'independent' or 'brownian', found 'pink'"),
-        ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
+        ("", ", aliases=('Euler',)", "two plugins register the sampler 'Euler': 'nodegraph_nodes' .* and 'mine'"),
     ],
 )
 def test_invalid_sampler_is_refused_at_registration(tmp_path, more, declared, message):

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nodegraph.plugin_api import echo
 from nodegraph_nodes.commands.help import epilog
 from nodegraph_nodes.commands.options import plugin_dir_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodegraph.plugin_api import Plugins, Registry, echo
+    from nodegraph.plugin_api import Plugins, Registry
 
 KINDS = ("sampler", "schedule", "guidance", "node")
 
