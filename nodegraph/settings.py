@@ -51,7 +51,7 @@ def load_settings(cache_dir: Path | str | None = None, cache_size: int | str | N
     configured = _read_config(config_file())
     directory = cache_dir or os.environ.get(DIRECTORY_VARIABLE) or configured.get("dir")
     size: int | str | None = configured.get("size", DEFAULT_SIZE)
-    return Settings(Path(directory).expanduser() if directory else _default_directory(), _cache_size(cache_size, size))
+    return Settings(_absolute(directory) if directory else _default_directory(), _cache_size(cache_size, size))
 
 
 def load_model_memory(size: int | str | None = None) -> int | None:
@@ -72,11 +72,15 @@ def load_model_memory(size: int | str | None = None) -> int | None:
     return sys.maxsize if limit is None else limit
 
 
-def config_file() -> Path:
-    """The path of the config file, which may not exist."""
+def config_file() -> Path | None:
+    """The path of the config file, which may not exist. None if the user has no home folder."""
     import platformdirs
 
-    return platformdirs.user_config_path("nodegraph", appauthor=False) / "config.toml"
+    try:
+        folder = platformdirs.user_config_path("nodegraph", appauthor=False)
+    except RuntimeError:
+        return None
+    return folder / "config.toml" if folder.is_absolute() else None
 
 
 def parse_size(value: int | str) -> int | None:
@@ -111,11 +115,29 @@ def _cache_size(size: int | str | None, configured: Any) -> int | None:
 def _default_directory() -> Path:
     import platformdirs
 
-    return platformdirs.user_cache_path("nodegraph", appauthor=False)
+    try:
+        folder = platformdirs.user_cache_path("nodegraph", appauthor=False)
+    except RuntimeError:
+        folder = Path()
+    if not folder.is_absolute():
+        raise SettingsError(
+            f"[E401] there is no home folder, so there is no default cache folder. Set {DIRECTORY_VARIABLE}, or use --cache-dir"
+        )
+    return folder
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def _absolute(directory: Path | str) -> Path:
+    """The path, absolute, so that it stays the same if the current directory changes."""
+    try:
+        return Path(directory).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"[E401] the cache folder {directory} cannot be used: {error}. Give its full path") from None
+
+
+def _read_config(file: Path | None) -> dict[str, Any]:
     """The table [cache] of the config file; empty if there is no file. `dir` is made absolute."""
+    if file is None:
+        return {}
     try:
         text = file.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

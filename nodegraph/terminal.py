@@ -39,8 +39,10 @@ def prepare() -> None:
         except OSError:
             with contextlib.suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when Python started
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (open until the process ends)
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
@@ -70,8 +72,6 @@ def write(text: str, *, err: bool = False, end: str = "\n") -> None:
 
 def flush() -> None:
     """Write what is still in memory, so that a problem is noticed here and not while the interpreter shuts down."""
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -89,7 +89,7 @@ def one_line(text: str) -> str:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether `stream` is a terminal. False for None, which a closed stream is."""
+    """Whether `stream` is a terminal. False for None, which a stream is that was closed when Python started."""
     return stream is not None and bool(stream.isatty())
 
 
