@@ -72,12 +72,12 @@ def test_vision_half_of_clip_is_ignored(tmp_path):
     assert found.parts[0].config == small.TEXT
 
 
-@pytest.mark.parametrize("given", ["folder", "file"])
-def test_text_encoder_uses_the_config_beside_it(tmp_path, given):
+@pytest.mark.parametrize("origin", ["folder", "file"])
+def test_text_encoder_uses_the_config_beside_it(tmp_path, origin):
     config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes cannot show
     reference = small.reference_text_encoder(config)
     reference.save_pretrained(tmp_path)
-    found = describe(tmp_path if given == "folder" else tmp_path / "model.safetensors").text_encoders()
+    found = describe(tmp_path if origin == "folder" else tmp_path / "model.safetensors").text_encoders()
     assert (found.kind, found.parts[0].config, found.parts[0].tokenizer) == ("sd2", config, None)
     assert set(found.files) == {tmp_path / "config.json", tmp_path / "model.safetensors"}
     ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)

@@ -26,8 +26,8 @@ from nodegraph_nodes.types import Conditioning, Mask
 
 
 def conditioning(value, length=3, pooled=None, width=4):
-    told = None if pooled is None else torch.full((1, 5), float(pooled))
-    return Conditioning((Prompt(torch.full((1, length, width), float(value)), pooled=told),))
+    encoding = None if pooled is None else torch.full((1, 5), float(pooled))
+    return Conditioning((Prompt(torch.full((1, length, width), float(value)), pooled=encoding),))
 
 
 def test_combine_keeps_both_prompts():
@@ -94,7 +94,7 @@ def test_zero_out_clears_the_encoding():
 
 
 @pytest.mark.parametrize(
-    ("node", "inputs", "said"),
+    ("node", "inputs", "expected"),
     [
         ("SetArea", {"width": 0, "height": 64}, "expected an area with a width above 0"),
         (
@@ -105,9 +105,9 @@ def test_zero_out_clears_the_encoding():
         ("SetRange", {"start": 0.5, "end": 0.25}, "start 0.5 is after end 0.25"),
     ],
 )
-def test_check_refuses_nonsense(plugins, node, inputs, said):
+def test_check_refuses_nonsense(plugins, node, inputs, expected):
     (message,) = plugins.nodes.get(node).value.check(**inputs)
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _cache_folder() -> Path:
 
 
 def _download(reference: Reference) -> Path:
-    """The path of the downloaded files. Without a connection, a folder that another program fetched will do.
+    """The path of the downloaded files. Without a connection, the folder that another program downloaded.
 
     Raises CheckpointError if the hub refuses, or if there is neither.
     """
