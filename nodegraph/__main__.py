@@ -1,8 +1,22 @@
-"""`python -m nodegraph` is `nodegraph`."""
+"""The command `nodegraph`, also as `python -m nodegraph`."""
 
 from __future__ import annotations
 
-from nodegraph.cli import main
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line, and exit with its status. Ctrl-C while modules are imported is no traceback either."""
+    try:
+        from nodegraph.cli import main as command_line
+
+        command_line(prog_name="nodegraph")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted\n")
+        sys.exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
-    main(prog_name="nodegraph")
+    main()

@@ -250,6 +250,7 @@ class Engine:
             graph=_with_outputs(graph),
             force=options.force,
             out=None if options.out is None else Path(options.out),
+            directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,
             inline=inline,

@@ -44,6 +44,13 @@ class Commands(click.Group):
         except OSError as error:  # such as stdout or stderr on a full disk; `invoke` catches what commands raise
             sys.exit(failures.report(error, verbose=False))
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the command line."""
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt as error:
+            sys.exit(failures.report(error, verbose=False))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every exception becomes a message on stderr and an exit status."""
         try:

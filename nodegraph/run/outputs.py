@@ -63,6 +63,9 @@ def file_names(graph: Graph, codecs: Codecs) -> dict[str, PurePosixPath]:
 class Writer:
     """Writes the outputs of one run below `folder`. `metadata()` goes into each file whose format can hold it.
 
+    A relative folder starts at `directory`, even if a node changes the current directory. Returned paths begin with `folder` as it
+    was given.
+
     Raises WorkflowError as `file_names` does.
     """
 
@@ -72,16 +75,19 @@ class Writer:
         graph: Graph,
         cache: Cache,
         metadata: Callable[[], Mapping[str, str]],
+        *,
+        directory: Path,
     ) -> None:
         self.folder = folder
+        self._directory = directory
         self._names = file_names(graph, cache.codecs)
         self._cache, self._metadata = cache, metadata
         self._written: dict[Path, str] = {}
 
     def prepare(self) -> None:
         """Create the folders and check that files can be written there, before anything runs. Raises OutputError."""
-        for folder in sorted({self._path(name).parent for name in self._names}):
-            if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.folder)):
+        for folder in sorted({self._directory / self._path(name).parent for name in self._names}):
+            if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self._directory / self.folder)):
                 raise OutputError(f"[E211] {folder} leads out of the output folder {self.folder}. Remove the link")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ class Writer:
             if owner != output.name:
                 raise OutputError(f"[E213] outputs '{owner}' and '{output.name}' both go to {path}. Put {{output}} into 'save'")
             try:
-                with replacing(path) as temporary:
+                with replacing(self._directory / path) as temporary:
                     temporary.write_bytes(data)
             except OSError as error:
                 raise _unwritable(path, error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from nodegraph.run.workers.protocol import Workers
 class RunRequest:
     """What to run, and how.
 
-    `out` is the folder for outputs and `records` the folder for the run's record; None: none are written. With `inline`, a node
+    `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
+    With `inline`, a node
     that runs alone runs in the calling thread.
     """
 
@@ -38,6 +39,7 @@ class RunRequest:
     graph: Graph
     force: Sequence[str] = ()
     out: Path | None = None
+    directory: Path = field(default_factory=Path)
     records: Path | None = None
     keep_going: bool = False
     inline: bool = True
@@ -51,7 +53,11 @@ class Session:
         self._listener = context.emit
         self._cache = context.cache.for_run(lambda message: self.emit(Notice(None, message)))
         self._context = replace(context, emit=self.emit, cache=self._cache)
-        self._writer = None if request.out is None else Writer(request.out, self._graph, self._cache, self._provenance)
+        self._writer = (
+            None
+            if request.out is None
+            else Writer(request.out, self._graph, self._cache, self._provenance, directory=request.directory)
+        )
         self._plan: Plan | None = None
         self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}

@@ -160,6 +160,43 @@ def test_ctrl_c_before_the_run_exits_with_130(cli):
 
 
 @posix
+def test_sigterm_stops_as_ctrl_c_does(cli):
+    process, _ = started(cli, "--json", until="first")
+    time.sleep(0.3)
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert json.loads(stdout)["nodes"]["first"]["status"] == "ran"
+    assert "Traceback" not in stderr
+    assert "Text" in cli("cache", "ls").stdout
+    assert cli("runs", "show", "last", "--json").json["status"] == "cancelled"
+
+
+@posix
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("module", ["click", "nodegraph.engine"])
+def test_ctrl_c_during_imports_is_no_traceback(cli, module):
+    """An import hook stops at the module, so that the signal comes in the middle of the imports."""
+    (cli.folder / "hook").mkdir()
+    (cli.folder / "hook" / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            print('here', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    cli.env["PYTHONPATH"] = str(cli.folder / "hook")
+    process = cli.process("run", cli.write(PATIENT))
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.strip() == "Interrupted"
+
+
+@posix
 def test_second_ctrl_c_stops_at_once(cli):
     process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
     time.sleep(0.3)

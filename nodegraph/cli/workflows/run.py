@@ -32,6 +32,7 @@ from nodegraph.cli.options import (
     target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.errors import Cancelled
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         "nodegraph run workflow.yaml",
         "nodegraph run workflow.yaml --set seed=8 --out results",
         "nodegraph run workflow.yaml --no-cache --json",
-        status=(DONE, "1 a node failed or an output could not be written", WRONG_WORKFLOW, "130 interrupted"),
+        status=(DONE, "1 a node failed or an output could not be written", WRONG_WORKFLOW, "130 interrupted", "143 terminated"),
     ),
 )
 @file_argument
@@ -87,8 +88,8 @@ def run(
 ) -> None:
     """Run the workflow FILE and print the paths of its outputs.
 
-    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C stops at the next step and
-    keeps every finished result; a second Ctrl-C stops at once.
+    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C, or SIGTERM, stops at the next
+    step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.previews import PreviewFiles
     from nodegraph.cli.progress import progress
@@ -106,7 +107,7 @@ def run(
         if preview is not None:
             listeners.append(PreviewFiles(preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
         workflow = Workflow.load(file)
-        with _stoppable(engine, shown):
+        with _stoppable(engine, shown) as stopped_by:
             result = engine.run(
                 workflow,
                 overrides=overrides(settings),
@@ -116,6 +117,8 @@ def run(
                 out=out,
                 raise_errors=False,
             )
+    if isinstance(result.error, Cancelled) and stopped_by:
+        result.error.exit_status = 128 + stopped_by[0]
     _print_result(result, as_json=as_json)
 
 
@@ -167,29 +170,32 @@ def _print_paths(result: Result) -> None:
 
 
 @contextmanager
-def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[None]:
-    """Ctrl-C stops the run at its next step, and a second one stops at once; every file on disk is complete either way."""
-    stopping = False
+def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM stop the run at its next step, a second one at once; every file on disk is complete either way.
+
+    Yields the numbers of the signals that came.
+    """
+    received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        nonlocal stopping
-        if stopping:
+        received.append(number)
+        if len(received) > 1:
             try:
                 shown.close()
             finally:
-                os._exit(130)  # a normal exit would wait for threads in a long operation
-        stopping = True
+                os._exit(128 + number)  # a normal exit would wait for threads in a long operation
         engine.cancel()
         if not shown.quiet:
             with suppress(OSError, RuntimeError):  # stderr is closed, or this signal interrupts a write to it
                 shown.line("stopping at the next step; Ctrl-C again stops at once")
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.stderr.flush()
