@@ -105,6 +105,6 @@ def append_zero(sigmas: Tensor) -> Tensor:
     levels = sigmas.float()
     if not bool(levels.isfinite().all()):
         raise ValueError(f"schedule: expected options that give finite noise levels, found {levels.tolist()}; use the defaults")
-    kept = levels > 0
-    kept[1:] &= levels[1:] < levels.cummin(0).values[:-1]
-    return torch.cat([levels[kept], torch.zeros(1)])
+    usable = levels > 0
+    usable[1:] &= levels[1:] < levels.cummin(0).values[:-1]
+    return torch.cat([levels[usable], torch.zeros(1)])

@@ -73,16 +73,16 @@ def check_alone(guidance: Guidance) -> None:
 def check_anew(guidance: Guidance) -> None:
     """A run does not depend on earlier runs, of this picture or of another size, and changes nothing in place."""
     x, denoiser = start() * 10, TwoSidedDenoiser()
-    kept, guided = x.clone(), guidance(denoiser)
+    original, guided = x.clone(), guidance(denoiser)
     first = _estimates(guided, x)
     second = _estimates(guided, x)
     _estimates(guided, torch.zeros(1, 4, 4, 4))
     third = _estimates(guided, x)
     same = all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, second, third, strict=True))
     require(same, "the same estimates in a second run", "others: memory must belong to one run")
-    require(torch.equal(x, kept), "x unchanged", "x changed in place")
-    changed = sum(not torch.equal(given, copy) for given, copy in denoiser.given)
-    require(not changed, "the denoiser's predictions unchanged", f"{changed} of {len(denoiser.given)} changed in place")
+    require(torch.equal(x, original), "x unchanged", "x changed in place")
+    changed = sum(not torch.equal(prediction, copy) for prediction, copy in denoiser.predictions)
+    require(not changed, "the denoiser's predictions unchanged", f"{changed} of {len(denoiser.predictions)} changed in place")
 
 
 def check_sampled(guidance: Guidance) -> None:

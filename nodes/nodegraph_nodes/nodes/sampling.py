@@ -137,10 +137,10 @@ def _require_sampler_for(levels: Tensor, method: Any) -> None:
         )
 
 
-def _require_same_shape(samples: Any, given: Tensor) -> None:
-    """Raise ValueError if a sampler returned anything but a latent of the given shape."""
+def _require_same_shape(samples: Any, latent: Tensor) -> None:
+    """Raise ValueError if a sampler returned anything but a latent of the shape of `latent`."""
     import torch
 
-    if not isinstance(samples, torch.Tensor) or samples.shape != given.shape:
+    if not isinstance(samples, torch.Tensor) or samples.shape != latent.shape:
         found = f"shape {list(samples.shape)}" if isinstance(samples, torch.Tensor) else type(samples).__name__
-        raise ValueError(f"expected a latent of shape {list(given.shape)} from the sampler, found {found}. Correct the sampler")
+        raise ValueError(f"expected a latent of shape {list(latent.shape)} from the sampler, found {found}. Correct the sampler")

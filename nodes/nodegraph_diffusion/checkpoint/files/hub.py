@@ -187,10 +187,10 @@ def _one_variant(names: Iterable[str]) -> list[str]:
     inside = list(names)
     weights = {name: match for name in inside if (match := _WEIGHTS.fullmatch(name))}
     halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
-    kept = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
-    kept = [name for name in kept if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
+    chosen = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
+    chosen = [name for name in chosen if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
     indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
-    return sorted([*filter(_is_config, inside), *kept, *indices])
+    return sorted([*filter(_is_config, inside), *chosen, *indices])
 
 
 def _is_config(name: str) -> bool:
