@@ -97,8 +97,8 @@ def require_steps(steps: int) -> None:
 def append_zero(sigmas: Tensor) -> Tensor:
     """`sigmas`, (n,) of any dtype, as float32 with 0 appended.
 
-    Levels that are not above 0, or not below all levels before them, are dropped. So levels that are equal in float32 count once.
-    Raises ValueError for levels that are not finite in float32, which only unusual options cause.
+    Levels that are not above 0, or not below all levels before them, are dropped. Levels that are equal in float32 therefore count
+    once. Raises ValueError for levels that are not finite in float32, which only unusual options cause.
     """
     import torch
 

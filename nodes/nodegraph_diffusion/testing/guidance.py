@@ -54,7 +54,7 @@ def check_predictions(guidance: Guidance) -> None:
 
 
 def check_shape(guidance: Guidance) -> None:
-    """An estimate has the shape and dtype of x and is finite, also if x is zero and both predictions are the same."""
+    """An estimate has the shape and dtype of x and is finite, even if x is zero and both predictions are the same."""
     for x, denoiser in ((start() * 10, TwoSidedDenoiser()), (torch.zeros_like(start()), TwoSidedDenoiser(cfg=1.0))):
         for sigma, found in zip(LEVELS, _estimates(guidance(denoiser), x), strict=True):
             require(found.shape == x.shape, f"shape {tuple(x.shape)} at level {sigma}", f"{tuple(found.shape)}")

@@ -179,7 +179,7 @@ SAMPLER_CHECKS: tuple[Callable[[Sampler], None], ...] = (
     check_steps,
     check_dtypes,
 )
-"""All checks of a sampler. Each takes the function itself or a `SamplerSpec`, whose description is checked, too."""
+"""All checks of a sampler. Each accepts the function itself or a `SamplerSpec`, whose description is checked, too."""
 
 
 def check_sampler(sampler: Sampler) -> None:

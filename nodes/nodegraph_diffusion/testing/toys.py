@@ -1,4 +1,4 @@
-"""Small denoisers that the checks and measurements run samplers on.
+"""Small denoisers for the checks and measurements of samplers.
 
 `GaussianDenoiser` has a known solution: for data from a normal distribution, the best denoiser and the probability flow have
 closed forms.
