@@ -10,17 +10,16 @@ import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
-import secrets
 import sys
 import time
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from nodegraph.files import file_states, parse_json
+from nodegraph.plugins.code import Code, files_below, read_code
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -30,7 +29,6 @@ EXCLUDES = "__nodegraph_excludes__"
 """An attribute of a plugin's module: patterns of file names, such as "*.csv", that are not part of the plugin's digest."""
 
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
-_NOT_CODE = ("*.pyc", "*.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
     `fatal`: it clashes with another plugin or registers something unusable, so nothing may run until it is fixed. `module`
-    implements the hooks: a module, or the object that the entry point names.
+    implements the hooks: a module, or the object that the entry point names. `code` is its code as it was read.
     """
 
     name: str
@@ -48,6 +46,7 @@ class LoadedPlugin:
     error: str | None = None
     fatal: bool = False
     module: Any = None
+    code: Code | None = None
 
     @property
     def package(self) -> str:
@@ -73,18 +72,26 @@ def _resolved(folder: Path | str) -> Path:
 def _from_entry_points() -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
     for value, point in sorted(points.items()):
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
         dist = point.dist
         place = f"{dist.name} {dist.version}" if dist else value
         try:
             hooks = point.load()
-            digest = _digest_of(point.module) if dist is None or not _is_released(dist) else None
+            released = dist is not None and _is_released(dist)
+            code = _release(dist, point.module) if dist and released else _code_of(point.module, started_ns)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
-        origin = Origin(name, dist.version if dist else "0", digest, f"{place}, editable" if dist and _is_editable(dist) else place)
-        yield _loaded(origin, hooks, started)
+        place = f"{place}, editable" if dist and _is_editable(dist) else place
+        origin = Origin(
+            name,
+            dist.version if dist else "0",
+            digest=None if released else code.digest,
+            place=place,
+            build=code.digest if released else None,
+        )
+        yield _loaded(origin, hooks, code, started)
 
 
 def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
@@ -112,21 +119,21 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
 
 def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
     """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
-    started = time.perf_counter()
+    started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        before = file_states(_files(root))
+        before = file_states(files_below(root))
         module = _import_file(module_name, path)
-        digest = tree_digest([root], getattr(module, EXCLUDES, ()))
-        if file_states(_files(root)) != before:  # edited meanwhile: the code that runs is unknown
-            digest = secrets.token_hex(32)
+        code = read_code([root, *_included(module)], getattr(module, EXCLUDES, ()), imported_ns=started_ns)
+        if file_states(files_below(root)) != before:
+            code = code.unknown()
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(root), error)
-    origin = Origin(name, str(getattr(module, "__version__", "0")), digest, str(root))
-    return _loaded(origin, module, started)
+    origin = Origin(name, str(getattr(module, "__version__", "0")), code.digest, str(root))
+    return _loaded(origin, module, code, started)
 
 
 def _import_file(name: str, path: Path) -> types.ModuleType:
@@ -141,52 +148,46 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-def tree_digest(roots: Iterable[Path], excludes: Iterable[str] = ()) -> str:
-    """SHA-256 over the names and contents of `roots`, files and folders, without hidden files and names that match `excludes`."""
-    patterns = (*_NOT_CODE, *excludes)
-    total = hashlib.sha256()
-    for root in roots:
-        for path in _files(root):
-            if any(fnmatch(path.name, pattern) for pattern in patterns):
-                continue
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{path.relative_to(root.parent).as_posix()}\0{content}\n".encode())
-    return total.hexdigest()
+def _code_of(name: str, imported_ns: int) -> Code:
+    """The code of the package that contains the module `name`, and of the packages that it includes.
 
-
-def _files(root: Path) -> list[Path]:
-    """The file `root`, or the files in this folder and below, without hidden files and bytecode."""
-    if root.is_file():
-        return [root]
-    found = []
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        inside = path.relative_to(root).parts
-        if not any(part == "__pycache__" or part.startswith(".") for part in inside):
-            found.append(path)
-    return found
-
-
-def _digest_of(name: str) -> str:
-    """The digest of the package that contains the module `name`, and of the packages that it includes.
-
-    If the files changed after this process imported them, the code that runs is unknown: the digest is then a random one.
+    If the files changed after this process imported them, the code that runs is unknown.
     """
     module = sys.modules[name]
-    digest = tree_digest(_package_roots(name.partition(".")[0], module), getattr(module, EXCLUDES, ()))
-    if module.__dict__.setdefault(_DIGEST, digest) == digest:
-        return digest
-    return secrets.token_hex(32)
+    roots = [*_roots(name.partition(".")[0]), *_included(module)]
+    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=imported_ns)
+    return code if module.__dict__.setdefault(_DIGEST, code.digest) == code.digest else code.unknown()
 
 
-def _package_roots(name: str, module: types.ModuleType) -> Iterator[Path]:
-    for package in (name, *getattr(module, INCLUDES, ())):
-        spec = importlib.util.find_spec(package)
-        if spec is None:
-            raise ImportError(f"{INCLUDES} names '{package}', which is not installed")
-        if spec.submodule_search_locations:
-            yield from map(Path, spec.submodule_search_locations)
-        elif spec.origin:
-            yield Path(spec.origin)
+def _included(module: types.ModuleType) -> Iterator[Path]:
+    """The packages and modules that a plugin's module declares as part of its code. Raises ImportError if one is not installed."""
+    for name in getattr(module, INCLUDES, ()):
+        roots = list(_roots(name))
+        if not roots:
+            raise ImportError(f"{INCLUDES} names '{name}', which is not installed")
+        yield from roots
+
+
+def _roots(name: str) -> Iterator[Path]:
+    """The file or the folders of a package or module; nothing if there is none."""
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations:
+        yield from map(Path, spec.submodule_search_locations)
+    elif spec is not None and spec.origin:
+        yield Path(spec.origin)
+
+
+def _release(dist: importlib.metadata.Distribution, name: str) -> Code:
+    """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
+
+    Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
+    The digest is empty if there is no list.
+    """
+    listed = (line for line in (dist.read_text("RECORD") or "").splitlines() if ",sha256=" in line)
+    files = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest() if files else ""
+    file = getattr(sys.modules[name], "__file__", None)
+    return Code(digest=digest, files={}, libraries=file_states([Path(file)] if file else []))
 
 
 def _is_released(dist: importlib.metadata.Distribution) -> bool:
@@ -207,9 +208,9 @@ def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
     return url if isinstance(url, dict) else {}
 
 
-def _loaded(origin: Origin, module: Any, started: float) -> LoadedPlugin:
+def _loaded(origin: Origin, module: Any, code: Code, started: float) -> LoadedPlugin:
     seconds = time.perf_counter() - started
-    return LoadedPlugin(name=origin.plugin, place=origin.place, origin=origin, seconds=seconds, module=module)
+    return LoadedPlugin(name=origin.plugin, place=origin.place, origin=origin, seconds=seconds, module=module, code=code)
 
 
 def _unloadable(name: str, place: str, error: BaseException) -> LoadedPlugin:

@@ -17,18 +17,20 @@ class Origin:
     """Where a thing comes from: the plugin and the state of its code.
 
     `digest` is the SHA-256 of the plugin's files if its version does not identify its code, as for a plain file or an editable
-    install; None for an installed release. `place` is the file, folder or distribution, for people to read.
+    install; None for an installed release. `build` is the digest of an installed release's list of files: two builds may have the
+    same version. `place` is the file, folder or distribution, for people to read.
     """
 
     plugin: str
     version: str
     digest: str | None = None
     place: str = ""
+    build: str | None = None
 
     @property
     def identity(self) -> str:
-        """The text that identifies the code in keys: name and version, or name and digest."""
-        return f"{self.plugin} {self.digest or self.version}"
+        """The text that identifies the code in keys: the name, and the digest or the version with its build."""
+        return f"{self.plugin} {self.digest or self.version}" + (f" {self.build}" if self.build else "")
 
 
 @dataclass(frozen=True)

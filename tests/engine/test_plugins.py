@@ -16,7 +16,7 @@ import pytest
 
 from nodegraph import PluginError, hookimpl
 from nodegraph.plugin_api import Numerics
-from nodegraph.plugins.discovery import tree_digest
+from nodegraph.plugins.code import read_code
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
 from tests.support.plugin_folders import ENGINE_PLUGINS
 
@@ -77,6 +77,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield install
     for module in set(sys.modules) - before:
         del sys.modules[module]
+
+
+def tree_digest(roots, excludes=()):
+    return read_code(roots, excludes, imported_ns=0).digest
 
 
 def only(plugins: Plugins) -> LoadedPlugin:
@@ -364,13 +368,13 @@ def test_which_files_count_as_code(tmp_path, write):
     write("pack/table.json", "1")
     digest = tree_digest([tmp_path / "pack"])
     assert len(digest) == 64
-    for ignored in ("__pycache__/x.py", "old.pyc", "README.md", ".git/HEAD", ".notes"):
+    for ignored in ("__pycache__/x.py", "old.pyc", ".git/HEAD", ".notes"):
         write(f"pack/{ignored}", "x")
     assert tree_digest([tmp_path / "pack"]) == digest
     for excluded in ("weights.safetensors", "deep/icon.png"):
         write(f"pack/{excluded}", "x")
     assert tree_digest([tmp_path / "pack"], ["*.safetensors", "*.png"]) == digest
-    for changed in ("table.json", "deep/new.py", "data.bin"):
+    for changed in ("table.json", "deep/new.py", "data.bin", "prompt.md"):
         before = tree_digest([tmp_path / "pack"])
         write(f"pack/{changed}", "2")
         assert tree_digest([tmp_path / "pack"]) != before

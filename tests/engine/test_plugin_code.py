@@ -1,0 +1,185 @@
+"""The code of a plugin: everything that its result may depend on is in its digest."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodegraph import Engine, Workflow
+from nodegraph.plugins.code import read_code
+from nodegraph.plugins.manager import load_plugins
+
+PLUGIN = """
+from nodegraph import hookimpl, node
+
+@node("Add")
+def add(text: str) -> str:
+    {imports}
+    return text + {value}
+
+@hookimpl
+def register_nodes(register):
+    register(add)
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a file, as if it were an hour old. Modules of the test are forgotten at its end."""
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def digest(folder: Path) -> str:
+    """The digest of the only plugin in `folder`, as a new process would see it."""
+    for name in [name for name in sys.modules if name.startswith("helper")]:
+        del sys.modules[name]
+    (plugin,) = (plugin for plugin in load_plugins([folder]).loaded if plugin.place.startswith(str(folder)))
+    assert plugin.error is None
+    assert plugin.origin is not None
+    return str(plugin.origin.digest)
+
+
+IMPORTS = {
+    "import": "import helper",
+    "import as": "import json, helper as h",
+    "from": "from helper import VALUE",
+    "from in brackets": "from helper import (\n        VALUE,  # this one\n    )",
+    "after a colon": "if True: import helper",
+    "after a semicolon": "x = 1; import helper",
+    "with a backslash": "from helper \\\n        import VALUE",
+    "lazy": "pass",
+}
+
+
+@pytest.mark.parametrize("statement", [s for name, s in IMPORTS.items() if name != "lazy"], ids=[n for n in IMPORTS if n != "lazy"])
+def test_module_on_the_path_is_part_of_the_digest(tmp_path, write, monkeypatch, statement):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write("plugins/adding.py", PLUGIN.format(imports=statement, value="'x'"))
+    write("lib/helper.py", "VALUE = 'one'")
+    before = digest(tmp_path / "plugins")
+    assert digest(tmp_path / "plugins") == before
+    write("lib/other.py", "VALUE = 'two'")
+    assert digest(tmp_path / "plugins") == before
+    write("lib/helper.py", "VALUE = 'two'")
+    assert digest(tmp_path / "plugins") != before
+
+
+@pytest.mark.parametrize("changed", ["helper/__init__.py", "helper/deep/part.py", "helper_too.py", "helper/deep/relative.py"])
+def test_indirect_imports_are_part_of_the_digest(tmp_path, write, monkeypatch, changed):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write("plugins/adding.py", PLUGIN.format(imports="from helper.deep import part", value="part.VALUE"))
+    write("lib/helper/__init__.py", "")
+    write("lib/helper/unused.py", "")
+    write("lib/helper/deep/__init__.py", "")
+    write("lib/helper/deep/part.py", "import helper_too\nfrom . import relative\nfrom ..deep.relative import X\nVALUE = 'one'")
+    write("lib/helper/deep/relative.py", "X = 1")
+    write("lib/helper_too.py", "Y = 1")
+    before = digest(tmp_path / "plugins")
+    write("lib/helper/unused.py", "changed = 1")
+    assert digest(tmp_path / "plugins") == before
+    write(f"lib/{changed}", "VALUE = X = Y = 2")
+    assert digest(tmp_path / "plugins") != before
+
+
+def test_included_module_of_a_plain_file(tmp_path, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    text = "__nodegraph_includes__ = ['helper']\n" + PLUGIN.format(imports="import importlib", value="'x'")
+    write("plugins/adding.py", text)
+    write("lib/helper/__init__.py", "")
+    write("lib/helper/table.json", "1")
+    before = digest(tmp_path / "plugins")
+    write("lib/helper/table.json", "2")
+    assert digest(tmp_path / "plugins") != before
+
+
+@pytest.mark.parametrize("name", ["prompt.md", "table.json", "icon.png", "deep/template.txt"])
+def test_every_file_of_a_package_is_part_of_the_digest(tmp_path, write, name):
+    write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
+    write(f"plugins/pack/{name}", "one")
+    before = digest(tmp_path / "plugins")
+    write(f"plugins/pack/{name}", "two")
+    assert digest(tmp_path / "plugins") != before
+
+
+def test_installed_libraries_and_the_engine_are_not_read(tmp_path, write):
+    path = write("adding.py", "import json\nimport torch\nimport numpy.linalg\nfrom nodegraph import node\nimport no_such_module\n")
+    code = read_code([path], imported_ns=0)
+    assert list(code.files) == [path]
+    assert {library.parent.name for library in code.libraries} == {"torch", "numpy"}
+
+
+def test_prose_is_not_an_import(tmp_path, write):
+    path = write("adding.py", '"""To import helper, write what you want; from there, import other things."""\n')
+    write("helper.py", "")
+    assert list(read_code([path], imported_ns=0).files) == [path]
+
+
+def test_helper_that_changed_after_its_import_is_unknown_code(tmp_path, write, monkeypatch):
+    """The module that runs is the one that was imported first."""
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write("plugins/adding.py", "import helper\n" + PLUGIN.format(imports="pass", value="helper.VALUE"))
+    write("lib/helper.py", "VALUE = 'one'")
+    load_plugins([tmp_path / "plugins"])
+    write("lib/helper.py", "VALUE = 'two'")
+    digests = {load_plugins([tmp_path / "plugins"]).origin("adding").digest for _ in range(2)}
+    assert len(digests) == 2  # no key ever names this code again
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_can_be_read(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("code") / "adding.py"
+    path.write_bytes(b"import " + content)
+    assert path in read_code([path], imported_ns=0).files
+
+
+def test_two_installs_of_one_version_are_different_code(tmp_path, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    write("site-packages/a_pack.py", PLUGIN.format(imports="pass", value="'x'"))
+    write("site-packages/a_pack-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: a-pack\nVersion: 1.0\n")
+    write("site-packages/a_pack-1.0.dist-info/entry_points.txt", "[nodegraph]\nnodes = a_pack\n")
+    record = "a_pack.py,sha256={},100\na_pack-1.0.dist-info/RECORD,,\n__pycache__/a_pack.pyc,,\n../../bin/x,sha256=aa,5\n"
+    write("site-packages/a_pack-1.0.dist-info/RECORD", record.format("aaaa"))
+    first = load_plugins().origin("a_pack")
+    assert load_plugins().origin("a_pack") == first
+    write("site-packages/a_pack-1.0.dist-info/RECORD", record.format("aaaa").replace("bin/x,sha256=aa", "bin/x,sha256=bb"))
+    assert load_plugins().origin("a_pack") == first  # scripts contain the path of the environment
+    write("site-packages/a_pack-1.0.dist-info/RECORD", record.format("bbbb"))
+    assert load_plugins().origin("a_pack").identity != first.identity
+
+
+def test_edited_helper_is_a_miss(tmp_path, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write("plugins/adding.py", PLUGIN.format(imports="import helper", value="helper.VALUE"))
+    write("lib/helper.py", "VALUE = ' one'")
+
+    def run() -> tuple[tuple[str, ...], str]:
+        for name in [name for name in sys.modules if name.startswith("helper")]:
+            del sys.modules[name]
+        engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+        workflow = Workflow("w")
+        workflow.output("out", workflow.add("Add", name="add", text="text"))
+        result = engine.run(workflow)
+        return result.ran, result["out"]
+
+    assert run() == (("add",), "text one")
+    assert run() == ((), "text one")
+    path = write("lib/helper.py", "VALUE = ' two'")
+    os.utime(path, (1, 1))
+    assert run() == (("add",), "text two")
