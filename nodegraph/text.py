@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -26,7 +25,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_folded = {k.casefold(): k for k in known}
     folded = name.casefold()
     close = sorted((k for k in by_folded if f"{folded} ".startswith(f"{k} ")), key=len, reverse=True)
-    close = close or difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
+    if not close:
+        import difflib  # only here: most commands find every name
+
+        close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
     if not close and len(folded) >= _MIN_PREFIX:
         begun = [k for k in by_folded if k.startswith(folded)]
         close = begun if len(begun) == 1 else []
