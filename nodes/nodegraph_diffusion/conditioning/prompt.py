@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Area:
     width: float
     y: float
     x: float
+    _: KW_ONLY
     fraction: bool = False
 
     def __post_init__(self) -> None:
@@ -33,7 +34,7 @@ class Area:
             raise ValueError(f"area: expected a height and width above 0 and y and x of at least 0, found {self}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SizeConditioning:
     """The size conditioning of SDXL, in pixels (Podell et al. 2023, sec. 2.2).
 
@@ -62,6 +63,7 @@ class Prompt:
     """
 
     embedding: Tensor
+    _: KW_ONLY
     pooled: Tensor | None = None
     strength: float = 1.0
     area: Area | None = None

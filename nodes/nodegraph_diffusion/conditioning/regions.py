@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -43,7 +43,7 @@ class Box(NamedTuple):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Region:
     """A prompt with its place in the latent and its noise levels.
 
@@ -98,7 +98,8 @@ def mix(predictions: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
     return total / weights
 
 
-class _PlacedPrompt(NamedTuple):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _PlacedPrompt:
     """A prompt with its place in cells. `box` may extend beyond the latent; `mask` (1 or B, h, w) covers the whole latent."""
 
     prompt: Prompt
@@ -123,7 +124,7 @@ def _placed(prompt: Prompt, latent: Tensor, noise_schedule: NoiseSchedule, cell:
         box = _mask_box(mask) if prompt.mask_bounds else box
         mask = mask * prompt.mask_strength
     highest, lowest = (noise_schedule.sigma_at(progress) for progress in (prompt.start, prompt.end))
-    return _PlacedPrompt(prompt, box, mask, prompt.strength, highest, lowest)
+    return _PlacedPrompt(prompt=prompt, box=box, mask=mask, strength=prompt.strength, highest=highest, lowest=lowest)
 
 
 def _area_box(area: Area, size: tuple[int, int], cell: int) -> Box:
@@ -160,7 +161,7 @@ def _opposite(area: _PlacedPrompt, others: Sequence[_PlacedPrompt]) -> _PlacedPr
             surrounding = other
     if surrounding is None or surrounding.box == area.box:
         return None
-    return area._replace(prompt=surrounding.prompt)
+    return replace(area, prompt=surrounding.prompt)
 
 
 def _weighted(placed: _PlacedPrompt, latent: Tensor) -> Region:
@@ -184,7 +185,7 @@ def _weighted(placed: _PlacedPrompt, latent: Tensor) -> Region:
         weight = (placed.strength * vertical[:, None] * horizontal)[None, None].to(latent)
     elif placed.strength != 1:
         weight = torch.full((1, 1, 1, 1), placed.strength).to(latent)
-    return Region(placed.prompt, box, weight, placed.highest, placed.lowest)
+    return Region(prompt=placed.prompt, box=box, weight=weight, highest=placed.highest, lowest=placed.lowest)
 
 
 def _fade(start: int, length: int, side: int) -> Tensor:

@@ -125,7 +125,7 @@ class SpatialTransformer(nn.Module):
     `linear`: in and out through linear layers, as in Stable Diffusion 2 and XL, instead of convolutions of size one.
     """
 
-    def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int, linear: bool = False) -> None:
+    def __init__(self, channels: int, context_dim: int, heads: int, *, depth: int, norm_groups: int, linear: bool = False) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)

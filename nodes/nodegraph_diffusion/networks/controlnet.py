@@ -74,7 +74,8 @@ class ControlNetGuide:
                 "at once; give one"
             )
         hint = hint.repeat(x.shape[0] // hint.shape[0], 1, 1, 1)
-        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], None if added is None else added.to(weight))
+        added = None if added is None else added.to(weight)
+        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], added=added)
         return tuple((skip * self.strength).to(x) for skip in skips), (middle * self.strength).to(x)
 
 

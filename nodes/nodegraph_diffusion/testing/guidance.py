@@ -91,7 +91,7 @@ def check_sampled(guidance: Guidance) -> None:
     for name in ("euler", "heun"):
         for mask in (None, torch.ones(1, 8, 6).tril()):
             guided = guidance(TwoSidedDenoiser())
-            sampled = sample(guided, latent, noise, SAMPLERS[name], even_sigmas(6, end=True).float(), mask=mask)
+            sampled = sample(guided, latent, noise, SAMPLERS[name], sigmas=even_sigmas(6, end=True).float(), mask=mask)
             found = f"shape {tuple(sampled.shape)}, {int(sampled.isfinite().sum())} finite"
             require(sampled.shape == latent.shape and bool(sampled.isfinite().all()), f"finite latents from {name}", found)
 

@@ -120,8 +120,8 @@ def check_batch(sampler: Sampler) -> None:
 
         return SamplerSpec(listened, stochastic=spec.stochastic, noise=spec.noise)
 
-    batch = sample(TwistedDenoiser(), latent, noise, listening("batch"), sigmas, seed=5)
-    alone = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas, seed=7)
+    batch = sample(TwistedDenoiser(), latent, noise, listening("batch"), sigmas=sigmas, seed=5)
+    alone = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas=sigmas, seed=7)
     same = len(drawn["batch"]) == len(drawn["alone"]) and all(
         torch.equal(of_all[2:], of_one) for of_all, of_one in zip(drawn["batch"], drawn["alone"], strict=True)
     )

@@ -116,7 +116,7 @@ def sampler(
         latent.samples.to(run.device),
         noise.values.to(run.device),
         method,
-        levels,
+        sigmas=levels,
         mask=None if mask is None else mask_for_latent(mask, latent, run).to(run.device),
         soft_mask=soft_mask,
         step_noise=step_noise,

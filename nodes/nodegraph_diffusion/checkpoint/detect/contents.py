@@ -103,7 +103,7 @@ def first_names(keys: Collection[str], count: int = 3) -> str:
     return ", ".join(repr(key) for key in sorted(keys)[:count]) or "no tensor"
 
 
-def file_refusal(wanted: Content, path: Path, keys: Collection[str], found: Contents, hint: str) -> CheckpointError:
+def file_refusal(wanted: Content, path: Path, keys: Collection[str], *, found: Contents, hint: str) -> CheckpointError:
     """The error for a file with tensors of these names that is not what is `wanted`; `hint` says what to give instead.
 
     A file that seems to be what is wanted is called broken.
