@@ -13,7 +13,7 @@ _MIN_PREFIX: Final = 3
 
 _LONGEST: Final = 60  # characters of a value in a message
 _LONGEST_NAME: Final = 80  # bytes of a value in a file name
-_NOT_IN_NAMES: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+_NOT_IN_NAMES: Final = r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -64,7 +64,7 @@ def number(value: float) -> str:
 def as_file_name(value: Any) -> str:
     """`value` as part of a file name that every platform allows: never empty, no separators, no reserved characters."""
     text = repr(value).lower() if isinstance(value, bool) else str(value)
-    text = _NOT_IN_NAMES.sub("_", " ".join(text.split()))
+    text = re.sub(_NOT_IN_NAMES, "_", " ".join(text.split()))
     return text.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore").strip(". ") or "_"
 
 

@@ -36,7 +36,7 @@ _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first i
 _NOT_CODE = ("*.pyc", "*.md")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
@@ -78,15 +78,19 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
     for value, point in sorted(points.items()):
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
-        dist = point.dist
-        place = f"{dist.name} {dist.version}" if dist else value
+        metadata = point.dist.metadata if point.dist else None  # reading it is slow
+        version = metadata["Version"] if metadata else "0"
+        place = f"{metadata['Name']} {version}" if metadata else value
+        url = _direct_url(point.dist) if point.dist else {}
         try:
             hooks = point.load()
-            digest = _digest_of(point.module) if dist is None or not _is_released(dist) else None
+            # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
+            digest = _digest_of(point.module) if metadata is None or url else None
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
-        origin = Origin(name, dist.version if dist else "0", digest, f"{place}, editable" if dist and _is_editable(dist) else place)
+        editable = url.get("dir_info", {}).get("editable")
+        origin = Origin(name, version, digest, f"{place}, editable" if editable else place)
         yield _loaded(origin, hooks, started)
 
 
@@ -207,16 +211,8 @@ def _package_roots(name: str, module: types.ModuleType) -> Iterator[Path]:
             yield Path(spec.origin)
 
 
-def _is_released(dist: importlib.metadata.Distribution) -> bool:
-    """Whether the version identifies the code, which it does not after an install from a folder or a repository (PEP 610)."""
-    return not _direct_url(dist)
-
-
-def _is_editable(dist: importlib.metadata.Distribution) -> bool:
-    return bool(_direct_url(dist).get("dir_info", {}).get("editable"))
-
-
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
+    """Where a distribution was installed from, if not from a package index; empty for a released one."""
     try:
         text = dist.read_text("direct_url.json")
         url = json.loads(text) if text else {}
