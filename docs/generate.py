@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 from click.testing import CliRunner
 
 from docs.package_diagram import diagram
 from nodegraph.cli import main
+from nodegraph.cli.plugins.nodes import print_node_type
+from nodegraph.cli.plugins.registries import print_entry
 from nodegraph.errors import NodegraphError
+from nodegraph.plugins.manager import Plugins
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 
 DOCS = Path(__file__).parent
@@ -35,18 +41,6 @@ of order 1 into one of order 2.""",
 _ERRORS = """An error message says what is wrong and where, what was expected, what was found, and what to do next. Its
 code, in brackets, says which kind of error it is. In Python, all errors are subclasses of `nodegraph.NodegraphError`; a
 `WorkflowError` holds every problem of a workflow in `problems`."""
-
-
-def pages() -> dict[str, str]:
-    """The text of each generated page, by file name."""
-    return {
-        "architecture.md": _architecture(),
-        "cli.md": _command_line(),
-        "errors.md": _errors(),
-        "nodes.md": _nodes(),
-        "orders.md": _orders(),
-        "samplers.md": _samplers(),
-    }
 
 
 def printed(*args: str) -> str:
@@ -81,13 +75,17 @@ def _command_line() -> str:
 
 
 def _nodes() -> str:
+    """What `nodegraph nodes NAME` prints for each node type, and so on, without the line about the plugin."""
+    plugins = Plugins()
     parts = ["# Nodes, samplers, schedules, guidance", NOTE]
     for kind in ("nodes", "samplers", "schedules", "guidance"):
         parts.append(f"## {kind.capitalize()}")
-        for line in printed(kind).splitlines():
-            name = line.split()[0]
-            text = printed(kind, name)
-            parts += [f"### {name}", _block(None, text[: text.rindex("\nfrom: ")].strip())]
+        registry, describe = (plugins.nodes, print_node_type) if kind == "nodes" else (plugins.registries[kind], print_entry)
+        for entry in registry.entries():
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                describe(entry)
+            description = output.getvalue()
+            parts += [f"### {entry.name}", _block(None, description[: description.rindex("\nfrom: ")].strip())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,8 +141,18 @@ def _block(command: str | None, text: str) -> str:
     return f"```{'console' if command else 'text'}\n" + (f"$ {command}\n" if command else "") + f"{text}\n```"
 
 
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "architecture.md": _architecture,
+    "cli.md": _command_line,
+    "errors.md": _errors,
+    "nodes.md": _nodes,
+    "orders.md": _orders,
+    "samplers.md": _samplers,
+}
+"""The function that makes the text of each generated page, by file name."""
+
 if __name__ == "__main__":
     os.environ.pop("NODEGRAPH_PLUGIN_DIR", None)
-    for name, text in pages().items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+    for name, make in PAGES.items():
+        (DOCS / name).write_text(make(), encoding="utf-8")
         print(f"wrote {DOCS / name}")

@@ -56,7 +56,8 @@ def children(imported: Imports) -> dict[str, Imports]:
 
 def diagram() -> str:
     """The packages as a Mermaid flowchart: an arrow from each package to those it imports, without the arrows that follow."""
-    inside = children(imports())
+    imported = imports()
+    inside = children(imported)
     lines = ["```mermaid", "flowchart TD"]
     for package, folder in PACKAGES.items():
         lines.append(f"    subgraph {package}")
@@ -65,7 +66,7 @@ def diagram() -> str:
         reduced = _without_implied({name: inside[package][name] & set(packages) for name in packages})
         lines += [f"        {package}_{name} --> {package}_{target}" for name in packages for target in sorted(reduced[name])]
         lines.append("    end")
-    lines += [f"    {source} --> {target}" for source, target in _between(imports())]
+    lines += [f"    {source} --> {target}" for source, target in _between(imported)]
     return "\n".join([*lines, "```"])
 
 

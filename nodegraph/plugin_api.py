@@ -97,7 +97,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`events` is imported when it is first used (PEP 562): a plugin that only registers nodes does not need it."""
     if name != "events":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from nodegraph.run import events
 
     return events

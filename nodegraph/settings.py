@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import SettingsError
-from nodegraph.text import did_you_mean
+from nodegraph.text import described, did_you_mean
 
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
@@ -88,7 +88,9 @@ def parse_size(value: int | str) -> int | None:
         return None
     match = _SIZE.fullmatch(text)
     if isinstance(value, bool) or not match or match[2] not in _UNITS:
-        raise ValueError(f"expected a number of bytes, a size such as '20 GB' or '512 MiB', or '{UNLIMITED}', found '{value}'")
+        raise ValueError(
+            f"expected a number of bytes, a size such as '20 GB' or '512 MiB', or '{UNLIMITED}', found {described(value)}"
+        )
     return round(float(match[1]) * _UNITS[match[2]])
 
 
@@ -129,10 +131,12 @@ def _read_config(file: Path) -> dict[str, Any]:
     _refuse_unknown(document, ("cache",), f"{file}")
     table = document.get("cache", {})
     if not isinstance(table, dict):
-        raise SettingsError(f"[E401] 'cache' in {file} is not a table: expected [cache] with 'dir' and 'size', found {table!r}")
+        raise SettingsError(
+            f"[E401] 'cache' in {file} is not a table: expected [cache] with 'dir' and 'size', found {described(table)}"
+        )
     _refuse_unknown(table, ("dir", "size"), f"[cache] of {file}")
     if not isinstance(table.get("dir", ""), str):
-        raise SettingsError(f"[E401] 'dir' in {file} cannot be used: expected a path in quotes, found {table['dir']!r}")
+        raise SettingsError(f"[E401] 'dir' in {file} cannot be used: expected a path in quotes, found {described(table['dir'])}")
     if table.get("dir"):
         table["dir"] = file.parent / Path(table["dir"]).expanduser()
     return table

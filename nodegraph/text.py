@@ -33,6 +33,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{by_folded[close[0]]}'?" if close else ""
 
 
+def either(names: Iterable[str]) -> str:
+    """Names as alternatives: 'a', 'b' or 'c'."""
+    *first, last = (f"'{name}'" for name in names)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def sentence(text: str) -> str:
     """`text` with a full stop, unless it already ends like a sentence."""
     return text if text.endswith((".", "?", "!")) else f"{text}."

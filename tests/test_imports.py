@@ -76,8 +76,8 @@ def test_test_helpers_are_imported_from_support(folder):
 
 @pytest.mark.parametrize("name", ["noise_schedule", "options", "schedules", "sampling", "guidance"])
 def test_listings_of_samplers_need_no_torch(name):
-    place = ROOT / "nodes/nodegraph_diffusion" / name
-    for path in modules(place) if place.is_dir() else [place.with_suffix(".py")]:
+    module = ROOT / "nodes/nodegraph_diffusion" / name
+    for path in modules(module) if module.is_dir() else [module.with_suffix(".py")]:
         assert not roots(path, at_import_only=True) & HEAVY, path
 
 

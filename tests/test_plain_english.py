@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -35,6 +36,7 @@ IDIOMS = {  # what to write instead
     r"comes? to nothing": "has no effect",
     r"what (it|they) (is|are) given": "its input",
 }
+NAMES = {"said", "told", "given", "givens", "kept", "elsewhere", "mine", "wire"}  # a name says what it holds: message, output
 PATTERN = re.compile(r"\b(" + "|".join(f"(?:{idiom})" for idiom in IDIOMS) + r")(?!\w)")
 
 
@@ -49,3 +51,24 @@ def test_no_banned_idiom(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [f"{number}: '{match[0]}'" for number, line in enumerate(lines, 1) for match in PATTERN.finditer(line)]
     assert found == []
+
+
+TESTS = [path for path in files() if path.suffix == ".py" and "tests" in path.relative_to(ROOT).parts]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_vague_name(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}  # @given
+    found = [name for node in ast.walk(tree) for name in bound_names(node) if name in NAMES - imported]
+    assert found == []
+
+
+def bound_names(node: ast.AST) -> list[str]:
+    """The names that a node of the syntax tree gives to something."""
+    match node:
+        case ast.Name(id=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)) | ast.Attribute(attr=name):
+            return [name]
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+    return []

@@ -43,9 +43,9 @@ def test_examples_of_a_page_work(page, tmp_path, monkeypatch, cache):
     names: dict[str, object] = {}
     for block in blocks(page):
         if block.saved:
-            place = tmp_path / block.saved
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(block.text, encoding="utf-8")
+            path = tmp_path / block.saved
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             exec(compile(block.text, str(page), "exec"), names)
         elif block.language == "yaml":
@@ -73,8 +73,8 @@ def passes(*args: str) -> None:
 
 def test_readme_shows_the_main_workflow():
     shown = next(block.text for block in blocks(ROOT / "README.md") if block.language == "yaml")
-    kept = (ROOT / "workflows/inpaint.yaml").read_text(encoding="utf-8")
-    assert Workflow.parse(shown).dump() == Workflow.parse(kept).dump()
+    shipped = (ROOT / "workflows/inpaint.yaml").read_text(encoding="utf-8")
+    assert Workflow.parse(shown).dump() == Workflow.parse(shipped).dump()
 
 
 def test_readme_shows_a_real_error_message(tmp_path, monkeypatch):
@@ -90,10 +90,10 @@ def test_readme_shows_a_real_error_message(tmp_path, monkeypatch):
 
 def test_comfyui_page_shows_real_suggestions():
     shown = next(block.text for block in blocks(ROOT / "docs/comfyui.md") if block.language == "text")
-    command, said = shown.splitlines()
+    command, message = shown.splitlines()
     result = CliRunner().invoke(main, shlex.split(command)[2:], prog_name="nodegraph")
     assert result.exit_code == 2
-    assert said in result.stderr.splitlines()
+    assert message in result.stderr.splitlines()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -64,7 +64,8 @@ class PlainProgress:
             case events.NodeFailed():
                 self.settled(event.node, "failed")
             case events.Notice():
-                self.line(f"{event.node.ljust(self.width)}  note: {event.message}" if event.node else f"warning: {event.message}")
+                node = f"{event.node.ljust(self.width)}  " if event.node else ""
+                self.line(f"{node}note: {event.message}")
             case events.RunFinished():
                 self.finished(event)
 

@@ -193,7 +193,7 @@ class Inputs:
         name = literals.coerce(str, name)
         if name not in registry:
             hint = registry.suggest(name) + self.plugins.why_broken()
-            raise LiteralError(f"there is no '{name}' among the {kind}", hint, "E112")
+            raise LiteralError(registry.unknown(name), hint, "E112")
         entry: Entry[Any] = registry.get(name)
         return Value(entry.value, entry=entry)
 

@@ -10,7 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import NodegraphError
-from nodegraph.node_types.port_types import ANY, AnyType, Choices, Class, List, Mapping, PortType, Tuple, Union, parse, type_name
+from nodegraph.node_types.port_types import (
+    ANY,
+    AnyType,
+    Choices,
+    Class,
+    List,
+    Mapping,
+    PortType,
+    Tuple,
+    Union,
+    expected,
+    is_written,
+    parse,
+    type_name,
+)
 from nodegraph.node_types.spec import Port
 from nodegraph.node_types.yaml_core import core_value
 from nodegraph.text import described, did_you_mean, number
@@ -24,17 +38,6 @@ class LiteralError(NodegraphError):
         self.message, self.hint, self.code = message, hint, code
 
 
-_WORDS = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    tuple: "a list",
-    dict: "a mapping",
-    Path: "a path",
-    type(None): "nothing",
-}
 _SCALARS = (str, int, float, bool)
 _NOT_UNICODE = re.compile("[\ud800-\udfff]")
 
@@ -62,11 +65,11 @@ def check_range(port: Port, value: Any) -> None:
     if (low is None or value >= low) and (high is None or value <= high):
         return
     if low is not None and high is not None:
-        expected = f"from {number(low)} to {number(high)}"
+        limits = f"from {number(low)} to {number(high)}"
     else:
         bounds = (("least", low), ("most", high))
-        expected = " ".join(f"of at {word} {number(bound)}" for word, bound in bounds if bound is not None)
-    raise LiteralError(f"expected a value {expected}, found {number(value)}", code="E111")
+        limits = " ".join(f"of at {word} {number(bound)}" for word, bound in bounds if bound is not None)
+    raise LiteralError(f"expected a value {limits}, found {number(value)}", code="E111")
 
 
 def takes_text(port: Port) -> bool:
@@ -80,8 +83,7 @@ def is_plain(port: Port) -> bool:
     """Whether the port takes values that a person writes down, rather than only outputs of other nodes."""
     if takes_text(port):
         return True
-    parts = parse(port.type).required_alternatives
-    return any(not isinstance(part, Class) or part.cls in _WORDS for part in parts)
+    return any(map(is_written, parse(port.type).required_alternatives))
 
 
 def _is_text(part: PortType) -> bool:
@@ -143,7 +145,7 @@ def _coerce_choice(port_type: Choices, value: Any) -> Any:
     if port_type.contains(value):
         return value
     hint = did_you_mean(str(value), map(str, port_type.values))
-    raise LiteralError(f"expected one of {', '.join(map(str, port_type.values))}; found {described(value)}", hint)
+    raise LiteralError(f"expected {expected(port_type)}; found {described(value)}", hint)
 
 
 def _coerce_tuple(port_type: Tuple, items: list[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
@@ -196,16 +198,10 @@ def _is_instance(value: Any, cls: Any) -> bool:
 def _mismatch(port_type: PortType, value: Any) -> LiteralError:
     parts = port_type.required_alternatives or port_type.alternatives
     cls = parts[0].cls if len(parts) == 1 and isinstance(parts[0], Class) else None
-    if len(parts) == 1 and cls not in _WORDS:
+    if len(parts) == 1 and not is_written(parts[0]):
         message = f"expected a link to an output of type {type_name(port_type.annotation)}, found {described(value)}"
         return LiteralError(message, "Write '$node' or '$node.port'.")
-    expected = " or ".join(_expected(part) for part in parts)
-    return LiteralError(f"expected {expected}, found {described(value)}", _quotes_hint(cls, value))
-
-
-def _expected(part: PortType) -> str:
-    word = _WORDS.get(part.cls) if isinstance(part, Class) else None
-    return word or type_name(part.annotation)
+    return LiteralError(f"expected {' or '.join(map(expected, parts))}, found {described(value)}", _quotes_hint(cls, value))
 
 
 def _quotes_hint(cls: Any, value: Any) -> str:

@@ -1,8 +1,8 @@
 """Port types, taken apart once. This is the only module that knows unions, optionals, lists and `Annotated`.
 
-`parse` describes an annotation as a `PortType`. What can be linked (`accepts`), what a node may return (`fits`), which literals a
-port takes (`literals.coerce`), the schema for editors (`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow
-from that description.
+It is also the only place where a type becomes text. `parse` describes an annotation as a `PortType`. What can be linked
+(`accepts`), what a node may return (`fits`), which literals a port takes (`literals.coerce`), the schema for editors
+(`workflow.json_schema`) and what can be stored (`plugins.codecs`) all follow from that description.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
+
+from nodegraph.text import described
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,19 @@ class Tuple(Class):
 
 ANY: Final = AnyType(Any)
 _NONE: Final = type(None)
-_WORDS: Final = {str: "text", Path: "path", _NONE: "nothing"}
+_WORDS: Final = {
+    str: ("text", "text"),
+    int: ("int", "a whole number"),
+    float: ("float", "a number"),
+    bool: ("bool", "true or false"),
+    list: ("list", "a list"),
+    tuple: ("tuple", "a list"),
+    dict: ("dict", "a mapping"),
+    Path: ("path", "a path"),
+    _NONE: ("nothing", "nothing"),
+}
+"""For the classes whose values a person writes down: the name of the class, and what a message expects."""
+
 _MOST_PARSED: Final = 10_000
 _parsed: dict[int, PortType] = {}  # by the annotation's id; each PortType keeps its annotation, and so the id
 
@@ -145,9 +159,20 @@ def is_none(port_type: PortType) -> bool:
     return isinstance(port_type, Class) and port_type.cls is _NONE
 
 
+def is_written(port_type: PortType) -> bool:
+    """Whether a person writes down the values of the type; those of other classes come through links."""
+    return not isinstance(port_type, Class) or port_type.cls in _WORDS
+
+
 def type_name(annotation: Any) -> str:
-    """A port type as messages show it, such as `list[text]` or `float or nothing`."""
+    """A port type as messages and listings show it, such as `list[text]` or `float or nothing`."""
     return _name(parse(annotation))
+
+
+def expected(port_type: PortType) -> str:
+    """What a message expects of a value of this type, such as `a whole number` or `one of 'left', 'right'`."""
+    word = _WORDS.get(port_type.cls) if isinstance(port_type, Class) else None
+    return word[1] if word else _name(port_type)
 
 
 def _name(port_type: PortType) -> str:
@@ -156,9 +181,10 @@ def _name(port_type: PortType) -> str:
     if isinstance(port_type, Union):
         return " or ".join(map(_name, port_type.parts))
     if isinstance(port_type, Choices):
-        return "one of " + ", ".join(map(repr, port_type.values))
+        return "one of " + ", ".join(map(described, port_type.values))
     assert isinstance(port_type, Class)
-    name = str(_WORDS.get(port_type.cls) or getattr(port_type.cls, "__name__", port_type.cls))
+    word = _WORDS.get(port_type.cls)
+    name = word[0] if word else str(getattr(port_type.cls, "__name__", port_type.cls))
     arguments = [*map(_name, port_type.arguments)]
     if isinstance(port_type, Tuple) and port_type.repeated:
         arguments.append("...")
@@ -168,32 +194,32 @@ def _name(port_type: PortType) -> str:
 # --- links: types of inputs and outputs
 
 
-def accepts(wanted: Any, given: Any) -> bool:
-    """Whether an output of type `given` may be linked to an input of type `wanted`."""
-    return wanted is given or _accepts(parse(wanted), parse(given))
+def accepts(wanted: Any, offered: Any) -> bool:
+    """Whether an output of type `offered` may be linked to an input of type `wanted`."""
+    return wanted is offered or _accepts(parse(wanted), parse(offered))
 
 
-def _accepts(wanted: PortType, given: PortType) -> bool:
-    if isinstance(wanted, AnyType) or isinstance(given, AnyType):
+def _accepts(wanted: PortType, offered: PortType) -> bool:
+    if isinstance(wanted, AnyType) or isinstance(offered, AnyType):
         return True
-    if isinstance(given, Union):
-        return all(_accepts(wanted, part) for part in given.parts)
-    if isinstance(given, Choices):
-        return all(_accepts_choice(wanted, value) for value in given.values)
+    if isinstance(offered, Union):
+        return all(_accepts(wanted, part) for part in offered.parts)
+    if isinstance(offered, Choices):
+        return all(_accepts_choice(wanted, value) for value in offered.values)
     if isinstance(wanted, Union):
-        return any(_accepts(part, given) for part in wanted.parts)
-    if not (isinstance(wanted, Class) and isinstance(given, Class)):
+        return any(_accepts(part, offered) for part in wanted.parts)
+    if not (isinstance(wanted, Class) and isinstance(offered, Class)):
         return False  # an output of any text may be none of the choices
-    if wanted.cls is float and given.cls is int:
+    if wanted.cls is float and offered.cls is int:
         return True
-    if wanted.cls is int and given.cls is bool:
+    if wanted.cls is int and offered.cls is bool:
         return False
     try:
-        if not issubclass(given.cls, wanted.cls):
+        if not issubclass(offered.cls, wanted.cls):
             return False
     except TypeError:  # not a class, or a protocol that cannot be checked
-        return bool(wanted.annotation == given.annotation)
-    return _accepts_arguments(wanted, given)
+        return bool(wanted.annotation == offered.annotation)
+    return _accepts_arguments(wanted, offered)
 
 
 def _accepts_choice(wanted: PortType, value: Any) -> bool:
@@ -202,15 +228,15 @@ def _accepts_choice(wanted: PortType, value: Any) -> bool:
     return wanted.contains(value) if isinstance(wanted, Choices) else _accepts(wanted, parse(type(value)))
 
 
-def _accepts_arguments(wanted: Class, given: Class) -> bool:
-    if not wanted.arguments or not given.arguments:
+def _accepts_arguments(wanted: Class, offered: Class) -> bool:
+    if not wanted.arguments or not offered.arguments:
         return True  # what a bare list holds is unknown
-    if isinstance(wanted, Tuple) and isinstance(given, Tuple):
+    if isinstance(wanted, Tuple) and isinstance(offered, Tuple):
         if wanted.repeated:
-            return all(_accepts(wanted.arguments[0], item) for item in given.arguments)
-        if given.length != wanted.length:
+            return all(_accepts(wanted.arguments[0], item) for item in offered.arguments)
+        if offered.length != wanted.length:
             return False
-    return all(map(_accepts, wanted.arguments, given.arguments))
+    return all(map(_accepts, wanted.arguments, offered.arguments))
 
 
 # --- values

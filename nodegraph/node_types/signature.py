@@ -26,6 +26,7 @@ from nodegraph.node_types.spec import (
     Reads,
     Run,
 )
+from nodegraph.text import described
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class SignatureError(NodegraphError):
 def spec_of(function: Callable[..., Any]) -> NodeSpec:
     """The node type that a decorated function describes. Raises SignatureError if its signature cannot be one."""
     declared = getattr(function, "__nodegraph__", None)
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", described(function))
     if declared is None:
         raise SignatureError(f"{name} is not a node type. Decorate it with @node('Name') before it is registered")
     try:

@@ -1,4 +1,4 @@
-"""What a value without quotes means, by the core rules of YAML 1.2: `no` is text, `1e-4` is a number, `16:9` is text."""
+"""Values without quotes, read and written by the core rules of YAML 1.2: `no` is text, `1e-4` is a number, `16:9` is text."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def core_value(text: str) -> Any:
     if not is_int:
         return float(text)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def core_text(value: bool | float | None) -> str:
+    """How `value` is written: `core_value` reads it back as the same value."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) or math.isfinite(value):
+        return repr(value)
+    return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
 
 
 def is_null(text: str) -> bool:

@@ -16,6 +16,7 @@ from nodegraph.errors import PluginError
 from nodegraph.node_types.port_types import AnyType, Choices, Class, List, PortType, Union, parse
 from nodegraph.node_types.port_types import Mapping as MappingType
 from nodegraph.plugins.registry import Origin
+from nodegraph.text import described
 
 
 class Codec(Protocol):
@@ -100,7 +101,7 @@ class Codecs:
         """Store values of `kind` with `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
         who = f"plugin '{origin.plugin}' ({origin.place}) registers a codec"
         if not isinstance(kind, type):
-            raise PluginError(f"[E302] {who} for {kind!r}, which is not a class. Expected register(type, codec)")
+            raise PluginError(f"[E302] {who} for {described(kind)}, which is not a class. Expected register(type, codec)")
         if kind in self._by_type:
             owner = self._by_type[kind][1].plugin
             raise PluginError(f"[E301] {who} for {kind.__name__}, which has one from '{owner}'. Remove one")

@@ -56,7 +56,7 @@ def register_options(register: Callable[..., None]) -> None:
 
 
 @hookspec(firstresult=True)
-def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     """Check what a plugin registers in the registry `kind` of your pack, by `register(name, value, **declared)`.
 
     Return the object to store instead of `value`, or None to store `value` itself. Raise ValueError with the reason to refuse it.

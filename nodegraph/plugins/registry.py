@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nodegraph.errors import PluginError
-from nodegraph.text import did_you_mean
+from nodegraph.text import described, did_you_mean, either
 
 T = TypeVar("T")
 
@@ -42,16 +42,22 @@ class Entry(Generic[T]):
     name: str
     value: T
     origin: Origin
+    _: KW_ONLY
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     foreign_names: tuple[str, ...] = ()
 
 
 class Registry(Generic[T]):
-    """The things of one kind, by name."""
+    """The things of one kind, by name.
 
-    def __init__(self, kind: str) -> None:
+    `kind` is the name of the registry, in the plural. `singular` is what messages call one of its things; default: `kind` without
+    its final s.
+    """
+
+    def __init__(self, kind: str, singular: str = "") -> None:
         self.kind = kind
+        self.singular = singular or kind.removesuffix("s")
         self._entries: dict[str, Entry[T]] = {}
         self._aliases: dict[str, str] = {}
 
@@ -66,16 +72,15 @@ class Registry(Generic[T]):
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
         if not isinstance(name, str) or not name.strip():
             raise PluginError(
-                f"[E302] plugin {who} registers something among the {self.kind} under {name!r}, which is not a name. "
-                f"Give it one: register('name', ...)"
+                f"[E302] plugin {who}, {self.kind}: {described(name)} is not a name. Expected text: register('name', ...)"
             )
         taken = self._entries.get(self._aliases.get(name, name))
         if taken and taken.origin == entry.origin:
-            raise PluginError(f"[E301] plugin {who} registers '{name}' twice among the {self.kind}. Rename or remove one")
+            raise PluginError(f"[E301] plugin {who} registers the {self.singular} '{name}' twice. Rename or remove one")
         if taken:
             raise PluginError(
-                f"[E301] two plugins register '{name}' among the {self.kind}: '{taken.origin.plugin}' "
-                f"({taken.origin.place}) and {who}. Rename or remove one"
+                f"[E301] two plugins register the {self.singular} '{name}': '{taken.origin.plugin}' ({taken.origin.place}) "
+                f"and {who}. Rename or remove one"
             )
 
     def __contains__(self, name: object) -> bool:
@@ -89,7 +94,7 @@ class Registry(Generic[T]):
         try:
             return self._entries[self._aliases.get(name, name)]
         except KeyError:
-            raise KeyError(f"there is no '{name}' among the {self.kind}. {self.suggest(name)}".strip()) from None
+            raise KeyError(f"{self.unknown(name)}. {self.suggest(name)}") from None
 
     def names(self) -> list[str]:
         return sorted(self._entries)
@@ -101,9 +106,13 @@ class Registry(Generic[T]):
     def entries(self) -> Iterator[Entry[T]]:
         return (self._entries[name] for name in self.names())
 
+    def unknown(self, name: str) -> str:
+        """The beginning of a message about a name that is not registered."""
+        return f"there is no {self.singular} '{name}'"
+
     def suggest(self, name: str) -> str:
         """A sentence that helps with an unknown name."""
-        here = [f"'{entry.name}'" for entry in self.entries() if name in entry.foreign_names]
-        if here:
-            return f"Here {' and '.join(here)} {'does' if len(here) == 1 else 'do'} that."
+        similar = [entry.name for entry in self.entries() if name in entry.foreign_names]
+        if similar:
+            return f"Use {either(similar)} instead."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."

@@ -277,7 +277,7 @@ def _explain(task: NodeTask, error: BaseException, context: RunContext) -> str:
     if isinstance(error, ReturnTypeError):
         return f"{error}. Its result is not kept. Check its inputs, or report this to the authors of plugin '{plugin}'"
     if isinstance(error, MemoryError):
-        return f"memory ran out, {_one_line(error)}. Give it less at once, or try another --device or --dtype"
+        return f"memory ran out, {_one_line(error)}. Reduce what it computes at once, or try another --device or --dtype"
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
     source = ""

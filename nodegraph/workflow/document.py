@@ -9,7 +9,7 @@ from typing import Any, Final
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.node_types.yaml_core import is_null
-from nodegraph.text import did_you_mean, relative_path
+from nodegraph.text import described, did_you_mean, relative_path
 from nodegraph.workflow.definitions import (
     NAME,
     NAME_RULE,
@@ -154,7 +154,7 @@ class _Reader:
         version = self.plain(part)
         if version != FORMAT or isinstance(version, bool):
             hint = f"This version reads format {FORMAT}: write 'nodegraph: {FORMAT}'."
-            self._problem("E101", f"there is no file format {as_yaml(version)}", part, hint)
+            self._problem("E101", f"there is no file format {described(version)}", part, hint)
 
     def _params(self, section: Part, params: dict[str, ParamDef]) -> None:
         for name, _, part in self._named(section, "params"):
@@ -169,7 +169,7 @@ class _Reader:
             reference = next(references(fields["default"]), None)
             if reference is not None:
                 message = f"the default of param '{name}' refers to {reference}. Expected a value"
-                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where)
+                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where=where)
             elif fields.get("min") is not None and fields.get("max") is not None and fields["min"] > fields["max"]:
                 self._problem("E114", f"param '{name}' has a 'min' greater than its 'max'", part)
             else:
@@ -179,10 +179,10 @@ class _Reader:
         value = self.plain(part)
         if field == "type" and value not in tuple(PARAM_TYPES):  # a list or mapping has no hash
             hint = did_you_mean(str(value), PARAM_TYPES) or f"The types are {', '.join(PARAM_TYPES)}."
-            self._problem("E114", f"there is no param type '{value}'", part, hint)
+            self._problem("E114", f"there is no param type {described(value)}", part, hint)
             return None
         if field in ("min", "max") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            self._problem("E114", f"'{field}' of a param must be a number, not {as_yaml(value)}", part)
+            self._problem("E114", f"'{field}' of a param must be a number, not {described(value)}", part)
             return None
         if field == "help":
             return "" if value is None else str(value)
@@ -206,8 +206,8 @@ class _Reader:
             elif use is None:
                 self._problem("E101", f"node '{name}' has no type", key, "Add 'use: TYPE'.")
             else:
-                message = f"'use' of node '{name}' must be the name of a node type, not {as_yaml(use)}"
-                self._problem("E101", message, part, "Write 'use: TYPE'.", locations["use"][1])
+                message = f"'use' of node '{name}' must be the name of a node type, not {described(use)}"
+                self._problem("E101", message, part, "Write 'use: TYPE'.", where=locations["use"][1])
 
     def _outputs(self, section: Part, outputs: dict[str, OutputDef]) -> None:
         for name, _, part in self._named(section, "outputs"):
@@ -218,7 +218,7 @@ class _Reader:
             if not isinstance(link, Link):
                 self._problem("E115", f"output '{name}' has no link to a node", part, f"Write '{name}: {{from: $NODE}}'.")
             elif save is not None and not isinstance(save, str):
-                message = f"'save' of output '{name}' must be a file name, not {as_yaml(save)}"
+                message = f"'save' of output '{name}' must be a file name, not {described(save)}"
                 self._problem("E115", message, parts["save"], "Put it in quotes.")
             else:
                 outputs[name] = OutputDef(name, link, save, parts["from"].where)
@@ -259,9 +259,9 @@ class _Reader:
         if isinstance(value, str):
             take(value)
         else:
-            self._problem("E101", f"'{what}' must be text, not {as_yaml(value)}", part, "Put it in quotes.")
+            self._problem("E101", f"'{what}' must be text, not {described(value)}", part, "Put it in quotes.")
 
-    def _problem(self, code: str, message: str, part: Part, hint: str = "", where: Location | None = None) -> None:
+    def _problem(self, code: str, message: str, part: Part, hint: str = "", *, where: Location | None = None) -> None:
         self.problems.append(Problem(code, message, where or part.where, hint))
 
 

@@ -7,14 +7,13 @@ and `$params.name` a param, quoted or not; one more `$` in front makes it text: 
 from __future__ import annotations
 
 import json
-import math
 import numbers
 import os
 import re
 from pathlib import PurePath
 from typing import Any, Final
 
-from nodegraph.node_types.yaml_core import WORDS, core_value
+from nodegraph.node_types.yaml_core import WORDS, core_text, core_value
 from nodegraph.workflow.definitions import NAME, PARAMS, Link, ParamRef
 
 _REFERENCE = re.compile(rf"\$({NAME.pattern})(?:\.({NAME.pattern}))?")
@@ -53,12 +52,11 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, os.PathLike):
         return as_yaml(value.as_posix() if isinstance(value, PurePath) else os.fsdecode(value))
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return core_text(value)
     if isinstance(value, numbers.Integral):
-        return repr(int(value))
+        return core_text(int(value))
     if isinstance(value, numbers.Real):
-        number = float(value)
-        return repr(number) if math.isfinite(number) else ".nan" if math.isnan(number) else ".inf" if number > 0 else "-.inf"
+        return core_text(float(value))
     return _text(f"<{type(value).__name__} given in Python>")
 
 

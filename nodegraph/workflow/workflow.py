@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
-from nodegraph.text import relative_path
+from nodegraph.text import described, relative_path
 from nodegraph.workflow.definitions import NAME, NAME_RULE, PARAMS, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
 
 
@@ -67,7 +67,8 @@ class Workflow(Document):
         to another workflow.
         """
         name = self._free_name(type) if name is None else _checked_name("node", name, (*self.nodes, PARAMS))
-        self.nodes[name] = NodeDef(name, type, {key: self._linked(value) for key, value in inputs.items()}, _calling_line())
+        linked = {key: self._linked(value) for key, value in inputs.items()}
+        self.nodes[name] = NodeDef(name, type, linked, where=_calling_line())
         return NodeHandle(self, name)
 
     def param(
@@ -93,7 +94,7 @@ class Workflow(Document):
         """
         link = self._linked(handle)
         if not isinstance(link, Link):
-            raise ValueError(f"output '{name}' is {handle!r}. Expected a node that 'add' returned, or one of its outputs")
+            raise ValueError(f"output '{name}' is {described(handle)}. Expected a node that 'add' returned, or one of its outputs")
         self.outputs[_checked_name("output", name, self.outputs)] = OutputDef(name, link, save, _calling_line())
 
     @classmethod
@@ -134,7 +135,7 @@ class Workflow(Document):
         """`value` with links instead of handles, through lists and mappings, which are copied."""
         if isinstance(value, NodeHandle | PortHandle):
             if value._workflow is not self:
-                raise ValueError(f"{value!r} is a node of another workflow. A link cannot leave its workflow")
+                raise ValueError(f"{described(value)} is a node of another workflow. A link cannot leave its workflow")
             return link_of(value)
         if isinstance(value, list | tuple):
             return [self._linked(item) for item in value]

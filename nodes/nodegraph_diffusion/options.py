@@ -5,10 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 Range = tuple[float | None, float | None]
 """The smallest and the largest value of an option; None means no limit."""
+
+_WORDS: Final[Mapping[Any, str]] = {
+    Any: "anything",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "text",
+    None: "nothing",
+    type(None): "nothing",
+}
 
 
 def options_of(function: Callable[..., object]) -> dict[str, object]:
@@ -19,8 +30,8 @@ def options_of(function: Callable[..., object]) -> dict[str, object]:
 def check_options(kind: str, function: Callable[..., object], options: Mapping[str, object]) -> None:
     """Raise ValueError unless `function` has each of `options`, and the values have their types.
 
-    The type is the annotation's if that is a plain type or a Literal, else the default's. A whole number is accepted for a float.
-    `kind` is "sampler", "schedule" or "guidance", for the message.
+    The type is the annotation, or the default's if there is none that can be evaluated. Items of lists, tuples and mappings are
+    checked, too. A whole number is accepted for a float. `kind` is "sampler", "schedule" or "guidance", for the message.
     """
     known = _parameters(function)
     name = getattr(function, "__name__", repr(function))
@@ -31,8 +42,9 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
             hint = f"did you mean {close[0]!r}?" if close else "leave it out"
             raise ValueError(f"{kind} {name}: no option {option!r}; {available}; {hint}")
         parameter = known[option]
-        if not any(_matches(value, expected) for expected in _expected_types(function, parameter)):
-            expected = _expected_text(function, parameter)
+        option_type = _option_type(function, parameter)
+        if not _fits(option_type, value):
+            expected = _type_text(option_type)
             raise ValueError(
                 f"{kind} {name}: option {option!r} expected {expected}, found {value!r}; {parameter.default!r} is the default"
             )
@@ -90,46 +102,65 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
 
 
-def _annotation(function: Callable[..., object], parameter: inspect.Parameter) -> Any:
-    """The annotation of the parameter, or None if it is missing or cannot be evaluated without importing more."""
-    if not isinstance(parameter.annotation, str):
-        return None if parameter.annotation is parameter.empty else parameter.annotation
-    try:
-        return eval(parameter.annotation, inspect.unwrap(function).__globals__)  # what typing.get_type_hints does
-    except Exception:  # a name that is imported for type checkers only
-        return None
+def _option_type(function: Callable[..., object], parameter: inspect.Parameter) -> Any:
+    """The annotation of the parameter; the type of its default if that is missing or names what only type checkers import."""
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, inspect.unwrap(function).__globals__)  # what typing.get_type_hints does
+        except Exception:
+            annotation = parameter.empty
+    if annotation is parameter.empty:
+        return Any if parameter.default is None else type(parameter.default)
+    return annotation
 
 
-def _expected_types(function: Callable[..., object], parameter: inspect.Parameter) -> tuple[Any, ...]:
-    """The types, Literals or None that the option accepts; (object,) if nothing is known."""
-    annotation = _annotation(function, parameter)
-    if annotation is not None:
-        if get_origin(annotation) is not None and hasattr(annotation, "__metadata__"):
-            annotation = get_args(annotation)[0]  # Annotated[X, ...]
-        parts = get_args(annotation) if get_origin(annotation) not in (Literal, list, tuple, dict) else ()
-        return parts or (annotation,)
-    return (object,) if parameter.default is None else (type(parameter.default),)
-
-
-def _matches(value: object, expected: Any) -> bool:
-    if get_origin(expected) is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in get_args(expected))
-    if expected is None:
-        return value is None
-    kind = get_origin(expected) or expected
-    if not isinstance(kind, type):
+def _fits(option_type: Any, value: Any) -> bool:
+    """Whether `value` is of the type, its items included. A whole number is a float; a boolean is not a number."""
+    origin, arguments = get_origin(option_type), get_args(option_type)
+    if option_type is Any:
         return True
-    if isinstance(value, bool) and kind in (int, float):
+    if option_type is None:
+        return value is None
+    if origin is Annotated:
+        return _fits(arguments[0], value)
+    if origin in (Union, UnionType):
+        return any(_fits(part, value) for part in arguments)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in arguments)
+    cls = origin or option_type
+    if isinstance(value, bool) and cls in (int, float):
         return False
-    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    if cls is float and isinstance(value, int):
+        return True
+    try:
+        return isinstance(value, cls) and _items_fit(cls, arguments, value)
+    except TypeError:  # a protocol that cannot be checked
+        return value is not None
 
 
-def _expected_text(function: Callable[..., object], parameter: inspect.Parameter) -> str:
-    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text", None: "nothing", type(None): "nothing"}
-    parts = []
-    for expected in _expected_types(function, parameter):
-        if get_origin(expected) is Literal:
-            parts.append(f"one of {', '.join(map(repr, get_args(expected)))}")
-        else:
-            parts.append(words.get(expected, getattr(expected, "__name__", str(expected))))
-    return " or ".join(parts)
+def _items_fit(cls: type, arguments: tuple[Any, ...], value: Any) -> bool:
+    """Whether the items of a list, tuple or mapping are of the types in `arguments`; those of other classes are not checked."""
+    if not arguments:
+        return True
+    if cls is list:
+        return all(_fits(arguments[0], item) for item in value)
+    if cls is dict:
+        return all(_fits(arguments[1], item) for item in value.values())
+    if cls is tuple:
+        types = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(types) == len(value) and all(map(_fits, types, value))
+    return True
+
+
+def _type_text(option_type: Any) -> str:
+    origin, arguments = get_origin(option_type), get_args(option_type)
+    if origin is Annotated:
+        return _type_text(arguments[0])
+    if origin in (Union, UnionType):
+        return " or ".join(map(_type_text, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is None and option_type in _WORDS:
+        return _WORDS[option_type]
+    return str(option_type) if origin else getattr(option_type, "__name__", str(option_type))

@@ -97,7 +97,7 @@ def register_backend(register: Callable[[Backend], None]) -> None:
 
 
 @hookimpl
-def check_registration(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
+def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) -> Any:
     spec = _SPECS.get(kind)
     if spec is None or isinstance(value, spec):
         return None

@@ -35,9 +35,9 @@ FILES = {
 }
 
 
-def assert_refused(cli, ran, *said, status=2):
+def assert_refused(cli, ran, *parts, status=2):
     assert ran.exit_code == status, ran.stderr
-    for part in said:
+    for part in parts:
         assert part in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "unexpected" not in ran.stderr
@@ -46,9 +46,9 @@ def assert_refused(cli, ran, *said, status=2):
 
 
 @pytest.mark.parametrize("command", ["check", "run", "show"])
-@pytest.mark.parametrize(("text", "said"), FILES.values(), ids=FILES)
-def test_wrong_file_is_refused(cli, command, text, said):
-    assert_refused(cli, cli(command, cli.write(text, "bad.yaml")), said)
+@pytest.mark.parametrize(("text", "message"), FILES.values(), ids=FILES)
+def test_wrong_file_is_refused(cli, command, text, message):
+    assert_refused(cli, cli(command, cli.write(text, "bad.yaml")), message)
 
 
 def test_all_problems_are_reported_with_locations(cli):
@@ -82,7 +82,7 @@ def test_malformed_set_is_an_error(cli, greeting, setting):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("wrod=x", "Did you mean 'word'?"),
         ("twice.tmies=3", "times"),
@@ -90,8 +90,8 @@ def test_malformed_set_is_an_error(cli, greeting, setting):
         ("twice.times=x", "times"),
     ],
 )
-def test_set_of_an_unknown_name_is_an_error(cli, greeting, setting, said):
-    assert_refused(cli, cli("run", greeting, "--set", setting), said)
+def test_set_of_an_unknown_name_is_an_error(cli, greeting, setting, message):
+    assert_refused(cli, cli("run", greeting, "--set", setting), message)
 
 
 @pytest.mark.parametrize("option", ["--target", "--force"])

@@ -84,10 +84,10 @@ HEADERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("node", ["LoadModel", "LoadLora", "LoadEmbedding", "LoadControlNet"])
-@pytest.mark.parametrize(("content", "said"), HEADERS.values(), ids=HEADERS)
-def test_false_header_is_refused(cli, models, node, content, said):
+@pytest.mark.parametrize(("content", "message"), HEADERS.values(), ids=HEADERS)
+def test_false_header_is_refused(cli, models, node, content, message):
     (cli.folder / "bad.safetensors").write_bytes(content)
-    assert_refused(cli, models, node, cli.folder / "bad.safetensors", said)
+    assert_refused(cli, models, node, cli.folder / "bad.safetensors", message)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.9, 0.9999])
@@ -178,11 +178,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), FOLDERS.values(), ids=FOLDERS)
-def test_damaged_folder_is_refused(cli, models, change, said):
+@pytest.mark.parametrize(("change", "message"), FOLDERS.values(), ids=FOLDERS)
+def test_damaged_folder_is_refused(cli, models, change, message):
     folder = copy(models, cli.folder)
     change(folder)
-    assert_refused(cli, models, "LoadModel", folder, said)
+    assert_refused(cli, models, "LoadModel", folder, message)
 
 
 def test_folder_without_a_shard_is_refused(cli, models):
@@ -235,7 +235,7 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("node", "kind", "said"),
+    ("node", "kind", "message"),
     [
         ("LoadModel", "vae", "VAE"),
         ("LoadModel", "lora", "found a LoRA"),
@@ -256,8 +256,8 @@ def files(cli: Cli, models: Path) -> dict[str, Path]:
         ("LoadControlNet", "tokenizer folder", "expected a ControlNet, found no diffusion_pytorch_model.safetensors in the folder"),
     ],
 )
-def test_wrong_kind_of_file_is_refused(cli, models, files, node, kind, said):
-    assert_refused(cli, models, node, files[kind], said)
+def test_wrong_kind_of_file_is_refused(cli, models, files, node, kind, message):
+    assert_refused(cli, models, node, files[kind], message)
 
 
 def test_lora_as_embedding_fails_the_check(cli, models, files):
@@ -356,7 +356,7 @@ def test_unreadable_file_is_refused(cli, models, node, monkeypatch):
 def test_undecodable_file_name_is_no_crash(cli, models):
     name = os.fsdecode(b"bad-\xff.safetensors")
     (cli.folder / name).write_bytes(b"x")
-    for ran in (cli.elsewhere("models", name), cli.elsewhere("convert", name, "new.safetensors")):
+    for ran in (cli.other_process("models", name), cli.other_process("convert", name, "new.safetensors")):
         assert ran.exit_code == 2
         assert "Traceback" not in ran.stderr
         assert "expected a safetensors file" in ran.stderr
@@ -366,7 +366,7 @@ def test_undecodable_file_name_is_no_crash(cli, models):
 
 
 @pytest.mark.parametrize(
-    ("node", "name", "said"),
+    ("node", "name", "message"),
     [
         ("LoadModel", "tensor.{}", "tensors whose names begin with"),
         ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "found only a UNet, which LoadUNet takes"),
@@ -375,10 +375,10 @@ def test_undecodable_file_name_is_no_crash(cli, models):
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),
     ],
 )
-def test_100_000_tensors_are_refused(cli, models, node, name, said):
+def test_100_000_tensors_are_refused(cli, models, node, name, message):
     tensors = {name.format(i): entry(4 * i, 4 * i + 4, [1]) for i in range(100_000)}
     (cli.folder / "many.safetensors").write_bytes(header(tensors, bytes(400_000)))
-    assert_refused(cli, models, node, cli.folder / "many.safetensors", said)
+    assert_refused(cli, models, node, cli.folder / "many.safetensors", message)
 
 
 def test_100_000_extra_tensors_are_refused(cli, models):
@@ -387,7 +387,7 @@ def test_100_000_extra_tensors_are_refused(cli, models):
     length = int.from_bytes(content[:8], "little")
     known = json.loads(content[8 : 8 + length])
     end = len(content) - 8 - length
-    for prefix, said in (("more", "unknown, such as 'more.0'"), ("model.diffusion_model.more", "100000 unknown")):
+    for prefix, message in (("more", "unknown, such as 'more.0'"), ("model.diffusion_model.more", "100000 unknown")):
         more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(100_000)}
         (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(400_000)))
-        assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", said)
+        assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", message)

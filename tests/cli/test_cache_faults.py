@@ -1,4 +1,4 @@
-"""Runs whose cache directory fails: they finish without it, with one warning."""
+"""Runs whose cache directory fails: they finish without it, with one note."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ nodes:
   twice: {use: Repeat, text: $note}
   more: {use: Repeat, text: $twice, times: 3}
 outputs:
-  said: {from: $more}
+  result: {from: $more}
 """
 SMALL_DISK = 256 << 10
 
@@ -30,14 +30,14 @@ def reads(cli):
 @pytest.fixture
 def disk(cli):
     """A small separate disk for the cache."""
-    place = cli.folder / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
+    disk_folder = cli.folder / "disk"
+    disk_folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(disk_folder)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a tmpfs can be mounted by root on Linux only")
-    cli.env["NODEGRAPH_CACHE_DIR"] = str(place / "cache")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    cli.env["NODEGRAPH_CACHE_DIR"] = str(disk_folder / "cache")
+    yield disk_folder
+    subprocess.run(["umount", "-l", str(disk_folder)], check=True)
 
 
 def remount(disk, how):
@@ -50,15 +50,15 @@ def fill(disk):
         sum(filler.write(bytes(4096)) for _ in itertools.count())
 
 
-def uncached(cli, workflow, said):
-    """Run and check: everything is computed and written, with one warning about the cache."""
+def uncached(cli, workflow, message):
+    """Run and check: everything is computed and written, with one note about the cache."""
     ran = cli("run", workflow, "--json")
     assert ran.exit_code == 0, ran.stderr
     assert {node["status"] for node in ran.json["nodes"].values()} == {"ran"}
-    assert json.loads((cli.folder / ran.json["outputs"]["said"][0]).read_text()) == "hey" * 6
-    warnings = [line for line in ran.stderr.splitlines() if line.startswith("warning")]
-    assert len(warnings) == 1, ran.stderr
-    assert said in warnings[0]
+    assert json.loads((cli.folder / ran.json["outputs"]["result"][0]).read_text()) == "hey" * 6
+    notes = [line for line in ran.stderr.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1, ran.stderr
+    assert message in notes[0]
     assert "Traceback" not in ran.stderr
     return ran
 
@@ -74,12 +74,12 @@ def test_run_works_with_a_read_only_cache(cli, reads, disk):
     remount(disk, "rw")
 
 
-def test_read_only_cache_is_used_without_a_warning(cli, reads, disk, nodes_of):
+def test_read_only_cache_is_used_without_a_note(cli, reads, disk, nodes_of):
     cli("run", reads)
     remount(disk, "ro")
     ran = cli("run", reads, "--json")
     assert nodes_of(ran) == {"note": "pruned", "twice": "pruned", "more": "cached"}
-    assert "warning" not in ran.stderr
+    assert "note:" not in ran.stderr
     assert [entry["node"] for entry in cli("cache", "ls", "--json").json] != []
     remount(disk, "rw")
 
@@ -104,7 +104,7 @@ def test_removed_cache_directory_is_created_again(cli, reads, nodes_of):
     for _ in range(2):
         ran = cli("run", reads, "--json")
         assert set(nodes_of(ran).values()) == {"ran"}
-        assert "warning" not in ran.stderr
+        assert "note:" not in ran.stderr
         subprocess.run(["rm", "-r", cli.folder / "cache"], check=True)
 
 
@@ -112,13 +112,13 @@ def test_removed_cache_directory_is_created_again(cli, reads, nodes_of):
 
 
 def test_gc_uses_the_cache_size_as_limit(cli, reads, monkeypatch):
-    for told in ("environment", "file"):
+    for source in ("environment", "file"):
         cli("run", reads)
         assert cli("cache", "gc", "--json").json["results"] == 0
-        if told == "file":
+        if source == "file":
             monkeypatch.setattr("nodegraph.settings.config_file", lambda: cli.folder / "config.toml")
             (cli.folder / "config.toml").write_text("[cache]\nsize = 0\n")
-        removed = cli("cache", "gc", "--json", env={"NODEGRAPH_CACHE_SIZE": "0"} if told == "environment" else {}).json
+        removed = cli("cache", "gc", "--json", env={"NODEGRAPH_CACHE_SIZE": "0"} if source == "environment" else {}).json
         assert (removed["results"], removed["left"]) == (3, 0)
         assert cli("cache", "ls", "--json").json == []
 
@@ -141,9 +141,9 @@ def test_cache_commands_work_on_an_empty_cache(cli, reads, command):
             cli("run", reads)
         shown = cli("cache", command)
         assert (shown.exit_code, shown.stderr) == (0, "")
-        told = cli("cache", command, "--json")
-        assert (told.exit_code, told.stderr) == (0, "")
-        assert isinstance(told.json, list if command == "ls" else dict)
+        ran = cli("cache", command, "--json")
+        assert (ran.exit_code, ran.stderr) == (0, "")
+        assert isinstance(ran.json, list if command == "ls" else dict)
 
 
 def test_failed_run_leaves_a_valid_cache(cli):

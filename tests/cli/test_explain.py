@@ -68,15 +68,15 @@ def test_runs_lists_and_shows_records(cli: Cli) -> None:
     assert "2 ran" in rows[0]
     shown = cli("runs", "show", "last").stdout
     assert shown.startswith(f"{latest['run']}: greeting, done, ")
-    assert '  word  "ho"' in shown
+    assert "  word  ho" in shown
     assert "peak memory  " in shown
     assert cli("runs", "show", first["run"], "--json").json["params"] == {"word": "hey"}
 
 
 def test_runs_show_of_an_unknown_run_is_an_error(cli: Cli) -> None:
-    told = cli("runs", "show", "2020")
-    assert told.exit_code == 2
-    assert "There is no run '2020'. 'nodegraph runs ls' lists them." in told.stderr
+    ran = cli("runs", "show", "2020")
+    assert ran.exit_code == 2
+    assert "There is no run '2020'. 'nodegraph runs ls' lists them." in ran.stderr
 
 
 def test_schema_has_every_node_type(cli: Cli) -> None:
@@ -88,23 +88,23 @@ def test_schema_has_every_node_type(cli: Cli) -> None:
 
 def test_keep_going_finishes_the_other_branches(cli: Cli) -> None:
     file = cli.write(BRANCHES, "branches.yaml")
-    told = cli("run", file, "--keep-going", "--json")
-    assert told.exit_code == 1
-    assert {name: node["status"] for name, node in told.json["nodes"].items()} == {
+    ran = cli("run", file, "--keep-going", "--json")
+    assert ran.exit_code == 1
+    assert {name: node["status"] for name, node in ran.json["nodes"].items()} == {
         "text": "ran",
         "slow": "ran",
         "missing": "failed",
     }
-    assert list(told.json["outputs"]) == ["slow"]
-    assert "no good: hey" in told.json["nodes"]["missing"]["error"]
+    assert list(ran.json["outputs"]) == ["slow"]
+    assert "no good: hey" in ran.json["nodes"]["missing"]["error"]
 
 
 def test_keep_going_reports_each_failure(cli: Cli) -> None:
     file = cli.write(BRANCHES.replace("{use: Slow, text: $text}", "{use: Fail, text: another}"), "branches.yaml")
-    told = cli("run", file, "--keep-going")
-    assert told.exit_code == 1
-    assert told.stdout == ""
-    lines = told.stderr.splitlines()
+    ran = cli("run", file, "--keep-going")
+    assert ran.exit_code == 1
+    assert ran.stdout == ""
+    lines = ran.stderr.splitlines()
     assert [sum(f"no good: {text}" in line for line in lines) for text in ("hey", "another")] == [1, 1]
     shown = cli("runs", "show", "last").stdout
     assert "no good: hey" in shown
@@ -116,10 +116,10 @@ def test_system_exit_in_a_node_fails_only_that_node(cli: Cli) -> None:
     (cli.folder / "mine" / "quitter.py").write_text(QUITTER)
     nodes = "\n".join(f"  q{i}: {{use: Quit, i: {i}}}" for i in range(3))
     file = cli.write(f"nodegraph: 1\nnodes:\n{nodes}\noutputs: {{a: $q0, b: $q1, c: $q2}}\n", "quit.yaml")
-    told = cli.elsewhere("run", file, "--plugin-dir", "mine", "--keep-going", "--json")
-    assert told.exit_code == 1
-    assert {node["status"] for node in told.json["nodes"].values()} == {"failed"}
-    assert "SystemExit: 0" in told.json["nodes"]["q0"]["error"]
-    assert "KeyboardInterrupt" in told.json["nodes"]["q1"]["error"]
-    assert "mistake in plugin 'quitter'" in told.stderr
-    assert "Traceback" not in told.stderr
+    ran = cli.other_process("run", file, "--plugin-dir", "mine", "--keep-going", "--json")
+    assert ran.exit_code == 1
+    assert {node["status"] for node in ran.json["nodes"].values()} == {"failed"}
+    assert "SystemExit: 0" in ran.json["nodes"]["q0"]["error"]
+    assert "KeyboardInterrupt" in ran.json["nodes"]["q1"]["error"]
+    assert "mistake in plugin 'quitter'" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -120,11 +120,11 @@ def test_samplers_are_listed_with_their_plugin(cli):
 
 
 def test_sampler_page_shows_its_declaration(cli):
-    told = cli("samplers", "DPM++ 2M").stdout  # by the name that other programs have for it
-    assert told.startswith("dpmpp_2m\n")
-    for said in ("stochastic: ", "evaluations per step: ", "order: ", "arXiv:2211.01095", "also known as: "):
-        assert said in told
-    assert "order:                 2, measured " in told
+    output = cli("samplers", "DPM++ 2M").stdout  # by the name that other programs have for it
+    assert output.startswith("dpmpp_2m\n")
+    for text in ("stochastic: ", "evaluations per step: ", "order: ", "arXiv:2211.01095", "also known as: "):
+        assert text in output
+    assert "order:                 2, measured " in output
     assert "eta  float  default 0.0" in cli("samplers", "ddim").stdout
 
 

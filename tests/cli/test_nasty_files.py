@@ -47,13 +47,13 @@ FILES: Final[Mapping[str, tuple[str | bytes, str]]] = {
 
 
 @pytest.mark.parametrize("command", ["check", "run", "show", "explain"])
-@pytest.mark.parametrize(("content", "said"), FILES.values(), ids=FILES)
-def test_malicious_file_is_refused(cli: Cli, command: str, content: str | bytes, said: str) -> None:
+@pytest.mark.parametrize(("content", "message"), FILES.values(), ids=FILES)
+def test_malicious_file_is_refused(cli: Cli, command: str, content: str | bytes, message: str) -> None:
     (cli.folder / "bad.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
     before = {path.name for path in cli.folder.iterdir()}
     ran = cli(command, "bad.yaml")
     assert ran.exit_code == 2, ran.stderr
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert ran.stdout == ""
     assert len(ran.stderr) < 10_000
     assert "Traceback" not in ran.stderr
@@ -63,9 +63,9 @@ def test_malicious_file_is_refused(cli: Cli, command: str, content: str | bytes,
 
 @pytest.mark.parametrize("name", ["5,000 brackets", "bytes", "an alias bomb"])
 def test_malicious_file_is_refused_in_a_new_process(cli: Cli, name: str) -> None:
-    content, said = FILES[name]
+    content, message = FILES[name]
     (cli.folder / "bad.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
-    ran = cli.elsewhere("run", "bad.yaml")
+    ran = cli.other_process("run", "bad.yaml")
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert len(ran.stderr.splitlines()) == 1

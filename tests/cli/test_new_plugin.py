@@ -29,8 +29,8 @@ def test_new_plugin_passes_its_tests(cli, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_printed_commands_work(cli, kind):
     shutil.copytree(WORKFLOWS, cli.folder / "workflows")
-    said = cli("new-plugin", kind, "brand_new", "--out", "my plugins/brand new").stdout
-    commands = [shlex.split(line, comments=True) for line in said.split("It works as it is:")[1].splitlines()]
+    output = cli("new-plugin", kind, "brand_new", "--out", "my plugins/brand new").stdout
+    commands = [shlex.split(line, comments=True) for line in output.split("It works as it is:")[1].splitlines()]
     ours = [words[1:] for words in commands if words[:1] == ["nodegraph"]]
     assert len(ours) == (2 if kind in ("sampler", "schedule") else 1)
     for words in ours:
@@ -69,7 +69,7 @@ def test_new_plugin_is_listed_without_torch(cli, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "said"),
+    ("kind", "name", "message"),
     [
         ("sampler", "my-sampler", "found 'my-sampler'. Call it 'my_sampler'"),
         ("sampler", "3d", "found '3d'. Call it 'my_3d'"),
@@ -88,10 +88,10 @@ def test_new_plugin_is_listed_without_torch(cli, kind):
         ("upscaler", "mine", "'upscaler' is not one of"),
     ],
 )
-def test_bad_name_gets_a_suggestion(cli, kind, name, said):
+def test_bad_name_gets_a_suggestion(cli, kind, name, message):
     ran = cli("new-plugin", kind, name)
     assert ran.exit_code == 2
-    assert said in ran.stderr
+    assert message in ran.stderr
     assert list(cli.folder.iterdir()) == []
 
 

@@ -38,11 +38,11 @@ def test_pickle_is_refused_until_allowed(cli, models, pickled):
 
 def test_workflow_cannot_allow_pickles(cli, models, pickled):
     text = json.loads(workflow(models, "LoadModel", pickled))
-    for place in ({"allow_pickles": True}, {"env": {PICKLES_VARIABLE: "1"}}):
-        cli.write(json.dumps(text | place), "model.yaml")
+    for permission in ({"allow_pickles": True}, {"env": {PICKLES_VARIABLE: "1"}}):
+        cli.write(json.dumps(text | permission), "model.yaml")
         assert cli("check", "model.yaml").exit_code == 2
         changed = json.loads(json.dumps(text))
-        changed["nodes"]["model"] |= place
+        changed["nodes"]["model"] |= permission
         cli.write(json.dumps(changed), "model.yaml")
         assert cli("check", "model.yaml").exit_code == 2
     (cli.folder / ".env").write_text(f"{PICKLES_VARIABLE}=1\n")
@@ -75,8 +75,8 @@ def test_command_in_a_pickle_never_runs(cli, models, node, args, legacy):
     marker = cli.folder / "marker"
     content = {"emb_params": torch.ones(1, 32), "extra": Evil(marker)}
     torch.save(content, cli.folder / "bad.pt", _use_new_zipfile_serialization=not legacy)
-    said = "the name 'posix.system', which stands for code" if args and os.name != "nt" else "found"
-    assert_refused(cli, models, node, cli.folder / "bad.pt", said, *args)
+    message = "the name 'posix.system', which stands for code" if args and os.name != "nt" else "found"
+    assert_refused(cli, models, node, cli.folder / "bad.pt", message, *args)
     for command in (("models", "bad.pt", *args), ("convert", "bad.pt", "new.safetensors")):
         ran = cli(*command)
         assert ran.exit_code == 2

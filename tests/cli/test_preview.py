@@ -57,7 +57,7 @@ def paint(cli):
     """Run txt2img with few steps."""
 
     def run(*args, process: bool = False):
-        call = cli.elsewhere if process else cli
+        call = cli.other_process if process else cli
         return call("run", TXT2IMG, "--set", "sampled.steps=4", "--out", "out", *args)
 
     return run
@@ -176,12 +176,12 @@ def test_previews_are_made_only_on_request(sketch, cli):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("raises", "no preview: no pencil"), ("object", "no preview: object cannot be written to a file")]
+    ("kind", "message"), [("raises", "no preview: no pencil"), ("object", "no preview: object cannot be written to a file")]
 )
-def test_failing_preview_warns_once(sketch, cli, kind, said):
+def test_failing_preview_warns_once(sketch, cli, kind, message):
     ran = sketch(kind, "--preview", "seen")
     assert ran.exit_code == 0
-    assert ran.stderr.count(said) == 1
+    assert ran.stderr.count(message) == 1
     assert not list((cli.folder / "seen").iterdir())
 
 
@@ -227,8 +227,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ],
 )
 def test_previews_are_rate_limited(tmp_path, clock, step_seconds, cost, expected):
-    said, shown = [], []
-    listener = PreviewFiles(tmp_path, Codecs(), said.append)
+    messages, shown = [], []
+    listener = PreviewFiles(tmp_path, Codecs(), messages.append)
     listener(events.NodeStarted("node"))
     for step in range(1, 101):
 
@@ -240,7 +240,7 @@ def test_previews_are_rate_limited(tmp_path, clock, step_seconds, cost, expected
         listener(events.NodeProgress("node", step, 100, preview))
         clock.now += step_seconds * 1.0001
     assert shown == expected
-    assert len(said) == 1
+    assert len(messages) == 1
     assert (tmp_path / "_-node.json").read_text().strip() == "100"
 
 

@@ -45,7 +45,7 @@ def test_cached_run_imports_no_torch_and_no_rich(cli, greeting):
 
 
 def test_module_runs_as_the_command(cli):
-    ran = cli.elsewhere("--help")
+    ran = cli.other_process("--help")
     assert ran.exit_code == 0
     assert ran.stdout.startswith("Usage: nodegraph ")
 
@@ -65,12 +65,12 @@ def test_closed_pipe_is_not_reported_as_an_error(cli):
 def started(cli, *args, until, **options):
     """A process that has written `until` to stderr, and what it wrote so far."""
     process = cli.process("run", cli.write(PATIENT, "patient.yaml"), *args, **options)
-    said = ""
+    output = ""
     for line in process.stderr:
-        said += line
+        output += line
         if until in line:
-            return process, said
-    raise AssertionError(said)
+            return process, output
+    raise AssertionError(output)
 
 
 @posix
@@ -110,11 +110,11 @@ def test_ctrl_c_between_nodes_stops_the_run(cli, nodes_of):
     stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in stderr
-    told = json.loads(stdout)
-    ran = [name for name, node in told["nodes"].items() if node["status"] == "ran"]
+    summary = json.loads(stdout)
+    ran = [name for name, node in summary["nodes"].items() if node["status"] == "ran"]
     assert ran == [f"n{i}" for i in range(len(ran))]
     assert 4 <= len(ran) < 30
-    assert (told["status"], told["outputs"]) == ("cancelled", {})
+    assert (summary["status"], summary["outputs"]) == ("cancelled", {})
     again = cli("run", file, "--json", "--target", ran[-1])
     assert nodes_of(again)[ran[-1]] == "cached"
     assert set(nodes_of(again).values()) == {"cached", "pruned"}

@@ -55,6 +55,13 @@ def test_steps_of_a_long_node_are_shown_at_intervals(capsys, monkeypatch):
     assert all(re.fullmatch(r"sampled  step \d+ of 40, \d+\.\d\d (it/s|s/it)", line) for line in lines)
 
 
+def test_every_notice_is_a_note(capsys):
+    shown = PlainProgress()
+    shown(events.Notice(None, "the cache cannot be written"))
+    shown(events.Notice("word", "hey is short"))
+    assert capsys.readouterr().err.splitlines() == ["note: the cache cannot be written", "word  note: hey is short"]
+
+
 def test_display_suits_stderr(monkeypatch):
     assert type(progress(quiet=False, verbose=False)) is PlainProgress
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

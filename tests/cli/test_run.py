@@ -34,7 +34,7 @@ def test_single_output_prints_its_path(cli, greeting):
     assert ran.exit_code == 0, ran.stderr
     (path,) = ran.stdout.splitlines()
     assert (cli.folder / path).read_text(encoding="utf-8") == '"heyhey"\n'
-    assert path.replace("\\", "/") == "out/greeting-said.json"
+    assert path.replace("\\", "/") == "out/greeting-result.json"
 
 
 def test_several_outputs_print_their_names(cli):
@@ -53,7 +53,7 @@ def test_json_output_has_the_documented_form(cli, greeting):
     ran = cli("run", greeting, "--json")
     assert set(ran.json) == {"run", "status", "seconds", "outputs", "nodes"}
     assert ran.json["status"] == "done"
-    (path,) = ran.json["outputs"]["said"]
+    (path,) = ran.json["outputs"]["result"]
     assert (cli.folder / path).exists()
     assert set(ran.json["nodes"]) == {"word", "twice"}
     for node in ran.json["nodes"].values():
@@ -64,10 +64,10 @@ def test_json_output_has_the_documented_form(cli, greeting):
 
 def test_second_run_computes_nothing(cli, greeting, nodes_of):
     first = cli("run", greeting, "--json", "--out", "one")
-    second = cli.elsewhere("run", greeting, "--json", "--out", "two")
+    second = cli.other_process("run", greeting, "--json", "--out", "two")
     assert nodes_of(second) == {"word": "pruned", "twice": "cached"}
     assert {n["key"] for n in first.json["nodes"].values()} == {n["key"] for n in second.json["nodes"].values()}
-    one, two = (cli.folder / ran.json["outputs"]["said"][0] for ran in (first, second))
+    one, two = (cli.folder / ran.json["outputs"]["result"][0] for ran in (first, second))
     assert one.read_bytes() == two.read_bytes()
 
 
@@ -80,7 +80,7 @@ nodes:
   other: {use: Slow, text: still}
   word: {use: Text, value: $params.word}
   twice: {use: Repeat, text: $word}
-outputs: {said: {from: $twice}, other: {from: $other}}
+outputs: {result: {from: $twice}, other: {from: $other}}
 """
     )
     cli("run", workflow)
@@ -88,12 +88,12 @@ outputs: {said: {from: $twice}, other: {from: $other}}
     assert nodes_of(changed) == {"other": "cached", "word": "ran", "twice": "ran"}
     input_changed = cli("run", workflow, "--set", "twice.times=3", "--json")
     assert nodes_of(input_changed) == {"other": "cached", "word": "cached", "twice": "ran"}
-    (path,) = input_changed.json["outputs"]["said"]
+    (path,) = input_changed.json["outputs"]["result"]
     assert json.loads((cli.folder / path).read_text()) == "heyheyhey"
 
 
 def test_set_takes_text_literally(cli, greeting):
-    (path,) = cli("run", greeting, "--set", "word=a=b: 1e3, no", "--json").json["outputs"]["said"]
+    (path,) = cli("run", greeting, "--set", "word=a=b: 1e3, no", "--json").json["outputs"]["result"]
     assert json.loads((cli.folder / path).read_text()) == "a=b: 1e3, noa=b: 1e3, no"
 
 
@@ -180,13 +180,13 @@ def test_paths_in_set_are_relative_to_the_current_folder(cli):
     (cli.folder / "flows" / "here.txt").write_text("beside the workflow")
     workflow = cli.write("nodegraph: 1\nnodes: {r: {use: Read, path: here.txt}}\noutputs: {r: {from: $r}}\n", "flows/read.yaml")
 
-    def said(*args):
+    def read_text(*args):
         ran = cli("run", workflow, "--json", *args)
         assert ran.exit_code == 0, ran.stderr
         return json.loads((cli.folder / ran.json["outputs"]["r"][0]).read_text())
 
-    assert said() == "beside the workflow"
-    assert said("--set", "r.path=here.txt") == "near"
+    assert read_text() == "beside the workflow"
+    assert read_text("--set", "r.path=here.txt") == "near"
 
 
 def test_files_are_keyed_by_content(cli, nodes_of):
@@ -211,7 +211,7 @@ def test_edited_plugin_runs_again(cli, greeting, nodes_of):
     assert nodes_of(cli(*run)) == {"m": "ran"}
     assert nodes_of(cli(*run)) == {"m": "cached"}
     plugin.write_text(plugin.read_text().replace("'one'", "'two'"))
-    assert nodes_of(cli.elsewhere(*run)) == {"m": "ran"}
+    assert nodes_of(cli.other_process(*run)) == {"m": "ran"}
 
 
 @pytest.mark.parametrize("args", [["--version"], ["--help"], ["run", "--help"]])

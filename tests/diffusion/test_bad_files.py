@@ -26,7 +26,7 @@ DOORS = (
     lambda path: describe(path).model(),
     lambda path: describe(path).controlnet(),
     lambda path: describe(path).lora(),
-    lambda path: read_inversion(path, [128]),
+    lambda path: read_inversion(describe(path).embedding(), [128]),
     MappedFile,
 )
 

@@ -49,7 +49,7 @@ def test_increments_are_unit_noise_and_independent():
     assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(0, abs=0.03)
 
 
-def test_a_picture_has_its_own_path():
+def test_each_picture_has_its_own_noise_path():
     batch, alone = (step_noise_source("fresh", LATENT[k:], 7 + k, levels=LEVELS) for k in (0, 2))
     assert torch.equal(batch(9.0, 2.0)[2:], alone(9.0, 2.0))
     assert torch.equal(batch(2.0, 0.5)[2:], alone(2.0, 0.5))
@@ -124,7 +124,7 @@ def in_parts(step_noise):
     return go(LATENT, noise, KARRAS), go(half, torch.zeros(SHAPE), KARRAS[3:])
 
 
-def test_the_parts_of_a_run_follow_one_path():
+def test_parts_of_a_run_follow_one_path():
     whole, parts = in_parts("fresh")
     assert torch.equal(whole, parts)
 

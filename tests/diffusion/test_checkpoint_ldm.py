@@ -216,9 +216,9 @@ def test_other_content_is_refused(tmp_path, content):
         describe(tmp_path / "model.safetensors").model()
 
 
-@pytest.mark.parametrize(("kept", "found"), [(-1, "the file is truncated"), (5000, "truncated one")])
-def test_truncated_file_is_refused(file, tmp_path, kept, found):
-    (tmp_path / "model.safetensors").write_bytes(file.read_bytes()[:kept])
+@pytest.mark.parametrize(("end", "found"), [(-1, "the file is truncated"), (5000, "truncated one")])
+def test_truncated_file_is_refused(file, tmp_path, end, found):
+    (tmp_path / "model.safetensors").write_bytes(file.read_bytes()[:end])
     with pytest.raises(CheckpointError, match=found):
         describe(tmp_path / "model.safetensors").model()
 

@@ -123,17 +123,17 @@ def test_hint_is_cropped_to_the_centre_and_resized():
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "message"),
     [
         ({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, "found a LoRA."),
         ({"input_hint_block.0.weight": torch.ones(16, 3, 3, 3)}, "expected a tensor 'input_blocks.0.0.weight'"),
         ({}, "no tensor"),
     ],
 )
-def test_other_files_are_named(tmp_path, state, said):
+def test_other_files_are_named(tmp_path, state, message):
     with pytest.raises(CheckpointError, match=r"control\.safetensors: expected ") as caught:
         describe(write(tmp_path, state, "")).controlnet()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_file_without_a_tensor_is_named(tmp_path):

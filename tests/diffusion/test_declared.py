@@ -65,27 +65,27 @@ def test_ranges_are_enforced_on_calls():
 
     spec = SamplerSpec(walk_nowhere, ranges={"amount": (0.1, 0.9)})
     latent = start()
-    given: dict[str, Any] = {"step_noise": "fresh", "seed": 1, "on_step": ignore_step}
-    sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 0.9}, **given)
+    arguments: dict[str, Any] = {"step_noise": "fresh", "seed": 1, "on_step": ignore_step}
+    sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 0.9}, **arguments)
     with pytest.raises(ValueError, match=r"sampler walk_nowhere: option 'amount' expected a number from 0\.1 to 0\.9, found 1"):
-        sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 1}, **given)
+        sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 1}, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("ends", "said"), [((2, None), "of at least 2, found 1"), ((None, 0), "of at most 0, found 1"), ((None, None), None)]
+    ("ends", "message"), [((2, None), "of at least 2, found 1"), ((None, 0), "of at most 0, found 1"), ((None, None), None)]
 )
-def test_range_can_be_open(ends, said):
+def test_range_can_be_open(ends, message):
     ranges = {"order": ends}
-    if said is None:
+    if message is None:
         check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": 1})
     else:
-        with pytest.raises(ValueError, match=f"sampler sample_lms: option 'order' expected a number {said}"):
+        with pytest.raises(ValueError, match=f"sampler sample_lms: option 'order' expected a number {message}"):
             check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": 1})
     check_ranges("sampler", SAMPLERS["lms"], ranges, {"order": None})  # a range does not check the kind
 
 
 @pytest.mark.parametrize(
-    ("declared", "said"),
+    ("declared", "message"),
     [
         ({"order": "two"}, "expected order to be a whole number of at least 1, or None, found 'two'"),
         ({"order": 0}, "expected order to be a whole number of at least 1, or None, found 0"),
@@ -95,8 +95,8 @@ def test_range_can_be_open(ends, said):
         ({"ranges": {"etta": (0, 1)}}, "expected ranges of options, found one for 'etta'; it has eta"),
     ],
 )
-def test_sampler_declarations_are_checked(declared, said):
-    with pytest.raises(ValueError, match=said):
+def test_sampler_declarations_are_checked(declared, message):
+    with pytest.raises(ValueError, match=message):
         SamplerSpec(SAMPLERS["ddim"].function, **declared)
 
 

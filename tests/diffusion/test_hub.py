@@ -73,14 +73,14 @@ print("huggingface_hub" in sys.modules)
 class Fetched(NamedTuple):
     """The result or error of `fetch`, whether it imported the hub's library, and the requests to the hub."""
 
-    said: str
+    output: str
     imported: bool
     asked: list[str]
 
     @property
     def files(self) -> set[str]:
-        place = Path(self.said)
-        return {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()}
+        folder = Path(self.output)
+        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 class Hub:
@@ -91,11 +91,11 @@ class Hub:
 
     def fetch(self, text: str, **environment: str) -> Fetched:
         self.asked.clear()
-        told = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "0", **environment}
-        done = subprocess.run([sys.executable, "-c", FETCH, text], env=told, capture_output=True, text=True, check=False)
+        variables = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "0", **environment}
+        done = subprocess.run([sys.executable, "-c", FETCH, text], env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        said, imported = done.stdout.splitlines()
-        return Fetched(said, imported == "True", list(self.asked))
+        output, imported = done.stdout.splitlines()
+        return Fetched(output, imported == "True", list(self.asked))
 
 
 @pytest.fixture
@@ -107,19 +107,19 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def test_needed_files_of_a_folder_are_fetched_once(hub):
     first, second = hub.fetch("hf://org/folder"), hub.fetch("hf://org/folder")
     assert first.files == WANTED
-    assert second == Fetched(first.said, imported=False, asked=[])
+    assert second == Fetched(first.output, imported=False, asked=[])
 
 
 def test_part_alone_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/part"), hub.fetch("hf://org/part")
     assert first.files == {".nodegraph", "config.json", "diffusion_pytorch_model.safetensors"}
-    assert second == Fetched(first.said, imported=False, asked=[])
+    assert second == Fetched(first.output, imported=False, asked=[])
 
 
 def test_part_of_a_model_is_fetched_with_its_configs(hub):
     first, second = hub.fetch("hf://org/folder/vae"), hub.fetch("hf://org/folder/vae")
-    assert second == Fetched(first.said, imported=False, asked=[])
-    folder = Path(first.said)
+    assert second == Fetched(first.output, imported=False, asked=[])
+    folder = Path(first.output)
     fetched = {file.relative_to(folder.parent).as_posix() for file in folder.parent.rglob("*") if file.is_file()}
     assert fetched == {"vae/.nodegraph", *(name for name in WANTED if name != ".nodegraph" and not name.startswith("unet/d"))}
     assert hub.fetch("hf://org/folder").files == WANTED | {"vae/.nodegraph"}
@@ -127,27 +127,27 @@ def test_part_of_a_model_is_fetched_with_its_configs(hub):
 
 def test_single_file_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/single"), hub.fetch("hf://org/single")
-    assert Path(first.said).read_bytes() == b"weights"
-    assert second == Fetched(first.said, imported=False, asked=[])
+    assert Path(first.output).read_bytes() == b"weights"
+    assert second == Fetched(first.output, imported=False, asked=[])
 
 
 def test_file_and_revision_can_be_given(hub):
-    assert Path(hub.fetch("hf://org/several/deep/c.safetensors").said).read_bytes() == b"c"
+    assert Path(hub.fetch("hf://org/several/deep/c.safetensors").output).read_bytes() == b"c"
     at_commit = f"hf://org/several@{COMMIT}/b.safetensors"
-    assert Path(hub.fetch(at_commit).said).read_bytes() == b"b"
+    assert Path(hub.fetch(at_commit).output).read_bytes() == b"b"
     assert hub.fetch(at_commit).asked == []
 
 
 def test_cached_file_does_not_hide_the_others(hub):
     hub.fetch("hf://org/several/b.safetensors")
-    assert hub.fetch("hf://org/several").said == (
+    assert hub.fetch("hf://org/several").output == (
         "hf://org/several: expected a diffusers folder or one .safetensors file, found 2 files: a.safetensors, b.safetensors. "
         "Name one: hf://org/several/a.safetensors"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("hf://org/nothing", "expected a model on the hub, found none. Copy its name from its page"),
         ("hf://org/gated", "found one whose terms must be accepted first. Accept them on its page, then log in"),
@@ -157,25 +157,25 @@ def test_cached_file_does_not_hide_the_others(hub):
         ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found neither"),
     ],
 )
-def test_missing_files_give_a_one_line_error(hub, text, said):
-    told = hub.fetch(text).said
-    assert told.startswith(f"{text}: expected ")
-    assert said in told
+def test_missing_files_give_a_one_line_error(hub, text, message):
+    output = hub.fetch(text).message
+    assert output.startswith(f"{text}: expected ")
+    assert message in output
 
 
 def test_downloaded_files_work_offline(hub):
     fetched = hub.fetch("hf://org/folder")
-    (Path(fetched.said) / ".nodegraph").unlink()  # as if another program had fetched it
-    assert hub.fetch("hf://org/folder", HF_HUB_OFFLINE="1").said == fetched.said
-    told = hub.fetch("hf://org/single", HF_HUB_OFFLINE="1").said
-    assert told.startswith("hf://org/single: expected a download from the hub, found an error (")
-    assert "HF_HUB_OFFLINE" in told
+    (Path(fetched.output) / ".nodegraph").unlink()  # as if another program had fetched it
+    assert hub.fetch("hf://org/folder", HF_HUB_OFFLINE="1").output == fetched.output
+    output = hub.fetch("hf://org/single", HF_HUB_OFFLINE="1").output
+    assert output.startswith("hf://org/single: expected a download from the hub, found an error (")
+    assert "HF_HUB_OFFLINE" in output
 
 
 @pytest.mark.slow  # it is asked again and again
 def test_unreachable_hub_is_an_error(hub):
-    told = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9").said
-    assert "Check the connection" in told
+    output = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9").output
+    assert "Check the connection" in output
 
 
 def test_hub_addresses_are_parsed():

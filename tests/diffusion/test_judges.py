@@ -34,28 +34,28 @@ def test_open_attributes_are_not_faults() -> None:
     assert faults(parse("a house"), Request((("house", "pink"),), "snow", "day")) == []
 
 
-def test_the_learned_judge_reads_drawn_pictures() -> None:
+def test_learned_judge_reads_drawn_pictures() -> None:
     result = score_on_real(LearnedJudge.load(SHIPPED), 200)
     assert result.right >= 0.98 * result.total, str(result)
 
 
-def test_the_matched_filter_reads_drawn_pictures() -> None:
+def test_matched_filter_reads_drawn_pictures() -> None:
     result = score_on_real(judge_by_templates, 50)
     assert result.right >= 49, str(result)
 
 
 @pytest.mark.slow
-def test_the_matched_filter_reads_many_drawn_pictures() -> None:
+def test_matched_filter_reads_many_drawn_pictures() -> None:
     result = score_on_real(judge_by_templates, 200)
     assert result.right >= 0.98 * result.total, str(result)
 
 
-def test_a_picture_of_something_else_is_wrong() -> None:
+def test_picture_of_something_else_is_wrong() -> None:
     drawn = pictures("valid", 4)
     assert score(judge_by_templates, drawn[:, ::-1].copy(), [PAIR] * 4).right == 0
 
 
-def test_a_judge_learns() -> None:
+def test_judge_learns() -> None:
     losses: list[str] = []
     network = train_judge(0, losses.append, scenes=40, steps=3)
     assert len(losses) == 1
@@ -63,7 +63,7 @@ def test_a_judge_learns() -> None:
 
 
 def test_classes_of_an_empty_scene_are_unknown() -> None:
-    assert classes(Scene("snow", "night", (), 0.55, 0)) == [0, -100, -100, -100, -100, 2, 2]
+    assert classes(Scene("snow", "night", (), horizon=0.55, seed=0)) == [0, -100, -100, -100, -100, 2, 2]
 
 
 def test_evaluation_captions_name_held_out_combinations() -> None:

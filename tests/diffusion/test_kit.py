@@ -41,7 +41,7 @@ def test_every_sampler_passes(name, check):
     check(SAMPLERS[name])
 
 
-def test_a_plain_function_can_be_checked():
+def test_plain_function_can_be_checked():
     check_sampler(sample_euler)
     assert convergence_order(sample_euler) == pytest.approx(1, abs=0.1)
 
@@ -128,19 +128,19 @@ def test_only_measurable_orders_are_stored():
 
 
 @pytest.mark.parametrize("name", sorted(measurable()))
-def test_the_plot_shows_every_order(name):
+def test_plot_shows_every_order(name):
     drawn = (Path(__file__).parents[2] / "docs/images/orders.svg").read_text(encoding="utf-8")
     assert f">{name}</text>" in drawn, "run: python docs/plot_orders.py"
 
 
-def test_the_table_lists_every_sampler():
+def test_table_lists_every_sampler():
     lines = table(MEASURED).splitlines()
     assert [line.split()[0] for line in lines[1:]] == sorted(SAMPLERS)
     heun = next(line.split() for line in lines if line.startswith("heun "))
     assert heun == ["heun", "2", f"{MEASURED['heun']:.2f}", "2"]
 
 
-def test_the_written_module_holds_the_orders():
+def test_written_module_holds_the_orders():
     names: dict = {}
     exec(as_python({"b": 2.0, "a": 0.99}), names)
     assert names["MEASURED"] == {"a": 0.99, "b": 2.0}

@@ -15,7 +15,7 @@ def guidance_midway(denoiser, *, share: float = 0.5):
 
 
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
-def test_a_plain_function_passes(check):
+def test_plain_function_passes(check):
     check(guidance_midway)
 
 

@@ -74,12 +74,12 @@ def test_convolutions_with_and_without_a_core_are_read(tmp_path):
     up, down, core = noise(32, 4, 1, 1, seed=3), noise(4, 32, 3, 3, seed=4), noise(4, 4, 3, 3, seed=5)
     expected = torch.einsum("or,ri...->oi...", up[:, :, 0, 0], down)
     name = kohya(CONV_THEIRS)
-    given = {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down, f"{name}.alpha": torch.tensor(4.0)}
-    torch.testing.assert_close(apply(tmp_path, given, module=CONV), expected, rtol=1e-4, atol=1e-5)
+    tensors = {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down, f"{name}.alpha": torch.tensor(4.0)}
+    torch.testing.assert_close(apply(tmp_path, tensors, module=CONV), expected, rtol=1e-4, atol=1e-5)
     entry = noise(4, 32, 1, 1, seed=6)
     expected = torch.einsum("or,rskl,si->oikl", up[:, :, 0, 0], core, entry[:, :, 0, 0])
-    given = {f"{name}.lora_up.weight": up, f"{name}.lora_mid.weight": core, f"{name}.lora_down.weight": entry}
-    torch.testing.assert_close(apply(tmp_path, given, module=CONV), expected, rtol=1e-4, atol=1e-5)
+    tensors = {f"{name}.lora_up.weight": up, f"{name}.lora_mid.weight": core, f"{name}.lora_down.weight": entry}
+    torch.testing.assert_close(apply(tmp_path, tensors, module=CONV), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loha_lokr_and_differences_are_read(tmp_path):
@@ -100,8 +100,8 @@ def test_dora_scales_rows_to_learned_norms(tmp_path):
     weight = small.our_unet().state_dict()[f"{OURS}.weight"]
     norms = noise(32, 1, seed=9).abs() + 1
     name = kohya(THEIRS)
-    given = {f"{name}.lora_up.weight": UP, f"{name}.lora_down.weight": DOWN, f"{name}.dora_scale": norms}
-    after = weight + apply(tmp_path, given)
+    tensors = {f"{name}.lora_up.weight": UP, f"{name}.lora_down.weight": DOWN, f"{name}.dora_scale": norms}
+    after = weight + apply(tmp_path, tensors)
     torch.testing.assert_close(after.norm(dim=1, keepdim=True), norms, rtol=1e-4, atol=1e-5)
     direction = (weight + CHANGE) / (weight + CHANGE).norm(dim=1, keepdim=True)
     torch.testing.assert_close(after / after.norm(dim=1, keepdim=True), direction, rtol=1e-4, atol=1e-5)
@@ -157,7 +157,7 @@ def test_published_layout_matches_every_key():
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
         ({f"{kohya('down_blocks.7.attentions.0.proj_in')}.diff": CHANGE}, "It was made for another family"),
         ({f"{kohya(THEIRS)}.lora_up.weight": UP, f"{kohya(THEIRS)}.lora_down.weight": noise(4, 96)}, "found one of 32x96"),
@@ -169,7 +169,7 @@ def test_published_layout_matches_every_key():
         ({}, "a file of other tensors (no tensor, ...)"),
     ],
 )
-def test_mismatches_are_refused_before_any_change(tmp_path, tensors, said):
+def test_mismatches_are_refused_before_any_change(tmp_path, tensors, message):
     with pytest.raises(CheckpointError, match=r"lora\.safetensors: expected ") as caught:
         unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
-    assert said in str(caught.value)
+    assert message in str(caught.value)

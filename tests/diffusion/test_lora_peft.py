@@ -129,13 +129,19 @@ def test_scale_in_the_header_is_used(tmp_path):
 def test_parts_of_one_file_have_separate_scales(tmp_path):
     """As a pipeline's `save_lora_weights` packs the configs of its parts."""
     up, down = small.noise(32, 4), small.noise(4, 32)
-    told = {"unet.lora_alpha": 8, "unet.r": 4, "text_encoder.lora_alpha": 6, "text_encoder.r": 4, "text_encoder.use_rslora": True}
+    settings = {
+        "unet.lora_alpha": 8,
+        "unet.r": 4,
+        "text_encoder.lora_alpha": 6,
+        "text_encoder.r": 4,
+        "text_encoder.use_rslora": True,
+    }
     tensors = {
         f"{name}.lora_{role}.weight": tensor.clone()
         for name in ("unet.mid_block.attentions.0.proj_in", "text_encoder.text_model.encoder.layers.0.self_attn.q_proj")
         for role, tensor in (("B", up), ("A", down))
     }
-    save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(told)})
+    save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
     scales = {part: scale for (part, _), scale in describe(tmp_path / "a.safetensors").lora().scales.items()}
     assert scales == {"unet": 2.0, "text_encoder": 3.0}
 

@@ -107,12 +107,12 @@ def test_vae_alone_is_read(tmp_path, layout):
     assert describe(file).model_or_part() == part
 
 
-@pytest.mark.parametrize("given", ["folder", "file"])
-def test_vae_uses_the_config_beside_it(tmp_path, given):
+@pytest.mark.parametrize("origin", ["folder", "file"])
+def test_vae_uses_the_config_beside_it(tmp_path, origin):
     reference = small.reference_vae()
     reference.register_to_config(scaling_factor=0.13025)
     reference.save_pretrained(tmp_path)
-    part = describe(tmp_path if given == "folder" else tmp_path / "diffusion_pytorch_model.safetensors").vae()
+    part = describe(tmp_path if origin == "folder" else tmp_path / "diffusion_pytorch_model.safetensors").vae()
     assert set(part.files) == {tmp_path / "config.json", tmp_path / "diffusion_pytorch_model.safetensors"}
     assert (part.sample_size, part.reason) == (1024, "its latents are multiplied by 0.13025, as its config says")
     same_vae(part, dataclasses.replace(small.VAE, scaling_factor=0.13025))
@@ -168,14 +168,14 @@ def test_unet_with_published_names_is_read(tmp_path, kind, prefix):
     assert describe(file).model_or_part() == part
 
 
-@pytest.mark.parametrize("given", ["folder", "file", "file alone"])
+@pytest.mark.parametrize("origin", ["folder", "file", "file alone"])
 @pytest.mark.parametrize("kind", UNETS)
-def test_unet_with_diffusers_names_is_read(tmp_path, kind, given):
+def test_unet_with_diffusers_names_is_read(tmp_path, kind, origin):
     small.reference_unet(UNETS[kind]).save_pretrained(tmp_path)
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
-    if given == "file alone":
+    if origin == "file alone":
         (tmp_path / "config.json").unlink()
-    part = describe(tmp_path if given == "folder" else weights).unet()
+    part = describe(tmp_path if origin == "folder" else weights).unet()
     assert (part.kind, part.noise_schedule) == (kind, NoiseSchedule())
     assert set(part.files) == set(tmp_path.iterdir())
     same_unet(part, UNETS[kind])
@@ -290,15 +290,15 @@ def test_missing_part_of_a_file_is_an_error(single, tmp_path):
 
 
 def test_model_is_read_as_the_given_kind(single):
-    told = describe(single).model("sd2")
-    assert (told.kind, told.text.kind, told.unet.kind, told.reason) == (
+    described = describe(single).model("sd2")
+    assert (described.kind, described.text.kind, described.unet.kind, described.reason) == (
         "sd2",
         "sd2",
         "sd2",
         "Stable Diffusion 2.x, as requested; it predicts noise",
     )
-    assert told.text.parts[0].config == dataclasses.replace(small.TEXT, activation="gelu")
-    verify(told)
+    assert described.text.parts[0].config == dataclasses.replace(small.TEXT, activation="gelu")
+    verify(described)
     assert describe(single).model("sd1") == describe(single).model()
 
 
@@ -333,27 +333,27 @@ FINDERS = {
 }
 
 
-@pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in FINDERS for given in OTHERS if wanted != given])
-def test_other_kind_of_file_is_named(tmp_path, wanted, given):
-    state, name = OTHERS[given]
+@pytest.mark.parametrize(("wanted", "other"), [(wanted, other) for wanted in FINDERS for other in OTHERS if wanted != other])
+def test_other_kind_of_file_is_named(tmp_path, wanted, other):
+    state, name = OTHERS[other]
     with pytest.raises(CheckpointError) as caught:
         FINDERS[wanted](describe(write(tmp_path, state)))
-    assert (caught.value.found, caught.value.holds) == (name, given)
+    assert (caught.value.found, caught.value.holds) == (name, other)
 
 
-@pytest.mark.parametrize(("wanted", "given"), [(wanted, given) for wanted in list(FINDERS)[1:] for given in list(FINDERS)[1:]])
-def test_other_kind_of_folder_is_named(whole, tmp_path, wanted, given):
-    folder = Path(shutil.copytree(whole / given, tmp_path / given))
-    if wanted == given:
+@pytest.mark.parametrize(("wanted", "other"), [(wanted, other) for wanted in list(FINDERS)[1:] for other in list(FINDERS)[1:]])
+def test_other_kind_of_folder_is_named(whole, tmp_path, wanted, other):
+    folder = Path(shutil.copytree(whole / other, tmp_path / other))
+    if wanted == other:
         assert FINDERS[wanted](describe(folder))
         return
-    with pytest.raises(CheckpointError, match=rf"{given}: expected a folder with an? .*, found only an? .*") as caught:
+    with pytest.raises(CheckpointError, match=rf"{other}: expected a folder with an? .*, found only an? .*") as caught:
         FINDERS[wanted](describe(folder))
-    assert caught.value.holds == given
+    assert caught.value.holds == other
 
 
 @pytest.mark.parametrize(
-    ("part", "gone", "said"),
+    ("part", "gone", "message"),
     [
         ("vae", "decoder.mid", "found 26 missing (decoder.mid.block_1.norm1.weight, ...)"),
         ("vae", "encoder.conv_in", "expected a tensor 'encoder.conv_in.weight' of 4 dimensions, found none"),
@@ -364,10 +364,10 @@ def test_other_kind_of_folder_is_named(whole, tmp_path, wanted, given):
         ("text_encoder", "embeddings.token", "expected a tensor 'embeddings.token_embedding.weight' of 2 dimensions, found none"),
     ],
 )
-def test_broken_part_is_not_mistaken_for_another(tmp_path, part, gone, said):
+def test_broken_part_is_not_mistaken_for_another(tmp_path, part, gone, message):
     networks = {"vae": small.our_vae(), "unet": small.our_unet(), "text_encoder": small.our_text_encoder()}
     file = write(tmp_path, difference_of(networks[part].state_dict(), gone))
-    with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
+    with pytest.raises(CheckpointError, match=re.escape(message)) as caught:
         verify(FINDERS[part](describe(file)))
     assert caught.value.holds is None
 

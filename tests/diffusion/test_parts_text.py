@@ -19,7 +19,19 @@ from tests.support.tensor_files import below, write
 State = dict[str, Tensor]
 
 TOKENS = torch.tensor([[512, 5, 6, 7, 513, *[513] * 11]])
-BIG = CLIPTextConfig(514, 192, 3, 3, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513)
+BIG = CLIPTextConfig(
+    vocab_size=514,
+    width=192,
+    layers=3,
+    heads=3,
+    max_length=16,
+    mlp_width=96,
+    activation="gelu",
+    projection=64,
+    layer=2,
+    final_norm=False,
+    eos=513,
+)
 
 
 def bare(state: Mapping[str, Tensor]) -> State:
@@ -60,12 +72,12 @@ def test_vision_half_of_clip_is_ignored(tmp_path):
     assert found.parts[0].config == small.TEXT
 
 
-@pytest.mark.parametrize("given", ["folder", "file"])
-def test_text_encoder_uses_the_config_beside_it(tmp_path, given):
+@pytest.mark.parametrize("origin", ["folder", "file"])
+def test_text_encoder_uses_the_config_beside_it(tmp_path, origin):
     config = dataclasses.replace(small.TEXT, activation="gelu", heads=4)  # which shapes cannot show
     reference = small.reference_text_encoder(config)
     reference.save_pretrained(tmp_path)
-    found = describe(tmp_path if given == "folder" else tmp_path / "model.safetensors").text_encoders()
+    found = describe(tmp_path if origin == "folder" else tmp_path / "model.safetensors").text_encoders()
     assert (found.kind, found.parts[0].config, found.parts[0].tokenizer) == ("sd2", config, None)
     assert set(found.files) == {tmp_path / "config.json", tmp_path / "model.safetensors"}
     ours = load_text_encoder(found.parts[0], "cpu", torch.float32)(TOKENS)

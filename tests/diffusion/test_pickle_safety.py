@@ -34,7 +34,7 @@ def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfil
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"change": {"byteorder": b"big"}}, "numbers whose highest byte comes first"),
         ({"change": {"data.pkl": None}}, "a zip archive that PyTorch did not write"),
@@ -46,10 +46,10 @@ def rezip(path: Path, change: dict[str, bytes | None], compression: int = zipfil
         ({"change": {"data.pkl": b"\x80\x02" + b"}" * 33_000_000}}, "33000002 bytes, more than the limit of 32000000"),
     ],
 )
-def test_archive_not_written_by_pytorch_is_refused(tmp_path, arguments, said):
+def test_archive_not_written_by_pytorch_is_refused(tmp_path, arguments, message):
     torch.save({"a": torch.ones(2, 3)}, tmp_path / "model.pt")
     rezip(tmp_path / "model.pt", **arguments)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         read_header(tmp_path / "model.pt")
 
 
@@ -136,7 +136,7 @@ def test_malicious_pickle_is_refused(tmp_path, program):
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "message"),
     [
         (b"\x80\x02cposix\nsystem\nX\x01\0\0\0aR.", "the name 'posix.system', which stands for code"),
         (b"\x80\x02c__builtin__\neval\n.", "the name '__builtin__.eval'"),
@@ -151,8 +151,8 @@ def test_malicious_pickle_is_refused(tmp_path, program):
         (b"\x80\x04N.", "version 4 of the pickle protocol"),
     ],
 )
-def test_reference_to_code_is_refused_and_named(tmp_path, program, said):
-    with pytest.raises(CheckpointError, match=f"found {said}.*None of it was run"):
+def test_reference_to_code_is_refused_and_named(tmp_path, program, message):
+    with pytest.raises(CheckpointError, match=f"found {message}.*None of it was run"):
         read_header(archive(tmp_path / "model.pt", program))
 
 
@@ -162,7 +162,7 @@ DOORS = {
     "LoadModel": lambda path: describe(path).model(),
     "LoadControlNet": lambda path: describe(path).controlnet(),
     "LoadLora": lambda path: describe(path).lora(),
-    "LoadEmbedding": lambda path: read_inversion(path, [128]),
+    "LoadEmbedding": lambda path: read_inversion(describe(path).embedding(), [128]),
     "header": read_header,
     "tensors": MappedFile,
     "convert": lambda path: convert(path, path.with_name("new.safetensors")),
@@ -235,8 +235,8 @@ def test_truncated_file_is_refused(tmp_path, data):
     tensors = {"a": torch.ones(50), "b": torch.arange(30.0).reshape(5, 6).T, "c": torch.ones(3).half()}
     torch.save(tensors, tmp_path / "model.pt", **data.draw(st.sampled_from(FORMS)))
     content = (tmp_path / "model.pt").read_bytes()
-    kept = data.draw(st.integers(0, len(content) - 1))
-    (tmp_path / "cut.pt").write_bytes(content[:kept])
+    length = data.draw(st.integers(0, len(content) - 1))
+    (tmp_path / "cut.pt").write_bytes(content[:length])
     with pytest.raises(CheckpointError):
         read_header(tmp_path / "cut.pt")
 

@@ -268,7 +268,7 @@ VECTORS = torch.randn(3, 128)
 @pytest.mark.usefixtures("allowed")
 def test_textual_inversions_are_read(tmp_path, content, form):
     torch.save(content, tmp_path / "style.pt", **form)
-    vectors = read_inversion(tmp_path / "style.pt", [128, 64] if "clip_g" in content else [128])
+    vectors = read_inversion(describe(tmp_path / "style.pt").embedding(), [128, 64] if "clip_g" in content else [128])
     assert torch.equal(vectors[0], VECTORS)
 
 
@@ -278,7 +278,7 @@ def test_early_textual_inversion_is_read(tmp_path, monkeypatch):
     old._parameters["*"] = torch.nn.Parameter(VECTORS)
     monkeypatch.setattr("torch.nn.modules.container.ParameterDict", OldParameterDict)
     torch.save({"string_to_token": {"*": 265}, "string_to_param": old}, tmp_path / "style.pt", pickle_module=_Untyped)
-    assert torch.equal(read_inversion(tmp_path / "style.pt", [128])[0], VECTORS)
+    assert torch.equal(read_inversion(describe(tmp_path / "style.pt").embedding(), [128])[0], VECTORS)
 
 
 class _Untyped:
@@ -307,11 +307,11 @@ def test_safetensors_with_any_name_need_no_permission(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "allowed"),
+    ("value", "allowed"),
     [("1", True), ("yes", True), (" TRUE ", True), ("", False), ("0", False), ("no", False), ("False", False)],
 )
-def test_environment_can_allow_pickles(tmp_path, monkeypatch, said, allowed):
-    monkeypatch.setenv(PICKLES_VARIABLE, said)
+def test_environment_can_allow_pickles(tmp_path, monkeypatch, value, allowed):
+    monkeypatch.setenv(PICKLES_VARIABLE, value)
     torch.save({"a": torch.ones(1)}, tmp_path / "model.pt")
     if allowed:
         assert set(read_header(tmp_path / "model.pt").tensors) == {"a"}
@@ -329,16 +329,16 @@ def test_other_word_in_the_environment_is_an_error(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (pickle.dumps({"a": 1}, 4), "a pickle that PyTorch did not write"),
         (pickle.dumps({"a": 1}, 2), "a pickle that PyTorch did not write"),
         (b"\x80\x02", "a pickle that PyTorch did not write"),
     ],
 )
-def test_pickle_of_something_else_is_refused(tmp_path, content, said):
+def test_pickle_of_something_else_is_refused(tmp_path, content, message):
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         read_header(tmp_path / "model.pt")
 
 

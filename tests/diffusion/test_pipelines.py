@@ -77,8 +77,8 @@ def ours(model: Model, unet: UNetModel, cfg: float = CFG) -> Tensor:
     return sampler(denoiser, latent, Noise(NOISE, 0), sampler="euler", schedule="simple", steps=STEPS).samples
 
 
-def theirs(pipeline: Any, **told: Any) -> Tensor:
-    return pipeline(**TOLD | told, latents=START.clone()).images
+def theirs(pipeline: Any, **overrides: Any) -> Tensor:
+    return pipeline(**TOLD | overrides, latents=START.clone()).images
 
 
 def test_plain_model_equals_diffusers(tmp_path):
@@ -102,9 +102,9 @@ def test_inpainting_equals_diffusers(tmp_path, grey):
 def test_instruct_pix2pix_equals_diffusers(tmp_path):
     """Diffusers' image_guidance_scale 1 is what we compute: both sides receive the picture."""
     pipeline, model = saved(tmp_path, diffusers.StableDiffusionInstructPix2PixPipeline, 8)
-    told = {"image": PICTURE.movedim(-1, 1), "image_guidance_scale": 1.0}
+    options = {"image": PICTURE.movedim(-1, 1), "image_guidance_scale": 1.0}
     without_size = {name: value for name, value in TOLD.items() if name not in ("height", "width")}
-    expected = pipeline(**without_size, **told, latents=START.clone()).images
+    expected = pipeline(**without_size, **options, latents=START.clone()).images
     unet = apply_pix2pix(model.unet, vae_encode(model.vae, Image(PICTURE)))
     assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
     assert small.difference(ours(model, model.unet), expected) > 0.05
@@ -143,8 +143,8 @@ def test_controlnets_equal_diffusers(tmp_path, strengths, starts, ends):
         control_guidance_end=list(ends),
     )
     unet = model.unet
-    for i, (hint, *told) in enumerate(zip(hints, strengths, starts, ends, strict=True)):
-        unet = apply_control_net(unet, load_control_net(describe(tmp_path / f"control-{i}").controlnet()), Image(hint), *told)
+    for i, (hint, *settings) in enumerate(zip(hints, strengths, starts, ends, strict=True)):
+        unet = apply_control_net(unet, load_control_net(describe(tmp_path / f"control-{i}").controlnet()), Image(hint), *settings)
     assert small.difference(ours(model, unet), expected) <= small.TOLERANCE
     assert small.difference(ours(model, model.unet), expected) > 0.05
 

@@ -88,9 +88,9 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Model:
-    given = os.environ.get("NODEGRAPH_TEST_SD15")
-    path = Path(given) if given else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
-    if not given:
+    own_file = os.environ.get("NODEGRAPH_TEST_SD15")
+    path = Path(own_file) if own_file else tmp_path_factory.mktemp("sd15") / "synthetic.safetensors"
+    if not own_file:
         synthetic.write(synthetic.read_layout("sd15-ldm"), path)
     checkpoint = describe(path).model()
     on = ("cpu", torch.float32)
@@ -101,7 +101,7 @@ def model(tmp_path_factory) -> Model:
         load_tokenizer(checkpoint.text.parts[0].tokenizer),
         checkpoint.noise_schedule,
     )
-    if not given:
+    if not own_file:
         path.unlink()  # nothing of float16 stays mapped in float32
     return loaded
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
 from nodegraph_nodes.nodes.latent import empty_latent, vae_encode
 from tests.support import synthetic_checkpoints as synthetic
-from tests.support.reference_latents import DATA, Place, assert_same
+from tests.support.reference_latents import DATA, ReferenceCase, assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -25,10 +25,10 @@ LAYOUTS = ("sd15-inpainting-ldm", "sd15-instruct-pix2pix-ldm", "sd21-ldm", "sdxl
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReferenceCase]:
     path = tmp_path_factory.mktemp("family") / f"{request.param}.safetensors"
     synthetic.write(synthetic.read_layout(request.param), path)
-    yield Place(path)
+    yield ReferenceCase(path)
     path.unlink()
 
 
@@ -48,26 +48,24 @@ def test_every_reference_has_a_case(reference):
     }
 
 
-def test_latents_equal_comfyui(place, reference):
-    layout = place.path.stem
+def test_latents_equal_comfyui(case, reference):
+    layout = case.path.stem
     if layout == "sd15-inpainting-ldm":
-        model = place.model()
-        unet = apply_inpaint(model.unet, model.vae, place.image, place.mask, place.run)
-        assert_same(
-            place.sample(model, unet, vae_encode(model.vae, place.image, run=place.run)), reference["sd15-inpainting/plain"]
-        )
+        model = case.model()
+        unet = apply_inpaint(model.unet, model.vae, case.image, case.mask, case.run)
+        assert_same(case.sample(model, unet, vae_encode(model.vae, case.image, run=case.run)), reference["sd15-inpainting/plain"])
     elif layout == "sd15-instruct-pix2pix-ldm":
-        model = place.model()
-        seen = vae_encode(model.vae, place.image, run=place.run)
+        model = case.model()
+        seen = vae_encode(model.vae, case.image, run=case.run)
         latent = replace(seen, samples=torch.zeros_like(seen.samples))
-        assert_same(place.sample(model, apply_pix2pix(model.unet, seen), latent), reference["ip2p/euler"])
+        assert_same(case.sample(model, apply_pix2pix(model.unet, seen), latent), reference["ip2p/euler"])
     elif layout == "sd21-ldm":
         for prediction in ("eps", "v"):
-            model = place.model(prediction=prediction)
+            model = case.model(prediction=prediction)
             latent = empty_latent(model.vae, 64, 64)
-            assert_same(place.sample(model, model.unet, latent), reference[f"sd21/euler_normal_{prediction}"])
+            assert_same(case.sample(model, model.unet, latent), reference[f"sd21/euler_normal_{prediction}"])
     else:
-        model = place.model()
-        encoded = vae_encode(model.vae, place.image, run=place.run).samples / model.vae.part.config.scaling_factor
+        model = case.model()
+        encoded = vae_encode(model.vae, case.image, run=case.run).samples / model.vae.part.config.scaling_factor
         assert_same(encoded, reference["sdxl/vae_encode"])
-        assert_same(place.sample(model, model.unet, empty_latent(model.vae, 64, 64)), reference["sdxl/euler_normal"])
+        assert_same(case.sample(model, model.unet, empty_latent(model.vae, 64, 64)), reference["sdxl/euler_normal"])

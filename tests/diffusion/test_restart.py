@@ -31,7 +31,7 @@ def test_restart_without_intervals_is_heun():
         assert torch.equal(ours, heun)
 
 
-def test_the_levels_of_restarts():
+def test_levels_of_restarts():
     sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5, 0.0])
     levels, lifts = restart_levels(sigmas, intervals=[[0.9, 3.0, 2, 2], [0.1, 0.4, 1, 1], [20.0, 30.0, 1, 1]])
     middle = ((3 ** (1 / 7) + 1) / 2) ** 7
@@ -40,7 +40,7 @@ def test_the_levels_of_restarts():
     assert levels == pytest.approx([8, 4, 4, 2, 2, 1, *again, *again, 1, 0.5, 0.5])
 
 
-def test_the_default_interval_has_the_schedules_steps():
+def test_default_interval_has_the_schedules_steps():
     sigmas = schedule_karras(SCHEDULE, 20)
     levels, ((low, high),) = restart_levels(sigmas)
     assert high == 2.0
@@ -49,7 +49,7 @@ def test_the_default_interval_has_the_schedules_steps():
     assert len(levels) == 39 + 2 * inside
 
 
-def test_a_restart_adds_the_missing_noise():
+def test_restart_adds_the_missing_noise():
     sigmas, drawn = torch.tensor([4.0, 1.0]), generator_noise(START)(0, 0)
     ours = our_steps("restart", sigmas, lambda a, b: drawn, intervals=[[1.0, 3.0, 1, 1]], s_noise=0.8)[-1]
     at_sigma_min = our_steps("heun", sigmas)[-1]

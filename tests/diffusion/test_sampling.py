@@ -45,7 +45,7 @@ def error(name, steps):
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpmpp_2m"])
-def test_the_error_after_128_steps(name):
+def test_error_after_128_steps_is_small(name):
     assert error(name, 128) < 0.05 ** SAMPLERS[name].order
 
 
@@ -84,8 +84,8 @@ def same(x):
 
 def assert_same_steps(ours, reference):
     assert len(ours) == len(reference)
-    for mine, theirs in zip(ours, reference, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=3e-5, atol=3e-5)
+    for our, theirs in zip(ours, reference, strict=True):
+        torch.testing.assert_close(our, theirs, rtol=3e-5, atol=3e-5)
 
 
 @pytest.mark.parametrize("karras", [False, True])
@@ -161,7 +161,7 @@ def test_calls_reports_and_inputs(name):
 
 
 @pytest.mark.parametrize("name", [name for name in BASIC if name != "dpmpp_2m"])  # it needs the last step of the first part
-def test_a_run_in_two_parts_is_the_same(name):
+def test_two_parts_of_a_run_equal_the_whole(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     noise = generator_noise(x)
     whole = run(name, TwistedDenoiser(), x, sigmas, noise)

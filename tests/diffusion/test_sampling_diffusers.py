@@ -95,8 +95,8 @@ def test_ipndm_takes_diffusers_steps(sigmas):
 
     calls = [(timestep, (i, i + 1)) for i, timestep in enumerate(scheduler.timesteps.tolist())]
     reference, ours = variance_preserving_steps(calls, sigmas, step), our_steps("ipndm", sigmas)
-    kept = steps - 1 if sigmas[-1] == 0 else steps
-    assert_same_steps(ours[:kept], reference[:kept])
+    compared = steps - 1 if sigmas[-1] == 0 else steps
+    assert_same_steps(ours[:compared], reference[:compared])
 
 
 @every_schedule

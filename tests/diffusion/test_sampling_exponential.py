@@ -140,8 +140,8 @@ def test_er_sde_steps(sigmas, options):
 )
 def test_er_sde_contains_other_samplers(options, same_as):
     x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 7).double()
-    mine = run("er_sde", TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
-    torch.testing.assert_close(mine, run(same_as[0], TwistedDenoiser(), x, sigmas, generator_noise(x), **same_as[1]))
+    ours = run("er_sde", TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
+    torch.testing.assert_close(ours, run(same_as[0], TwistedDenoiser(), x, sigmas, generator_noise(x), **same_as[1]))
 
 
 # --- diffusers ---
@@ -159,8 +159,8 @@ def test_dpmpp_2m_sde_takes_diffusers_steps(solver_type):
     sigmas = schedule_karras(SCHEDULE, 20)
     reference = reference_steps(scheduler, sigmas, preserving, generator=torch.Generator().manual_seed(3))
     ours = our_steps("dpmpp_2m_sde", sigmas, generator_noise(START), solver_type=solver_type)
-    for mine, theirs in zip(ours, reference, strict=True):
-        assert_near(mine, theirs)
+    for our, theirs in zip(ours, reference, strict=True):
+        assert_near(our, theirs)
 
 
 def test_dpmpp_3m_takes_diffusers_steps():
@@ -168,8 +168,8 @@ def test_dpmpp_3m_takes_diffusers_steps():
     scheduler = multistep(algorithm_type="dpmsolver++", solver_order=3, solver_type="heun")
     sigmas = schedule_karras(SCHEDULE, 20)
     reference = reference_steps(scheduler, sigmas, preserving)
-    for mine, theirs in zip(our_steps("dpmpp_3m_sde", sigmas, eta=0.0), reference, strict=True):
-        assert_near(mine, theirs)
+    for our, theirs in zip(our_steps("dpmpp_3m_sde", sigmas, eta=0.0), reference, strict=True):
+        assert_near(our, theirs)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 20])

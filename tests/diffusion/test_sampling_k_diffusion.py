@@ -50,7 +50,7 @@ def test_steps_with_churn_are_k_diffusions(name, sigmas, options, monkeypatch):
     assert_same_steps(ours, reference)
 
 
-def test_the_amount_of_churn():
+def test_amount_of_churn_equals_k_diffusion():
     sigmas, levels = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.5]), []
 
     def noise(sigma_from, sigma_to):

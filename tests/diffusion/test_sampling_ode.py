@@ -13,7 +13,7 @@ from tests.support.steps import START, our_steps
 from tests.support.toy_denoisers import SCHEDULE, GaussianDenoiser, TwistedDenoiser, generator_noise, ignore_step, no_noise
 
 
-def test_a_lower_tolerance_makes_dpm_adaptive_more_exact():
+def test_lower_tolerance_makes_dpm_adaptive_more_exact():
     sigmas, denoise, errors = torch.tensor([10.0, 0.1]), GaussianDenoiser(), []
     for tolerance in (1e-1, 1e-2, 1e-3, 1e-4):
         sampled = SAMPLERS["dpm_adaptive"](
@@ -61,7 +61,7 @@ ONE_STEP = [  # these keep nothing from step to step
 
 
 @pytest.mark.parametrize("name", ONE_STEP)
-def test_a_run_in_two_parts_is_the_same(name):
+def test_two_parts_of_a_run_equal_the_whole(name):
     sigmas = schedule_karras(SCHEDULE, 6)
     whole = our_steps(name, sigmas, generator_noise(START))
     noise = generator_noise(START)

@@ -172,22 +172,22 @@ def run(denoise, latent, noise, name="euler_ancestral", strength=1.0, **keywords
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))  # whose steps depend on the whole batch
-def test_a_picture_of_a_batch_is_the_same_as_alone(name):
+def test_batch_pictures_equal_single_pictures(name):
     noise = draw_noise(SHAPE, 5)
     batch = run(TwistedDenoiser(), LATENT, noise, name, seed=5)
     alone = run(TwistedDenoiser(), LATENT[2:], noise[2:], name, seed=7)
     torch.testing.assert_close(batch[2:], alone)
 
 
-def test_a_run_leaves_its_arguments_as_they_were():
+def test_run_does_not_change_its_arguments():
     noise, mask = draw_noise(SHAPE, 5), torch.rand(1, 12, 10)
-    kept = [tensor.clone() for tensor in (LATENT, noise, mask)]
+    copies = [tensor.clone() for tensor in (LATENT, noise, mask)]
     sampled = run(TwistedDenoiser(), LATENT, noise, mask=mask, seed=5)
-    assert all(torch.equal(a, b) for a, b in zip((LATENT, noise, mask), kept, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((LATENT, noise, mask), copies, strict=True))
     assert torch.equal(sampled, run(TwistedDenoiser(), LATENT, noise, mask=mask, seed=5))
 
 
-def test_a_run_reports_its_steps():
+def test_run_reports_its_steps():
     reports = []
     run(TwistedDenoiser(), LATENT, draw_noise(SHAPE, 5), on_step=lambda i, x, denoised: reports.append(i))
     assert reports == [0, 1, 2, 3, 4, 5]
@@ -213,7 +213,7 @@ def test_what_a_mask_shows_black_stays(name, strength):
     assert (sampled[..., 3:] - LATENT[..., 3:]).abs().mean() > 0.1
 
 
-def test_a_white_mask_is_no_mask():
+def test_white_mask_has_no_effect():
     noise = draw_noise(SHAPE, 5)
     masked = run(TwistedDenoiser(), LATENT, noise, mask=torch.ones(1, 48, 40))
     assert torch.equal(masked, run(TwistedDenoiser(), LATENT, noise))
@@ -233,12 +233,12 @@ def test_gradients_are_not_kept():
         (lambda: run(TwistedDenoiser(), LATENT, LATENT, mask=torch.ones(2, 6, 5)), r"mask: .*\(2, 6, 5\)"),
     ],
 )
-def test_a_run_that_does_not_fit_is_refused(call, message):
+def test_mismatched_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_the_largest_noise_is_scaled_in_float32():
+def test_largest_noise_is_scaled_in_float32():
     """Where the level is in the thousands, a last bit is 2e-4 of a picture."""
     level = NoiseSchedule(prediction="v", zero_snr=True).sigma_max
     started = start_latent(torch.zeros(1), torch.ones(1), level, level)
@@ -246,7 +246,7 @@ def test_the_largest_noise_is_scaled_in_float32():
 
 
 @pytest.mark.parametrize("name", ["dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp"])
-def test_a_middle_that_is_the_next_level_is_told_as_k_diffusion_rounds_it(name):
+def test_middle_level_is_rounded_as_in_k_diffusion(name):
     """At eta 1 the middle of an ancestral step is the level that it leads to, but for the rounding of float32."""
     sigmas, seen = schedule_normal(SCHEDULE, 7), []
 

@@ -89,7 +89,7 @@ def test_steps_are_k_diffusions_in_float32(name, options):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_single_step_to_0_is_the_estimate(name):
+def test_single_step_to_0_returns_the_estimate(name):
     x = START * SCHEDULE.sigma_max
     sampled = run(name, twisted(0.0), x, schedule_karras(SCHEDULE, 1))
     torch.testing.assert_close(sampled, TwistedDenoiser()(x, SCHEDULE.sigma_max))
@@ -145,11 +145,11 @@ def test_cfg_pp_steps_are_comfyuis(schedule, steps):
     sigmas = SCHEDULES[schedule](SCHEDULE, steps).double()
     x = START.double() * sigmas[0]
     for some in (sigmas, sigmas[:-1]):
-        mine = run("dpmpp_2m_cfg_pp", twisted(), x, some)
-        torch.testing.assert_close(mine, cfg_pp_2m(twisted(), x, some))
+        ours = run("dpmpp_2m_cfg_pp", twisted(), x, some)
+        torch.testing.assert_close(ours, cfg_pp_2m(twisted(), x, some))
         for eta in (0.0, 0.7, 1.0):
-            mine = run("dpmpp_2s_ancestral_cfg_pp", twisted(), x, some, generator_noise(x), eta=eta)
-            torch.testing.assert_close(mine, cfg_pp_2s(twisted(), x, some, generator_noise(x), eta))
+            ours = run("dpmpp_2s_ancestral_cfg_pp", twisted(), x, some, generator_noise(x), eta=eta)
+            torch.testing.assert_close(ours, cfg_pp_2s(twisted(), x, some, generator_noise(x), eta))
 
 
 def test_cfg_pp_without_guidance_is_the_solver():
@@ -221,7 +221,7 @@ def test_calls_reports_and_inputs(name, steps, ends_in_0):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_sampler_keeps_the_dtype(name, dtype):
+def test_sampler_keeps_the_dtype(name, dtype):
     x, sigmas = (START * SCHEDULE.sigma_max), schedule_karras(SCHEDULE, 6)
     full = run(name, twisted(), x, sigmas, generator_noise(x))
 

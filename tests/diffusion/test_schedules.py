@@ -95,10 +95,10 @@ def test_schedules_start_from_the_largest_level(name, steps):
 
 
 def test_names_and_aliases_are_unique():
-    said = [name for name, spec in SCHEDULES.items() for name in (name, *spec.aliases)]
-    assert len(said) == len(set(said))
+    names = [name for name, spec in SCHEDULES.items() for name in (name, *spec.aliases)]
+    assert len(names) == len(set(names))
     a1111 = {"Automatic", "Uniform", "Karras", "Exponential", "Polyexponential", "SGM Uniform", "KL Optimal", "Align Your Steps"}
-    assert a1111 | {"Simple", "Normal", "DDIM", "Beta", "Turbo"} < set(said)
+    assert a1111 | {"Simple", "Normal", "DDIM", "Beta", "Turbo"} < set(names)
 
 
 def test_options_are_those_of_the_function():
@@ -116,8 +116,8 @@ def test_documentation_lists_its_options(name):
     options = options_of(SCHEDULES[name])
     assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == set(options)
     for option, default in options.items():
-        said = f"{default:g}" if isinstance(default, float) else "n / 2" if default is None else str(default)
-        assert f"`{option}` {said}" in row
+        text = f"{default:g}" if isinstance(default, float) else "n / 2" if default is None else str(default)
+        assert f"`{option}` {text}" in row
     assert f">{name}</text>" in (DOCS / "images/schedules.svg").read_text(encoding="utf-8"), "run: python docs/plot_schedules.py"
 
 

@@ -68,9 +68,9 @@ def record_answers(unet):
     def recorded(x, timesteps, context, added=None, controls=None, attention=None):
         shown = []
 
-        def hook(place, *qkv):
-            shown.append((place, qkv))
-            return attention(place, *qkv)
+        def hook(layer, *qkv):
+            shown.append((layer, qkv))
+            return attention(layer, *qkv)
 
         predicted = forward(x, timesteps, context, added, controls, attention and hook)
         answers.append((shown, predicted))
@@ -86,8 +86,8 @@ def replay_answers(unet, answers, unit):
 
     def replayed(x, timesteps, context, added=None, controls=None, attention=None):
         shown, predicted = next(left)
-        for place, qkv in shown:
-            attention(place, *qkv)
+        for layer, qkv in shown:
+            attention(layer, *qkv)
         return predicted.double() * unit
 
     unet.forward = replayed

@@ -52,14 +52,15 @@ def test_textual_inversion_equals_diffusers(tmp_path, saved, count):
         encoders.append((pipeline.text_encoder_2, pipeline.tokenizer_2))
     for (encoder, tokenizer), vectors in zip(encoders, tensors.values(), strict=True):
         pipeline.load_textual_inversion(vectors, token="<style>", text_encoder=encoder, tokenizer=tokenizer)
-    vectors = read_inversion(tmp_path / "style.safetensors", [text.config.width for text in checkpoint.text.parts])
-    told, untold = readers(checkpoint, "style", vectors), readers(checkpoint)
+    style = describe(tmp_path / "style.safetensors").embedding()
+    vectors = read_inversion(style, [text.config.width for text in checkpoint.text.parts])
+    extended, plain = readers(checkpoint, "style", vectors), readers(checkpoint)
     for prompt in ("a {} house", "{}", "red {}"):
         expected, pooled = encode(pipeline, prompt.format("<style>"))
-        ours = read_prompt(told, prompt.format("embedding:style"))
+        ours = read_prompt(extended, prompt.format("embedding:style"))
         assert small.difference(ours.embedding, expected) <= small.TOLERANCE
         assert pooled is None or small.difference(ours.pooled, pooled) <= small.TOLERANCE
-        assert small.difference(read_prompt(untold, prompt.format("").strip()).embedding, expected) > 0.1
+        assert small.difference(read_prompt(plain, prompt.format("").strip()).embedding, expected) > 0.1
 
 
 @pytest.mark.parametrize(("saved", "trained"), [("sd1", 1), ("sd2", 1), ("sdxl", 2)], indirect=["saved"])
@@ -72,8 +73,8 @@ def test_clip_skip_equals_diffusers(saved, trained):
     ours = readers(checkpoint)
     for skipped in (None, 1, 2):
         if checkpoint.kind == "sdxl":
-            told = {"do_classifier_free_guidance": False, "clip_skip": skipped}
-            expected, _, pooled, _ = pipeline.encode_prompt("a red house", device="cpu", **told)
+            options = {"do_classifier_free_guidance": False, "clip_skip": skipped}
+            expected, _, pooled, _ = pipeline.encode_prompt("a red house", device="cpu", **options)
         else:
             expected, pooled = pipeline.encode_prompt("a red house", "cpu", 1, False, clip_skip=skipped)[0], None
         read = read_prompt(ours, "a red house", None if skipped is None else trained + skipped)

@@ -137,9 +137,9 @@ def test_identity_attention_hook_changes_nothing(unet):
     network = ConditionedUNet(unet, SCHEDULE, [(POSITIVE,), (NEGATIVE,)])
     places = []
 
-    def same(place, q, k, v):
-        places.append(place)
-        return attend(q, k, v) if place.startswith("middle") else None
+    def same(layer, q, k, v):
+        places.append(layer)
+        return attend(q, k, v) if layer.startswith("middle") else None
 
     for plain, hooked in zip(network(X, SIGMA), network(X, SIGMA, attention=same), strict=True):
         assert torch.equal(plain, hooked)

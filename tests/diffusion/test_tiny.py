@@ -45,7 +45,7 @@ def model(checkpoint: Checkpoint) -> Model:
     )
 
 
-def test_the_weights_are_small_and_float16() -> None:
+def test_weights_are_small_and_float16() -> None:
     files = list(FOLDER.rglob("*.safetensors"))
     assert len(files) == 3
     assert sum(file.stat().st_size for file in files) <= 20 * MEGABYTE
@@ -54,13 +54,13 @@ def test_the_weights_are_small_and_float16() -> None:
             assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
 
 
-def test_the_vocabulary_is_small_and_has_every_byte() -> None:
+def test_vocabulary_is_small_and_has_every_byte() -> None:
     table = json.loads((FOLDER / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
     assert table == vocabulary.vocabulary()
     assert len(table) < 2000
 
 
-def test_the_tokenizer_is_that_of_training() -> None:
+def test_tokenizer_equals_that_of_training() -> None:
     tokenizer = load_tokenizer(FOLDER / "tokenizer")
     numbers = vocabulary.tokens(PROMPT)
     assert numbers[: 2 + len(PROMPT.split())] == [tokenizer.bos, *tokenizer.encode(PROMPT), tokenizer.eos]
@@ -97,7 +97,7 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
     assert np.abs(ours.detach().numpy() - theirs).max() < 1e-3
 
 
-def test_a_seed_paints_the_same_picture_in_a_batch_as_alone(model: Model) -> None:
+def test_batch_pictures_equal_single_pictures(model: Model) -> None:
     both = paint(model, [PROMPT, "a green tree"], steps=4)
     alone = paint(model, ["a green tree"], seed=1001, steps=4)
     assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
@@ -110,19 +110,19 @@ def test_pictures_match_their_captions(model: Model) -> None:
     assert scores["two things, learned"].right >= 7, scores
 
 
-def test_the_autoencoder_is_faithful(model: Model) -> None:
+def test_autoencoder_is_faithful(model: Model) -> None:
     assert psnr(model.vae, 100) > 30
 
 
 @pytest.mark.slow
-def test_the_autoencoder_reaches_its_figure(model: Model) -> None:
+def test_autoencoder_reaches_its_figure(model: Model) -> None:
     assert psnr(model.vae, 500) >= 31
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_and_skips_finished_stages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_recipe_runs_and_skips_finished_stages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = tiny.Recipe(
-        tmp_path,
+        work=tmp_path,
         pictures=100,
         autoencoder_minutes=0.05,
         denoiser_minutes=0.05,

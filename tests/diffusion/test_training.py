@@ -19,7 +19,7 @@ from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_s
 from nodegraph_diffusion.training.speed import prepare_for_training
 
 
-def test_the_fast_group_norm_is_group_norm() -> None:
+def test_fast_group_norm_equals_group_norm() -> None:
     torch.manual_seed(0)
     layer = nn.GroupNorm(4, 32)
     nn.init.normal_(layer.weight)
@@ -52,7 +52,7 @@ def test_master_weights_step_like_adamw() -> None:
     torch.testing.assert_close(ours.bias, theirs.bias)
 
 
-def test_the_state_of_training_survives_a_restart(tmp_path: Path) -> None:
+def test_training_state_survives_a_restart(tmp_path: Path) -> None:
     module, again = nn.Linear(5, 3), nn.Linear(5, 3)
     weights = MasterWeights(module, 1e-2)
     module(torch.randn(4, 5).bfloat16()).square().mean().backward()
@@ -79,7 +79,7 @@ def test_standardising_keeps_pictures() -> None:
     torch.testing.assert_close(ratio, torch.zeros(4), rtol=0, atol=1e-3)
 
 
-def test_the_true_velocity_has_no_loss() -> None:
+def test_true_velocity_has_no_loss() -> None:
     latent, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     signal = torch.tensor([0.9, 0.2]).view(-1, 1, 1, 1)
     velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latent
@@ -91,12 +91,12 @@ def test_errors_in_things_have_more_weight() -> None:
     assert set(np.unique(weights)) == {1.0, THING_WEIGHT}
 
 
-def test_the_learning_rate_rises_and_falls() -> None:
+def test_learning_rate_rises_and_falls() -> None:
     rates = [cosine(1.0, fraction) for fraction in (0.0, 0.005, 0.01, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(1.0)
     assert rates[2] > rates[3] > rates[4] == pytest.approx(0.02)
 
 
-def test_a_budget_ends() -> None:
+def test_budget_ends() -> None:
     assert not Budget(1.0, spent=1.0).remains()
     assert Budget(1000.0).remains()

@@ -56,10 +56,10 @@ def test_distilled_network_equals_diffusers(lcm):
     found = describe(folder).model()
     verify(found)
     assert (found.kind, found.unet.config) == ("sd1", LCM)
-    unet, told = load_unet(found.unet, "cpu", torch.float32), small.noise(2, 24)
+    unet, scale = load_unet(found.unet, "cpu", torch.float32), small.noise(2, 24)
     x = small.noise(2, 4, 8, 8)
-    expected = reference.unet(x, TIMESTEPS, CONTEXT, timestep_cond=told).sample
-    assert small.difference(unet(x, TIMESTEPS, CONTEXT, guidance=told), expected) <= small.TOLERANCE
+    expected = reference.unet(x, TIMESTEPS, CONTEXT, timestep_cond=scale).sample
+    assert small.difference(unet(x, TIMESTEPS, CONTEXT, guidance=scale), expected) <= small.TOLERANCE
     assert small.difference(unet(x, TIMESTEPS, CONTEXT), reference.unet(x, TIMESTEPS, CONTEXT).sample) <= small.TOLERANCE
     assert small.difference(unet(x, TIMESTEPS, CONTEXT), expected) > 0.05
 
@@ -88,8 +88,8 @@ def test_consistency_step_of_diffusers_is_one_denoiser_call(lcm):
 def test_single_file_uses_the_converters_key_name(tmp_path, lcm):
     file = small_model.save_single_file(tmp_path / "model.safetensors")
     plain = describe(file).model()
-    told = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
-    save_file({**load_file(file), **told}, file)
+    weight = {"model.diffusion_model.time_embedding.cond_proj.weight": small.noise(plain.unet.config.model_channels, 24)}
+    save_file({**load_file(file), **weight}, file)
     found = describe(file).model()
     verify(found)
     assert found.unet.config == dataclasses.replace(plain.unet.config, guidance_dim=24)

@@ -16,13 +16,13 @@ from nodegraph_diffusion.recipes.tiny.text import attributes
 from nodegraph_diffusion.recipes.tiny.world import COLOURS, HELD_OUT, KINDS, Request, caption, draw, parse, request, sample_scene
 
 
-def test_a_scene_is_the_same_every_time() -> None:
+def test_scene_is_the_same_every_time() -> None:
     assert scene("train", 7) == scene("train", 7)
     assert scene("train", 7) != scene("valid", 7)
     np.testing.assert_array_equal(draw(scene("train", 7)), draw(scene("train", 7)))
 
 
-def test_a_known_scene_does_not_change() -> None:
+def test_known_scene_does_not_change() -> None:
     """If the world or its random stream changes, figures can no longer be compared with those of the shipped weights."""
     known = scene("train", 0)
     assert request(known) == Request((("balloon", "purple"), ("castle", "blue")), "desert", "day")
@@ -30,7 +30,7 @@ def test_a_known_scene_does_not_change() -> None:
 
 
 @pytest.mark.parametrize("size", [64, 128, 100])
-def test_a_scene_is_drawn_at_any_size(size: int) -> None:
+def test_scene_is_drawn_at_any_size(size: int) -> None:
     picture = draw(scene("valid", 3), size)
     assert picture.shape == (size, size, 3)
     assert picture.dtype == np.uint8
@@ -97,7 +97,7 @@ def test_captions_are_parsed(text: str, asked: Request) -> None:
     assert parse(text) == asked
 
 
-def test_a_caption_outside_the_grammar_is_refused() -> None:
+def test_caption_outside_the_grammar_is_refused() -> None:
     with pytest.raises(ValueError, match="zebra"):
         parse("a red zebra in the snow")
 
@@ -128,7 +128,7 @@ def test_scenes_with_a_given_number_of_things() -> None:
     assert [len(sample_scene(Random(0), count=count).things) for count in range(4)] == [0, 1, 2, 3]
 
 
-def test_the_example_pictures_are_of_the_world(tmp_path: Path) -> None:
+def test_example_pictures_are_of_the_world(tmp_path: Path) -> None:
     write_examples(tmp_path)
     committed = Path(__file__).parents[2] / "workflows" / "examples"
     assert {file.name for file in tmp_path.iterdir()} == {"scene.png", "mask.png", "castle.png"}

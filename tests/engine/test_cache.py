@@ -36,7 +36,7 @@ def cache(plugins: Plugins, tmp_path: Path) -> Cache:
 
 
 @pytest.fixture
-def elsewhere(plugins: Plugins, tmp_path: Path) -> Cache:
+def other_process(plugins: Plugins, tmp_path: Path) -> Cache:
     """The same directory in another process."""
     return Cache(plugins.codecs, Store(tmp_path / "cache"))
 
@@ -47,39 +47,39 @@ def in_memory(plugins: Plugins) -> Cache:
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True, None, "text", [1, [2.0, "x"], None], {"a": {"b": []}}])
-def test_plain_values_are_found_by_another_process(cache: Cache, elsewhere: Cache, value: Any) -> None:
+def test_plain_values_are_found_by_another_process(cache: Cache, other_process: Cache, value: Any) -> None:
     assert put(cache, key(1), {"output": value}) == []
-    assert made(elsewhere, key(1), ["output"]) == MADE
-    loaded = elsewhere.load(key(1), "output")
+    assert made(other_process, key(1), ["output"]) == MADE
+    loaded = other_process.load(key(1), "output")
     assert loaded == value
     assert type(loaded) is type(value)
 
 
-def test_values_with_a_codec_are_restored(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+def test_values_with_a_codec_are_restored(cache: Cache, other_process: Cache, stubs: types.ModuleType) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
-    assert elsewhere.load(key(1), "output") == stubs.Blob(b"a", b"b")
-    stored = elsewhere.stored(key(1), "output")
+    assert other_process.load(key(1), "output") == stubs.Blob(b"a", b"b")
+    stored = other_process.stored(key(1), "output")
     assert stored is not None
     assert stored.codec == "blob"
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_values_without_a_codec_stay_in_memory(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
+def test_values_without_a_codec_stay_in_memory(cache: Cache, other_process: Cache, stubs: types.ModuleType, wrapped: bool) -> None:
     model = [stubs.Model("w")] if wrapped else stubs.Model("w")
     assert put(cache, key(1), {"output": model}) == []
     assert cache.load(key(1), "output") is model
     assert cache.stored(key(1), "output") is None
-    assert elsewhere.lookup(key(1), ["output"]) is None
+    assert other_process.lookup(key(1), ["output"]) is None
 
 
-def test_node_is_a_hit_if_the_wanted_outputs_exist(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+def test_node_is_a_hit_if_the_wanted_outputs_exist(cache: Cache, other_process: Cache, stubs: types.ModuleType) -> None:
     put(cache, key(1), {"model": stubs.Model("w"), "size": 3})
     assert made(cache, key(1), ["model", "size"]) == MADE
-    assert made(elsewhere, key(1), ["size"]) == MADE
-    assert elsewhere.lookup(key(1), ["model", "size"]) is None
-    assert elsewhere.load(key(1), "size") == 3
+    assert made(other_process, key(1), ["size"]) == MADE
+    assert other_process.lookup(key(1), ["model", "size"]) is None
+    assert other_process.load(key(1), "size") == 3
     with pytest.raises(LostResultError):
-        elsewhere.load(key(1), "model")
+        other_process.load(key(1), "model")
 
 
 def test_number_of_results_in_memory_is_limited(cache: Cache, stubs: types.ModuleType) -> None:
@@ -109,8 +109,8 @@ def test_failing_codec_warns_and_keeps_the_value(cache: Cache, stubs: types.Modu
         raise RuntimeError("broken codec")
 
     monkeypatch.setattr(stubs.BlobCodec, "save", save)
-    (said,) = put(cache, key(1), {"output": stubs.Blob(b"a")})
-    assert "broken codec" in said
+    (message,) = put(cache, key(1), {"output": stubs.Blob(b"a")})
+    assert "broken codec" in message
     assert cache.load(key(1), "output") == stubs.Blob(b"a")
 
 
@@ -125,25 +125,27 @@ def test_unwritable_directory_keeps_values_in_memory(plugins: Plugins, tmp_path:
 
 
 def test_unreadable_value_becomes_a_miss(
-    elsewhere: Cache, cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+    other_process: Cache, cache: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a")})
     with monkeypatch.context() as patched:
         patched.setattr(stubs.BlobCodec, "load", lambda self, path: 1 / 0)
         with pytest.raises(LostResultError):
-            elsewhere.load(key(1), "output")
-    assert elsewhere.lookup(key(1), ["output"]) is None
-    put(elsewhere, key(1), {"output": stubs.Blob(b"a")})
-    assert made(elsewhere, key(1), ["output"]) == MADE
+            other_process.load(key(1), "output")
+    assert other_process.lookup(key(1), ["output"]) is None
+    put(other_process, key(1), {"output": stubs.Blob(b"a")})
+    assert made(other_process, key(1), ["output"]) == MADE
 
 
-def test_missing_codec_is_a_miss(cache: Cache, elsewhere: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_codec_is_a_miss(
+    cache: Cache, other_process: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a")})
     monkeypatch.setattr(stubs.BlobCodec, "name", "renamed")
-    assert elsewhere.lookup(key(1), ["output"]) is None
+    assert other_process.lookup(key(1), ["output"]) is None
 
 
-def test_equal_values_are_exported_once(cache: Cache, elsewhere: Cache, stubs: types.ModuleType) -> None:
+def test_equal_values_are_exported_once(cache: Cache, other_process: Cache, stubs: types.ModuleType) -> None:
     def files(cache: Cache, at: str) -> list[bytes]:
         stored = cache.stored(at, "output")
         assert stored is not None
@@ -153,7 +155,7 @@ def test_equal_values_are_exported_once(cache: Cache, elsewhere: Cache, stubs: t
 
     put(cache, key(1), {"output": stubs.Blob(b"a", b"b")})
     put(cache, key(2), {"output": stubs.Blob(b"a", b"b")})
-    assert files(cache, key(1)) == files(cache, key(2)) == files(elsewhere, key(1)) == [b"a", b"b"]
+    assert files(cache, key(1)) == files(cache, key(2)) == files(other_process, key(1)) == [b"a", b"b"]
     assert (stubs.BlobCodec.exported, stubs.BlobCodec.decoded) == (1, 1)
 
 

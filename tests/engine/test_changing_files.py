@@ -75,9 +75,9 @@ def test_moved_files_are_a_hit(make_engine: Callable[..., Engine], tmp_path: Pat
     path.write_text("one")
     for change in (lambda: None, lambda: os.utime(path, (1, 1)), lambda: path.rename(tmp_path / "renamed")):
         change()
-        place = path if path.exists() else tmp_path / "renamed"
+        current = path if path.exists() else tmp_path / "renamed"
         workflow = Workflow("w")
-        read = workflow.add("Contents", name="read", path=str(place))
-        size = workflow.add("Load", name="loaded", path=str(place)).size
+        read = workflow.add("Contents", name="read", path=str(current))
+        size = workflow.add("Load", name="loaded", path=str(current)).size
         result = engine.run(workflow, targets=[read, size])
     assert result.ran == ()

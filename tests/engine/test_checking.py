@@ -61,9 +61,9 @@ def refused(check: Check) -> Callable[..., list[str]]:
 
 
 def value(graph: Graph, node: str, input: str) -> Any:
-    given = graph.nodes[node].inputs[input]
-    assert isinstance(given, Value)
-    return given.value
+    found = graph.nodes[node].inputs[input]
+    assert isinstance(found, Value)
+    return found.value
 
 
 # --- valid graphs
@@ -103,10 +103,10 @@ def test_lists_can_hold_links(check):
 
 def test_params_in_containers_are_literals(check):
     params = "nodegraph: 1\nparams: {p: 2, q: {default: 0.5, max: 1}}\nnodes:\n"
-    given = check(f"{params}  s: {{use: Total, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
-    said = check("  s: {use: Total, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
-    assert given.nodes["s"].inputs == said.nodes["s"].inputs
-    assert value(given, "s", "weights") == {"a": 0.5, "b": 3.0}
+    linked = check(f"{params}  s: {{use: Total, values: [1, $params.p], weights: {{a: $params.q, b: 3}}, size: [$params.p, 4]}}\n")
+    literal = check("  s: {use: Total, values: [1, 2], weights: {a: 0.5, b: 3}, size: [2, 4]}\n")
+    assert linked.nodes["s"].inputs == literal.nodes["s"].inputs
+    assert value(linked, "s", "weights") == {"a": 0.5, "b": 3.0}
 
 
 def test_optional_inputs_can_be_null(check):
@@ -119,16 +119,16 @@ def test_optional_inputs_can_be_null(check):
 
 
 def test_choices_come_from_their_registry(check):
-    given = check("  b: {use: Format, filter: upper}\n").nodes["b"].inputs["filter"]
-    assert given.value is str.upper
-    assert (given.entry.name, given.entry.origin.plugin, given.entry.meta) == ("upper", "stub_pack", {})
+    choice = check("  b: {use: Format, filter: upper}\n").nodes["b"].inputs["filter"]
+    assert choice.value is str.upper
+    assert (choice.entry.name, choice.entry.origin.plugin, choice.entry.meta) == ("upper", "stub_pack", {})
     assert check("  b: {use: Format}\n").nodes["b"].inputs["filter"].entry.meta == {"language": "any"}
 
 
 def test_input_files_have_their_own_names(check, tmp_path):
-    given = check("  t: {use: Find, entry: note.txt}\n").nodes["t"].inputs["entry"]
-    assert given.value == "NOTE.TXT"
-    assert given.files == {"entry": tmp_path / "home/note.txt"}
+    found = check("  t: {use: Find, entry: note.txt}\n").nodes["t"].inputs["entry"]
+    assert found.value == "NOTE.TXT"
+    assert found.files == {"entry": tmp_path / "home/note.txt"}
 
 
 def test_empty_workflow_is_a_graph(check):
@@ -181,8 +181,8 @@ outputs:
   three: $parsed
   four: $parsed.model
 """
-    said = refused(source)
-    assert said == [
+    messages = refused(source)
+    assert messages == [
         "w.yaml:3:10 [E114] param 'unset' has no value. Give it one: --set unset=...",
         "w.yaml:4:19 [E111] param 'many': expected a value of at most 2, found 3.",
         (
@@ -208,12 +208,12 @@ outputs:
         "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
         "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",
         "w.yaml:24:27 [E111] 'scale' of node 'p': expected a value from 0.5 to 10, found 11.",
-        "w.yaml:24:39 [E112] 'filter' of node 'p': there is no 'uper' among the filters. Did you mean 'upper'?",
+        "w.yaml:24:39 [E112] 'filter' of node 'p': there is no filter 'uper'. Did you mean 'upper'?",
         "w.yaml:24:52 [E110] 'times' of node 'p': expected a whole number, found '2'. Remove the quotes.",
         "w.yaml:24:65 [E110] 'strict' of node 'p': expected true or false, found 'no'.",
         f"w.yaml:25:25 [E113] 'path' of node 'q': there is no file {home}/nothing.txt. Check the path.",
         f"w.yaml:25:45 [E113] 'extra' of node 'q': {home} is not a file. Check the path.",
-        "w.yaml:27:26 [E110] 'mode' of node 's': expected one of short, long; found 'lnog'. Did you mean 'long'?",
+        "w.yaml:27:26 [E110] 'mode' of node 's': expected one of 'short', 'long'; found 'lnog'. Did you mean 'long'?",
         (
             "w.yaml:27:40 [E108] 'filter' of node 's' cannot be linked: its value must be known before the run starts. "
             "Use a value or a param."
@@ -235,7 +235,7 @@ outputs:
         ),
         "w.yaml:39:9 [E115] output 'four' is Model, which cannot be written to a file. Use '$parsed.blob' or '$parsed.size'.",
     ]
-    assert {line.partition("[")[2][:4] for line in said} == {
+    assert {line.partition("[")[2][:4] for line in messages} == {
         *(f"E{code}" for code in (103, 104, 105, 106, 107, 108, 109, 110, 111, 112, 113, 114, 115, 116)),
     }
 
@@ -250,18 +250,18 @@ def test_failing_check_is_an_error_of_its_plugin(refused):
 
 
 def test_check_errors_have_the_location_of_the_input(refused):
-    said = "[E116] start 101 is never reached (node 's')."
-    assert refused("  s: {use: Slice, end: 200, start: 101}\n") == [f"w.yaml:3:36 {said}"]
+    message = "[E116] start 101 is never reached (node 's')."
+    assert refused("  s: {use: Slice, end: 200, start: 101}\n") == [f"w.yaml:3:36 {message}"]
     whole = "nodegraph: 1\nparams: {late: 101}\nnodes:\n  s: {use: Slice, end: 200, start: $params.late}\n"
-    assert refused(whole) == ["w.yaml:2:16 " + said.replace("start 101", "param 'late': start 101", 1)]
-    assert refused("  s: {use: Slice, end: 200}\n", "s.start=101") == [said.replace("start 101", "--set s.start: start 101", 1)]
+    assert refused(whole) == ["w.yaml:2:16 " + message.replace("start 101", "param 'late': start 101", 1)]
+    assert refused("  s: {use: Slice, end: 200}\n", "s.start=101") == [message.replace("start 101", "--set s.start: start 101", 1)]
     assert refused("  s: {use: Slice, start: 5}\n", "s.end=3") == ["w.yaml:3:3 [E116] it ends (3) before it starts (5) (node 's')."]
 
 
 def test_checks_receive_only_valid_literals(check, refused):
     check("  s: {use: Slice, start: 5, end: $a}\n  a: {use: Add}\n")
-    (said,) = refused("  s: {use: Slice, start: 5, end: x}\n")
-    assert "[E110]" in said
+    (message,) = refused("  s: {use: Slice, start: 5, end: x}\n")
+    assert "[E110]" in message
 
 
 def test_unknown_type_error_names_broken_plugins(tmp_path, monkeypatch):
@@ -361,7 +361,7 @@ def test_last_setting_wins(check):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("zoom=0", "[E111] --set zoom: expected a value from 1 to 9, found 0."),
         ("zoom=9.5", "[E111] --set zoom: expected a value from 1 to 9, found 9.5."),
@@ -374,7 +374,7 @@ def test_last_setting_wins(check):
         ("b.times=many", "[E110] --set b.times, 'times' of node 'b': expected a whole number, found 'many'."),
         (
             "b.filter=lowr",
-            "[E112] --set b.filter, 'filter' of node 'b': there is no 'lowr' among the filters. Did you mean 'lower'?",
+            "[E112] --set b.filter, 'filter' of node 'b': there is no filter 'lowr'. Did you mean 'lower'?",
         ),
         ("p.blob=$s", None),
         (
@@ -390,9 +390,9 @@ def test_last_setting_wins(check):
         ("xyz=1", None),
     ],
 )
-def test_wrong_settings_are_errors(refused, setting, said):
+def test_wrong_settings_are_errors(refused, setting, message):
     found = refused(PARAMS, setting)
-    assert said is None or found[0] == said
+    assert message is None or found[0] == message
     assert all(line.startswith("[E1") for line in found)
 
 
@@ -471,10 +471,10 @@ def test_paths_are_relative_to_the_file_or_current_folder(check, refused, tmp_pa
     assert refused(PARAMS, "file=note.txt") == [
         f"[E113] --set file, 'path' of node 's': there is no file {away}/note.txt. Check the path."
     ]
-    (said,) = refused(PARAMS, "file=~no-such-user/x")
-    assert "[E113] --set file, 'path' of node 's': ~no-such-user/x: " in said
-    (said,) = refused(PARAMS, "file=" + "x" * 5000)
-    assert "[E113] --set file, 'path' of node 's': File name too long" in said
+    (message,) = refused(PARAMS, "file=~no-such-user/x")
+    assert "[E113] --set file, 'path' of node 's': ~no-such-user/x: " in message
+    (message,) = refused(PARAMS, "file=" + "x" * 5000)
+    assert "[E113] --set file, 'path' of node 's': File name too long" in message
     assert refused(PARAMS, "file=a\udcff")[0].startswith("[E110] --set file: expected text, found bytes that are not UTF-8")
 
 

@@ -95,7 +95,7 @@ def test_digests_ignore_the_order_of_names(codec):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (math.nan, "it cannot be written as JSON (Out of range float values are not JSON compliant"),
         ([math.inf], "it cannot be written as JSON (Out of range float values are not JSON compliant"),
@@ -107,8 +107,8 @@ def test_digests_ignore_the_order_of_names(codec):
         ({1: 2}, "JSON would change it (tuples, and keys that are not text, do not survive)"),
     ],
 )
-def test_values_outside_json_are_errors(codec, value, said):
-    assert str(codec.check(value)).startswith(said)
+def test_values_outside_json_are_errors(codec, value, message):
+    assert str(codec.check(value)).startswith(message)
 
 
 def test_endless_values_are_errors(codec):
@@ -162,7 +162,7 @@ def test_one_codec_can_serve_several_types(codecs):
 
 
 @pytest.mark.parametrize(
-    ("kind", "codec", "said"),
+    ("kind", "codec", "message"),
     [
         (Pot, PotCodec(), "[E301] plugin 'mine' (there) registers a codec for Pot, which has one from 'pots'. Remove one"),
         (int, PotCodec(), "[E301] plugin 'mine' (there) registers a codec for int, which has one from 'nodegraph'. Remove one"),
@@ -178,7 +178,7 @@ def test_one_codec_can_serve_several_types(codecs):
         ),
     ],
 )
-def test_clashing_codecs_are_both_named(codecs, kind, codec, said):
+def test_clashing_codecs_are_both_named(codecs, kind, codec, message):
     with pytest.raises(PluginError) as caught:
         codecs.add(kind, codec, Origin("mine", "1", place="there"))
-    assert str(caught.value) == said
+    assert str(caught.value) == message

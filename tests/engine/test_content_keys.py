@@ -16,7 +16,7 @@ def described(text: str, weights: Path) -> Workflow:
     workflow = Workflow("described")
     folded = workflow.add("Fold", name="folded", text=text)
     model = workflow.add("Load", name="model", path=str(weights))
-    workflow.output("said", workflow.add("Describe", name="said", model=model.model, text=folded))
+    workflow.output("described", workflow.add("Describe", name="described", model=model.model, text=folded))
     return workflow
 
 
@@ -27,13 +27,13 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_equal_result_recomputes_nothing_below(make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path) -> None:
+def test_equal_resultrecomputes_nothing_below(make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path) -> None:
     make_engine().run(described("A CAT", weights))
     stubs.CALLS.clear()
     result = make_engine().run(described("a cat", weights))
     assert stubs.CALLS == ["Fold"]
-    assert (result.ran, result.cached, result.pruned) == (("folded",), ("said",), ("model",))
-    assert result["said"] == "a cat by w"
+    assert (result.ran, result.cached, result.pruned) == (("folded",), ("described",), ("model",))
+    assert result["described"] == "a cat by w"
 
 
 def test_content_hit_is_direct_the_next_time(make_engine: Callable[..., Engine], stubs: types.ModuleType, weights: Path) -> None:
@@ -49,16 +49,16 @@ def test_plan_uses_content_keys_without_running(make_engine: Callable[..., Engin
     make_engine().run(described("A CAT", weights))
     make_engine().run(described("a cat", weights), targets=["folded"])
     plan = make_engine().plan(described("a cat", weights))
-    assert plan.actions == {"folded": "pruned", "model": "pruned", "said": "cached"}
+    assert plan.actions == {"folded": "pruned", "model": "pruned", "described": "cached"}
 
 
-def test_changed_result_is_a_miss_below(make_engine: Callable[..., Engine], weights: Path) -> None:
+def test_changed_resultis_a_miss_below(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     result = make_engine().run(described("a dog", weights))
-    assert result.ran == ("folded", "model", "said")
+    assert result.ran == ("folded", "model", "described")
     weights.write_text("v")
     result = make_engine().run(described("a dog", weights))
-    assert (result.ran, result["said"]) == (("model", "said"), "a dog by v")
+    assert (result.ran, result["described"]) == (("model", "described"), "a dog by v")
 
 
 def test_rewritten_file_with_equal_content_is_a_hit(make_engine: Callable[..., Engine], weights: Path) -> None:
@@ -87,7 +87,7 @@ def test_nodes_below_an_impure_node_are_keyed_by_value(
 def test_forced_node_with_an_equal_value_stops_reruns(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(described("a cat", weights))
     result = make_engine().run(described("a cat", weights), force=["folded"])
-    assert result.ran == ("folded", "model", "said")  # nodes below a forced node are also forced
+    assert result.ran == ("folded", "model", "described")  # nodes below a forced node are also forced
 
 
 def test_branches_run_in_parallel(engine: Engine) -> None:
@@ -120,11 +120,11 @@ def test_failure_stops_other_branches_unless_keep_going(make_engine: Callable[..
     stopped = make_engine(cache_dir=None).run(two_branches(), raise_errors=False)
     assert (stopped.status, stopped.failed) == ("failed", ("broken",))
     assert stopped.nodes["step4"].status == stopped.nodes["below"].status == "skipped"
-    kept = make_engine(cache_dir=None).run(two_branches(), raise_errors=False, keep_going=True)
-    assert (kept.status, kept.failed) == ("failed", ("broken",))
-    assert kept.nodes["below"].status == "skipped"
-    assert kept["other"] == 6
-    assert isinstance(kept.error, NodeError)
+    result = make_engine(cache_dir=None).run(two_branches(), raise_errors=False, keep_going=True)
+    assert (result.status, result.failed) == ("failed", ("broken",))
+    assert result.nodes["below"].status == "skipped"
+    assert result["other"] == 6
+    assert isinstance(result.error, NodeError)
 
 
 def test_input_changed_in_place_fails_the_node(engine: Engine) -> None:

@@ -133,7 +133,7 @@ plain = st.recursive(
     max_leaves=12,
 )
 name = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,8}", fullmatch=True)
-node_name = name.filter(lambda said: said != "params")
+node_name = name.filter(lambda name: name != "params")
 link = st.builds(Link, node_name, st.none() | name)
 given_value = st.one_of(plain, link, st.builds(ParamRef, name), st.lists(st.one_of(link, plain), max_size=3))
 param = st.one_of(
@@ -147,7 +147,7 @@ param = st.one_of(
             "max": st.floats(0, 9),
             "help": text,
         },
-    ).map(lambda said: {"default": MISSING, **said}),
+    ).map(lambda fields: {"default": MISSING, **fields}),
 )
 
 
@@ -299,7 +299,7 @@ def test_awkward_text_survives_a_round_trip(value, wrap):
 def test_any_workflow_survives_a_round_trip(parts):
     called, about, params, nodes, outputs = parts
     workflow = Workflow(called, about)
-    workflow.params = {n: ParamDef(n, **said) for n, said in params.items()}
+    workflow.params = {n: ParamDef(name=n, **fields) for n, fields in params.items()}
     workflow.nodes = {n: NodeDef(n, use, inputs) for n, (use, inputs) in nodes.items()}
     workflow.outputs = {n: OutputDef(n, to, save) for n, (to, save) in outputs.items()}
     assert is_same(meaning(Workflow.parse(workflow.dump())), meaning(workflow))
@@ -345,14 +345,14 @@ outputs:
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "bytes.yaml"
     file.write_bytes(data)
-    said = file.name
+    message = file.name
     try:
         workflow = Workflow.load(file)
     except WorkflowError as error:
-        said = str(error)
+        message = str(error)
     else:
         assert is_same(meaning(Workflow.parse(workflow.dump(), base=file.parent)), meaning(workflow))
-    assert file.name in said
+    assert file.name in message
 
 
 def test_dump_is_readable():
@@ -420,7 +420,7 @@ def test_locations_are_relative_to_the_current_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "[E100] there is no workflow file w.yaml. Check the path."),
         (b"\x89PNG\r\n\x1a\n\0\0", f"[E100] w.yaml is not UTF-8 text (byte 0). {NOT_TEXT}"),
@@ -434,13 +434,13 @@ def test_locations_are_relative_to_the_current_folder(tmp_path, monkeypatch):
     ],
     ids=["missing", "picture", "utf-16", "zeros", "huge", "empty", "comment", "list", "text"],
 )
-def test_other_files_are_refused(tmp_path, monkeypatch, content, said):
+def test_other_files_are_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path("w.yaml").write_bytes(content)
     with pytest.raises(WorkflowError) as caught:
         Workflow.load("w.yaml")
-    assert str(caught.value) == said
+    assert str(caught.value) == message
 
 
 def test_folder_is_refused(tmp_path, monkeypatch):
@@ -457,7 +457,7 @@ QUOTES = "Put text in quotes if it contains ': ' or ' #', or begins with one of 
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (
             "nodegraph: 1\n\tnodes: {}",
@@ -492,15 +492,15 @@ QUOTES = "Put text in quotes if it contains ': ' or ' #', or begins with one of 
         ("name: \ud800", f"w.yaml:1:7 [E100] the character U+D800 {CONTROL}"),
     ],
 )
-def test_malformed_text_is_refused_with_its_location(source, said):
-    assert refused(source) == [said]
+def test_malformed_text_is_refused_with_its_location(source, message):
+    assert refused(source) == [message]
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "[{a: "])
 def test_deep_nesting_is_refused(opening):
     closing = {"[": "]", "{a: ": "}", "[{a: ": "}]"}.get(opening, "")
-    (said,) = refused(opening * 20_000 + "1" + closing * 20_000)
-    assert "[E100] this is nested more than 64 levels deep. Flatten it." in said
+    (message,) = refused(opening * 20_000 + "1" + closing * 20_000)
+    assert "[E100] this is nested more than 64 levels deep. Flatten it." in message
 
 
 def test_nesting_through_aliases_is_refused():
@@ -511,8 +511,8 @@ def test_nesting_through_aliases_is_refused():
 @pytest.mark.parametrize("form", ["[{}]", "{{a: [{}]}}"])
 def test_alias_bomb_is_refused(form):
     bomb = [f"a{i}: &a{i} " + form.format(", ".join([f"*a{i - 1}"] * 9)) for i in range(1, 60)]
-    (said,) = refused("\n".join(["a0: &a0 x", *bomb]))
-    assert "[E100] with its aliases this holds more than 1,000,000 values. Use fewer aliases." in said
+    (message,) = refused("\n".join(["a0: &a0 x", *bomb]))
+    assert "[E100] with its aliases this holds more than 1,000,000 values. Use fewer aliases." in message
 
 
 def test_reasonable_aliases_are_read():
@@ -555,7 +555,7 @@ outputs:
 """
     assert refused(source) == [
         "w.yaml:1:12 [E101] there is no file format 2. This version reads format 1: write 'nodegraph: 1'.",
-        "w.yaml:2:14 [E101] 'description' must be text, not [a]. Put it in quotes.",
+        "w.yaml:2:14 [E101] 'description' must be text, not ['a']. Put it in quotes.",
         "w.yaml:4:27 [E102] node 'a' has 'x' twice; the first is on line 4. Remove one.",
         "w.yaml:5:3 [E102] 'nodes' has 'a' twice; the first is on line 4. Remove one.",
         "w.yaml:6:6 [E101] node 'b' is not a mapping. Write 'b: {use: TYPE, ...}'.",
@@ -569,7 +569,7 @@ outputs:
         "w.yaml:14:1 [E101] the workflow has no 'param'. Did you mean 'params'?",
         "w.yaml:16:19 [E101] param 'p' has no 'typ'. Did you mean 'type'?",
         "w.yaml:17:13 [E114] there is no param type 'integer'. The types are text, int, float, bool, path, seed.",
-        "w.yaml:18:12 [E114] 'min' of a param must be a number, not a.",
+        "w.yaml:18:12 [E114] 'min' of a param must be a number, not 'a'.",
         "w.yaml:18:20 [E114] 'max' of a param must be a number, not true.",
         "w.yaml:19:6 [E114] param 's' has a 'min' greater than its 'max'.",
         "w.yaml:20:6 [E114] the default of param 't' refers to $a. Expected a value. '$$a' is the text '$a'.",

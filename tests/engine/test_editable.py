@@ -66,8 +66,8 @@ def run(pack: Path) -> Callable[[], Any]:
         path = os.pathsep.join([str(pack.parent), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-c", RUN]
-        place = pack.parents[1]
-        ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        folder = pack.parents[1]
+        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)
 

@@ -216,8 +216,8 @@ import json, sys
 from nodegraph import Engine, Workflow
 engine = Engine(cache_dir="cache", plugin_dirs=["plugins"])
 workflow = Workflow("w")
-said = workflow.add("Said", name="said", text="hello")
-styled = workflow.add("Styled", name="styled", text=said, style="loud")
+greeting = workflow.add("Greeting", name="greeting", text="hello")
+styled = workflow.add("Styled", name="styled", text=greeting, style="loud")
 workflow.output("styled", styled)
 result = engine.run(workflow, out="out")
 modules = [name for name in ("torch", "numpy", "PIL") if name in sys.modules]
@@ -234,8 +234,8 @@ class Specs:
     def register_styles(register):
         "Offer styles."
 
-@node("Said")
-def said(text: str) -> str:
+@node("Greeting")
+def greeting(text: str) -> str:
     return text
 
 @node("Styled")
@@ -248,7 +248,7 @@ def add_hooks(pluginmanager):
 
 @hookimpl
 def register_nodes(register):
-    register(said)
+    register(greeting)
     register(styled)
 """
 
@@ -265,10 +265,10 @@ def register_styles(register):
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Callable[[], Any]:
+def other_process(tmp_path: Path) -> Callable[[], Any]:
     """Runs a workflow in a separate process, with plugins that the test can edit."""
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "said.py").write_text(NODES)
+    (tmp_path / "plugins" / "greeting.py").write_text(NODES)
     (tmp_path / "plugins" / "styles.py").write_text(STYLES)
 
     def run() -> Any:
@@ -281,22 +281,22 @@ def elsewhere(tmp_path: Path) -> Callable[[], Any]:
     return run
 
 
-def test_second_process_runs_and_imports_nothing(elsewhere: Callable[[], Any]) -> None:
-    assert elsewhere() == {"ran": ["said", "styled"], "cached": [], "value": "HELLO", "modules": []}
-    assert elsewhere() == {"ran": [], "cached": ["styled"], "value": "HELLO", "modules": []}
+def test_second_process_runs_and_imports_nothing(other_process: Callable[[], Any]) -> None:
+    assert other_process() == {"ran": ["greeting", "styled"], "cached": [], "value": "HELLO", "modules": []}
+    assert other_process() == {"ran": [], "cached": ["styled"], "value": "HELLO", "modules": []}
 
 
-def test_edited_choice_is_a_miss_only_for_its_users(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
-    elsewhere()
+def test_edited_choice_is_a_miss_only_for_its_users(other_process: Callable[[], Any], tmp_path: Path) -> None:
+    other_process()
     styles = tmp_path / "plugins" / "styles.py"
     styles.write_text(STYLES.replace("text.upper()", "text.upper() + '!'"))
-    again = elsewhere()
-    assert (again["ran"], again["cached"], again["value"]) == (["styled"], ["said"], "HELLO!")
+    again = other_process()
+    assert (again["ran"], again["cached"], again["value"]) == (["styled"], ["greeting"], "HELLO!")
 
 
-def test_edited_plugin_is_a_miss_for_its_nodes(elsewhere: Callable[[], Any], tmp_path: Path) -> None:
-    elsewhere()
-    nodes = tmp_path / "plugins" / "said.py"
+def test_edited_plugin_is_a_miss_for_its_nodes(other_process: Callable[[], Any], tmp_path: Path) -> None:
+    other_process()
+    nodes = tmp_path / "plugins" / "greeting.py"
     nodes.write_text(NODES.replace("return text\n", "return text + ' there'\n"))
-    again = elsewhere()
-    assert (again["ran"], again["value"]) == (["said", "styled"], "HELLO THERE")
+    again = other_process()
+    assert (again["ran"], again["value"]) == (["greeting", "styled"], "HELLO THERE")

@@ -18,8 +18,8 @@ def workflow(weights: Path, **changes: Any) -> Workflow:
     built = Workflow("explained")
     text = built.add("Fold", name="folded", text=changes.get("text", "a cat"))
     model = built.add("Load", name="model", path=str(weights))
-    said = built.add("Describe", name="said", model=model.model, text=text)
-    upper = built.add("Filtered", name="upper", text=said)
+    described = built.add("Describe", name="described", model=model.model, text=text)
+    upper = built.add("Filtered", name="upper", text=described)
     built.output("sum", built.add("Many", name="many", text=upper, numbers=changes.get("numbers", [1.5, 2])))
     return built
 
@@ -39,20 +39,20 @@ def test_first_run_is_explained(engine: Engine, weights: Path) -> None:
     found = reasons(engine, workflow(weights))
     assert found["folded"] == ("run", "it has not run before in this workflow")
     assert found["model"] == ("run", "its result is kept in memory only, and a node below needs it")
-    assert found["said"] == ("run", "text: 'folded' may return another value")
+    assert found["described"] == ("run", "text: 'folded' may return another value")
 
 
 def test_second_run_needs_no_node(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights))
-    assert found == {**dict.fromkeys(("folded", "model", "said", "upper"), ("pruned", "")), "many": ("cached", "")}
+    assert found == {**dict.fromkeys(("folded", "model", "described", "upper"), ("pruned", "")), "many": ("cached", "")}
 
 
 def test_changed_literal_is_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights, text="a dog"))
     assert found["folded"] == ("run", "text: 'a cat' -> 'a dog'")
-    assert found["said"] == ("run", "text: 'folded' may return another value")
+    assert found["described"] == ("run", "text: 'folded' may return another value")
     found = reasons(make_engine(), workflow(weights, numbers=[1.5, 3]))
     assert found["many"] == ("run", "numbers: [1.5, 2.0] -> [1.5, 3.0]")
     assert found["upper"] == ("cached", "")
@@ -91,7 +91,7 @@ def test_changed_code_is_named(make_engine: Callable[..., Engine], tmp_path: Pat
         return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[folder])
 
     shout = Workflow("shout")
-    shout.output("said", shout.add("Shout", name="shout", text="hey"))
+    shout.output("described", shout.add("Shout", name="shout", text="hey"))
     engine().run(shout)
     file.write_text(source.replace("'!'", "'!!'"))
     assert reasons(engine(), shout)["shout"] == ("run", "the code of plugin shout changed")
@@ -202,7 +202,7 @@ def test_changed_plugin_version_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_nodes_above_are_named(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights, text="a dog"))
-    assert found["upper"] == ("run", "text: 'said' may return another value")
+    assert found["upper"] == ("run", "text: 'described' may return another value")
     assert found["many"] == ("run", "text: 'upper' may return another value")
 
 
@@ -210,8 +210,8 @@ def test_changed_form_of_an_input_is_named(make_engine: Callable[..., Engine], w
     make_engine().run(workflow(weights))
     other = workflow(weights)
     other.add("Text", name="typed", value="a cat by w")
-    again = Workflow.parse(other.dump().replace("text: $said", "text: $typed"), base=weights.parent)
-    assert reasons(make_engine(), again)["upper"] == ("run", "text: $said.output -> $typed.output")
+    again = Workflow.parse(other.dump().replace("text: $described", "text: $typed"), base=weights.parent)
+    assert reasons(make_engine(), again)["upper"] == ("run", "text: $described.output -> $typed.output")
 
 
 def test_only_changed_files_are_named() -> None:

@@ -79,8 +79,8 @@ def test_nan_in_a_list_fails_the_node(engine: Engine) -> None:
 @pytest.mark.parametrize("linked", [False, True])
 def test_list_changed_in_place_fails_the_node(engine: Engine, type: str, port: str, value: Any, linked: bool) -> None:
     workflow = Workflow("w")
-    given = workflow.add("Anything", name="given", value=value) if linked and type == "ChangeMapping" else value
-    workflow.output("out", workflow.add(type, name="node", **{port: given}))
+    read = workflow.add("Anything", name="given", value=value) if linked and type == "ChangeMapping" else value
+    workflow.output("out", workflow.add(type, name="node", **{port: read}))
     with pytest.raises(NodeError, match=f"it changed its input '{port}' in place"):
         engine.run(workflow)
     assert "node" not in stored(engine)

@@ -78,7 +78,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {"Number": {"value": 0.0}, "Plus": {
 
 def meaning(nodes: Nodes, i: int) -> Any:
     """What node i computes, in a form in which == also compares types, and 0.0 differs from -0.0. Does not use keys."""
-    type, given = nodes[i]
+    type, literals = nodes[i]
 
     def of(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -91,7 +91,7 @@ def meaning(nodes: Nodes, i: int) -> Any:
             value = float(value)  # as the port converts it
         return (value.__class__, value, math.copysign(1, value) if isinstance(value, float) else None)
 
-    return type, frozenset((port, of(value)) for port, value in {**DEFAULTS.get(type, {}), **given}.items())
+    return type, frozenset((port, of(value)) for port, value in {**DEFAULTS.get(type, {}), **literals}.items())
 
 
 bounded = settings(
@@ -126,9 +126,9 @@ def test_nodes_share_a_key_only_if_equivalent(engine: Engine, first: Nodes, seco
 def test_changed_literal_changes_only_dependent_keys(engine: Engine, nodes: Nodes, pick: int, value: int) -> None:
     changed = pick % len(nodes)
     ports = {"Number": "value", "Plus": "a", "Total": "values", "Anything": "value"}
-    type, given = nodes[changed]
+    type, literals = nodes[changed]
     edited = nodes.copy()
-    edited[changed] = (type, {**given, ports[type]: [float(value)] if type == "Total" else float(value)})
+    edited[changed] = (type, {**literals, ports[type]: [float(value)] if type == "Total" else float(value)})
     reached: set[int] = {changed}
     for i, (_, inputs) in enumerate(edited):
         links = [link for value in inputs.values() for link in (value if isinstance(value, list) else [value])]

@@ -103,11 +103,11 @@ def key_of(
     plugins: Plugins, type: str = "Number", origin: Origin = ORIGIN, numeric: str = "cpu", **inputs: Input | float | str | None
 ) -> str:
     spec = plugins.nodes.get(type).value
-    given = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
-    node = GraphNode("n", spec, origin, given)
+    resolved = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
+    node = GraphNode("n", spec, origin, resolved)
     parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
     content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
-        "n", lambda wire: f"digest of {wire.node}.{wire.port}"
+        "n", lambda link: f"digest of {link.node}.{link.port}"
     )
     assert content is not None
     return content

@@ -49,7 +49,7 @@ class Level(enum.IntEnum):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"),
+    ("wanted", "offered"),
     [
         (Animal, Cat),
         (Animal | None, Cat),
@@ -75,12 +75,12 @@ class Level(enum.IntEnum):
         (int | None, None | int),
     ],
 )
-def test_matching_links_fit(wanted, given):
-    assert accepts(wanted, given)
+def test_matching_links_fit(wanted, offered):
+    assert accepts(wanted, offered)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"),
+    ("wanted", "offered"),
     [
         (Cat, Animal),
         (Animal, Cat | None),
@@ -98,8 +98,8 @@ def test_matching_links_fit(wanted, given):
         (Cat, "Cat"),
     ],
 )
-def test_other_links_do_not_fit(wanted, given):
-    assert not accepts(wanted, given)
+def test_other_links_do_not_fit(wanted, offered):
+    assert not accepts(wanted, offered)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_objects_are_not_copied():
         (dict[str, int], {"a": "b"}, "expected a whole number, found 'b'", ""),
         (Path, 3, "expected a path, found 3", ""),
         (int | str, [], "expected a whole number or text, found []", ""),
-        (Literal["hot", "iced"], "icd", "expected one of hot, iced; found 'icd'", "Did you mean 'iced'?"),
+        (Literal["hot", "iced"], "icd", "expected one of 'hot', 'iced'; found 'icd'", "Did you mean 'iced'?"),
         (Literal[1, 2], True, "expected one of 1, 2; found true", ""),
         (Animal, "cat", "expected a link to an output of type Animal, found 'cat'", "Write '$node' or '$node.port'."),
         (Animal | None, 3, "expected a link to an output of type Animal, found 3", "Write '$node' or '$node.port'."),

@@ -104,9 +104,9 @@ def test_processes_compute_a_shared_key_once(tmp_path: Path, count: int) -> None
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [end(process) for process in processes]
+    outputs = [end(process) for process in processes]
     assert (tmp_path / "computed").read_text() == "computed\n"
-    assert said.count("False") >= 1
+    assert outputs.count("False") >= 1
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

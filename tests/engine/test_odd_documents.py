@@ -64,7 +64,7 @@ documents = st.dictionaries(st.sampled_from(range(1, len(PARTS), 2)), odd, max_s
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd")
     (folder / "file").write_text("x")
     return folder
@@ -72,12 +72,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=300, deadline=None)
 @given(documents)
-def test_any_value_runs_or_is_refused_with_its_location(plugins: Plugins, place: Path, source: str) -> None:
+def test_any_value_runs_or_is_refused_with_its_location(plugins: Plugins, folder: Path, source: str) -> None:
     engine = Engine(cache_dir=None, plugins=plugins)
     status, refused = "refused", None
     try:
-        workflow = Workflow.parse(source, file="odd.yaml", base=place)
-        status = engine.run(workflow, out=place / "out", raise_errors=False).status
+        workflow = Workflow.parse(source, file="odd.yaml", base=folder)
+        status = engine.run(workflow, out=folder / "out", raise_errors=False).status
     except WorkflowError as error:
         refused = error
     assert status in ("done", "failed", "refused")
@@ -86,9 +86,9 @@ def test_any_value_runs_or_is_refused_with_its_location(plugins: Plugins, place:
         assert all(re.match(r"odd\.yaml:\d+:\d+ \[E1\d\d\] \S", line) for line in str(refused).splitlines())
 
 
-def test_unchanged_document_runs(plugins: Plugins, place: Path) -> None:
+def test_unchanged_document_runs(plugins: Plugins, folder: Path) -> None:
     source = "".join(PARTS)
-    result = Engine(cache_dir=None, plugins=plugins).run(Workflow.parse(source, base=place), out=place / "whole")
+    result = Engine(cache_dir=None, plugins=plugins).run(Workflow.parse(source, base=folder), out=folder / "whole")
     assert set(result.outputs) == {"o", "m", "n", "l"}
 
 

@@ -66,7 +66,7 @@ def test_options_reach_the_entry_and_its_key(folder):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         (
             {"options": {"radus": 3}},
@@ -77,12 +77,12 @@ def test_options_reach_the_entry_and_its_key(folder):
             {"options": {"radius": "long"}},
             r"\[E110\] option 'radius' of blur .*: expected a number, found 'long'. Its default is 2.0",
         ),
-        ({"options": {"border": "huge"}}, r"option 'border' of blur .*: expected one of small, large; found 'huge'"),
+        ({"options": {"border": "huge"}}, r"option 'border' of blur .*: expected one of 'small', 'large'; found 'huge'"),
         ({"filter": "invert", "options": {"mask": True}}, r"invert has no option 'mask' .*It has no options"),
     ],
 )
-def test_wrong_options_fail_before_the_run(folder, inputs, said):
-    with pytest.raises(WorkflowError, match=said):
+def test_wrong_options_fail_before_the_run(folder, inputs, message):
+    with pytest.raises(WorkflowError, match=message):
         filtered(folder, **inputs)
 
 

@@ -150,14 +150,14 @@ def test_file_holds_the_workflow_and_the_run(engine: Engine, tmp_path: Path) -> 
     workflow.param("text", "x")
     result = engine.run(workflow, params={"made.text": "y"}, out=tmp_path)
     data, metadata = result.outputs["blob"][0].read_bytes().split(b"\n", 1)
-    told = json.loads(metadata)
+    chunks = json.loads(metadata)
     assert data == b"y0"
-    assert Workflow.parse(told["nodegraph"]).nodes["made"].inputs["text"] == "y"
-    run = json.loads(told["nodegraph_run"])
+    assert Workflow.parse(chunks["nodegraph"]).nodes["made"].inputs["text"] == "y"
+    run = json.loads(chunks["nodegraph_run"])
     assert run["run"] == result.run
     assert run["keys"] == {"made": result.nodes["made"].key}
     assert set(run["versions"]) == {"nodegraph", "python", "stub_pack"}
-    again = Workflow.parse(told["nodegraph"])
+    again = Workflow.parse(chunks["nodegraph"])
     assert engine.run(again).cached == ("made",)
 
 

@@ -153,7 +153,7 @@ def test_file_plugin_cannot_hide_a_module(tmp_path, write):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("import nothing_there", "ModuleNotFoundError: No module named 'nothing_there' ({path}:1)"),
         ("x = 1\ndef f(:\n", "invalid syntax ({path}:2:7)"),
@@ -162,12 +162,14 @@ def test_file_plugin_cannot_hide_a_module(tmp_path, write):
         ("x = '\0'", "SyntaxError: source code string cannot contain null bytes"),
     ],
 )
-def test_broken_file_is_named_with_the_reason(tmp_path, write, code, said):
+def test_broken_file_is_named_with_the_reason(tmp_path, write, code, message):
     path = write("broken.py", code)
     write("say.py", SAY)
     plugins = load_plugins([tmp_path])
-    place = f"[E304] plugin 'broken' ({path}) cannot be loaded: "
-    assert error(plugins).startswith(place + said.format(path=path)) or error(plugins).startswith(place + said.partition(": ")[2])
+    start = f"[E304] plugin 'broken' ({path}) cannot be loaded: "
+    assert error(plugins).startswith(start + message.format(path=path)) or error(plugins).startswith(
+        start + message.partition(": ")[2]
+    )
     assert plugins.nodes.names() == ["Say"]
     assert plugins.why_broken() == f" {error(plugins)}."
     assert plugins.origin("broken") is None
@@ -182,35 +184,33 @@ def broken_hook(write: Callable[[str, str], Path], tmp_path: Path, code: str) ->
     with pytest.raises(PluginError) as caught:
         plugins.require_sound()
     assert str(caught.value) == error(plugins)
-    place = f"plugin 'wrong' ({path})"
-    assert place in error(plugins)
-    return error(plugins).replace(place, "WRONG").replace(str(path), "PATH")
+    origin = f"plugin 'wrong' ({path})"
+    assert origin in error(plugins)
+    return error(plugins).replace(origin, "WRONG").replace(str(path), "PATH")
 
 
 def test_misspelt_hook_is_an_error(tmp_path, write):
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
-    assert said == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
-    assert said.startswith(
-        "[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, check_registration, on_event, "
-    )
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
+    assert message == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
+    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, on_event, ")
 
 
 def test_undecorated_hook_is_an_error(tmp_path, write):
-    said = broken_hook(write, tmp_path, "def register_nodes(register): ...\n@hookimpl\ndef on_event(event): ...")
-    assert said == "[E303] WRONG: its function register_nodes is never called. Decorate it with @hookimpl"
+    message = broken_hook(write, tmp_path, "def register_nodes(register): ...\n@hookimpl\ndef on_event(event): ...")
+    assert message == "[E303] WRONG: its function register_nodes is never called. Decorate it with @hookimpl"
 
 
 def test_plain_function_can_have_a_hook_name(tmp_path, write):
-    write("own.py", "def on_event(value): ...\ndef check_registration(name): ...\nregister_nodes = 'text'\n")
+    write("own.py", "def on_event(value): ...\ndef registered(name): ...\nregister_nodes = 'text'\n")
     assert only(load_plugins([tmp_path])).error is None
 
 
 def test_wrong_hook_arguments_are_errors(tmp_path, write):
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
-    assert said == "[E303] WRONG: its hook register_nodes(registr) has a parameter 'registr'. Expected register"
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef on_event(event, a, b): ...")
-    assert said == "[E303] WRONG: its hook on_event(event, a, b) has parameters 'a' and 'b'. Expected event"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(registr): ...")
+    assert message == "[E303] WRONG: its hook register_nodes(registr) has a parameter 'registr'. Expected register"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef on_event(event, a, b): ...")
+    assert message == "[E303] WRONG: its hook on_event(event, a, b) has parameters 'a' and 'b'. Expected event"
 
 
 def test_hook_can_take_no_arguments(tmp_path, write):
@@ -219,22 +219,22 @@ def test_hook_can_take_no_arguments(tmp_path, write):
 
 
 def test_exception_in_a_hook_is_reported(tmp_path, write):
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    1 / 0")
-    assert said == "[E303] WRONG, in register_nodes: ZeroDivisionError: division by zero (PATH:4)"
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register('Say', len)")
-    assert said.startswith("[E303] WRONG, in register_nodes: TypeError: ")
-    assert said.endswith("takes 1 positional argument but 2 were given (PATH:4)")
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef add_hooks(pluginmanager):\n    pluginmanager.nothing()")
-    assert said == "[E303] WRONG: add_hooks failed: AttributeError: 'PluginManager' object has no attribute 'nothing' (PATH:4)"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    1 / 0")
+    assert message == "[E303] WRONG, in register_nodes: ZeroDivisionError: division by zero (PATH:4)"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register('Say', len)")
+    assert message.startswith("[E303] WRONG, in register_nodes: TypeError: ")
+    assert message.endswith("takes 1 positional argument but 2 were given (PATH:4)")
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef add_hooks(pluginmanager):\n    pluginmanager.nothing()")
+    assert message == "[E303] WRONG: add_hooks failed: AttributeError: 'PluginManager' object has no attribute 'nothing' (PATH:4)"
 
 
 def test_wrong_registrations_are_errors(tmp_path, write):
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register(len)")
-    assert said == "[E302] WRONG: len is not a node type. Decorate it with @node('Name') before it is registered"
-    said = broken_hook(write, tmp_path, "@node('F')\ndef f(x): ...\n@hookimpl\ndef register_nodes(register):\n    register(f)")
-    assert said == "[E302] WRONG: node type 'F' (f): parameter 'x' has no type. Annotate it"
-    said = broken_hook(write, tmp_path, "@hookimpl\ndef register_codecs(register):\n    register(int, None)")
-    assert said == "[E301] WRONG registers a codec for int, which has one from 'nodegraph'. Remove one"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_nodes(register):\n    register(len)")
+    assert message == "[E302] WRONG: len is not a node type. Decorate it with @node('Name') before it is registered"
+    message = broken_hook(write, tmp_path, "@node('F')\ndef f(x): ...\n@hookimpl\ndef register_nodes(register):\n    register(f)")
+    assert message == "[E302] WRONG: node type 'F' (f): parameter 'x' has no type. Annotate it"
+    message = broken_hook(write, tmp_path, "@hookimpl\ndef register_codecs(register):\n    register(int, None)")
+    assert message == "[E301] WRONG registers a codec for int, which has one from 'nodegraph'. Remove one"
 
 
 def test_two_plugins_cannot_claim_one_entry(tmp_path, write):
@@ -244,7 +244,7 @@ def test_two_plugins_cannot_claim_one_entry(tmp_path, write):
         plugins.require_sound()
     assert (
         str(caught.value)
-        == f"[E301] two plugins register 'Say' among the nodes: 'one' ({one}) and 'two' ({two}). Rename or remove one"
+        == f"[E301] two plugins register the node type 'Say': 'one' ({one}) and 'two' ({two}). Rename or remove one"
     )
     assert plugins.nodes.get("Say").origin.plugin == "one"
 
@@ -300,14 +300,14 @@ def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
 
 def test_two_entries_cannot_share_a_name(tmp_path, write):
     write("more.py", FILTERS.replace("title", "lower"))
-    assert "[E301] two plugins register 'lower' among the filters: 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
+    assert "[E301] two plugins register the filter 'lower': 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
 
 
 CHECKING = """
     from nodegraph import hookimpl
 
     @hookimpl
-    def check_registration(kind, name, value, declared):
+    def registered(kind, name, value, declared):
         if declared.get("tested") is False:
             raise ValueError("a filter must be tested")
         return (value, declared["tested"]) if "tested" in declared else None
@@ -388,8 +388,8 @@ def test_plugin_can_exclude_files_from_its_code(tmp_path, write):
 
 
 def test_digest_does_not_depend_on_the_path(tmp_path, write):
-    places = [write(f"{folder}/pack/__init__.py", SAY).parent for folder in ("a", ".b", "__pycache__")]
-    assert len({tree_digest([place]) for place in places}) == 1
+    copies = [write(f"{folder}/pack/__init__.py", SAY).parent for folder in ("a", ".b", "__pycache__")]
+    assert len({tree_digest([copy]) for copy in copies}) == 1
 
 
 # --- entry points
@@ -406,7 +406,7 @@ def test_installed_plugin_is_identified_by_version(install, write):
 
 
 @pytest.mark.parametrize(
-    ("direct_url", "released", "place"),
+    ("direct_url", "released", "described"),
     [
         ({"url": "file:///pack", "dir_info": {"editable": True}}, False, "some-pack 1.4, editable"),
         ({"url": "file:///pack", "dir_info": {}}, False, "some-pack 1.4"),
@@ -415,11 +415,11 @@ def test_installed_plugin_is_identified_by_version(install, write):
         ("[]", True, "some-pack 1.4"),
     ],
 )
-def test_only_releases_are_identified_by_version(install, write, direct_url, released, place):
+def test_only_releases_are_identified_by_version(install, write, direct_url, released, described):
     write("site/some_pack/__init__.py", SAY)
     install("some-pack", "1.4", "nodes = some_pack", direct_url=direct_url)
     plugin = only(load_plugins())
-    assert plugin.place == place
+    assert plugin.place == described
     assert plugin.origin is not None
     assert (plugin.origin.digest is None) == released
 
@@ -455,8 +455,8 @@ def test_code_changed_after_import_has_its_own_digest(install, write):
 def test_included_package_must_exist(install, write):
     write("site/some_pack.py", "__nodegraph_includes__ = ['no_package']\n")
     install("some-pack", "1.4", "nodes = some_pack", direct_url=EDITABLE)
-    said = error(load_plugins())
-    assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'no_package', which is not installed" in said
+    message = error(load_plugins())
+    assert "cannot be loaded: ImportError: __nodegraph_includes__ names 'no_package', which is not installed" in message
 
 
 def test_distribution_can_have_several_plugins(install, write):
@@ -485,7 +485,7 @@ def test_entry_point_can_name_an_object(install, write):
 
 
 @pytest.mark.parametrize(
-    ("code", "value", "said"),
+    ("code", "value", "message"),
     [
         (None, "some_pack", "ModuleNotFoundError: No module named 'some_pack'"),
         ("1 / 0", "some_pack", "ZeroDivisionError: division by zero ("),
@@ -493,13 +493,13 @@ def test_entry_point_can_name_an_object(install, write):
         ("", "some_pack:hooks", "AttributeError: module 'some_pack' has no attribute 'hooks'"),
     ],
 )
-def test_broken_entry_point_is_named_with_the_reason(install, write, code, value, said):
+def test_broken_entry_point_is_named_with_the_reason(install, write, code, value, message):
     if code is not None:
         write("site/some_pack.py", code)
     install("some-pack", "1.4", f"nodes = {value}")
     plugins = load_plugins()
     name = value.replace(":", ".")
-    assert error(plugins).startswith(f"[E304] plugin '{name}' (some-pack 1.4) cannot be loaded: {said}")
+    assert error(plugins).startswith(f"[E304] plugin '{name}' (some-pack 1.4) cannot be loaded: {message}")
     plugins.require_sound()
 
 
@@ -574,7 +574,7 @@ def test_two_backends_are_an_error(tmp_path, write):
 
 
 def test_incomplete_backend_is_refused(tmp_path, write):
-    said = broken_hook(
+    message = broken_hook(
         write,
         tmp_path,
         """
@@ -589,7 +589,7 @@ def test_incomplete_backend_is_refused(tmp_path, write):
             register(Half())
         """,
     )
-    assert said == (
+    assert message == (
         "[E302] WRONG registers a backend without free_memory, memory_budget, move. "
         "Implement every method of nodegraph.plugin_api.Backend"
     )

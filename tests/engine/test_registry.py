@@ -13,7 +13,7 @@ from nodegraph.text import did_you_mean
 def filters() -> Registry[int]:
     registry: Registry[int] = Registry("filters")
     registry.add(Entry("blur", 1, Origin("first", "1.0", place="/plugins/first.py")))
-    registry.add(Entry("Edges", 2, Origin("second", "2.0"), {"strength": "strong"}))
+    registry.add(Entry("Edges", 2, Origin("second", "2.0"), meta={"strength": "strong"}))
     return registry
 
 
@@ -27,32 +27,32 @@ def test_names_are_sorted_and_found(filters):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
-        ("blru", "there is no 'blru' among the filters. Did you mean 'blur'?"),
-        ("EDGES", "there is no 'EDGES' among the filters. Did you mean 'Edges'?"),
-        ("invert", "there is no 'invert' among the filters. 'nodegraph filters' lists them."),
-        ("", "there is no '' among the filters. 'nodegraph filters' lists them."),
+        ("blru", "there is no filter 'blru'. Did you mean 'blur'?"),
+        ("EDGES", "there is no filter 'EDGES'. Did you mean 'Edges'?"),
+        ("invert", "there is no filter 'invert'. 'nodegraph filters' lists them."),
+        ("", "there is no filter ''. 'nodegraph filters' lists them."),
     ],
 )
-def test_unknown_name_gets_suggestions(filters, name, said):
+def test_unknown_name_gets_suggestions(filters, name, message):
     with pytest.raises(KeyError) as caught:
         filters.get(name)
-    assert caught.value.args == (said,)
+    assert caught.value.args == (message,)
 
 
 def test_double_registration_names_both_plugins(filters):
     with pytest.raises(PluginError) as caught:
         filters.add(Entry("blur", 3, Origin("mine", "0", place="/home/mine.py")))
     assert str(caught.value) == (
-        "[E301] two plugins register 'blur' among the filters: 'first' (/plugins/first.py) "
+        "[E301] two plugins register the filter 'blur': 'first' (/plugins/first.py) "
         "and 'mine' (/home/mine.py). Rename or remove one"
     )
     assert filters.get("blur").value == 1
 
 
 def test_double_registration_in_one_plugin_is_its_error(filters):
-    with pytest.raises(PluginError, match=r"plugin 'first' \(/plugins/first.py\) registers 'blur' twice among the filters"):
+    with pytest.raises(PluginError, match=r"plugin 'first' \(/plugins/first.py\) registers the filter 'blur' twice"):
         filters.add(Entry("blur", 3, Origin("first", "1.0", place="/plugins/first.py")))
 
 
@@ -72,16 +72,14 @@ def test_entries_are_found_by_aliases():
 def test_foreign_names_suggest_our_entries(filters):
     filters.add(Entry("flip", 3, Origin("mine", "0"), foreign_names=("Transform", "Mirror")))
     filters.add(Entry("crop", 4, Origin("mine", "0"), foreign_names=("Transform",)))
-    assert filters.suggest("Mirror") == "Here 'flip' does that."
-    assert filters.suggest("Transform") == "Here 'crop' and 'flip' do that."
+    assert filters.suggest("Mirror") == "Use 'flip' instead."
+    assert filters.suggest("Transform") == "Use 'crop' or 'flip' instead."
     assert "Mirror" not in filters
 
 
 @pytest.mark.parametrize("name", ["", " ", 3, None, len])
 def test_invalid_names_are_refused(filters, name):
-    with pytest.raises(
-        PluginError, match=r"\[E302\] plugin 'mine' \(there\) registers something among the filters under .*, which is not a name"
-    ):
+    with pytest.raises(PluginError, match=r"\[E302\] plugin 'mine' \(there\), filters: .* is not a name"):
         filters.add(Entry(name, 3, Origin("mine", "0", place="there")))
 
 

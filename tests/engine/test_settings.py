@@ -29,9 +29,9 @@ def test_config_file_is_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_defaults_are_the_platform_folder_and_20_gb(file: Path) -> None:
-    told = load_settings()
-    assert "nodegraph" in told.cache_dir.parts
-    assert told.cache_size == DEFAULT_SIZE == 20_000_000_000
+    loaded = load_settings()
+    assert "nodegraph" in loaded.cache_dir.parts
+    assert loaded.cache_size == DEFAULT_SIZE == 20_000_000_000
 
 
 def test_option_beats_environment_beats_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_wrong_size_is_refused(text: str | int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[cache", "is not valid TOML"),
         ("[cache]\nsise = 3", "'sise' in [cache] of"),
@@ -80,12 +80,12 @@ def test_wrong_size_is_refused(text: str | int) -> None:
         ("[cache]\nsize = [3]", "'size' in"),
     ],
 )
-def test_wrong_config_file_is_named(file: Path, text: str, said: str) -> None:
+def test_wrong_config_file_is_named(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(SettingsError, match="E401") as error:
         load_settings()
     assert str(file) in str(error.value)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_wrong_variable_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,94 +134,94 @@ def test_annotations_declare_ports():
 
 
 def test_wrong_signatures_are_errors():
-    place = "(test_wrong_signatures_are_errors.<locals>.f): "
+    where = "(test_wrong_signatures_are_errors.<locals>.f): "
 
     def f(*values: int) -> int: ...
 
-    assert problem(f) == f"{place[1:-3]} is not a node type. Decorate it with @node('Name') before it is registered"
+    assert problem(f) == f"{where[1:-3]} is not a node type. Decorate it with @node('Name') before it is registered"
     named = "parameter 'values' cannot be given by its name. Expected named parameters only"
-    assert problem(node("F")(f)) == f"node type 'F' {place}{named}"
+    assert problem(node("F")(f)) == f"node type 'F' {where}{named}"
 
     @node("F")
     def f(**values: int) -> int: ...
 
-    assert problem(f) == f"node type 'F' {place}{named}"
+    assert problem(f) == f"node type 'F' {where}{named}"
 
     @node("F")
     def f(values: int, /) -> int: ...
 
-    assert problem(f) == f"node type 'F' {place}{named}"
+    assert problem(f) == f"node type 'F' {where}{named}"
 
     @node("F")
     def f(value) -> int: ...
 
-    assert problem(f) == f"node type 'F' {place}parameter 'value' has no type. Annotate it"
+    assert problem(f) == f"node type 'F' {where}parameter 'value' has no type. Annotate it"
 
     @node("F")
     def f(value: int): ...
 
-    assert problem(f) == f"node type 'F' {place}it returns nothing. Annotate what it returns"
+    assert problem(f) == f"node type 'F' {where}it returns nothing. Annotate what it returns"
 
     @node("F")
     def f(value: int) -> None: ...
 
-    assert problem(f) == f"node type 'F' {place}it returns nothing. Annotate what it returns"
+    assert problem(f) == f"node type 'F' {where}it returns nothing. Annotate what it returns"
 
     @node("F")
     def f(use: str) -> int: ...
 
-    said = "a parameter cannot be called 'use': in a workflow that is the type of the node. Rename it"
-    assert problem(f) == f"node type 'F' {place}{said}"
+    message = "a parameter cannot be called 'use': in a workflow that is the type of the node. Rename it"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
     @node("F")
     def f(value: Decimal) -> int: ...
 
-    said = "name 'Decimal' is not defined. Its module must import the types of its signature outside TYPE_CHECKING"
-    assert problem(f) == f"node type 'F' {place}{said}"
+    message = "name 'Decimal' is not defined. Its module must import the types of its signature outside TYPE_CHECKING"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
     @node("F")
     def f() -> Hidden: ...
 
-    assert problem(f) == f"node type 'F' {place}{said}"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
     @node("F")
     def f() -> Untyped: ...
 
-    said = "the outputs of Untyped have no types. Write it as a class of typing.NamedTuple"
-    assert problem(f) == f"node type 'F' {place}{said}"
+    message = "the outputs of Untyped have no types. Write it as a class of typing.NamedTuple"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
     @node("F")
     def f(values: list[Seed]) -> int: ...
 
-    said = "'values' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole"
-    assert problem(f) == f"node type 'F' {place}{said}"
+    message = "'values' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
     @node("F")
     def f(value: 1 + [2]) -> int: ...
 
-    said = "its annotations cannot be read (TypeError: unsupported operand type(s) for +: 'int' and 'list')"
-    assert problem(f) == f"node type 'F' {place}{said}"
+    message = "its annotations cannot be read (TypeError: unsupported operand type(s) for +: 'int' and 'list')"
+    assert problem(f) == f"node type 'F' {where}{message}"
 
 
 @pytest.mark.parametrize(
-    ("kind", "default", "said"),
+    ("kind", "default", "message"),
     [
         (int, None, "expected a whole number, found nothing"),
         (int, 1.5, "expected a whole number, found 1.5"),
         (str, 3, "expected text, found 3"),
         (Blob, None, "expected a link to an output of type Blob, found nothing"),
-        (Literal["a", "b"], "c", "expected one of a, b; found 'c'"),
+        (Literal["a", "b"], "c", "expected one of 'a', 'b'; found 'c'"),
         (Annotated[float, Range(0, 1)], 2, "expected a value from 0 to 1, found 2"),
         (Seed, "Random", "expected a whole number, found 'Random'"),
         (Seed, -1, "expected a value from 0 to 18446744073709551615, found -1"),
     ],
 )
-def test_default_must_fit_its_type(kind, default, said):
+def test_default_must_fit_its_type(kind, default, message):
     def f(value=default) -> int:
         return 0
 
     f.__annotations__["value"] = kind
-    assert problem(node("F")(f)).endswith(f": the default of 'value' is wrong: {said}")
+    assert problem(node("F")(f)).endswith(f": the default of 'value' is wrong: {message}")
 
 
 @pytest.mark.parametrize(

@@ -37,13 +37,13 @@ def store(tmp_path: Path, warnings: list[str]) -> Store:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk that only this test uses."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(place)]
+    disk_folder = tmp_path / "disk"
+    disk_folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(disk_folder)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a tmpfs can be mounted by root on Linux only")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield disk_folder
+    subprocess.run(["umount", "-l", str(disk_folder)], check=True)
 
 
 def keep(store: Store, key: str, data: bytes) -> str | None:

@@ -98,11 +98,11 @@ def test_processes_compute_each_shared_node_once(start: Callable[..., subprocess
     processes = [start() for _ in range(count)]
     for process in processes:
         go(process)
-    said: list[Any] = [json.loads(end(process)) for process in processes]
+    reports: list[Any] = [json.loads(end(process)) for process in processes]
     assert (tmp_path / "computed").read_text().splitlines() == ["first", "second"]
-    assert sorted(name for one in said for name in one["ran"]) == ["first", "second"]
-    assert {one["out"] for one in said} == {"ABAB"}
-    assert not any(one["notices"] for one in said)
+    assert sorted(name for report in reports for name in report["ran"]) == ["first", "second"]
+    assert {report["out"] for report in reports} == {"ABAB"}
+    assert not any(report["notices"] for report in reports)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
@@ -112,8 +112,8 @@ def test_waiting_process_takes_over_from_a_killed_one(start: Callable[..., subpr
     wait_for(stuck, "stuck")
     go(waiting)
     kill(stuck)
-    said = json.loads(end(waiting))
-    assert (said["ran"], said["out"], said["notices"]) == (["second"], "ABAB", [])
+    report = json.loads(end(waiting))
+    assert (report["ran"], report["out"], report["notices"]) == (["second"], "ABAB", [])
     assert (tmp_path / "computed").read_text().splitlines() == ["first", "second", "second"]
 
 

@@ -87,7 +87,7 @@ def test_nodes_are_named_after_their_type(type, name):
     assert list(Workflow.parse(workflow.dump()).nodes) == [name]
 
 
-def test_a_second_node_of_a_type_gets_a_number():
+def test_second_node_of_a_type_gets_a_number():
     workflow = Workflow()
     for _ in range(3):
         workflow.add("Blob")

@@ -13,6 +13,7 @@ from nodegraph.errors import WorkflowError
 from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from nodegraph_nodes.models.control_nets import load_control
+from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.parts import load_unet_network
 from nodegraph_nodes.models.text_encoders import load_text_network
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net, load_embedding, load_lora
@@ -57,13 +58,13 @@ def test_lora_strengths_scale_and_zero_changes_nothing(tmp_path, model, run):
     key, text = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", "encoder.layers.0.self_attn.q_proj.weight"
     before = load_unet_network(model.unet, run).state_dict()[key]
     text_before = load_text_network(model.text_encoder, run).state_dict()[text]
-    kept = before.clone()
+    original = before.clone()
     adapted = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.5, 0.25, run=run)
     torch.testing.assert_close(load_unet_network(adapted.unet, run).state_dict()[key], before + 1.0)
     torch.testing.assert_close(
         load_text_network(adapted.text_encoder, run).state_dict()[text], text_before + 0.5, rtol=1e-3, atol=1e-3
     )
-    assert torch.equal(load_unet_network(model.unet, run).state_dict()[key], kept)
+    assert torch.equal(load_unet_network(model.unet, run).state_dict()[key], original)
     assert load_unet_network(adapted.unet, run) is load_unet_network(adapted.unet, run)  # made once
     off = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.0, 0.0, run=run)
     assert (off.unet, off.text_encoder) == (model.unet, model.text_encoder)
@@ -71,13 +72,13 @@ def test_lora_strengths_scale_and_zero_changes_nothing(tmp_path, model, run):
 
 
 def test_lora_of_another_family_is_refused_before_loading(tmp_path, model, run):
-    for file, said in (
+    for file, message in (
         (lora(tmp_path, rows=24), "expected a change of 16x32"),
         (lora(tmp_path, module="down_blocks_9_attentions_0_proj_in"), "It was made for another family of models"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             load_lora(
-                model.unet, model.text_encoder, describe(lora(tmp_path, rows=24) if "16x32" in said else file).lora(), run=run
+                model.unet, model.text_encoder, describe(lora(tmp_path, rows=24) if "16x32" in message else file).lora(), run=run
             )
     assert not run.residents
 
@@ -90,10 +91,25 @@ def test_lora_changed_during_the_run_is_an_error(tmp_path, model, run):
         load_unet_network(adapted.unet, run)
 
 
+def test_lora_changed_after_its_description_is_an_error(tmp_path, model, run):
+    file = lora(tmp_path)
+    found = describe(file).lora()
+    save_file({f"lora_unet_{MODULE}.diff": torch.ones(16, 32)}, file)
+    adapted = load_lora(model.unet, model.text_encoder, found, run=run)
+    with pytest.raises(ValueError, match=r"some\.safetensors: expected the tensors .* changed in the meantime\. Run again"):
+        load_unet_network(adapted.unet, run)
+
+
+def described(file):
+    """The embedding in a file, with the messages of a node."""
+    with file_errors():
+        return describe(file).embedding()
+
+
 @pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
 def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
     save_file(tensors, tmp_path / "style.safetensors")
-    encoder = load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+    encoder = load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "style")
     count = len(next(iter(tensors.values())).reshape(-1, 32))
     with_it = text_encode(encoder, "a embedding:style house", run=run).prompts[0].embedding
     table = load_text_network(model.text_encoder, run).embeddings.token_embedding.weight
@@ -107,7 +123,7 @@ def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "said"),
+    ("tensors", "message"),
     [
         ({"emb_params": torch.ones(2, 48)}, "expected vectors of 32 numbers.*found 48. It was made for another family"),
         ({"clip_l": torch.ones(2, 32), "clip_g": torch.ones(2, 48)}, "found 48"),
@@ -116,15 +132,24 @@ def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
         ({}, "no tensor"),
     ],
 )
-def test_embeddings_of_other_models_are_refused(tmp_path, model, tensors, said):
+def test_embeddings_of_other_models_are_refused(tmp_path, model, tensors, message):
     save_file(tensors, tmp_path / "style.safetensors")
-    with pytest.raises(ValueError, match=said):
-        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "style")
+    with pytest.raises(ValueError, match=message):
+        load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "style")
+
+
+def test_embedding_changed_during_the_run_is_an_error(tmp_path, model):
+    save_file({"emb_params": torch.ones(2, 32)}, tmp_path / "style.safetensors")
+    style = described(tmp_path / "style.safetensors")
+    save_file({"emb_params": torch.ones(3, 32)}, tmp_path / "style.safetensors")
+    with pytest.raises(ValueError, match=r"style\.safetensors: expected the vectors .* changed in the meantime\. Run again"):
+        load_embedding(model.text_encoder, style, "style")
 
 
 def test_embedding_name_is_one_word(tmp_path, model):
+    save_file({"emb_params": torch.ones(2, 32)}, tmp_path / "style.safetensors")
     with pytest.raises(ValueError, match="word: expected a word without spaces"):
-        load_embedding(model.text_encoder, tmp_path / "style.safetensors", "two words")
+        load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "two words")
 
 
 def test_controlnet_guides_and_strength_0_does_nothing(model, run, control):
@@ -176,13 +201,13 @@ def test_workflow_with_lora_and_controlnet_is_cached(tmp_path, model_folder, con
 
 
 @pytest.mark.parametrize(
-    ("node", "said"), [("LoadControlNet", "found a LoRA, which LoadLora takes"), ("LoadControlNet", "found nothing")]
+    ("node", "message"), [("LoadControlNet", "found a LoRA, which LoadLora takes"), ("LoadControlNet", "found nothing")]
 )
-def test_check_refuses_other_kinds_of_files(tmp_path, node, said):
-    file = lora(tmp_path) if "LoRA" in said else tmp_path / "nowhere.safetensors"
+def test_check_refuses_other_kinds_of_files(tmp_path, node, message):
+    file = lora(tmp_path) if "LoRA" in message else tmp_path / "nowhere.safetensors"
     w = Workflow("wrong")
     w.output("net", w.add(node, file=str(file)))
-    with pytest.raises(WorkflowError, match=said):
+    with pytest.raises(WorkflowError, match=message):
         Engine(cache_dir=None).check(w)
 
 

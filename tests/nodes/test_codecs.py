@@ -125,7 +125,7 @@ ALIKE = [
             {"start": 0.25},
             {"end": 0.25},
             {"size": SizeConditioning()},
-            {"size": SizeConditioning(768, 512, 8, 16, 1024, None, 6.5)},
+            {"size": SizeConditioning(height=768, width=512, crop_y=8, crop_x=16, target_height=1024, aesthetic=6.5)},
         )
     ),
 ]
@@ -156,14 +156,14 @@ def test_each_prompt_setting_changes_the_digest():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"pooled": torch.zeros(3)}, "expected float32 of shape (1, P), found float32 of shape (3,)"),
         ({"mask": torch.full((1, 2, 2), math.nan)}, "4 NaN among its 4 values"),
     ],
 )
-def test_check_names_a_bad_tensor_of_a_prompt(fields, said):
-    assert said in CODECS[Conditioning].check(Conditioning((Prompt(EMBEDDING, **fields),)))
+def test_check_names_a_bad_tensor_of_a_prompt(fields, message):
+    assert message in CODECS[Conditioning].check(Conditioning((Prompt(EMBEDDING, **fields),)))
 
 
 def test_view_is_stored_without_its_base(tmp_path):
@@ -238,9 +238,9 @@ def test_other_values_are_exported_as_safetensors(kind, tmp_path):
     with_text = codec.embed(data, METADATA)
     (tmp_path / "value.safetensors").write_bytes(with_text)
     with safe_open(tmp_path / "value.safetensors", framework="pt") as file:
-        told = file.metadata()
-    assert {name: told[name] for name in METADATA} == METADATA
-    assert json.loads(told["fields"]) == json.loads(json.dumps(codec.plain_fields(value)))
+        metadata = file.metadata()
+    assert {name: metadata[name] for name in METADATA} == METADATA
+    assert json.loads(metadata["fields"]) == json.loads(json.dumps(codec.plain_fields(value)))
     (stored,) = load_bytes(with_text).values()
     assert torch.equal(stored, tensor_of(value))
     back = codec.load(tmp_path / "value.safetensors")
@@ -251,7 +251,7 @@ def test_other_values_are_exported_as_safetensors(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (Mask(torch.tensor([[[math.nan, 0, math.nan]]])), "2 NaN among its 3 values; --dtype float32 may help"),
         (Mask(torch.tensor([[[math.inf, -math.inf, 0]]])), "2 infinite among its 3 values"),
@@ -261,8 +261,8 @@ def test_other_values_are_exported_as_safetensors(kind, tmp_path):
         (Latent(torch.zeros(1, 4, 2, 2, dtype=torch.bfloat16), (16, 16)), "expected float32 of shape (B, C, h, w), found bfloat16"),
     ],
 )
-def test_check_names_what_is_wrong(value, said):
-    assert said in (CODECS[type(value)].check(value) or "")
+def test_check_names_what_is_wrong(value, message):
+    assert message in (CODECS[type(value)].check(value) or "")
 
 
 def test_finite_values_pass_the_check():

@@ -26,8 +26,8 @@ from nodegraph_nodes.types import Conditioning, Mask
 
 
 def conditioning(value, length=3, pooled=None, width=4):
-    told = None if pooled is None else torch.full((1, 5), float(pooled))
-    return Conditioning((Prompt(torch.full((1, length, width), float(value)), pooled=told),))
+    encoding = None if pooled is None else torch.full((1, 5), float(pooled))
+    return Conditioning((Prompt(torch.full((1, length, width), float(value)), pooled=encoding),))
 
 
 def test_combine_keeps_both_prompts():
@@ -80,7 +80,9 @@ def test_area_range_and_size_apply_to_every_prompt():
         assert prompt.mask is mask.values
         assert (prompt.mask_strength, prompt.mask_bounds) == (0.7, True)
         assert (prompt.start, prompt.end) == (0.2, 0.9)
-        assert prompt.size == SizeConditioning(512, 768, 16, 8, 640, 1024, 7.0)
+        assert prompt.size == SizeConditioning(
+            height=512, width=768, crop_y=16, crop_x=8, target_height=640, target_width=1024, aesthetic=7.0
+        )
 
 
 def test_zero_out_clears_the_encoding():
@@ -92,7 +94,7 @@ def test_zero_out_clears_the_encoding():
 
 
 @pytest.mark.parametrize(
-    ("node", "inputs", "said"),
+    ("node", "inputs", "expected"),
     [
         ("SetArea", {"width": 0, "height": 64}, "expected an area with a width above 0"),
         (
@@ -103,9 +105,9 @@ def test_zero_out_clears_the_encoding():
         ("SetRange", {"start": 0.5, "end": 0.25}, "start 0.5 is after end 0.25"),
     ],
 )
-def test_check_refuses_nonsense(plugins, node, inputs, said):
+def test_check_refuses_nonsense(plugins, node, inputs, expected):
     (message,) = plugins.nodes.get(node).value.check(**inputs)
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_nearest_copies_pixels():
 
 
 @pytest.mark.parametrize(
-    ("given", "size"),
+    ("sizes", "size"),
     [
         ({"width": 12}, (8, 12)),
         ({"height": 2}, (2, 3)),
@@ -44,8 +44,8 @@ def test_nearest_copies_pixels():
     ],
 )
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "area"])
-def test_missing_side_keeps_the_aspect_ratio(given, size, method):
-    resized = resize(pixels(batch=2), **given, method=method).pixels
+def test_missing_side_keeps_the_aspect_ratio(sizes, size, method):
+    resized = resize(pixels(batch=2), **sizes, method=method).pixels
     assert resized.shape == (2, *size, 3)
     assert 0 <= float(resized.min()) <= float(resized.max()) <= 1
 
@@ -66,10 +66,10 @@ def test_resize_equals_pillow(method, filter, size):
 def test_resize_needs_exactly_one_size():
     with pytest.raises(ValueError, match="needs a width, a height or a scale"):
         resize(pixels())
-    for given_, said in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both say")):
+    for sizes, message in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both set")):
         workflow = Workflow("resize")
-        workflow.add("Resize", image=workflow.add("LoadImage", path=__file__).image, **given_)
-        with pytest.raises(WorkflowError, match=said):
+        workflow.add("Resize", image=workflow.add("LoadImage", path=__file__).image, **sizes)
+        with pytest.raises(WorkflowError, match=message):
             Engine(cache_dir=None).check(workflow)
     with pytest.raises(ValueError, match="at most 32768 pixels, found 600000x4"):
         resize(pixels(), width=600_000, height=4)

@@ -102,7 +102,7 @@ def test_guidance_works_with_areas_masks_and_batches(model, prompts, name):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "options", "said"),
+    ("chosen", "options", "message"),
     [
         (GUIDANCE["rescale"], {"amount": 7}, "from 0 to 1, found 7"),
         (GUIDANCE["interval"], {"start": 0.9, "end": 0.1}, "start before it ends"),
@@ -110,10 +110,10 @@ def test_guidance_works_with_areas_masks_and_batches(model, prompts, name):
         (GUIDANCE["rescale"], None, None),
     ],
 )
-def test_check_reports_bad_guidance_options(plugins, chosen, options, said):
+def test_check_reports_bad_guidance_options(plugins, chosen, options, message):
     messages = list(plugins.nodes.get("Guidance").value.check(guidance=chosen, options=options))
-    assert len(messages) == (0 if said is None else 1)
-    assert said is None or said in messages[0]
+    assert len(messages) == (0 if message is None else 1)
+    assert message is None or message in messages[0]
 
 
 WORKFLOW = """
@@ -131,7 +131,7 @@ def check(chosen, folder):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("chosen", "message"),
     [
         ("guidance: rescal", "Did you mean 'rescale'"),
         ("guidance: rescale, options: {amount: 2}", "from 0 to 1, found 2"),
@@ -140,8 +140,8 @@ def check(chosen, folder):
         ("guidance: interval, options: {start: 0.9, end: 0.1}", "start before it ends"),
     ],
 )
-def test_errors_are_reported_before_the_run(chosen, said, tmp_path):
-    with pytest.raises(WorkflowError, match=said):
+def test_errors_are_reported_before_the_run(chosen, message, tmp_path):
+    with pytest.raises(WorkflowError, match=message):
         check(chosen, tmp_path)
 
 
@@ -208,9 +208,9 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
     unet = unet_with(in_channels=8)
     network, part = load_unet_network(unet, run), unet.part
     picture = Latent(X[:1] + 1, (48, 64))
-    told = apply_pix2pix(unet, picture)
+    edited = apply_pix2pix(unet, picture)
     positive, empty = prompts[0], prompts[2]
-    ours = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, unet_negative=unet, run=run).function(X, SIGMA)
+    ours = dual_guidance(edited, positive, empty, empty, cfg=7.5, cfg_middle=1.5, unet_negative=unet, run=run).function(X, SIGMA)
 
     def seen(prompt, channels):
         return UNetDenoiser(network, part.noise_schedule, prompt.prompts, concat=channels)(X, SIGMA)
@@ -218,7 +218,7 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
     beside = picture.samples / part.latent.scaling_factor
     both, alone, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
     torch.testing.assert_close(ours, neither + 1.5 * (alone - neither) + 7.5 * (both - alone), rtol=1e-3, atol=1e-3)
-    wrong = dual_guidance(told, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
+    wrong = dual_guidance(edited, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
     assert not torch.allclose(ours, wrong, atol=1e-2)
 
 
@@ -226,14 +226,14 @@ def test_distilled_network_takes_embedded_guidance(unet_with, prompts, run):
     """It receives the scale, sees one prompt at a time, and can be guided like any other network."""
     unet = unet_with(guidance_dim=16)
     network, schedule = load_unet_network(unet, run), unet.part.noise_schedule
-    told = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
-    plain = told.function(X, SIGMA)
+    denoiser = unet_denoise(unet, *prompts[:2], cfg=3.0, run=run)
+    plain = denoiser.function(X, SIGMA)
     assert torch.equal(plain, UNetDenoiser(network, schedule, prompts[0].prompts, guidance=2.0)(X, SIGMA))
     for name in ("perturbed_attention", "self_attention"):
-        guided = guidance(told, name).function(X, SIGMA)
+        guided = guidance(denoiser, name).function(X, SIGMA)
         assert guided.isfinite().all()
         assert not torch.allclose(guided, plain)
-    torch.testing.assert_close(guidance(told, "rescale").function(X, SIGMA), plain)
+    torch.testing.assert_close(guidance(denoiser, "rescale").function(X, SIGMA), plain)
     unguided = [UNetDenoiser(network, schedule, one.prompts, guidance=0.0) for one in prompts]
     assert torch.equal(perp_neg(unet, *prompts, cfg=3.0, run=run).function(X, SIGMA), PerpNeg(*unguided, 3.0)(X, SIGMA))
 
@@ -241,8 +241,8 @@ def test_distilled_network_takes_embedded_guidance(unet_with, prompts, run):
 @pytest.mark.parametrize("node", [perp_neg, dual_guidance])
 @pytest.mark.parametrize("which", range(3))
 def test_prompt_of_another_model_is_refused_by_name(model, prompts, node, which):
-    given = list(prompts)
-    given[which] = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
+    changed = list(prompts)
+    changed[which] = Conditioning((Prompt(torch.zeros(1, 77, 768)),))
     name = {perp_neg: ("positive", "negative", "empty"), dual_guidance: ("positive", "middle", "negative")}[node][which]
     with pytest.raises(ValueError, match=f"{name}: expected a prompt of width 32"):
-        node(model.unet, *given)
+        node(model.unet, *changed)

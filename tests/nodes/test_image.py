@@ -168,8 +168,8 @@ WHOLE = {format: encoded(format) for format in ("PNG", "JPEG", "GIF", "WEBP", "B
 def test_damaged_picture_is_read_or_refused_clearly(tmp_path_factory, data):
     content = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
     del content[data.draw(st.integers(1, len(content))) :]
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
-        content[place] = data.draw(st.integers(0, 255))
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     with contextlib.suppress(ValueError):

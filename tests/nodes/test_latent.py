@@ -51,18 +51,18 @@ def test_latent_knows_its_padding(size, cells, padding):
 
 
 def test_encoding_is_the_scaled_mean(model, run):
-    given = pictures(24, 40)
-    encoded = vae_encode(model.vae, given, run=run)
-    mean, _ = load_vae_network(model.vae, run).encode(given.pixels.permute(0, 3, 1, 2) * 2 - 1)
+    source = pictures(24, 40)
+    encoded = vae_encode(model.vae, source, run=run)
+    mean, _ = load_vae_network(model.vae, run).encode(source.pixels.permute(0, 3, 1, 2) * 2 - 1)
     assert encoded.samples.dtype == torch.float32
     assert encoded.size == (24, 40)
     assert torch.equal(encoded.samples, mean * VAE.scaling_factor)
 
 
 def test_decoding_returns_values_in_0_to_1(model, run):
-    given = latent()
-    decoded = vae_decode(model.vae, given, run=run).pixels
-    raw = load_vae_network(model.vae, run).decode(given.samples / VAE.scaling_factor)
+    source = latent()
+    decoded = vae_decode(model.vae, source, run=run).pixels
+    raw = load_vae_network(model.vae, run).decode(source.samples / VAE.scaling_factor)
     assert decoded.dtype == torch.float32
     assert torch.equal(decoded, (raw / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1))
 
@@ -75,37 +75,37 @@ def test_decoded_pictures_keep_their_size(model, run, height, width):
 
 
 def test_padding_repeats_the_last_row_and_column(model, run):
-    given = pictures(23, 31).pixels
-    padded = torch.cat([given, given[:, -1:]], dim=1)
+    source = pictures(23, 31).pixels
+    padded = torch.cat([source, source[:, -1:]], dim=1)
     padded = torch.cat([padded, padded[:, :, -1:]], dim=2)
-    ours, expected = (vae_encode(model.vae, Image(pixels), run=run).samples for pixels in (given, padded))
+    ours, expected = (vae_encode(model.vae, Image(pixels), run=run).samples for pixels in (source, padded))
     assert torch.allclose(ours, expected, atol=1e-5)
 
 
 def test_batch_is_encoded_as_single_pictures(model, run):
-    given = pictures(16, 16, batch=2)
-    together = vae_encode(model.vae, given, run=run).samples
+    source = pictures(16, 16, batch=2)
+    together = vae_encode(model.vae, source, run=run).samples
     for k in range(2):
-        alone = vae_encode(model.vae, Image(given.pixels[k : k + 1]), run=run).samples
+        alone = vae_encode(model.vae, Image(source.pixels[k : k + 1]), run=run).samples
         assert torch.allclose(together[k], alone[0], atol=1e-5)
 
 
 def test_sampled_encoding_depends_on_the_seed(model, run):
-    given = pictures(16, 16)
-    first, again, other = (vae_encode(model.vae, given, sample=True, seed=seed, run=run).samples for seed in (1, 1, 2))
+    source = pictures(16, 16)
+    first, again, other = (vae_encode(model.vae, source, sample=True, seed=seed, run=run).samples for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert not torch.equal(first, vae_encode(model.vae, given, run=run).samples)
+    assert not torch.equal(first, vae_encode(model.vae, source, run=run).samples)
 
 
 def test_latent_of_another_model_is_refused(model):
-    with pytest.raises(ValueError, match=r"a latent of 4 channels, .* found one of 16; take the autoencoder of the model"):
+    with pytest.raises(ValueError, match=r"a latent of 4 channels, .* found one of 16; use the autoencoder of the model"):
         vae_decode(model.vae, latent(channels=16))
 
 
 def test_network_is_loaded_once(model, run):
-    given = pictures(8, 8)
-    vae_decode(model.vae, vae_encode(model.vae, given, run=run), run=run)
+    source = pictures(8, 8)
+    vae_decode(model.vae, vae_encode(model.vae, source, run=run), run=run)
     assert len(run.residents) == 1
 
 

@@ -233,10 +233,10 @@ def test_error_names_the_node_for_the_file(tmp_path, node, other):
 
 def test_check_names_the_node_for_the_file(tmp_path):
     file = write(tmp_path / "other.safetensors", OTHERS["LoadVAE"])
-    for node, given in INPUTS.items():
+    for node, port in INPUTS.items():
         if node != "LoadVAE":
             w = Workflow("wrong")
-            w.add(node, **{given: str(file)})
+            w.add(node, **{port: str(file)})
             with pytest.raises(WorkflowError, match="which LoadVAE takes"):
                 Engine(cache_dir=None).check(w)
 
@@ -271,18 +271,18 @@ def test_latents_of_another_autoencoder_are_refused(vae_file, run):
 
 
 @pytest.mark.parametrize(
-    ("part", "said"),
+    ("part", "message"),
     [
         ("vae", "an autoencoder: load it with LoadVAE; ldm names"),
         ("unet", "a UNet: load it with LoadUNet; sdxl, ldm names, eps prediction"),
         ("text", "a text encoder: load it with LoadTextEncoder; sd1, transformers names"),
     ],
 )
-def test_models_describes_a_part_and_its_node(tmp_path, part, said):
+def test_models_describes_a_part_and_its_node(tmp_path, part, message):
     networks = {"vae": small.our_vae, "unet": lambda: small.our_unet(XL), "text": small.our_text_encoder}
     file = write(tmp_path / "part.safetensors", networks[part]().state_dict())
     result = CliRunner().invoke(main, ["models", str(file)])
-    assert (result.exit_code, f"{file}: {said}, " in result.output) == (0, True), result.output
+    assert (result.exit_code, f"{file}: {message}, " in result.output) == (0, True), result.output
     assert " MB in 1 file\n  " in result.output
 
 

@@ -38,7 +38,7 @@ def file_behind(tensor):
     """The file behind the tensor's memory, as Linux reports it; None if there is none."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, *_, path = re.split(r" +", line, maxsplit=5) if line.count(" ") >= 5 else (line.split()[0], "")
-        start, end = (int(place, 16) for place in span.split("-"))
+        start, end = (int(address, 16) for address in span.split("-"))
         if start <= tensor.data_ptr() and tensor.data_ptr() + tensor.numel() * tensor.element_size() <= end:
             return path or None
     return None

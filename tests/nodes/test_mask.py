@@ -68,10 +68,10 @@ def test_mask_of_a_mask_is_that_mask():
 
 
 def test_invert_comes_before_threshold():
-    given = Mask(torch.tensor([[[0.2, 0.5, 0.8]]]))
-    assert mask(mask=given, invert=True).values.tolist() == [[pytest.approx([0.8, 0.5, 0.2])]]
-    assert mask(mask=given, threshold=0.5).values.tolist() == [[[0, 1, 1]]]
-    assert mask(mask=given, invert=True, threshold=0.6).values.tolist() == [[[1, 0, 0]]]
+    soft = Mask(torch.tensor([[[0.2, 0.5, 0.8]]]))
+    assert mask(mask=soft, invert=True).values.tolist() == [[pytest.approx([0.8, 0.5, 0.2])]]
+    assert mask(mask=soft, threshold=0.5).values.tolist() == [[[0, 1, 1]]]
+    assert mask(mask=soft, invert=True, threshold=0.6).values.tolist() == [[[1, 0, 0]]]
 
 
 @pytest.mark.parametrize("radius", [0.5, 1, 1.5, 2, 3.7, 20])
@@ -135,7 +135,7 @@ def test_resizing_gives_a_notice_and_keeps_extremes(run):
 
 
 def test_mask_needs_a_source():
-    with pytest.raises(ValueError, match="one of path, mask and image; it is given none of them"):
+    with pytest.raises(ValueError, match="one of path, mask and image; found none of them"):
         mask()
 
 
@@ -145,18 +145,18 @@ def test_picture_values_have_no_alpha():
 
 
 @pytest.mark.parametrize(
-    ("literals", "said"),
+    ("literals", "message"),
     [
-        ({"path": None, "mask": None, "image": None}, "it is given none of them"),
-        ({"path": "a.png", "mask": None}, "it is given path and image"),  # `image` is linked: it is no literal
+        ({"path": None, "mask": None, "image": None}, "found none of them"),
+        ({"path": "a.png", "mask": None}, "found path and image"),  # `image` is linked: it is no literal
         ({"path": None, "mask": None, "channel": "alpha"}, "only a file has an alpha channel"),
         ({"path": "a.png", "mask": None, "image": None, "channel": "alpha"}, None),
         ({"path": None, "image": None}, None),
     ],
 )
-def test_check_requires_exactly_one_source(plugins, literals, said):
+def test_check_requires_exactly_one_source(plugins, literals, message):
     check = plugins.nodes.get("Mask").value.check
     assert check is not None
     messages = list(check(**literals))
-    assert len(messages) == (0 if said is None else 1)
-    assert said is None or said in messages[0]
+    assert len(messages) == (0 if message is None else 1)
+    assert message is None or message in messages[0]

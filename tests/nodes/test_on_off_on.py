@@ -74,7 +74,7 @@ def with_lora(kind: str, model: Model, folder: Path, run: RecordingRun) -> Parts
 
 def with_embedding(model: Model, folder: Path, run: RecordingRun) -> Parts:
     save_file({"emb_params": synthetic.draw("style", [2, 64])}, folder / "style.safetensors")
-    encoder = load_embedding(model.text_encoder, folder / "style.safetensors", "style")
+    encoder = load_embedding(model.text_encoder, describe(folder / "style.safetensors").embedding(), "style")
     return Parts(model.unet, encoder, "a red house embedding:style")
 
 

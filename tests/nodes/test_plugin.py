@@ -146,23 +146,23 @@ def register_samplers(register):
 
 
 @pytest.mark.parametrize(
-    ("more", "declared", "said"),
+    ("more", "declared", "message"),
     [
         ("", ", order=2", None),
         (", strength", "", r"samplers 'mine': expected a function sampler\(denoise, x, sigmas, \*, noise, on_step, \*\*options\)"),
         ("", ", nois='brownian'", "'nois' cannot be declared. Did you mean 'noise'"),
         ("", ", noise='pink'", "expected noise 'independent' or 'brownian', found 'pink'"),
-        ("", ", aliases=('Euler',)", "two plugins register 'Euler' among the samplers: 'nodegraph_nodes' .* and 'mine'"),
+        ("", ", aliases=('Euler',)", "two plugins register the sampler 'Euler': 'nodegraph_nodes' .* and 'mine'"),
     ],
 )
-def test_invalid_sampler_is_refused_at_registration(tmp_path, more, declared, said):
+def test_invalid_sampler_is_refused_at_registration(tmp_path, more, declared, message):
     (tmp_path / "mine.py").write_text(NAMED.format(more=more, declared=declared))
     plugins = load_plugins([tmp_path])
-    if said is None:
+    if message is None:
         plugins.require_sound()
         assert plugins.registries["samplers"].get("mine").value.order == 2
         return
-    with pytest.raises(PluginError, match=said):
+    with pytest.raises(PluginError, match=message):
         plugins.require_sound()
 
 

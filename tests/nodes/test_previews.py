@@ -106,7 +106,7 @@ def test_decoder_decodes_and_crops_each_picture(write, taesd):
 
 
 @pytest.mark.parametrize(
-    ("name", "preview", "said"),
+    ("name", "preview", "message"),
     [
         (
             "taesdxl_decoder.safetensors",
@@ -120,9 +120,9 @@ def test_decoder_decodes_and_crops_each_picture(write, taesd):
         ("decoder.safetensors", lambda: 1, "the node offers something else"),
     ],
 )
-def test_decoder_of_another_family_is_an_error(write, name, preview, said):
+def test_decoder_of_another_family_is_an_error(write, name, preview, message):
     decoder = load_preview_decoder(write(name))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         decoder(preview)
 
 

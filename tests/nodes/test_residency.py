@@ -16,7 +16,7 @@ def network() -> nn.Module:
 
 def test_network_size_counts_parameters_and_buffers():
     weights = memory_of(network())
-    assert {place for place, _ in weights} == {"cpu"}
+    assert {device for device, _ in weights} == {"cpu"}
     assert sum(weights.values()) == 4 * (12 + 3 + 4 * 3 + 3) + 8  # BatchNorm counts its batches in an int64
 
 

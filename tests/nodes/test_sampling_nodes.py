@@ -90,20 +90,20 @@ def test_prompts_can_differ_in_length(model, prompts):
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 @pytest.mark.parametrize(("schedule", "strength"), [("karras", 1.0), ("normal", 0.6)])
 def test_sampler_equals_the_library(denoiser, name, schedule, strength):
-    given, drawn = start(batch=2), noise(start(batch=2), seed=3)
-    result = sampler(denoiser, given, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
+    latent, drawn = start(batch=2), noise(start(batch=2), seed=3)
+    result = sampler(denoiser, latent, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
     discarded = SAMPLERS[name].discard_penultimate
     sigmas = sigmas_for(SCHEDULES[schedule], NoiseSchedule(), STEPS, strength, discard_penultimate=discarded)
-    direct = sample(denoiser.function, given.samples, drawn.values, SAMPLERS[name], sigmas, seed=3)
-    assert result.size == given.size
+    direct = sample(denoiser.function, latent.samples, drawn.values, SAMPLERS[name], sigmas, seed=3)
+    assert result.size == latent.size
     assert torch.equal(result.samples, direct)
 
 
 def test_sampler_passes_mask_options_and_step_noise(denoiser):
-    given, drawn = start(), noise(start(), seed=3)
+    latent, drawn = start(), noise(start(), seed=3)
     result = sampler(
         denoiser,
-        given,
+        latent,
         drawn,
         mask=half_mask(),
         sampler="euler_ancestral",
@@ -114,7 +114,7 @@ def test_sampler_passes_mask_options_and_step_noise(denoiser):
     )
     direct = sample(
         denoiser.function,
-        given.samples,
+        latent.samples,
         drawn.values,
         SAMPLERS["euler_ancestral"],
         sigmas_for(SCHEDULES["simple"], NoiseSchedule(), STEPS),
@@ -145,31 +145,31 @@ def test_batch_pictures_equal_single_pictures(denoiser, name):
 
 
 def test_two_samplers_complete_one_run(denoiser):
-    given = start()
-    drawn, none = noise(given, seed=4), noise(given, seed=4, draw="none")
-    whole = sampler(denoiser, given, drawn, sampler="euler", steps=6)
-    first = sampler(denoiser, given, drawn, sampler="euler", steps=6, end_step=2)
+    latent = start()
+    drawn, none = noise(latent, seed=4), noise(latent, seed=4, draw="none")
+    whole = sampler(denoiser, latent, drawn, sampler="euler", steps=6)
+    first = sampler(denoiser, latent, drawn, sampler="euler", steps=6, end_step=2)
     second = sampler(denoiser, first, none, sampler="euler", steps=6, start_step=2)
     assert torch.equal(second.samples, whole.samples)
     assert not torch.allclose(first.samples, whole.samples)
 
 
 def test_end_beyond_the_last_step_is_the_last(denoiser):
-    given, drawn = start(), noise(start(), seed=4)
-    whole = sampler(denoiser, given, drawn, steps=STEPS)
-    assert torch.equal(sampler(denoiser, given, drawn, steps=STEPS, end_step=100).samples, whole.samples)
+    latent, drawn = start(), noise(start(), seed=4)
+    whole = sampler(denoiser, latent, drawn, steps=STEPS)
+    assert torch.equal(sampler(denoiser, latent, drawn, steps=STEPS, end_step=100).samples, whole.samples)
 
 
 def test_less_strength_keeps_more_of_the_latent(denoiser):
-    given = start()
-    seen = Toward(given.samples + 1)
-    kept = sampler(Denoiser(seen), given, noise(given, seed=4), strength=0, steps=STEPS)
-    assert torch.equal(kept.samples, given.samples)
+    latent = start()
+    seen = Toward(latent.samples + 1)
+    unchanged = sampler(Denoiser(seen), latent, noise(latent, seed=4), strength=0, steps=STEPS)
+    assert torch.equal(unchanged.samples, latent.samples)
     assert seen.asked == []
     highest = []
     for strength in (0.2, 0.5, 0.9, 1.0):
-        seen = Toward(given.samples)
-        sampler(Denoiser(seen), given, noise(given, seed=4), sampler="euler", steps=STEPS, strength=strength)
+        seen = Toward(latent.samples)
+        sampler(Denoiser(seen), latent, noise(latent, seed=4), sampler="euler", steps=STEPS, strength=strength)
         assert len(seen.asked) == STEPS
         highest.append(seen.asked[0])
     assert highest == sorted(highest)
@@ -180,36 +180,38 @@ def test_less_strength_keeps_more_of_the_latent(denoiser):
 
 
 def test_black_areas_keep_the_latent():
-    given = start()
+    latent = start()
     target = torch.full((1, 4, 1, 1), 9.0)
-    result = sampler(Denoiser(Toward(target)), given, noise(given, seed=4), mask=half_mask(), sampler="euler", steps=STEPS).samples
-    assert torch.allclose(result[..., :2], given.samples[..., :2], atol=1e-5)
+    result = sampler(
+        Denoiser(Toward(target)), latent, noise(latent, seed=4), mask=half_mask(), sampler="euler", steps=STEPS
+    ).samples
+    assert torch.allclose(result[..., :2], latent.samples[..., :2], atol=1e-5)
     assert torch.allclose(result[..., 3:], target.expand_as(result[..., 3:]), atol=1e-5)
 
 
 def test_mask_of_another_size_is_resized_with_a_notice(run):
-    given = start()
+    latent = start()
     result = sampler(
-        Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=half_mask(64, 80), steps=STEPS, run=run
+        Denoiser(Toward(torch.zeros(1, 4, 1, 1))), latent, noise(latent, seed=4), mask=half_mask(64, 80), steps=STEPS, run=run
     )
-    assert torch.allclose(result.samples[..., :2], given.samples[..., :2], atol=1e-5)
+    assert torch.allclose(result.samples[..., :2], latent.samples[..., :2], atol=1e-5)
     assert run.notices == ["the mask is 80x64 and the picture 40x32: the mask is resized"]
 
 
 def test_mask_is_aligned_with_a_padded_latent():
-    given = start(height=32, width=33)  # five cells, the last of them for one column of pixels
+    latent = start(height=32, width=33)  # five cells, the last of them for one column of pixels
     mask = torch.zeros(1, 32, 33)
     mask[:, :, 24:] = 1
-    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=Mask(mask), steps=STEPS).samples
-    assert torch.allclose(result[..., :3], given.samples[..., :3], atol=1e-5)
+    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), latent, noise(latent, seed=4), mask=Mask(mask), steps=STEPS).samples
+    assert torch.allclose(result[..., :3], latent.samples[..., :3], atol=1e-5)
     assert torch.allclose(result[..., 3:], torch.zeros(1, 4, 4, 2), atol=1e-5)
 
 
 def test_each_picture_can_have_its_mask():
-    given = start(batch=2)
+    latent = start(batch=2)
     masks = Mask(torch.stack([torch.zeros(32, 40), torch.ones(32, 40)]))
-    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), given, noise(given, seed=4), mask=masks, steps=STEPS).samples
-    assert torch.allclose(result[0], given.samples[0], atol=1e-5)
+    result = sampler(Denoiser(Toward(torch.zeros(1, 4, 1, 1))), latent, noise(latent, seed=4), mask=masks, steps=STEPS).samples
+    assert torch.allclose(result[0], latent.samples[0], atol=1e-5)
     assert torch.allclose(result[1], torch.zeros_like(result[1]), atol=1e-5)
 
 
@@ -238,15 +240,15 @@ def test_sampler_must_return_a_latent(denoiser, returned, found):
 
 
 @pytest.mark.parametrize(
-    ("literals", "said"),
+    ("literals", "message"),
     [
-        ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both say where to start; leave one out"),
+        ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both set where sampling starts; leave one out"),
         ({"steps": 20, "start_step": 15, "end_step": 10, "strength": 1.0}, "start_step 15 is after the last step, 10"),
         ({"steps": 10, "start_step": 15, "end_step": 20, "strength": 1.0}, "start_step 15 is after the last step, 10"),
         ({"steps": 20, "start_step": 5, "end_step": 10, "strength": 1.0, "sampler": SAMPLERS["euler"], "options": None}, None),
     ],
 )
-def test_check_reports_bad_sampler_inputs(plugins, literals, said):
+def test_check_reports_bad_sampler_inputs(plugins, literals, message):
     messages = list(plugins.nodes.get("Sampler").value.check(sigmas=None, **literals))
-    assert len(messages) == (0 if said is None else 1)
-    assert said is None or said in messages[0]
+    assert len(messages) == (0 if message is None else 1)
+    assert message is None or message in messages[0]

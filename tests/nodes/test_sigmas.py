@@ -30,8 +30,8 @@ def test_schedule_node_equals_the_samplers_levels(model):
 
 def test_sampler_uses_the_given_levels(model):
     levels = schedule(model.unet, schedule="normal", steps=6)
-    given = sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="heun")
-    assert torch.equal(given.samples, sampler(gaussian(), LATENT, NOISE, sampler="heun", schedule="normal", steps=6).samples)
+    result = sampler(gaussian(), LATENT, NOISE, sigmas=levels, sampler="heun")
+    assert torch.equal(result.samples, sampler(gaussian(), LATENT, NOISE, sampler="heun", schedule="normal", steps=6).samples)
 
 
 def test_two_parts_equal_the_whole():
@@ -75,23 +75,23 @@ outputs:
 
 
 @pytest.mark.parametrize(
-    ("levels", "more", "said"),
+    ("levels", "more", "message"),
     [
         ("[14.6, 1.0, 0.0]", "", None),
         ("[]", "", "at least two noise levels"),
         ("[1.0, 14.6, 0.0]", "", "each level below the one before it, found level 1, 14.6, after 1.0"),
         ("[14.6, .inf]", "", "a finite number as level 1"),
-        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas says where to start and to end, and so does strength"),
-        ("[14.6, 1.0, 0.0]", ", sampler: eulr", "there is no 'eulr' among the samplers. Did you mean 'euler'"),
+        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas already sets where sampling starts and ends; leave out strength"),
+        ("[14.6, 1.0, 0.0]", ", sampler: eulr", "there is no sampler 'eulr'. Did you mean 'euler'"),
         ("[14.6, 1.0, 0.0]", ", steps: 0", "expected a value from 1 to 10000, found 0"),
     ],
 )
-def test_bad_levels_fail_before_loading_weights(tmp_path, monkeypatch, levels, more, said):
+def test_bad_levels_fail_before_loading_weights(tmp_path, monkeypatch, levels, more, message):
     from click.testing import CliRunner
 
     from nodegraph.cli import main
 
     (tmp_path / "w.yaml").write_text(WORKFLOW.replace("LEVELS", levels).replace(" MORE", more))
     result = CliRunner().invoke(main, ["check", str(tmp_path / "w.yaml")])
-    assert result.exit_code == (0 if said is None else 2), result.output
-    assert said is None or said in " ".join(result.output.split())
+    assert result.exit_code == (0 if message is None else 2), result.output
+    assert message is None or message in " ".join(result.output.split())

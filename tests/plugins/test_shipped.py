@@ -27,12 +27,12 @@ def test_folder_matches_new_plugin(name, kind):
     folder = ROOT / "plugins" / name
     written = contents(kind, name, folder)
     assert all((folder / path).is_file() for path in written)
-    kept, fresh = (
+    shipped, fresh = (
         tomllib.loads(text) for text in ((folder / "pyproject.toml").read_text(encoding="utf-8"), written["pyproject.toml"])
     )
-    for project in (kept, fresh):
+    for project in (shipped, fresh):
         del project["project"]["description"], project["project"]["optional-dependencies"]
-    assert kept == fresh
+    assert shipped == fresh
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def assert_refused(cli: Cli, models: Path, node: str, file: Path | str, said: str, *args: str) -> None:
+def assert_refused(cli: Cli, models: Path, node: str, file: Path | str, message: str, *args: str) -> None:
     """`check` or else `run` ends with one clear message, `run` in any case; nothing is written but the cache."""
     cli.write(workflow(models, node, file), "bad.yaml")
     before = contents(cli.folder), contents(models)
@@ -54,12 +54,12 @@ def assert_refused(cli: Cli, models: Path, node: str, file: Path | str, said: st
         ran = cli(command, "bad.yaml", *args)
         assert ran.exit_code in statuses, ran.stderr
         if ran.exit_code:
-            assert_clear(ran, said)
+            assert_clear(ran, message)
     assert (contents(cli.folder), contents(models)) == before
 
 
-def assert_clear(ran: Ran, said: str) -> None:
-    assert said in ran.stderr, ran.stderr
+def assert_clear(ran: Ran, message: str) -> None:
+    assert message in ran.stderr, ran.stderr
     assert "expected" in ran.stderr
     assert "found" in ran.stderr
     for never in ("Traceback", "unexpected", "\x1b", "\0"):

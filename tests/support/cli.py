@@ -20,12 +20,12 @@ GREETING = """
 nodegraph: 1
 description: Say it twice
 params:
-  word: {default: hey, help: what is said}
+  word: {default: hey, help: the word to repeat}
 nodes:
   word: {use: Text, value: $params.word}
   twice: {use: Repeat, text: $word}
 outputs:
-  said: {from: $twice}
+  result: {from: $twice}
 """
 
 
@@ -60,7 +60,7 @@ class Cli:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": self.folder, **options}
         return subprocess.Popen(command, env={**os.environ, **self.env}, **options)
 
-    def elsewhere(self, *args: str | Path) -> Ran:
+    def other_process(self, *args: str | Path) -> Ran:
         """Run in another process and wait for its end."""
         with self.process(*args) as process:
             stdout, stderr = process.communicate(timeout=300)

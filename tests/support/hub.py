@@ -41,10 +41,18 @@ def serve(repositories: Repositories, gated: frozenset[str] = frozenset()) -> It
                 self.reply(404, b"no such revision", {"X-Error-Code": "RevisionNotFound"}, body)
             elif api:
                 files = [{"rfilename": name, "size": len(data)} for name, data in repositories[repo].items()]
-                told = {"id": repo, "modelId": repo, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": files}
+                answer = {
+                    "id": repo,
+                    "modelId": repo,
+                    "sha": COMMIT,
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                    "siblings": files,
+                }
                 if rest[:1] == ["tree"]:
-                    told = [{"type": "file", "path": n, "size": len(d), "oid": _tag(d)} for n, d in repositories[repo].items()]
-                self.reply(200, json.dumps(told).encode(), {"Content-Type": "application/json"}, body)
+                    answer = [{"type": "file", "path": n, "size": len(d), "oid": _tag(d)} for n, d in repositories[repo].items()]
+                self.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, body)
             elif (name := "/".join(rest[2:])) in repositories[repo]:
                 data = repositories[repo][name]
                 self.reply(200, data, {"ETag": f'"{_tag(data)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, body)

@@ -45,5 +45,5 @@ class KModel:
     def __init__(self, denoise: Any) -> None:
         self.denoise = denoise
 
-    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **given: Any) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **ignored: Any) -> torch.Tensor:
         return self.denoise(x, float(sigma.flatten()[0]))

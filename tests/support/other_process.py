@@ -12,9 +12,9 @@ import os, sys, time
 from pathlib import Path
 from nodegraph.cache.store.store import Record, Store, StoredValue
 
-place = Path(sys.argv[1])
+directory = Path(sys.argv[1])
 warnings = []
-store = Store(place, warn=warnings.append)
+store = Store(directory, warn=warnings.append)
 
 def say(text):
     print(text, flush=True)
@@ -28,9 +28,9 @@ def keep(key, data, name="node"):
 """
 
 
-def start(place: Path, code: str, *args: str) -> subprocess.Popen[str]:
+def start(folder: Path, code: str, *args: str) -> subprocess.Popen[str]:
     """Start a process that runs `code`; `args` are its sys.argv[2:]."""
-    command = [sys.executable, "-c", HEAD + textwrap.dedent(code), str(place), *args]
+    command = [sys.executable, "-c", HEAD + textwrap.dedent(code), str(folder), *args]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -40,7 +40,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
     for line in process.stdout:
         if line.strip() == text:
             return
-    raise AssertionError(f"the process ended with {process.wait()} before it said '{text}'")
+    raise AssertionError(f"the process ended with {process.wait()} before it wrote '{text}'")
 
 
 def kill(process: subprocess.Popen[str]) -> None:

@@ -26,25 +26,25 @@ PROMPT = "a photo of an astronaut riding a horse on mars"
 NEGATIVE = "blurry, low quality"
 
 
-class Kept(Run):
+class KeepingRun(Run):
     """A run on the CPU that keeps loaded networks."""
 
     dtype = "float32"
 
     def __init__(self) -> None:
-        self.kept: dict[Any, Any] = {}
+        self.networks: dict[Any, Any] = {}
 
     def resident(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
+        if key not in self.networks:
+            self.networks[key] = make()
+        return self.networks[key]
 
 
-class Place:
+class ReferenceCase:
     """A model of one layout, and the picture that some cases use."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.run = path, Kept()
+        self.path, self.run = path, KeepingRun()
         self.image, self.mask = load_image(DATA / "ref_photo.png")
 
     def model(self, **overrides: Any) -> Model:

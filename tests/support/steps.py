@@ -36,5 +36,5 @@ def our_steps(name, sigmas, noise=no_noise, **options):
 
 def assert_same_steps(ours, reference, relative=1e-4):
     assert len(ours) == len(reference)
-    for mine, theirs in zip(ours, reference, strict=True):
-        assert (mine - theirs).abs().max() <= relative * theirs.abs().max()
+    for our, theirs in zip(ours, reference, strict=True):
+        assert (our - theirs).abs().max() <= relative * theirs.abs().max()

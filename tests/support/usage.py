@@ -9,8 +9,20 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RUNNERS = {"cli", "elsewhere", "process", "assert_refused", "imported_by", "invoke", "Popen", "run", "words", "printed", "place"}
-"""Functions and methods of the tests that run a command with the words they are given."""
+RUNNERS = {
+    "cli",
+    "other_process",
+    "process",
+    "assert_refused",
+    "imported_by",
+    "invoke",
+    "Popen",
+    "run",
+    "words",
+    "printed",
+    "workspace",
+}
+"""Functions and methods of the tests that run a command with the words that they receive."""
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.small_model import save_small_model
-from tests.support.workflow_folder import Place
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,7 +24,7 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path, model, monkeypatch) -> Place:
+def workspace(tmp_path, model, monkeypatch) -> Workspace:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
-    return Place(tmp_path, model)
+    return Workspace(tmp_path, model)

@@ -39,12 +39,12 @@ outputs:
 
 
 @pytest.fixture
-def run(place):
+def run(workspace):
     """The status of each node in a run with some settings."""
-    (place.folder / "mixed.yaml").write_text(WORKFLOW, encoding="utf-8")
+    (workspace.folder / "mixed.yaml").write_text(WORKFLOW, encoding="utf-8")
 
     def statuses(*settings, options=()):
-        sets = [word for setting in (f"model={place.model}", *settings) for word in ("--set", setting)]
+        sets = [word for setting in (f"model={workspace.model}", *settings) for word in ("--set", setting)]
         result = CliRunner().invoke(main, ["run", "mixed.yaml", *sets, "--cache-dir", "cache", "--json", *options])
         assert result.exit_code == 0, result.stderr
         return {name: node["status"] for name, node in json.loads(result.stdout)["nodes"].items()}
@@ -52,12 +52,12 @@ def run(place):
     return statuses
 
 
-def test_prompt_settings_are_stored_and_change_the_picture(run, place):
+def test_prompt_settings_are_stored_and_change_the_picture(run, workspace):
     assert set(run().values()) == {"ran"}
-    first = (place.folder / "out/mixed.png").read_bytes()
+    first = (workspace.folder / "out/mixed.png").read_bytes()
     assert "ran" not in run("late.start=0.3").values()
     moved = {name for name, status in run("area.x=0.5").items() if status == "ran"}
     assert moved - {"model"} == {"area", "late", "some", "all", "sized", "denoiser", "sampled", "picture"}
-    assert (place.folder / "out/mixed.png").read_bytes() != first
+    assert (workspace.folder / "out/mixed.png").read_bytes() != first
     longer = {name for name, status in run("sampled.steps=4").items() if status == "ran"}
     assert longer - {"model"} == {"denoiser", "sampled", "picture"}  # the prompts come from the cache

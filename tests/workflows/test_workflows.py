@@ -21,7 +21,7 @@ from nodegraph.errors import WorkflowError
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.mask import mask
 from tests.support.small_model import SIDE, save_single_file, save_small_model
-from tests.support.workflow_folder import SIZE, WORKFLOWS
+from tests.support.workspace import SIZE, WORKFLOWS
 
 NAMES = ("txt2img", "img2img", "inpaint")
 ABOVE_THE_SAMPLER = {"model", "positive", "negative", "latent", "noise", "denoiser"}
@@ -68,9 +68,9 @@ def keys(ran):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_second_process_computes_nothing_without_torch(place, name):
-    first = place(name)
-    path = first.path(place.folder)
+def test_second_process_computes_nothing_without_torch(workspace, name):
+    first = workspace(name)
+    path = first.path(workspace.folder)
     assert not first.named("cached")
     seed = Workflow.load(WORKFLOWS / f"{name}.yaml").params["seed"].default
     assert path.name == f"{name}-{seed}.png"
@@ -82,46 +82,46 @@ def test_second_process_computes_nothing_without_torch(place, name):
     path.unlink()
     code = (
         "import sys\nfrom nodegraph.cli import main\n"
-        f"try:\n    main({place.words(name)!r})\nexcept SystemExit as end:\n    status = end.code\n"
+        f"try:\n    main({workspace.words(name)!r})\nexcept SystemExit as end:\n    status = end.code\n"
         "heavy = {'torch', 'numpy', 'PIL', 'safetensors', 'transformers', 'rich'}\n"
         "print(status, *sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    second = place.elsewhere(code=code)
+    second = workspace.other_process(code=code)
     assert second.stderr.splitlines()[-1].strip() == "0"
     assert second.named("ran") == set()
     assert keys(second) == keys(first)
-    assert second.path(place.folder) == path
+    assert second.path(workspace.folder) == path
     assert picture_bytes(path) == before
     with Image.open(path) as picture:
         assert picture.text["nodegraph"] == text
 
 
-def test_fresh_process_computes_the_same_keys(place):
-    fresh = place.elsewhere(*place.words("inpaint"))
+def test_fresh_process_computes_the_same_keys(workspace):
+    fresh = workspace.other_process(*workspace.words("inpaint"))
     assert not fresh.named("cached")
-    again = place("inpaint")
+    again = workspace("inpaint")
     assert again.named("ran") == set()
     assert keys(again) == keys(fresh)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_workflow_from_a_picture_has_the_same_keys(place, name):
-    first = place(name, "seed=random", "prompt=Häuschen 🏠: $x #1", "noise.draw=sequential")
-    with Image.open(first.path(place.folder)) as picture:
+def test_workflow_from_a_picture_has_the_same_keys(workspace, name):
+    first = workspace(name, "seed=random", "prompt=Häuschen 🏠: $x #1", "noise.draw=sequential")
+    with Image.open(first.path(workspace.folder)) as picture:
         text = picture.text["nodegraph"]
     workflow = Workflow.parse(text)
     assert workflow.nodes["sampled"].inputs["steps"] == 2
-    (place.folder / "workflows" / "again.yaml").write_text(text, encoding="utf-8")
-    again = place("again")
+    (workspace.folder / "workflows" / "again.yaml").write_text(text, encoding="utf-8")
+    again = workspace("again")
     assert keys(again) == keys(first)
     assert again.named("ran") == set()
 
 
-def test_shipped_workflows_run_in_python(place):
+def test_shipped_workflows_run_in_python(workspace):
     engine = Engine(cache_dir=None, dtype="float32")
     for name in NAMES:
-        workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
-        result = engine.run(workflow, params={"model": str(place.model), "sampled.steps": 2})
+        workflow = Workflow.load(workspace.folder / "workflows" / f"{name}.yaml")
+        result = engine.run(workflow, params={"model": str(workspace.model), "sampled.steps": 2})
         (output,) = workflow.outputs
         width, height = SIZE if name != "txt2img" else (SIDE, SIDE)
         assert result[output].pixels.shape == (1, height, width, 3)
@@ -129,18 +129,18 @@ def test_shipped_workflows_run_in_python(place):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dumped_workflow_is_equivalent(place, name):
-    workflow = Workflow.load(place.folder / "workflows" / f"{name}.yaml")
+def test_dumped_workflow_is_equivalent(workspace, name):
+    workflow = Workflow.load(workspace.folder / "workflows" / f"{name}.yaml")
     again = Workflow.parse(workflow.dump(), base=workflow.base)
     engine = Engine(cache_dir=None)
-    params = {"model": str(place.model)}
+    params = {"model": str(workspace.model)}
     assert engine.plan(again, params=params).keys == engine.plan(workflow, params=params).keys
 
 
-def test_pixels_outside_the_mask_are_unchanged(place):
-    path = place("inpaint").path(place.folder)
-    scene, result = (load_image(file).image.pixels for file in (place.examples / "scene.png", path))
-    repainted = mask(path=place.examples / "mask.png", grow=4, blur=2).values > 0
+def test_pixels_outside_the_mask_are_unchanged(workspace):
+    path = workspace("inpaint").path(workspace.folder)
+    scene, result = (load_image(file).image.pixels for file in (workspace.examples / "scene.png", path))
+    repainted = mask(path=workspace.examples / "mask.png", grow=4, blur=2).values > 0
     assert torch.equal(result[~repainted], scene[~repainted])
     assert not torch.equal(result[repainted], scene[repainted])
     rows, columns = repainted[0].any(dim=1).nonzero()[:, 0], repainted[0].any(dim=0).nonzero()[:, 0]
@@ -148,86 +148,86 @@ def test_pixels_outside_the_mask_are_unchanged(place):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (12 - reach, 19 + reach, 14 - reach, 21 + reach)
 
 
-def test_mask_of_another_size_is_resized_with_a_notice(place):
-    Image.new("L", (86, 74), 255).save(place.folder / "large.png")
-    ran = place("inpaint", "mask=large.png")
+def test_mask_of_another_size_is_resized_with_a_notice(workspace):
+    Image.new("L", (86, 74), 255).save(workspace.folder / "large.png")
+    ran = workspace("inpaint", "mask=large.png")
     assert ran.status == 0, ran.stderr
     assert "note: the mask is 86x74 and the picture 43x37: the mask is resized" in ran.stderr
 
 
-def test_long_prompt_is_encoded_in_chunks(place):
-    ran = place("txt2img", "prompt=" + "a red house at night " * 20)
+def test_long_prompt_is_encoded_in_chunks(workspace):
+    ran = workspace("txt2img", "prompt=" + "a red house at night " * 20)
     assert ran.status == 0, ran.stderr
     assert "note: the prompt is longer than the 14 tokens that the model reads at once: it is read in" in ran.stderr
-    again = place("txt2img", "prompt=" + "a red house at night " * 20)
+    again = workspace("txt2img", "prompt=" + "a red house at night " * 20)
     assert again.named("ran") == set()
 
 
 # --- what runs again
 
 
-def test_new_prompt_reruns_only_dependent_nodes(place):
-    place("img2img")
-    ran = place("img2img", "prompt=a blue boat").named("ran")
+def test_new_prompt_reruns_only_dependent_nodes(workspace):
+    workspace("img2img")
+    ran = workspace("img2img", "prompt=a blue boat").named("ran")
     assert ran == {"model", "positive", "denoiser", "sampled", "result"}
 
 
-def test_copied_or_touched_weights_are_a_hit(place):
-    first = place("txt2img")
-    copied = shutil.copytree(place.model, place.folder / "elsewhere")
+def test_copied_or_touched_weights_are_a_hit(workspace):
+    first = workspace("txt2img")
+    copied = shutil.copytree(workspace.model, workspace.folder / "elsewhere")
     for file in copied.rglob("*"):
         os.utime(file, (1, 1))
-    again = place("txt2img", f"model={copied}")
+    again = workspace("txt2img", f"model={copied}")
     assert again.named("ran") == set()
     assert keys(again) == keys(first)
 
 
-def test_other_weights_of_the_same_name_are_a_miss(place):
-    copied = shutil.copytree(place.model, place.folder / "model")
-    place("txt2img", f"model={copied}")
-    before = place("txt2img", f"model={copied}")
+def test_other_weights_of_the_same_name_are_a_miss(workspace):
+    copied = shutil.copytree(workspace.model, workspace.folder / "model")
+    workspace("txt2img", f"model={copied}")
+    before = workspace("txt2img", f"model={copied}")
     assert before.named("ran") == set()
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 1.01 for name, tensor in load_file(weights).items()}, weights)
-    after = place("txt2img", f"model={copied}")
+    after = workspace("txt2img", f"model={copied}")
     assert after.named("ran") == set(after.nodes) - {"noise"}  # an empty latent of the same size asks for the same noise
     assert all(keys(after)[name] != key for name, key in keys(before).items())
 
 
-def test_edited_sampler_plugin_runs_again(place):
-    plugin = place.folder / "mine" / "leap.py"
+def test_edited_sampler_plugin_runs_again(workspace):
+    plugin = workspace.folder / "mine" / "leap.py"
     plugin.parent.mkdir()
     plugin.write_text(SAMPLER, encoding="utf-8")
     settings = {"options": ("--plugin-dir", plugin.parent)}
-    first = place("txt2img", "sampled.sampler=leap", **settings)
+    first = workspace("txt2img", "sampled.sampler=leap", **settings)
     assert "sampled" in first.named("ran")
-    assert place("txt2img", "sampled.sampler=leap", **settings).named("ran") == set()
+    assert workspace("txt2img", "sampled.sampler=leap", **settings).named("ran") == set()
     plugin.write_text(SAMPLER.replace("share: float = 1.0", "share: float = 0.5"), encoding="utf-8")
-    edited = place.elsewhere(*place.words("txt2img", "sampled.sampler=leap", **settings))
+    edited = workspace.other_process(*workspace.words("txt2img", "sampled.sampler=leap", **settings))
     assert {name for name, key in keys(edited).items() if key == keys(first)[name]} == ABOVE_THE_SAMPLER
     assert edited.named("ran") == {"model", "denoiser", "sampled", "picture"}  # the first two lead to what is not stored
-    listed = place.elsewhere("samplers", "leap", "--plugin-dir", str(plugin.parent))
+    listed = workspace.other_process("samplers", "leap", "--plugin-dir", str(plugin.parent))
     assert "share  float  default 0.5" in listed.stdout
-    shipped = place("txt2img", **settings)
-    assert keys(place("txt2img")) == keys(shipped)  # a workflow that does not use it does not depend on it
+    shipped = workspace("txt2img", **settings)
+    assert keys(workspace("txt2img")) == keys(shipped)  # a workflow that does not use it does not depend on it
 
 
-def test_error_in_a_plugin_sampler_names_the_plugin(place):
-    plugin = place.folder / "mine" / "leap.py"
+def test_error_in_a_plugin_sampler_names_the_plugin(workspace):
+    plugin = workspace.folder / "mine" / "leap.py"
     plugin.parent.mkdir()
     plugin.write_text(SAMPLER.replace("* share", "* shares"), encoding="utf-8")
-    ran = place("txt2img", "sampled.sampler=leap", options=("--plugin-dir", plugin.parent))
+    ran = workspace("txt2img", "sampled.sampler=leap", options=("--plugin-dir", plugin.parent))
     assert ran.status == 1
     assert "node 'sampled' (Sampler) failed: NameError: name 'shares' is not defined" in ran.stderr
     assert f"({plugin}:10). If its inputs are right, this is a mistake in plugin 'leap'" in ran.stderr
-    assert place.left() == []
+    assert workspace.left() == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_stops_at_a_step_and_keeps_results(place):
+def test_ctrl_c_stops_at_a_step_and_keeps_results(workspace):
     settings = "sampled.sampler=euler", "sampled.schedule=normal"
-    command = [sys.executable, "-m", "nodegraph", *place.words("txt2img", *settings, steps=1000)]
-    process = subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "nodegraph", *workspace.words("txt2img", *settings, steps=1000)]
+    process = subprocess.Popen(command, cwd=workspace.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     done = set()
     while done != ABOVE_THE_SAMPLER:
         line = process.stderr.readline()
@@ -237,18 +237,18 @@ def test_ctrl_c_stops_at_a_step_and_keeps_results(place):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
-    told = json.loads(stdout)
-    assert told["status"] == "cancelled"
-    assert {name for name, node in told["nodes"].items() if node["status"] == "ran"} == ABOVE_THE_SAMPLER
-    assert place.left() == []
-    again = place("txt2img", *settings)
+    summary = json.loads(stdout)
+    assert summary["status"] == "cancelled"
+    assert {name for name, node in summary["nodes"].items() if node["status"] == "ran"} == ABOVE_THE_SAMPLER
+    assert workspace.left() == []
+    again = workspace("txt2img", *settings)
     assert again.named("cached") >= {"positive", "negative", "noise"}
 
 
-def test_batch_pictures_equal_single_pictures(place):
+def test_batch_pictures_equal_single_pictures(workspace):
     engine = Engine(cache_dir=None, dtype="float32")
-    workflow = Workflow.load(place.folder / "workflows" / "txt2img.yaml")
-    params = {"model": str(place.model), "sampled.steps": 3, "seed": 7}
+    workflow = Workflow.load(workspace.folder / "workflows" / "txt2img.yaml")
+    params = {"model": str(workspace.model), "sampled.steps": 3, "seed": 7}
     together = engine.run(workflow, params={**params, "batch": 2}, targets=["noise", "picture"])
     alone = engine.run(workflow, params={**params, "seed": 8}, targets=["noise", "picture"])
     assert torch.equal(together["noise"].values[1], alone["noise"].values[0])
@@ -256,129 +256,143 @@ def test_batch_pictures_equal_single_pictures(place):
     assert not torch.allclose(together["picture"].pixels[0], alone["picture"].pixels[0], atol=2e-2)
 
 
-def test_each_picture_of_a_batch_is_a_file(place):
-    assert place("txt2img", "batch=2").status == 0
-    assert place.left() == ["txt2img-7-0.png", "txt2img-7-1.png"]
+def test_each_picture_of_a_batch_is_a_file(workspace):
+    assert workspace("txt2img", "batch=2").status == 0
+    assert workspace.left() == ["txt2img-7-0.png", "txt2img-7-1.png"]
 
 
-def test_strength_0_returns_the_autoencoded_picture(place):
+def test_strength_0_returns_the_autoencoded_picture(workspace):
     engine = Engine(cache_dir=None, dtype="float32")
-    workflow = Workflow.load(place.folder / "workflows" / "img2img.yaml")
-    result = engine.run(workflow, params={"model": str(place.model), "strength": 0}, targets=["latent", "sampled"])
+    workflow = Workflow.load(workspace.folder / "workflows" / "img2img.yaml")
+    result = engine.run(workflow, params={"model": str(workspace.model), "strength": 0}, targets=["latent", "sampled"])
     assert torch.equal(result["sampled"].samples, result["latent"].samples)
 
 
-def test_model_is_described_without_reading_weights(place):
-    told = place.elsewhere("models", str(place.model))
-    assert "Stable Diffusion 1.x, as model_index.json (StableDiffusionPipeline) and the configs say" in told.stdout
-    assert told.status == 0, told.stderr
-    assert "diffusers layout" in told.stdout
-    assert f"{SIDE}x{SIDE}" in told.stdout
+def test_model_is_described_without_reading_weights(workspace):
+    ran = workspace.other_process("models", str(workspace.model))
+    assert "Stable Diffusion 1.x, as model_index.json (StableDiffusionPipeline) and the configs say" in ran.stdout
+    assert ran.status == 0, ran.stderr
+    assert "diffusers layout" in ran.stdout
+    assert f"{SIDE}x{SIDE}" in ran.stdout
 
 
-def test_model_can_be_a_folder(place):
-    other = save_small_model(place.folder / "other", salt="other")
-    first = place("txt2img").path(place.folder)
+def test_model_can_be_a_folder(workspace):
+    other = save_small_model(workspace.folder / "other", salt="other")
+    first = workspace("txt2img").path(workspace.folder)
     before = picture_bytes(first)
-    assert picture_bytes(place("txt2img", f"model={other}").path(place.folder)) != before
+    assert picture_bytes(workspace("txt2img", f"model={other}").path(workspace.folder)) != before
 
 
-def test_model_can_be_a_single_file(place):
-    save_single_file(place.folder / "single.safetensors")
-    ran = place("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)")
-    with Image.open(ran.path(place.folder)) as picture:
+def test_model_can_be_a_single_file(workspace):
+    save_single_file(workspace.folder / "single.safetensors")
+    ran = workspace("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)")
+    with Image.open(ran.path(workspace.folder)) as picture:
         assert picture.size == SIZE
         assert "single.safetensors" in picture.text["nodegraph"]
-    assert place("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)").named("ran") == set()
+    assert workspace("inpaint", "model=single.safetensors", "prompt=a lighthouse (at dawn:1.2)").named("ran") == set()
 
 
 # --- bad input
 
 
-def assert_refused(place, ran, *said, status):
+def assert_refused(workspace, ran, *parts, status):
     """Check that a run ended with `status` and this message, without a traceback or written files."""
     assert ran.status == status, ran.stderr
-    for part in said:
+    for part in parts:
         assert part in ran.stderr
     assert "Traceback" not in ran.stderr
     assert "unexpected" not in ran.stderr
     assert "mistake in" not in ran.stderr
-    assert place.left() == []
+    assert workspace.left() == []
 
 
 @pytest.mark.parametrize("name", ["img2img", "inpaint"])
-def test_missing_picture_is_an_error(place, name):
+def test_missing_picture_is_an_error(workspace, name):
     assert_refused(
-        place, place(name, "image=nowhere.png"), "--set image", "there is no file", "nowhere.png", "Check the path", status=2
+        workspace,
+        workspace(name, "image=nowhere.png"),
+        "--set image",
+        "there is no file",
+        "nowhere.png",
+        "Check the path",
+        status=2,
     )
 
 
-def test_missing_mask_is_an_error(place):
-    (place.examples / "mask.png").unlink()
-    assert_refused(place, place("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
+def test_missing_mask_is_an_error(workspace):
+    (workspace.examples / "mask.png").unlink()
+    assert_refused(workspace, workspace("inpaint"), "inpaint.yaml:9:", "there is no file", "mask.png", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
-def test_file_that_is_not_a_picture_is_an_error(place, what):
-    (place.folder / "text.png").write_text("no picture")
-    assert_refused(place, place("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1)
+def test_file_that_is_not_a_picture_is_an_error(workspace, what):
+    (workspace.folder / "text.png").write_text("no picture")
+    assert_refused(
+        workspace, workspace("inpaint", f"{what}=text.png"), "text.png is not a picture that can be read. Give a PNG", status=1
+    )
 
 
-def test_folder_instead_of_a_picture_is_an_error(place):
-    assert_refused(place, place("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
+def test_folder_instead_of_a_picture_is_an_error(workspace):
+    assert_refused(workspace, workspace("inpaint", "image=workflows"), "workflows is not a file", "Check the path", status=2)
 
 
 @pytest.mark.parametrize("what", ["image", "mask"])
-def test_truncated_picture_is_an_error(place, what):
-    whole = (place.examples / "scene.png").read_bytes()
-    (place.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    assert_refused(place, place("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
+def test_truncated_picture_is_an_error(workspace, what):
+    whole = (workspace.examples / "scene.png").read_bytes()
+    (workspace.folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert_refused(workspace, workspace("inpaint", f"{what}=cut.png"), "cut.png cannot be read", "Copy or save it again", status=1)
 
 
 @pytest.mark.parametrize(
-    ("sampler", "said"),
+    ("sampler", "message"),
     [("euller", "Did you mean 'euler'?"), ("dpmpp_2n", "Did you mean 'dpmpp_2m'?"), ("xyz", "'nodegraph samplers' lists them")],
 )
-def test_unknown_sampler_is_an_error(place, sampler, said):
-    assert_refused(place, place("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", said, status=2)
+def test_unknown_sampler_is_an_error(workspace, sampler, message):
+    assert_refused(workspace, workspace("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", message, status=2)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", b"\x80\x04K\x01.", b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0{}      "]
 )
-def test_file_that_is_not_a_checkpoint_is_an_error(place, content):
-    (place.folder / "other.safetensors").write_bytes(content)
-    ran = place("txt2img", "model=other.safetensors")
-    assert_refused(place, ran, "--set model", "other.safetensors: expected", "found", status=2)
+def test_file_that_is_not_a_checkpoint_is_an_error(workspace, content):
+    (workspace.folder / "other.safetensors").write_bytes(content)
+    ran = workspace("txt2img", "model=other.safetensors")
+    assert_refused(workspace, ran, "--set model", "other.safetensors: expected", "found", status=2)
 
 
-def test_folder_that_is_not_a_model_is_an_error(place):
-    assert_refused(place, place("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2)
+def test_folder_that_is_not_a_model_is_an_error(workspace):
+    assert_refused(
+        workspace, workspace("txt2img", "model=workflows"), "expected a folder with model_index.json, found none", status=2
+    )
 
 
 @pytest.mark.parametrize("model", ["nowhere.safetensors", "~unknown-user-name/model", "a" * 300, "builtin:tyni", ""])
-def test_missing_checkpoint_is_an_error(place, model):
-    assert_refused(place, place("txt2img", f"model={model}"), "--set model", status=2)
+def test_missing_checkpoint_is_an_error(workspace, model):
+    assert_refused(workspace, workspace("txt2img", f"model={model}"), "--set model", status=2)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae"])
-def test_truncated_checkpoint_is_an_error(place, part):
-    copied = shutil.copytree(place.model, place.folder / "model")
+def test_truncated_checkpoint_is_an_error(workspace, part):
+    copied = shutil.copytree(workspace.model, workspace.folder / "model")
     weights = copied / part / "diffusion_pytorch_model.safetensors"
     with weights.open("r+b") as file:
         file.truncate(weights.stat().st_size // 2)
-    assert_refused(place, place("txt2img", f"model={copied}"), part, "truncated", "Download or copy the file again", status=2)
+    assert_refused(
+        workspace, workspace("txt2img", f"model={copied}"), part, "truncated", "Download or copy the file again", status=2
+    )
 
 
-def test_checkpoint_without_a_tensor_is_an_error(place):
-    copied = shutil.copytree(place.model, place.folder / "model")
+def test_checkpoint_without_a_tensor_is_an_error(workspace):
+    copied = shutil.copytree(workspace.model, workspace.folder / "model")
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
-    assert_refused(place, place("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1)
+    assert_refused(
+        workspace, workspace("txt2img", f"model={copied}"), "node 'denoiser' (UNetDenoise) failed", "1 missing", status=1
+    )
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("promt=x", "Did you mean 'prompt'?"),
         ("sampled.stepps=3", "Did you mean 'steps'?"),
@@ -394,38 +408,43 @@ def test_checkpoint_without_a_tensor_is_an_error(place):
         ("sampled.latent=x", "--set sampled.latent"),
     ],
 )
-def test_wrong_setting_is_an_error(place, setting, said):
-    assert_refused(place, place("txt2img", setting), said, status=2)
+def test_wrong_setting_is_an_error(workspace, setting, message):
+    assert_refused(workspace, workspace("txt2img", setting), message, status=2)
 
 
 @pytest.mark.parametrize("out", ["taken", "taken/here"])
-def test_unwritable_output_folder_fails_before_the_run(place, out):
-    (place.folder / "taken").write_text("a file")
-    ran = place("txt2img", options=("--out", out))
-    assert_refused(place, ran, "cannot write", "taken", "--out", status=1)
+def test_unwritable_output_folder_fails_before_the_run(workspace, out):
+    (workspace.folder / "taken").write_text("a file")
+    ran = workspace("txt2img", options=("--out", out))
+    assert_refused(workspace, ran, "cannot write", "taken", "--out", status=1)
     assert "done in" not in ran.stderr
 
 
-def test_picture_must_fit_its_original(place):
-    text = (place.folder / "workflows" / "inpaint.yaml").read_text()
+def test_picture_must_fit_its_original(workspace):
+    text = (workspace.folder / "workflows" / "inpaint.yaml").read_text()
     text = text.replace("vae: $model.vae, image: $picture.image", "vae: $model.vae, image: $small.image")
     text = text.replace("nodes:\n", "nodes:\n  small: {use: LoadImage, path: ../small.png}\n")
-    Image.new("RGB", (16, 24)).save(place.folder / "small.png")
-    (place.folder / "workflows" / "mixed.yaml").write_text(text)
+    Image.new("RGB", (16, 24)).save(workspace.folder / "small.png")
+    (workspace.folder / "workflows" / "mixed.yaml").write_text(text)
     assert_refused(
-        place, place("mixed"), "'result' (Composite) failed: expected two pictures of one size, found 16x24 and 43x37", status=1
+        workspace,
+        workspace("mixed"),
+        "'result' (Composite) failed: expected two pictures of one size, found 16x24 and 43x37",
+        status=1,
     )
 
 
-def test_unknown_placeholder_is_an_error(place):
-    text = (place.folder / "workflows" / "inpaint.yaml").read_text()
-    (place.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
-    assert_refused(place, place("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2)
+def test_unknown_placeholder_is_an_error(workspace):
+    text = (workspace.folder / "workflows" / "inpaint.yaml").read_text()
+    (workspace.folder / "workflows" / "typo.yaml").write_text(text.replace("{seed}", "{sede}"))
+    assert_refused(
+        workspace, workspace("typo"), "typo.yaml:33:", "there is no placeholder {sede}", "Did you mean 'seed'?", status=2
+    )
 
 
 @pytest.mark.parametrize("option", [("--device", "quantum"), ("--device", "cuda:77"), ("--dtype", "float7")])
-def test_unknown_device_or_dtype_is_an_error(place, option):
-    assert_refused(place, place("txt2img", options=option), option[1], "expected a", status=2)
+def test_unknown_device_or_dtype_is_an_error(workspace, option):
+    assert_refused(workspace, workspace("txt2img", options=option), option[1], "expected a", status=2)
 
 
 def words_of(text):
@@ -442,14 +461,14 @@ def words_of(text):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_typos_are_reported_with_their_location(place, name):
-    text = (place.folder / "workflows" / f"{name}.yaml").read_text()
+def test_typos_are_reported_with_their_location(workspace, name):
+    text = (workspace.folder / "workflows" / f"{name}.yaml").read_text()
     engine = Engine(cache_dir=None)
 
     def complaint(text):
         try:
-            workflow = Workflow.parse(text, file="typo.yaml", base=place.folder / "workflows")
-            engine.check(workflow, params={"model": str(place.model)})
+            workflow = Workflow.parse(text, file="typo.yaml", base=workspace.folder / "workflows")
+            engine.check(workflow, params={"model": str(workspace.model)})
         except WorkflowError as error:
             return str(error)
         return ""
@@ -458,6 +477,6 @@ def test_typos_are_reported_with_their_location(place, name):
     for position, word in words_of(text):
         typo = f"{word[:-1]}q{word[-1]}"
         mistyped = text[:position] + typo + text[position + len(word) :]
-        said = complaint(mistyped)
+        message = complaint(mistyped)
         line = mistyped[:position].count("\n") + 1
-        assert f"typo.yaml:{line}:" in said or f"'{word}" in said, (typo, said)
+        assert f"typo.yaml:{line}:" in message or f"'{word}" in message, (typo, message)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
     """The entry called `name`. Raises UsageError with a suggestion if there is none."""
     if name not in registry:
-        raise click.UsageError(f"There is no '{name}' among the {registry.kind}. {registry.suggest(name)}")
+        raise click.UsageError(f"There is no {registry.singular} '{name}'. {registry.suggest(name)}")
     return registry.get(name)
 
 

@@ -36,10 +36,11 @@ def nodes(name: str | None, plugin_dirs: Sequence[Path]) -> None:
         rows = [(entry.name, first_line(entry.value.doc), entry.origin.plugin) for entry in plugins.nodes.entries()]
         print_table(("node", "what it does", "plugin"), rows)
     else:
-        _describe(lookup(plugins.nodes, name))
+        print_node_type(lookup(plugins.nodes, name))
 
 
-def _describe(entry: Entry[NodeSpec]) -> None:
+def print_node_type(entry: Entry[NodeSpec]) -> None:
+    """Print the description of a node type."""
     spec = entry.value
     click.echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
     if spec.doc:

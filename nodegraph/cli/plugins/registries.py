@@ -41,7 +41,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
             rows = [(entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()]
             print_table(("name", "what it is", "plugin"), rows)
         else:
-            _describe(lookup(found, name))
+            print_entry(lookup(found, name))
 
     return command
 
@@ -53,7 +53,8 @@ def declarations(entry: Entry[Any]) -> dict[str, str]:
     return facts | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})
 
 
-def _describe(entry: Entry[Any]) -> None:
+def print_entry(entry: Entry[Any]) -> None:
+    """Print the description of a registered thing."""
     click.echo(entry.name)
     doc = inspect.getdoc(entry.value)
     if doc:

@@ -124,7 +124,7 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 @cache_dir_option
 @json_option
 def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
-    """Free space: remove files that no result needs, then the least recently used results.
+    """Remove unneeded files, then the least recently used results.
 
     Runs in other processes are not affected.
     """

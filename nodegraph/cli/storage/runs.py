@@ -74,13 +74,15 @@ def _counts(record: dict[str, Any]) -> str:
 
 
 def _described(record: dict[str, Any]) -> Iterator[str]:
+    from nodegraph.workflow.scalars import as_yaml
+
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started"]))
     yield f"{record['run']}: {record['workflow']}, {record['status']}, {began}, {record['seconds']:.2f} s"
     failures = [node["error"] for node in record["nodes"].values() if node.get("error")]
     for error in dict.fromkeys(filter(None, [record["error"], *failures])):
         yield f"error: {error}"
     for title, rows in (
-        ("params", [(name, json.dumps(value, ensure_ascii=False)) for name, value in record["params"].items()]),
+        ("params", [(name, as_yaml(value)) for name, value in record["params"].items()]),
         ("nodes", [_node(name, node) for name, node in record["nodes"].items() if node["status"] != "pruned"]),
         ("outputs", [(name, path) for name, paths in record["outputs"].items() for path in paths]),
         ("versions", list(record["versions"].items())),

@@ -32,6 +32,7 @@ def check(ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], p
     No node runs, and no weights are read.
     """
     from nodegraph.engine import Engine
+    from nodegraph.workflow.scalars import as_yaml
     from nodegraph.workflow.workflow import Workflow
 
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
@@ -40,7 +41,7 @@ def check(ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], p
     click.echo(f"{file}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
     if verbose:
         for name, value in graph.params.items():
-            click.echo(f"  {name} = {value}")
+            click.echo(f"  {name} = {as_yaml(value)}")
 
 
 def _count(n: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Finding models and adapters by what a workflow calls them. Only headers and configs are read."""
+"""Finds models and adapters by their paths and names in a workflow. Only headers and configs are read."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def find_lora(text: str, base: Path) -> Resource:
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
     with file_errors():
-        path = describe(under(base, text)).embedding().path
-    return Resource(path, {"file": path})
+        found = describe(under(base, text)).embedding()
+    return Resource(found, {"file": found.path})
 
 
 def find_control_net(text: str, base: Path) -> Resource:

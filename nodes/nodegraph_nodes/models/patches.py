@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodegraph_diffusion.checkpoint import CheckpointError, describe
+from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import open_files
-from nodegraph_nodes.types import Patch, TextEncoder, UNetModel
+from nodegraph_nodes.types import TextEncoder, UNetModel
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint import LoraFile
 
 
-def open_patch(file: LoraFile, strength: float) -> Patch:
+def open_patch(lora: LoraFile, strength: float) -> Patch:
     """A patch with its files in their current state. Raises OSError if a file does not exist."""
-    return Patch(file.path, open_files(file.files), strength)
+    return Patch(lora=lora, files=open_files(lora.files), strength=strength)
 
 
-def read_patch(patch: Patch) -> LoraFile:
-    """The file of a patch. Raises ValueError if it was changed since it was opened."""
+def require_unchanged_patch(patch: Patch) -> None:
+    """Raise ValueError if the files of a patch were changed since they were opened."""
     try:
-        file = describe(patch.path).lora()
-        if open_files(file.files) == patch.files:
-            return file
-    except (CheckpointError, OSError):
-        pass
-    raise ValueError(f"the file {patch.path} was changed during the run. Run again")
+        unchanged = open_files(file.path for file in patch.files) == patch.files
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise ValueError(f"the file {patch.lora.path} was changed during the run. Run again")
 
 
 def unmatched_modules(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:

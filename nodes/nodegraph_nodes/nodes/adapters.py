@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
-from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
+from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora
@@ -49,7 +48,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[Path, Reads(find_embedding), Help("a textual inversion")],
+    file: Annotated[EmbeddingFile, Reads(find_embedding), Help("a textual inversion")],
     word: Annotated[str, Help("its name in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Make a textual inversion available in prompts, as `embedding:WORD`."""

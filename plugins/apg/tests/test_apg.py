@@ -26,7 +26,7 @@ def estimates(guided, levels=LEVELS):
 
 @pytest.mark.parametrize("options", [{}, {"eta": 1.0}, {"norm_threshold": 1.0, "momentum": 0.5}], ids=str)
 @pytest.mark.parametrize("check", GUIDANCE_CHECKS, ids=lambda check: check.__name__)
-def test_the_checks_of_every_guidance(check, options):
+def test_guidance_passes_the_checks(check, options):
     check(functools.partial(GUIDANCE, **options))
 
 
@@ -39,19 +39,19 @@ def test_eta_1_without_limits_changes_nothing():
 
 
 @pytest.mark.parametrize(("eta", "threshold", "momentum"), [(0.0, 15.0, -0.5), (0.5, 2.0, -0.75), (1.0, 5.0, 0.3), (0.0, 0.0, 0.0)])
-def test_the_result_is_that_of_diffusers(eta, threshold, momentum):
+def test_result_equals_diffusers(eta, threshold, momentum):
     reference = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance")
     denoiser, buffer = TwoSidedDenoiser(cfg=6.0), reference.MomentumBuffer(momentum)
     guided = GUIDANCE(denoiser, eta=eta, norm_threshold=threshold, momentum=momentum)
     for sigma in LEVELS:
         seen = denoiser.predict(latents(sigma), sigma)
         expected = reference.normalized_guidance(
-            seen.positive, seen.negative, 5.0, buffer, eta, threshold, use_original_formulation=True
+            seen.positive, seen.negative, 5.0, buffer, eta=eta, norm_threshold=threshold, use_original_formulation=True
         )  # here diffusers' scale is the paper's w - 1
         assert torch.allclose(guided(latents(sigma), sigma), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_update_is_orthogonal_to_the_positive_prediction():
+def test_update_is_orthogonal_to_the_positive_prediction():
     seen = TwoSidedDenoiser().predict(latents(3.0), 3.0)
     added = GUIDANCE(TwoSidedDenoiser(), momentum=0.0)(latents(3.0), 3.0) - seen.positive
     cosine = torch.cosine_similarity(added.flatten(1), seen.positive.flatten(1))
@@ -68,14 +68,14 @@ def test_momentum_has_an_effect_within_one_run():
     assert all(torch.equal(a, b) for a, b in zip(first, estimates(guided), strict=True))
 
 
-def test_a_continued_run_keeps_its_momentum():
+def test_continued_run_keeps_its_momentum():
     whole = estimates(GUIDANCE(TwoSidedDenoiser()))
     guided = GUIDANCE(TwoSidedDenoiser())
     parts = estimates(guided, LEVELS[:2]) + estimates(guided, LEVELS[2:])
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
-def test_a_level_counts_once_if_called_twice():
+def test_repeated_level_counts_once():
     """Heun's method calls at the end of a step and again at the start of the next."""
     once = apg.RunningAverage(-0.5)
     twice = apg.RunningAverage(-0.5)
@@ -106,7 +106,7 @@ class FixedPredictions:
         return self.seen
 
 
-def test_a_long_difference_is_scaled_to_the_threshold():
+def test_long_difference_is_scaled_to_the_threshold():
     positive, negative = torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8, 8)
     positive[0, 0, 0, 0], negative[0, 1, 0, 0] = 1.0, -8.0
     denoiser = FixedPredictions(negative + 3 * (positive - negative), positive, negative)

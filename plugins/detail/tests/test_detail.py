@@ -28,7 +28,7 @@ def sampled(sampler, denoise, sigmas, **options):
 
 
 @pytest.mark.parametrize("check", [check for check in SAMPLER_CHECKS if check is not check_exact], ids=lambda check: check.__name__)
-def test_the_checks_of_every_sampler(check):
+def test_sampler_passes_the_checks(check):
     check(SAMPLER)
 
 
@@ -44,7 +44,7 @@ def test_amount_0_is_dpmpp_2m():
     assert not torch.allclose(sampled(SAMPLER, TwistedDenoiser(), sigmas), expected, atol=1e-3)
 
 
-def test_the_level_is_lowered_in_the_middle():
+def test_level_is_lowered_in_the_middle():
     denoise, sigmas = GaussianDenoiser(), even_sigmas(11, end=True).float()
     sampled(SAMPLER, denoise, sigmas, amount=0.2, start=0.2, end=0.8)
     factors = torch.tensor(denoise.levels) / sigmas[:-1]

@@ -20,7 +20,7 @@ SCHEDULE = registered(tangent, "schedules")["tangent"]
 
 @pytest.mark.parametrize("shift", [1.0, 0.1, 5.0])
 @pytest.mark.parametrize("check", SCHEDULE_CHECKS, ids=lambda check: check.__name__)
-def test_the_checks_of_every_schedule(check, shift):
+def test_schedule_passes_the_checks(check, shift):
     check(functools.partial(SCHEDULE, shift=shift))
 
 
@@ -40,14 +40,14 @@ def test_shift_1_is_kl_optimal(steps):
     assert torch.allclose(SCHEDULE(NoiseSchedule(), steps), SCHEDULES["kl_optimal"](NoiseSchedule(), steps), rtol=1e-5)
 
 
-def test_the_angle_is_that_of_velocity_prediction():
+def test_angle_equals_that_of_velocity_prediction():
     """The angle is that of the variance-preserving circle: tan(phi) = sqrt(1 - acp) / sqrt(acp)."""
     acp = 1 / (1 + SCHEDULE(NoiseSchedule(), 9)[:-1].double() ** 2)
     angles = torch.atan2((1 - acp).sqrt(), acp.sqrt())
     assert torch.allclose(angles.diff(), angles.diff()[0].expand(8), atol=1e-6)
 
 
-def test_a_larger_shift_has_more_steps_at_high_levels():
+def test_larger_shift_has_more_steps_at_high_levels():
     above = [int((SCHEDULE(NoiseSchedule(), 20, shift=shift) > 1).sum()) for shift in (0.3, 1.0, 3.0)]
     assert above == sorted(set(above))
 

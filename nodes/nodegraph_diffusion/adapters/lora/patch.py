@@ -54,13 +54,17 @@ def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]
 
     It shares all tensors that they do not change; `network` stays as it is, to the last bit. Changes of modules that the network
     does not have are left out. Weights are changed in float32 and converted back to the network's dtype; those of a text encoder
-    are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files are tuned by its pictures.
+    are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files are tuned by its pictures. Raises
+    CheckpointError if a file was changed since it was described.
     """
     modules = _modules(network)
     state = dict(network.state_dict())
     changes: dict[str, Tensor] = {}
     for file, strength in files:
         with MappedFile(file.weights) as mapped:
+            if mapped.header.tensors != file.tensors:
+                hint = "It was changed in the meantime. Run again."
+                raise CheckpointError(file.path, expected="the tensors that it held before", found="others", hint=hint)
             for module, roles in file.changes.get(part, {}).items():
                 if module in modules and strength != 0:
                     _change(

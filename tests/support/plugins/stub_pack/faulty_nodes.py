@@ -151,9 +151,9 @@ def out_of_memory_once(run: Run = Run()) -> str:
 @node("NeedsAllMemory")
 def needs_all_memory(text: str = "") -> str:
     """Runs out of memory if any blob but its own is in memory."""
-    mine = Blob(b"mine")
+    own = Blob(b"own")
     if len(ALIVE) > 1:
-        raise MemoryError(f"{len(ALIVE)} blobs in memory, this one included: {mine.items}")
+        raise MemoryError(f"{len(ALIVE)} blobs in memory, this one included: {own.items}")
     return text
 
 

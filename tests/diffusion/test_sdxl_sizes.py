@@ -44,10 +44,10 @@ def prompt(seed=0, **size):
     ],
 )
 def test_sizes_are_embedded_as_in_diffusers(size, width, numbers):
-    told = vector_conditioning(Prompt(torch.zeros(1, 8, 4), pooled=POOLED, size=size), (64, 48), 6.0, width)
+    vector = vector_conditioning(Prompt(torch.zeros(1, 8, 4), pooled=POOLED, size=size), (64, 48), 6.0, width)
     expected = torch.cat([POOLED, SINUSOIDS(torch.tensor(numbers, dtype=torch.float32)).reshape(1, -1)], dim=1)
-    assert told.shape == (1, width)
-    torch.testing.assert_close(told, expected)
+    assert vector.shape == (1, width)
+    torch.testing.assert_close(vector, expected)
 
 
 def reference():
@@ -93,11 +93,11 @@ def test_denoiser_passes_the_same_values_as_diffusers():
 def test_residuals_are_added_as_in_diffusers():
     theirs, ours = reference()
     x, sigma, side = small.noise(1, 4, 8, 8), float(SCHEDULE.sigma(700)), prompt(1)
-    told = {"text_embeds": side.pooled, "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]])}
+    added = {"text_embeds": side.pooled, "time_ids": torch.tensor([[64, 64, 0, 0, 64, 64]])}
     skips = []
-    hooks = [theirs.conv_in.register_forward_hook(lambda module, given, out: skips.append(out))]
-    hooks += [block.register_forward_hook(lambda module, given, out: skips.extend(out[1])) for block in theirs.down_blocks]
-    theirs(x / math.sqrt(1 + sigma**2), torch.tensor(700.0), side.embedding, added_cond_kwargs=told)
+    hooks = [theirs.conv_in.register_forward_hook(lambda module, inputs, out: skips.append(out))]
+    hooks += [block.register_forward_hook(lambda module, inputs, out: skips.extend(out[1])) for block in theirs.down_blocks]
+    theirs(x / math.sqrt(1 + sigma**2), torch.tensor(700.0), side.embedding, added_cond_kwargs=added)
     for hook in hooks:
         hook.remove()
     residuals = tuple(0.3 * skip.roll(1, -1) for skip in skips)
@@ -118,7 +118,7 @@ def test_residuals_are_added_as_in_diffusers():
         x / math.sqrt(1 + sigma**2),
         torch.tensor(700.0),
         side.embedding,
-        added_cond_kwargs=told,
+        added_cond_kwargs=added,
         down_block_additional_residuals=residuals,
         mid_block_additional_residual=middle,
     ).sample
@@ -126,7 +126,7 @@ def test_residuals_are_added_as_in_diffusers():
 
 
 def test_refiner_receives_good_and_bad_scores():
-    told = []
+    vectors = []
 
     class Recorder(torch.nn.Module):
         config = dataclasses.replace(CONFIG, added_dim=REFINER)
@@ -139,19 +139,19 @@ def test_refiner_receives_good_and_bad_scores():
             return context
 
         def forward(self, x, timesteps, context, added, controls, attention):
-            told.append(added[:, PROJECTION + 4 * 256 :])
+            vectors.append(added[:, PROJECTION + 4 * 256 :])
             return x
 
     recorder = Recorder()
     for sides in ([[prompt()], [prompt()]], [[prompt(aesthetic=4.0)], [prompt(aesthetic=4.0)]]):
         ConditionedUNet(recorder, SCHEDULE, sides)(small.noise(1, 4, 8, 8), 1.0)
-    torch.testing.assert_close(told[0], SINUSOIDS(torch.tensor([6.0, 2.5])))
-    torch.testing.assert_close(told[1], SINUSOIDS(torch.tensor([4.0, 4.0])))
+    torch.testing.assert_close(vectors[0], SINUSOIDS(torch.tensor([6.0, 2.5])))
+    torch.testing.assert_close(vectors[1], SINUSOIDS(torch.tensor([4.0, 4.0])))
 
 
 @pytest.mark.parametrize(
-    ("pooled", "said"), [(None, "a pooled encoding, .* found none"), (torch.zeros(1, 7), "of 24 or 280 .* of 7")]
+    ("pooled", "message"), [(None, "a pooled encoding, .* found none"), (torch.zeros(1, 7), "of 24 or 280 .* of 7")]
 )
-def test_prompt_of_another_model_is_refused(pooled, said):
-    with pytest.raises(ValueError, match=said):
+def test_prompt_of_another_model_is_refused(pooled, message):
+    with pytest.raises(ValueError, match=message):
         vector_conditioning(Prompt(torch.zeros(1, 8, 4), pooled=pooled), (64, 64), 6.0, BASE)

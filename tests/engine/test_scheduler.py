@@ -267,7 +267,7 @@ def test_node_errors_show_node_and_location(engine: Engine, events: list[Event])
     error = caught.value
     assert (error.node, error.type, error.exit_status) == ("node", "Fails", 1)
     assert "node 'node' (Fails) failed: the picture has no pixels. Give another" in str(error)
-    assert "test_executor.py" in str(error)
+    assert "test_scheduler.py" in str(error)
     assert isinstance(error.__cause__, ValueError)
     assert [event.error for event in events if isinstance(event, NodeFailed)] == [error]
     assert kinds(events)[-2:] == ["NodeFailed", "RunFinished"]

@@ -45,7 +45,7 @@ class Ran:
         return folder / path
 
 
-class Place:
+class Workspace:
     """A folder with the workflows in it, and the command line as a user runs it there."""
 
     def __init__(self, folder: Path, model: Path) -> None:
@@ -72,7 +72,7 @@ class Place:
         result = CliRunner().invoke(main, words, prog_name="nodegraph")
         return Ran(result.exit_code, result.stdout, result.stderr)
 
-    def elsewhere(self, *words: str, code: str | None = None) -> Ran:
+    def other_process(self, *words: str, code: str | None = None) -> Ran:
         """Run `nodegraph` with these words, or else `code`, in another process."""
         command = [sys.executable, *(("-m", "nodegraph", *words) if code is None else ("-c", code))]
         ran = subprocess.run(command, cwd=self.folder, env=os.environ, capture_output=True, text=True, timeout=400, check=False)

@@ -238,17 +238,17 @@ def test_gc_does_not_harm_a_blob_mapped_elsewhere(store: Store) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
 def test_temporary_files_of_dead_processes_are_removed(store: Store) -> None:
     process = start(store.directory, "say('x')")
-    dead, mine = process.pid, os.getpid()
+    dead, own = process.pid, os.getpid()
     end(process)
     store.layout.create()
-    names = {f"{dead}-00000001.bin": 10.0, f"{dead}-00000002.bin": 120.0, f"{mine}-00000003": 120.0, f"{mine}-00000004": 90000.0}
+    names = {f"{dead}-00000001.bin": 10.0, f"{dead}-00000002.bin": 120.0, f"{own}-00000003": 120.0, f"{own}-00000004": 90000.0}
     for name, seconds in names.items():
         (store.directory / "tmp" / name).touch()
         age(store.directory / "tmp" / name, seconds)
     (store.directory / "tmp" / "notes.txt").touch()
     age(store.directory / "tmp" / "notes.txt", 90000)
     store.gc()
-    assert all_files(store) == {f"{dead}-00000001.bin", f"{mine}-00000003", "notes.txt"}
+    assert all_files(store) == {f"{dead}-00000001.bin", f"{own}-00000003", "notes.txt"}
 
 
 def test_free_locks_and_old_damaged_blobs_are_removed(store: Store) -> None:
