@@ -71,7 +71,16 @@ class RunRecord:
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
         form = self.known.keys.parts.get(name)
-        fields = {"type": self.graph.nodes[name].spec.name, **report._asdict(), "digests": dict(self.known.digests(name))}
+        fields = {
+            "type": self.graph.nodes[name].spec.name,
+            "status": report.status,
+            "seconds": report.seconds,
+            "key": report.key,
+            "content": report.content,
+            "notices": report.notices,
+            "error": report.error,
+            "digests": dict(self.known.digests(name)),
+        }
         return fields if form is None else {**fields, "form": written(form)}
 
 

@@ -1,4 +1,4 @@
-"""Encoded prompts, with where and when they apply: plain data, importable without torch."""
+"""Encoded prompts, and where and when each applies: plain data, importable without torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Area:
 class SizeConditioning:
     """The size conditioning of SDXL, in pixels (Podell et al. 2023, sec. 2.2).
 
-    `height` and `width` are the picture's before it was cropped, `crop_y` and `crop_x` say where it was cropped, and
+    `height` and `width` are the picture's size before cropping, `crop_y` and `crop_x` say where it was cropped, and
     `target_height` and `target_width` are its size after that. None means the output size. `aesthetic` is the score that the
     refiner receives instead of the target size; None means 6 for a positive prompt, 2.5 for a negative one.
     """
@@ -54,7 +54,7 @@ class SizeConditioning:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An encoded prompt, with its strength, where in the picture and when in the sampling it applies.
+    """An encoded prompt, its strength, and where in the picture and when in the sampling it applies.
 
     `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` is (1 or B, P), for models that use it. `mask`
     (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its

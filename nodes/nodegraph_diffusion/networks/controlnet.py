@@ -38,7 +38,7 @@ class ControlNet(UNetEncoder):
     def forward(
         self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor | Context, added: Tensor | None = None
     ) -> Controls:
-        """(B, in_channels, h, w), a picture (B, 3, 8h, 8w) in [0, 1], (B,), a prompt -> residuals as `UNet.forward` takes them."""
+        """(B, in_channels, h, w), a picture (B, 3, 8h, 8w) in [0, 1], (B,), a prompt -> residuals for `UNet.forward`."""
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
         embedding = self.embed(timesteps, added, x.dtype)
         residuals = []

@@ -54,7 +54,7 @@ class Tokenizer:
         """The words of `text` that the vocabulary can only spell, in order, each once.
 
         A word is spelled if it becomes several tokens and one of them is a single byte. A vocabulary made from few texts has few
-        words; the standard one spells invented words, and scripts that are rare in it.
+        words; the standard one lacks invented words and those of rare scripts.
         """
         encoding = self._encoding(text)
         words: dict[str, None] = {}

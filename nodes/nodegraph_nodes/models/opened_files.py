@@ -1,4 +1,4 @@
-"""The files of a model, in the state in which they were opened: what is loaded later must be of this state."""
+"""The files of a model in the state in which they were opened, and the check that they are still in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nodegraph.plugin_api import FileState
-from nodegraph_nodes.types import OpenedFile, OpenedPart, P
+from nodegraph_nodes.model_files import OpenedFile, OpenedPart, P
 
 
 def open_files(paths: Iterable[Path]) -> tuple[OpenedFile, ...]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nodegraph.plugin_api import AUTO
+from nodegraph_nodes.model_files import OpenedPart, P, Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import require_unchanged
 from nodegraph_nodes.models.patches import require_unchanged_patch
-from nodegraph_nodes.types import VAE, OpenedPart, P, Patch, UNetModel
+from nodegraph_nodes.types import VAE, UNetModel
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,9 @@ N = TypeVar("N", "UNet", "CLIPTextModel")
 def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"], run: Run) -> torch.dtype:
     """The dtype that a network computes in.
 
-    UNets and ControlNets compute in the dtype of the run; `auto`, which only a node called without an engine sees, means float32.
-    The others always compute in float32: published autoencoders overflow in float16, and a text encoder runs once for a prompt.
+    UNets and ControlNets compute in the dtype of the run; `auto`, which a node receives only if it is called without an engine,
+    means float32. The others always compute in float32: published autoencoders overflow in float16, and a text encoder runs once
+    for a prompt.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""LoRA files and related formats: what they change, by their headers, and by how much, by the config of their trainer."""
+"""LoRA files and related formats: headers show what they change, and the trainer's config by how much."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class TextEncoders:
 
     @property
     def width(self) -> int:
-        """How many numbers all of them together give for a token."""
+        """The numbers that all of them together give for a token."""
         return sum(part.config.width for part in self.parts)
 
 

@@ -76,8 +76,8 @@ class TextSource:
     """One text encoder at a path, before it is decided which part of which family's model it is read as.
 
     `sizes` is its config, or its shapes if it has none. `kind` is its family if it is the only text encoder; `reason` says how
-    that is known, None: by its width. `part` is the part that it is in its model, None if it is not in one. `from_index`: the
-    index of a diffusers folder says so.
+    that is known; None means by its width. `part` is its part of the model that contains it, None if no model does.
+    `from_index`: the index of a diffusers folder says so.
     """
 
     path: Path

@@ -1,6 +1,6 @@
 """Filling a network from files: every tensor is accounted for, memory-mapped, and in the requested dtype and on the device.
 
-A network is built on the meta device, so no values are computed in vain, and each tensor goes from the mapped file to the
+A network is built on the meta device, so no initial values are computed, and each tensor goes from the mapped file to the
 network in one step: peak memory is the network and one tensor. Convolutions are stored channels last, and the feature maps
 follow them: on a CPU in bfloat16 this makes a step a sixth faster and decoding more than twice as fast. If the file already
 has the requested dtype, on the CPU, the other parameters are the file's own pages. So to replace a file that is in use, rename

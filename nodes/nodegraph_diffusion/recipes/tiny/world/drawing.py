@@ -152,7 +152,7 @@ def draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, time: Time, side: int) 
     """Draw one thing: all outlines of its silhouette first, then the fills, so that only the silhouette is outlined."""
     width, height = (side * thing.size * proportion for proportion in PROPORTIONS[thing.kind])
 
-    def place(part: Part) -> list[tuple[float, float]]:
+    def points_of(part: Part) -> list[tuple[float, float]]:
         return [(thing.x * side + x * width, thing.base * side - y * height) for x, y in part.points]
 
     parts = SHAPES[thing.kind]()
@@ -160,10 +160,10 @@ def draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, time: Time, side: int) 
     outline = lit(mix(paint, DARK, 0.62), time)
     for part in parts:
         if not part.inner:
-            points = place(part)
+            points = points_of(part)
             brush.line([*points, *points[:2]], fill=outline, width=round(2 * OUTLINE * side), joint="curve")
     for part in parts:
-        brush.polygon(place(part), fill=_fill(part.role, paint, time))
+        brush.polygon(points_of(part), fill=_fill(part.role, paint, time))
 
 
 def _fill(role: Role, paint: RGB, time: Time) -> RGB:

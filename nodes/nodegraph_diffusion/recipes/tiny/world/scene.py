@@ -92,7 +92,7 @@ def sample_scene(random: Random, *, combinations: Combinations = "training", cou
         for colour in COLOURS
         if allowed(place, colour) and (combinations == "all" or ((kind, colour) in HELD_OUT) == (combinations == "held-out"))
     ]
-    things = tuple(_place_thing(random, *random.choice(pairs), slot=slot, count=count) for slot in range(count))
+    things = tuple(_random_thing(random, *random.choice(pairs), slot=slot, count=count) for slot in range(count))
     return Scene(place, time, things, horizon=random.uniform(0.53, 0.59), seed=random.getrandbits(32))
 
 
@@ -100,7 +100,7 @@ _COLUMNS = {1: ((0.32, 0.68),), 2: ((0.22, 0.28), (0.72, 0.78)), 3: ((0.16, 0.19
 _SIZES = {1: (0.46, 0.58), 2: (0.37, 0.43), 3: (0.26, 0.29)}
 
 
-def _place_thing(random: Random, kind: Kind, colour: Colour, *, slot: int, count: int) -> Thing:
+def _random_thing(random: Random, kind: Kind, colour: Colour, *, slot: int, count: int) -> Thing:
     """A thing in its column of the picture, on the ground, or in the sky if it flies."""
     size = random.uniform(*_SIZES[count])
     margin = 0.5 * PROPORTIONS[kind][0] * size + 0.02
