@@ -6,6 +6,8 @@ expression, which also finds imports in text; that can only add a module that is
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -17,7 +19,6 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import translate
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -64,20 +65,22 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
     import, directly or indirectly, the files with code count. `imported_ns` is when the import of the plugin began: if another
     module was changed since, the code that runs is unknown. Raises OSError if a file cannot be read.
     """
-    patterns = re.compile("|".join(f"(?:{translate(pattern)})" for pattern in (*_NOT_CODE, *excludes)))
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
     files: list[Path] = []
     is_unknown = False
     imports = _Imports(names)
     for root in roots:
-        above = len(str(root.parent)) + 1
-        for path in files_below(root):
-            if patterns.match(path.name) is None and path.is_file():
+        below = _file_names(root)
+        last_parts = {name.rpartition("/")[2] for name in below}
+        excluded = {part for pattern in (*_NOT_CODE, *excludes) for part in fnmatch.filter(last_parts, pattern)}
+        for name in below:
+            if name.rpartition("/")[2] not in excluded:
+                path = root.parent / name
                 content = path.read_bytes()
-                total.update(f"{str(path)[above:].replace(os.sep, '/')}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+                total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
                 files.append(path)
-                if path.suffix == ".py":
+                if name.endswith(".py"):
                     imports.add(content, package=None)
     for name, path, content in imports.modules():
         digest = hashlib.sha256(content).hexdigest()
@@ -99,15 +102,30 @@ def _changed_since(path: Path, time_ns: int) -> bool:
     return max(state.mtime_ns, state.ctime_ns) >= time_ns - _CLOCK_NS
 
 
-def files_below(root: Path) -> list[Path]:
-    """The file `root`, or the files in this folder and below, without hidden files and bytecode folders."""
+def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
+    """The current state of the file `root`, or of the files below this folder, without hidden files and bytecode."""
+    return file_states(root.parent / name for name in _file_names(root))
+
+
+def _file_names(root: Path) -> list[str]:
+    """The file `root`, or the files in this folder and below, without hidden files and bytecode.
+
+    The names are relative to the folder that contains `root`, with "/". This runs at every start: it makes no path objects.
+    """
     if root.is_file():
-        return [root]
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
-        found += [f"{folder}{os.sep}{name}" for name in names if not name.startswith(".")]
-    return [Path(path) for path in sorted(found)]
+        return [root.name]
+    folder, names, pending = str(root.parent), [], [root.name]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(PermissionError), os.scandir(f"{folder}/{parent}") as entries:
+            for entry in entries:
+                if entry.name == "__pycache__" or entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{parent}/{entry.name}")
+                elif entry.is_file():
+                    names.append(f"{parent}/{entry.name}")
+    return sorted(names, key=lambda name: name.split("/"))
 
 
 _first_digests: dict[Path, str] = {}
@@ -121,6 +139,7 @@ class _Imports:
         self.libraries: list[Path] = []
         self._pending: list[str] = []
         self._seen: set[str] = set()
+        self._known_statements: set[bytes] = set()
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
         self._skipped = {*inside, _ENGINE, *sys.stdlib_module_names, *sys.builtin_module_names}
 
@@ -130,14 +149,19 @@ class _Imports:
             start = match.start()
             clause = source.rfind(b"from", max(0, start - _LONGEST_FROM), start)
             origin = _FROM.fullmatch(source, clause, start) if clause >= 0 else None
+            statement = source[start if origin is None else clause : match.end()]
+            if statement in self._known_statements:  # most are in many modules
+                continue
             if not _begins_statement(source, start if origin is None else clause):
                 continue
+            if origin is None or not origin[1].startswith(b"."):
+                self._known_statements.add(statement)
             names = [name[1].decode() for name in _NAME.finditer(match[1].strip(b"()"))]
             if origin is None:
                 self._pending += names
                 continue
             base = _absolute(origin[1].decode().replace(" ", ""), package)
-            if base is not None:
+            if base is not None and base.partition(".")[0] not in self._skipped:
                 self._pending += [base, *(f"{base}.{name}" for name in names)]
 
     def modules(self) -> Iterator[tuple[str, Path, bytes]]:

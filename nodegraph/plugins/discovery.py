@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.files import file_states, parse_json
-from nodegraph.plugins.code import Code, files_below, read_code
+from nodegraph.plugins.code import Code, file_states_below, read_code
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -31,7 +31,7 @@ EXCLUDES = "__nodegraph_excludes__"
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
@@ -74,24 +74,21 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
     for value, point in sorted(points.items()):
         started, started_ns = time.perf_counter(), time.time_ns()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
-        dist = point.dist
-        place = f"{dist.name} {dist.version}" if dist else value
+        metadata = point.dist.metadata if point.dist else None  # reading it is slow
+        version = metadata["Version"] if metadata else "0"
+        place = f"{metadata['Name']} {version}" if metadata else value
+        url = _direct_url(point.dist) if point.dist else {}
         try:
             hooks = point.load()
-            released = dist is not None and _is_released(dist)
-            code = _release(dist, point.module) if dist and released else _code_of(point.module, started_ns)
+            # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
+            released = point.dist is not None and not url
+            code = _release(point.dist, point.module) if point.dist and released else _code_of(point.module, started_ns)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
-        place = f"{place}, editable" if dist and _is_editable(dist) else place
-        origin = Origin(
-            name,
-            dist.version if dist else "0",
-            digest=None if released else code.digest,
-            place=place,
-            build=code.digest if released else None,
-        )
-        yield _loaded(origin, hooks, code, started)
+        place = f"{place}, editable" if url.get("dir_info", {}).get("editable") else place
+        digest, build = (None, code.digest) if released else (code.digest, None)
+        yield _loaded(Origin(name, version, digest, place=place, build=build), hooks, code, started)
 
 
 def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
@@ -124,10 +121,10 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        before = file_states(files_below(root))
+        before = file_states_below(root)
         module = _import_file(module_name, path)
         code = read_code([root, *_included(module)], getattr(module, EXCLUDES, ()), imported_ns=started_ns)
-        if file_states(files_below(root)) != before:
+        if file_states_below(root) != before:
             code = code.unknown()
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
@@ -190,16 +187,8 @@ def _release(dist: importlib.metadata.Distribution, name: str) -> Code:
     return Code(digest=digest, files={}, libraries=file_states([Path(file)] if file else []))
 
 
-def _is_released(dist: importlib.metadata.Distribution) -> bool:
-    """Whether the version identifies the code, which it does not after an install from a folder or a repository (PEP 610)."""
-    return not _direct_url(dist)
-
-
-def _is_editable(dist: importlib.metadata.Distribution) -> bool:
-    return bool(_direct_url(dist).get("dir_info", {}).get("editable"))
-
-
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
+    """Where a distribution was installed from, if not from a package index; empty for a released one."""
     try:
         text = dist.read_text("direct_url.json")
         url = parse_json(text) if text else {}

@@ -33,7 +33,7 @@ class Origin:
         return f"{self.plugin} {self.digest or self.version}" + (f" {self.build}" if self.build else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry(Generic[T]):
     """A registered thing with its name and origin.
 

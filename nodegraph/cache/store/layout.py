@@ -45,13 +45,13 @@ _TAG: Final = """Signature: 8a477f597d28d172789f06886806bc55
 """
 _TAG_SIGN: Final = b"# This folder is a cache of nodegraph"  # no other program writes this line
 
-_TEMPORARY_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*")
+_TEMPORARY_NAME: Final = r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*"
 _NAMES: Final = {  # of the files in each folder of results
-    "aliases": KEY,
-    "records": re.compile(r"[0-9a-f]{64}\.json"),
-    "exports": re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*\.json"),
-    "blobs": BLOB,
-    "quarantine": re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*|[0-9]{8}-[0-9a-f-]+\.json"),
+    "aliases": r"[0-9a-f]{64}",
+    "records": r"[0-9a-f]{64}\.json",
+    "exports": r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*\.json",
+    "blobs": r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*",
+    "quarantine": r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*|[0-9]{8}-[0-9a-f-]+\.json",
     "tmp": _TEMPORARY_NAME,
 }
 _FLAT: Final = frozenset({"quarantine", "tmp"})  # all other folders of results have a folder for each first two digits
@@ -141,7 +141,7 @@ class Layout:
         """The files that nodegraph has written to one of `RESULT_FOLDERS`. Files of other programs are left out."""
         for entry in self.files(folder):
             parent = os.path.basename(os.path.dirname(entry.path))  # noqa: PTH119, PTH120 (in loops over many)
-            if _NAMES[folder].fullmatch(entry.name) and parent == (folder if folder in _FLAT else entry.name[:2]):
+            if re.fullmatch(_NAMES[folder], entry.name) and parent == (folder if folder in _FLAT else entry.name[:2]):
                 yield entry
 
     def files(self, folder: str) -> Iterator[os.DirEntry[str]]:
@@ -155,7 +155,7 @@ class Layout:
 
 def is_abandoned(entry: os.DirEntry[str], now: float) -> bool:
     """Whether a file in `tmp` will not be finished: its process is dead, or has not written to it for a day."""
-    match = _TEMPORARY_NAME.fullmatch(entry.name)
+    match = re.fullmatch(_TEMPORARY_NAME, entry.name)
     try:
         age = now - entry.stat(follow_symlinks=False).st_mtime
     except OSError:
