@@ -81,12 +81,9 @@ class _Builder:
     def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
         """Check the options at `port` against those of the thing that the other input names. Bad ones leave it without a value."""
         literal, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
-        if (
-            not isinstance(literal, Value)
-            or not isinstance(literal.value, dict)
-            or not isinstance(chosen, Value)
-            or not chosen.entry
-        ):
+        if not isinstance(literal, Value) or not isinstance(literal.value, dict):
+            return
+        if not isinstance(chosen, Value) or not chosen.entry:
             return
         entry, source = chosen.entry, self.inputs.input_value(node, port.name)
         known = {option.name: option for option in option_ports(entry.value)}
@@ -123,11 +120,8 @@ class _Builder:
         for message in messages:
             about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
             base = self.workflow.base
-            source = (
-                InputValue(value=None, base=base, home=base, where=node.where)
-                if about is None
-                else self.inputs.input_value(node, about)
-            )
+            whole_node = InputValue(value=None, base=base, home=base, where=node.where)
+            source = whole_node if about is None else self.inputs.input_value(node, about)
             self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
 
     # --- outputs and order

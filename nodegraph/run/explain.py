@@ -29,7 +29,7 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
     """What would happen to each node. `earlier` holds the forms of the same nodes in their last run."""
     running = set(plan.names("run"))
     return [
-        Explained(name, action, _reason(plan, name, earlier.get(name), running) if action == "run" else "")
+        Explained(node=name, action=action, reason=_reason(plan, name, earlier.get(name), running) if action == "run" else "")
         for name, action in plan.actions.items()
     ]
 

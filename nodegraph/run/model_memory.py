@@ -22,13 +22,17 @@ MAX_RESIDENTS: Final = 256
 _UNKNOWN_MEMORY: Final = 16 * 2**30
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Resident:
     """A value that is kept, its blocks of memory, and the accelerator that it was moved from, if any."""
 
     value: Any
     blocks: Blocks
     moved_from: str | None = None
+
+    def is_on(self, device: str) -> bool:
+        """Whether a block of it is in the memory of a device."""
+        return any(location == device for location, _ in self.blocks)
 
 
 class ModelMemory:
@@ -77,12 +81,9 @@ class ModelMemory:
         """Move or drop the least recently used values until each device is within its budget; the last one always stays."""
         while len(self._residents) > MAX_RESIDENTS:
             self._residents.popitem(last=False)
-        for device in sorted(
-            _sizes(self._residents.values()), key=lambda device: device == MAIN
-        ):  # main memory last: it receives values from the others
-            oldest = [
-                name for name, resident in self._residents.items() if any(location == device for location, _ in resident.blocks)
-            ][:-1]
+        devices = _sizes(self._residents.values())
+        for device in sorted(devices, key=lambda device: device == MAIN):  # main memory last: it receives values from the others
+            oldest = [name for name, resident in self._residents.items() if resident.is_on(device)][:-1]
             for name in oldest:
                 if _sizes(self._residents.values())[device] <= self._budget(device):
                     break
