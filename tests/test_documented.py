@@ -51,9 +51,10 @@ def called_hooks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         for name, hook in HOOKS.items()
     ]
     (folder / "recorder.py").write_text("from nodegraph import hookimpl\n" + "".join(code))
-    (folder / "workflow.yaml").write_text("nodegraph: 1\nnodes: {mask: {use: Mask, path: mask.png}}\noutputs: {mask: {from: $mask}}\n")
+    workflow = folder / "workflow.yaml"
+    workflow.write_text("nodegraph: 1\nnodes: {mask: {use: Mask, path: mask.png}}\noutputs: {mask: {from: $mask}}\n")
     shutil.copy(ROOT / "workflows/examples/mask.png", folder)
-    for words in (["--help"], ["run", str(folder / "workflow.yaml"), "--out", str(folder), "--cache-dir", str(folder / "cache")]):
+    for words in (["--help"], ["run", str(workflow), "--out", str(folder), "--cache-dir", str(folder / "cache")]):
         ran = CliRunner().invoke(main, words, env={"NODEGRAPH_PLUGIN_DIR": str(folder)}, catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
     return set(Path(file).read_text().split())
