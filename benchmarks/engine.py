@@ -78,12 +78,12 @@ def main() -> None:
     sys.setrecursionlimit(20_000)  # for the other libraries; this engine needs no more than the default of 1,000
     counts = (10, 100, 1_000) if arguments.quick else (10, 100, 1_000, 10_000)
     table = Table()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        place = Path(folder)
-        ours(table, load_plugins([NODES]), place / "nodegraph", counts)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        ours(table, load_plugins([NODES]), folder / "nodegraph", counts)
         for name, measure in (("hamilton", hamiltons), ("joblib", joblibs), ("dask", dasks)):
             if importlib.util.find_spec(name):
-                measure(table, place / name, counts)
+                measure(table, folder / name, counts)
         who = [name for name in PEERS if any(name in cells for cells in table.rows.values())]
         print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n")
         print(table.markdown(who), flush=True)  # before the folder is removed, which takes a while
@@ -92,7 +92,7 @@ def main() -> None:
 # --- nodegraph
 
 
-def ours(table: Table, plugins: Plugins, place: Path, counts: tuple[int, ...]) -> None:
+def ours(table: Table, plugins: Plugins, folder: Path, counts: tuple[int, ...]) -> None:
     """Measure every case with this engine."""
     shapes = {"chain": chain, "wide": wide}
     for shape, make in shapes.items():
@@ -103,20 +103,20 @@ def ours(table: Table, plugins: Plugins, place: Path, counts: tuple[int, ...]) -
         table.add(f"schedule, {shape}, per node", "nodegraph", lambda w=workflow: scheduling(w, plugins), 1_000)
     for count in counts:
         for shape, make in shapes.items():
-            for tier, folder in (("memory", None), ("disk", place / f"{shape}{count}")):
-                engine, workflow = Engine(folder, plugins=plugins), make(count)
+            for tier, cache_folder in (("memory", None), ("disk", folder / f"{shape}{count}")):
+                engine, workflow = Engine(cache_folder, plugins=plugins), make(count)
                 engine.run(workflow)
                 row = f"cached rerun, {count:,} nodes, {shape}, {tier}"
                 table.add(row, "nodegraph", lambda e=engine, w=workflow: best(lambda: e.run(w)))
     large = Workflow("large")
     large.output("tensor", large.add("Tensor", mebibytes=MEBIBYTES))
-    engine = Engine(place / "large", plugins=plugins)
+    engine = Engine(folder / "large", plugins=plugins)
     result = engine.run(large)
     handle = "tensor"
     report, value = result.nodes["tensor"], result[handle]
     table.add(f"store {MEBIBYTES} MiB", "nodegraph", lambda: storing(engine, report.key or "", value))
     table.add(f"read {MEBIBYTES} MiB", "nodegraph", lambda: best(lambda: float(engine.run(large)[handle].samples.sum())))
-    commands(table, place)
+    commands(table, folder)
 
 
 def chain(count: int) -> Workflow:
@@ -164,12 +164,12 @@ def storing(engine: Engine, key: str, value: Any) -> Cost:
     return best(put)
 
 
-def commands(table: Table, place: Path) -> None:
+def commands(table: Table, folder: Path) -> None:
     """Measure new processes: Python alone, `--help`, and a run of ten cached nodes."""
-    document = place / "ten.yaml"
+    document = folder / "ten.yaml"
     document.write_text(chain(10).dump(), encoding="utf-8")
-    run = ("-m", "nodegraph", "run", str(document), "--plugin-dir", str(NODES), "--cache-dir", str(place / "cli"), "-q")
-    run = (*run, "--out", str(place / "out"))
+    run = ("-m", "nodegraph", "run", str(document), "--plugin-dir", str(NODES), "--cache-dir", str(folder / "cli"), "-q")
+    run = (*run, "--out", str(folder / "out"))
     process(*run)
     table.add("new process: python -c pass", "nodegraph", lambda: repeated(lambda: process("-c", "pass")))
     table.add("new process: nodegraph --help", "nodegraph", lambda: repeated(lambda: process("-m", "nodegraph", "--help")))
@@ -179,7 +179,7 @@ def commands(table: Table, place: Path) -> None:
 # --- the others
 
 
-def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+def hamiltons(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
     """Measure Hamilton: functions of a module, linked by the names of their parameters."""
     import logging
 
@@ -187,12 +187,12 @@ def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
 
     logging.disable(logging.WARNING)
 
-    def built(module: ModuleType, folder: Path | None = None) -> Any:
+    def built(module: ModuleType, cache_folder: Path | None = None) -> Any:
         builder = driver.Builder().with_modules(module)
-        return (builder.with_cache(path=folder) if folder is not None else builder).build()
+        return (builder.with_cache(path=cache_folder) if cache_folder is not None else builder).build()
 
     for shape in ("chain", "wide"):
-        module = hamilton_module(place, shape, 1_000)
+        module = hamilton_module(folder, shape, 1_000)
         wanted = [f"n{i}" for i in range(1, 1_000)] if shape == "wide" else ["n999"]
         table.add(f"check, {shape}, per node", "hamilton", lambda m=module: best(lambda: built(m)), 1_000)
         ready = built(module)
@@ -200,25 +200,25 @@ def hamiltons(table: Table, place: Path, counts: tuple[int, ...]) -> None:
         for count in (count for count in counts if count <= 1_000):  # with more, filling the cache takes minutes
             row = f"cached rerun, {count:,} nodes, {shape}, disk"
             wanted = [f"n{i}" for i in range(1, count)] if shape == "wide" else [f"n{count - 1}"]
-            cached = built(hamilton_module(place, shape, count), place / f"cache-{shape}{count}")
+            cached = built(hamilton_module(folder, shape, count), folder / f"cache-{shape}{count}")
             table.add(row, "hamilton", lambda c=cached, w=wanted: best(lambda: c.execute(w), warm=1))
     numbers = f"numpy.random.default_rng(0).standard_normal({MEBIBYTES << 17})"
-    module = module_of(place, "large", f"import numpy\ndef large() -> numpy.ndarray:\n    return {numbers}\n")
-    cached = built(module, place / "cache-large")
+    module = module_of(folder, "large", f"import numpy\ndef large() -> numpy.ndarray:\n    return {numbers}\n")
+    cached = built(module, folder / "cache-large")
     table.add(f"read {MEBIBYTES} MiB", "hamilton", lambda: best(lambda: cached.execute(["large"])["large"].sum(), warm=1))
 
 
-def hamilton_module(place: Path, shape: str, count: int) -> ModuleType:
+def hamilton_module(folder: Path, shape: str, count: int) -> ModuleType:
     """A module with `count` functions. It is a file because Hamilton's keys contain the source of a function."""
     fed_by = (lambda i: i - 1) if shape == "chain" else (lambda i: 0)
     lines = ["def n0() -> int:\n    return 0\n"]
     lines += [f"def n{i}(n{fed_by(i)}: int) -> int:\n    return n{fed_by(i)} + {i}\n" for i in range(1, count)]
-    return module_of(place, f"{shape}{count}", "\n".join(lines))
+    return module_of(folder, f"{shape}{count}", "\n".join(lines))
 
 
-def module_of(place: Path, name: str, source: str) -> ModuleType:
-    place.mkdir(exist_ok=True)
-    path = place / f"{name}.py"
+def module_of(folder: Path, name: str, source: str) -> ModuleType:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.py"
     path.write_text(source)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -234,12 +234,12 @@ def step(number: int, amount: int = 1) -> int:
     return number + amount
 
 
-def joblibs(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+def joblibs(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
     """Measure joblib.Memory: one function that is called many times. Each call is looked up on disk by its arguments."""
     import joblib
     import numpy
 
-    remembered = joblib.Memory(place, verbose=0).cache(step)
+    remembered = joblib.Memory(folder, verbose=0).cache(step)
 
     def called(count: int, shape: str) -> None:
         number = 0
@@ -256,18 +256,20 @@ def joblibs(table: Table, place: Path, counts: tuple[int, ...]) -> None:
             row = f"cached rerun, {count:,} nodes, {shape}, disk"
             table.add(row, "joblib", lambda c=count, s=shape: best(lambda: called(c, s), warm=1))
     large = numpy.random.default_rng(0).standard_normal((MEBIBYTES << 20) // 8)
-    mapped = joblib.Memory(place / "large", verbose=0, mmap_mode="r")
+    mapped = joblib.Memory(folder / "large", verbose=0, mmap_mode="r")
     seeds: Iterator[int] = iter(range(1_000))
-    table.add(f"store {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(given, ignore=["value"])(next(seeds), large)))
-    table.add(f"read {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(given, ignore=["value"])(0, large).sum()))
+    table.add(
+        f"store {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(identity, ignore=["value"])(next(seeds), large))
+    )
+    table.add(f"read {MEBIBYTES} MiB", "joblib", lambda: best(lambda: mapped.cache(identity, ignore=["value"])(0, large).sum()))
 
 
-def given(seed: int, value: Any) -> Any:
+def identity(seed: int, value: Any) -> Any:
     """Returns `value`, so that computing the result costs nothing."""
     return value
 
 
-def dasks(table: Table, place: Path, counts: tuple[int, ...]) -> None:
+def dasks(table: Table, folder: Path, counts: tuple[int, ...]) -> None:
     """Measure dask: a graph of delayed calls, run in threads. It keeps no results on disk."""
     import dask
 

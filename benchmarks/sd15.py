@@ -93,7 +93,7 @@ def write_configs(folder: Path, file: Path) -> None:
 
 
 def measure(
-    file: Path, dtypes: Sequence[str], parts: Sequence[str], rounds: int, clock: str
+    file: Path, dtypes: Sequence[str], parts: Sequence[str], *, rounds: int, clock: str
 ) -> dict[tuple[str, str], Measurements]:
     """Measure `parts` with both programs in each dtype, taking turns. The result is by (program, dtype)."""
     measured = {(program, dtype): Measurements() for dtype in dtypes for program in PROGRAMS}
@@ -179,7 +179,7 @@ def main() -> None:
         write_checkpoint(arguments.file)
     clock = "cpu" if arguments.busy else "wall"
     rounds = 1 if arguments.quick else arguments.rounds
-    measured = measure(arguments.file, dtypes, arguments.part or list(PARTS), rounds, clock)
+    measured = measure(arguments.file, dtypes, arguments.part or list(PARTS), rounds=rounds, clock=clock)
     began = perf_counter()
     hash_file(arguments.file)
     shown = table(measured, dtypes, perf_counter() - began)

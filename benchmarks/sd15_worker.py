@@ -168,7 +168,8 @@ class Diffusers:
         import torch
 
         with torch.no_grad():
-            return torch.cat(self.pipe.encode_prompt(PROMPT, "cpu", 1, True, ""))  # (2, 77, 768)
+            prompts = {"num_images_per_prompt": 1, "do_classifier_free_guidance": True, "negative_prompt": ""}
+            return torch.cat(self.pipe.encode_prompt(PROMPT, "cpu", **prompts))  # (2, 77, 768)
 
 
 PROGRAMS: dict[str, type[Ours] | type[Diffusers]] = {"ours": Ours, "diffusers": Diffusers}

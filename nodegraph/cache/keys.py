@@ -57,7 +57,7 @@ class Keys:
     def content_key(self, name: str, digest: Callable[[ResolvedLink], str]) -> str | None:
         """The content key of a node; None if it has none. `digest` returns the digest of the value behind a link."""
         parts = self.parts.get(name)
-        return None if parts is None else _hash(parts, lambda wire: ["value", digest(wire)])
+        return None if parts is None else _hash(parts, lambda link: ["value", digest(link)])
 
 
 class KeyMaker:
@@ -89,9 +89,9 @@ class KeyMaker:
                 continue
             if digests:
                 files[name] = digests
-            source = next((wire.node for wire in node.links() if wire.node in without_key), None)
+            source = next((link.node for link in node.links() if link.node in without_key), None)
             if source is None:
-                static[name] = _hash(parts[name], lambda wire: ["link", static[wire.node], wire.port])
+                static[name] = _hash(parts[name], lambda link: ["link", static[link.node], link.port])
             else:
                 without_key[name] = f"it depends on '{source}', which has no key"
         return Keys(static=static, without_key=without_key, parts=parts, files=files)

@@ -194,32 +194,32 @@ def _name(port_type: PortType) -> str:
 # --- links: types of inputs and outputs
 
 
-def accepts(wanted: Any, given: Any) -> bool:
-    """Whether an output of type `given` may be linked to an input of type `wanted`."""
-    return wanted is given or _accepts(parse(wanted), parse(given))
+def accepts(wanted: Any, offered: Any) -> bool:
+    """Whether an output of type `offered` may be linked to an input of type `wanted`."""
+    return wanted is offered or _accepts(parse(wanted), parse(offered))
 
 
-def _accepts(wanted: PortType, given: PortType) -> bool:
-    if isinstance(wanted, AnyType) or isinstance(given, AnyType):
+def _accepts(wanted: PortType, offered: PortType) -> bool:
+    if isinstance(wanted, AnyType) or isinstance(offered, AnyType):
         return True
-    if isinstance(given, Union):
-        return all(_accepts(wanted, part) for part in given.parts)
-    if isinstance(given, Choices):
-        return all(_accepts_choice(wanted, value) for value in given.values)
+    if isinstance(offered, Union):
+        return all(_accepts(wanted, part) for part in offered.parts)
+    if isinstance(offered, Choices):
+        return all(_accepts_choice(wanted, value) for value in offered.values)
     if isinstance(wanted, Union):
-        return any(_accepts(part, given) for part in wanted.parts)
-    if not (isinstance(wanted, Class) and isinstance(given, Class)):
+        return any(_accepts(part, offered) for part in wanted.parts)
+    if not (isinstance(wanted, Class) and isinstance(offered, Class)):
         return False  # an output of any text may be none of the choices
-    if wanted.cls is float and given.cls is int:
+    if wanted.cls is float and offered.cls is int:
         return True
-    if wanted.cls is int and given.cls is bool:
+    if wanted.cls is int and offered.cls is bool:
         return False
     try:
-        if not issubclass(given.cls, wanted.cls):
+        if not issubclass(offered.cls, wanted.cls):
             return False
     except TypeError:  # not a class, or a protocol that cannot be checked
-        return bool(wanted.annotation == given.annotation)
-    return _accepts_arguments(wanted, given)
+        return bool(wanted.annotation == offered.annotation)
+    return _accepts_arguments(wanted, offered)
 
 
 def _accepts_choice(wanted: PortType, value: Any) -> bool:
@@ -228,15 +228,15 @@ def _accepts_choice(wanted: PortType, value: Any) -> bool:
     return wanted.contains(value) if isinstance(wanted, Choices) else _accepts(wanted, parse(type(value)))
 
 
-def _accepts_arguments(wanted: Class, given: Class) -> bool:
-    if not wanted.arguments or not given.arguments:
+def _accepts_arguments(wanted: Class, offered: Class) -> bool:
+    if not wanted.arguments or not offered.arguments:
         return True  # what a bare list holds is unknown
-    if isinstance(wanted, Tuple) and isinstance(given, Tuple):
+    if isinstance(wanted, Tuple) and isinstance(offered, Tuple):
         if wanted.repeated:
-            return all(_accepts(wanted.arguments[0], item) for item in given.arguments)
-        if given.length != wanted.length:
+            return all(_accepts(wanted.arguments[0], item) for item in offered.arguments)
+        if offered.length != wanted.length:
             return False
-    return all(map(_accepts, wanted.arguments, given.arguments))
+    return all(map(_accepts, wanted.arguments, offered.arguments))
 
 
 # --- values

@@ -8,7 +8,7 @@ function itself, so that a test can call it directly.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
@@ -137,6 +137,7 @@ class Port:
 
     name: str
     type: Any
+    _: KW_ONLY
     default: Any = MISSING
     help: str = ""
     range: Range | None = None
@@ -150,7 +151,7 @@ class Port:
         return self.default is MISSING
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NodeSpec:
     """A node type: a function with its ports.
 

@@ -34,7 +34,7 @@ _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first i
 _NOT_CODE = ("*.pyc", "*.md")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
@@ -85,7 +85,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             yield _unloadable(name, place, error)
             continue
         origin = Origin(name, dist.version if dist else "0", digest, f"{place}, editable" if dist and _is_editable(dist) else place)
-        yield LoadedPlugin(name, origin.place, origin, time.perf_counter() - started, module=hooks)
+        yield _loaded(origin, hooks, started)
 
 
 def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
@@ -93,7 +93,7 @@ def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         message = f"[E304] plugin folder {folder} cannot be read: {error.strerror}. Name a folder that holds .py files or packages"
-        yield LoadedPlugin(folder.name, str(folder), error=message, fatal=True)
+        yield LoadedPlugin(name=folder.name, place=str(folder), error=message, fatal=True)
         return
     for path in paths:
         if path.name.startswith(("_", ".")):
@@ -111,23 +111,23 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
         raise OSError("no bytecode")
 
 
-def _load_file(name: str, path: Path, place: Path) -> LoadedPlugin:
-    """Import one file, or a package by its `__init__.py`, under a name that cannot hide an installed module."""
+def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
+    """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started = time.perf_counter()
-    module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        before = file_states(_files(place))
+        before = file_states(_files(root))
         module = _import_file(module_name, path)
-        digest = tree_digest([place], getattr(module, EXCLUDES, ()))
-        if file_states(_files(place)) != before:  # edited meanwhile: the code that runs is unknown
+        digest = tree_digest([root], getattr(module, EXCLUDES, ()))
+        if file_states(_files(root)) != before:  # edited meanwhile: the code that runs is unknown
             digest = secrets.token_hex(32)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
-        return _unloadable(name, str(place), error)
-    origin = Origin(name, str(getattr(module, "__version__", "0")), digest, str(place))
-    return LoadedPlugin(name, origin.place, origin, time.perf_counter() - started, module=module)
+        return _unloadable(name, str(root), error)
+    origin = Origin(name, str(getattr(module, "__version__", "0")), digest, str(root))
+    return _loaded(origin, module, started)
 
 
 def _import_file(name: str, path: Path) -> types.ModuleType:
@@ -142,26 +142,26 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-def tree_digest(places: Iterable[Path], excludes: Iterable[str] = ()) -> str:
-    """SHA-256 over the names and contents of the files in `places`, without hidden files and names that match `excludes`."""
+def tree_digest(roots: Iterable[Path], excludes: Iterable[str] = ()) -> str:
+    """SHA-256 over the names and contents of `roots`, files and folders, without hidden files and names that match `excludes`."""
     patterns = (*_NOT_CODE, *excludes)
     total = hashlib.sha256()
-    for place in places:
-        for path in _files(place):
+    for root in roots:
+        for path in _files(root):
             if any(fnmatch(path.name, pattern) for pattern in patterns):
                 continue
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{path.relative_to(place.parent).as_posix()}\0{content}\n".encode())
+            total.update(f"{path.relative_to(root.parent).as_posix()}\0{content}\n".encode())
     return total.hexdigest()
 
 
-def _files(place: Path) -> list[Path]:
-    """The file `place`, or the files in this folder and below, without hidden files and bytecode."""
-    if place.is_file():
-        return [place]
+def _files(root: Path) -> list[Path]:
+    """The file `root`, or the files in this folder and below, without hidden files and bytecode."""
+    if root.is_file():
+        return [root]
     found = []
-    for path in sorted(path for path in place.rglob("*") if path.is_file()):
-        inside = path.relative_to(place).parts
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        inside = path.relative_to(root).parts
         if not any(part == "__pycache__" or part.startswith(".") for part in inside):
             found.append(path)
     return found
@@ -173,13 +173,13 @@ def _digest_of(name: str) -> str:
     If the files changed after this process imported them, the code that runs is unknown: the digest is then a random one.
     """
     module = sys.modules[name]
-    digest = tree_digest(_package_places(name.partition(".")[0], module), getattr(module, EXCLUDES, ()))
+    digest = tree_digest(_package_roots(name.partition(".")[0], module), getattr(module, EXCLUDES, ()))
     if module.__dict__.setdefault(_DIGEST, digest) == digest:
         return digest
     return secrets.token_hex(32)
 
 
-def _package_places(name: str, module: types.ModuleType) -> Iterator[Path]:
+def _package_roots(name: str, module: types.ModuleType) -> Iterator[Path]:
     for package in (name, *getattr(module, INCLUDES, ())):
         spec = importlib.util.find_spec(package)
         if spec is None:
@@ -208,8 +208,14 @@ def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
     return url if isinstance(url, dict) else {}
 
 
+def _loaded(origin: Origin, module: Any, started: float) -> LoadedPlugin:
+    seconds = time.perf_counter() - started
+    return LoadedPlugin(name=origin.plugin, place=origin.place, origin=origin, seconds=seconds, module=module)
+
+
 def _unloadable(name: str, place: str, error: BaseException) -> LoadedPlugin:
-    return LoadedPlugin(name, place, error=f"[E304] plugin '{name}' ({place}) cannot be loaded: {describe_error(error)}")
+    message = f"[E304] plugin '{name}' ({place}) cannot be loaded: {describe_error(error)}"
+    return LoadedPlugin(name=name, place=place, error=message)
 
 
 def describe_error(error: BaseException) -> str:

@@ -53,7 +53,7 @@ class Plugins:
         found = list(find_plugins(plugin_dirs))
         # plugins that add hooks come first, so that a mistake in such a hook is blamed on the plugin that makes it
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
-        self._places: dict[str, str] = {}
+        self._place_of: dict[str, str] = {}
         registered = [self._register(plugin) for plugin in found]
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
@@ -93,10 +93,10 @@ class Plugins:
     def _register(self, plugin: LoadedPlugin) -> LoadedPlugin:
         if plugin.error is not None:
             return plugin
-        if plugin.name in self._places:
-            both = f"{self._places[plugin.name]} and {plugin.place}"
+        if plugin.name in self._place_of:
+            both = f"{self._place_of[plugin.name]} and {plugin.place}"
             return replace(plugin, error=f"[E301] two plugins are called '{plugin.name}': {both}. Rename or remove one", fatal=True)
-        self._places[plugin.name] = plugin.place
+        self._place_of[plugin.name] = plugin.place
         try:
             self.manager.register(plugin.module, plugin.name)
         except pluggy.PluginValidationError as error:
@@ -192,7 +192,8 @@ class Plugins:
                 raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}), {kind} '{name}': {error}") from error
             value = value if checked is None else checked
             aliases = meta.get("aliases", getattr(value, "aliases", ()))
-            self.registries[kind].add(Entry(name, value, origin, meta, (aliases,) if isinstance(aliases, str) else tuple(aliases)))
+            aliases = (aliases,) if isinstance(aliases, str) else tuple(aliases)
+            self.registries[kind].add(Entry(name, value, origin, meta=meta, aliases=aliases))
 
         return register
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nodegraph.errors import PluginError
@@ -42,6 +42,7 @@ class Entry(Generic[T]):
     name: str
     value: T
     origin: Origin
+    _: KW_ONLY
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     foreign_names: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from nodegraph.errors import Location
@@ -54,7 +54,7 @@ def references(value: Any) -> Iterator[Link | ParamRef]:
             yield from references(item)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParamDef:
     """A param: its default, and optionally its type, range and help. With `type` None it has the type of the inputs it feeds."""
 
@@ -74,6 +74,7 @@ class NodeDef:
     name: str
     type: str
     inputs: Mapping[str, Any]
+    _: KW_ONLY
     where: Location | None = None
     locations: Mapping[str, tuple[Location, Location]] = field(default_factory=dict)
     """For each input, and for `use`: where its key and its value were written."""

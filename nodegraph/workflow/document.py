@@ -169,7 +169,7 @@ class _Reader:
             reference = next(references(fields["default"]), None)
             if reference is not None:
                 message = f"the default of param '{name}' refers to {reference}. Expected a value"
-                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where)
+                self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where=where)
             elif fields.get("min") is not None and fields.get("max") is not None and fields["min"] > fields["max"]:
                 self._problem("E114", f"param '{name}' has a 'min' greater than its 'max'", part)
             else:
@@ -207,7 +207,7 @@ class _Reader:
                 self._problem("E101", f"node '{name}' has no type", key, "Add 'use: TYPE'.")
             else:
                 message = f"'use' of node '{name}' must be the name of a node type, not {described(use)}"
-                self._problem("E101", message, part, "Write 'use: TYPE'.", locations["use"][1])
+                self._problem("E101", message, part, "Write 'use: TYPE'.", where=locations["use"][1])
 
     def _outputs(self, section: Part, outputs: dict[str, OutputDef]) -> None:
         for name, _, part in self._named(section, "outputs"):
@@ -261,7 +261,7 @@ class _Reader:
         else:
             self._problem("E101", f"'{what}' must be text, not {described(value)}", part, "Put it in quotes.")
 
-    def _problem(self, code: str, message: str, part: Part, hint: str = "", where: Location | None = None) -> None:
+    def _problem(self, code: str, message: str, part: Part, hint: str = "", *, where: Location | None = None) -> None:
         self.problems.append(Problem(code, message, where or part.where, hint))
 
 

@@ -67,7 +67,8 @@ class Workflow(Document):
         to another workflow.
         """
         name = self._free_name(type) if name is None else _checked_name("node", name, (*self.nodes, PARAMS))
-        self.nodes[name] = NodeDef(name, type, {key: self._linked(value) for key, value in inputs.items()}, _calling_line())
+        linked = {key: self._linked(value) for key, value in inputs.items()}
+        self.nodes[name] = NodeDef(name, type, linked, where=_calling_line())
         return NodeHandle(self, name)
 
     def param(

@@ -19,7 +19,7 @@ _LEAST_SIGNAL = 4.8973451890853435e-08  # instead of none: ComfyUI's value, whic
 _MOST_STEPS = 1_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
     """The noise levels that a model was trained on; the defaults are those of Stable Diffusion 1.x.
 

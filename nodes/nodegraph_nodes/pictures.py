@@ -18,7 +18,7 @@ LONGEST_SIDE: Final = 32_768
 
 
 def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
-    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], upright as its camera was held.
+    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], turned upright.
 
     If the file holds several pictures, the first one is returned, with a notice. Raises ValueError if the file is not a picture,
     is damaged, or has more than 179 million pixels.
@@ -43,7 +43,7 @@ def _open(path: Path, run: Run) -> Picture:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # pictures of twice the size that warns raise an error
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # above twice this size, it is an error
             with pillow.open(path) as picture:
                 several = getattr(picture, "is_animated", False)
                 picture.load()
@@ -80,7 +80,7 @@ def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["near
 
     height, width = size
     if max(size) > LONGEST_SIDE:
-        raise ValueError(f"expected sides of at most {LONGEST_SIDE} pixels, found {width}x{height}. Take a smaller scale")
+        raise ValueError(f"expected sides of at most {LONGEST_SIDE} pixels, found {width}x{height}. Choose a smaller scale")
     smooth = {"antialias": True} if method in ("bilinear", "bicubic") else {}
     mode = "nearest-exact" if method == "nearest" else method
     planes = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
@@ -121,7 +121,7 @@ def contact_sheet(pictures: Sequence[Tensor], columns: int, gap: int, background
     size = sum(heights) + gap * (len(rows) - 1), sum(widths) + gap * (columns - 1)
     if max(size) > LONGEST_SIDE:
         raise ValueError(
-            f"expected sides of at most {LONGEST_SIDE} pixels, found {size[1]}x{size[0]}. Take fewer or smaller pictures"
+            f"expected sides of at most {LONGEST_SIDE} pixels, found {size[1]}x{size[0]}. Use fewer or smaller pictures"
         )
     sheet = torch.tensor([part / 255 for part in rgb(background)]).repeat(*size, 1)  # (H', W', 3)
     top = 0

@@ -151,7 +151,7 @@ class ControlNetModel:
     base: UNetModel | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Control:
     """A ControlNet and the picture that it guides a UNet by, between `start` and `end`, fractions of the sampling."""
 

@@ -108,7 +108,17 @@ def test_openclip_names_equal_transformers(tmp_path):
     checkpoint = describe(file).model()
     assert checkpoint.kind == "sdxl-refiner"
     assert checkpoint.text.parts[0].config == CLIPTextConfig(
-        514, 128, 4, 2, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513
+        vocab_size=514,
+        width=128,
+        layers=4,
+        heads=2,
+        max_length=16,
+        mlp_width=96,
+        activation="gelu",
+        projection=64,
+        layer=2,
+        final_norm=False,
+        eos=513,
     )
     tokens = torch.tensor([[512, 5, 6, 7, 513, *[0] * 11]])
     hidden, pooled = load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32).encode(tokens)

@@ -63,7 +63,7 @@ def test_judge_learns() -> None:
 
 
 def test_classes_of_an_empty_scene_are_unknown() -> None:
-    assert classes(Scene("snow", "night", (), 0.55, 0)) == [0, -100, -100, -100, -100, 2, 2]
+    assert classes(Scene("snow", "night", (), horizon=0.55, seed=0)) == [0, -100, -100, -100, -100, 2, 2]
 
 
 def test_evaluation_captions_name_held_out_combinations() -> None:

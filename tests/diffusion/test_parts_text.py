@@ -19,7 +19,19 @@ from tests.support.tensor_files import below, write
 State = dict[str, Tensor]
 
 TOKENS = torch.tensor([[512, 5, 6, 7, 513, *[513] * 11]])
-BIG = CLIPTextConfig(514, 192, 3, 3, 16, 96, "gelu", projection=64, layer=2, final_norm=False, eos=513)
+BIG = CLIPTextConfig(
+    vocab_size=514,
+    width=192,
+    layers=3,
+    heads=3,
+    max_length=16,
+    mlp_width=96,
+    activation="gelu",
+    projection=64,
+    layer=2,
+    final_norm=False,
+    eos=513,
+)
 
 
 def bare(state: Mapping[str, Tensor]) -> State:

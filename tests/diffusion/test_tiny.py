@@ -122,7 +122,7 @@ def test_autoencoder_reaches_its_figure(model: Model) -> None:
 @pytest.mark.slow
 def test_recipe_runs_and_skips_finished_stages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = tiny.Recipe(
-        tmp_path,
+        work=tmp_path,
         pictures=100,
         autoencoder_minutes=0.05,
         denoiser_minutes=0.05,

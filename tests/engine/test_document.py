@@ -299,7 +299,7 @@ def test_awkward_text_survives_a_round_trip(value, wrap):
 def test_any_workflow_survives_a_round_trip(parts):
     called, about, params, nodes, outputs = parts
     workflow = Workflow(called, about)
-    workflow.params = {n: ParamDef(n, **fields) for n, fields in params.items()}
+    workflow.params = {n: ParamDef(name=n, **fields) for n, fields in params.items()}
     workflow.nodes = {n: NodeDef(n, use, inputs) for n, (use, inputs) in nodes.items()}
     workflow.outputs = {n: OutputDef(n, to, save) for n, (to, save) in outputs.items()}
     assert is_same(meaning(Workflow.parse(workflow.dump())), meaning(workflow))

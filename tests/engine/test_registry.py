@@ -13,7 +13,7 @@ from nodegraph.text import did_you_mean
 def filters() -> Registry[int]:
     registry: Registry[int] = Registry("filters")
     registry.add(Entry("blur", 1, Origin("first", "1.0", place="/plugins/first.py")))
-    registry.add(Entry("Edges", 2, Origin("second", "2.0"), {"strength": "strong"}))
+    registry.add(Entry("Edges", 2, Origin("second", "2.0"), meta={"strength": "strong"}))
     return registry
 
 

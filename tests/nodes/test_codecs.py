@@ -125,7 +125,7 @@ ALIKE = [
             {"start": 0.25},
             {"end": 0.25},
             {"size": SizeConditioning()},
-            {"size": SizeConditioning(768, 512, 8, 16, 1024, None, 6.5)},
+            {"size": SizeConditioning(height=768, width=512, crop_y=8, crop_x=16, target_height=1024, aesthetic=6.5)},
         )
     ),
 ]

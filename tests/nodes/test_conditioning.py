@@ -80,7 +80,9 @@ def test_area_range_and_size_apply_to_every_prompt():
         assert prompt.mask is mask.values
         assert (prompt.mask_strength, prompt.mask_bounds) == (0.7, True)
         assert (prompt.start, prompt.end) == (0.2, 0.9)
-        assert prompt.size == SizeConditioning(512, 768, 16, 8, 640, 1024, 7.0)
+        assert prompt.size == SizeConditioning(
+            height=512, width=768, crop_y=16, crop_x=8, target_height=640, target_width=1024, aesthetic=7.0
+        )
 
 
 def test_zero_out_clears_the_encoding():

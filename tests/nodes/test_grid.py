@@ -66,7 +66,7 @@ def test_resize_equals_pillow(method, filter, size):
 def test_resize_needs_exactly_one_size():
     with pytest.raises(ValueError, match="needs a width, a height or a scale"):
         resize(pixels())
-    for sizes, message in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both say")):
+    for sizes, message in (({}, "needs a width, a height or a scale"), ({"width": 8, "scale": 2.0}, "width and scale both set")):
         workflow = Workflow("resize")
         workflow.add("Resize", image=workflow.add("LoadImage", path=__file__).image, **sizes)
         with pytest.raises(WorkflowError, match=message):

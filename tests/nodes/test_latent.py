@@ -99,7 +99,7 @@ def test_sampled_encoding_depends_on_the_seed(model, run):
 
 
 def test_latent_of_another_model_is_refused(model):
-    with pytest.raises(ValueError, match=r"a latent of 4 channels, .* found one of 16; take the autoencoder of the model"):
+    with pytest.raises(ValueError, match=r"a latent of 4 channels, .* found one of 16; use the autoencoder of the model"):
         vae_decode(model.vae, latent(channels=16))
 
 

@@ -135,7 +135,7 @@ def test_resizing_gives_a_notice_and_keeps_extremes(run):
 
 
 def test_mask_needs_a_source():
-    with pytest.raises(ValueError, match="one of path, mask and image; it is given none of them"):
+    with pytest.raises(ValueError, match="one of path, mask and image; found none of them"):
         mask()
 
 
@@ -147,8 +147,8 @@ def test_picture_values_have_no_alpha():
 @pytest.mark.parametrize(
     ("literals", "message"),
     [
-        ({"path": None, "mask": None, "image": None}, "it is given none of them"),
-        ({"path": "a.png", "mask": None}, "it is given path and image"),  # `image` is linked: it is no literal
+        ({"path": None, "mask": None, "image": None}, "found none of them"),
+        ({"path": "a.png", "mask": None}, "found path and image"),  # `image` is linked: it is no literal
         ({"path": None, "mask": None, "channel": "alpha"}, "only a file has an alpha channel"),
         ({"path": "a.png", "mask": None, "image": None, "channel": "alpha"}, None),
         ({"path": None, "image": None}, None),

@@ -242,7 +242,7 @@ def test_sampler_must_return_a_latent(denoiser, returned, found):
 @pytest.mark.parametrize(
     ("literals", "message"),
     [
-        ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both say where to start; leave one out"),
+        ({"steps": 20, "start_step": 5, "end_step": None, "strength": 0.5}, "both set where sampling starts; leave one out"),
         ({"steps": 20, "start_step": 15, "end_step": 10, "strength": 1.0}, "start_step 15 is after the last step, 10"),
         ({"steps": 10, "start_step": 15, "end_step": 20, "strength": 1.0}, "start_step 15 is after the last step, 10"),
         ({"steps": 20, "start_step": 5, "end_step": 10, "strength": 1.0, "sampler": SAMPLERS["euler"], "options": None}, None),

@@ -81,7 +81,7 @@ outputs:
         ("[]", "", "at least two noise levels"),
         ("[1.0, 14.6, 0.0]", "", "each level below the one before it, found level 1, 14.6, after 1.0"),
         ("[14.6, .inf]", "", "a finite number as level 1"),
-        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas says where to start and to end, and so does strength"),
+        ("[14.6, 1.0, 0.0]", ", strength: 0.5", "sigmas already sets where sampling starts and ends; leave out strength"),
         ("[14.6, 1.0, 0.0]", ", sampler: eulr", "there is no sampler 'eulr'. Did you mean 'euler'"),
         ("[14.6, 1.0, 0.0]", ", steps: 0", "expected a value from 1 to 10000, found 0"),
     ],

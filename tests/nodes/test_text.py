@@ -40,9 +40,9 @@ def test_long_prompt_is_chunked_with_a_notice(model, run):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a red hut", "does not contain 'hut'; a word"),
-        ("a hut, a cat", "does not contain 'hut' and 'cat'; a word"),
-        (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; a word that it has to spell means little to it"),
+        ("a red hut", "does not contain 'hut'; such a word has little effect"),
+        ("a hut, a cat", "does not contain 'hut' and 'cat'; such a word has little effect"),
+        (" ".join(f"z{'ab'[i % 2] * i}" for i in range(1, 11)), "and 2 more; such a word has little effect"),
     ],
 )
 def test_unknown_words_give_a_notice(model, run, text, message):

@@ -18,7 +18,7 @@ OPENCLIP: dict[str, Any] = {"activation": "gelu"}
 
 
 def text_encoder(width: int, projected: bool, **more: Any) -> transformers.PreTrainedModel:
-    config = CLIPTextConfig(514, width, 4, 2, 16, 96, projection=64, **more)
+    config = CLIPTextConfig(vocab_size=514, width=width, layers=4, heads=2, max_length=16, mlp_width=96, projection=64, **more)
     return small.reference_text_encoder(config, projected)
 
 

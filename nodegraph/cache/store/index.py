@@ -45,7 +45,7 @@ _TABLES: Final = """
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A stored result. `size` is in bytes, of all its blobs; `created` and `used` (the last use) are in seconds since 1970."""
 
@@ -119,8 +119,9 @@ class Index:
 
     def entries(self) -> list[Entry]:
         """Every entry. The least recently used one comes first."""
-        columns = "key, type, workflow, node, size, created, used, uses"
-        return [Entry(*row) for row in self._db.execute(f"SELECT {columns} FROM entries ORDER BY used, created, key")]
+        columns = ("key", "type", "workflow", "node", "size", "created", "used", "uses")
+        rows = self._db.execute(f"SELECT {', '.join(columns)} FROM entries ORDER BY used, created, key")
+        return [Entry(**dict(zip(columns, row, strict=True))) for row in rows]
 
     def total(self) -> int:
         """The bytes of all blobs."""
@@ -167,7 +168,14 @@ class Index:
                         total = sum(sizes.values())
                         self._put(
                             Entry(
-                                key, type=node_type, workflow=workflow, node=node, size=total, created=created, used=created, uses=0
+                                key=key,
+                                type=node_type,
+                                workflow=workflow,
+                                node=node,
+                                size=total,
+                                created=created,
+                                used=created,
+                                uses=0,
                             )
                         )
                         self._put_blobs(sizes.items())

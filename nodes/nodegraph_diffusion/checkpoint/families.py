@@ -29,7 +29,7 @@ def scaling_factor(kind: Kind) -> float:
 
 
 def only_text_part(kind: Kind | None) -> Part | None:
-    """The only text encoder of a model of this family; None for Stable Diffusion XL, which has two, and for no family."""
+    """The only text encoder of a model of this family; None for Stable Diffusion XL, which has two, and for an unknown family."""
     if kind in (None, "sdxl"):
         return None
     return "text_encoder_2" if kind == "sdxl-refiner" else "text_encoder"

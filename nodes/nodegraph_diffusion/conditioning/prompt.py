@@ -1,10 +1,10 @@
-"""Encoded prompts, with where and when they apply: plain data, importable without torch."""
+"""Encoded prompts, and where and when each applies: plain data, importable without torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Area:
     width: float
     y: float
     x: float
+    _: KW_ONLY
     fraction: bool = False
 
     def __post_init__(self) -> None:
@@ -33,11 +34,11 @@ class Area:
             raise ValueError(f"area: expected a height and width above 0 and y and x of at least 0, found {self}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SizeConditioning:
     """The size conditioning of SDXL, in pixels (Podell et al. 2023, sec. 2.2).
 
-    `height` and `width` are the picture's before it was cropped, `crop_y` and `crop_x` say where it was cropped, and
+    `height` and `width` are the picture's size before cropping, `crop_y` and `crop_x` say where it was cropped, and
     `target_height` and `target_width` are its size after that. None means the output size. `aesthetic` is the score that the
     refiner receives instead of the target size; None means 6 for a positive prompt, 2.5 for a negative one.
     """
@@ -53,7 +54,7 @@ class SizeConditioning:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An encoded prompt, with its strength, where in the picture and when in the sampling it applies.
+    """An encoded prompt, its strength, and where in the picture and when in the sampling it applies.
 
     `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` is (1 or B, P), for models that use it. `mask`
     (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its
@@ -62,6 +63,7 @@ class Prompt:
     """
 
     embedding: Tensor
+    _: KW_ONLY
     pooled: Tensor | None = None
     strength: float = 1.0
     area: Area | None = None

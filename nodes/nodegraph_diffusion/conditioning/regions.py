@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -43,9 +43,9 @@ class Box(NamedTuple):
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Region:
-    """A prompt with its place in the latent and its noise levels.
+    """A prompt, the part of the latent that it applies to, and its noise levels.
 
     `box` None means the whole latent. `weight` of the cells is (1 or B, 1, height, width), None means 1. The prompt is active
     between the noise levels `lowest` and `highest`, both included.
@@ -71,16 +71,16 @@ def arrange(
     """The regions of the prompts of each conditioning, for a `latent` (B, C, h, w) with cells of `cell` pixels.
 
     If an area of one conditioning has no counterpart in another one, an opposite is added there: the text of the smallest area
-    around it, or of the first prompt for the whole picture, with the area's place, strength, mask and noise levels. Raises
+    around it, or of the first prompt for the whole picture, with the area's box, strength, mask and noise levels. Raises
     ValueError for an area that begins outside the picture, and if the number of masks is not one or B.
     """
-    placed = [[_placed(prompt, latent, noise_schedule, cell) for prompt in prompts] for prompts in conditionings]
-    for prompts in placed:
-        for prompt in prompts:
-            for others in placed:
-                if others is not prompts and (opposite := _opposite(prompt, others)) is not None:
+    areas = [[_prompt_area(prompt, latent, noise_schedule, cell) for prompt in prompts] for prompts in conditionings]
+    for own in areas:
+        for area in own:
+            for others in areas:
+                if others is not own and (opposite := _opposite(area, others)) is not None:
                     others.append(opposite)
-    return [[_weighted(prompt, latent) for prompt in prompts] for prompts in placed]
+    return [[_region(area, latent) for area in own] for own in areas]
 
 
 def mix(predictions: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
@@ -98,8 +98,9 @@ def mix(predictions: Sequence[tuple[Region, Tensor]], x: Tensor) -> Tensor:
     return total / weights
 
 
-class _PlacedPrompt(NamedTuple):
-    """A prompt with its place in cells. `box` may extend beyond the latent; `mask` (1 or B, h, w) covers the whole latent."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _PromptArea:
+    """A prompt and its area in cells. `box` may extend beyond the latent; `mask` (1 or B, h, w) covers the whole latent."""
 
     prompt: Prompt
     box: Box | None
@@ -109,7 +110,7 @@ class _PlacedPrompt(NamedTuple):
     lowest: float
 
 
-def _placed(prompt: Prompt, latent: Tensor, noise_schedule: NoiseSchedule, cell: int) -> _PlacedPrompt:
+def _prompt_area(prompt: Prompt, latent: Tensor, noise_schedule: NoiseSchedule, cell: int) -> _PromptArea:
     size = (latent.shape[-2], latent.shape[-1])
     box = None if prompt.area is None else _area_box(prompt.area, size, cell)
     mask = None
@@ -123,7 +124,7 @@ def _placed(prompt: Prompt, latent: Tensor, noise_schedule: NoiseSchedule, cell:
         box = _mask_box(mask) if prompt.mask_bounds else box
         mask = mask * prompt.mask_strength
     highest, lowest = (noise_schedule.sigma_at(progress) for progress in (prompt.start, prompt.end))
-    return _PlacedPrompt(prompt, box, mask, prompt.strength, highest, lowest)
+    return _PromptArea(prompt=prompt, box=box, mask=mask, strength=prompt.strength, highest=highest, lowest=lowest)
 
 
 def _area_box(area: Area, size: tuple[int, int], cell: int) -> Box:
@@ -146,11 +147,11 @@ def _mask_box(mask: Tensor) -> Box:
     return Box(max(MIN_BOX, int(rows.max()) - y + 1), max(MIN_BOX, int(columns.max()) - x + 1), y, x)
 
 
-def _opposite(area: _PlacedPrompt, others: Sequence[_PlacedPrompt]) -> _PlacedPrompt | None:
+def _opposite(area: _PromptArea, others: Sequence[_PromptArea]) -> _PromptArea | None:
     """The prompt that must be added to `others` as the opposite of `area`, or None."""
     if area.box is None:
         return None
-    surrounding: _PlacedPrompt | None = None
+    surrounding: _PromptArea | None = None
     for other in others:
         if other.box is None:
             surrounding = surrounding or other
@@ -160,15 +161,15 @@ def _opposite(area: _PlacedPrompt, others: Sequence[_PlacedPrompt]) -> _PlacedPr
             surrounding = other
     if surrounding is None or surrounding.box == area.box:
         return None
-    return area._replace(prompt=surrounding.prompt)
+    return replace(area, prompt=surrounding.prompt)
 
 
-def _weighted(placed: _PlacedPrompt, latent: Tensor) -> Region:
+def _region(area: _PromptArea, latent: Tensor) -> Region:
     """The region of a prompt, its box cut at the edges of the latent, with the weights of its mask.
 
     Without a mask, the edges of an area inside the picture fade in over 8 cells, or over a quarter of the area.
     """
-    box, weight = placed.box, None
+    box, weight = area.box, None
     rows, columns = latent.shape[-2:]
     if box is not None:
         if box.y >= rows or box.x >= columns:
@@ -177,14 +178,14 @@ def _weighted(placed: _PlacedPrompt, latent: Tensor) -> Region:
                 f"and column {box.x}; move it, or make the picture larger"
             )
         box = Box(min(box.height, rows - box.y), min(box.width, columns - box.x), box.y, box.x)
-    if placed.mask is not None:
-        weight = (placed.mask if box is None else box.cut(placed.mask))[:, None] * placed.strength
+    if area.mask is not None:
+        weight = (area.mask if box is None else box.cut(area.mask))[:, None] * area.strength
     elif box is not None:
         vertical, horizontal = _fade(box.y, box.height, rows), _fade(box.x, box.width, columns)
-        weight = (placed.strength * vertical[:, None] * horizontal)[None, None].to(latent)
-    elif placed.strength != 1:
-        weight = torch.full((1, 1, 1, 1), placed.strength).to(latent)
-    return Region(placed.prompt, box, weight, placed.highest, placed.lowest)
+        weight = (area.strength * vertical[:, None] * horizontal)[None, None].to(latent)
+    elif area.strength != 1:
+        weight = torch.full((1, 1, 1, 1), area.strength).to(latent)
+    return Region(prompt=area.prompt, box=box, weight=weight, highest=area.highest, lowest=area.lowest)
 
 
 def _fade(start: int, length: int, side: int) -> Tensor:

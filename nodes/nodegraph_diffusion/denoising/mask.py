@@ -18,7 +18,7 @@ class MaskedDenoiser(DenoiserWrapper):
     With the mask m, the denoiser sees x * m + (latent + sigma * noise) * (1 - m), and its estimate becomes
     denoised * m + latent * (1 - m) (the blending of RePaint, Lugmayr et al. 2022, Eq. 8, with one fixed noise).
     `latent` and `noise` are (B, C, h, w); `mask` is (B or 1, H, W) or (B or 1, 1, H, W) in [0, 1], resized bilinearly.
-    With the noise levels of a run as `differential`, a grey says how long a cell is kept: m is 1 if the mask is at least the
+    With the noise levels of a run as `differential`, a grey sets how long a cell is kept: m is 1 if the mask is at least the
     remaining part of the timesteps, else 0 (Levin & Fried 2023, "Differential Diffusion", Alg. 1), and 0 where it is black.
     """
 

@@ -35,8 +35,8 @@ class Predictions(NamedTuple):
 class GuidedDenoiser(Denoiser, Protocol):
     """A denoiser under a positive and a negative condition, usually a prompt each.
 
-    Guidance reads its predictions and returns another one. Samplers of the CFG++ kind read the negative prediction. A class that
-    inherits from this one only needs `predict` and `predict_one`.
+    Guidance reads its predictions and returns another denoiser. Samplers of the CFG++ kind read the negative prediction. A
+    subclass only needs `predict` and `predict_one`.
     """
 
     def __call__(self, x: Tensor, sigma: float | Tensor, /) -> Tensor:

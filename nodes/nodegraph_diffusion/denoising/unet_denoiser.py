@@ -45,7 +45,7 @@ class Control(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Batch:
     """Regions of one shape that the network sees at once, and its other inputs."""
 
@@ -146,7 +146,9 @@ class ConditionedUNet:
         if batch.concat is not None:
             scaled = torch.cat([scaled, batch.concat], dim=1)
         guidance = self._guidance_input(weight)
-        predicted: Tensor = self.unet(scaled, timesteps, batch.projected, batch.added, controls, attention, **guidance).to(x)
+        predicted: Tensor = self.unet(
+            scaled, timesteps, batch.projected, batch.added, controls=controls, attention=attention, **guidance
+        ).to(x)
         if self.noise_schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
@@ -187,7 +189,8 @@ class ConditionedUNet:
         if self.concat is not None:
             cuts = (region.cut(_fitting_channels(x, self.concat)) for _, region in regions)
             concat = torch.cat([_for_pictures(cut, pictures) for cut in cuts]).to(weight)
-        return _Batch(tuple(regions), context, self.unet.project_context(context), added, concat)
+        projected = self.unet.project_context(context)
+        return _Batch(regions=tuple(regions), context=context, projected=projected, added=added, concat=concat)
 
 
 class UNetDenoiser:

@@ -1,4 +1,4 @@
-"""A denoiser without guidance, in the form that guidance and samplers take."""
+"""A denoiser without guidance, in the form that guidance and samplers accept."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PromptGuidance(GuidedDenoiser):
     """A guided denoiser over `denoisers`, which share batches if possible; subclasses combine what they predict in `predict`.
 
-    `negative_index` is the one that is the negative condition; the first one is the positive condition. Raises ValueError if the
+    `negative_index` is the index of the negative condition; the first one is the positive condition. Raises ValueError if the
     denoisers' noise schedules differ.
     """
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LAYER = "middle_block.1.transformer_blocks.0.attn1"
-# Cells that receive more than the average share are blurred. It is a yes or a no: rounding, above all in half precision, can change
-# the answer for a cell that receives nearly the average.
+# Cells that receive more than the average share are blurred. There is nothing in between: rounding, above all in half precision,
+# can decide about a cell that receives nearly the average.
 THRESHOLD = 1.0
 KERNEL = 9  # cells along a side of the blur
 

@@ -15,8 +15,8 @@ KeysValues = tuple[Tensor, Tensor]
 class AttentionHook(Protocol):
     """Replaces self-attention layers. It is called for each, by name ("middle_block.1.transformer_blocks.0.attn1").
 
-    Receives queries, keys and values, each (B, heads, L, d), and returns the result in place of `attend`'s, (B, L, heads * d), or
-    None to leave that layer as it is. L is h * w of the feature map there.
+    Receives queries, keys and values, each (B, heads, L, d), and returns the result, (B, L, heads * d), or None to leave that layer
+    as it is. L is h * w of the feature map there.
     """
 
     def __call__(self, layer: str, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor | None: ...
@@ -125,7 +125,7 @@ class SpatialTransformer(nn.Module):
     `linear`: in and out through linear layers, as in Stable Diffusion 2 and XL, instead of convolutions of size one.
     """
 
-    def __init__(self, channels: int, context_dim: int, heads: int, depth: int, norm_groups: int, linear: bool = False) -> None:
+    def __init__(self, channels: int, context_dim: int, heads: int, *, depth: int, norm_groups: int, linear: bool = False) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(norm_groups, channels, eps=1e-6)
@@ -135,7 +135,7 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
 
     def forward(self, x: Tensor, context: Iterator[KeysValues], hook: AttentionHook | None = None) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w); takes one layer of the context for each of its blocks."""
+        """(B, C, h, w) -> (B, C, h, w); uses one layer of the context for each of its blocks."""
         normed = self.norm(x)
         tokens = self.proj_in(pixels_as_tokens(normed)) if self.linear else pixels_as_tokens(self.proj_in(normed))  # (B, h * w, C)
         for block in self.transformer_blocks:

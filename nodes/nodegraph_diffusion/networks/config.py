@@ -13,7 +13,7 @@ _MOST_REPEATED = 256
 _MOST_LEVELS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CLIPTextConfig:
     """Sizes of a text encoder; the defaults are those of CLIP ViT-L/14. Raises ValueError for sizes that cannot be built.
 
@@ -38,7 +38,7 @@ class CLIPTextConfig:
         _check_divides("heads", self.heads, self.width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """Sizes of a denoising network.
 
@@ -91,7 +91,7 @@ class LatentSpace:
     scaling_factor: float = 0.18215
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VAEConfig:
     """Sizes of an autoencoder. Raises ValueError for sizes that cannot be built: `norm_groups` must divide every width."""
 

@@ -38,7 +38,7 @@ class ControlNet(UNetEncoder):
     def forward(
         self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor | Context, added: Tensor | None = None
     ) -> Controls:
-        """(B, in_channels, h, w), a picture (B, 3, 8h, 8w) in [0, 1], (B,), a prompt -> residuals as `UNet.forward` takes them."""
+        """(B, in_channels, h, w), a picture (B, 3, 8h, 8w) in [0, 1], (B,), a prompt -> residuals for `UNet.forward`."""
         layers = iter((context if isinstance(context, Context) else self.project_context(context)).layers)
         embedding = self.embed(timesteps, added, x.dtype)
         residuals = []
@@ -74,7 +74,8 @@ class ControlNetGuide:
                 "at once; give one"
             )
         hint = hint.repeat(x.shape[0] // hint.shape[0], 1, 1, 1)
-        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], None if added is None else added.to(weight))
+        added = None if added is None else added.to(weight)
+        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], added=added)
         return tuple((skip * self.strength).to(x) for skip in skips), (middle * self.strength).to(x)
 
 

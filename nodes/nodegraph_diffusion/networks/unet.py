@@ -144,7 +144,9 @@ class UNetEncoder(nn.Module):
     def _transformer(self, channels: int, depth: int) -> list[SpatialTransformer]:
         config = self.config
         heads, groups, linear = config.heads(channels), config.norm_groups, config.linear_projection
-        return [SpatialTransformer(channels, config.context_dim, heads, depth, groups, linear)] if depth else []
+        if not depth:
+            return []
+        return [SpatialTransformer(channels, config.context_dim, heads, depth=depth, norm_groups=groups, linear=linear)]
 
     def project_context(self, context: Tensor) -> Context:
         """Keys and values of every cross-attention for `context` (B, L, context_dim): computed once for all steps."""
@@ -215,6 +217,6 @@ class UNet(UNetEncoder):
         for block in self.output_blocks:
             x = torch.cat([x, skips.pop()], dim=1)
             size = skips[-1].shape[-2:] if skips else None  # an upsampling block is never the last
-            x = block(x, embedding, layers, size, attention)
+            x = block(x, embedding, layers, size=size, attention=attention)
         out: Tensor = self.out(x)
         return out

@@ -111,7 +111,7 @@ def _picture_seed(seed: int, k: int) -> int:
 
 
 def _step_seed(seed: int) -> int:
-    """A seed far from those that people usually choose."""
+    """A seed that is unlikely to be chosen by people."""
     return int.from_bytes(hashlib.sha256(f"step noise {seed}".encode()).digest()[:8], "little")
 
 

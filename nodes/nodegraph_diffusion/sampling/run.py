@@ -137,7 +137,8 @@ def sample(
             known = noise
             if spec.other_mask_noise and step_noise == "comfyui":
                 known = draw_noise(noise.shape, (seed + 1) % 2**64, "sequential").to(noise)
-            denoiser = MaskedDenoiser(denoiser, latent, known, mask, sigmas if soft_mask == "differential" else None)
+            differential = sigmas if soft_mask == "differential" else None
+            denoiser = MaskedDenoiser(denoiser, latent, known, mask, differential=differential)
         return sampler(
             as_guided(denoiser),
             x,

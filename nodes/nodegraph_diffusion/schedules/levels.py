@@ -97,14 +97,14 @@ def require_steps(steps: int) -> None:
 def append_zero(sigmas: Tensor) -> Tensor:
     """`sigmas`, (n,) of any dtype, as float32 with 0 appended.
 
-    Levels that are not above 0, or not below all levels before them, are dropped. So levels that are equal in float32 count once.
-    Raises ValueError for levels that are not finite in float32, which only unusual options cause.
+    Levels that are not above 0, or not below all levels before them, are dropped. Levels that are equal in float32 therefore count
+    once. Raises ValueError for levels that are not finite in float32, which only unusual options cause.
     """
     import torch
 
     levels = sigmas.float()
     if not bool(levels.isfinite().all()):
         raise ValueError(f"schedule: expected options that give finite noise levels, found {levels.tolist()}; use the defaults")
-    kept = levels > 0
-    kept[1:] &= levels[1:] < levels.cummin(0).values[:-1]
-    return torch.cat([levels[kept], torch.zeros(1)])
+    usable = levels > 0
+    usable[1:] &= levels[1:] < levels.cummin(0).values[:-1]
+    return torch.cat([levels[usable], torch.zeros(1)])

@@ -17,8 +17,8 @@ Rule = Literal["euler", "dpm"]
 def schedule_leading(noise_schedule: NoiseSchedule, steps: int, *, steps_offset: int = 1, rule: Rule = "euler") -> Tensor:
     """Levels of the first training step of each of `steps` equal parts, then 0.
 
-    The configuration of Stable Diffusion 1 and 2. Training steps k (T // steps) + steps_offset: the largest level is not
-    visited. `steps_offset` is 1 in Stable Diffusion's configurations, 0 by default in diffusers. `rule`: euler is for diffusers'
+    The configuration of Stable Diffusion 1 and 2. The training steps are k (T // steps) + steps_offset, so the largest level is
+    left out. `steps_offset` is 1 in Stable Diffusion's configurations, 0 by default in diffusers. `rule`: euler is for diffusers'
     Euler, Heun, DDIM, PNDM, ...; dpm is for its DPMSolverMultistep, UniPC, DEIS, ..., which make one more part and leave out its
     first step. Raises ValueError if a training step would be beyond the last one.
     """
@@ -33,7 +33,7 @@ def schedule_leading(noise_schedule: NoiseSchedule, steps: int, *, steps_offset:
     if stride < 1 or visited[-1] > noise_schedule.steps - 1:
         raise ValueError(
             f"schedule leading: expected steps that fit into {noise_schedule.steps} training steps with steps_offset "
-            f"{steps_offset}, found {steps}; take fewer steps"
+            f"{steps_offset}, found {steps}; use fewer steps"
         )
     return append_zero(noise_schedule.sigmas()[visited.flip(0)])
 
@@ -51,7 +51,7 @@ def schedule_trailing(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     if steps > noise_schedule.steps:
         raise ValueError(
             f"schedule trailing: expected at most {noise_schedule.steps} steps, one per trained noise level, "
-            f"found {steps}; take fewer"
+            f"found {steps}; use fewer"
         )
     ends = np.arange(noise_schedule.steps, 0, -noise_schedule.steps / steps)[
         :steps
@@ -62,7 +62,7 @@ def schedule_trailing(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_linspace(noise_schedule: NoiseSchedule, steps: int, *, rule: Rule = "euler") -> Tensor:
     """Levels of evenly spaced training steps, linear in sigma between, then 0.
 
-    Like normal, except between two training steps. A single step starts from the last training step. `rule`: euler is for
+    Like normal, except between two training steps. A run of one step starts at the last training step. `rule`: euler is for
     diffusers' EulerDiscrete, HeunDiscrete, ...; dpm is for its DPMSolverMultistep, UniPC, DEIS, ..., which round to whole training
     steps, and take one more and leave out the first. Raises ValueError if two training steps are rounded to the same one.
     """
@@ -75,7 +75,7 @@ def schedule_linspace(noise_schedule: NoiseSchedule, steps: int, *, rule: Rule =
         if steps > last:
             raise ValueError(
                 f"schedule linspace: expected at most {last} steps with rule dpm, all training steps except the first, "
-                f"found {steps}; take fewer"
+                f"found {steps}; use fewer"
             )
         visited = np.linspace(0, last, steps + 1).round()[:0:-1]
     else:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
-_NO_NOISE = 1e-5  # a trained level up to this one counts as no noise
+_NO_NOISE = 1e-5  # a trained level up to this one counts as 0
 
 
 def schedule_normal(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels of evenly spaced training steps, from the last to the first, then 0.
 
-    If the model was trained down to no noise (a smallest level of at most 1e-5), its first training step is the 0, and one more
-    training step is visited.
+    If the level of the first training step is at most 1e-5, it counts as the 0 at the end, and the training steps are spaced as
+    for one more step.
     """
     import torch
 
@@ -32,8 +32,8 @@ def schedule_normal(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
 def schedule_sgm_uniform(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Levels of evenly spaced training steps, the first one left out, then 0.
 
-    Like normal with one more step, whose last level is left out. Stability's generative-models do this, and Turbo and Lightning
-    models are made for it.
+    Like normal with one more step, without its last level. Stability's generative-models do this, and Turbo and Lightning models
+    are made for it.
     """
     import torch
 
@@ -53,7 +53,7 @@ def schedule_simple(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     if steps > noise_schedule.steps:
         raise ValueError(
             f"schedule simple: expected at most {noise_schedule.steps} steps, one per trained noise level, found {steps}; "
-            "take fewer steps, a strength nearer to 1, or the schedule normal"
+            "use fewer steps, a strength nearer to 1, or the schedule normal"
         )
     stride = noise_schedule.steps / steps
     picks = torch.tensor([noise_schedule.steps - 1 - int(i * stride) for i in range(steps)])
@@ -64,8 +64,8 @@ def schedule_ddim_uniform(noise_schedule: NoiseSchedule, steps: int) -> Tensor:
     """Every k-th trained level from the second up, then 0 (Song et al. 2021).
 
     k is the training steps // steps. The largest level is rarely visited. There are more levels than `steps` if `steps` does not
-    divide the training steps (30 steps of 1000 make 31), and fewer if it is larger than them. If the model was trained down to no
-    noise, its second level, of at most 1e-5, is the 0, and the stride is that of one more step.
+    divide the training steps (30 steps of 1000 make 31), and fewer if it is larger than them. If the model's second level is at
+    most 1e-5, it counts as the 0 at the end, and the stride is that of one more step.
     """
     require_steps(steps)
     sigmas = noise_schedule.sigmas()

@@ -54,7 +54,7 @@ def check_predictions(guidance: Guidance) -> None:
 
 
 def check_shape(guidance: Guidance) -> None:
-    """An estimate has the shape and dtype of x and is finite, also if x is zero and both predictions are the same."""
+    """An estimate has the shape and dtype of x and is finite, even if x is zero and both predictions are the same."""
     for x, denoiser in ((start() * 10, TwoSidedDenoiser()), (torch.zeros_like(start()), TwoSidedDenoiser(cfg=1.0))):
         for sigma, found in zip(LEVELS, _estimates(guidance(denoiser), x), strict=True):
             require(found.shape == x.shape, f"shape {tuple(x.shape)} at level {sigma}", f"{tuple(found.shape)}")
@@ -73,16 +73,16 @@ def check_alone(guidance: Guidance) -> None:
 def check_anew(guidance: Guidance) -> None:
     """A run does not depend on earlier runs, of this picture or of another size, and changes nothing in place."""
     x, denoiser = start() * 10, TwoSidedDenoiser()
-    kept, guided = x.clone(), guidance(denoiser)
+    original, guided = x.clone(), guidance(denoiser)
     first = _estimates(guided, x)
     second = _estimates(guided, x)
     _estimates(guided, torch.zeros(1, 4, 4, 4))
     third = _estimates(guided, x)
     same = all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(first, second, third, strict=True))
     require(same, "the same estimates in a second run", "others: memory must belong to one run")
-    require(torch.equal(x, kept), "x unchanged", "x changed in place")
-    changed = sum(not torch.equal(given, copy) for given, copy in denoiser.given)
-    require(not changed, "the denoiser's predictions unchanged", f"{changed} of {len(denoiser.given)} changed in place")
+    require(torch.equal(x, original), "x unchanged", "x changed in place")
+    changed = sum(not torch.equal(prediction, copy) for prediction, copy in denoiser.predictions)
+    require(not changed, "the denoiser's predictions unchanged", f"{changed} of {len(denoiser.predictions)} changed in place")
 
 
 def check_sampled(guidance: Guidance) -> None:
@@ -91,7 +91,7 @@ def check_sampled(guidance: Guidance) -> None:
     for name in ("euler", "heun"):
         for mask in (None, torch.ones(1, 8, 6).tril()):
             guided = guidance(TwoSidedDenoiser())
-            sampled = sample(guided, latent, noise, SAMPLERS[name], even_sigmas(6, end=True).float(), mask=mask)
+            sampled = sample(guided, latent, noise, SAMPLERS[name], sigmas=even_sigmas(6, end=True).float(), mask=mask)
             found = f"shape {tuple(sampled.shape)}, {int(sampled.isfinite().sum())} finite"
             require(sampled.shape == latent.shape and bool(sampled.isfinite().all()), f"finite latents from {name}", found)
 

@@ -84,7 +84,7 @@ def check_repeatable(sampler: Sampler) -> None:
     """Two runs are the same to the last bit, and nothing is changed in place."""
     spec, sigmas = _spec(sampler), even_sigmas(6, end=True).float()
     x = start() * 10
-    kept = x.clone(), sigmas.clone()
+    originals = x.clone(), sigmas.clone()
     seen: list[tuple[Tensor, Tensor]] = []
 
     class RecordingDenoiser(TwistedDenoiser):
@@ -99,8 +99,8 @@ def check_repeatable(sampler: Sampler) -> None:
 
     first, second = (run(spec, RecordingDenoiser(), x, sigmas) for _ in range(2))
     require(torch.equal(first, second), "the same result twice", "two different ones")
-    require(torch.equal(x, kept[0]) and torch.equal(sigmas, kept[1]), "x and sigmas unchanged", "them changed in place")
-    changed = sum(not torch.equal(given, copy) for given, copy in seen)
+    require(torch.equal(x, originals[0]) and torch.equal(sigmas, originals[1]), "x and sigmas unchanged", "them changed in place")
+    changed = sum(not torch.equal(estimate, copy) for estimate, copy in seen)
     require(not changed, "the estimates unchanged", f"{changed} of {len(seen)} changed in place")
 
 
@@ -120,8 +120,8 @@ def check_batch(sampler: Sampler) -> None:
 
         return SamplerSpec(listened, stochastic=spec.stochastic, noise=spec.noise)
 
-    batch = sample(TwistedDenoiser(), latent, noise, listening("batch"), sigmas, seed=5)
-    alone = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas, seed=7)
+    batch = sample(TwistedDenoiser(), latent, noise, listening("batch"), sigmas=sigmas, seed=5)
+    alone = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas=sigmas, seed=7)
     same = len(drawn["batch"]) == len(drawn["alone"]) and all(
         torch.equal(of_all[2:], of_one) for of_all, of_one in zip(drawn["batch"], drawn["alone"], strict=True)
     )
@@ -179,7 +179,7 @@ SAMPLER_CHECKS: tuple[Callable[[Sampler], None], ...] = (
     check_steps,
     check_dtypes,
 )
-"""All checks of a sampler. Each takes the function itself or a `SamplerSpec`, whose description is checked, too."""
+"""All checks of a sampler. Each accepts the function itself or a `SamplerSpec`, whose description is checked, too."""
 
 
 def check_sampler(sampler: Sampler) -> None:

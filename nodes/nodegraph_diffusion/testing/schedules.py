@@ -65,9 +65,9 @@ def check_same(schedule: Schedule) -> None:
     """Two calls return the same levels, even if the caller changes those of the first in place."""
     model, steps = MODELS[0], 10
     first = schedule(model, steps)
-    kept = first.clone()
+    original = first.clone()
     first.zero_()
-    require(torch.equal(schedule(model, steps), kept), "the same noise levels twice", "others")
+    require(torch.equal(schedule(model, steps), original), "the same noise levels twice", "others")
 
 
 SCHEDULE_CHECKS: tuple[Callable[[Schedule], None], ...] = (check_options_hold, check_levels, check_range, check_same)

@@ -1,4 +1,4 @@
-"""Small denoisers that the checks and measurements run samplers on.
+"""Small denoisers for the checks and measurements of samplers.
 
 `GaussianDenoiser` has a known solution: for data from a normal distribution, the best denoiser and the probability flow have
 closed forms.
@@ -91,14 +91,14 @@ class TwoSidedDenoiser(GuidedDenoiser):
 
     def __init__(self, cfg: float = 4.0) -> None:
         self.cfg = cfg
-        self.given: list[tuple[Tensor, Tensor]] = []
+        self.predictions: list[tuple[Tensor, Tensor]] = []
 
     def predict(self, x: Tensor, sigma: float | Tensor, /, negative: bool = True) -> Predictions:
-        """The estimate and both predictions, which are also kept in `given`, each with a copy."""
+        """The estimate and both predictions, which are also added to `predictions`, each with a copy."""
         _, positive, negative_prediction = TwistedDenoiser().predict(x, sigma)
         guided = negative_prediction + self.cfg * (positive - negative_prediction)
         predictions = Predictions(guided, positive, negative_prediction)
-        self.given += [(tensor, tensor.clone()) for tensor in predictions]
+        self.predictions += [(tensor, tensor.clone()) for tensor in predictions]
         return predictions
 
     def predict_one(

@@ -35,8 +35,8 @@ def parse_emphasis(text: str) -> list[tuple[str, float]]:
     """The segments of `text` by A1111's rules, in order, each with its weight; 1 outside all brackets.
 
     `(text)` multiplies the weight by 1.1, `[text]` divides it by 1.1, and `(text:1.3)` multiplies it by 1.3; groups nest. A
-    bracket or backslash after a backslash is text. An unclosed group has the weight that it would have if it were closed; a bracket
-    that closes nothing is text.
+    bracket or backslash after a backslash is text. An unclosed group counts as closed at the end of the text; a bracket that
+    closes nothing is text.
     """
     segments: list[tuple[str, float]] = []
     opened: list[tuple[str, int]] = []  # the bracket of each open group, and the index of its first segment

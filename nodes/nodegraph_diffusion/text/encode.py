@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.clip import CLIPTextModel
 
 WHOLE_BELOW = 8  # a segment of fewer tokens is not split at the end of a chunk
-COMMA_REACH = 20  # A1111 splits after a comma among this number of last tokens of a chunk
+COMMA_REACH = 20  # A1111 splits after a comma if it is among this many last tokens of a chunk
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
 EMBEDDING = re.compile(r"(?<!\S)embedding:(\S+)")
 TRAILING = ",.;"  # characters that may follow an embedding's name

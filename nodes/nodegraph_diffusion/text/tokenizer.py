@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,6 +30,7 @@ class Tokenizer:
     """Text to token ids. `bos`, `eos` and `pad` begin, end and fill a chunk of `max_length` tokens, these included."""
 
     backend: Backend = field(repr=False)
+    _: KW_ONLY
     bos: int
     eos: int
     pad: int
@@ -53,7 +54,7 @@ class Tokenizer:
         """The words of `text` that the vocabulary can only spell, in order, each once.
 
         A word is spelled if it becomes several tokens and one of them is a single byte. A vocabulary made from few texts has few
-        words; the standard one spells invented words, and scripts that are rare in it.
+        words; the standard one lacks invented words and those of rare scripts.
         """
         encoding = self._encoding(text)
         words: dict[str, None] = {}
@@ -168,7 +169,7 @@ def _with_specials(folder: Path, backend: Backend, config: dict[str, Any]) -> To
     length = config.get("model_max_length", MAX_LENGTH)
     length = int(length) if length <= 100_000 else MAX_LENGTH  # an unset length is written as 1e30
     bos, eos, pad = ids
-    return Tokenizer(backend, bos, eos, pad, length)
+    return Tokenizer(backend, bos=bos, eos=eos, pad=pad, max_length=length)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def encode_pictures(vae: VAE, image: Image, run: Run, seed: int | None = None) -
 
 
 def decode_latent(vae: VAE, latent: Latent, run: Run) -> Image:
-    """The pictures of latents, without what encoding padded. Raises ValueError for a latent of another number of channels."""
+    """The pictures of latents, without what encoding padded. Raises ValueError if the numbers of channels differ."""
     import torch
 
     config = vae.part.config
@@ -42,7 +42,7 @@ def decode_latent(vae: VAE, latent: Latent, run: Run) -> Image:
     if channels != config.latent_channels:
         raise ValueError(
             f"expected a latent of {config.latent_channels} channels, which this autoencoder decodes, found one of {channels}; "
-            f"take the autoencoder of the model that the latent is for"
+            f"use the autoencoder of the model that the latent is for"
         )
     network = load_vae_network(vae, run)
     height, width = latent.size

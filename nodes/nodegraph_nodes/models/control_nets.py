@@ -38,4 +38,4 @@ def load_control(control: Control, run: Run) -> ControlNetGuide:
     from nodegraph_diffusion.networks.controlnet import ControlNetGuide
 
     network = load_control_network(control.control_net, run)
-    return ControlNetGuide(network, control.image.pixels, control.strength, control.start, control.end)
+    return ControlNetGuide(network, control.image.pixels, control.strength, start=control.start, end=control.end)

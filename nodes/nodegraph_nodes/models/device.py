@@ -57,13 +57,15 @@ def resolve(device: str, dtype: str) -> Numerics:
         raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == AUTO else device
     kind = found.partition(":")[0]
-    expected = "expected a device of auto, cpu, cuda, cuda:N or mps that is there"
+    expected = "expected auto or a device of this machine (cpu, cuda, cuda:N, mps)"
     if kind not in DEVICES:
         raise ValueError(f"{expected}, found '{found}'")
     try:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:  # the latter if torch is built without CUDA
-        raise ValueError(f"{expected}, found '{found}', which is not ({str(error).splitlines()[0].rstrip('.')})") from error
+        raise ValueError(
+            f"{expected}, found '{found}', which it does not have ({str(error).splitlines()[0].rstrip('.')})"
+        ) from error
     if dtype == AUTO:
         dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])

@@ -1,4 +1,4 @@
-"""Errors about files, as nodes raise them: what is wrong, and which node takes the file."""
+"""Errors about files, as nodes raise them: what is wrong, and which node loads the file."""
 
 from __future__ import annotations
 

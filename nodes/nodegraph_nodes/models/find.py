@@ -1,4 +1,4 @@
-"""Finding models and adapters by what a workflow calls them. Only headers and configs are read."""
+"""Finds models and adapters by their paths and names in a workflow. Only headers and configs are read."""
 
 from __future__ import annotations
 

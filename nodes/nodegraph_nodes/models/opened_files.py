@@ -1,4 +1,4 @@
-"""The files of a model, in the state in which they were opened: what is loaded later must be of this state."""
+"""The files of a model in the state in which they were opened, and the check that they are still in it."""
 
 from __future__ import annotations
 

@@ -26,8 +26,9 @@ N = TypeVar("N", "UNet", "CLIPTextModel")
 def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"], run: Run) -> torch.dtype:
     """The dtype that a network computes in.
 
-    UNets and ControlNets compute in the dtype of the run; `auto`, which only a node called without an engine sees, means float32.
-    The others always compute in float32: published autoencoders overflow in float16, and a text encoder runs once for a prompt.
+    UNets and ControlNets compute in the dtype of the run; `auto`, which a node receives only if it is called without an engine,
+    means float32. The others always compute in float32: published autoencoders overflow in float16, and a text encoder runs once
+    for a prompt.
     """
     import torch
 

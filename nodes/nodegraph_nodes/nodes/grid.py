@@ -15,7 +15,7 @@ Colour = Annotated[str, Help("a name or #rrggbb")]
 def _check_size(**literals: Any) -> Iterable[str]:
     sides = [name for name in ("width", "height") if literals.get(name) is not None]
     if sides and literals.get("scale") is not None:
-        yield f"{' and '.join(sides)} and scale both say how large; leave one out"
+        yield f"{' and '.join(sides)} and scale both set the size; leave one out"
     if not sides and "scale" in literals and literals["scale"] is None:
         yield "a Resize needs a width, a height or a scale; give one"
 

@@ -18,7 +18,7 @@ Channel = Literal["luminance", "alpha", "red", "green", "blue"]
 def _check_source(**literals: Any) -> Iterable[str]:
     sources = [name for name in ("path", "mask", "image") if literals.get(name, "linked") is not None]
     if len(sources) != 1:
-        yield f"a Mask is made from one of path, mask and image; it is given {' and '.join(sources) or 'none of them'}; give one"
+        yield f"a Mask is made from one of path, mask and image; found {' and '.join(sources) or 'none of them'}; give one"
     elif literals.get("channel") == "alpha" and sources != ["path"]:
         yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
@@ -49,7 +49,7 @@ def mask(
     elif mask is not None:
         values = mask.values
     else:
-        raise ValueError("a Mask is made from one of path, mask and image; it is given none of them; give one")
+        raise ValueError("a Mask is made from one of path, mask and image; found none of them; give one")
     values = 1 - values if invert else values
     values = values if threshold is None else (values >= threshold).float()
     values = masks.grow(values, grow) if grow else values

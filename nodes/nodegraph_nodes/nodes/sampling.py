@@ -45,7 +45,7 @@ def _check_levels(**literals: Any) -> Iterable[str]:
     defaults = {"start_step": 0, "end_step": None, "strength": 1}
     changed = [name for name, default in defaults.items() if literals.get(name, default) != default]
     if "sigmas" not in literals and changed:
-        yield f"sigmas says where to start and to end, and so does {' and '.join(changed)}; leave one out"
+        yield f"sigmas already sets where sampling starts and ends; leave out {' and '.join(changed)}, or sigmas"
 
 
 @node(
@@ -116,7 +116,7 @@ def sampler(
         latent.samples.to(run.device),
         noise.values.to(run.device),
         method,
-        levels,
+        sigmas=levels,
         mask=None if mask is None else mask_for_latent(mask, latent, run).to(run.device),
         soft_mask=soft_mask,
         step_noise=step_noise,
@@ -129,18 +129,18 @@ def sampler(
 
 
 def _require_sampler_for(levels: Tensor, method: Any) -> None:
-    """Raise ValueError if the noise levels go up and the sampler adds noise of its own."""
+    """Raise ValueError if the noise levels go up and the sampler draws noise."""
     if len(levels) > 1 and bool(levels[-1] > levels[0]) and getattr(method, "stochastic", False):
         raise ValueError(
             f"sigmas: expected a sampler that draws no noise for levels that go up from {float(levels[0]):g} to "
-            f"{float(levels[-1]):g}, found {getattr(method, '__name__', method)}; take euler, or sigmas that are not reversed"
+            f"{float(levels[-1]):g}, found {getattr(method, '__name__', method)}; use euler, or sigmas that are not reversed"
         )
 
 
-def _require_same_shape(samples: Any, given: Tensor) -> None:
-    """Raise ValueError if a sampler returned anything but a latent of the given shape."""
+def _require_same_shape(samples: Any, latent: Tensor) -> None:
+    """Raise ValueError if a sampler returned anything but a latent of the shape of `latent`."""
     import torch
 
-    if not isinstance(samples, torch.Tensor) or samples.shape != given.shape:
+    if not isinstance(samples, torch.Tensor) or samples.shape != latent.shape:
         found = f"shape {list(samples.shape)}" if isinstance(samples, torch.Tensor) else type(samples).__name__
-        raise ValueError(f"expected a latent of shape {list(given.shape)} from the sampler, found {found}. Correct the sampler")
+        raise ValueError(f"expected a latent of shape {list(latent.shape)} from the sampler, found {found}. Correct the sampler")

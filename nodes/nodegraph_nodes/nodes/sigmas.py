@@ -16,10 +16,10 @@ ScheduleOptions = Annotated[dict[str, Any] | None, OptionsOf("schedule"), Help("
 
 
 def check_steps(**literals: Any) -> Iterable[str]:
-    """What is wrong with where a run starts and ends."""
+    """Yields the problems of the steps at which a run starts and ends."""
     steps, start, end, strength = (literals.get(name) for name in ("steps", "start_step", "end_step", "strength"))
     if start and strength is not None and strength < 1:
-        yield f"start_step {start} and strength {strength} both say where to start; leave one out"
+        yield f"start_step {start} and strength {strength} both set where sampling starts; leave one out"
     last = min((step for step in (steps, end) if step is not None), default=None)
     if start is not None and last is not None and start > last:
         yield f"start_step {start} is after the last step, {last}; give a smaller one"
@@ -110,7 +110,7 @@ def split_sigmas(sigmas: Sigmas, step: Annotated[int, Range(0, 10_000), Help("th
 def flip_sigmas(sigmas: Sigmas) -> Sigmas:
     """Reverse a list of noise levels.
 
-    Along reversed levels, a sampler that draws no noise turns a picture into the noise that the picture can be sampled from.
+    Along reversed levels, a sampler that draws no noise turns a picture into noise from which it can be sampled again.
     """
     from nodegraph_diffusion.schedules.levels import flip_sigmas
 

@@ -42,7 +42,9 @@ def text_encode(
     tokenizer = readers[0].tokenizer
     plain = EMBEDDING.sub("", text)
     if text_encoder.parts[0].tokenizer is not None and (unknown := tokenizer.unknown_words(plain)):
-        run.notice(f"the model's vocabulary does not contain {_quoted(unknown)}; a word that it has to spell means little to it")
+        run.notice(
+            f"the model's vocabulary does not contain {_quoted(unknown)}; such a word has little effect, since it is read in pieces"
+        )
     prompt = read_prompt(readers, text, clip_skip, syntax).map(lambda tensor: tensor.cpu())
     chunks = prompt.embedding.shape[1] // tokenizer.max_length
     if chunks > 1 and "BREAK" not in text:

@@ -46,7 +46,7 @@ def test_result_equals_diffusers(eta, threshold, momentum):
     for sigma in LEVELS:
         seen = denoiser.predict(latents(sigma), sigma)
         expected = reference.normalized_guidance(
-            seen.positive, seen.negative, 5.0, buffer, eta, threshold, use_original_formulation=True
+            seen.positive, seen.negative, 5.0, buffer, eta=eta, norm_threshold=threshold, use_original_formulation=True
         )  # here diffusers' scale is the paper's w - 1
         assert torch.allclose(guided(latents(sigma), sigma), expected, rtol=1e-4, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""What a file or folder is, by the names of its tensors or the class in its config, and the error if another one is wanted."""
+"""What a file or folder is, by the names of its tensors or the class in its config, and the error if something else is wanted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from nodegraph_diffusion.checkpoint.layouts.ldm import TEXT_PREFIXES, UNET_PREFI
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file or folder is: a name for messages, None if it is unknown, and what can be loaded from it, None if nothing can.
+    """What a file or folder is.
 
+    `name` is for messages, None if it is unknown. `content` is what can be loaded from it, None if nothing can.
     `is_whole_model`: it has a UNet, an autoencoder and a text encoder.
     """
 
@@ -39,7 +40,7 @@ _EXPECTED: dict[Content, str] = {
 }
 _MISSING = ("a UNet", "an autoencoder", "a text encoder")
 
-# A file is what the first of these rules says whose pattern matches the beginning of one of its tensors' names.
+# The first rule whose pattern matches the beginning of a tensor's name decides what the file is.
 _UNSUPPORTED: Rules = (
     (r"(model\.diffusion_model\.)?joint_blocks\.", Contents("a Stable Diffusion 3 model")),
     (r"(model\.diffusion_model\.)?double_blocks\.", Contents("a Flux model")),
@@ -84,7 +85,7 @@ def file_contents(keys: Collection[str]) -> Contents:
 
 
 def class_contents(config: Mapping[str, Any]) -> Contents:
-    """What the network is that has this config of diffusers or transformers."""
+    """What a network with this config of diffusers or transformers is."""
     architectures = config.get("architectures")
     name = config.get("_class_name") or (architectures[0] if isinstance(architectures, list) and architectures else None)
     return _CLASSES.get(str(name), Contents())
@@ -103,10 +104,10 @@ def first_names(keys: Collection[str], count: int = 3) -> str:
     return ", ".join(repr(key) for key in sorted(keys)[:count]) or "no tensor"
 
 
-def file_refusal(wanted: Content, path: Path, keys: Collection[str], found: Contents, hint: str) -> CheckpointError:
-    """The error for a file with tensors of these names that is not what is `wanted`; `hint` says what to give instead.
+def file_refusal(wanted: Content, path: Path, keys: Collection[str], *, found: Contents, hint: str) -> CheckpointError:
+    """The error for a file, with tensors of these names, that does not hold what is `wanted`; `hint` says what to give instead.
 
-    A file that seems to be what is wanted is called broken.
+    The error calls a file broken if it seems to be what is wanted.
     """
     name, holds = found.name, found.content
     if name is None or holds == wanted:

@@ -33,7 +33,7 @@ _PUBLISHED = {  # for diffusers' files without a config, by the width of the pro
 _ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ControlNetFile:
     """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it."""
 
@@ -78,7 +78,7 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
         expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or has another layout."
         raise CheckpointError(header.path, expected=expected, found=str(error), hint=hint) from error
     hint = "Give a .safetensors file, or the folder that diffusers wrote."
-    raise file_refusal("controlnet", header.path, tensors, contents, hint)
+    raise file_refusal("controlnet", header.path, tensors, found=contents, hint=hint)
 
 
 def _diffusers_config(folder: Path | None, header: Header) -> UNetConfig:

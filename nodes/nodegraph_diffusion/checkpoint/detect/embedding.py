@@ -30,5 +30,5 @@ def file_embedding(header: Header, contents: Contents) -> EmbeddingFile:
     names = [name for name in (*PAIR, "emb_params") if name in tensors] or list(tensors)
     several = len(names) > 1 and set(names) != set(PAIR)
     if not names or several or any(len(tensors[name].shape) not in (1, 2) or tensors[name].dtype not in _FLOATS for name in names):
-        raise file_refusal("embedding", header.path, tensors, contents, "Give a textual inversion file.")
+        raise file_refusal("embedding", header.path, tensors, found=contents, hint="Give a textual inversion file.")
     return EmbeddingFile(header.path, {name: tensors[name].shape for name in names})

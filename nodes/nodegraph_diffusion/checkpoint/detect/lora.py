@@ -1,4 +1,4 @@
-"""LoRA files and related formats: what they change, by their headers, and by how much, by the config of their trainer."""
+"""LoRA files and related formats: headers show what they change, and the trainer's config by how much."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = ("LORA", "LOHA", "LOKR")
 Config = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoraFile:
     """The changes in a LoRA file: for each part of a model and each module, the names of its tensors by their roles.
 
@@ -64,7 +64,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
     path, tensors = folder or header.path, header.tensors
     names = {key: name for key in tensors if (name := parse_name(key)) is not None}
     if not names or len(names) < len(tensors) - len(tensors) // 2:
-        raise file_refusal("lora", path, tensors, contents, "Give a file of one of these.")
+        raise file_refusal("lora", path, tensors, found=contents, hint="Give a file of one of these.")
     changes: dict[Part, dict[str, dict[str, str]]] = {}
     for key, name in names.items():
         changes.setdefault(name.part, {}).setdefault(name.module, {})[name.role] = key

@@ -25,7 +25,7 @@ class Weights:
     prefix: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UNetPart:
     """A denoising network on disk, and what it was trained with.
 
@@ -53,7 +53,7 @@ class UNetPart:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VAEPart:
     """An autoencoder on disk. `reason` says how its scaling factor is known.
 
@@ -73,7 +73,7 @@ class VAEPart:
         return self.trained_size or (1024 if self.config.scaling_factor == XL_SCALING_FACTOR else 512)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextPart:
     """One text encoder on disk. `tokenizer` is the folder of its tokenizer; None stands for the standard CLIP vocabulary."""
 
@@ -100,11 +100,11 @@ class TextEncoders:
 
     @property
     def width(self) -> int:
-        """How many numbers all of them together give for a token."""
+        """The numbers that all of them together give for a token."""
         return sum(part.config.width for part in self.parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A whole model on disk, with its parts.
 

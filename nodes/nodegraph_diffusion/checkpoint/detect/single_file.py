@@ -96,7 +96,7 @@ def file_text_sources(header: Header, contents: Contents) -> tuple[TextSource, .
     """The text encoders in a file. Raises CheckpointError if it has none."""
     prefixes = find_prefixes(header.tensors)
     if not prefixes or contents.content not in ("text_encoder", "model", None):
-        raise file_refusal("text_encoder", header.path, header.tensors, contents, _ANOTHER_FILE)
+        raise file_refusal("text_encoder", header.path, header.tensors, found=contents, hint=_ANOTHER_FILE)
     return tuple(_text_source(header, prefix) for prefix in prefixes)
 
 
@@ -120,7 +120,7 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
     """The family whose prefixes the file has, and how that is known. Raises CheckpointError for other files and for parts."""
     path, keys = header.path, header.tensors.keys()
     if contents.content != "model" and contents.name is not None:
-        raise file_refusal("model", path, keys, contents, _WHOLE_MODEL)
+        raise file_refusal("model", path, keys, found=contents, hint=_WHOLE_MODEL)
     all_prefixes = {prefix for prefixes in PREFIXES.values() for prefix in prefixes.values()}
     present = {prefix for prefix in all_prefixes if any(key.startswith(prefix) for key in keys)}
     missing = {kind: set(prefixes.values()) - present for kind, prefixes in PREFIXES.items()}
@@ -160,7 +160,7 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
         if prefix := prefixes.get(part):
             weights = Weights(part, naming_below(prefix), (path,), prefix)
             config = text_config(Shapes(header, prefix), weights, kind)
-            text_parts.append(TextPart(path, config, weights, (path,)))
+            text_parts.append(TextPart(path=path, config=config, weights=weights, files=(path,)))
     schedule, trained = noise_schedule(unet_weights, headers, kind, unet)
     size = 1024 if kind.startswith("sdxl") else 768 if kind == "sd2" and schedule.prediction == "v" else 512
     scaled = f"its latents are multiplied by {scaling}, as in {NAMES[kind]}"
@@ -198,7 +198,7 @@ def _find(wanted: Content, header: Header, contents: Contents, layouts: Layouts)
         for naming, prefix, signs in layouts:
             if any(key.startswith(tuple(prefix + sign for sign in signs)) for key in header.tensors):
                 return naming, prefix
-    raise file_refusal(wanted, header.path, header.tensors, contents, _ANOTHER_FILE)
+    raise file_refusal(wanted, header.path, header.tensors, found=contents, hint=_ANOTHER_FILE)
 
 
 def _config(file: ConfigFile | None, read: Callable[[Json], T], path: Path, sizes: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ _LDM_SIZES = "label_emb.0.0.weight"
 
 
 def ldm_unet_config(shapes: Shapes, whole: bool = True) -> UNetConfig:
-    """The sizes of a UNet with LDM's names; not `whole`: of its down half and middle. Raises CheckpointError, ValueError."""
+    """The sizes of a UNet with LDM's names; if not `whole`, without its up half. Raises CheckpointError, ValueError."""
     model_channels, in_channels, _, _ = shapes.get("input_blocks.0.0.weight", 4)
     levels: list[list[int]] = [[]]
     depths: list[int] = [0]

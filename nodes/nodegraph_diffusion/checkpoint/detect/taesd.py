@@ -33,7 +33,7 @@ class TAESDFile:
 
     @property
     def space(self) -> Literal["sd", "sdxl"] | None:
-        """The family whose latents it is for, if its path shows that like the published ones do: shapes do not differ."""
+        """The family of its latents, if its path shows that as published paths do. Shapes do not show it."""
         names = _NAME_IN_PATH.findall(str(self.path))
         return None if not names else "sdxl" if names[-1].lower() == "sdxl" else "sd"
 

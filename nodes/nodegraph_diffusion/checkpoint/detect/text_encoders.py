@@ -42,7 +42,8 @@ _WITHOUT_PREFIX = (
 )
 
 
-class _Names(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class _Names:
     """The tensors that show the sizes of a text encoder."""
 
     tokens: str
@@ -54,25 +55,29 @@ class _Names(NamedTuple):
 
 _NAMES: dict[Naming, _Names] = {
     "transformers": _Names(
-        "embeddings.token_embedding.weight",
-        "embeddings.position_embedding.weight",
-        "encoder.layers.{}.mlp.fc1.weight",
-        "text_projection.weight",
-        0,
+        tokens="embeddings.token_embedding.weight",
+        positions="embeddings.position_embedding.weight",
+        layer="encoder.layers.{}.mlp.fc1.weight",
+        projection="text_projection.weight",
+        projection_axis=0,
     ),
     "openclip": _Names(
-        "token_embedding.weight", "positional_embedding", "transformer.resblocks.{}.mlp.c_fc.weight", "text_projection", 1
+        tokens="token_embedding.weight",
+        positions="positional_embedding",
+        layer="transformer.resblocks.{}.mlp.c_fc.weight",
+        projection="text_projection",
+        projection_axis=1,
     ),
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextSource:
     """One text encoder at a path, before it is decided which part of which family's model it is read as.
 
     `sizes` is its config, or its shapes if it has none. `kind` is its family if it is the only text encoder; `reason` says how
-    that is known, None: by its width. `part` is the part that it is in its model, None if it is not in one. `from_index`: the
-    index of a diffusers folder says so.
+    that is known; None means by its width. `part` is its part of the model that contains it, None if no model does.
+    `from_index`: the index of a diffusers folder says so.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The only door to files of tensors: the names, dtypes and shapes of a file's tensors, without torch and without reading them.
+"""The only way to open files of tensors: the names, dtypes and shapes of a file's tensors, without torch and without reading them.
 
 The first bytes of a file say what it is, whatever its name is: a safetensors file, or a pickle written by `torch.save`, which
 is opened only if pickles are allowed.

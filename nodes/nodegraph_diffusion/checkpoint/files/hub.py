@@ -16,7 +16,7 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 
 SCHEME = "hf://"
 
-_COMPLETE = ".nodegraph"  # a file in complete snapshots that names their model: the hub's cache does not show that
+_COMPLETE = ".nodegraph"  # a file that marks complete snapshots and names their model, which the hub's cache does not show
 _REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?")
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
@@ -48,8 +48,8 @@ def parse(text: str) -> Reference:
 def fetch(text: str) -> Path:
     """The file or diffusers folder that `text` names, downloaded if it is not in the cache.
 
-    From a folder, only the files that loading needs: configs, vocabularies, and each part's safetensors, in half precision if
-    that is published. Raises CheckpointError if the address names nothing, and if the network fails.
+    From a folder, it downloads only the files that loading needs: configs, vocabularies, and each part's safetensors, in half
+    precision if that is published. Raises CheckpointError if there is nothing at the address, and if the network fails.
     """
     reference = parse(text)
     return _find_in_cache(reference) or _download(reference)
@@ -87,9 +87,9 @@ def _cache_folder() -> Path:
 
 
 def _download(reference: Reference) -> Path:
-    """The path of the downloaded files. Without a connection, the folder that another program downloaded.
+    """The path of the downloaded files or, without a connection, of a folder that another program downloaded to the cache.
 
-    Raises CheckpointError if the hub refuses, or if there is neither.
+    Raises CheckpointError if the hub refuses the request, or if it cannot be reached and the cache has no such folder.
     """
     try:
         return _request(reference)
@@ -187,10 +187,10 @@ def _one_variant(names: Iterable[str]) -> list[str]:
     inside = list(names)
     weights = {name: match for name in inside if (match := _WEIGHTS.fullmatch(name))}
     halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
-    kept = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
-    kept = [name for name in kept if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
+    chosen = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
+    chosen = [name for name in chosen if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
     indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
-    return sorted([*filter(_is_config, inside), *kept, *indices])
+    return sorted([*filter(_is_config, inside), *chosen, *indices])
 
 
 def _is_config(name: str) -> bool:

@@ -43,7 +43,7 @@ class MappedFile:
     def release(self, name: str) -> None:
         """Give back the memory that reading a tensor took. Its pages are read again if they are used again."""
         if not hasattr(mmap, "MADV_DONTNEED"):
-            return  # Windows does it when it runs short
+            return  # Windows frees pages itself when memory runs short
         info = self.header.tensors[name]
         start = info.start - info.start % mmap.PAGESIZE
         self._map.madvise(mmap.MADV_DONTNEED, start, info.end - start)

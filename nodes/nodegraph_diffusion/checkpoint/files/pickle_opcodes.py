@@ -93,7 +93,7 @@ class _Machine:
         return self.data[start:end].decode()
 
     def marked(self) -> list[Any]:
-        """Remove the last mark from the stack, with everything above it, and return the latter."""
+        """Remove the last mark and everything above it from the stack, and return what was above it."""
         at = len(self.stack) - 1
         while self.stack[at] is not _MARK:
             at -= 1

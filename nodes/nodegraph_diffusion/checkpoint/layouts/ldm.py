@@ -39,4 +39,4 @@ VELOCITY_BIAS: dict[Naming, str] = {
     "ldm": "output_blocks.11.1.transformer_blocks.0.norm1.bias",
     "diffusers": "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias",
 }
-"""The bias that training to predict velocity has spread. The 768 model of Stable Diffusion 2 has no other sign of it."""
+"""A bias with a wide spread in models that predict velocity. The 768 model of Stable Diffusion 2 shows it in no other way."""

@@ -71,7 +71,7 @@ class LoraName(NamedTuple):
 def parse_name(key: str) -> LoraName | None:
     """The parsed name of the tensor `key`; None if no trainer names tensors like that."""
     if not ("lora" in key or key.endswith(_OTHER_ENDINGS)):
-        return None  # most tensors of whole models; the pattern takes longer
+        return None  # most tensors of whole models; this is faster than the pattern
     ending = _ENDING.search(key)
     if ending is None or ending.lastgroup is None:
         return None

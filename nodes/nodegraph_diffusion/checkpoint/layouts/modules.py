@@ -78,7 +78,7 @@ def vae_modules(config: VAEConfig) -> dict[str, str]:
 
 
 def rename(key: str, modules: Mapping[str, str]) -> str:
-    """The tensor `key` with its longest leading module name that is in the table replaced by the other name."""
+    """The tensor `key` with its module renamed; the module is the longest name in the table that it begins with."""
     head, tail = key, ""
     while head:
         if head in modules:

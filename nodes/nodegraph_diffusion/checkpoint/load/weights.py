@@ -1,6 +1,6 @@
 """Filling a network from files: every tensor is accounted for, memory-mapped, and in the requested dtype and on the device.
 
-A network is built on the meta device, so no values are computed in vain, and each tensor goes from the mapped file to the
+A network is built on the meta device, so no initial values are computed, and each tensor goes from the mapped file to the
 network in one step: peak memory is the network and one tensor. Convolutions are stored channels last, and the feature maps
 follow them: on a CPU in bfloat16 this makes a step a sixth faster and decoding more than twice as fast. If the file already
 has the requested dtype, on the CPU, the other parameters are the file's own pages. So to replace a file that is in use, rename
@@ -78,7 +78,7 @@ def find_sources(
                 continue
             pieces = [piece for piece in pieces_of(key.removeprefix(prefix)) if piece.key in expected and piece.key not in sources]
             for piece in pieces:
-                _check_tensor(header.path, key, info, expected[piece.key], piece)
+                _check_tensor(header.path, key, info, shape=expected[piece.key], piece=piece)
                 sources[piece.key] = Source(header.path, key, piece)
             if not pieces and not UNUSED.fullmatch(key):
                 unknown.append(key)
@@ -94,7 +94,7 @@ def find_sources(
     return sources
 
 
-def _check_tensor(path: Path, name: str, info: TensorInfo, shape: tuple[int, ...], piece: Piece) -> None:
+def _check_tensor(path: Path, name: str, info: TensorInfo, *, shape: tuple[int, ...], piece: Piece) -> None:
     """Raise CheckpointError unless the tensor has `shape`; a linear layer may replace a convolution of size one."""
     whole = shape if piece.third is None else (3 * shape[0], *shape[1:])
     whole = whole[::-1] if piece.transposed else whole

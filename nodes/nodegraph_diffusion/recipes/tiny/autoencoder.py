@@ -102,8 +102,8 @@ def tune_decoder(
 def _batch(training: NDArray[np.uint8], random: np.random.Generator) -> Tensor:
     """A batch of pictures, half of them mirrored and half with their colour channels in another order.
 
-    Without the latter, the autoencoder learns which things have which colours, and turns a colour that it has not seen on a thing
-    grey.
+    Without the other colour orders, the autoencoder learns which things have which colours, and makes a thing grey if it has not
+    seen it in that colour.
     """
     chosen = training[random.integers(len(training), size=BATCH)]
     chosen = np.stack([picture[..., random.permutation(3)] if i % 2 else picture for i, picture in enumerate(chosen)])

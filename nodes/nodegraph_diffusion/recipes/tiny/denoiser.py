@@ -54,7 +54,7 @@ def thing_weights(scene: Scene, cells: int) -> np.ndarray:
     return weights
 
 
-def velocity_loss(predicted: Tensor, latent: Tensor, noise: Tensor, signal: Tensor, weights: Tensor) -> Tensor:
+def velocity_loss(predicted: Tensor, latent: Tensor, noise: Tensor, *, signal: Tensor, weights: Tensor) -> Tensor:
     """Squared error of the velocity sqrt(a) noise - sqrt(1 - a) latent (Salimans and Ho 2022), min-SNR weighted.
 
     `signal` is a, the signal's share of the variance, (B, 1, 1, 1). The weight min(SNR, 5) / (SNR + 1) is that of Hang et
@@ -97,13 +97,14 @@ class Batches:
         context = self.contexts([self.scenes[index] for index in chosen])
         noisy = noisy.bfloat16().contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, timesteps.float(), context.bfloat16()).float()
-        return velocity_loss(predicted, latent, noise, signal, self.weights[chosen, None].float())
+        return velocity_loss(predicted, latent, noise, signal=signal, weights=self.weights[chosen, None].float())
 
 
 def train_denoiser(
     latents: Tensor,
     text_encoder: CLIPTextModel,
     budget: Budget,
+    *,
     state: Path,
     seed: int,
     report: Callable[[str], None],

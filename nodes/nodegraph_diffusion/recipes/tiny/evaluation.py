@@ -84,7 +84,7 @@ def paint(
         negative = UNetDenoiser(model.unet, model.noise_schedule, encode_captions(model.text_encoder, [""] * len(texts)))
         noise = draw_noise((len(texts), config.latent_channels, side, side), seed + start)
         denoiser = ClassifierFreeGuidance(positive, negative, guidance)
-        latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["dpmpp_2m"], sigmas)
+        latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["dpmpp_2m"], sigmas=sigmas)
         painted.append(to_pixels(model.vae.decode(latent / config.scaling_factor)))
     return np.concatenate(painted)
 

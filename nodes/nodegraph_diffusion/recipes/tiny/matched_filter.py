@@ -39,7 +39,7 @@ LEAST_DISTANCE = 7
 MOST_THINGS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Templates:
     """Cut-out pictures of every kind, colour and size, in the light of one time of day; T = len(labels)."""
 
@@ -65,7 +65,7 @@ def empty_scenes() -> tuple[list[tuple[Place, Time]], Tensor]:
             for number in range(EMPTY_SCENES):
                 horizon = 0.53 + 0.06 * number / (EMPTY_SCENES - 1)
                 labels.append((place, time))
-                drawn.append(draw(Scene(place, time, (), horizon, seed=number)))
+                drawn.append(draw(Scene(place, time, (), horizon=horizon, seed=number)))
     return labels, reduce_pictures(np.stack(drawn))
 
 
@@ -87,7 +87,8 @@ def templates(time: Time) -> Templates:
                 possible.append((feet >= highest) & (feet <= lowest))
     alpha, paint = torch.stack(alphas), torch.stack(paints)
     energy = (paint.square() / alpha.clamp_min(1e-3)).sum((1, 2, 3))
-    return Templates(labels, alpha, paint, energy, torch.stack(possible)[:, :, None])
+    rows_possible = torch.stack(possible)[:, :, None]
+    return Templates(labels=labels, alpha=alpha, paint=paint, energy=energy, possible=rows_possible)
 
 
 def _cut_out(kind: Kind, colour: Colour, size: float, time: Time) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,8 @@ def _cut_out(kind: Kind, colour: Colour, size: float, time: Time) -> tuple[Tenso
         image = Image.new("RGB", (patch * reduce, patch * reduce), (backdrop,) * 3)
         centre = patch * reduce / 2 / side
         foot = centre + size * PROPORTIONS[kind][1] / 2
-        draw_thing(ImageDraw.Draw(image, "RGBA"), Thing(kind, colour, centre, foot, size), time, side)
+        thing = Thing(kind, colour, x=centre, base=foot, size=size)
+        draw_thing(ImageDraw.Draw(image, "RGBA"), thing, time, side)
         pictures.append(torch.from_numpy(np.asarray(image.reduce(reduce)).copy()).permute(2, 0, 1).float() / 255)
     black, white = pictures
     return (1 - (white - black)).mean(0, keepdim=True).clamp(0, 1), black
@@ -142,7 +144,7 @@ def _find_things(picture: Tensor, scene: Tensor, bank: Templates) -> list[tuple[
         if float(explained[template, row, column]) < max(LEAST_ENERGY, EXPLAINED * float(own[template, row, column])):
             return found
         found.append(((column + 0.5) / SIDE, *bank.labels[template]))
-        _remove(remaining, scene, bank.alpha[template, 0], row, column)
+        _remove(remaining, scene, bank.alpha[template, 0], row=row, column=column)
     return found
 
 
@@ -151,7 +153,7 @@ def _energy_gap(picture: Tensor, bank: Templates, scene: Tensor) -> Tensor:
     return ((picture - scene).square() - picture.square()).sum(0, keepdim=True)
 
 
-def _remove(picture: Tensor, scene: Tensor, alpha: Tensor, row: int, column: int) -> None:
+def _remove(picture: Tensor, scene: Tensor, alpha: Tensor, *, row: int, column: int) -> None:
     """Replace the area of a template, and two cells around it, by the empty scene."""
     margin = alpha.shape[-1] // 2
     covered = F.max_pool2d(F.pad(alpha[None], (SIDE,) * 4), 5, stride=1, padding=2)[0] > 0.1

@@ -32,7 +32,7 @@ from nodegraph_diffusion.training.budget import Budget
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The settings of a run; the defaults are those of the shipped weights. Minutes are wall-clock time."""
 
@@ -70,7 +70,11 @@ def train(recipe: Recipe) -> None:
         work / "autoencoder.safetensors",
         AutoencoderKL(autoencoder.CONFIG),
         lambda: autoencoder.train_autoencoder(
-            training, _minutes(recipe.autoencoder_minutes), work / "autoencoder.state", recipe.seed, report
+            training,
+            _minutes(recipe.autoencoder_minutes),
+            state=work / "autoencoder.state",
+            seed=recipe.seed,
+            report=report,
         ),
     )
     text_encoder = _stage(
@@ -89,9 +93,9 @@ def train(recipe: Recipe) -> None:
             latents,
             text_encoder,
             _minutes(recipe.denoiser_minutes),
-            work / "denoiser.state",
-            recipe.seed,
-            report,
+            state=work / "denoiser.state",
+            seed=recipe.seed,
+            report=report,
             on_checkpoint=lambda unet: _save_model(work, unet, vae, text_encoder),
             checkpoint_seconds=60 * recipe.checkpoint_minutes,
         ),
@@ -100,7 +104,12 @@ def train(recipe: Recipe) -> None:
         work / "decoder.safetensors",
         AutoencoderKL(autoencoder.CONFIG),
         lambda: autoencoder.tune_decoder(
-            vae, training, _minutes(recipe.decoder_minutes), work / "decoder.state", recipe.seed, report
+            vae,
+            training,
+            _minutes(recipe.decoder_minutes),
+            state=work / "decoder.state",
+            seed=recipe.seed,
+            report=report,
         ),
     )
     judge = _stage(

@@ -23,7 +23,7 @@ class Churn:
     """
 
     def __init__(
-        self, name: str, steps: int, noise: NoiseSource, s_churn: float, s_tmin: float, s_tmax: float | None, s_noise: float
+        self, name: str, steps: int, noise: NoiseSource, *, s_churn: float, s_tmin: float, s_tmax: float | None, s_noise: float
     ) -> None:
         s_tmax = math.inf if s_tmax is None else s_tmax
         options = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}

@@ -40,10 +40,10 @@ def sample_dpm_2(
     1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
     negative.
     """
-    churn = Churn("dpm_2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+    churn = Churn("dpm_2", len(sigmas) - 1, noise, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
-        x, denoised = _midpoint_step(denoise, x, sigma_hat, sigma_next, sigmas.dtype)
+        x, denoised = _midpoint_step(denoise, x, sigma_hat, sigma_next, dtype=sigmas.dtype)
         on_step(i, x, denoised)
     return x
 
@@ -66,14 +66,14 @@ def sample_dpm_2_ancestral(
     require_at_least_0("dpm_2_ancestral", eta=eta, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         sigma_down, sigma_up = ancestral_step(sigma, sigma_next, eta, sigmas.dtype)
-        x, denoised = _midpoint_step(denoise, x, sigma, sigma_down, sigmas.dtype)
+        x, denoised = _midpoint_step(denoise, x, sigma, sigma_down, dtype=sigmas.dtype)
         if sigma_up > 0:
             x = x + noise(sigma, sigma_next) * (s_noise * sigma_up)
         on_step(i, x, denoised)
     return x
 
 
-def _midpoint_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _midpoint_step(denoise: Denoiser, x: Tensor, sigma: float, sigma_next: float, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`x` at `sigma_next`, and the estimate of the clean latent at `sigma`."""
     denoised = denoise(x, sigma)
     d = (x - denoised) / sigma

@@ -37,7 +37,7 @@ def sample_heun(
     1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
     negative.
     """
-    churn = Churn("heun", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+    churn = Churn("heun", len(sigmas) - 1, noise, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
         x, denoised = heun_step(denoise, x, sigma_hat, sigma_next)
@@ -79,7 +79,7 @@ def sample_heunpp2(
     1 + min(`s_churn` / steps, 0.41). `s_noise` scales the noise; 1 is the exact amount. Raises ValueError if one of them is
     negative.
     """
-    churn = Churn("heunpp2", len(sigmas) - 1, noise, s_churn, s_tmin, s_tmax, s_noise)
+    churn = Churn("heunpp2", len(sigmas) - 1, noise, s_churn=s_churn, s_tmin=s_tmin, s_tmax=s_tmax, s_noise=s_noise)
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas.tolist())):
         x, sigma_hat = churn(x, sigma)
         denoised = denoise(x, sigma_hat)

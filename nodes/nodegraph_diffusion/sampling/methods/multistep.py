@@ -1,4 +1,4 @@
-"""The coefficients of Adams-Bashforth methods for noise levels at any distance from each other."""
+"""The coefficients of Adams-Bashforth methods for noise levels at any distances."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def sample_restart(
     of `sigmas` nearest to sigma_min, noise is added up to sigma_max, and `steps` steps of Heun's method lead down again. This is
     done `times` times. With 0 steps, there are as many as `sigmas` has in the interval. The default is [[0.1, 2, 0, 1]]; [] is
     `heun`. An interval above or below all of `sigmas` is left out. `s_noise` scales the noise; 1 is the exact amount. Two calls of
-    `denoise` a step, one in a step to 0; the steps of restarts come on top. `on_step` is called after the restarts that follow a
+    `denoise` a step, one in a step to 0; the steps of restarts are additional. `on_step` is called after the restarts that follow a
     step. Raises ValueError for a malformed interval, and if `s_noise` is negative.
     """
     intervals = [[0.1, 2.0, 0, 1]] if intervals is None else intervals

@@ -23,7 +23,7 @@ BType = Literal["bh1", "bh2"]
 class _Time(NamedTuple):
     """A time of the variance-preserving process z = alpha * clean + sigma * noise, as the paper writes it.
 
-    `level` is the noise level sigma / alpha, which the denoiser takes. `scale` is sqrt(1 + level^2): the latents of this package
+    `level` is the noise level sigma / alpha, which the denoiser receives. `scale` is sqrt(1 + level^2): the latents of this package
     are z * scale. `lambda_` is log(alpha / sigma).
     """
 

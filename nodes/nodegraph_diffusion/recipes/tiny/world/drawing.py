@@ -51,7 +51,10 @@ def _sky(time: Time, horizon: float, side: int) -> NDArray[np.uint8]:
     return canvas
 
 
-def _disc(brush: ImageDraw.ImageDraw, x: float, y: float, rx: float, ry: float, side: int, fill: tuple[int, ...]) -> None:
+def _disc(
+    brush: ImageDraw.ImageDraw, centre: tuple[float, float], radii: tuple[float, float], *, side: int, fill: tuple[int, ...]
+) -> None:
+    (x, y), (rx, ry) = centre, radii
     brush.ellipse([(x - rx) * side, (y - ry) * side, (x + rx) * side, (y + ry) * side], fill=fill)
 
 
@@ -65,21 +68,21 @@ def _draw_heavens(brush: ImageDraw.ImageDraw, scene: Scene, side: int, random: R
     if scene.time == "night":
         for column in range(5):
             star_x, star_y = (column + random.uniform(0.1, 0.9)) / 5, random.uniform(0.04, 0.42)
-            _disc(brush, star_x, star_y, 0.011, 0.011, side, (232, 232, 250))
-        _disc(brush, x, y, 1.45 * radius, 1.45 * radius, side, (*sky.orb, 26))
-        _draw_crescent(brush, x, y, radius, side, sky.orb)
+            _disc(brush, (star_x, star_y), (0.011, 0.011), side=side, fill=(232, 232, 250))
+        _disc(brush, (x, y), (1.45 * radius, 1.45 * radius), side=side, fill=(*sky.orb, 26))
+        _draw_crescent(brush, (x, y), radius, side=side, fill=sky.orb)
         return
-    _disc(brush, x, y, 1.5 * radius, 1.5 * radius, side, (*sky.orb, 70))
-    _disc(brush, x, y, radius, radius, side, sky.orb)
+    _disc(brush, (x, y), (1.5 * radius, 1.5 * radius), side=side, fill=(*sky.orb, 70))
+    _disc(brush, (x, y), (radius, radius), side=side, fill=sky.orb)
     for _ in range(random.choice((0, 1, 1, 2))):
         cloud_x, cloud_y = (x + random.uniform(0.28, 0.72)) % 1.0, random.uniform(0.10, 0.26)
         for dx, dy, rx, ry in ((-0.09, 0.012, 0.07, 0.032), (0.09, 0.012, 0.07, 0.032), (0, -0.012, 0.09, 0.052)):
-            _disc(brush, cloud_x + dx, cloud_y + dy, rx, ry, side, sky.cloud)
+            _disc(brush, (cloud_x + dx, cloud_y + dy), (rx, ry), side=side, fill=sky.cloud)
 
 
-def _draw_crescent(brush: ImageDraw.ImageDraw, x: float, y: float, radius: float, side: int, fill: RGB) -> None:
+def _draw_crescent(brush: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, *, side: int, fill: RGB) -> None:
     """A crescent moon: an outer half circle and a flatter inner one."""
-    turn = math.radians(-35)
+    (x, y), turn = centre, math.radians(-35)
     outer = [(math.cos(a), math.sin(a)) for a in np.linspace(-math.pi / 2, math.pi / 2, 24)]
     inner = [(0.35 * math.cos(a), math.sin(a)) for a in np.linspace(math.pi / 2, -math.pi / 2, 24)]
     points = [(u * math.cos(turn) - v * math.sin(turn), u * math.sin(turn) + v * math.cos(turn)) for u, v in outer + inner]
@@ -108,17 +111,17 @@ def _draw_ground(brush: ImageDraw.ImageDraw, scene: Scene, side: int, random: Ra
         foam = _ridge(level, [(0.02, 1.0, 0.0)], side)
         brush.polygon([(x, y - 0.018 * side) for x, y in foam], fill=mix(ground.far, ground.near, 0.55))
     elif scene.place == "snow":
-        _draw_mountains(brush, horizon, side, random, ground.far, mix(ground.far, ground.near, 0.7))
+        _draw_mountains(brush, horizon, side, random, fill=ground.far, cap=mix(ground.far, ground.near, 0.7))
         level = horizon + 0.01
     else:
-        _draw_mesas(brush, horizon, side, random, ground.far)
+        _draw_mesas(brush, horizon, side, random, fill=ground.far)
         level = horizon + 0.01
     brush.polygon(_ridge(level, [(0.02, 1.0, 0.0)], side), fill=ground.near)
     front = _ridge(level + 0.24, [(0.06, random.uniform(0.6, 1.0), random.random())], side)
     brush.polygon(front, fill=ground.front)
 
 
-def _draw_mountains(brush: ImageDraw.ImageDraw, horizon: float, side: int, random: Random, fill: RGB, cap: RGB) -> None:
+def _draw_mountains(brush: ImageDraw.ImageDraw, horizon: float, side: int, random: Random, *, fill: RGB, cap: RGB) -> None:
     """Three peaks with white caps."""
     for centre in (0.14, 0.5, 0.86):
         x, height = centre + random.uniform(-0.06, 0.06), random.uniform(0.12, 0.20)
@@ -130,7 +133,7 @@ def _draw_mountains(brush: ImageDraw.ImageDraw, horizon: float, side: int, rando
         brush.polygon([(u * side, v * side) for u, v in snow], fill=cap)
 
 
-def _draw_mesas(brush: ImageDraw.ImageDraw, horizon: float, side: int, random: Random, fill: RGB) -> None:
+def _draw_mesas(brush: ImageDraw.ImageDraw, horizon: float, side: int, random: Random, *, fill: RGB) -> None:
     """Two table mountains."""
     for centre in (0.22, 0.74):
         x, height, width = centre + random.uniform(-0.10, 0.10), random.uniform(0.08, 0.15), random.uniform(0.10, 0.16)
@@ -142,14 +145,14 @@ def _draw_mesas(brush: ImageDraw.ImageDraw, horizon: float, side: int, random: R
 def _draw_shadow(brush: ImageDraw.ImageDraw, thing: Thing, side: int) -> None:
     if thing.kind != "balloon":
         width = PROPORTIONS[thing.kind][0] * thing.size
-        _disc(brush, thing.x, thing.base, 0.52 * width, 0.03, side, (20, 20, 50, 60))
+        _disc(brush, (thing.x, thing.base), (0.52 * width, 0.03), side=side, fill=(20, 20, 50, 60))
 
 
 def draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, time: Time, side: int) -> None:
     """Draw one thing: all outlines of its silhouette first, then the fills, so that only the silhouette is outlined."""
     width, height = (side * thing.size * proportion for proportion in PROPORTIONS[thing.kind])
 
-    def place(part: Part) -> list[tuple[float, float]]:
+    def points_of(part: Part) -> list[tuple[float, float]]:
         return [(thing.x * side + x * width, thing.base * side - y * height) for x, y in part.points]
 
     parts = SHAPES[thing.kind]()
@@ -157,10 +160,10 @@ def draw_thing(brush: ImageDraw.ImageDraw, thing: Thing, time: Time, side: int) 
     outline = lit(mix(paint, DARK, 0.62), time)
     for part in parts:
         if not part.inner:
-            points = place(part)
+            points = points_of(part)
             brush.line([*points, *points[:2]], fill=outline, width=round(2 * OUTLINE * side), joint="curve")
     for part in parts:
-        brush.polygon(place(part), fill=_fill(part.role, paint, time))
+        brush.polygon(points_of(part), fill=_fill(part.role, paint, time))
 
 
 def _fill(role: Role, paint: RGB, time: Time) -> RGB:

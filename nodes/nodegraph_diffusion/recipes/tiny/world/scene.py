@@ -6,7 +6,7 @@ sampled from a `random.Random`, whose stream is the same on every platform and P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from random import Random
 from typing import Literal, get_args
 
@@ -54,6 +54,7 @@ class Thing:
 
     kind: Kind
     colour: Colour
+    _: KW_ONLY
     x: float
     base: float
     size: float
@@ -66,6 +67,7 @@ class Scene:
     place: Place
     time: Time
     things: tuple[Thing, ...]
+    _: KW_ONLY
     horizon: float
     seed: int
 
@@ -90,7 +92,7 @@ def sample_scene(random: Random, *, combinations: Combinations = "training", cou
         for colour in COLOURS
         if allowed(place, colour) and (combinations == "all" or ((kind, colour) in HELD_OUT) == (combinations == "held-out"))
     ]
-    things = tuple(_place_thing(random, *random.choice(pairs), slot, count) for slot in range(count))
+    things = tuple(_random_thing(random, *random.choice(pairs), slot=slot, count=count) for slot in range(count))
     return Scene(place, time, things, horizon=random.uniform(0.53, 0.59), seed=random.getrandbits(32))
 
 
@@ -98,10 +100,10 @@ _COLUMNS = {1: ((0.32, 0.68),), 2: ((0.22, 0.28), (0.72, 0.78)), 3: ((0.16, 0.19
 _SIZES = {1: (0.46, 0.58), 2: (0.37, 0.43), 3: (0.26, 0.29)}
 
 
-def _place_thing(random: Random, kind: Kind, colour: Colour, slot: int, count: int) -> Thing:
+def _random_thing(random: Random, kind: Kind, colour: Colour, *, slot: int, count: int) -> Thing:
     """A thing in its column of the picture, on the ground, or in the sky if it flies."""
     size = random.uniform(*_SIZES[count])
     margin = 0.5 * PROPORTIONS[kind][0] * size + 0.02
     x = min(max(random.uniform(*_COLUMNS[count][slot]), margin), 1 - margin)
     base = random.uniform(0.60, 0.70) if kind == "balloon" else random.uniform(0.82, 0.92)
-    return Thing(kind, colour, x, base, size)
+    return Thing(kind, colour, x=x, base=base, size=size)

@@ -31,7 +31,7 @@ def box(x0: float, y0: float, x1: float, y1: float) -> tuple[Point, ...]:
     return (x0, y0), (x1, y0), (x1, y1), (x0, y1)
 
 
-def oval(x: float, y: float, rx: float, ry: float, start: float = 0, end: float = 360) -> tuple[Point, ...]:
+def oval(x: float, y: float, rx: float, ry: float, *, start: float = 0, end: float = 360) -> tuple[Point, ...]:
     """An ellipse around (x, y), or its arc from `start` to `end` degrees counter-clockwise, as 36 points."""
     angles = (math.radians(start + (end - start) * i / 35) for i in range(36))
     return tuple((x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles)
@@ -106,7 +106,7 @@ def balloon() -> list[Part]:
         Part("wood", ((-0.13, 0.0), (0.13, 0.0), (0.16, 0.17), (-0.16, 0.17))),
         Part("wood", ((-0.15, 0.17), (-0.26, 0.34), (-0.20, 0.34), (-0.10, 0.17)), inner=True),
         Part("wood", ((0.15, 0.17), (0.26, 0.34), (0.20, 0.34), (0.10, 0.17)), inner=True),
-        Part("paint", (*oval(0.0, 0.63, 0.5, 0.37, -28, 208), (-0.20, 0.28), (0.20, 0.28))),
+        Part("paint", (*oval(0.0, 0.63, 0.5, 0.37, start=-28, end=208), (-0.20, 0.28), (0.20, 0.28))),
         Part("light", oval(0.0, 0.64, 0.17, 0.345), inner=True),
     ]
 
@@ -115,7 +115,7 @@ def mushroom() -> list[Part]:
     """A stem and a cap with three spots."""
     return [
         Part("cream", ((-0.15, 0.0), (0.15, 0.0), (0.13, 0.48), (-0.13, 0.48))),
-        Part("paint", (*oval(0.0, 0.42, 0.5, 0.56, 0, 180), (-0.38, 0.35), (0.38, 0.35))),
+        Part("paint", (*oval(0.0, 0.42, 0.5, 0.56, start=0, end=180), (-0.38, 0.35), (0.38, 0.35))),
         Part("cream", oval(-0.27, 0.57, 0.09, 0.09), inner=True),
         Part("cream", oval(0.02, 0.76, 0.11, 0.10), inner=True),
         Part("cream", oval(0.28, 0.55, 0.085, 0.09), inner=True),
@@ -131,7 +131,7 @@ def castle() -> list[Part]:
         Part("paint", box(0.20, 0.0, 0.46, 0.66)),
         Part("shade", ((-0.5, 0.66), (-0.16, 0.66), (-0.33, 1.0))),
         Part("shade", ((0.16, 0.66), (0.5, 0.66), (0.33, 1.0))),
-        Part("dark", (*oval(0.0, 0.20, 0.12, 0.14, 0, 180), (-0.12, 0.0), (0.12, 0.0)), inner=True),
+        Part("dark", (*oval(0.0, 0.20, 0.12, 0.14, start=0, end=180), (-0.12, 0.0), (0.12, 0.0)), inner=True),
         Part("window", box(-0.38, 0.36, -0.28, 0.52), inner=True),
         Part("window", box(0.28, 0.36, 0.38, 0.52), inner=True),
     ]
