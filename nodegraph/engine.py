@@ -31,7 +31,8 @@ from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
 from nodegraph.run.session import RunRequest, Session
-from nodegraph.run.task import CancelFlag, RunContext
+from nodegraph.run.tasks.task import CancelFlag, RunContext
+from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_settings
@@ -49,7 +50,7 @@ DEFAULT: Final = _Default()
 """The cache directory that the settings name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Options:
     """The options of a run; `Engine.run` describes them."""
 
@@ -95,7 +96,9 @@ class Engine:
         self._on_event = on_event
         self._files = FileDigests(self._within("files.jsonl"))
         self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
-        self._workers, self._jobs, self._runs = ThreadWorkers(), Jobs(), Runs()
+        threads = ThreadWorkers()
+        self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
+        self._runs = Runs()
 
     def __enter__(self) -> Self:
         return self
@@ -256,17 +259,16 @@ class Engine:
         )
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
-        return Session(request, context, self._workers, self._jobs).execute(lambda graph: self._keys(graph, context.numerics))
+        return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
 
     def _context(self, emit: Callable[[Event], None], cancel: CancelFlag, overlapped: Callable[[], bool]) -> RunContext:
         return RunContext(
             cache=self.cache,
-            backend=self.plugins.backend,
+            plugins=self.plugins,
             files=self._files,
             models=self._models,
             numerics=self._numerics(),
             emit=emit,
-            owner=self.plugins.owner,
             machine=kind_of_machine(self.plugins.backend),
             cancel=cancel,
             overlapped=overlapped,

@@ -18,9 +18,11 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results model_memory outputs plan events explain result record task handle run_node workers scheduler session"
+        "device known_results model_memory outputs plan events explain result record tasks handle run_node workers "
+        "scheduler session"
     ),
-    "nodegraph.run.workers": "jobs protocol dispatcher threads",
+    "nodegraph.run.tasks": "task maker groups",
+    "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",
     "nodegraph_diffusion": (
         "masks networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
@@ -59,7 +61,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "hookspecs pictures types codecs models commands nodes plugin",
+    "nodegraph_nodes": "hookspecs model_files pictures types codecs models commands nodes plugin",
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

@@ -70,6 +70,10 @@ class Notice:
     message: str
 
 
+NodeEvent = NodeStarted | NodeProgress | Notice
+"""What a running node emits."""
+
+
 @dataclass(frozen=True)
 class OutputWritten:
     output: str

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from nodegraph.errors import Cancelled
 from nodegraph.run.events import Event, EventLog
 from nodegraph.run.result import Result
-from nodegraph.run.task import CancelFlag, stopped
+from nodegraph.run.tasks.task import CancelFlag, stopped
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 

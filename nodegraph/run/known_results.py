@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 
 from nodegraph.cache.cache import Cache, CachedResult
@@ -24,11 +25,12 @@ class KnownResults:
         self._cache = cache
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
+        self._unstored: set[str] = set()
 
-    def digest(self, wire: ResolvedLink) -> str | None:
+    def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
-        digests = self._digests.get(wire.node)
-        return None if digests is None else digests.get(wire.port)
+        digests = self._digests.get(link.node)
+        return None if digests is None else digests.get(link.port)
 
     def digests(self, name: str) -> Mapping[str, str]:
         """The known digests of a node's outputs, by port."""
@@ -63,11 +65,26 @@ class KnownResults:
         self._digests[name] = self._without_codec(name, content)
         return False
 
-    def made(self, name: str, digests: Mapping[str, str], kept: bool) -> None:
+    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> None:
         """Note the digests of a node that has run, and whether its result is stored under its content key."""
         self._digests[name] = digests
-        if kept:
+        if stored:
             self._note_alias(name)
+        else:
+            self._unstored.add(name)
+
+    def found(self, name: str, hit: CachedResult) -> None:
+        """Note a result that was found in the cache when the node was about to run."""
+        self.hits[name] = hit
+        self._digests[name] = {**self._without_codec(name, hit.key), **hit.digests}
+        self._note_alias(name)
+
+    def value_key(self, link: ResolvedLink) -> str | None:
+        """The key under which the cache has the value behind a link if it has it at all; None if it cannot have it."""
+        if link.node not in self._unstored:
+            return self.content.get(link.node)
+        digest = self.digest(link)
+        return None if digest is None else key_of_value(digest, link.port)
 
     def taint(self, name: str) -> None:
         """Note that a file changed while a node read it: the static keys of this node and those below it are out of date."""
@@ -75,11 +92,11 @@ class KnownResults:
 
     def _content_key(self, name: str) -> str | None:
         digests: dict[ResolvedLink, str] = {}
-        for wire in self.graph.nodes[name].links():
-            digest = self.digest(wire)
+        for link in self.graph.nodes[name].links():
+            digest = self.digest(link)
             if digest is None:
                 return None
-            digests[wire] = digest
+            digests[link] = digest
         return self.keys.content_key(name, digests.__getitem__)
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
@@ -97,11 +114,16 @@ class KnownResults:
         return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
-        if any(wire.node in self._tainted for wire in self.graph.nodes[name].links()):
+        if any(link.node in self._tainted for link in self.graph.nodes[name].links()):
             self._tainted.add(name)
         static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:
             self._cache.alias(static, self.content[name])
+
+
+def key_of_value(digest: str, port: str) -> str:
+    """The key under which a value that is not the result of a node with a key is stored, as the value of `port`."""
+    return hashlib.sha256(f"value {digest} {port}".encode()).hexdigest()
 
 
 def value_of(content: str, port: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
@@ -17,7 +17,8 @@ from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
 NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
 
 
-class NodeReport(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeReport:
     """What became of a node. "skipped": the run ended before its turn.
 
     `key` is the static key, or the content key if there is no static one. `content` is the key that the result is stored
@@ -32,7 +33,7 @@ class NodeReport(NamedTuple):
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A finished run: what became of each node, where outputs went, and values: `result[handle or name]`.
 
@@ -47,7 +48,7 @@ class Result:
     outputs: Mapping[str, list[Path]]
     notices: tuple[Notice, ...]
     error: NodegraphError | None
-    _kept: Mapping[ResolvedLink, Any]
+    _values: Mapping[ResolvedLink, Any]
     _load: Callable[[str, str], Any]
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
@@ -78,20 +79,20 @@ class Result:
 
         Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
         """
-        wire = self._wire(wanted)
-        if wire in self._kept:
-            return self._kept[wire]
-        report = self.nodes.get(wire.node)
+        link = self._link(wanted)
+        if link in self._values:
+            return self._values[link]
+        report = self.nodes.get(link.node)
         if report is None or report.content is None or report.status not in ("ran", "cached"):
             state = report.status if report is not None else "not part of it"
-            raise KeyError(f"the run has no value of '{wire.node}.{wire.port}' (the node was {state}). Name it in 'targets'")
+            raise KeyError(f"the run has no value of '{link.node}.{link.port}' (the node was {state}). Name it in 'targets'")
         try:
-            return self._load(report.content, wire.port)
+            return self._load(report.content, link.port)
         except LostResultError as error:
-            message = f"the value of '{wire.node}.{wire.port}' is not in the cache: {error}. Name it in 'targets' and run again"
+            message = f"the value of '{link.node}.{link.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error
 
-    def _wire(self, wanted: Handle | str) -> ResolvedLink:
+    def _link(self, wanted: Handle | str) -> ResolvedLink:
         if isinstance(wanted, NodeHandle | PortHandle):
             link = link_of(wanted)
         elif wanted in self.graph.outputs:

@@ -13,20 +13,17 @@ from typing import Any, Final, Protocol, TypeVar
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError
-from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.errors import CacheError, Cancelled, NodegraphError, PluginError
 from nodegraph.files import FileState, file_states
-from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
-from nodegraph.node_types.spec import Run
-from nodegraph.run.events import NodeProgress, NodeStarted, Notice
-from nodegraph.run.known_results import value_of
-from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
+from nodegraph.node_types.spec import NodeSpec, Port, Run
+from nodegraph.run.events import NodeEvent, NodeProgress, NodeStarted, Notice
+from nodegraph.run.known_results import key_of_value, value_of
+from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RunContext, StoredInput, TaskInput, stopped
 
 T = TypeVar("T")
-
-NodeEvent = NodeStarted | NodeProgress | Notice
-"""What a running node emits."""
 
 _IMMUTABLE: Final = frozenset({type(None), bool, int, float, str})
 
@@ -40,8 +37,8 @@ class NodeHost(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the node should stop."""
 
-    def value(self, wire: ResolvedLink, key: str | None) -> Any:
-        """The value behind a link, whose content key is `key`. Raises LostResultError if it is no longer in the cache."""
+    def value(self, link: ResolvedLink, key: str | None) -> Any:
+        """The value behind a link, which the cache has under `key`. Raises LostResultError if it is no longer there."""
 
 
 def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
@@ -52,33 +49,51 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
     run = NodeRun(task, context, host)
     started = time.perf_counter()
     try:
-        with _locked(task, context, host) as hit:
+        spec = _node_type(task, context)
+        with _locked(task, spec, context, host) as hit:
             if hit is not None:
-                return Outcome(time.perf_counter() - started, hit=hit)
+                return Outcome(seconds=time.perf_counter() - started, hit=hit)
             try:
-                arguments = {port: _argument(given, task, host) for port, given in task.node.inputs.items()}
+                arguments = {port: _argument(input, task, context, host) for port, input in task.inputs.items()}
             except LostResultError as error:
                 return Outcome(error=error)
-            host.emit(NodeStarted(task.node.name))
+            host.emit(NodeStarted(task.node))
             started = time.perf_counter()
             files = file_states(task.files)
-            values = _compute(task, arguments, run, context, host)
+            if spec.run_parameter is not None:
+                arguments[spec.run_parameter] = run
+            values = _compute(spec, arguments, run, context)
             seconds = time.perf_counter() - started
-            return _store(task, values, files, seconds, run, context)
+            changed = _files_changed(task, files, context)
+            return _store(task, spec, values, changed=changed, seconds=seconds, run=run, context=context)
     except Cancelled as error:
-        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error)
+        return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise
-        message = _explain(task.node, error, context)
-        return Outcome(time.perf_counter() - started, notices=tuple(run.notices), error=error, message=message)
+        message = _explain(task, error, context)
+        return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error, message=message)
+
+
+def _node_type(task: NodeTask, context: RunContext) -> NodeSpec:
+    """The node type of a task. Raises PluginError if this process has it not, or with other code than the keys cover."""
+    nodes = context.plugins.nodes
+    if task.type not in nodes:
+        raise PluginError(f"the worker has no node type '{task.type}'. Install {task.code} for the workers, too")
+    entry = nodes.get(task.type)
+    if entry.origin.identity != task.code:
+        raise PluginError(
+            f"the worker has other code of node type '{task.type}': expected {task.code}, found {entry.origin.identity}. "
+            f"Install the same plugins for the workers"
+        )
+    return entry.value
 
 
 @contextlib.contextmanager
-def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[CachedResult | None]:
+def _locked(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -> Iterator[CachedResult | None]:
     """Hold the lock of the task's key against other processes. Yields the result if it has been stored since the last look."""
     store, codecs = context.cache.store, context.cache.codecs
-    if task.key is None or store is None or all(codecs.never(port.type) for port in task.node.spec.outputs):
+    if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
         look_again = task.key is not None and not task.forced and context.overlapped()
         yield context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
         return
@@ -91,24 +106,26 @@ def _locked(task: NodeTask, context: RunContext, host: NodeHost) -> Iterator[Cac
         yield context.cache.lookup(task.key, task.wanted) if waited or not task.forced else None
 
 
-def _argument(given: Input, task: NodeTask, host: NodeHost) -> Any:
-    if isinstance(given, Value):
-        return given.value
-    if isinstance(given, ListWithLinks):
-        return [_argument(item, task, host) for item in given.items]
-    return host.value(given, task.sources.get(given))
+def _argument(input: TaskInput, task: NodeTask, context: RunContext, host: NodeHost) -> Any:
+    if isinstance(input, ResolvedLink):
+        return host.value(input, task.sources.get(input))
+    if isinstance(input, Value):
+        return input.value
+    if isinstance(input, InputList):
+        return [_argument(item, task, context, host) for item in input.items]
+    if isinstance(input, StoredInput):
+        return context.cache.load(input.key, input.port)
+    return context.plugins.registries[input.registry].get(input.name).value
 
 
-def _compute(task: NodeTask, arguments: dict[str, Any], run: NodeRun, context: RunContext, host: NodeHost) -> dict[str, Any]:
+def _compute(spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext) -> dict[str, Any]:
     """The values by port, checked. Raises ReturnTypeError if the function breaks the rules for nodes."""
-    if task.node.spec.run_parameter is not None:
-        arguments[task.node.spec.run_parameter] = run
     before = _versions(arguments, context.cache)
-    result = _call(task.node, arguments, context, host)
+    result = _call(spec, arguments, run, context)
     for port, version in _versions(arguments, context.cache).items():
         if before[port] != version:
             raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
-    values = returned.by_port(task.node.spec, result)
+    values = returned.by_port(spec, result)
     for port, value in values.items():
         problem = _problem(value, context.cache)
         if problem:
@@ -127,40 +144,69 @@ def _problem(value: Any, cache: Cache) -> str | None:
     return next(filter(None, (_problem(part, cache) for part in parts)), None)
 
 
+def _files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
+    """Whether a file in the key changed since it was in the state `before`.
+
+    A file that was changed and changed back may have been read in between.
+    """
+    if not task.files:
+        return False
+    same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
+    return file_states(task.files) != before or not all(same_content)
+
+
 def _store(
     task: NodeTask,
-    values: dict[str, Any],
-    before: Mapping[Path, FileState | None],
+    spec: NodeSpec,
+    values: Mapping[str, Any],
+    *,
+    changed: bool,
     seconds: float,
     run: NodeRun,
     context: RunContext,
 ) -> Outcome:
-    """Store the result under its key, unless a file in the key changed while the node ran.
-
-    `before` is the state of the files when the node began. A file that was changed and changed back may have been read in between.
-    """
-    key = task.key
-    same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
-    changed = file_states(task.files) != before or not all(same_content)
+    """Store the result under its key, unless a file in the key changed while the node ran."""
+    key, cache = task.key, context.cache
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
-    elif task.unkept is not None:
-        run.notice(f"its result is not kept: {task.unkept}")
-    digests = {port: digest for port, value in values.items() if (digest := _digest(value, port, task, key, context.cache))}
+    elif task.uncached_reason is not None:
+        run.notice(f"its result is not kept: {task.uncached_reason}")
+    digests = {port: digest for port, value in values.items() if (digest := _digest(value, spec.output(port), key, cache))}
     if key is not None:
         _compare(key, digests, run, context)
-        computation = Computation(
-            type=task.node.spec.name,
-            workflow=task.workflow,
-            node=task.node.name,
-            seconds=seconds,
-            notices=tuple(run.notices),
-            machine=context.machine,
-        )
-        for message in context.cache.put(key, values, digests, computation, files=task.files):
+        computation = _computation(task, seconds, run, context)
+        for message in cache.put(key, values, digests, computation, files=task.files):
             run.notice(message)
-    return Outcome(seconds, values, digests, tuple(run.notices), kept=key is not None, changed=changed)
+    for port in task.passed_on:
+        value_key = key
+        if key is None and port in digests:
+            value_key = key_of_value(digests[port], port)
+            cache.put(value_key, {port: values[port]}, digests, _computation(task, seconds, run, context))
+        if value_key is None or cache.stored(value_key, port) is None:
+            raise CacheError(
+                f"its output '{port}' ({type(values[port]).__name__}) is not stored, and the nodes that need it run in other "
+                f"processes. Make the cache directory writable, or run without other processes"
+            )
+    return Outcome(
+        seconds=seconds,
+        values=values,
+        digests=digests,
+        notices=tuple(run.notices),
+        stored=key is not None,
+        changed=changed,
+    )
+
+
+def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
+    return Computation(
+        type=task.type,
+        workflow=task.workflow,
+        node=task.node,
+        seconds=seconds,
+        notices=tuple(run.notices),
+        machine=context.machine,
+    )
 
 
 def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
@@ -176,13 +222,12 @@ def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunCon
         )
 
 
-def _digest(value: Any, port: str, task: NodeTask, key: str | None, cache: Cache) -> str | None:
-    declared = task.node.spec.output(port)
-    if declared is None or not cache.codecs.never(declared.type):
+def _digest(value: Any, port: Port | None, key: str | None, cache: Cache) -> str | None:
+    if port is None or not cache.codecs.never(port.type):
         digest = cache.digest(value)
         if digest is not None:
             return digest
-    return None if key is None else value_of(key, port)
+    return None if key is None or port is None else value_of(key, port.name)
 
 
 def _versions(arguments: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
@@ -202,20 +247,20 @@ def _version(value: Any, cache: Cache) -> Any:
     return None if version is None else version(value)
 
 
-def _call(node: GraphNode, arguments: Mapping[str, Any], context: RunContext, host: NodeHost) -> Any:
+def _call(spec: NodeSpec, arguments: Mapping[str, Any], run: NodeRun, context: RunContext) -> Any:
     """What the function returns. If memory runs out, memory is freed and the function is called once more."""
     try:
-        return node.spec.function(**arguments)
+        return spec.function(**arguments)
     except Exception as error:
         if not _is_out_of_memory(error, context):
             raise
     # after the block: inside it, the error's traceback would keep the function's own values alive
-    host.emit(Notice(node.name, "memory ran out; everything kept for later is freed, and the node runs again"))
+    run.announce("memory ran out; everything kept for later is freed, and the node runs again")
     context.cache.free()
     context.models.clear()
-    context.backend.free_memory()
+    context.plugins.backend.free_memory()
     try:
-        return node.spec.function(**arguments)
+        return spec.function(**arguments)
     except Exception as error:
         if _is_out_of_memory(error, context):
             raise MemoryError(f"twice ({_one_line(error)})") from error
@@ -223,12 +268,12 @@ def _call(node: GraphNode, arguments: Mapping[str, Any], context: RunContext, ho
 
 
 def _is_out_of_memory(error: BaseException, context: RunContext) -> bool:
-    return isinstance(error, MemoryError) or context.backend.is_out_of_memory(error)
+    return isinstance(error, MemoryError) or context.plugins.backend.is_out_of_memory(error)
 
 
-def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
+def _explain(task: NodeTask, error: BaseException, context: RunContext) -> str:
     """What went wrong and what to do next."""
-    plugin = node.origin.plugin
+    plugin = context.plugins.nodes.get(task.type).origin.plugin if task.type in context.plugins.nodes else task.code
     if isinstance(error, ReturnTypeError):
         return f"{error}. Its result is not kept. Check its inputs, or report this to the authors of plugin '{plugin}'"
     if isinstance(error, MemoryError):
@@ -237,7 +282,7 @@ def _explain(node: GraphNode, error: BaseException, context: RunContext) -> str:
         return str(error)
     source = ""
     for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a function that a node calls
-        owner = context.owner(frame.f_globals.get("__name__", ""))
+        owner = context.plugins.owner(frame.f_globals.get("__name__", ""))
         if owner is not None:
             plugin, source = owner, f" ({frame.f_code.co_filename}:{line})"
     return (
@@ -251,9 +296,9 @@ class NodeRun(Run):
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
-        self._node, self._context, self._host = task.node.name, context, host
+        self._node, self._context, self._host = task.node, context, host
         # the digests: a model file that is replaced under the same name is another model
-        self._scope = (task.node.origin.identity, tuple(sorted(task.files.values())))
+        self._scope = (task.code, tuple(sorted(task.files.values())))
 
     @property
     def device(self) -> str:  # type: ignore[override]
@@ -277,6 +322,10 @@ class NodeRun(Run):
         if message not in self.notices:  # a node that runs twice repeats itself
             self.notices.append(message)
             self._host.emit(Notice(self._node, message))
+
+    def announce(self, message: str) -> None:
+        """Emit a notice that is not part of the result."""
+        self._host.emit(Notice(self._node, message))
 
 
 def _one_line(error: BaseException) -> str:

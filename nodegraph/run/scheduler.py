@@ -10,7 +10,7 @@ import enum
 import functools
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nodegraph.cache.store.store import LostResultError, StoredValue
@@ -20,10 +20,11 @@ from nodegraph.graph.graph import GraphNode, Output, ResolvedLink
 from nodegraph.run.events import NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
-from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
-from nodegraph.run.workers.dispatcher import Dispatcher
-from nodegraph.run.workers.jobs import Jobs, RunValues
-from nodegraph.run.workers.protocol import Workers
+from nodegraph.run.tasks.groups import Group, Missing, TaskGroups
+from nodegraph.run.tasks.maker import TaskMaker
+from nodegraph.run.tasks.task import Outcome, RunContext, stopped
+from nodegraph.run.workers.dispatcher import Dispatcher, Staff
+from nodegraph.run.workers.jobs import RunValues
 
 Delivery = Callable[[Output, StoredValue | None, Callable[[], Any]], None]
 """Receives an output, how its value is stored (None: it is not), and a function that returns the value."""
@@ -49,15 +50,14 @@ class Scheduler:
         *,
         plan: Plan,
         context: RunContext,
-        workers: Workers,
-        jobs: Jobs,
+        staff: Staff,
         deliver: Delivery,
         reports: dict[str, NodeReport],
         keep_going: bool = False,
         inline: bool = True,
     ) -> None:
         self.plan, self.reports, self.known = plan, reports, plan.known
-        self._context, self._workers, self._deliver, self._keep_going = context, workers, deliver, keep_going
+        self._context, self._staff, self._deliver, self._keep_going = context, staff, deliver, keep_going
         self._nodes = plan.graph.nodes
         self._order = {name: i for i, name in enumerate(self._nodes)}
         self._needs: dict[str, _Need] = {}
@@ -67,6 +67,7 @@ class Scheduler:
         self._done: set[str] = set()
         self._settled: set[str] = set()
         self._started: set[str] = set()
+        self._failed: set[str] = set()
         self._failure: NodegraphError | None = None
         self._outputs: dict[str, list[Output]] = {}
         for output in plan.graph.outputs.values():
@@ -76,7 +77,11 @@ class Scheduler:
             for source in self._nodes[name].sources:
                 self._consumers[source] += 1
         self._values = RunValues(context.cache, lambda name: self._consumers[name] > 0)
-        self._dispatcher = Dispatcher(context, workers, jobs, self._values, inline=inline)
+        self._dispatcher = Dispatcher(context=context, staff=staff, values=self._values, inline=inline)
+        shares_memory = staff.workers.shares_memory or context.cache.store is None
+        self._maker = TaskMaker(plan, context.cache, shares_memory=shares_memory)
+        self._groups = None if shares_memory else TaskGroups(plan, self._maker)
+        self._ready_groups: list[Group] = []
 
     def execute(self) -> None:
         """Run the plan.
@@ -84,7 +89,7 @@ class Scheduler:
         Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone, or what `deliver` raises.
         """
         cancel = self._context.cancel
-        with self._workers.in_use():
+        with self._staff.in_use():
             try:
                 self._loop()
             except KeyboardInterrupt:
@@ -100,12 +105,13 @@ class Scheduler:
     def _loop(self) -> None:
         with gc_paused():
             for name in self.plan.names("pruned"):
-                self.reports.setdefault(name, NodeReport("pruned", key=self.known.key(name)))
+                self.reports.setdefault(name, NodeReport(status="pruned", key=self.known.key(name)))
             for name in self._outputs:
                 self._need(name, _Need.RESULT)
             self._work_agenda()
         while True:
             self._work_agenda()
+            self._add_groups()
             if self._context.cancel.is_set:
                 self._dispatcher.withdraw()  # what is running goes on to its next step or its end
             self._dispatcher.submit()
@@ -150,21 +156,23 @@ class Scheduler:
             return
         elif self._dispatcher.join(name, self.known.content.get(name), self.plan.needed.get(name, frozenset())):
             self._started.add(name)
+        elif self._groups is not None and name not in self._groups.local:
+            self._add_to_groups(name, self._groups)
         elif missing := [source for source in node.sources if source not in self._done]:
             self._block(name, missing, _Need.RESULT)
         else:
             self._started.add(name)
-            self._dispatcher.add(self._task(node))
+            self._dispatcher.add(self._maker.task(name))
 
     def _has_digests(self, node: GraphNode, source: str) -> bool:
-        return all(self.known.digest(wire) is not None for wire in node.links() if wire.node == source)
+        return all(self.known.digest(link) is not None for link in node.links() if link.node == source)
 
     def _has_needed_digests(self, name: str) -> bool:
         """Whether the digests that other nodes need follow from the node's key, so that it need not run for them."""
         ports = self.plan.needed.get(name, frozenset())
         return all(self.known.digest(ResolvedLink(name, port)) is not None for port in ports)
 
-    def _block(self, name: str, sources: list[str], need: _Need) -> None:
+    def _block(self, name: str, sources: Sequence[str], need: _Need) -> None:
         self._blocked[name] = len(sources)
         for source in sources:
             self._blocking[need].setdefault(source, []).append(name)
@@ -176,28 +184,25 @@ class Scheduler:
             if not self._blocked[name]:
                 self._schedule(name)
 
-    # --- tasks
+    # --- tasks of several nodes, for workers that share no memory
 
-    def _task(self, node: GraphNode) -> NodeTask:
-        keys, content = self.known.keys, self.known.content
-        has_own_reason = node.spec.pure and node.name in keys.without_key and node.name not in keys.parts
-        return NodeTask(
-            node=node,
-            key=content.get(node.name),
-            workflow=self.plan.graph.workflow,
-            sources={wire: content.get(wire.node) for wire in node.links()},
-            files=keys.files.get(node.name, {}),
-            wanted=self.plan.needed.get(node.name, frozenset()),
-            unkept=keys.without_key[node.name] if has_own_reason else None,
-            forced=node.name in self.known.forced,
-            model=self._model(node) if node.spec.numeric else None,
-        )
+    def _add_to_groups(self, name: str, groups: TaskGroups) -> None:
+        found = groups.group(name, done=self._done, failed=self._failed, is_stored=lambda link: self._stored(link) is not None)
+        if isinstance(found, Missing):
+            self._block(name, found.nodes, _Need.RESULT)
+        else:
+            self._started.add(name)
+            self._ready_groups.append(found)
 
-    def _model(self, node: GraphNode) -> str | None:
-        """The digest of the first input that only memory can hold, such as a model."""
-        never = self._context.cache.codecs.never
-        ports = ((wire, self._nodes[wire.node].spec.output(wire.port)) for wire in node.links())
-        return next((self.known.digest(wire) for wire, port in ports if port is not None and never(port.type)), None)
+    def _add_groups(self) -> None:
+        if self._groups is None or not self._ready_groups:
+            return
+        for group in self._groups.merged(self._ready_groups):
+            repeated = {name for name in group.nodes if name in self._started} - group.goals
+            self._started.update(group.nodes)
+            tasks = [self._maker.task(name) for name in group.nodes]
+            self._dispatcher.add_group(tasks, goals=group.goals, repeated=repeated)
+        self._ready_groups.clear()
 
     # --- outcomes
 
@@ -209,10 +214,10 @@ class Scheduler:
             raise outcome
         if outcome.again:
             self._started.discard(name)
-            self._schedule(name)
+            if name in self._needs:
+                self._schedule(name)
         elif outcome.hit is not None:
-            self.known.hits[name] = outcome.hit
-            self.known.made(name, outcome.hit.digests, kept=True)
+            self.known.found(name, outcome.hit)
             self._found(name)
         elif outcome.error is not None:
             self._fail(name, outcome, outcome.error)
@@ -222,7 +227,8 @@ class Scheduler:
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
         if name not in self.reports:  # otherwise it ran in an earlier pass
-            self.reports[name] = NodeReport("cached", 0.0, self.known.key(name), hit.key, hit.computation.notices)
+            notices = hit.computation.notices
+            self.reports[name] = NodeReport(status="cached", key=self.known.key(name), content=hit.key, notices=notices)
             self._context.emit(NodeCached(name))
             for message in hit.computation.notices:
                 self._context.emit(Notice(name, message))
@@ -231,10 +237,15 @@ class Scheduler:
     def _made(self, name: str, outcome: Outcome) -> None:
         if outcome.changed:
             self.known.taint(name)
-        self.known.made(name, outcome.digests, kept=outcome.kept)
+        self.known.made(name, outcome.digests, stored=outcome.stored)
         self._values.add(name, outcome.values)
-        key, content = (self.known.key(name), self.known.content.get(name)) if outcome.kept else (None, None)
-        self.reports[name] = NodeReport("ran", outcome.seconds, key, content, outcome.notices)
+        self.reports[name] = NodeReport(
+            status="ran",
+            seconds=outcome.seconds,
+            key=self.known.key(name) if outcome.stored else None,
+            content=self.known.content.get(name) if outcome.stored else None,
+            notices=outcome.notices,
+        )
         self._context.emit(NodeFinished(name, outcome.seconds))
         self._finish(name)
 
@@ -247,7 +258,14 @@ class Scheduler:
         node = self._nodes[name]
         failure = NodeError(name, node.spec.name, outcome.message, node.where)
         failure.__cause__ = error
-        self.reports[name] = NodeReport("failed", outcome.seconds, self.known.key(name), None, outcome.notices, str(failure))
+        self.reports[name] = NodeReport(
+            status="failed",
+            seconds=outcome.seconds,
+            key=self.known.key(name),
+            notices=outcome.notices,
+            error=str(failure),
+        )
+        self._failed.add(name)
         self._context.emit(NodeFailed(name, failure))
         self._failure = self._failure or failure
         if self._stopping:
@@ -280,19 +298,20 @@ class Scheduler:
                 if not self._consumers[source]:
                     self._free(source)
                     if source not in self._started and source not in self._outputs and source not in self._done:
-                        self.reports.setdefault(source, NodeReport("pruned", key=self.known.key(source)))
+                        self.reports.setdefault(source, NodeReport(status="pruned", key=self.known.key(source)))
                         pending.append(source)
 
     def _free(self, name: str) -> None:
         for port in self._nodes[name].spec.outputs:
             self._values.drop(ResolvedLink(name, port.name))
 
-    def _value(self, wire: ResolvedLink) -> Any:
-        return self._values.get(wire, self.known.content.get(wire.node))
+    def _value(self, link: ResolvedLink) -> Any:
+        return self._values.get(link, self.known.value_key(link))
 
-    def _stored(self, wire: ResolvedLink) -> StoredValue | None:
-        hit = self.known.hits.get(wire.node)
-        if hit is not None and wire.port in hit.stored:
-            return hit.stored[wire.port]
-        key = self.reports[wire.node].content
-        return self._context.cache.stored(key, wire.port) if key is not None else None
+    def _stored(self, link: ResolvedLink) -> StoredValue | None:
+        """How the value behind a link is stored under its content key; None if it is not."""
+        hit = self.known.hits.get(link.node)
+        if hit is not None and link.port in hit.stored:
+            return hit.stored[link.port]
+        key = self.reports[link.node].content
+        return self._context.cache.stored(key, link.port) if key is not None else None

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
@@ -21,9 +22,8 @@ from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
-from nodegraph.run.task import RunContext
-from nodegraph.run.workers.jobs import Jobs
-from nodegraph.run.workers.protocol import Workers
+from nodegraph.run.tasks.task import RunContext
+from nodegraph.run.workers.dispatcher import Staff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +46,12 @@ class RunRequest:
 class Session:
     """Runs a checked graph once."""
 
-    def __init__(self, request: RunRequest, context: RunContext, workers: Workers, jobs: Jobs) -> None:
-        self._request, self._graph, self._workers, self._jobs = request, request.graph, workers, jobs
+    def __init__(self, request: RunRequest, context: RunContext, staff: Staff) -> None:
+        self._request, self._graph, self._staff = request, request.graph, staff
         self._listener = context.emit
         self._cache = context.cache.for_run(lambda message: self.emit(Notice(None, message)))
+        if not staff.workers.shares_memory:
+            self._cache = Cache(self._cache.codecs, self._cache.store)  # what other runs have in memory is of no use to workers
         self._context = replace(context, emit=self.emit, cache=self._cache)
         self._writer = None if request.out is None else Writer(request.out, self._graph, self._cache, self._provenance)
         self._plan: Plan | None = None
@@ -57,7 +59,7 @@ class Session:
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
-        self._kept: dict[ResolvedLink, Any] = {}
+        self._values: dict[ResolvedLink, Any] = {}
 
     def emit(self, event: Event) -> None:
         """Pass an event on. Notices are kept for the result."""
@@ -76,7 +78,7 @@ class Session:
         error = self._run_plan(plan)
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
-            self._reports.setdefault(name, NodeReport("skipped", key=plan.known.key(name)))
+            self._reports.setdefault(name, NodeReport(status="skipped", key=plan.known.key(name)))
         if self._cache.store is not None:
             self._cache.store.finish()
         reports = {name: self._reports[name] for name in self._graph.nodes}
@@ -92,7 +94,7 @@ class Session:
             outputs=self._outputs,
             notices=tuple(self._notices),
             error=error,
-            _kept=self._kept,
+            _values=self._values,
             _load=self._cache.load,
         )
 
@@ -140,8 +142,7 @@ class Session:
                 Scheduler(
                     plan=plan,
                     context=self._context,
-                    workers=self._workers,
-                    jobs=self._jobs,
+                    staff=self._staff,
                     deliver=self._deliver,
                     reports=self._reports,
                     keep_going=self._request.keep_going,
@@ -157,7 +158,7 @@ class Session:
     def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
         if stored is None:
-            self._kept[output.link] = value()
+            self._values[output.link] = value()
         if self._writer is None:
             return
         is_declared = output.name in self._graph.resolved.outputs

@@ -27,6 +27,15 @@ def extend(mask: Tensor, rows: int, columns: int) -> Tensor:
     return F.pad(mask[:, None], (0, columns, 0, rows), mode="replicate")[:, 0]
 
 
+def padding(cells: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The rows and columns of pixels that a latent of `cells` (rows, columns) covers beyond pictures of `size` (height, width).
+
+    The factor of an autoencoder is a power of two: here the smallest one with which the cells cover the pictures.
+    """
+    factor = 1 << max(0, *(math.ceil(math.log2(side / count)) for side, count in zip(size, cells, strict=True)))
+    return cells[0] * factor - size[0], cells[1] * factor - size[1]
+
+
 def grow(mask: Tensor, radius: float) -> Tensor:
     """The mask widened by `radius` pixels, or narrowed if `radius` is negative: (B, H, W) -> (B, H, W)."""
     return dilate(mask, radius) if radius > 0 else 1 - dilate(1 - mask, -radius)

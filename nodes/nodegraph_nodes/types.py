@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from nodegraph_diffusion.checkpoint import TextPart, UNetPart, VAEPart
+from nodegraph_nodes.model_files import OpenedFile, OpenedPart, Patch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nodegraph.plugin_api import FileState
-    from nodegraph_diffusion.checkpoint import ControlNetFile, LoraFile
+    from nodegraph_diffusion.checkpoint import ControlNetFile, TextPart, UNetPart, VAEPart
     from nodegraph_diffusion.conditioning.prompt import Prompt
     from nodegraph_diffusion.denoising import Denoiser as DenoiserFunction
     from nodegraph_diffusion.networks.config import LatentSpace
-
-P = TypeVar("P", UNetPart, VAEPart, TextPart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +43,10 @@ class Latent:
 
     @property
     def padding(self) -> tuple[int, int]:
-        """The rows and columns of pixels that the latent covers beyond `size`.
+        """The rows and columns of pixels that the latent covers beyond `size`."""
+        from nodegraph_diffusion.masks import padding
 
-        The factor of an autoencoder is a power of two: here the smallest one with which the latent covers the pictures.
-        """
-        cells = self.samples.shape[-2:]
-        factor = 1 << max(0, *(math.ceil(math.log2(side / count)) for side, count in zip(self.size, cells, strict=True)))
-        return cells[0] * factor - self.size[0], cells[1] * factor - self.size[1]
+        return padding((self.samples.shape[-2], self.samples.shape[-1]), self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,33 +80,6 @@ class Denoiser:
 
     function: DenoiserFunction
     latent: LatentSpace | None = None
-
-
-class OpenedFile(NamedTuple):
-    """A file, and the state in which it was opened."""
-
-    path: Path
-    state: FileState
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedPart(Generic[P]):
-    """A part of a model on disk, and the state in which its files were opened."""
-
-    part: P
-    files: tuple[OpenedFile, ...]
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A LoRA or similar file to apply at `strength`, and the state in which its files were opened.
-
-    Two patches are equal if their files and strengths are: the files determine `lora`, their description.
-    """
-
-    lora: LoraFile = field(compare=False)
-    files: tuple[OpenedFile, ...]
-    strength: float
 
 
 @dataclass(frozen=True, eq=False)

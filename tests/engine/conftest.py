@@ -12,6 +12,7 @@ import pytest
 from nodegraph import Engine
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event
+from tests.support.copying_workers import use_copying_workers
 from tests.support.plugin_folders import ENGINE_PLUGINS
 
 
@@ -39,11 +40,22 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def make_engine(tmp_path: Path, plugins: Plugins, stubs: types.ModuleType, events: list[Event]) -> Callable[..., Engine]:
+def workers() -> str:
+    """Which workers run the nodes: `with_both_workers` runs a test with each of them."""
+    return "threads"
+
+
+@pytest.fixture
+def make_engine(
+    tmp_path: Path, plugins: Plugins, stubs: types.ModuleType, events: list[Event], workers: str
+) -> Callable[..., Engine]:
     """Makes engines that share one cache directory, as consecutive processes would."""
 
     def make(**options: Any) -> Engine:
-        return Engine(**{"cache_dir": tmp_path / "cache", "plugins": plugins, "on_event": events.append, **options})
+        engine = Engine(**{"cache_dir": tmp_path / "cache", "plugins": plugins, "on_event": events.append, **options})
+        if workers == "copying" and engine.cache_dir is not None:
+            use_copying_workers(engine)
+        return engine
 
     return make
 

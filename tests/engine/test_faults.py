@@ -17,6 +17,7 @@ from nodegraph import Cancelled, Engine, NodeError, Workflow
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event, NodeFinished, NodeStarted
 from nodegraph.run.workers.threads import MAX_THREADS
+from tests.support.copying_workers import with_both_workers
 from tests.support.plugin_folders import ENGINE_PLUGINS
 
 
@@ -97,6 +98,7 @@ def test_list_item_changed_in_place_fails_the_node(engine: Engine) -> None:
 # --- exceptions
 
 
+@with_both_workers
 @pytest.mark.parametrize("kind", ["generator", "base"])
 @pytest.mark.parametrize("threads", [False, True])
 def test_any_exception_fails_the_node(engine: Engine, kind: str, threads: bool) -> None:
@@ -107,6 +109,7 @@ def test_any_exception_fails_the_node(engine: Engine, kind: str, threads: bool) 
     assert len(result.ran) == (3 if threads else 0)
 
 
+@with_both_workers
 @pytest.mark.parametrize("threads", [False, True])
 def test_run_ends_even_if_an_error_has_no_message(engine: Engine, threads: bool) -> None:
     workflow = one("Fails", how="no message")

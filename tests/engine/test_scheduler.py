@@ -16,6 +16,7 @@ from nodegraph.cache.store.store import LostResultError
 from nodegraph.node_types.port_types import fits
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event, NodeFailed, NodeFinished, NodeProgress, NodeStarted, Notice, RunFinished, RunStarted
+from tests.support.copying_workers import with_both_workers
 
 
 def workflow_of(type: str, **inputs: Any) -> Workflow:
@@ -43,6 +44,7 @@ def diamond() -> Workflow:
 # --- what runs
 
 
+@with_both_workers
 def test_only_needed_nodes_run_once(engine: Engine, stubs: types.ModuleType) -> None:
     result = engine.run(diamond())
     assert result.ran == ("number", "left", "right", "sum")
@@ -51,6 +53,7 @@ def test_only_needed_nodes_run_once(engine: Engine, stubs: types.ModuleType) -> 
     assert stubs.CALLS == ["Number", "Plus", "Plus", "Plus"]
 
 
+@with_both_workers
 def test_hit_prunes_everything_above(make_engine: Callable[..., Engine], stubs: types.ModuleType) -> None:
     make_engine().run(diamond())
     stubs.CALLS.clear()
@@ -60,6 +63,7 @@ def test_hit_prunes_everything_above(make_engine: Callable[..., Engine], stubs: 
     assert stubs.CALLS == []
 
 
+@with_both_workers
 def test_changed_value_reruns_only_dependent_nodes(make_engine: Callable[..., Engine]) -> None:
     make_engine().run(diamond())
     result = make_engine().run(diamond(), params={"right.b": 5.0})
@@ -67,6 +71,7 @@ def test_changed_value_reruns_only_dependent_nodes(make_engine: Callable[..., En
     assert result["sum"] == 8.0
 
 
+@with_both_workers
 def test_forced_node_and_nodes_below_run(engine: Engine) -> None:
     engine.run(diamond())
     result = engine.run(diamond(), force=["left"])
@@ -78,6 +83,7 @@ def test_unknown_forced_node_gets_a_suggestion(engine: Engine) -> None:
         engine.run(diamond(), force=["lfet"])
 
 
+@with_both_workers
 def test_partly_stored_node_reruns_only_for_lost_outputs(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     workflow = Workflow("w")
@@ -89,6 +95,7 @@ def test_partly_stored_node_reruns_only_for_lost_outputs(make_engine: Callable[.
     assert make_engine().run(workflow, targets=[loaded.model]).ran == ("loaded",)
 
 
+@with_both_workers
 def test_lists_collect_linked_values(engine: Engine) -> None:
     workflow = Workflow("w")
     numbers = [workflow.add("Number", value=float(i)) for i in range(3)]
@@ -109,6 +116,7 @@ def test_ten_thousand_nodes_in_a_chain_run(make_engine: Callable[..., Engine]) -
     assert (len(again.cached), len(again.pruned), again[last]) == (1, 9_999, 9_999.0)
 
 
+@with_both_workers
 def test_impure_node_runs_every_time(engine: Engine, events: list[Event]) -> None:
     workflow = Workflow("w")
     below = workflow.add("Plus", name="below", a=workflow.add("Dice", name="dice"))
@@ -119,6 +127,7 @@ def test_impure_node_runs_every_time(engine: Engine, events: list[Event]) -> Non
     assert not first.notices  # its type is declared so: no notice
 
 
+@with_both_workers
 def test_node_without_a_key_runs_with_a_notice(engine: Engine) -> None:
     workflow = Workflow("w")
     odd = workflow.add("Anything", name="odd", value=[Path("x")])
@@ -162,6 +171,7 @@ def test_lost_value_is_recomputed(make_engine: Callable[..., Engine], monkeypatc
     assert set(result.ran) == {"number", "left", "right", "sum"}
 
 
+@with_both_workers
 def test_result_holds_values_that_are_not_stored(engine: Engine, make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("abc")
     loaded = engine.run(workflow_of("Load", path=str(tmp_path / "weights")), targets=["node.model", "node.size"])
@@ -239,6 +249,7 @@ def test_failing_event_hook_is_a_warning(make_engine: Callable[..., Engine], plu
     assert kinds(heard) == ["RunStarted", "NodeStarted", "NodeFinished", "RunFinished"]
 
 
+@with_both_workers
 def test_cached_notice_is_sent_again(make_engine: Callable[..., Engine]) -> None:
     for _ in range(2):
         result = make_engine().run(workflow_of("Noticed", text="edges"))
@@ -249,6 +260,7 @@ def test_cached_notice_is_sent_again(make_engine: Callable[..., Engine]) -> None
 # --- failures
 
 
+@with_both_workers
 def test_node_errors_show_node_and_location(engine: Engine, events: list[Event]) -> None:
     with pytest.raises(NodeError) as caught:
         engine.run(workflow_of("Fails", how="value"))
@@ -261,6 +273,7 @@ def test_node_errors_show_node_and_location(engine: Engine, events: list[Event])
     assert kinds(events)[-2:] == ["NodeFailed", "RunFinished"]
 
 
+@with_both_workers
 def test_unexpected_error_names_line_and_plugin(engine: Engine) -> None:
     with pytest.raises(NodeError, match=r"KeyError: 'surprise' \(.*faulty_nodes\.py:\d+\).*plugin 'stub_pack'"):
         engine.run(workflow_of("Fails", how="key"))
@@ -284,6 +297,7 @@ def test_interrupt_in_a_thread_does_not_hang_the_run(engine: Engine) -> None:
         engine.run(workflow)
 
 
+@with_both_workers
 def test_nodes_with_the_same_model_run_together(make_engine: Callable[..., Engine], tmp_path: Path, events: list[Event]) -> None:
     workflow = Workflow("two models")
     models = []
@@ -298,6 +312,7 @@ def test_nodes_with_the_same_model_run_together(make_engine: Callable[..., Engin
     assert "".join(order) in ("aaabbb", "bbbaaa")
 
 
+@with_both_workers
 def test_failure_keeps_only_finished_results(engine: Engine) -> None:
     workflow = diamond()
     workflow.output("broken", workflow.add("Fails", name="fails", value=workflow.add("Number", name="other")))
@@ -319,6 +334,7 @@ def test_failure_keeps_only_finished_results(engine: Engine) -> None:
         ("NaN", "'output': it holds NaN"),
     ],
 )
+@with_both_workers
 def test_wrong_output_fails_the_node(engine: Engine, type: str, message: str) -> None:
     workflow = Workflow("w")
     node = workflow.add(type, name="node")
@@ -329,6 +345,7 @@ def test_wrong_output_fails_the_node(engine: Engine, type: str, message: str) ->
     assert list(engine.cache.entries()) == []
 
 
+@with_both_workers
 def test_node_out_of_memory_is_retried_once(
     engine: Engine, stubs: types.ModuleType, plugins: Plugins, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +359,7 @@ def test_node_out_of_memory_is_retried_once(
         engine.run(workflow_of("Fails", how="memory"))
 
 
+@with_both_workers
 def test_cancelling_stops_at_a_step_and_keeps_results(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, events: list[Event]
 ) -> None:
@@ -400,6 +418,7 @@ def test_values_fit_their_types(kind: Any, value: Any, expected: bool) -> None:
     assert fits(kind, value) is expected
 
 
+@with_both_workers
 def test_finished_nodes_report_seconds(engine: Engine, events: list[Event]) -> None:
     result = engine.run(workflow_of("Number"))
     (finished,) = [event for event in events if isinstance(event, NodeFinished)]

@@ -27,10 +27,12 @@ from nodegraph.run.events import (
     RunFinished,
     RunStarted,
 )
-from nodegraph.run.task import CancelFlag, NodeTask
-from nodegraph.run.workers.jobs import Job, Jobs, RunValues, Waiter
-from nodegraph.run.workers.protocol import Workers
+from nodegraph.run.tasks.maker import TaskMaker
+from nodegraph.run.tasks.task import CancelFlag
+from nodegraph.run.workers.jobs import Jobs, RunValues, Waiter
+from nodegraph.run.workers.protocol import Job, Workers
 from nodegraph.run.workers.threads import ThreadWorkers
+from tests.support.copying_workers import with_both_workers
 
 SECONDS = 60  # far more than anything here takes
 
@@ -76,6 +78,7 @@ def nodes_in(events: list[Event]) -> set[str]:
 # --- overlapping runs
 
 
+@with_both_workers
 @pytest.mark.parametrize("cache_dir", [None, "cache"])
 @pytest.mark.parametrize("how", ["start", "run"])
 def test_eight_threads_compute_each_node_once(
@@ -97,6 +100,7 @@ def test_eight_threads_compute_each_node_once(
     assert len(stubs.CALLS) == 5 + 3 * 5 + 8
 
 
+@with_both_workers
 def test_run_has_only_its_own_events(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(overlapping(number)) for number in range(8)]
     stubs.GO.set()
@@ -109,6 +113,7 @@ def test_run_has_only_its_own_events(engine: Engine, stubs: types.ModuleType) ->
         assert nodes_in(events) == set(result.ran) <= set(result.graph.nodes)
 
 
+@with_both_workers
 def test_cancelling_one_run_leaves_the_others(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(overlapping(number)) for number in range(8)]
     for run in runs:
@@ -128,6 +133,7 @@ def test_cancelling_one_run_leaves_the_others(engine: Engine, stubs: types.Modul
 # --- a node that two runs need
 
 
+@with_both_workers
 def test_shared_node_continues_if_one_run_is_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
     first = engine.start(waiting("shared", name="one", workflow="first"))
     wait_for_event(first, NodeProgress)
@@ -146,6 +152,7 @@ def test_shared_node_continues_if_one_run_is_cancelled(engine: Engine, stubs: ty
     assert nodes_in(list(first.events())) == {"one"}
 
 
+@with_both_workers
 def test_shared_node_stops_if_all_runs_are_cancelled(engine: Engine, stubs: types.ModuleType) -> None:
     runs = [engine.start(waiting("shared")) for _ in range(3)]
     for run in runs:
@@ -158,6 +165,7 @@ def test_shared_node_stops_if_all_runs_are_cancelled(engine: Engine, stubs: type
     assert engine.run(waiting("shared"))["out"] == "shared"
 
 
+@with_both_workers
 def test_run_takes_over_from_a_cancelled_run(engine: Engine, stubs: types.ModuleType) -> None:
     for _ in range(20):
         first = engine.start(waiting("shared"))
@@ -170,6 +178,7 @@ def test_run_takes_over_from_a_cancelled_run(engine: Engine, stubs: types.Module
         engine.cache.clear()
 
 
+@with_both_workers
 def test_shared_failure_has_the_node_name_of_each_run(engine: Engine, stubs: types.ModuleType) -> None:
     def failing(name: str) -> Workflow:
         built = Workflow("failing")
@@ -203,6 +212,7 @@ def test_parallel_runs_load_a_model_once(make_engine: Callable[..., Engine], stu
     assert stubs.CALLS == ["Load"]
 
 
+@with_both_workers
 def test_numeric_nodes_run_one_at_a_time_across_runs(engine: Engine) -> None:
     def alone(number: int) -> Workflow:
         built = Workflow(f"w{number}")
@@ -217,27 +227,25 @@ def test_numeric_nodes_run_one_at_a_time_across_runs(engine: Engine) -> None:
 
 
 def test_workers_run_nodes_of_a_task_in_order(engine: Engine, stubs: types.ModuleType) -> None:
-    graph = engine.check(overlapping(0))
+    plan = engine.plan(overlapping(0))
     delivered: list[tuple[str, Any]] = []
-    cancel = CancelFlag()
-    context = engine._context(lambda event: None, cancel, lambda: False)
+    context = engine._context(lambda event: None, CancelFlag(), lambda: False)
     values, jobs = RunValues(context.cache, lambda name: True), Jobs()
+    maker = TaskMaker(plan, context.cache, shares_memory=True)
 
-    def deliver(name: str, outcome: Any, then: Callable[[], None]) -> None:
+    def deliver(name: str, outcome: Any, on_handed_out: Callable[[], None]) -> None:
         values.add(name, outcome.values)  # in the worker's thread: the next node reads them
         delivered.append((name, outcome.values["output"]))
-        then()
+        on_handed_out()
 
     def job(name: str) -> Job:
-        node = graph.nodes[name]
-        task = NodeTask(node=node, key=None, workflow="w", sources=dict.fromkeys(node.links()), files={})
         waiter = Waiter(node=name, wanted=frozenset(), context=context, deliver=deliver)
-        return jobs.start(task, values, waiter)[0]
+        return jobs.start(maker.task(name), values, waiter)[0]
 
     stubs.GO.set()
     workers: Workers = ThreadWorkers()
     with workers.in_use():
-        take_back = workers.submit([job("shared0"), job("shared1")], here=True)
+        take_back = workers.submit([job("shared0"), job("shared1")], in_caller=True)
     assert delivered == [("shared0", "shared 0"), ("shared1", "shared 1")]
     assert not take_back()
 
@@ -245,6 +253,7 @@ def test_workers_run_nodes_of_a_task_in_order(engine: Engine, stubs: types.Modul
 # --- while a run goes on, and afterwards
 
 
+@with_both_workers
 def test_plan_and_explain_work_during_a_run(engine: Engine, stubs: types.ModuleType) -> None:
     built = Workflow("w")
     first = built.add("Number", name="first")
@@ -260,6 +269,7 @@ def test_plan_and_explain_work_during_a_run(engine: Engine, stubs: types.ModuleT
     assert engine.plan(built).actions == {"first": "pruned", "wait": "cached"}
 
 
+@with_both_workers
 def test_engine_works_after_every_kind_of_failure(engine: Engine, stubs: types.ModuleType) -> None:
     failing, wrong = Workflow("failing"), Workflow("wrong")
     failing.output("out", failing.add("Fails", name="fails"))
@@ -325,6 +335,7 @@ def test_handle_has_only_its_public_interface(engine: Engine, stubs: types.Modul
     run.cancel()
 
 
+@with_both_workers
 def test_handle_reports_the_state_of_the_run(engine: Engine, stubs: types.ModuleType, tmp_path: Path) -> None:
     run = engine.start(waiting("a"), out=tmp_path / "out")
     wait_for_event(run, NodeStarted)
@@ -340,6 +351,7 @@ def test_handle_reports_the_state_of_the_run(engine: Engine, stubs: types.Module
     assert (run.status, run.result()) == ("done", result)
 
 
+@with_both_workers
 def test_run_beyond_the_limit_is_queued(engine: Engine, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handle_module, "MAX_BACKGROUND_RUNS", 1)
     first = engine.start(waiting("a"))
@@ -405,6 +417,7 @@ def test_progress_is_merged_for_a_slow_reader(engine: Engine) -> None:
 # --- coroutines and closing
 
 
+@with_both_workers
 def test_coroutine_returns_the_result(engine: Engine, stubs: types.ModuleType) -> None:
     stubs.GO.set()
 

@@ -11,9 +11,10 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink
-from nodegraph.run.events import NodeProgress
-from nodegraph.run.run_node import NodeEvent, run_node
-from nodegraph.run.task import NodeTask, Outcome, RunContext, stopped
+from nodegraph.run.events import NodeEvent, NodeProgress
+from nodegraph.run.run_node import run_node
+from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext, stopped
+from nodegraph.run.workers.protocol import do_nothing
 
 Deliver = Callable[[str, Outcome | BaseException, Callable[[], None]], None]
 """Receives a node's name, its outcome, and a function to call once the tasks that follow from it are handed out."""
@@ -30,26 +31,26 @@ class RunValues:
         self._values: dict[ResolvedLink, Any] = {}
         self._lock = threading.Lock()
 
-    def get(self, wire: ResolvedLink, key: str | None) -> Any:
-        """The value of an output, read from the cache by its content key if need be. Raises LostResultError."""
-        if wire in self._values:  # nothing that a running node needs is dropped
-            return self._values[wire]
+    def get(self, link: ResolvedLink, key: str | None) -> Any:
+        """The value of an output, read from the cache by its key if need be. Raises LostResultError."""
+        if link in self._values:  # nothing that a running node needs is dropped
+            return self._values[link]
         with self._lock:  # so that two nodes that need a value read it once
-            if wire in self._values:
-                return self._values[wire]
+            if link in self._values:
+                return self._values[link]
             if key is None:
-                raise LostResultError(f"'{wire.node}.{wire.port}' has no content key")
-            value = self._cache.load(key, wire.port)
-            if self._keep(wire.node):
-                self._values[wire] = value
+                raise LostResultError(f"'{link.node}.{link.port}' has no key")
+            value = self._cache.load(key, link.port)
+            if self._keep(link.node):
+                self._values[link] = value
             return value
 
     def add(self, node: str, values: Mapping[str, Any]) -> None:
         for port, value in values.items():
             self._values[ResolvedLink(node, port)] = value
 
-    def drop(self, wire: ResolvedLink) -> None:
-        self._values.pop(wire, None)
+    def drop(self, link: ResolvedLink) -> None:
+        self._values.pop(link, None)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -62,35 +63,35 @@ class Waiter:
     deliver: Deliver
 
 
-class Job:
-    """One node that runs for one or more runs.
+class SharedJob:
+    """One node that runs for one or more runs: a `Job` of the workers' protocol.
 
-    Each run receives the node's events under its own name for the node. The node is asked to stop once all of them are
-    cancelled. A worker in this process calls `run`. Any other one reads `task`, passes events to `emit`, asks `is_cancelled`
-    now and then, and ends with `finish`.
+    Each run receives the node's events under its own name for the node. The node is asked to stop once all of them are cancelled.
     """
 
-    def __init__(self, task: NodeTask, values: RunValues, first: Waiter, remove: Callable[[Job], None]) -> None:
+    __slots__ = ("_first", "_history", "_lock", "_remove", "_values", "_waiters", "has_ended", "task")
+
+    def __init__(self, task: NodeTask, values: RunValues, first: Waiter, remove: Callable[[SharedJob], None]) -> None:
         self.task = task
-        self.over = False  # it has ended, or has been asked to stop: no run can join any more
+        self.has_ended = False  # or it has been asked to stop: no run can join any more
         self._values, self._first, self._remove = values, first, remove
         self._waiters = [first]
         self._history: list[NodeEvent] = []  # for a run that joins late; only the latest step
         self._lock = threading.RLock()
 
-    def run(self, then: Callable[[], None]) -> None:
-        """Run the node in the calling thread. `then`: see `finish`."""
+    # --- what a worker calls
+
+    def run(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
+        """Run the node in the calling thread, and finish."""
         try:
             outcome = run_node(self.task, self._first.context, self)
         except KeyboardInterrupt:
-            self.abandon(then)
+            self.abandon(on_handed_out)
             raise
         except BaseException as error:
-            self.finish(error, then)
+            self.finish(error, on_handed_out)
         else:
-            self.finish(outcome, then)
-
-    # --- what a worker calls
+            self.finish(outcome, on_handed_out)
 
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
@@ -103,38 +104,36 @@ class Job:
 
     def is_cancelled(self) -> bool:
         """Whether every run that waits is cancelled. Once true, no other run can join."""
-        if not self.over and all(waiter.context.cancel.is_set for waiter in self._waiters):
+        if not self.has_ended and all(waiter.context.cancel.is_set for waiter in self._waiters):
             with self._lock:
-                self.over = all(waiter.context.cancel.is_set for waiter in self._waiters)
-        return self.over
+                self.has_ended = all(waiter.context.cancel.is_set for waiter in self._waiters)
+        return self.has_ended
 
-    def value(self, wire: ResolvedLink, key: str | None) -> Any:
-        return self._values.get(wire, key)
+    def value(self, link: ResolvedLink, key: str | None) -> Any:
+        """The value behind a link, from memory or the cache."""
+        return self._values.get(link, key)
 
-    def finish(self, outcome: Outcome | BaseException, then: Callable[[], None]) -> None:
-        """Give the outcome to every run that waits.
-
-        `then` is called once a run has handed out the tasks that follow, so that a worker may prefer one of these.
-        """
+    def finish(self, outcome: Outcome | BaseException, on_handed_out: Callable[[], None] = do_nothing) -> None:
+        """Pass the outcome on to every run that waits."""
         for waiter in self._end():
-            waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), then)
-            then = _nothing
-        then()
+            waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), on_handed_out)
+            on_handed_out = do_nothing
+        on_handed_out()
 
-    def abandon(self, then: Callable[[], None]) -> None:
-        """Give up without an outcome: each run that still needs one runs the node itself."""
-        self.finish(Outcome(again=True), then)
+    def abandon(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
+        """Give up without an outcome: each run that still needs one starts over with this node."""
+        self.finish(Outcome(again=True), on_handed_out)
 
     # --- what a run calls
 
     def join(self, waiter: Waiter) -> bool:
         """Wait for the outcome, too. False if it is too late. Runs that are cancelled need not wait any longer."""
         with self._lock:
-            if self.over:
+            if self.has_ended:
                 return False
             for other in [other for other in self._waiters if other.context.cancel.is_set]:
                 self._waiters.remove(other)
-                other.deliver(other.node, Outcome(error=stopped()), _nothing)
+                other.deliver(other.node, Outcome(error=stopped()), do_nothing)
             self._waiters.append(waiter)
             for event in self._history:
                 self._emit_to(waiter, event)
@@ -143,7 +142,7 @@ class Job:
     def leave(self, waiter: Waiter) -> bool:
         """Stop waiting. False if no other run waits, or if the outcome is on its way: then it has to be waited for."""
         with self._lock:
-            if self.over or self._waiters == [waiter] or waiter not in self._waiters:
+            if self.has_ended or self._waiters == [waiter] or waiter not in self._waiters:
                 return False
             self._waiters.remove(waiter)
             return True
@@ -154,7 +153,7 @@ class Job:
 
     def _end(self) -> list[Waiter]:
         with self._lock:
-            self.over = True
+            self.has_ended = True
             waiters, self._waiters = self._waiters, []
         self._remove(self)
         return waiters
@@ -170,7 +169,7 @@ class Job:
         return outcome
 
     def _emit_to(self, waiter: Waiter, event: NodeEvent) -> None:
-        same_name = waiter.node == self.task.node.name
+        same_name = waiter.node == self.task.node
         waiter.context.emit(event if same_name else replace(event, node=waiter.node))
 
 
@@ -178,33 +177,33 @@ class Jobs:
     """The jobs of an engine, by content key."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, SharedJob] = {}
         self._lock = threading.Lock()
 
-    def find(self, key: str | None, context: RunContext) -> Job | None:
+    def find(self, key: str | None, context: RunContext) -> SharedJob | None:
         """The job of another run that is computing `key`, if any."""
         job = self._jobs.get(key) if key is not None else None
         return None if job is None or job.is_of(context) else job
 
-    def start(self, task: NodeTask, values: RunValues, waiter: Waiter) -> tuple[Job, bool]:
+    def start(self, task: NodeTask, values: RunValues, waiter: Waiter) -> tuple[SharedJob, bool]:
         """A job for `task`, and whether it is new: then a worker has to run it. Otherwise it is another run's."""
         while True:
             with self._lock:
                 job = self._jobs.get(task.key) if task.key is not None else None
-                if job is None or job.over or job.is_of(waiter.context):
-                    new = Job(task, values, waiter, self._remove)
-                    if task.key is not None and (job is None or job.over):
+                if job is None or job.has_ended or job.is_of(waiter.context):
+                    new = SharedJob(task, values, waiter, self._remove)
+                    if task.key is not None and (job is None or job.has_ended):
                         self._jobs[task.key] = new
                     return new, True
             if job.join(waiter):
                 return job, False
 
-    def _remove(self, job: Job) -> None:
+    def start_alone(self, task: NodeTask, values: RunValues, waiter: Waiter) -> SharedJob:
+        """A job that no other run can join, because the values of its node never leave its task."""
+        return SharedJob(task, values, waiter, self._remove)
+
+    def _remove(self, job: SharedJob) -> None:
         key = job.task.key
         with self._lock:
             if key is not None and self._jobs.get(key) is job:
                 del self._jobs[key]
-
-
-def _nothing() -> None:
-    """Nothing is waiting for this."""

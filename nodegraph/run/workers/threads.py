@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import Final
 
-from nodegraph.run.workers.jobs import Job
+from nodegraph.run.workers.protocol import Job, do_nothing
 
 MAX_THREADS: Final = min(8, (os.cpu_count() or 1) + 2)
 """How many nodes that are not numeric run at once. Reading and decoding files waits more than it computes."""
@@ -22,7 +22,7 @@ class _Task:
         self.jobs = jobs
         self.numeric, self.model = False, None
         for job in jobs:
-            self.numeric = self.numeric or job.task.node.spec.numeric
+            self.numeric = self.numeric or job.task.numeric
             self.model = self.model or job.task.model
         self._unclaimed = [True]
 
@@ -33,10 +33,10 @@ class _Task:
         except IndexError:
             return False
 
-    def run(self, then: Callable[[], None]) -> None:
+    def run(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
         for job in self.jobs[:-1]:
-            job.run(_nothing)
-        self.jobs[-1].run(then)
+            job.run()
+        self.jobs[-1].run(on_handed_out)
 
 
 class _Threads:
@@ -69,6 +69,8 @@ class ThreadWorkers:
     Numeric tasks run one at a time. One with the same model as the last goes before others, so that a model is loaded once.
     """
 
+    shares_memory = True
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
@@ -86,12 +88,12 @@ class ThreadWorkers:
         finally:
             self._leave()
 
-    def submit(self, task: Sequence[Job], *, here: bool = False) -> Callable[[], bool]:
+    def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
         waiting = _Task(task)
-        if here and not waiting.numeric:
-            waiting.run(_nothing)
+        if in_caller and not waiting.numeric:
+            waiting.run()
             return _has_begun
-        if here and self._take_numeric_turn(waiting):
+        if in_caller and self._take_numeric_turn(waiting):
             waiting.run(self._end_numeric_turn)
             return _has_begun
         if waiting.numeric:
@@ -116,7 +118,7 @@ class ThreadWorkers:
     def _run_plain(self, threads: _Threads) -> None:
         while (task := threads.plain.get()) is not None:
             if task.claim():
-                task.run(_nothing)
+                task.run()
             del task  # frees what it holds before the next one comes
 
     # --- numeric tasks
@@ -162,10 +164,6 @@ class ThreadWorkers:
             self._numeric_busy = False  # also if Ctrl-C came at the wrong moment
             threads, self._threads = self._threads, _Threads()
         threads.end()
-
-
-def _nothing() -> None:
-    """Nothing waits for the end of this task."""
 
 
 def _has_begun() -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nodegraph.plugin_api import FileState
-from nodegraph_nodes.types import OpenedFile, OpenedPart, P
+from nodegraph_nodes.model_files import OpenedFile, OpenedPart, P
 
 
 def open_files(paths: Iterable[Path]) -> tuple[OpenedFile, ...]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from nodegraph.plugin_api import AUTO
+from nodegraph_nodes.model_files import OpenedPart, P, Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import require_unchanged
 from nodegraph_nodes.models.patches import require_unchanged_patch
-from nodegraph_nodes.types import VAE, OpenedPart, P, Patch, UNetModel
+from nodegraph_nodes.types import VAE, UNetModel
 
 if TYPE_CHECKING:
     import torch

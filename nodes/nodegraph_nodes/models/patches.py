@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.opened_files import open_files
-from nodegraph_nodes.types import Patch, TextEncoder, UNetModel
+from nodegraph_nodes.types import TextEncoder, UNetModel
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint import LoraFile

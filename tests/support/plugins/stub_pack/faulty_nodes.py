@@ -9,7 +9,7 @@ from nodegraph import File, Run, node
 from nodegraph.plugin_api import CpuBackend
 
 from .nodes import Loaded
-from .values import ALIVE, CALLS, Blob
+from .values import ALIVE, CALLS, Blob, Model
 
 # --- wrong results
 
@@ -38,6 +38,18 @@ def not_json(how: str) -> float | list[float] | dict[str, list[float]]:
     inf, nan = float("inf"), float("nan")
     values: dict[str, Any] = {"inf": inf, "-inf": -inf, "nan": nan, "list": [1.0, inf], "mapping": {"a": [nan]}}
     return values[how]
+
+
+@node("Objects")
+def objects() -> list[Any]:
+    """Returns a list that its codec cannot store."""
+    return [object()]
+
+
+@node("CountItems")
+def count_items(items: list[Any]) -> int:
+    """Returns how many items a list has."""
+    return len(items)
 
 
 @node("NotPure")
@@ -98,6 +110,12 @@ def edit_and_restore(path: File, text: str) -> str:
 
 
 # --- exceptions
+
+
+@node("BrokenModel")
+def broken_model() -> Model:
+    """Raises instead of loading a model."""
+    raise ValueError("the weights are damaged")
 
 
 class ErrorWithoutMessage(BaseException):

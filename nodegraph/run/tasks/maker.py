@@ -1,0 +1,116 @@
+"""Describes the nodes of a plan as tasks: plain data that a worker in any process can read."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Final
+
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.store.records import Computation
+from nodegraph.errors import CacheError
+from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.run.known_results import key_of_value
+from nodegraph.run.plan import Plan
+from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, StoredInput, TaskInput
+
+_NO_PORTS: Final[frozenset[str]] = frozenset()
+_SCALARS: Final = (type(None), bool, int, float, str, bytes, PurePath, enum.Enum)
+
+
+class TaskMaker:
+    """Makes the tasks of one run.
+
+    With `shares_memory` False, tasks hold no values of types that have a codec. `task` stores these in the cache.
+    """
+
+    def __init__(self, plan: Plan, cache: Cache, *, shares_memory: bool) -> None:
+        self._plan, self._cache, self._shares_memory = plan, cache, shares_memory
+        self._known, self._keys, self._nodes = plan.known, plan.known.keys, plan.graph.nodes
+
+    def task(self, name: str) -> NodeTask:
+        """The task to run a node. Raises CacheError if a value that was given in Python cannot be stored."""
+        node, keys, known = self._nodes[name], self._keys, self._known
+        spec, wanted = node.spec, self._plan.needed.get(name, _NO_PORTS)
+        has_own_reason = name in keys.without_key and spec.pure and name not in keys.parts
+        return NodeTask(
+            node=name,
+            type=spec.name,
+            code=node.origin.identity,
+            workflow=self._plan.graph.workflow,
+            inputs=self._inputs(node),
+            key=known.content.get(name),
+            sources={link: known.value_key(link) for link in node.links()},
+            files=keys.files.get(name, {}),
+            wanted=wanted,
+            passed_on=_NO_PORTS if self._shares_memory else frozenset(port for port in wanted if self.can_pass_on(name, port)),
+            uncached_reason=keys.without_key[name] if has_own_reason else None,
+            forced=name in known.forced,
+            numeric=spec.numeric,
+            model=self._model(node) if spec.numeric else None,
+        )
+
+    def can_pass_on(self, name: str, port: str) -> bool:
+        """Whether the values of an output of a node have a codec."""
+        declared = self._nodes[name].spec.output(port)
+        return declared is not None and self._cache.codecs.for_type(declared.type) is not None
+
+    def _model(self, node: GraphNode) -> str | None:
+        """The digest of the first input that only memory can hold, such as a model."""
+        never = self._cache.codecs.never
+        ports = ((link, self._nodes[link.node].spec.output(link.port)) for link in node.links())
+        return next((self._known.digest(link) for link, port in ports if port is not None and never(port.type)), None)
+
+    def _inputs(self, node: GraphNode) -> Mapping[str, TaskInput]:
+        inputs: dict[str, TaskInput] = {}
+        for port, input in node.inputs.items():
+            if isinstance(input, ResolvedLink) or (self._shares_memory and isinstance(input, Value) and input.entry is None):
+                inputs[port] = input
+            else:
+                inputs[port] = self._input(node, port, input)
+        return inputs
+
+    def _input(self, node: GraphNode, port: str, input: Input) -> TaskInput:
+        if isinstance(input, ResolvedLink):
+            return input
+        if isinstance(input, ListWithLinks):
+            return InputList(items=tuple(self._input(node, port, item) for item in input.items))
+        declared = node.spec.input(port)
+        if input.entry is not None and declared is not None and declared.choice is not None:
+            return RegisteredInput(registry=declared.choice.registry, name=input.entry.name)
+        if self._shares_memory or input.digest is None:
+            return input
+        return self._stored(node, port, input.value, input.digest)
+
+    def _stored(self, node: GraphNode, port: str, value: Any, digest: str) -> StoredInput:
+        """Store a value that was given in Python, unless the cache has it."""
+        cache, key = self._cache, key_of_value(digest, port)
+        if cache.stored(key, port) is None:
+            made_by = Computation(type=node.spec.name, workflow=self._plan.graph.workflow, node=node.name, seconds=0.0)
+            cache.put(key, {port: value}, {port: digest}, made_by)
+        if cache.stored(key, port) is None:
+            raise CacheError(
+                f"the value of input '{port}' of node '{node.name}' cannot be stored, and the node runs in another process. "
+                f"Make the cache directory writable, or run without other processes"
+            )
+        return StoredInput(key=key, port=port)
+
+
+def is_data(input: Input) -> bool:
+    """Whether a task for another process can hold an input: literals are plain data, and other values can be stored."""
+    if isinstance(input, ListWithLinks):
+        return all(map(is_data, input.items))
+    if isinstance(input, ResolvedLink) or input.entry is not None or input.files is not None or input.digest is not None:
+        return True
+    pending = [input.value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value)
+            pending.extend(value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            pending.extend(value)
+        elif not isinstance(value, _SCALARS):
+            return False
+    return True

@@ -1,0 +1,131 @@
+"""What passes between the scheduler and a node that runs: the task, the run's context, and the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.file_digests import FileDigests
+from nodegraph.errors import Cancelled
+from nodegraph.graph.graph import ResolvedLink, Value
+from nodegraph.plugins.backend import Numerics
+from nodegraph.plugins.manager import Plugins
+from nodegraph.run.events import Event
+from nodegraph.run.model_memory import ModelMemory
+
+
+class CancelFlag:
+    """Whether a run has been asked to stop. `set` takes no lock, so a signal handler may call it."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.wake: Callable[[], None] = lambda: None  # interrupts the scheduler while it waits
+
+    def set(self) -> None:
+        self.is_set = True
+        self.wake()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What one run works with.
+
+    The engine shares `plugins`, `files` and `models` between runs. `cache` is the run's own view of the results: warnings and
+    uses belong to this run. `machine` differs between machines on which the same computation may round differently. `overlapped`
+    tells whether another run of the engine has been active meanwhile.
+    """
+
+    cache: Cache
+    plugins: Plugins
+    files: FileDigests
+    models: ModelMemory
+    numerics: Callable[[], Numerics]
+    emit: Callable[[Event], None]
+    machine: str = ""
+    cancel: CancelFlag = field(default_factory=CancelFlag)
+    overlapped: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegisteredInput:
+    """A registered thing, such as a sampler, by the name of its registry and its own."""
+
+    registry: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredInput:
+    """A value given in Python that the cache has under `key` and `port`."""
+
+    key: str
+    port: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputList:
+    """A list with links in it."""
+
+    items: tuple[TaskInput, ...]
+
+
+TaskInput = Value | RegisteredInput | StoredInput | ResolvedLink | InputList
+"""What a port of a task receives. A `Value` holds a literal; registered things are named instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeTask:
+    """A node to run, as plain data: a worker finds the function by the name of the node's type.
+
+    `code` identifies the plugin and its code, as in keys; a worker with another state of the code refuses the task. `key` is the
+    content key; without one the result is not stored, and `uncached_reason` says why if it is because of the node itself.
+    `sources` holds the key under which the cache has the value behind each link, None if it is only in memory. `files` are the
+    digests of the files in the key, `wanted` the ports whose values are needed. `passed_on` are those that tasks of workers
+    without shared memory read from the cache: they are stored even if there is no key. A `forced` node runs even if its result
+    is stored. One `numeric` node runs at a time per device. `model` is the digest of the model that the node computes with:
+    tasks with the same one run one after another.
+    """
+
+    node: str
+    type: str
+    code: str
+    workflow: str
+    inputs: Mapping[str, TaskInput]
+    key: str | None
+    sources: Mapping[ResolvedLink, str | None]
+    files: Mapping[Path, str]
+    wanted: frozenset[str] = frozenset()
+    passed_on: frozenset[str] = frozenset()
+    uncached_reason: str | None = None
+    forced: bool = False
+    numeric: bool = False
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
+
+    `stored`: the result is stored under the content key. `changed`: a file that the node reads changed while it ran. `error` is
+    what the node raised, and `message` explains it. `again`: there is no outcome, and a run that still needs one starts over.
+    Workers that share no memory leave `values` out.
+    """
+
+    seconds: float = 0.0
+    values: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    stored: bool = False
+    changed: bool = False
+    hit: CachedResult | None = None
+    error: BaseException | None = None
+    message: str = ""
+    again: bool = False
+
+
+def stopped() -> Cancelled:
+    """The error that ends a cancelled run."""
+    return Cancelled("the run was stopped; what was finished is kept")
