@@ -16,11 +16,11 @@ from nodegraph.errors import (
     WorkflowError,
 )
 from nodegraph.node_types.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
-from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
     from nodegraph.plugins.hookspecs import hookimpl, hookspec
+    from nodegraph.workflow.workflow import Workflow
 
 __all__ = [
     "CacheError",
@@ -54,13 +54,14 @@ _LAZY = {
     "Engine": "engine",
     "Result": "engine",
     "RunHandle": "engine",
+    "Workflow": "workflow.workflow",
     "hookimpl": "plugins.hookspecs",
     "hookspec": "plugins.hookspecs",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name that needs networkx or pluggy when it is first used (PEP 562)."""
+    """Import a name that not every command needs when it is first used (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module 'nodegraph' has no attribute '{name}'")
     import importlib

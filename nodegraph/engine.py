@@ -50,7 +50,7 @@ DEFAULT: Final = _Default()
 """The cache directory that the settings name."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Options:
     """The options of a run; `Engine.run` describes them."""
 

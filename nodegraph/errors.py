@@ -32,7 +32,7 @@ from typing import ClassVar, Final
 from nodegraph.text import sentence
 
 _LONGEST: Final = 4000  # characters of a problem
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS: Final = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _in_one_line(text: str) -> str:
     """`text` without control characters, which could steer a terminal, and shortened if it is very long."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return re.sub(_CONTROLS, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _position(problem: Problem) -> tuple[str, int, int]:

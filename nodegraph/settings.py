@@ -31,7 +31,7 @@ _UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmgt", start=1)
     for end, base in (("", 1000), ("b", 1000), ("ib", 1024))
 }
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SIZE: Final = r"(\d+(?:\.\d+)?)\s*([a-z]*)"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def parse_size(value: int | str) -> int | None:
     text = str(value).strip().lower()
     if text == UNLIMITED:
         return None
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if isinstance(value, bool) or not match or match[2] not in _UNITS:
         raise ValueError(
             f"expected a number of bytes, a size such as '20 GB' or '512 MiB', or '{UNLIMITED}', found {described(value)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ _MIN_PREFIX: Final = 3
 
 _LONGEST: Final = 60  # characters of a value in a message
 _LONGEST_NAME: Final = 80  # bytes of a value in a file name
-_NOT_IN_NAMES: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+_NOT_IN_NAMES: Final = r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -26,7 +25,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_folded = {k.casefold(): k for k in known}
     folded = name.casefold()
     close = sorted((k for k in by_folded if f"{folded} ".startswith(f"{k} ")), key=len, reverse=True)
-    close = close or difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
+    if not close:
+        import difflib  # only here: most commands find every name
+
+        close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
     if not close and len(folded) >= _MIN_PREFIX:
         begun = [k for k in by_folded if k.startswith(folded)]
         close = begun if len(begun) == 1 else []
@@ -62,7 +64,7 @@ def number(value: float) -> str:
 def as_file_name(value: Any) -> str:
     """`value` as part of a file name that every platform allows: never empty, no separators, no reserved characters."""
     text = repr(value).lower() if isinstance(value, bool) else str(value)
-    text = _NOT_IN_NAMES.sub("_", " ".join(text.split()))
+    text = re.sub(_NOT_IN_NAMES, "_", " ".join(text.split()))
     return text.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore").strip(". ") or "_"
 
 

@@ -29,7 +29,7 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 """How many results with a value without a codec are kept in memory; how large such values are is not known."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CachedResult:
     """A result in the cache: its content key and what computed it.
 
@@ -42,7 +42,7 @@ class CachedResult:
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _ResultInMemory:
     """Values that are kept in memory; `files` are the input files that they depend on, in the state at that time."""
 

@@ -41,7 +41,7 @@ KeyParts = Mapping[str, Any]
 """What a key covers, as JSON in which each link is a `ResolvedLink`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Keys:
     """The static keys of a graph's nodes, by node name.
 

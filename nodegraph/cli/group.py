@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,8 @@ class Commands(click.Group):
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             failures.warn_of_broken(plugins_of(ctx, []))  # the command may belong to one of them
+            import difflib
+
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             hint = f"Did you mean '{close[0]}'?" if close else "'nodegraph --help' lists the commands."
             ctx.fail(f"There is no command '{name}'. {hint}")

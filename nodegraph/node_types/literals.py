@@ -39,7 +39,7 @@ class LiteralError(NodegraphError):
 
 
 _SCALARS = (str, int, float, bool)
-_NOT_UNICODE = re.compile("[\ud800-\udfff]")
+_NOT_UNICODE = "[\ud800-\udfff]"
 
 
 def coerce(annotation: Any, value: Any) -> Any:
@@ -165,7 +165,7 @@ def _plain(value: Any) -> Any:
     """Numbers and text as built-in types. Text that a file cannot hold and NaN, which equals nothing, are refused."""
     if isinstance(value, str):
         text = str.__str__(value)
-        if _NOT_UNICODE.search(text):
+        if not text.isascii() and re.search(_NOT_UNICODE, text):
             raise LiteralError(f"expected text, found bytes that are not UTF-8 in {described(text)}")
         return text
     if isinstance(value, bool):

@@ -7,9 +7,9 @@ It is also the only place where a type becomes text. `parse` describes an annota
 
 from __future__ import annotations
 
+import copy
 import types
 import typing
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,11 +17,14 @@ from typing import Annotated, Any, Final
 from nodegraph.text import described
 
 
-@dataclass(frozen=True, eq=False)
 class PortType:
-    """The base class of all port types. `annotation` is what the type was parsed from."""
+    """The base class of all port types. `annotation` is what the type was parsed from.
 
-    annotation: Any
+    These are plain classes: as eight dataclasses they would take a fiftieth of the time in which the program starts.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
 
     @property
     def alternatives(self) -> tuple[PortType, ...]:
@@ -39,42 +42,42 @@ class PortType:
         return any(is_none(part) for part in self.alternatives)
 
 
-@dataclass(frozen=True, eq=False)
 class AnyType(PortType):
     """`Any`: every value, and every link."""
 
 
-@dataclass(frozen=True, eq=False)
 class Union(PortType):
     """`X | Y`, `Optional[X]`."""
 
-    parts: tuple[PortType, ...]
+    def __init__(self, annotation: Any, parts: tuple[PortType, ...]) -> None:
+        super().__init__(annotation)
+        self.parts = parts
 
     @property
     def alternatives(self) -> tuple[PortType, ...]:
         return self.parts
 
 
-@dataclass(frozen=True, eq=False)
 class Choices(PortType):
     """`Literal[...]`: one of these values."""
 
-    values: tuple[Any, ...]
+    def __init__(self, annotation: Any, values: tuple[Any, ...]) -> None:
+        super().__init__(annotation)
+        self.values = values
 
     def contains(self, value: Any) -> bool:
         """Whether `value` is one of the choices; 1, 1.0 and True are different."""
         return any(type(choice) is type(value) and choice == value for choice in self.values)
 
 
-@dataclass(frozen=True, eq=False)
 class Class(PortType):
     """A class. For `X[Y]`, `cls` is X and `arguments` are (Y,); the subclasses below know what their arguments mean."""
 
-    cls: Any
-    arguments: tuple[PortType, ...] = ()
+    def __init__(self, annotation: Any, cls: Any, arguments: tuple[PortType, ...] = ()) -> None:
+        super().__init__(annotation)
+        self.cls, self.arguments = cls, arguments
 
 
-@dataclass(frozen=True, eq=False)
 class List(Class):
     """`list[X]`, or `list`."""
 
@@ -83,7 +86,6 @@ class List(Class):
         return self.arguments[0] if self.arguments else ANY
 
 
-@dataclass(frozen=True, eq=False)
 class Mapping(Class):
     """`dict[str, X]`, or `dict`. The type of the keys is not checked: a workflow file has text only."""
 
@@ -92,11 +94,12 @@ class Mapping(Class):
         return self.arguments[1] if len(self.arguments) == 2 else ANY
 
 
-@dataclass(frozen=True, eq=False)
 class Tuple(Class):
     """`tuple[X, Y]`, `tuple[X, ...]` (`repeated`), or `tuple`."""
 
-    repeated: bool = False
+    def __init__(self, annotation: Any, cls: Any, arguments: tuple[PortType, ...] = (), *, repeated: bool = False) -> None:
+        super().__init__(annotation, cls, arguments)
+        self.repeated = repeated
 
     @property
     def length(self) -> int | None:
@@ -141,7 +144,9 @@ def _parse(annotation: Any) -> PortType:
         return ANY
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        return replace(parse(arguments[0]), annotation=annotation)
+        marked = copy.copy(parse(arguments[0]))
+        marked.annotation = annotation
+        return marked
     if origin in (typing.Union, types.UnionType):
         return Union(annotation, tuple(map(parse, arguments)))
     if origin is typing.Literal:
@@ -149,7 +154,7 @@ def _parse(annotation: Any) -> PortType:
     cls = _NONE if annotation is None else origin or annotation
     if cls is tuple:
         repeated = len(arguments) == 2 and arguments[1] is Ellipsis
-        return Tuple(annotation, cls, tuple(map(parse, arguments[:1] if repeated else arguments)), repeated)
+        return Tuple(annotation, cls, tuple(map(parse, arguments[:1] if repeated else arguments)), repeated=repeated)
     kind = List if cls is list else Mapping if cls is dict else Class
     return kind(annotation, cls, tuple(map(parse, arguments)))
 

@@ -151,7 +151,7 @@ class Port:
         return self.default is MISSING
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NodeSpec:
     """A node type: a function with its ports.
 

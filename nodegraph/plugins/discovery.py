@@ -5,23 +5,25 @@ Plugins are imported here, and a digest is taken of their code. One that cannot 
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import hashlib
 import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
+import os
 import secrets
 import sys
 import time
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from nodegraph.files import file_states
+from nodegraph.files import FileState, file_states
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -34,7 +36,7 @@ _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first i
 _NOT_CODE = ("*.pyc", "*.md")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
@@ -76,15 +78,19 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
     for value, point in sorted(points.items()):
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
-        dist = point.dist
-        place = f"{dist.name} {dist.version}" if dist else value
+        metadata = point.dist.metadata if point.dist else None  # reading it is slow
+        version = metadata["Version"] if metadata else "0"
+        place = f"{metadata['Name']} {version}" if metadata else value
+        url = _direct_url(point.dist) if point.dist else {}
         try:
             hooks = point.load()
-            digest = _digest_of(point.module) if dist is None or not _is_released(dist) else None
+            # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
+            digest = _digest_of(point.module) if metadata is None or url else None
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
-        origin = Origin(name, dist.version if dist else "0", digest, f"{place}, editable" if dist and _is_editable(dist) else place)
+        editable = url.get("dir_info", {}).get("editable")
+        origin = Origin(name, version, digest, f"{place}, editable" if editable else place)
         yield _loaded(origin, hooks, started)
 
 
@@ -118,10 +124,10 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        before = file_states(_files(root))
+        before = _states(root)
         module = _import_file(module_name, path)
         digest = tree_digest([root], getattr(module, EXCLUDES, ()))
-        if file_states(_files(root)) != before:  # edited meanwhile: the code that runs is unknown
+        if _states(root) != before:  # edited meanwhile: the code that runs is unknown
             digest = secrets.token_hex(32)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
@@ -147,24 +153,39 @@ def tree_digest(roots: Iterable[Path], excludes: Iterable[str] = ()) -> str:
     patterns = (*_NOT_CODE, *excludes)
     total = hashlib.sha256()
     for root in roots:
-        for path in _files(root):
-            if any(fnmatch(path.name, pattern) for pattern in patterns):
-                continue
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{path.relative_to(root.parent).as_posix()}\0{content}\n".encode())
+        names = _file_names(root)
+        last_parts = {name.rpartition("/")[2] for name in names}
+        excluded = {part for pattern in patterns for part in fnmatch.filter(last_parts, pattern)}
+        for name in names:
+            if name.rpartition("/")[2] not in excluded:
+                content = hashlib.sha256((root.parent / name).read_bytes()).hexdigest()
+                total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
 
 
-def _files(root: Path) -> list[Path]:
-    """The file `root`, or the files in this folder and below, without hidden files and bytecode."""
+def _file_names(root: Path) -> list[str]:
+    """The file `root`, or the files in this folder and below, without hidden files and bytecode.
+
+    The names are relative to the folder that contains `root`, with "/". This runs at every start: it makes no path objects.
+    """
     if root.is_file():
-        return [root]
-    found = []
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        inside = path.relative_to(root).parts
-        if not any(part == "__pycache__" or part.startswith(".") for part in inside):
-            found.append(path)
-    return found
+        return [root.name]
+    folder, names, pending = str(root.parent), [], [root.name]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(PermissionError), os.scandir(f"{folder}/{parent}") as entries:
+            for entry in entries:
+                if entry.name == "__pycache__" or entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{parent}/{entry.name}")
+                elif entry.is_file():
+                    names.append(f"{parent}/{entry.name}")
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def _states(root: Path) -> Mapping[Path, FileState | None]:
+    return file_states(root.parent / name for name in _file_names(root))
 
 
 def _digest_of(name: str) -> str:
@@ -190,16 +211,8 @@ def _package_roots(name: str, module: types.ModuleType) -> Iterator[Path]:
             yield Path(spec.origin)
 
 
-def _is_released(dist: importlib.metadata.Distribution) -> bool:
-    """Whether the version identifies the code, which it does not after an install from a folder or a repository (PEP 610)."""
-    return not _direct_url(dist)
-
-
-def _is_editable(dist: importlib.metadata.Distribution) -> bool:
-    return bool(_direct_url(dist).get("dir_info", {}).get("editable"))
-
-
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
+    """Where a distribution was installed from, if not from a package index; empty for a released one."""
     try:
         text = dist.read_text("direct_url.json")
         url = json.loads(text) if text else {}

@@ -31,7 +31,7 @@ class Origin:
         return f"{self.plugin} {self.digest or self.version}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry(Generic[T]):
     """A registered thing with its name and origin.
 

@@ -61,7 +61,7 @@ class RunRecord:
             "seconds": self.seconds,
             "numerics": asdict(self.numerics) if self.numerics is not None else None,
             "versions": versions(self.graph),
-            "platform": platform.platform(),
+            "platform": _platform(),
             "outputs": {name: [str(path.absolute()) for path in paths] for name, paths in self.outputs.items()},
             "peak_memory": _peak_memory(),
             "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
@@ -127,6 +127,14 @@ def versions(graph: Graph) -> dict[str, str]:
     plugins = {node.origin.plugin: node.origin for node in graph.nodes.values()}
     used = {name: f"{o.version}+{o.digest[:12]}" if o.digest else o.version for name, o in sorted(plugins.items())}
     return {"nodegraph": engine_version(), "python": platform.python_version(), **used}
+
+
+def _platform() -> str:
+    """What `platform.platform` returns. On Linux that would start another program, `uname -p`, at every run."""
+    if sys.platform != "linux":
+        return platform.platform()
+    system = os.uname()
+    return "-".join(filter(None, (system.sysname, system.release, system.machine, "with", "".join(platform.libc_ver()))))
 
 
 def _peak_memory() -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import yaml
@@ -29,38 +28,47 @@ _PLAINER = {
 }
 
 
-@dataclass(slots=True)
 class Part:
     """A value in the text. `size` counts the values in it, with every alias in full; `height` counts the levels below it."""
 
-    where: Location
-    size: int = field(default=1, init=False)
-    height: int = field(default=0, init=False)
+    __slots__ = ("height", "size", "where")
+
+    def __init__(self, where: Location) -> None:
+        self.where = where
+        self.size, self.height = 1, 0
 
 
-@dataclass(slots=True)
 class Scalar(Part):
     """A single value. `quoted`: it is text, even if it looks like a number."""
 
-    text: str
-    quoted: bool
+    __slots__ = ("quoted", "text")
+
+    def __init__(self, where: Location, text: str, quoted: bool) -> None:
+        super().__init__(where)
+        self.text, self.quoted = text, quoted
 
 
-@dataclass(slots=True)
 class Sequence(Part):
     """A list."""
 
-    items: list[Part] = field(default_factory=list)
+    __slots__ = ("items",)
+
+    def __init__(self, where: Location) -> None:
+        super().__init__(where)
+        self.items: list[Part] = []
 
     def parts(self) -> list[Part]:
         return self.items
 
 
-@dataclass(slots=True)
 class Mapping(Part):
     """A mapping: its keys and values, in order."""
 
-    pairs: list[tuple[Part, Part]] = field(default_factory=list)
+    __slots__ = ("pairs",)
+
+    def __init__(self, where: Location) -> None:
+        super().__init__(where)
+        self.pairs: list[tuple[Part, Part]] = []
 
     def parts(self) -> list[Part]:
         return [part for pair in self.pairs for part in pair]

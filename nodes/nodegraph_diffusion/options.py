@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -37,6 +36,8 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
     name = getattr(function, "__name__", repr(function))
     for option, value in options.items():
         if option not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(option, known, n=1)
             available = f"it has {', '.join(sorted(known))}" if known else "it has none"
             hint = f"did you mean {close[0]!r}?" if close else "leave it out"
@@ -65,7 +66,7 @@ def check_ranges(kind: str, function: Callable[..., object], ranges: Mapping[str
 
 def checked_ranges(function: Callable[..., Any], ranges: Mapping[str, Range] | None) -> dict[str, Range]:
     """`ranges` as a dict. Raises ValueError for a range of an option that `function` does not have."""
-    known = options_of(function)
+    known = options_of(function) if ranges else {}
     for option in ranges or {}:
         if option not in known:
             available = f"it has {', '.join(known)}" if known else "it has none"

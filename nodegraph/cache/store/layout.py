@@ -40,7 +40,7 @@ _TAG: Final = """Signature: 8a477f597d28d172789f06886806bc55
 # This folder is a cache of nodegraph: it may be removed, and need not be in backups. See https://bford.info/cachedir/
 """
 
-_TEMPORARY_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*")
+_TEMPORARY_NAME: Final = r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Layout:
 
 def is_abandoned(entry: os.DirEntry[str], now: float) -> bool:
     """Whether a file in `tmp` will not be finished: its process is dead, or has not written to it for a day."""
-    match = _TEMPORARY_NAME.fullmatch(entry.name)
+    match = re.fullmatch(_TEMPORARY_NAME, entry.name)
     try:
         age = now - entry.stat(follow_symlinks=False).st_mtime
     except OSError:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.cli.tables import aligned
-from nodegraph.workflow.scalars import as_yaml
 
 if TYPE_CHECKING:
     from nodegraph.node_types.spec import Port
@@ -24,6 +23,8 @@ def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
 
 def port_facts(port: Port) -> str:
     """What a user needs to know about an input besides its type: default, range, choices, help."""
+    from nodegraph.workflow.scalars import as_yaml
+
     facts = ["required" if port.required else "optional" if port.default is None else f"default {as_yaml(port.default)}"]
     if port.range:
         low, high = port.range.low, port.range.high

@@ -89,7 +89,6 @@ def run(
     A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C stops at the next step and
     keeps every finished result; a second Ctrl-C stops at once.
     """
-    from nodegraph.cli.previews import PreviewFiles
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
     from nodegraph.workflow.workflow import Workflow
@@ -103,6 +102,8 @@ def run(
         engine = Engine(device=device, dtype=dtype, plugins=plugins, on_event=partial(_pass_on, listeners), **cache)
         warn_of_broken(plugins, fatal=False)
         if preview is not None:
+            from nodegraph.cli.previews import PreviewFiles
+
             listeners.append(PreviewFiles(preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
         workflow = Workflow.load(file)
         with _stoppable(engine, shown):

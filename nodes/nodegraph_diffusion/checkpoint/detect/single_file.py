@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -133,7 +134,7 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
-    unknown = [key for key in keys if not key.startswith(prefixes) and key not in EDM_MARKS and not UNUSED.fullmatch(key)]
+    unknown = [key for key in keys if not key.startswith(prefixes) and key not in EDM_MARKS and not re.fullmatch(UNUSED, key)]
     if unknown:
         raise CheckpointError(
             path,

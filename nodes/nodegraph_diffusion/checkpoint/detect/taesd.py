@@ -20,7 +20,7 @@ Half = Literal["encoder", "decoder"]
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 
 _DTYPES = ("F16", "BF16", "F32", "F64")
-_NAME_IN_PATH = re.compile(r"tae(sdxl|sd(?!3))", re.IGNORECASE)
+_NAME_IN_PATH = r"tae(sdxl|sd(?!3))"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TAESDFile:
     @property
     def space(self) -> Literal["sd", "sdxl"] | None:
         """The family of its latents, if its path shows that as published paths do. Shapes do not show it."""
-        names = _NAME_IN_PATH.findall(str(self.path))
+        names = re.findall(_NAME_IN_PATH, str(self.path), re.IGNORECASE)
         return None if not names else "sdxl" if names[-1].lower() == "sdxl" else "sd"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import pstdev
 
 from nodegraph_diffusion.checkpoint.detect.model import UNetPart, Weights
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
@@ -60,6 +59,8 @@ def noise_schedule(weights: Weights, headers: HeaderCache, kind: Kind, config: U
     bias = weights.prefix + VELOCITY_BIAS[weights.naming]
     if kind != "sd2" or config.in_channels != config.out_channels or bias not in names:
         return NoiseSchedule(), "it predicts noise"
+    from statistics import pstdev  # slow to import, and rarely needed
+
     spread = pstdev(names[bias].read_floats(bias))
     velocity = spread > _VELOCITY_SPREAD
     reason = f"it predicts {'velocity' if velocity else 'noise'}, judging by the spread of one of its biases ({spread:.2f})"

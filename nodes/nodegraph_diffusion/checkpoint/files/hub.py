@@ -17,10 +17,10 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 SCHEME = "hf://"
 
 _COMPLETE = ".nodegraph"  # a file that marks complete snapshots and names their model, which the hub's cache does not show
-_REFERENCE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?")
+_REFERENCE = r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?"
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
-_WEIGHTS = re.compile(r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
+_WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reference:
 
 def parse(text: str) -> Reference:
     """The reference in `text`. Raises CheckpointError if it is not one."""
-    match = _REFERENCE.fullmatch(text)
+    match = re.fullmatch(_REFERENCE, text)
     if match is None or ".." in text.split("/"):
         expected = "hf://organisation/name, optionally followed by @revision or /file.safetensors"
         raise CheckpointError(text, expected=expected, found=f"'{text}'", hint="Copy both names from the model's page.")
@@ -185,7 +185,7 @@ def _files_to_load(names: Collection[str], part: str = "") -> list[str]:
 def _one_variant(names: Iterable[str]) -> list[str]:
     """The files to load from folders in diffusers' layout: from each folder, one variant of the weights."""
     inside = list(names)
-    weights = {name: match for name in inside if (match := _WEIGHTS.fullmatch(name))}
+    weights = {name: match for name in inside if (match := re.fullmatch(_WEIGHTS, name))}
     halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
     chosen = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
     chosen = [name for name in chosen if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]

@@ -49,7 +49,7 @@ _STORAGES = {
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETER = "torch._utils._rebuild_parameter"
 _DICT = "collections.OrderedDict"
-_SKIPPED = re.compile(  # objects that training programs save with the tensors; they are not created
+_SKIPPED = (  # objects that training programs save with the tensors; they are not created
     r"(pytorch_lightning|lightning|lightning_fabric)\.[\w.]+|torch\.nn\.modules\.container\.ParameterDict|torch\.Size"
     r"|torch\.(b?float|u?int)\d+|torch\.bool|numpy(\._?core)?\.(multiarray\.scalar|dtype)|_codecs\.encode|argparse\.Namespace"
     r"|collections\.(defaultdict|Counter)|(__builtin__|builtins)\.(set|frozenset|dict|list|int|float|str|bytearray)"
@@ -170,7 +170,7 @@ def _rules(sizes: dict[str, int]) -> Rules:
     """The rules for names in PyTorch's pickles; `sizes` receives the bytes of a number in each storage."""
 
     def allows(name: str) -> bool:
-        return name in _CALLS or name in _STORAGES or _SKIPPED.fullmatch(name) is not None
+        return name in _CALLS or name in _STORAGES or re.fullmatch(_SKIPPED, name) is not None
 
     def call(name: str, arguments: tuple[Any, ...]) -> Any:
         return _CALLS[name](*arguments) if name in _CALLS else SkippedObject(name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from nodegraph_diffusion.checkpoint.families import Kind, Naming, Part
 
 UNET_PREFIX = "model.diffusion_model."
@@ -22,7 +20,7 @@ PREFIXES: dict[Kind, dict[Part, str]] = {
     "sdxl-refiner": {**_UNET_AND_VAE, "text_encoder_2": "conditioner.embedders.0.model."},
 }
 
-UNUSED = re.compile(
+UNUSED = (
     r"model_ema\..*"  # the training's moving average; the plain weights are the published model
     r"|(alphas_cumprod|alphas_cumprod_prev|betas|sqrt_.*|log_one_minus_.*|posterior_.*|lvlb_weights|logvar)"  # schedule
     r"|(first_stage_model\.)?loss\..*"  # the autoencoder's discriminator
@@ -31,7 +29,7 @@ UNUSED = re.compile(
     r"|(.*\.)?(logit_scale|text_projection(\.weight)?)"  # CLIP's comparison with pictures, except in SDXL's second encoder
     r"|v_pred|ztsnr|difference"  # marks: what the model predicts, what a ControlNet's file holds
 )
-"""Tensors that published files contain and that no network needs."""
+"""A regular expression: the names of tensors that published files contain and that no network needs."""
 
 VELOCITY_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 EDM_MARKS = ("edm_mean", "edm_std", "edm_vpred.sigma_min", "edm_vpred.sigma_max")  # of Playground 2.5 and CosXL

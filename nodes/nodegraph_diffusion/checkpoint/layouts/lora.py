@@ -33,7 +33,7 @@ _ENDINGS = {
     "diff": r"\.(?:diff|w_norm)",
     **{role: rf"\.{role}" for role in (*_LOHA, *_LOKR)},
 }
-_ENDING = re.compile(f"(?:{'|'.join(f'(?P<{role}>{pattern})' for role, pattern in _ENDINGS.items())})$")
+_ENDING = f"(?:{'|'.join(f'(?P<{role}>{pattern})' for role, pattern in _ENDINGS.items())})$"
 
 _WITHOUT_LORA = ("alpha", "dora_scale", "diff", "diff_b", "w_norm", "b_norm", *_LOHA, *_LOKR)
 _OTHER_ENDINGS = tuple(f".{ending}" for ending in _WITHOUT_LORA)  # of names that do not contain "lora"
@@ -51,8 +51,8 @@ _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("diffusion_model.", "unet"),
 )
 _WRAPPER = "base_model.model."  # PEFT's name for the network that it adapts
-_TEXT = re.compile(r"(?:text_model[._])?(?:encoder[._]layers|embeddings|final_layer_norm)[._]")
-_PROCESSOR = re.compile(r"\.processor(?=\.)")
+_TEXT = r"(?:text_model[._])?(?:encoder[._]layers|embeddings|final_layer_norm)[._]"
+_PROCESSOR = r"\.processor(?=\.)"
 _TEXT_ATTENTION = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -72,7 +72,7 @@ def parse_name(key: str) -> LoraName | None:
     """The parsed name of the tensor `key`; None if no trainer names tensors like that."""
     if not ("lora" in key or key.endswith(_OTHER_ENDINGS)):
         return None  # most tensors of whole models; this is faster than the pattern
-    ending = _ENDING.search(key)
+    ending = re.search(_ENDING, key)
     if ending is None or ending.lastgroup is None:
         return None
     module = key[: ending.start()].removeprefix(_WRAPPER)
@@ -82,8 +82,8 @@ def parse_name(key: str) -> LoraName | None:
             part, module = meant, module.removeprefix(prefix).removeprefix(_WRAPPER)
             break
     if part is None:
-        part = "text_encoder" if _TEXT.match(module) else "unet"
-    return LoraName(part, flat(_modern(part, _PROCESSOR.sub("", module))), ending.lastgroup, module)
+        part = "text_encoder" if re.match(_TEXT, module) else "unet"
+    return LoraName(part, flat(_modern(part, re.sub(_PROCESSOR, "", module))), ending.lastgroup, module)
 
 
 def flat(module: str) -> str:

@@ -9,6 +9,7 @@ another over it; never write into it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -80,7 +81,7 @@ def find_sources(
             for piece in pieces:
                 _check_tensor(header.path, key, info, shape=expected[piece.key], piece=piece)
                 sources[piece.key] = Source(header.path, key, piece)
-            if not pieces and not UNUSED.fullmatch(key):
+            if not pieces and not re.fullmatch(UNUSED, key):
                 unknown.append(key)
     missing = [key for key in expected if key not in sources]
     if missing or unknown:
