@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import nodegraph
 import nodegraph.plugins.hookspecs
@@ -16,6 +18,7 @@ import nodegraph_diffusion.schedules
 import nodegraph_nodes.hookspecs
 from docs import generate
 from docs.package_diagram import PACKAGES
+from nodegraph.cli import main
 from nodegraph.plugins.manager import Plugins
 from tests.support import usage
 
@@ -30,11 +33,39 @@ HOOKS = {
 THINGS = [(kind, entry) for kind in ("samplers", "schedules", "guidance") for entry in PLUGINS.registries[kind].entries()]
 
 
+RECORD = """
+@hookimpl
+def {name}({parameters}):
+    with open({file!r}, "a") as file:
+        print({name!r}, file=file)
+"""
+
+
+@pytest.fixture(scope="module")
+def called_hooks(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The hooks that a help text and a run call in a plugin that implements all of them."""
+    folder = tmp_path_factory.mktemp("recorder")
+    file = str(folder / "called")
+    code = [
+        RECORD.format(name=name, parameters=", ".join(inspect.signature(hook).parameters), file=file)
+        for name, hook in HOOKS.items()
+    ]
+    (folder / "recorder.py").write_text("from nodegraph import hookimpl\n" + "".join(code))
+    workflow = folder / "workflow.yaml"
+    workflow.write_text("nodegraph: 1\nnodes: {mask: {use: Mask, path: mask.png}}\noutputs: {mask: {from: $mask}}\n")
+    shutil.copy(ROOT / "workflows/examples/mask.png", folder)
+    for words in (["--help"], ["run", str(workflow), "--out", str(folder), "--cache-dir", str(folder / "cache")]):
+        ran = CliRunner().invoke(main, words, env={"NODEGRAPH_PLUGIN_DIR": str(folder)}, catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+    return set(Path(file).read_text().split())
+
+
 @pytest.mark.parametrize("name", sorted(HOOKS))
-def test_hooks_are_documented_and_tested(name):
+def test_hooks_are_documented_and_tested(name, called_hooks):
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     assert inspect.getdoc(HOOKS[name])
     assert re.search(rf"^\| `{name}\(", page, re.MULTILINE), f"docs/plugins.md does not list {name}"
+    assert name in called_hooks, f"a plugin that implements {name} is never called"
     assert name in usage.implemented_hooks(), f"no plugin in the tests implements {name}"
 
 

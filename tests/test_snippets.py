@@ -14,12 +14,10 @@ from click.testing import CliRunner
 
 from nodegraph import Workflow
 from nodegraph.cli import main
-from tests.support.markdown import blocks
+from tests.support.markdown import anchors, blocks, links
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-
-_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +96,13 @@ def test_comfyui_page_shows_real_suggestions():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_have_targets(page):
-    links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    missing = []
+    for link in (link for link in links(page) if "://" not in link):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+    assert missing == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "pyproject.toml", ROOT / ".ci/run"], ids=lambda p: p.name)

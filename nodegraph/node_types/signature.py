@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from nodegraph.text import described
 
 T = TypeVar("T")
 
+_SPEC: Final = "__nodegraph_spec__"  # where a function keeps its node type: a second engine does not read the signature again
 _RESERVED: Final = {"use": "the type", "name": "the name"}
 
 
@@ -43,10 +45,16 @@ def spec_of(function: Callable[..., Any]) -> NodeSpec:
     name = getattr(function, "__qualname__", described(function))
     if declared is None:
         raise SignatureError(f"{name} is not a node type. Decorate it with @node('Name') before it is registered")
+    known: tuple[Any, Any, NodeSpec] = getattr(function, _SPEC, (None, None, None))
+    if known[0] is function and known[1] is declared:  # functools.wraps copies attributes to another function
+        return known[2]
     try:
-        return _spec(function, declared)
+        spec = _spec(function, declared)
     except SignatureError as error:
         raise SignatureError(f"node type '{declared['name']}' ({name}): {error}") from error
+    with contextlib.suppress(AttributeError):  # of a callable that takes no attributes
+        setattr(function, _SPEC, (function, declared, spec))
+    return spec
 
 
 def option_ports(function: Callable[..., Any]) -> tuple[Port, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from nodegraph.plugins.manager import Plugins, load_plugins
@@ -21,12 +20,6 @@ from nodegraph_nodes.types import UNetModel
 from tests.support import small_model
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.recording_run import RecordingRun
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Networks this small are slower with several threads."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
 
 
+@small.copied
 def our_control(config: UNetConfig = small.UNET) -> ControlNet:
     network = ControlNet(config).eval().requires_grad_(False)
     synthetic.fill(network)
     return network
 
 
+@small.copied
 def theirs(config: UNetConfig) -> diffusers.ControlNetModel:
     widths = [mult * config.model_channels for mult in config.channel_mult]
     network = diffusers.ControlNetModel(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import diffusers
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig
@@ -21,6 +23,9 @@ from tests.support import synthetic_checkpoints as synthetic
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 2, 3), transformer_depth=(1, 1, 0), context_dim=128)
 VAE = VAEConfig(channels=32, channel_mult=(1, 2, 2))
 TEXT = CLIPTextConfig(vocab_size=514, width=128, layers=3, heads=2, max_length=16, mlp_width=96, eos=513)
+
+P = ParamSpec("P")
+Network = TypeVar("Network", bound=nn.Module)
 
 TOLERANCE = 1e-4  # of the reference's standard deviation, in float32
 
@@ -38,24 +43,39 @@ def half_tolerance(dtype: torch.dtype) -> float:
     return 50 * torch.finfo(dtype).eps
 
 
+def copied(build: Callable[P, Network]) -> Callable[P, Network]:
+    """Build each network once and return copies, which tests can change: filling one takes ten times as long as copying it."""
+    built = functools.lru_cache(maxsize=8)(build)
+
+    @functools.wraps(build)
+    def copy_of(*args: P.args, **kwargs: P.kwargs) -> Network:
+        return copy.deepcopy(built(*args, **kwargs))
+
+    return copy_of
+
+
+@copied
 def our_unet(config: UNetConfig = UNET) -> UNet:
     unet = UNet(config).eval().requires_grad_(False)
     synthetic.fill(unet)
     return unet
 
 
+@copied
 def our_vae(config: VAEConfig = VAE) -> AutoencoderKL:
     vae = AutoencoderKL(config).eval().requires_grad_(False)
     synthetic.fill(vae)
     return vae
 
 
+@copied
 def our_text_encoder(config: CLIPTextConfig = TEXT) -> CLIPTextModel:
     model = CLIPTextModel(config).eval().requires_grad_(False)
     synthetic.fill(model)
     return model
 
 
+@copied
 def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
     widths = [mult * config.model_channels for mult in config.channel_mult]
     added = {}
@@ -84,6 +104,7 @@ def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
     return unet.eval().requires_grad_(False)
 
 
+@copied
 def reference_vae(config: VAEConfig = VAE) -> diffusers.AutoencoderKL:
     levels = len(config.channel_mult)
     vae = diffusers.AutoencoderKL(
@@ -98,6 +119,7 @@ def reference_vae(config: VAEConfig = VAE) -> diffusers.AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
+@copied
 def reference_text_encoder(config: CLIPTextConfig = TEXT, projected: bool = False) -> transformers.PreTrainedModel:
     sizes = transformers.CLIPTextConfig(
         vocab_size=config.vocab_size,

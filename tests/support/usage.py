@@ -9,19 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RUNNERS = {
-    "cli",
-    "other_process",
-    "process",
-    "assert_refused",
-    "imported_by",
-    "invoke",
-    "Popen",
-    "run",
-    "words",
-    "printed",
-    "workspace",
-}
+RUNNERS = {"cli", "other_process", "process", "assert_refused", "imported_by", "invoke", "Popen", "run"}
 """Functions and methods of the tests that run a command with the words that they receive."""
 
 

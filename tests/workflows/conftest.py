@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.support.small_model import save_small_model
 from tests.support.workspace import Workspace
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Networks this small are slower with several threads."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
