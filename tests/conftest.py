@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from nodegraph.plugins import discovery
+from nodegraph.plugins.code import Code
 
 THREADS = os.cpu_count() or 1
 
@@ -25,8 +26,12 @@ def threads(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def digest_of_the_pack() -> Iterator[None]:
     """Our installed pack does not change meanwhile, so its files are read once, not again for each command of a test."""
-    compute = discovery._digest_of
+    compute = discovery._code_of
     known = functools.cache(compute)
-    discovery._digest_of = lambda name: (known if name == "nodegraph_nodes.plugin" else compute)(name)
+
+    def code_of(name: str, imported_ns: int) -> Code:
+        return known(name, 0) if name == "nodegraph_nodes.plugin" else compute(name, imported_ns)
+
+    discovery._code_of = code_of
     yield
-    discovery._digest_of = compute
+    discovery._code_of = compute

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
@@ -46,19 +47,28 @@ class CachedResult:
 class _ResultInMemory:
     """Values that are kept in memory; `files` are the input files that they depend on, in the state at that time."""
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Snapshot]
     digests: Mapping[str, str]
     computation: Computation
     files: Mapping[Path, FileState | None]
 
 
 class Cache:
-    """The known results, by content key and port. May be used from several threads."""
+    """The known results, by content key and port. May be used from several threads.
 
-    def __init__(self, codecs: Codecs, store: Store | None, memory_bytes: int = MEMORY_BYTES) -> None:
+    `version` returns what differs once a value without a codec is changed in place; None if nothing tells.
+    """
+
+    def __init__(
+        self,
+        codecs: Codecs,
+        store: Store | None,
+        memory_bytes: int = MEMORY_BYTES,
+        version: Callable[[Any], Any] = lambda value: None,
+    ) -> None:
+        self._version = version
         self.store = store
         self.codecs = codecs
-        self._json = codecs.by_name("json")
         self._aliases: dict[str, str] = {}
         self._with_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(memory_bytes)
         self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
@@ -106,83 +116,74 @@ class Cache:
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs)
 
     def load(self, key: str, port: str) -> Any:
-        """The value of a port.
+        """The value of a port, as an object of the reader's own.
 
         Raises LostResultError if it was removed since `lookup`, or cannot be read; `lookup` then no longer finds the result.
         """
+        return self.snapshot(key, port).open()
+
+    def snapshot(self, key: str, port: str) -> Snapshot:
+        """A snapshot of the value of a port. Raises LostResultError as `load` does."""
         in_memory = self._in_memory(key)
         if in_memory is not None and port in in_memory.values:
             return in_memory.values[port]
-        try:
-            stored = self.stored(key, port)
-            codec = self.codec_of(stored) if stored is not None else None
-            if stored is None or codec is None or self.store is None:
-                raise LostResultError(f"'{port}' is not stored under {key}")
-            return codec.load(self.store.blob(stored.blob))
-        except Exception as error:
+        stored = self.stored(key, port)
+        codec = self.codec_of(stored) if stored is not None else None
+        if stored is None or codec is None or self.store is None:
             self._unreadable.add(key)
-            raise LostResultError(str(error)) from error
+            raise LostResultError(f"'{port}' is not stored under {key}")
+        return Blob(codec, self.store, stored, on_failure=lambda: self._unreadable.add(key))
 
     def stored(self, key: str, port: str) -> StoredValue | None:
         """Where the value of a port is on disk; None if it is not stored."""
         record = self.store.record(key) if self.store is not None else None
         return record.outputs.get(port) if record is not None else None
 
-    def digest(self, value: Any) -> str | None:
-        """The digest of a value; None if it has no codec."""
-        codec = self.codec(value)
-        return None if codec is None else codec.digest(value)
+    def take(self, values: Mapping[str, Any], *, store: bool) -> tuple[dict[str, Snapshot], list[str]]:
+        """Snapshots of a node's values, by port; with `store`, in the cache directory.
+
+        Also returns a message for each value that its codec failed to store.
+        """
+        taker = Taker(self.codecs, self.store if store else None, self._version)
+        taken, messages = {}, []
+        for port, value in values.items():
+            taken[port], message = taker.take(value)
+            if message is not None:
+                messages.append(message.format(f"'{port}'"))
+        return taken, messages
 
     def put(
         self,
         key: str,
-        values: Mapping[str, Any],
+        values: Mapping[str, Snapshot],
         digests: Mapping[str, str],
         computation: Computation,
         *,
         files: Iterable[Path] = (),
-    ) -> list[str]:
-        """Keep the values of a node's result, by port. Returns a message for each value that its codec failed to store.
+    ) -> None:
+        """Keep the values of a node's result, by port.
 
         `files` are the input files of the node. A value without a codec, such as an opened model, may read them later, so it is
         found only as long as none of them changes.
         """
-        on_disk: dict[str, StoredValue] = {}
-        in_memory: dict[str, Any] = {}
-        messages: list[str] = []
-        size, all_have_codecs = 0, True
-        for port, value in values.items():
-            codec = self.codec(value)
-            stored = None
-            if codec is None:
-                all_have_codecs = False
-            else:
-                try:
-                    stored = self._store(codec, value, digests[port])
-                except Exception as error:
-                    messages.append(f"codec '{codec.name}' failed to store '{port}': {type(error).__name__}: {error}")
-            if stored is not None:
-                on_disk[port] = stored
-            else:
-                in_memory[port] = value
-                size += codec.size(value) if codec is not None else 0
+        on_disk = {port: snapshot.stored for port, snapshot in values.items() if snapshot.stored is not None}
+        in_memory = {port: snapshot for port, snapshot in values.items() if snapshot.stored is None}
         self._unreadable.discard(key)
         if on_disk and self.store is not None:
             self.store.put_record(Record(key=key, created=time.time(), outputs=on_disk, **vars(computation)))
         if in_memory:
+            all_have_codecs = all(snapshot.digest is not None for snapshot in in_memory.values())
             states = {} if all_have_codecs else file_states(files)
             result = _ResultInMemory(values=in_memory, digests=digests, computation=computation, files=states)
             with self._lock:
                 if all_have_codecs:
-                    self._with_codec.put(key, result, size)
+                    self._with_codec.put(key, result, sum(snapshot.size for snapshot in in_memory.values()))
                 else:
                     self._without_codec.put(key, result, 1)
-        return messages
 
     def codec(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
-        codec = self.codecs.for_type(type(value)) if value is not None else self._json
-        return None if codec is self._json and not _is_json(value) else codec
+        return self.codecs.for_value(value)
 
     def codec_of(self, stored: StoredValue) -> Codec | None:
         """The codec that stored a value; None if it is no longer installed."""
@@ -225,20 +226,17 @@ class Cache:
             self._without_codec.clear()
 
     def _is_current(self, result: _ResultInMemory, ports: Collection[str]) -> bool:
-        """Whether the values of `ports` can be used: no file that a value without a codec may read has changed."""
-        if not result.files or all(self.codec(result.values[port]) is not None for port in ports if port in result.values):
+        """Whether the values of `ports` can be used: none was changed in place, and no file that one may read has changed."""
+        wanted = [result.values[port] for port in ports if port in result.values]
+        if not all(snapshot.is_sound() for snapshot in wanted):
+            return False
+        if not result.files or all(snapshot.digest is not None for snapshot in wanted):
             return True
         return file_states(result.files) == result.files
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
         return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
-
-    def _store(self, codec: Codec, value: Any, digest: str) -> StoredValue | None:
-        if self.store is None:
-            return None
-        blob = self.store.put_file(lambda path: codec.save(value, path), codec.suffix)
-        return StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
 
     def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
@@ -269,17 +267,3 @@ class _LeastRecentlyUsed(Generic[T]):
     def clear(self) -> None:
         self._entries.clear()
         self._total = 0
-
-
-def _is_json(value: Any) -> bool:
-    """Whether `value` and everything in it is of a type that JSON has."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-        elif not isinstance(item, bool | int | float | str | None):
-            return False
-    return True

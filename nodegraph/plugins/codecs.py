@@ -57,10 +57,14 @@ class JSONCodec:
     extension = ".json"
 
     def digest(self, value: Any) -> str:
-        return hashlib.sha256(b"json\0" + self._encode(value)).hexdigest()
+        return self.digest_of(self.encode(value))
+
+    def digest_of(self, data: bytes) -> str:
+        """The digest of the value that `encode` made `data` of."""
+        return hashlib.sha256(b"json\0" + data).hexdigest()
 
     def save(self, value: Any, path: Path) -> None:
-        path.write_bytes(self._encode(value))
+        path.write_bytes(self.encode(value))
 
     def load(self, path: Path) -> Any:
         return parse_json(path.read_bytes())
@@ -75,7 +79,7 @@ class JSONCodec:
         if type(value) is int and abs(value) < _LONG:
             return None
         try:
-            encoded = self._encode(value)
+            encoded = self.encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             return f"it cannot be written as JSON ({error})"
         if type(value) in _SCALARS:
@@ -83,17 +87,23 @@ class JSONCodec:
         return None if parse_json(encoded) == value else "JSON would change it (tuples, and keys that are not text, do not survive)"
 
     def size(self, value: Any) -> int:
-        return len(self._encode(value))
+        return len(self.encode(value))
 
-    @staticmethod
-    def _encode(value: Any) -> bytes:
+    def encode(self, value: Any) -> bytes:
+        """The value as JSON."""
         return str(value).encode() if type(value) is int else _ENCODER.encode(value).encode()
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether `value` is a number, text, a boolean or None, which cannot be changed."""
+    return type(value) in _SCALARS
 
 
 class Codecs:
     """The registered codecs, by port type and by name."""
 
     def __init__(self) -> None:
+        self.json = _JSON
         origin = Origin("nodegraph", "0")
         self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
         self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
@@ -124,6 +134,11 @@ class Codecs:
         if isinstance(kind, type) and kind in self._of_class:
             return self._of_class[kind]
         return self._codec(parse(kind))
+
+    def for_value(self, value: Any) -> Codec | None:
+        """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
+        codec = self.for_type(type(value)) if value is not None else _JSON
+        return None if codec is _JSON and not _is_json(value) else codec
 
     def _codec(self, port_type: PortType) -> Codec | None:
         if isinstance(port_type, Union):
@@ -162,3 +177,17 @@ _SCALARS = (bool, int, float, str, type(None))  # JSON never changes these
 _LONG = 1 << 64  # Python refuses to write down whole numbers that are far longer
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))
+
+
+def _is_json(value: Any) -> bool:
+    """Whether `value` and everything in it is of a type that JSON has."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif not isinstance(item, bool | int | float | str | None):
+            return False
+    return True

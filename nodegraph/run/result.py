@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
@@ -48,7 +50,7 @@ class Result:
     outputs: Mapping[str, list[Path]]
     notices: tuple[Notice, ...]
     error: NodegraphError | None
-    _values: Mapping[ResolvedLink, Any]
+    _values: Mapping[ResolvedLink, Snapshot]
     _load: Callable[[str, str], Any]
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
@@ -77,17 +79,22 @@ class Result:
     def __getitem__(self, wanted: Handle | str) -> Any:
         """The value of an output (by its name), of a port ("node" or "node.port"), or of the handle of a node.
 
+        It is an object of its own each time: changing it changes nothing else, except for values without a codec, such as models.
+
         Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
         """
         link = self._link(wanted)
         if link in self._values:
-            return self._values[link]
+            return self._open(link, self._values[link].open)
         report = self.nodes.get(link.node)
         if report is None or report.content is None or report.status not in ("ran", "cached"):
             state = report.status if report is not None else "not part of it"
             raise KeyError(f"the run has no value of '{link.node}.{link.port}' (the node was {state}). Name it in 'targets'")
+        return self._open(link, functools.partial(self._load, report.content, link.port))
+
+    def _open(self, link: ResolvedLink, open_value: Callable[[], Any]) -> Any:
         try:
-            return self._load(report.content, link.port)
+            return open_value()
         except LostResultError as error:
             message = f"the value of '{link.node}.{link.port}' is not in the cache: {error}. Name it in 'targets' and run again"
             raise CacheError(message) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 import traceback
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, Cancelled, NodegraphError, PluginError
@@ -110,12 +112,25 @@ def _argument(input: TaskInput, task: NodeTask, context: RunContext, host: NodeH
     if isinstance(input, ResolvedLink):
         return host.value(input, task.sources.get(input))
     if isinstance(input, Value):
-        return input.value
+        return _own_copy(input, context.cache)
     if isinstance(input, InputList):
         return [_argument(item, task, context, host) for item in input.items]
     if isinstance(input, StoredInput):
         return context.cache.load(input.key, input.port)
     return context.plugins.registries[input.registry].get(input.name).value
+
+
+def _own_copy(input: Value, cache: Cache) -> Any:
+    """The value of an input that is not linked, as an object of the node's own. Raises ReturnTypeError if it was changed."""
+    value = input.value
+    if type(value) in _IMMUTABLE or input.entry is not None:
+        return value
+    if input.digest is None:
+        return copy.deepcopy(value) if type(value) in (list, dict) else value
+    (snapshot,) = cache.take({"": value}, store=False)[0].values()
+    if snapshot.digest != input.digest:
+        raise ReturnTypeError("a value that was given in Python was changed during the run")
+    return snapshot.open()
 
 
 def _compute(spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext) -> dict[str, Any]:
@@ -172,17 +187,20 @@ def _store(
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
-    digests = {port: digest for port, value in values.items() if (digest := _digest(value, spec.output(port), key, cache))}
+    snapshots, messages = cache.take(values, store=key is not None or bool(task.passed_on))
+    digests = {
+        port: digest for port, taken in snapshots.items() if (digest := _digest(taken, spec.output(port), key, cache)) is not None
+    }
+    for message in messages:
+        run.notice(message)
     if key is not None:
         _compare(key, digests, run, context)
-        computation = _computation(task, seconds, run, context)
-        for message in cache.put(key, values, digests, computation, files=task.files):
-            run.notice(message)
+        cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
     for port in task.passed_on:
         value_key = key
         if key is None and port in digests:
             value_key = key_of_value(digests[port], port)
-            cache.put(value_key, {port: values[port]}, digests, _computation(task, seconds, run, context))
+            cache.put(value_key, {port: snapshots[port]}, digests, _computation(task, seconds, run, context))
         if value_key is None or cache.stored(value_key, port) is None:
             raise CacheError(
                 f"its output '{port}' ({type(values[port]).__name__}) is not stored, and the nodes that need it run in other "
@@ -190,7 +208,7 @@ def _store(
             )
     return Outcome(
         seconds=seconds,
-        values=values,
+        values=snapshots,
         digests=digests,
         notices=tuple(run.notices),
         stored=key is not None,
@@ -222,11 +240,9 @@ def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunCon
         )
 
 
-def _digest(value: Any, port: Port | None, key: str | None, cache: Cache) -> str | None:
-    if port is None or not cache.codecs.never(port.type):
-        digest = cache.digest(value)
-        if digest is not None:
-            return digest
+def _digest(value: Snapshot, port: Port | None, key: str | None, cache: Cache) -> str | None:
+    if value.digest is not None and (port is None or not cache.codecs.never(port.type)):
+        return value.digest
     return None if key is None or port is None else value_of(key, port.name)
 
 

@@ -11,8 +11,8 @@ import functools
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
@@ -26,8 +26,8 @@ from nodegraph.run.tasks.task import Outcome, RunContext, stopped
 from nodegraph.run.workers.dispatcher import Dispatcher, Staff
 from nodegraph.run.workers.jobs import RunValues
 
-Delivery = Callable[[Output, StoredValue | None, Callable[[], Any]], None]
-"""Receives an output, how its value is stored (None: it is not), and a function that returns the value."""
+Delivery = Callable[[Output, StoredValue | None, Callable[[], Snapshot]], None]
+"""Receives an output, how its value is stored (None: it is not), and a function that returns a snapshot of the value."""
 
 
 class _Need(enum.IntEnum):
@@ -76,7 +76,7 @@ class Scheduler:
         for name in plan.names("run"):
             for source in self._nodes[name].sources:
                 self._consumers[source] += 1
-        self._values = RunValues(context.cache, lambda name: self._consumers[name] > 0)
+        self._values = RunValues(context.cache)
         self._dispatcher = Dispatcher(context=context, staff=staff, values=self._values, inline=inline)
         shares_memory = staff.workers.shares_memory or context.cache.store is None
         self._maker = TaskMaker(plan, context.cache, shares_memory=shares_memory)
@@ -276,7 +276,7 @@ class Scheduler:
         """A node has its result: deliver its outputs, and go on with the nodes that wait for it."""
         self._done.add(name)
         for output in self._outputs.get(name, ()):
-            self._deliver(output, self._stored(output.link), functools.partial(self._value, output.link))
+            self._deliver(output, self._stored(output.link), functools.partial(self._snapshot, output.link))
         self._settle(name)
         for need in _Need.DIGESTS, _Need.RESULT:
             self._unblock(need, name)
@@ -305,8 +305,8 @@ class Scheduler:
         for port in self._nodes[name].spec.outputs:
             self._values.drop(ResolvedLink(name, port.name))
 
-    def _value(self, link: ResolvedLink) -> Any:
-        return self._values.get(link, self.known.value_key(link))
+    def _snapshot(self, link: ResolvedLink) -> Snapshot:
+        return self._values.snapshot(link, self.known.value_key(link))
 
     def _stored(self, link: ResolvedLink) -> StoredValue | None:
         """How the value behind a link is stored under its content key; None if it is not."""

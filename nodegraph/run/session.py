@@ -12,6 +12,7 @@ from typing import Any
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
@@ -65,7 +66,7 @@ class Session:
         self._reports: dict[str, NodeReport] = {}
         self._outputs: dict[str, list[Path]] = {}
         self._notices: list[Notice] = []
-        self._values: dict[ResolvedLink, Any] = {}
+        self._values: dict[ResolvedLink, Snapshot] = {}
 
     def emit(self, event: Event) -> None:
         """Pass an event on. Notices are kept for the result."""
@@ -161,10 +162,14 @@ class Session:
             else:
                 return
 
-    def _deliver(self, output: Output, stored: StoredValue | None, value: Callable[[], Any]) -> None:
+    def _deliver(self, output: Output, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
         if stored is None:
-            self._values[output.link] = value()
+            self._values[output.link] = snapshot()
+
+        def value() -> Any:
+            return snapshot().open()
+
         if self._writer is None:
             return
         is_declared = output.name in self._graph.resolved.outputs

@@ -88,7 +88,8 @@ class TaskMaker:
         cache, key = self._cache, key_of_value(digest, port)
         if cache.stored(key, port) is None:
             made_by = Computation(type=node.spec.name, workflow=self._plan.graph.workflow, node=node.name, seconds=0.0)
-            cache.put(key, {port: value}, {port: digest}, made_by)
+            snapshots, _ = cache.take({port: value}, store=True)
+            cache.put(key, snapshots, {port: digest}, made_by)
         if cache.stored(key, port) is None:
             raise CacheError(
                 f"the value of input '{port}' of node '{node.name}' cannot be stored, and the node runs in another process. "

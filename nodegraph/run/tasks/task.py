@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.plugins.backend import Numerics
@@ -115,7 +115,7 @@ class Outcome:
     """
 
     seconds: float = 0.0
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Snapshot] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     stored: bool = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nodegraph.cache.cache import Cache
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink
@@ -21,33 +22,31 @@ Deliver = Callable[[str, Outcome | BaseException, Callable[[], None]], None]
 
 
 class RunValues:
-    """The values of one run that are in memory, by the output they come from. May be used from several threads.
+    """Snapshots of the values of one run, by the output they come from. May be used from several threads."""
 
-    `keep` tells whether a value read from the cache stays in memory, given the name of the node that made it.
-    """
-
-    def __init__(self, cache: Cache, keep: Callable[[str], bool]) -> None:
-        self._cache, self._keep = cache, keep
-        self._values: dict[ResolvedLink, Any] = {}
-        self._lock = threading.Lock()
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._values: dict[ResolvedLink, Snapshot] = {}
 
     def get(self, link: ResolvedLink, key: str | None) -> Any:
-        """The value of an output, read from the cache by its key if need be. Raises LostResultError."""
-        if link in self._values:  # nothing that a running node needs is dropped
-            return self._values[link]
-        with self._lock:  # so that two nodes that need a value read it once
-            if link in self._values:
-                return self._values[link]
-            if key is None:
-                raise LostResultError(f"'{link.node}.{link.port}' has no key")
-            value = self._cache.load(key, link.port)
-            if self._keep(link.node):
-                self._values[link] = value
-            return value
+        """The value of an output, as an object of the reader's own; read from the cache by its key if the run has none.
 
-    def add(self, node: str, values: Mapping[str, Any]) -> None:
-        for port, value in values.items():
-            self._values[ResolvedLink(node, port)] = value
+        Raises LostResultError.
+        """
+        return self.snapshot(link, key).open()
+
+    def snapshot(self, link: ResolvedLink, key: str | None) -> Snapshot:
+        """The snapshot of an output; see `get`."""
+        snapshot = self._values.get(link)  # nothing that a running node needs is dropped
+        if snapshot is not None:
+            return snapshot
+        if key is None:
+            raise LostResultError(f"'{link.node}.{link.port}' has no key")
+        return self._cache.snapshot(key, link.port)
+
+    def add(self, node: str, values: Mapping[str, Snapshot]) -> None:
+        for port, snapshot in values.items():
+            self._values[ResolvedLink(node, port)] = snapshot
 
     def drop(self, link: ResolvedLink) -> None:
         self._values.pop(link, None)

@@ -1,0 +1,199 @@
+"""Values as they were when their node returned them.
+
+A node's value is written to bytes once. Its digest is taken from these bytes, and every reader gets an object of its own that is
+made of them. So nothing that the node, a reader or another thread does to an object changes what others compute from or what is
+stored.
+
+The bytes of a large value are a file that each reader maps into memory privately (copy on write), which copies nothing. The file is
+a blob of the cache directory, or else an anonymous one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from nodegraph.cache.store.records import StoredValue
+from nodegraph.cache.store.store import LostResultError, Store
+from nodegraph.files import parse_json
+from nodegraph.plugins.codecs import Codec, Codecs, is_scalar
+
+IN_MEMORY_BYTES: Final = 1 << 22
+"""An anonymous file up to this size is kept as bytes: a process may have only so many files open."""
+
+
+class Snapshot:
+    """A value as it was. `digest` is that of its codec, None without one; `size` is in bytes; `stored` says where it is on disk."""
+
+    digest: str | None = None
+    size: int = 0
+    stored: StoredValue | None = None
+
+    def open(self) -> Any:
+        """The value, as an object of the reader's own. Raises LostResultError if it is gone or was changed."""
+        raise NotImplementedError
+
+    def is_sound(self) -> bool:
+        """Whether the value is still as it was."""
+        return True
+
+
+class Taker:
+    """Takes snapshots, in `store` if there is one.
+
+    `version` returns what differs once a value without a codec is changed in place; None if nothing tells.
+    """
+
+    def __init__(self, codecs: Codecs, store: Store | None, version: Callable[[Any], Any] = lambda value: None) -> None:
+        self._codecs, self._store, self._version = codecs, store, version
+
+    def take(self, value: Any) -> tuple[Snapshot, str | None]:
+        """A snapshot of `value`, and what went wrong while it was stored, if anything, with {} for its name."""
+        codec = self._codecs.for_value(value)
+        if codec is None:
+            return self._take_parts(value)
+        if codec is self._codecs.json:
+            return self._take_json(value, codec), None
+        try:
+            return self._take_file(value, codec), None
+        except Exception as error:
+            message = f"codec '{codec.name}' failed to store {{}}: {type(error).__name__}: {error}"
+            return Live(value, self._version, codec.digest(value), codec.size(value)), message
+
+    def _take_parts(self, value: Any) -> tuple[Snapshot, str | None]:
+        """A snapshot of a value without a codec: of each item, if it is a list, tuple or mapping."""
+        inner = Taker(self._codecs, None, self._version)
+        if type(value) in (list, tuple):
+            make: Callable[[Iterable[Any]], Any] = type(value)
+            taken = [inner.take(item)[0] for item in value]
+            return Parts(lambda: make(part.open() for part in taken), taken), None
+        if type(value) is dict:
+            items = {name: inner.take(item)[0] for name, item in value.items()}
+            return Parts(lambda: {name: part.open() for name, part in items.items()}, items.values()), None
+        return Live(value, self._version), None
+
+    def _take_json(self, value: Any, codec: Codec) -> Snapshot:
+        data = self._codecs.json.encode(value)
+        digest = self._codecs.json.digest_of(data)
+        stored = None
+        if self._store is not None:
+            blob = self._store.put_bytes(data, codec.suffix)
+            stored = StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
+        return Text(value if is_scalar(value) else None, data, digest, stored)
+
+    def _take_file(self, value: Any, codec: Codec) -> Snapshot:
+        blob = None
+        if self._store is not None:
+            blob = self._store.put_file(lambda path: codec.save(value, path), codec.suffix)
+        if blob is None or self._store is None:
+            return Anonymous(value, codec)
+        path = self._store.blob(blob.name)
+        loaded = codec.load(path)
+        stored = StoredValue(codec.digest(loaded), blob.name, codec.name, blob.size)
+        return Blob(codec, self._store, stored)
+
+
+class Text(Snapshot):
+    """A value of JSON. Numbers, text and booleans cannot be changed, so they are passed on as they are."""
+
+    def __init__(self, value: Any, data: bytes, digest: str, stored: StoredValue | None) -> None:
+        self._value, self._data, self.digest, self.stored, self.size = value, data, digest, stored, len(data)
+
+    def open(self) -> Any:
+        return parse_json(self._data) if self._value is None else self._value
+
+
+class Blob(Snapshot):
+    """A value in the cache directory. `on_failure` is called if it cannot be read any more."""
+
+    def __init__(self, codec: Codec, store: Store, stored: StoredValue, *, on_failure: Callable[[], None] = lambda: None) -> None:
+        self.stored, self.digest, self.size = stored, stored.digest, stored.size
+        self._codec, self._store, self._blob, self._on_failure = codec, store, stored.blob, on_failure
+
+    def open(self) -> Any:
+        try:
+            return self._codec.load(self._store.blob(self._blob))
+        except Exception as error:
+            self._on_failure()
+            raise LostResultError(str(error)) from error
+
+
+class Anonymous(Snapshot):
+    """A value in a file without a name, which is gone with the snapshot; in memory if it is small."""
+
+    def __init__(self, value: Any, codec: Codec) -> None:
+        self._codec = codec
+        self._file: _AnonymousFile | None = _AnonymousFile(lambda path: codec.save(value, path), codec.suffix)
+        self._data = b""
+        if self._file.path.stat().st_size <= IN_MEMORY_BYTES:
+            self._data, self._file = self._file.path.read_bytes(), None
+        loaded = self.open()
+        self.digest, self.size = codec.digest(loaded), codec.size(loaded)
+
+    def open(self) -> Any:
+        file = self._file or _AnonymousFile(lambda path: path.write_bytes(self._data), self._codec.suffix)
+        return self._codec.load(file.path)
+
+
+class Parts(Snapshot):
+    """A list or mapping whose items are snapshots."""
+
+    def __init__(self, rebuild: Callable[[], Any], parts: Iterable[Snapshot]) -> None:
+        self._rebuild, self._parts = rebuild, tuple(parts)
+        self.size = sum(part.size for part in self._parts)
+
+    def open(self) -> Any:
+        return self._rebuild()
+
+    def is_sound(self) -> bool:
+        return all(part.is_sound() for part in self._parts)
+
+
+class Live(Snapshot):
+    """A value without a codec, such as a model: the object itself, which must not be changed in place.
+
+    `version` returns what differs once it was changed; None if nothing tells.
+    """
+
+    def __init__(self, value: Any, version: Callable[[Any], Any], digest: str | None = None, size: int = 0) -> None:
+        self._value, self._version, self.digest, self.size = value, version, digest, size
+        self._first_version = version(value)
+
+    def open(self) -> Any:
+        if not self.is_sound():
+            raise LostResultError("it was changed in place")
+        return self._value
+
+    def is_sound(self) -> bool:
+        return bool(self._version(self._value) == self._first_version)
+
+
+class _AnonymousFile:
+    """A file without a name, if the system has such, else a temporary file. It is gone with the object."""
+
+    def __init__(self, write: Callable[[Path], object], suffix: str) -> None:
+        if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+            descriptor = os.memfd_create("nodegraph")
+            self.path = Path(f"/proc/self/fd/{descriptor}")
+            try:
+                write(self.path)
+            except Exception:  # a codec that replaces the file instead of writing to it; or it fails, and then does so again below
+                os.close(descriptor)
+            else:
+                weakref.finalize(self, os.close, descriptor)
+                return
+        handle, name = tempfile.mkstemp(suffix, "nodegraph-")
+        os.close(handle)
+        weakref.finalize(self, _remove, name)
+        self.path = Path(name)
+        write(self.path)
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name)  # noqa: PTH108 (may run while the interpreter shuts down)
