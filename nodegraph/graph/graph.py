@@ -46,7 +46,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -88,7 +88,7 @@ class Output:
     where: Location | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 

@@ -9,11 +9,9 @@ from typing import Any
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
+from nodegraph.run.record import Written, written
 from nodegraph.text import described
 from nodegraph.workflow.definitions import Link
-
-Written = Mapping[str, Any]
-"""A form as it is stored in a run record: links are ["link", node, port]."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,6 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
         Explained(name, action, _reason(plan, name, earlier.get(name), running) if action == "run" else "")
         for name, action in plan.actions.items()
     ]
-
-
-def written(form: Written) -> Written:
-    """A form as it is stored in a run record."""
-    return {**form, "inputs": {port: _link_as_list(given) for port, given in form["inputs"].items()}}
 
 
 def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
@@ -134,14 +127,6 @@ def _untagged(given: Any) -> Any:
     if kind in ("registered", "files"):
         return _Word(str(rest[0]) if kind == "registered" else "a file")
     return rest[0]
-
-
-def _link_as_list(given: Any) -> Any:
-    if hasattr(given, "node"):
-        return ["link", given.node, given.port]
-    if given[0] == "many":
-        return ["many", [_link_as_list(item) for item in given[1]]]
-    return given
 
 
 def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, ResolvedLink]]:

@@ -30,7 +30,7 @@ from nodegraph_diffusion.checkpoint.files.header import HeaderCache
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Description:
     """What a file or folder holds. Everything was read when it was made: nothing here opens a file.
 

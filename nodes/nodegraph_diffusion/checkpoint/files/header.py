@@ -21,7 +21,7 @@ from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 _FORMATS = {"F16": "<e", "F32": "<f"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
     """The tensors of a file by name, and the metadata that a safetensors header holds besides."""
 
