@@ -42,8 +42,7 @@ _WITHOUT_PREFIX = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Names:
+class _Names(NamedTuple):
     """The tensors that show the sizes of a text encoder."""
 
     tokens: str
