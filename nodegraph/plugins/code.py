@@ -13,7 +13,6 @@ import importlib.machinery
 import importlib.util
 import os
 import re
-import secrets
 import site
 import sys
 import sysconfig
@@ -55,7 +54,7 @@ class Code:
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
-        return replace(self, digest=secrets.token_hex(32))
+        return replace(self, digest=os.urandom(32).hex())
 
 
 def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int) -> Code:

@@ -57,7 +57,7 @@ _NAMES: Final = {  # of the files in each folder of results
 _FLAT: Final = frozenset({"quarantine", "tmp"})  # all other folders of results have a folder for each first two digits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """The paths in the cache directory `directory`."""
 
