@@ -16,6 +16,7 @@
     ├── FileNameError                     the `save` of an output cannot be a file below the output folder
     ├── NoCanonicalFormError              a value cannot be part of a cache key
     ├── LostResultError                   a stored result is gone, or its content has changed
+    ├── StaleRecordError                  another version of nodegraph stored a result in another format
     └── LockHeldError                     another process holds the lock
 
 A message says what is wrong and where, what was expected, what was found, and what to do next. It carries a code, such as E104,

@@ -56,6 +56,9 @@ class Backend(Protocol):
     def memory_budget(self, device: str) -> int | None:
         """How many bytes of models may stay on `device`. None: as many as in main memory."""
 
+    def version(self, value: Any) -> Any:
+        """Return what differs once a value without a codec, such as a loaded model, is changed in place. None: nothing tells."""
+
     def move(self, value: Any, device: str) -> Any:
         """Return a copy of a loaded model on `device`; `value` itself stays unchanged. None: it cannot be moved."""
 
@@ -86,6 +89,9 @@ class CpuBackend:
         return {}
 
     def memory_budget(self, device: str) -> int | None:
+        return None
+
+    def version(self, value: Any) -> Any:
         return None
 
     def move(self, value: Any, device: str) -> Any:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from nodegraph.plugins.backend import Backend, Blocks
@@ -24,9 +24,10 @@ _UNKNOWN_MEMORY: Final = 16 * 2**30
 
 @dataclass(frozen=True)
 class _Resident:
-    """A value that is kept, its blocks of memory, and the accelerator that it was moved from, if any."""
+    """A value that is kept, its version, its blocks of memory, and the accelerator that it was moved from, if any."""
 
     value: Any
+    version: Any
     blocks: Blocks
     moved_from: str | None = None
 
@@ -51,11 +52,14 @@ class ModelMemory:
         self._lock = threading.RLock()
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
-        """The value that is kept under `key`, or else `make()`, which is kept from now on."""
+        """The value that is kept under `key`, or else `make()`, which is kept from now on.
+
+        A value that was changed in place is not used again.
+        """
         name = (scope, key)
         with self._lock:  # two nodes that need the same model load it once
             resident = self._residents.pop(name, None)
-            if resident is None:
+            if resident is None or self._backend.version(resident.value) != resident.version:
                 resident = self._measure(make())
             elif resident.moved_from is not None:
                 resident = self._measure(self._backend.move(resident.value, resident.moved_from))
@@ -75,7 +79,7 @@ class ModelMemory:
             return _sizes(self._residents.values())
 
     def _measure(self, value: Any) -> _Resident:
-        return _Resident(value, self._backend.memory_of(value))
+        return _Resident(value, self._backend.version(value), self._backend.memory_of(value))
 
     def _make_room(self) -> None:
         """Move or drop the least recently used values until each device is within its budget; the last one always stays."""
@@ -92,7 +96,7 @@ class ModelMemory:
                 if moved is None:
                     del self._residents[name]
                 else:
-                    self._residents[name] = _Resident(moved, self._backend.memory_of(moved), moved_from=device)
+                    self._residents[name] = replace(self._measure(moved), moved_from=device)
 
     def _budget(self, device: str) -> int:
         if device not in self._budgets:

@@ -134,11 +134,16 @@ def _own_copy(input: Value, cache: Cache) -> Any:
 
 def _compute(spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext) -> dict[str, Any]:
     """The values by port, checked. Raises ReturnTypeError if the function breaks the rules for nodes."""
-    before = _versions(arguments, context.cache)
+    before = _versions(arguments, context)
     result = _call(spec, arguments, run, context)
-    for port, version in _versions(arguments, context.cache).items():
+    for port, version in _versions(arguments, context).items():
         if before[port] != version:
+            context.models.clear()  # the changed model may be among them
             raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
+    version_of = context.plugins.backend.version
+    if any(version_of(resident) != version for resident, version in run.residents):
+        context.models.clear()
+        raise ReturnTypeError("it changed a model that it loaded in place, which others may read")
     values = returned.by_port(spec, result)
     for port, value in values.items():
         problem = _problem(value, context.cache)
@@ -245,21 +250,20 @@ def _digest(value: Snapshot, port: Port | None, key: str | None, cache: Cache) -
     return None if key is None or port is None else value_of(key, port.name)
 
 
-def _versions(arguments: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
-    """For each argument that can be changed in place, what differs once it is."""
-    return {port: _version(value, cache) for port, value in arguments.items() if type(value) not in _IMMUTABLE}
+def _versions(arguments: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
+    """For each argument that the node shares with others, what differs once it is changed. The other arguments are its own."""
+    version = context.plugins.backend.version
+    shared = {port: _shared(value, context.cache) for port, value in arguments.items() if type(value) not in _IMMUTABLE}
+    return {port: [version(part) for part in parts] for port, parts in shared.items() if parts}
 
 
-def _version(value: Any, cache: Cache) -> Any:
-    """The version that the codec reports; for a list or a mapping, those of its items."""
-    if type(value) in _IMMUTABLE:
-        return value
-    if isinstance(value, list):
-        return [_version(item, cache) for item in value]
-    if isinstance(value, dict):
-        return {key: _version(item, cache) for key, item in value.items()}
-    version = getattr(cache.codecs.for_type(type(value)), "version", None)
-    return None if version is None else version(value)
+def _shared(value: Any, cache: Cache) -> list[Any]:
+    """The values without a codec in `value`."""
+    if type(value) in _IMMUTABLE or isinstance(value, Run) or cache.codec(value) is not None:
+        return []
+    if type(value) in (list, tuple, dict):
+        return [part for item in (value.values() if isinstance(value, dict) else value) for part in _shared(item, cache)]
+    return [value]
 
 
 def _call(spec: NodeSpec, arguments: Mapping[str, Any], run: NodeRun, context: RunContext) -> Any:
@@ -313,6 +317,7 @@ class NodeRun(Run):
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
+        self.residents: list[tuple[Any, Any]] = []  # each with its version
         self._node, self._context, self._host = task.node, context, host
         # the digests: a model file that is replaced under the same name is another model
         self._scope = (task.code, tuple(sorted(task.files.values())))
@@ -333,7 +338,9 @@ class NodeRun(Run):
             raise stopped()
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        return self._context.models.get(self._scope, key, make)
+        value = self._context.models.get(self._scope, key, make)
+        self.residents.append((value, self._context.plugins.backend.version(value)))
+        return value
 
     def notice(self, message: str) -> None:
         if message not in self.notices:  # a node that runs twice repeats itself

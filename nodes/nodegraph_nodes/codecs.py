@@ -84,11 +84,6 @@ class SafetensorsCodec:
         problems = (_problem(tensor, self.axes_of(name)) for name, tensor in self.tensors(value).items())
         return next(filter(None, problems), None)
 
-    def version(self, value: Any) -> int | None:
-        """A number that grows when a tensor is changed in place; None if torch does not count the changes."""
-        tensors = self.tensors(value).values()
-        return None if any(tensor.is_inference() for tensor in tensors) else sum(tensor._version for tensor in tensors)
-
     def size(self, value: Any) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors(value).values())
 

@@ -155,7 +155,7 @@ def test_value_is_freed_after_its_last_use(engine: Engine, stubs: types.ModuleTy
 def test_lost_value_is_recomputed(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     make_engine().run(diamond())
     engine = make_engine()
-    load = engine.cache.load
+    snapshot = engine.cache.snapshot
     lost: list[str] = []
 
     def load_once_too_late(key: str, port: str) -> Any:
@@ -163,9 +163,9 @@ def test_lost_value_is_recomputed(make_engine: Callable[..., Engine], monkeypatc
             lost.append(key)
             assert engine.cache.store is not None
             engine.cache.store.clear()
-        return load(key, port)
+        return snapshot(key, port)
 
-    monkeypatch.setattr(engine.cache, "load", load_once_too_late)
+    monkeypatch.setattr(engine.cache, "snapshot", load_once_too_late)
     result = engine.run(diamond(), params={"right.b": 5.0})
     assert result["sum"] == 8.0
     assert set(result.ran) == {"number", "left", "right", "sum"}

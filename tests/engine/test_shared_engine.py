@@ -230,12 +230,12 @@ def test_workers_run_nodes_of_a_task_in_order(engine: Engine, stubs: types.Modul
     plan = engine.plan(overlapping(0))
     delivered: list[tuple[str, Any]] = []
     context = engine._context(lambda event: None, CancelFlag(), lambda: False)
-    values, jobs = RunValues(context.cache, lambda name: True), Jobs()
+    values, jobs = RunValues(context.cache), Jobs()
     maker = TaskMaker(plan, context.cache, shares_memory=True)
 
     def deliver(name: str, outcome: Any, on_handed_out: Callable[[], None]) -> None:
         values.add(name, outcome.values)  # in the worker's thread: the next node reads them
-        delivered.append((name, outcome.values["output"]))
+        delivered.append((name, outcome.values["output"].open()))
         on_handed_out()
 
     def job(name: str) -> Job:

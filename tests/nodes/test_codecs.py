@@ -269,19 +269,3 @@ def test_finite_values_pass_the_check():
     for kind in CODECS:
         shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
-
-
-def test_version_changes_in_place_but_not_with_a_copy():
-    value = image()
-    codec = CODECS[Image]
-    before = codec.version(value)
-    value.pixels.clone().mul_(2)
-    assert codec.version(value) == before
-    value.pixels.mul_(2)
-    assert codec.version(value) != before
-
-
-def test_inference_tensors_have_no_version():
-    with torch.inference_mode():
-        value = image()
-    assert CODECS[Image].version(value) is None

@@ -29,8 +29,9 @@ def cache(tmp_path):
 
 
 def put(cache, value):
-    digests = {"output": cache.digest(value)}
-    assert cache.put(KEY, {"output": value}, digests, MADE) == []
+    snapshots, messages = cache.take({"output": value}, store=True)
+    assert messages == []
+    cache.put(KEY, snapshots, {"output": snapshots["output"].digest}, MADE)
     return cache.store.blob(cache.stored(KEY, "output").blob)
 
 

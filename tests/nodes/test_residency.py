@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from nodegraph_nodes.models.residency import memory_budget, memory_of, move
+from nodegraph_nodes.models.residency import MAX_OBJECTS, memory_budget, memory_of, move, version_of
 
 
 def network() -> nn.Module:
@@ -42,3 +43,38 @@ def test_other_values_have_no_size():
     assert memory_of("text") == {}
     assert move("text", "cpu") is None
     assert memory_budget("cpu") is None
+
+
+# --- versions
+
+
+class Holder:
+    def __init__(self, network):
+        self.parts = {"network": [network]}
+
+
+CHANGED = {
+    "a weight": lambda made: nn.init.zeros_(made[0].weight),
+    "a buffer": lambda made: made[1].running_mean.add_(1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("wrap", [lambda made: made, Holder, lambda made: (1, [made])], ids=["network", "object", "list"])
+def test_version_changes_with_a_tensor(wrap, change):
+    made = network()
+    value = wrap(made)
+    before = version_of(value)
+    made[0](torch.rand(1, 4))
+    assert version_of(value) == before is not None
+    change(made)
+    assert version_of(value) != before
+
+
+def test_value_without_countable_tensors_has_no_version():
+    with torch.inference_mode():
+        made = torch.rand(2)
+    assert version_of(made) is None
+    assert version_of("text") is None
+    assert version_of(Holder(None)) is None
+    assert version_of([[i] for i in range(MAX_OBJECTS + 1)]) is None

@@ -108,7 +108,7 @@ class CopyingWorkers:
             if outcome.hit is not None:
                 found = outcome.hit
                 values |= {ResolvedLink(task.node, port): self._context.cache.load(found.key, port) for port in task.wanted}
-            values |= {ResolvedLink(task.node, port): value for port, value in outcome.values.items()}
+            values |= {ResolvedLink(task.node, port): snapshot.open() for port, snapshot in outcome.values.items()}
             job.finish(_copied(outcome))
 
 

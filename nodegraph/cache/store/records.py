@@ -16,7 +16,7 @@ from nodegraph.files import parse_json
 FORMAT: Final = 1
 
 
-class StaleRecordError(ValueError):
+class StaleRecordError(NodegraphError):
     """A record in another format: another version of nodegraph wrote it."""
 
 

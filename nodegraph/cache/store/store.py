@@ -24,6 +24,7 @@ from nodegraph.cache.store.locks import LockHeldError
 from nodegraph.cache.store.records import (
     LostResultError,
     Record,
+    StaleRecordError,
     StoredBlob,
     StoredValue,
     StoreInfo,
@@ -139,7 +140,7 @@ class Store:
         data = self._files.read(path)
         try:
             record = read_record(data, key) if data is not None else None
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, StaleRecordError):
             return None  # of another version, or damaged; the result is computed and written again
         if record is not None and state is not None:
             if len(self._records) >= MAX_RECORDS_IN_MEMORY:

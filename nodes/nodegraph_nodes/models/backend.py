@@ -43,6 +43,9 @@ class TorchBackend:
     def memory_budget(self, device_name: str) -> int | None:
         return residency.memory_budget(device_name)
 
+    def version(self, value: Any) -> Any:
+        return residency.version_of(value)
+
     def move(self, value: Any, device_name: str) -> Any:
         return residency.move(value, device_name)
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Collection, Mapping
 from itertools import chain
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from nodegraph.plugin_api import Blocks
 
 SHARE: Final = 0.8
 """The share of an accelerator's memory that networks may fill; the rest is for what they compute."""
+
+
+MAX_OBJECTS: Final = 10_000
+"""In an object of more parts than this, changes are not looked for."""
+
+_WITHOUT_TENSORS: Final = (type(None), bool, int, float, str, bytes, type, ModuleType, FunctionType, MethodType, Path)
+_tensors: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # by network
 
 
 def memory_of(value: Any) -> Blocks:
@@ -20,6 +31,51 @@ def memory_of(value: Any) -> Blocks:
         return {}
     storages = (tensor.untyped_storage() for tensor in chain(value.parameters(), value.buffers()))
     return {(str(storage.device), storage.data_ptr()): storage.nbytes() for storage in storages}
+
+
+def version_of(value: Any) -> int | None:
+    """How often torch has counted a change of a tensor in `value`: a tensor, a network, or an object, list or mapping of these.
+
+    None if there are no tensors in it, or if torch does not count their changes. Objects inside functions are not seen, and
+    neither are changes through `tensor.data`, NumPy, or another tensor in the place of one.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    total, has_tensors = 0, False
+    pending, seen = [value], {id(value)}
+    while pending:
+        item = pending.pop()
+        if isinstance(item, torch.Tensor):
+            tensors = [item]
+        elif isinstance(item, torch.nn.Module):
+            tensors = _tensors_of(item)
+        else:
+            inner = item.values() if isinstance(item, Mapping) else item if isinstance(item, list | tuple) else _attributes(item)
+            for part in inner:
+                if id(part) not in seen and not isinstance(part, _WITHOUT_TENSORS):
+                    seen.add(id(part))
+                    pending.append(part)
+            if len(seen) > MAX_OBJECTS:
+                return None
+            continue
+        try:
+            total += sum(tensor._version for tensor in tensors)
+        except RuntimeError:  # torch counts no changes of a tensor that was made in inference mode
+            return None
+        has_tensors = has_tensors or bool(tensors)
+    return total if has_tensors else None
+
+
+def _tensors_of(network: Any) -> list[Any]:
+    """The parameters and buffers of a network, remembered: finding them takes longer than looking at them."""
+    if network not in _tensors:
+        _tensors[network] = [*network.parameters(), *network.buffers()]
+    return _tensors[network]
+
+
+def _attributes(item: Any) -> Collection[Any]:
+    return getattr(item, "__dict__", {}).values()
 
 
 def memory_budget(device: str) -> int | None:

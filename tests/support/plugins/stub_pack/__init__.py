@@ -16,9 +16,9 @@ from nodegraph import hookimpl, hookspec
 
 from . import checked_nodes, faulty_nodes, nodes
 from .faulty_nodes import FaultyBackend, broken_filter
-from .values import ALIVE, CALLS, GO, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
+from .values import ALIVE, CALLS, GO, MODELS, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
 
-__all__ = ["ALIVE", "CALLS", "GO", "MOST_ALIVE", "STARTED", "Blob", "BlobCodec", "FaultyBackend", "Model"]
+__all__ = ["ALIVE", "CALLS", "GO", "MODELS", "MOST_ALIVE", "STARTED", "Blob", "BlobCodec", "FaultyBackend", "Model"]
 
 
 class Hooks:

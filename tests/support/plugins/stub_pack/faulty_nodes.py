@@ -9,7 +9,7 @@ from nodegraph import File, Run, node
 from nodegraph.plugin_api import CpuBackend
 
 from .nodes import Loaded
-from .values import ALIVE, CALLS, Blob
+from .values import CALLS, MODELS, Blob
 
 # --- wrong results
 
@@ -150,10 +150,9 @@ def out_of_memory_once(run: Run = Run()) -> str:
 
 @node("NeedsAllMemory")
 def needs_all_memory(text: str = "") -> str:
-    """Runs out of memory if any blob but its own is in memory."""
-    own = Blob(b"own")
-    if len(ALIVE) > 1:
-        raise MemoryError(f"{len(ALIVE)} blobs in memory, this one included: {own.items}")
+    """Runs out of memory if any model is in memory."""
+    if MODELS:
+        raise MemoryError(f"{len(MODELS)} models in memory")
     return text
 
 

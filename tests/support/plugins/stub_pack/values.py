@@ -15,6 +15,9 @@ CALLS: list[str] = []
 ALIVE: weakref.WeakValueDictionary[int, Blob] = weakref.WeakValueDictionary()
 """Every blob that is still in memory."""
 
+MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
+"""Every model that is still in memory."""
+
 MOST_ALIVE: list[int] = []
 """How many blobs were in memory each time `Grow` ran."""
 
@@ -68,10 +71,6 @@ class BlobCodec:
     def check(self, value: Blob) -> str | None:
         return "it holds NaN" if b"nan" in value.items else None
 
-    def version(self, value: Blob) -> int:
-        """Changes if a node adds an item to the blob in place."""
-        return len(value.items)
-
     def size(self, value: Blob) -> int:
         return sum(map(len, value.items))
 
@@ -81,3 +80,4 @@ class Model:
 
     def __init__(self, weights: str = "") -> None:
         self.weights = weights
+        MODELS.add(self)
