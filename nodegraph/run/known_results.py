@@ -91,13 +91,12 @@ class KnownResults:
         self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
-        digests: dict[ResolvedLink, str] = {}
-        for link in self.graph.nodes[name].links():
-            digest = self.digest(link)
-            if digest is None:
-                return None
-            digests[link] = digest
-        return self.keys.content_key(name, digests.__getitem__)
+        if None in map(self.digest, self.graph.nodes[name].links()):
+            return None
+        return self.keys.content_key(name, self._known_digest)
+
+    def _known_digest(self, link: ResolvedLink) -> str:
+        return self._digests[link.node][link.port]
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
         hit = self._cache.lookup(content, ports)
@@ -114,7 +113,7 @@ class KnownResults:
         return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
 
     def _note_alias(self, name: str) -> None:
-        if any(link.node in self._tainted for link in self.graph.nodes[name].links()):
+        if self._tainted and any(link.node in self._tainted for link in self.graph.nodes[name].links()):
             self._tainted.add(name)
         static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:

@@ -63,21 +63,23 @@ class TaskMaker:
         return next((self._known.digest(link) for link, port in ports if port is not None and never(port.type)), None)
 
     def _inputs(self, node: GraphNode) -> Mapping[str, TaskInput]:
-        inputs: dict[str, TaskInput] = {}
-        for port, input in node.inputs.items():
-            if isinstance(input, ResolvedLink) or (self._shares_memory and isinstance(input, Value) and input.entry is None):
-                inputs[port] = input
+        if self._shares_memory:
+            for input in node.inputs.values():
+                if isinstance(input, ListWithLinks) or (isinstance(input, Value) and input.entry is not None):
+                    break
             else:
-                inputs[port] = self._input(node, port, input)
-        return inputs
+                return node.inputs  # type: ignore[return-value]
+        return {port: self._input(node, port, input) for port, input in node.inputs.items()}
 
     def _input(self, node: GraphNode, port: str, input: Input) -> TaskInput:
         if isinstance(input, ResolvedLink):
             return input
         if isinstance(input, ListWithLinks):
             return InputList(items=tuple(self._input(node, port, item) for item in input.items))
-        declared = node.spec.input(port)
-        if input.entry is not None and declared is not None and declared.choice is not None:
+        if input.entry is not None:
+            declared = node.spec.input(port)
+            assert declared is not None  # it was checked when the graph was built
+            assert declared.choice is not None  # only a choice has an entry
             return RegisteredInput(registry=declared.choice.registry, name=input.entry.name)
         if self._shares_memory or input.digest is None:
             return input

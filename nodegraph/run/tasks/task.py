@@ -76,7 +76,7 @@ TaskInput = Value | RegisteredInput | StoredInput | ResolvedLink | InputList
 """What a port of a task receives. A `Value` holds a literal; registered things are named instead."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeTask:
     """A node to run, as plain data: a worker finds the function by the name of the node's type.
 

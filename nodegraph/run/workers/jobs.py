@@ -28,29 +28,32 @@ class RunValues:
 
     def __init__(self, cache: Cache, keep: Callable[[str], bool]) -> None:
         self._cache, self._keep = cache, keep
-        self._values: dict[ResolvedLink, Any] = {}
+        self._values: dict[str, Mapping[str, Any]] = {}  # by node and port
         self._lock = threading.Lock()
 
     def get(self, link: ResolvedLink, key: str | None) -> Any:
         """The value of an output, read from the cache by its key if need be. Raises LostResultError."""
-        if link in self._values:  # nothing that a running node needs is dropped
-            return self._values[link]
+        values = self._values.get(link.node)  # nothing that a running node needs is dropped
+        if values is not None and link.port in values:
+            return values[link.port]
         with self._lock:  # so that two nodes that need a value read it once
-            if link in self._values:
-                return self._values[link]
+            values = self._values.get(link.node, {})
+            if link.port in values:
+                return values[link.port]
             if key is None:
                 raise LostResultError(f"'{link.node}.{link.port}' has no key")
             value = self._cache.load(key, link.port)
             if self._keep(link.node):
-                self._values[link] = value
+                self._values[link.node] = {**values, link.port: value}
             return value
 
     def add(self, node: str, values: Mapping[str, Any]) -> None:
-        for port, value in values.items():
-            self._values[ResolvedLink(node, port)] = value
+        """Keep the values that a node returned, by port."""
+        self._values[node] = values
 
-    def drop(self, link: ResolvedLink) -> None:
-        self._values.pop(link, None)
+    def drop(self, node: str) -> None:
+        """Free the values of a node."""
+        self._values.pop(node, None)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -96,7 +99,7 @@ class SharedJob:
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
         with self._lock:
-            if isinstance(event, NodeProgress) and self._history and isinstance(self._history[-1], NodeProgress):
+            if self._history and isinstance(event, NodeProgress) and isinstance(self._history[-1], NodeProgress):
                 self._history.pop()
             self._history.append(event)
             for waiter in tuple(self._waiters):
@@ -115,7 +118,11 @@ class SharedJob:
 
     def finish(self, outcome: Outcome | BaseException, on_handed_out: Callable[[], None] = do_nothing) -> None:
         """Pass the outcome on to every run that waits."""
-        for waiter in self._end():
+        with self._lock:
+            self.has_ended = True
+            waiters, self._waiters = self._waiters, []
+        self._remove(self)
+        for waiter in waiters:
             waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), on_handed_out)
             on_handed_out = do_nothing
         on_handed_out()
@@ -151,13 +158,6 @@ class SharedJob:
         """Whether the run of `context` waits for this job."""
         return any(waiter.context.cancel is context.cancel for waiter in self._waiters)
 
-    def _end(self) -> list[Waiter]:
-        with self._lock:
-            self.has_ended = True
-            waiters, self._waiters = self._waiters, []
-        self._remove(self)
-        return waiters
-
     def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
         """The outcome as a run that joined receives it. If only the first run was at fault, this one runs the node itself."""
         if isinstance(outcome, BaseException):
@@ -182,6 +182,8 @@ class Jobs:
 
     def find(self, key: str | None, context: RunContext) -> SharedJob | None:
         """The job of another run that is computing `key`, if any."""
+        if not self._jobs:
+            return None
         job = self._jobs.get(key) if key is not None else None
         return None if job is None or job.is_of(context) else job
 
