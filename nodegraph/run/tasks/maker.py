@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
@@ -16,6 +16,7 @@ from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, StoredInput, TaskInput
 
 _NO_PORTS: Final[frozenset[str]] = frozenset()
+_NO_FILES: Final[Mapping[Path, str]] = {}
 _SCALARS: Final = (type(None), bool, int, float, str, bytes, PurePath, enum.Enum)
 
 
@@ -28,21 +29,26 @@ class TaskMaker:
     def __init__(self, plan: Plan, cache: Cache, *, shares_memory: bool) -> None:
         self._plan, self._cache, self._shares_memory = plan, cache, shares_memory
         self._known, self._keys, self._nodes = plan.known, plan.known.keys, plan.graph.nodes
+        self._workflow = plan.graph.workflow
+        self._codes: dict[str, str] = {}  # by node type
 
     def task(self, name: str) -> NodeTask:
         """The task to run a node. Raises CacheError if a value that was given in Python cannot be stored."""
         node, keys, known = self._nodes[name], self._keys, self._known
         spec, wanted = node.spec, self._plan.needed.get(name, _NO_PORTS)
+        code = self._codes.get(spec.name)
+        if code is None:
+            code = self._codes[spec.name] = node.origin.identity
         has_own_reason = name in keys.without_key and spec.pure and name not in keys.parts
         return NodeTask(
             node=name,
             type=spec.name,
-            code=node.origin.identity,
-            workflow=self._plan.graph.workflow,
+            code=code,
+            workflow=self._workflow,
             inputs=self._inputs(node),
             key=known.content.get(name),
             sources={link: known.value_key(link) for link in node.links()},
-            files=keys.files.get(name, {}),
+            files=keys.files.get(name, _NO_FILES),
             wanted=wanted,
             passed_on=_NO_PORTS if self._shares_memory else frozenset(port for port in wanted if self.can_pass_on(name, port)),
             uncached_reason=keys.without_key[name] if has_own_reason else None,
