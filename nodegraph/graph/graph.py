@@ -47,7 +47,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -89,7 +89,7 @@ class Output:
     where: Location | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from nodegraph.workflow.workflow import Workflow
 _SEEDS_BELOW = 2**32  # short enough to type again
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Override:
     """A value given from outside the workflow: `name` is a param or `node.input`.
 
@@ -37,7 +36,7 @@ class Override:
     base: Path = field(default_factory=Path.cwd)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class InputValue:
     """A value for a port, with what is needed to read it and to say in a message where it came from.
 
@@ -74,7 +73,7 @@ class InputValue:
         return Problem(code, f"{self.source}: {message}" if self.source else message, self.where, hint)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Use:
     """An input that a param feeds, or a part of it: `port` has the type of that part."""
 
@@ -127,6 +126,8 @@ class InputValues:
         """`value`, or a number drawn for the word `random`; `name` is the param, or "node.input"."""
         if not (isinstance(value, str) and value == RANDOM):
             return value
+        import secrets  # slow to import, and rarely needed
+
         self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW)
         return self.drawn_seeds[name]
 

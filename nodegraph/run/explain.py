@@ -9,11 +9,9 @@ from typing import Any
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
+from nodegraph.run.record import Written, written
 from nodegraph.text import described
 from nodegraph.workflow.definitions import Link
-
-Written = Mapping[str, Any]
-"""A form as it is stored in a run record: links are ["link", node, port]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +30,6 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
         Explained(node=name, action=action, reason=_reason(plan, name, earlier.get(name), running) if action == "run" else "")
         for name, action in plan.actions.items()
     ]
-
-
-def written(form: Written) -> Written:
-    """A form as it is stored in a run record."""
-    return {**form, "inputs": {port: _link_as_list(value) for port, value in form["inputs"].items()}}
 
 
 def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
@@ -134,14 +127,6 @@ def _untagged(value: Any) -> Any:
     if kind in ("registered", "files"):
         return _PlainText(str(rest[0]) if kind == "registered" else "a file")
     return rest[0]
-
-
-def _link_as_list(value: Any) -> Any:
-    if hasattr(value, "node"):
-        return ["link", value.node, value.port]
-    if value[0] == "many":
-        return ["many", [_link_as_list(item) for item in value[1]]]
-    return value
 
 
 def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, ResolvedLink]]:

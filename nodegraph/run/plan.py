@@ -16,7 +16,7 @@ from nodegraph.text import did_you_mean
 Action = Literal["run", "cached", "pruned"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 

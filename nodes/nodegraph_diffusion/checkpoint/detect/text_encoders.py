@@ -70,7 +70,7 @@ _NAMES: dict[Naming, _Names] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TextSource:
     """One text encoder at a path, before it is decided which part of which family's model it is read as.
 
