@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
@@ -23,7 +23,6 @@ from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
-from nodegraph.run.explain import Explained, explain
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.outputs import file_names
@@ -37,6 +36,9 @@ from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_settings
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+
+if TYPE_CHECKING:
+    from nodegraph.run.explain import Explained
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
 
@@ -124,6 +126,8 @@ class Engine:
 
     def explain(self, plan: Plan) -> list[Explained]:
         """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
+        from nodegraph.run.explain import explain
+
         runs = self._within("runs")
         return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
 

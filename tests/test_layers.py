@@ -18,7 +18,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results model_memory outputs plan events explain result record tasks handle run_node workers "
+        "device known_results model_memory outputs plan events result record explain tasks handle run_node workers "
         "scheduler session"
     ),
     "nodegraph.run.tasks": "task maker groups",

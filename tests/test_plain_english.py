@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ IDIOMS = {  # what to write instead
 NAMES = {"said", "told", "given", "givens", "kept", "elsewhere", "mine", "wire"}  # a name says what it holds: message, output
 PATTERN = re.compile(r"\b(" + "|".join(f"(?:{idiom})" for idiom in IDIOMS) + r")(?!\w)")
 
+IDENTIFIERS = {  # that say nothing about what they hold, and what to write instead
+    "said": "message, output, result",
+    "told": "message, output, result",
+    "wire": "link",
+    "kept": "residents, stored, remaining",
+    "given": "value, inputs, offered",
+    "givens": "overrides",
+    "elsewhere": "foreign_names",
+    "mine": "the name of what it is",
+}
+
 
 def files() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
@@ -72,3 +84,25 @@ def bound_names(node: ast.AST) -> list[str]:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]
     return []
+
+
+def defined_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names of variables, parameters, attributes, functions and classes that a module defines, each with its line."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.arg(arg=name) | ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
+                yield node.lineno, name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield node.lineno, name
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in files() if path.suffix == ".py"], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_identifiers(path):
+    names = defined_names(ast.parse(path.read_bytes()))
+    assert [f"{line}: {name}" for line, name in names if name.strip("_") in IDENTIFIERS] == []

@@ -1,4 +1,7 @@
-"""The command line: one file for each command or group of commands. Heavy modules are imported inside the functions."""
+"""The command line: one file for each command or group of commands.
+
+The file of a command is imported when the command is called or listed, heavy modules inside its function.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,21 @@ import click
 
 from nodegraph.cli.group import Commands
 from nodegraph.cli.help import epilog
-from nodegraph.cli.plugins.nodes import nodes
-from nodegraph.cli.plugins.plugins import plugins
-from nodegraph.cli.plugins.schema import schema
-from nodegraph.cli.storage.cache import cache
-from nodegraph.cli.storage.runs import runs
-from nodegraph.cli.workflows.check import check
-from nodegraph.cli.workflows.explain import explain
-from nodegraph.cli.workflows.run import run
-from nodegraph.cli.workflows.show import show
 
 __all__ = ["main"]
+
+_COMMANDS = {
+    "run": "workflows",
+    "check": "workflows",
+    "explain": "workflows",
+    "show": "workflows",
+    "nodes": "plugins",
+    "plugins": "plugins",
+    "schema": "plugins",
+    "cache": "storage",
+    "runs": "storage",
+}
+"""The folder of each command, in the order in which --help lists them."""
 
 _STATUS = (
     "0 done",
@@ -28,6 +35,7 @@ _STATUS = (
 
 @click.group(
     cls=Commands,
+    modules={name: f"nodegraph.cli.{folder}.{name}" for name, folder in _COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=epilog("nodegraph run workflow.yaml --set seed=7", "nodegraph run --help", status=_STATUS),
 )
@@ -37,7 +45,3 @@ def main() -> None:
 
     Paths and data go to stdout; progress, notes and errors go to stderr.
     """
-
-
-for _command in (run, check, explain, show, nodes, plugins, schema, cache, runs):
-    main.add_command(_command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +38,8 @@ def report(error: BaseException, *, verbose: bool) -> int:
     An error of nodegraph is written as it is. Any other one is a bug: one line, and how to report it.
     """
     if verbose:
+        import traceback
+
         click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     if isinstance(error, NodegraphError):
         click.echo(str(error) or "Cancelled", err=True)
@@ -70,6 +71,8 @@ def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:
 
 
 def _location(error: BaseException) -> str:
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return ""

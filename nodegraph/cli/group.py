@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,13 +19,23 @@ _ADDED = "nodegraph.added_commands"  # where a context keeps the commands of plu
 
 
 class Commands(click.Group):
-    """The engine's own commands need no plugin; plugins are loaded only to list all commands or to find another one."""
+    """The engine's own commands need no plugin; plugins are loaded only to list all commands or to find another one.
+
+    `modules` are the modules of the own commands. Each is imported when its command is needed and holds it under the same name.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands, *sorted(self._added(ctx))]
+        return [*self._modules, *sorted(self._added(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return self.commands.get(cmd_name) or self._added(ctx).get(cmd_name)
+        if cmd_name not in self._modules:
+            return self._added(ctx).get(cmd_name)
+        command: click.Command = getattr(importlib.import_module(self._modules[cmd_name]), cmd_name)
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
@@ -57,7 +69,7 @@ class Commands(click.Group):
         """The commands that plugins register, and a listing for each registry; the first plugin to use a name keeps it."""
         from nodegraph.cli.plugins.registries import registry_command
 
-        owners = dict.fromkeys(self.commands, "nodegraph")
+        owners = dict.fromkeys(self._modules, "nodegraph")
         added: dict[str, click.Command] = {}
         for plugin in plugins.loaded:
             own = click.Group()

@@ -10,7 +10,7 @@ from typing import Any
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, GraphNode, Input, Output, Value
 from nodegraph.graph.inputs import Inputs
-from nodegraph.graph.overrides import GivenValue, GivenValues, Override
+from nodegraph.graph.overrides import InputValue, InputValues, Override
 from nodegraph.node_types import literals
 from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
@@ -36,26 +36,26 @@ class _Builder:
         self.workflow, self.plugins = workflow, plugins
         self.problems: list[Problem] = []
         self.types = {node.name: plugins.nodes.get(node.type) for node in workflow.nodes.values() if node.type in plugins.nodes}
-        self.given_values = GivenValues(workflow, self.types, self.problems)
+        self.input_values = InputValues(workflow, self.types, self.problems)
         self.inputs = Inputs(
-            workflow=workflow, plugins=plugins, types=self.types, given_values=self.given_values, problems=self.problems
+            workflow=workflow, plugins=plugins, types=self.types, input_values=self.input_values, problems=self.problems
         )
 
     def build(self, overrides: Sequence[Override], targets: Sequence[str]) -> Graph:
-        self.given_values.apply(overrides)
+        self.input_values.apply(overrides)
         nodes = {name: built for name, node in self.workflow.nodes.items() if (built := self._node(node))}
         outputs = self._targets(targets) if targets else self._outputs()
         order = self._order(nodes)
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems))
-        params = self.given_values.resolved_params()
+        params = self.input_values.resolved_params()
         return Graph(
             workflow=self.workflow.name,
             nodes={name: nodes[name] for name in order},
             outputs=outputs,
             params=params,
             resolved=self._resolved(params),
-            seeds=self.given_values.drawn_seeds,
+            seeds=self.input_values.drawn_seeds,
         )
 
     # --- nodes
@@ -80,13 +80,15 @@ class _Builder:
 
     def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
         """Check the options at `port` against those of the thing that the other input names. Bad ones leave it without a value."""
-        given, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
-        if not isinstance(given, Value) or not isinstance(given.value, dict) or not isinstance(chosen, Value) or not chosen.entry:
+        literal, chosen = inputs.get(port.name), inputs.get(port.options_of.input) if port.options_of else None
+        if not isinstance(literal, Value) or not isinstance(literal.value, dict):
             return
-        entry, source = chosen.entry, self.inputs.given_value(node, port.name)
+        if not isinstance(chosen, Value) or not chosen.entry:
+            return
+        entry, source = chosen.entry, self.inputs.input_value(node, port.name)
         known = {option.name: option for option in option_ports(entry.value)}
         options = {}
-        for name, value in given.value.items():
+        for name, value in literal.value.items():
             if name not in known:
                 hint = f"Its options are {', '.join(known)}." if known else "It has no options."
                 message = f"{entry.name} has no option '{name}' ('{port.name}' of node '{node.name}')"
@@ -100,8 +102,8 @@ class _Builder:
                 message = f"option '{name}' of {entry.name} ('{port.name}' of node '{node.name}'): {error.message}"
                 hint = error.hint or f"Its default is {described(known[name].default)}."
                 self.problems.append(source.problem(error.code, message, hint))
-        if len(options) == len(given.value):
-            inputs[port.name] = replace(given, value=options)
+        if len(options) == len(literal.value):
+            inputs[port.name] = replace(literal, value=options)
         else:
             del inputs[port.name]
 
@@ -110,7 +112,7 @@ class _Builder:
         if spec.check is None:
             return
         try:
-            messages = list(spec.check(**{name: given.value for name, given in inputs.items() if isinstance(given, Value)}))
+            messages = list(spec.check(**{name: literal.value for name, literal in inputs.items() if isinstance(literal, Value)}))
         except Exception as error:  # a plugin's code
             message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
             self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
@@ -118,7 +120,8 @@ class _Builder:
         for message in messages:
             about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
             base = self.workflow.base
-            source = GivenValue(None, base, base, node.where) if about is None else self.inputs.given_value(node, about)
+            whole_node = InputValue(value=None, base=base, home=base, where=node.where)
+            source = whole_node if about is None else self.inputs.input_value(node, about)
             self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
 
     # --- outputs and order
@@ -133,7 +136,7 @@ class _Builder:
             if self.plugins.codecs.for_type(port.type) is None:
                 message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
                 self._problem("E115", message, output.where, self._writable(output.link))
-            outputs[output.name] = Output(output.name, link, output.save, output.where)
+            outputs[output.name] = Output(name=output.name, link=link, save=output.save, where=output.where)
         return outputs
 
     def _targets(self, targets: Iterable[str]) -> dict[str, Output]:
@@ -152,7 +155,7 @@ class _Builder:
                 continue
             found = self.inputs.link(link, None, f"target '{target}'")
             if found is not None:
-                outputs[target] = Output(target, found[0], save)
+                outputs[target] = Output(name=target, link=found[0], save=save)
         return outputs
 
     def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Value:
     """
 
     value: Any
+    _: KW_ONLY
     files: Mapping[str, Path] | None = None
     entry: Entry[Any] | None = None
     digest: str | None = None
@@ -46,7 +47,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -70,15 +71,15 @@ class GraphNode:
         links = []
         pending: list[Input] = [*self.inputs.values()][::-1]
         while pending:
-            given = pending.pop()
-            if isinstance(given, ResolvedLink):
-                links.append(given)
-            elif isinstance(given, ListWithLinks):
-                pending.extend(reversed(given.items))
+            input = pending.pop()
+            if isinstance(input, ResolvedLink):
+                links.append(input)
+            elif isinstance(input, ListWithLinks):
+                pending.extend(reversed(input.items))
         return tuple(links)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """A wanted result: an output of a node, and the template of the file name it is saved under."""
 
@@ -88,7 +89,7 @@ class Output:
     where: Location | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
-from nodegraph.graph.overrides import GivenValue, GivenValues, from_text
+from nodegraph.graph.overrides import InputValue, InputValues, from_text
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
@@ -34,35 +34,36 @@ class Inputs:
         workflow: Workflow,
         plugins: Plugins,
         types: Mapping[str, Entry[NodeSpec]],
-        given_values: GivenValues,
+        input_values: InputValues,
         problems: list[Problem],
     ) -> None:
         self.workflow, self.plugins, self.types = workflow, plugins, types
-        self.given_values, self.problems = given_values, problems
+        self.input_values, self.problems = input_values, problems
         self.resolved: dict[tuple[str, str], Any] = {}
 
     def resolve(self, node: NodeDef, port: Port) -> Input | None:
         """What `port` of `node` receives; None if there is a problem."""
         base = self.workflow.base
-        given = self.given_values.inputs.get((node.name, port.name))
-        if given is not None:
-            return self._from_outside(node, port, given)
+        raw = self.input_values.inputs.get((node.name, port.name))
+        if raw is not None:
+            return self._from_outside(node, port, raw)
         if port.name in node.inputs:
-            given = GivenValue(node.inputs[port.name], base, base, node.location(port.name))
-            return self._resolve(node, port, port.type, given)
+            raw = InputValue(value=node.inputs[port.name], base=base, home=base, where=node.location(port.name))
+            return self._resolve(node, port, port.type, raw)
         if not port.required:
-            return self._resolve(node, port, port.type, GivenValue(port.default, base, base, node.where))
+            raw = InputValue(value=port.default, base=base, home=base, where=node.where)
+            return self._resolve(node, port, port.type, raw)
         message = f"node '{node.name}' ({node.type}) has no value for '{port.name}' ({type_name(port.type)})"
         self._problem("E105", message, node.where, f"Add '{port.name}: ...'." + self._made_by(port))
         return None
 
-    def given_value(self, node: NodeDef, input: str) -> GivenValue:
+    def input_value(self, node: NodeDef, input: str) -> InputValue:
         """The value of `input` of `node`, and where it was given: outside the workflow, by a param, or in its file."""
-        outside = self.given_values.inputs.get((node.name, input))
+        outside = self.input_values.inputs.get((node.name, input))
         value = outside.value if outside is not None else node.inputs.get(input)
-        if isinstance(value, ParamRef) and value.name in self.given_values.params:
-            return self.given_values.params[value.name]
-        return outside or GivenValue(value, self.workflow.base, self.workflow.base, node.location(input))
+        if isinstance(value, ParamRef) and value.name in self.input_values.params:
+            return self.input_values.params[value.name]
+        return outside or InputValue(value=value, base=self.workflow.base, home=self.workflow.base, where=node.location(input))
 
     def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
         """The output that `link` leads to, and its port. `user` says in messages whose link it is."""
@@ -89,94 +90,95 @@ class Inputs:
 
     # --- one value
 
-    def _from_outside(self, node: NodeDef, port: Port, given: GivenValue) -> Input | None:
+    def _from_outside(self, node: NodeDef, port: Port, raw: InputValue) -> Input | None:
         """Resolve an input that is given from outside, which replaces the file's value in the resolved workflow."""
         try:
-            value = from_text(port, given.value) if given.text else given.value
+            value = from_text(port, raw.value) if raw.text else raw.value
         except LiteralError as error:
-            self.problems.append(given.does_not_fit(_name(node, port), error))
+            self.problems.append(raw.does_not_fit(_name(node, port), error))
             return None
-        given = replace(given, value=value, text=False)
-        self.resolved[node.name, port.name] = given.in_workflow(path=port.reads is not None)
-        return self._resolve(node, port, port.type, given)
+        raw = replace(raw, value=value, text=False)
+        self.resolved[node.name, port.name] = raw.in_workflow(path=port.reads is not None)
+        return self._resolve(node, port, port.type, raw)
 
-    def _resolve(self, node: NodeDef, port: Port, kind: Any, given: GivenValue) -> Input | None:
+    def _resolve(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
         """Resolve one value for a port, or a part of it that has type `kind`: a link, a list with links in it, or a literal."""
-        value = given.value
+        value = raw.value
         if isinstance(value, ParamRef):
-            if not self._is_known(node, port, value, given):
+            if not self._is_known(node, port, value, raw):
                 return None
-            return self._resolve(node, port, kind, self.given_values.params[value.name])
+            return self._resolve(node, port, kind, self.input_values.params[value.name])
         if isinstance(value, Link):
-            return self._linked(node, port, kind, value, given)
+            return self._linked(node, port, kind, raw)
         inside = list(references(value))
-        link = next((ref for ref in inside if isinstance(ref, Link)), None)
-        if link is not None:
-            return self._list_with_links(node, port, kind, link, given)
+        if any(isinstance(ref, Link) for ref in inside):
+            return self._list_with_links(node, port, kind, raw)
         if inside:
-            known = [self._is_known(node, port, ref, given) for ref in inside if isinstance(ref, ParamRef)]
+            known = [self._is_known(node, port, ref, raw) for ref in inside if isinstance(ref, ParamRef)]
             if not all(known):
                 return None
-            given = replace(given, value=self._filled(value))
+            raw = replace(raw, value=self._filled(value))
         try:
-            return self._literal(node, port, kind, given)
+            return self._literal(node, port, kind, raw)
         except LiteralError as error:
-            self.problems.append(given.does_not_fit(_name(node, port), error))
+            self.problems.append(raw.does_not_fit(_name(node, port), error))
             return None
 
-    def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, given: GivenValue) -> bool:
-        if ref.name not in self.given_values.params:
-            hint = self._near(ref.name, self.given_values.params) or "Add it under 'params:'."
-            self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", given.where, hint)
-        return ref.name in self.given_values.params and ref.name not in self.given_values.bad_params
+    def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
+        if ref.name not in self.input_values.params:
+            hint = self._near(ref.name, self.input_values.params) or "Add it under 'params:'."
+            self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", raw.where, hint)
+        return ref.name in self.input_values.params and ref.name not in self.input_values.bad_params
 
     def _filled(self, value: Any) -> Any:
         """A list or mapping with the values of params instead of references to them."""
         if isinstance(value, ParamRef):
-            return self.given_values.params[value.name].value
+            return self.input_values.params[value.name].value
         if isinstance(value, list):
             return [self._filled(item) for item in value]
         if isinstance(value, dict):
             return {key: self._filled(item) for key, item in value.items()}
         return value
 
-    def _linked(self, node: NodeDef, port: Port, kind: Any, link: Link, given: GivenValue) -> ResolvedLink | None:
-        found = self.link(link, given.where, f"{_name(node, port)}: {link}")
+    def _linked(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> ResolvedLink | None:
+        link: Link = raw.value
+        found = self.link(link, raw.where, f"{_name(node, port)}: {link}")
         if found is None:
             return None
         resolved, output = found
         if port.choice is not None or port.reads is not None:
             message = f"{_name(node, port)} cannot be linked: its value must be known before the run starts"
-            self._problem("E108", message, given.where, "Use a value or a param.")
+            self._problem("E108", message, raw.where, "Use a value or a param.")
             return None
         if not accepts(kind, output.type):
             message = f"{_name(node, port)} ({node.type}) takes {type_name(kind)}, but {link} is {type_name(output.type)}"
-            self._problem("E108", message, given.where, self._fitting_port(link, kind))
+            self._problem("E108", message, raw.where, self._fitting_port(link, kind))
             return None
         return resolved
 
-    def _list_with_links(self, node: NodeDef, port: Port, kind: Any, link: Link, given: GivenValue) -> ListWithLinks | None:
+    def _list_with_links(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> ListWithLinks | None:
         """Resolve a list that has links in it."""
-        if not isinstance(given.value, list):
+        if not isinstance(raw.value, list):
+            link = next(ref for ref in references(raw.value) if isinstance(ref, Link))
             message = f"{_name(node, port)} has the link {link} inside a mapping, where links are not supported"
-            self._problem("E108", message, given.where, "Use values or params there.")
+            self._problem("E108", message, raw.where, "Use values or params there.")
             return None
         inner = element_type(kind)
         if inner is None:
-            self._problem("E110", f"{_name(node, port)}: expected {type_name(kind)}, found a list", given.where)
+            self._problem("E110", f"{_name(node, port)}: expected {type_name(kind)}, found a list", raw.where)
             return None
-        resolved = [self._resolve(node, port, inner, replace(given, value=item)) for item in given.value]
+        resolved = [self._resolve(node, port, inner, replace(raw, value=item)) for item in raw.value]
         items = tuple(item for item in resolved if item is not None)
         return ListWithLinks(items) if len(items) == len(resolved) else None
 
-    def _literal(self, node: NodeDef, port: Port, kind: Any, given: GivenValue) -> Value:
-        value = self.given_values.seed(f"{node.name}.{port.name}", given.value) if port.seed else given.value
-        if value is not given.value:
+    def _literal(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Value:
+        value = self.input_values.seed(f"{node.name}.{port.name}", raw.value) if port.seed else raw.value
+        if value is not raw.value:
             self.resolved[node.name, port.name] = value
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return _file(port.reads, given)
+            return _file(port.reads, raw)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         codec = self.plugins.codecs.for_type(type(value))
@@ -221,10 +223,10 @@ class Inputs:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def _file(reads: Reads, given: GivenValue) -> Value:
-    text = literals.coerce(str, os.fspath(given.value) if isinstance(given.value, os.PathLike) else given.value)
+def _file(reads: Reads, raw: InputValue) -> Value:
+    text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
-        resource = reads.resolve(text, given.base)
+        resource = reads.resolve(text, raw.base)
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from nodegraph.workflow.workflow import Workflow
 _SEEDS_BELOW = 2**32  # short enough to type again
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Override:
     """A value given from outside the workflow: `name` is a param or `node.input`.
 
@@ -32,12 +31,13 @@ class Override:
 
     name: str
     value: Any
+    _: KW_ONLY
     text: bool = False
     base: Path = field(default_factory=Path.cwd)
 
 
-@dataclass(frozen=True)
-class GivenValue:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InputValue:
     """A value for a port, with what is needed to read it and to say in a message where it came from.
 
     Relative paths in it start from `base`; `home` is the workflow's folder. `where` is its location in the workflow; `source` names
@@ -73,7 +73,7 @@ class GivenValue:
         return Problem(code, f"{self.source}: {message}" if self.source else message, self.where, hint)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Use:
     """An input that a param feeds, or a part of it: `port` has the type of that part."""
 
@@ -81,7 +81,7 @@ class _Use:
     port: Port
 
 
-class GivenValues:
+class InputValues:
     """The values of all params, and of the node inputs that are given from outside the workflow.
 
     `bad_params` are the params for which a problem was already reported, so that the inputs they feed need no other. `drawn_seeds`
@@ -90,11 +90,13 @@ class GivenValues:
 
     def __init__(self, workflow: Workflow, types: Mapping[str, Entry[NodeSpec]], problems: list[Problem]) -> None:
         self.workflow, self.types, self.problems = workflow, types, problems
-        self.inputs: dict[tuple[str, str], GivenValue] = {}
+        self.inputs: dict[tuple[str, str], InputValue] = {}
         self.bad_params: set[str] = set()
         self.drawn_seeds: dict[str, int] = {}
         self.params = {
-            name: GivenValue(param.default, workflow.base, workflow.base, param.where, source=f"param '{name}'")
+            name: InputValue(
+                value=param.default, base=workflow.base, home=workflow.base, where=param.where, source=f"param '{name}'"
+            )
             for name, param in workflow.params.items()
         }
         self._uses: dict[str, list[_Use]] = {name: [] for name in self.params}
@@ -118,12 +120,14 @@ class GivenValues:
 
     def resolved_params(self) -> dict[str, Any]:
         """The values of the params, as the workflow file would have them."""
-        return {name: given.in_workflow(path=self._is_path(name)) for name, given in self.params.items()}
+        return {name: raw.in_workflow(path=self._is_path(name)) for name, raw in self.params.items()}
 
     def seed(self, name: str, value: Any) -> Any:
         """`value`, or a number drawn for the word `random`; `name` is the param, or "node.input"."""
         if not (isinstance(value, str) and value == RANDOM):
             return value
+        import secrets  # slow to import, and rarely needed
+
         self.drawn_seeds[name] = secrets.randbelow(_SEEDS_BELOW)
         return self.drawn_seeds[name]
 
@@ -132,17 +136,17 @@ class GivenValues:
 
     def _override(self, override: Override) -> None:
         source = f"--set {override.name}" if override.text else f"'{override.name}'"
-        given = GivenValue(value=override.value, base=override.base, home=self.workflow.base, text=override.text, source=source)
+        raw = InputValue(value=override.value, base=override.base, home=self.workflow.base, text=override.text, source=source)
         node, dot, input = override.name.partition(".")
         if override.name in self.params:
-            self.params[override.name] = given
+            self.params[override.name] = raw
         elif dot and node in self.workflow.nodes:
             entry = self.types.get(node)
             if entry and entry.value.input(input) is None:
                 names = [port.name for port in entry.value.inputs]
                 hint = did_you_mean(input, names) or f"Its inputs are {', '.join(names)}."
                 self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", None, hint))
-            self.inputs[node, input] = given
+            self.inputs[node, input] = raw
         else:
             known = [*self.params, *(f"{n}.{i}" for n, d in self.workflow.nodes.items() for i in d.inputs)]
             choices = f"The params are {', '.join(self.params)}." if self.params else "It has no params."
@@ -155,20 +159,20 @@ class GivenValues:
         conflict = _conflict(uses) or (_misdeclared(param.type, declared, uses) if declared else "")
         if conflict:
             return Problem("E114", f"param '{param.name}' {conflict}", param.where, "Make two params, or change its type.")
-        given = self.params[param.name]
-        if given.value is MISSING:
+        raw = self.params[param.name]
+        if raw.value is MISSING:
             return Problem("E114", f"param '{param.name}' has no value", param.where, f"Give it one: --set {param.name}=...")
         port = uses[0].port if uses else Port(param.name, declared or Any, seed=param.type == "seed")
         try:
-            value = from_text(port, given.value) if given.text else given.value
+            value = from_text(port, raw.value) if raw.text else raw.value
             if param.type == "seed" or any(use.port.seed for use in uses):
                 value = self.seed(param.name, value)
             if declared is not None and not (value is None and _take_nothing(uses)):
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
         except LiteralError as error:
-            return replace(given, source="").does_not_fit(given.source, error)
-        self.params[param.name] = replace(given, value=value, text=False)
+            return replace(raw, source="").does_not_fit(raw.source, error)
+        self.params[param.name] = replace(raw, value=value, text=False)
         return None
 
 

@@ -45,8 +45,8 @@ def spec_of(function: Callable[..., Any]) -> NodeSpec:
     name = getattr(function, "__qualname__", described(function))
     if declared is None:
         raise SignatureError(f"{name} is not a node type. Decorate it with @node('Name') before it is registered")
-    known: tuple[Any, Any, NodeSpec] = getattr(function, _SPEC, (None, None, None))
-    if known[0] is function and known[1] is declared:  # functools.wraps copies attributes to another function
+    known: tuple[Any, Any, NodeSpec] | None = getattr(function, _SPEC, None)
+    if known and known[0] is function and known[1] is declared:  # functools.wraps copies attributes to another function
         return known[2]
     try:
         spec = _spec(function, declared)

@@ -14,7 +14,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import secrets
 import sys
 import time
 import types
@@ -128,7 +127,7 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
         module = _import_file(module_name, path)
         digest = tree_digest([root], getattr(module, EXCLUDES, ()))
         if _states(root) != before:  # edited meanwhile: the code that runs is unknown
-            digest = secrets.token_hex(32)
+            digest = os.urandom(32).hex()
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(root), error)
@@ -197,7 +196,7 @@ def _digest_of(name: str) -> str:
     digest = tree_digest(_package_roots(name.partition(".")[0], module), getattr(module, EXCLUDES, ()))
     if module.__dict__.setdefault(_DIGEST, digest) == digest:
         return digest
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 def _package_roots(name: str, module: types.ModuleType) -> Iterator[Path]:

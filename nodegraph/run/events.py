@@ -97,7 +97,7 @@ class EventLog:
 
     def __init__(self) -> None:
         self._events: list[tuple[int, Event]] = []
-        self._progress: dict[str, tuple[int, int, NodeProgress]] = {}  # number, place in `_events`, event of each running node
+        self._progress: dict[str, tuple[int, int, NodeProgress]] = {}  # number, position in `_events`, event of each running node
         self._number = 0
         self._closed = False
         self._changed = threading.Condition()
@@ -125,31 +125,31 @@ class EventLog:
 
     def read(self) -> Iterator[Event]:
         """Every event from the beginning; waits for more until the log is closed."""
-        place = 0  # in `_events`
+        position = 0  # in `_events`
         seen: dict[str, int] = {}  # the number of each node's latest progress
         while True:
             with self._changed:
-                while (event := self._next(place, seen)) is None:
+                while (event := self._next(position, seen)) is None:
                     if self._closed:
                         return
                     self._changed.wait()
-            number, is_kept, content = event
-            place += is_kept
+            number, is_logged, content = event
+            position += is_logged
             if isinstance(content, NodeProgress):
                 if number <= seen.get(content.node, 0):
                     continue  # read before the node ended
                 seen[content.node] = number
             yield content
 
-    def _next(self, place: int, seen: dict[str, int]) -> tuple[int, bool, Event] | None:
+    def _next(self, position: int, seen: dict[str, int]) -> tuple[int, bool, Event] | None:
         """The next event of a reader: its number, whether it is in `_events`, and the event."""
         running = self._progress.values()
-        latest = [(n, event) for n, after, event in running if n > seen.get(event.node, 0) and after <= place]
+        latest = [(n, event) for n, after, event in running if n > seen.get(event.node, 0) and after <= position]
         if latest:
             number, progress = min(latest, key=lambda item: item[0])
             return number, False, progress
-        if place < len(self._events):
-            number, event = self._events[place]
+        if position < len(self._events):
+            number, event = self._events[position]
             return number, True, event
         return None
 

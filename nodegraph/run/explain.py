@@ -9,14 +9,12 @@ from typing import Any
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
+from nodegraph.run.record import Written, written
 from nodegraph.text import described
 from nodegraph.workflow.definitions import Link
 
-Written = Mapping[str, Any]
-"""A form as it is stored in a run record: links are ["link", node, port]."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explained:
     """A node, what would happen to it, and why it would run. Nodes that are cached or pruned have no reason."""
 
@@ -29,14 +27,9 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
     """What would happen to each node. `earlier` holds the forms of the same nodes in their last run."""
     running = set(plan.names("run"))
     return [
-        Explained(name, action, _reason(plan, name, earlier.get(name), running) if action == "run" else "")
+        Explained(node=name, action=action, reason=_reason(plan, name, earlier.get(name), running) if action == "run" else "")
         for name, action in plan.actions.items()
     ]
-
-
-def written(form: Written) -> Written:
-    """A form as it is stored in a run record."""
-    return {**form, "inputs": {port: _link_as_list(given) for port, given in form["inputs"].items()}}
 
 
 def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
@@ -51,8 +44,8 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
             return difference
     links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
     links.sort(key=lambda link: plan.known.digest(link[1]) is not None)  # values that are not known yet come first
-    for port, wire in links:
-        return f"{port}: '{wire.node}' may return another value"
+    for port, link in links:
+        return f"{port}: '{link.node}' may return another value"
     ports = (plan.graph.nodes[name].spec.output(port) for port in plan.needed.get(name, ()))
     if all(port is not None and plan.known.codecs.never(port.type) for port in ports):
         return "its result is kept in memory only, and a node below needs it"
@@ -67,11 +60,11 @@ def differences(before: Written, now: Written) -> Iterator[str]:
         (old, old_version), (new, new_version) = before["type"], now["type"]
         yield f"type: {old} -> {new}" if old != new else f"{new} version {old_version} -> {new_version}"
     old_inputs, inputs = before.get("inputs", {}), now["inputs"]
-    for port, given in inputs.items():
+    for port, value in inputs.items():
         if port not in old_inputs:
             yield f"{port}: a new input"
-        elif old_inputs[port] != given:
-            yield _change(port, old_inputs[port], given)
+        elif old_inputs[port] != value:
+            yield _change(port, old_inputs[port], value)
     if before.get("code") != now["code"]:
         yield _code_change(str(before.get("code")), now["code"])
     if before.get("numeric") != now["numeric"]:
@@ -107,7 +100,7 @@ def _code_change(old: str, new: str) -> str:
 
 
 @dataclass(frozen=True, repr=False)
-class _Word:
+class _PlainText:
     """Text that is shown without quotes."""
 
     text: str
@@ -116,9 +109,9 @@ class _Word:
         return self.text
 
 
-def _untagged(given: Any) -> Any:
+def _untagged(value: Any) -> Any:
     """The value that a tagged form stands for."""
-    kind, *rest = given
+    kind, *rest = value
     if kind == "none":
         return None
     if kind == "link":
@@ -132,24 +125,16 @@ def _untagged(given: Any) -> Any:
     if kind == "dict":
         return {_untagged(key): _untagged(value) for key, value in rest[0]}
     if kind in ("registered", "files"):
-        return _Word(str(rest[0]) if kind == "registered" else "a file")
+        return _PlainText(str(rest[0]) if kind == "registered" else "a file")
     return rest[0]
-
-
-def _link_as_list(given: Any) -> Any:
-    if hasattr(given, "node"):
-        return ["link", given.node, given.port]
-    if given[0] == "many":
-        return ["many", [_link_as_list(item) for item in given[1]]]
-    return given
 
 
 def _links(inputs: Mapping[str, Any]) -> Iterator[tuple[str, ResolvedLink]]:
     """Each link, with its input."""
-    pending = [(port, given) for port, given in inputs.items()][::-1]
+    pending = [(port, value) for port, value in inputs.items()][::-1]
     while pending:
-        port, given = pending.pop()
-        if given[0] == "link":
-            yield port, ResolvedLink(given[1], given[2])
-        elif given[0] == "many":
-            pending.extend((port, item) for item in given[1][::-1])
+        port, value = pending.pop()
+        if value[0] == "link":
+            yield port, ResolvedLink(value[1], value[2])
+        elif value[0] == "many":
+            pending.extend((port, item) for item in value[1][::-1])

@@ -16,19 +16,23 @@ T = TypeVar("T")
 MAIN: Final = "cpu"
 """The device name of main memory."""
 
-KEPT: Final = 256
+MAX_RESIDENTS: Final = 256
 """How many values are kept, whatever their size, since that of some, such as tokenizers, is unknown."""
 
 _UNKNOWN_MEMORY: Final = 16 * 2**30
 
 
-@dataclass
-class _Kept:
+@dataclass(frozen=True)
+class _Resident:
     """A value that is kept, its blocks of memory, and the accelerator that it was moved from, if any."""
 
     value: Any
     blocks: Blocks
     moved_from: str | None = None
+
+    def is_on(self, device: str) -> bool:
+        """Whether a block of it is in the memory of a device."""
+        return any(location == device for location, _ in self.blocks)
 
 
 class ModelMemory:
@@ -43,53 +47,52 @@ class ModelMemory:
     def __init__(self, backend: Backend, budget: int | None = None) -> None:
         self._backend = backend
         self._budgets: dict[str, int] = {MAIN: half_of_memory() if budget is None else budget}
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._residents: OrderedDict[Hashable, _Resident] = OrderedDict()
         self._lock = threading.RLock()
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
         """The value that is kept under `key`, or else `make()`, which is kept from now on."""
         name = (scope, key)
         with self._lock:  # two nodes that need the same model load it once
-            kept = self._kept.pop(name, None)
-            if kept is None:
-                kept = self._measure(make())
-            elif kept.moved_from is not None:
-                kept = self._measure(self._backend.move(kept.value, kept.moved_from))
-            self._kept[name] = kept
+            resident = self._residents.pop(name, None)
+            if resident is None:
+                resident = self._measure(make())
+            elif resident.moved_from is not None:
+                resident = self._measure(self._backend.move(resident.value, resident.moved_from))
+            self._residents[name] = resident
             self._make_room()
-            value: T = kept.value
+            value: T = resident.value
         return value
 
     def clear(self) -> None:
         """Free everything."""
         with self._lock:
-            self._kept.clear()
+            self._residents.clear()
 
     def sizes(self) -> dict[str, int]:
         """How many bytes are kept, by device."""
         with self._lock:
-            return _sizes(self._kept.values())
+            return _sizes(self._residents.values())
 
-    def _measure(self, value: Any) -> _Kept:
-        return _Kept(value, self._backend.memory_of(value))
+    def _measure(self, value: Any) -> _Resident:
+        return _Resident(value, self._backend.memory_of(value))
 
     def _make_room(self) -> None:
         """Move or drop the least recently used values until each device is within its budget; the last one always stays."""
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        for device in sorted(
-            _sizes(self._kept.values()), key=lambda device: device == MAIN
-        ):  # main memory last: it receives values from the others
-            oldest = [name for name, kept in self._kept.items() if any(place == device for place, _ in kept.blocks)][:-1]
+        while len(self._residents) > MAX_RESIDENTS:
+            self._residents.popitem(last=False)
+        devices = _sizes(self._residents.values())
+        for device in sorted(devices, key=lambda device: device == MAIN):  # main memory last: it receives values from the others
+            oldest = [name for name, resident in self._residents.items() if resident.is_on(device)][:-1]
             for name in oldest:
-                if _sizes(self._kept.values())[device] <= self._budget(device):
+                if _sizes(self._residents.values())[device] <= self._budget(device):
                     break
-                kept = self._kept[name]
-                moved = None if device == MAIN else self._backend.move(kept.value, MAIN)
+                resident = self._residents[name]
+                moved = None if device == MAIN else self._backend.move(resident.value, MAIN)
                 if moved is None:
-                    del self._kept[name]
+                    del self._residents[name]
                 else:
-                    self._kept[name] = _Kept(moved, self._backend.memory_of(moved), moved_from=device)
+                    self._residents[name] = _Resident(moved, self._backend.memory_of(moved), moved_from=device)
 
     def _budget(self, device: str) -> int:
         if device not in self._budgets:
@@ -107,10 +110,10 @@ def half_of_memory() -> int:
     return memory // 2
 
 
-def _sizes(kept: Iterable[_Kept]) -> Counter[str]:
+def _sizes(residents: Iterable[_Resident]) -> Counter[str]:
     blocks: dict[tuple[str, int], int] = {}
-    for one in kept:
-        blocks.update(one.blocks)
+    for resident in residents:
+        blocks.update(resident.blocks)
     sizes: Counter[str] = Counter()
     for (device, _), size in blocks.items():
         sizes[device] += size

@@ -16,7 +16,7 @@ from nodegraph.text import did_you_mean
 Action = Literal["run", "cached", "pruned"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 
@@ -58,7 +58,13 @@ def make_plan(graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (
     actions: dict[str, Action] = {}
     for name in order:
         actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
-    return Plan(graph, known, actions, keys.without_key, {name: frozenset(ports) for name, ports in needed.items()})
+    return Plan(
+        graph=graph,
+        known=known,
+        actions=actions,
+        uncached=keys.without_key,
+        needed={name: frozenset(ports) for name, ports in needed.items()},
+    )
 
 
 def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]], bool]) -> dict[str, set[str]]:
@@ -68,8 +74,8 @@ def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]],
         needed.setdefault(output.link.node, set()).add(output.link.port)
     for name in reversed(order):
         if name in needed and not is_cached(name, needed[name]):
-            for wire in graph.nodes[name].links():
-                needed.setdefault(wire.node, set()).add(wire.port)
+            for link in graph.nodes[name].links():
+                needed.setdefault(link.node, set()).add(link.port)
     return needed
 
 
@@ -85,6 +91,6 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     forced = set(force)
     if forced:
         for name, node in graph.nodes.items():
-            if any(wire.node in forced for wire in node.links()):
+            if any(link.node in forced for link in node.links()):
                 forced.add(name)
     return forced

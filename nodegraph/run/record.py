@@ -21,7 +21,6 @@ from nodegraph.files import write_whole
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Status
-from nodegraph.run.explain import written
 from nodegraph.run.known_results import KnownResults
 from nodegraph.run.result import NodeReport
 
@@ -31,7 +30,11 @@ SEARCHED_RUNS: Final = 50
 """How many of the latest runs are searched for the earlier form of a node."""
 
 
-@dataclass(frozen=True, kw_only=True)
+Written = Mapping[str, Any]
+"""The form of a node as it is stored in a run record: links are ["link", node, port]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord:
     """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
 
@@ -82,6 +85,19 @@ class RunRecord:
             "digests": dict(self.known.digests(name)),
         }
         return fields if form is None else {**fields, "form": written(form)}
+
+
+def written(form: KeyParts) -> Written:
+    """A form as it is stored in a run record."""
+    return {**form, "inputs": {port: _link_as_list(value) for port, value in form["inputs"].items()}}
+
+
+def _link_as_list(value: Any) -> Any:
+    if hasattr(value, "node"):
+        return ["link", value.node, value.port]
+    if value[0] == "many":
+        return ["many", [_link_as_list(item) for item in value[1]]]
+    return value
 
 
 def read_runs(folder: Path) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,7 @@ class NodeReport:
     error: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """A finished run: what became of each node, where outputs went, and values: `result[handle or name]`.
 

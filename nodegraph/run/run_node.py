@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -281,6 +280,8 @@ def _explain(task: NodeTask, error: BaseException, context: RunContext) -> str:
     if isinstance(error, ValueError | OSError | NodegraphError) and str(error):
         return str(error)
     source = ""
+    import traceback
+
     for frame, line in traceback.walk_tb(error.__traceback__):  # the innermost plugin is at fault: a function that a node calls
         owner = context.plugins.owner(frame.f_globals.get("__name__", ""))
         if owner is not None:

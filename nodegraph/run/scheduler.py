@@ -138,7 +138,7 @@ class Scheduler:
             self._advance(heapq.heappop(self._agenda)[1])
 
     def _advance(self, name: str) -> None:
-        """Take a node as far as it can go now: found in the cache, waiting for other nodes, running elsewhere, or ready."""
+        """Take a node as far as it can go now: found in the cache, waiting for other nodes, running for another run, or ready."""
         if name in self._settled or name in self._started or self._blocked.get(name):
             return
         if name in self.known.hits:

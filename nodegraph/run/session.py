@@ -26,7 +26,7 @@ from nodegraph.run.tasks.task import RunContext
 from nodegraph.run.workers.dispatcher import Staff
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RunRequest:
     """What to run, and how.
 

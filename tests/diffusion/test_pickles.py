@@ -295,7 +295,7 @@ class _Untyped:
 @pytest.mark.parametrize("form", FORMS)
 def test_pickle_with_any_name_needs_permission(tmp_path, name, form, monkeypatch):
     torch.save(whole(), tmp_path / name, **form)
-    monkeypatch.setattr("nodegraph_diffusion.checkpoint.files.header.read_pickled", None)
+    monkeypatch.setattr("nodegraph_diffusion.checkpoint.files.pickle_file.read_pickled", None)
     with pytest.raises(CheckpointError, match=r"found a PyTorch pickle .* can run code, .*--allow-pickles.*nodegraph convert"):
         describe(tmp_path / name).model()
 

@@ -104,7 +104,7 @@ def key_of(
 ) -> str:
     spec = plugins.nodes.get(type).value
     resolved = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
-    node = GraphNode("n", spec, origin, resolved)
+    node = GraphNode(name="n", spec=spec, origin=origin, inputs=resolved)
     parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
     content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
         "n", lambda link: f"digest of {link.node}.{link.port}"
@@ -217,8 +217,9 @@ def test_input_without_canonical_form_leaves_no_key(engine: Engine, value: Any) 
 def test_recursive_list_has_no_canonical_form(plugins: Plugins) -> None:
     endless: list[Any] = []
     endless.append(endless)
-    node = GraphNode("n", plugins.nodes.get("Anything").value, ORIGIN, {"value": Value(endless)})
-    keys = KeyMaker(hash_file, lambda: "none").static_keys(Graph("w", {"n": node}, {}, {}, Workflow("w")))
+    node = GraphNode(name="n", spec=plugins.nodes.get("Anything").value, origin=ORIGIN, inputs={"value": Value(endless)})
+    graph = Graph(workflow="w", nodes={"n": node}, outputs={}, params={}, resolved=Workflow("w"))
+    keys = KeyMaker(hash_file, lambda: "none").static_keys(graph)
     assert "nested too deep" in keys.without_key["n"]
 
 

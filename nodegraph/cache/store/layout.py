@@ -43,7 +43,7 @@ _TAG: Final = """Signature: 8a477f597d28d172789f06886806bc55
 _TEMPORARY_NAME: Final = r"(\d+)-[0-9a-f]{8}(\.[A-Za-z0-9]+)*"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """The paths in the cache directory `directory`."""
 

@@ -52,7 +52,7 @@ LONG_JOURNAL_BYTES: Final = 1 << 20
 _GC: Final = "gc"  # the name of the lock for removing results
 
 
-@dataclass
+@dataclass(eq=False)
 class _Growth:
     """The bytes added to a directory since the index last gave its size, and how many may be added before it is asked again."""
 
@@ -69,7 +69,7 @@ class _Growth:
             self.added, self.allowed = 0, allowed
 
 
-@dataclass
+@dataclass(eq=False)
 class Store:
     """A cache directory. `warn` receives its failures, at most one message about each of reading, writing and locking in a run.
 

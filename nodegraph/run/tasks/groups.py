@@ -15,7 +15,7 @@ from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.maker import TaskMaker, is_data
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
     """The nodes of one task, in the order of the graph. `goals` are those that the task is for; the others make values for them."""
 
@@ -23,7 +23,7 @@ class Group:
     goals: frozenset[str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Missing:
     """The nodes whose results a task needs before it can run."""
 

@@ -29,7 +29,7 @@ class CancelFlag:
         self.wake()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RunContext:
     """What one run works with.
 
@@ -76,7 +76,7 @@ TaskInput = Value | RegisteredInput | StoredInput | ResolvedLink | InputList
 """What a port of a task receives. A `Value` holds a literal; registered things are named instead."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NodeTask:
     """A node to run, as plain data: a worker finds the function by the name of the node's type.
 
@@ -105,7 +105,7 @@ class NodeTask:
     model: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Outcome:
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 

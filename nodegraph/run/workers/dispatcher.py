@@ -20,7 +20,7 @@ MAX_SUBMITTED: Final = 64
 _Message = tuple[str, Outcome | BaseException, Callable[[], None]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Staff:
     """The workers of an engine, and the jobs that its runs share.
 
@@ -48,7 +48,7 @@ class _Running:
     take_back: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _ReadyGroup:
     """A task of several nodes. `goals` are the nodes that it is for, `repeated` those that ran before in this run."""
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from nodegraph_diffusion.guidance.adjusted import AdjustedGuidance
-from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
-from nodegraph_diffusion.guidance.dual import DualGuidance
 from nodegraph_diffusion.guidance.dynamic_threshold import guidance_dynamic_threshold
-from nodegraph_diffusion.guidance.gradient import GradientGuidance, Score
 from nodegraph_diffusion.guidance.interval import guidance_interval, require_non_empty_interval
-from nodegraph_diffusion.guidance.perp_neg import PerpNeg
 from nodegraph_diffusion.guidance.perturbed_attention import guidance_perturbed_attention
 from nodegraph_diffusion.guidance.rescale import guidance_rescale
 from nodegraph_diffusion.guidance.self_attention import guidance_self_attention
 from nodegraph_diffusion.guidance.spec import Guidance, GuidanceSpec
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+    from nodegraph_diffusion.guidance.dual import DualGuidance
+    from nodegraph_diffusion.guidance.gradient import GradientGuidance, Score
+    from nodegraph_diffusion.guidance.perp_neg import PerpNeg
 
 GUIDANCE: dict[str, GuidanceSpec] = {
     "dynamic_threshold": GuidanceSpec(
@@ -61,3 +66,18 @@ __all__ = [
     "PerpNeg",
     "Score",
 ]
+
+_MODULES = {
+    "ClassifierFreeGuidance": "classifier_free",
+    "DualGuidance": "dual",
+    "GradientGuidance": "gradient",
+    "PerpNeg": "perp_neg",
+    "Score": "gradient",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The denoisers that nodes make are imported on first use: listing guidance does not need them."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

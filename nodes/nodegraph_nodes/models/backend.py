@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError
-from nodegraph_nodes.models import device, previews, residency
+from nodegraph_nodes.models import device, residency
 
 DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
 
@@ -51,6 +51,8 @@ class TorchBackend:
         file = os.environ.get(DECODER_VARIABLE)
         if not file:
             return None
+        from nodegraph_nodes.models import previews
+
         try:
             return previews.load_preview_decoder(Path(file).expanduser())
         except ValueError as error:

@@ -16,7 +16,6 @@ from nodegraph_diffusion.checkpoint import (
     VAEPart,
     describe,
 )
-from nodegraph_diffusion.checkpoint.files.hub import SCHEME, fetch
 from nodegraph_nodes.models.errors import file_errors
 
 Model = Checkpoint | UNetPart | VAEPart | TextEncoders
@@ -43,8 +42,12 @@ def model_path(text: str, base: Path) -> Path:
             known = ", ".join(BUILTIN + model for model in models)
             raise ValueError(f"there is no built-in model '{name}'; there is {known}")
         return models[name]
+    if not text.startswith("hf://"):
+        return under(base, text)
+    from nodegraph_diffusion.checkpoint.files.hub import fetch
+
     with file_errors():
-        return fetch(text) if text.startswith(SCHEME) else under(base, text)
+        return fetch(text)
 
 
 def model_resource(model: Model) -> Resource:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers
-from nodegraph_nodes.models.previews import LatentPreview
 from nodegraph_nodes.nodes.mask import mask_for_latent
 from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, check_steps
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, Sigmas, UNetModel
@@ -94,6 +93,7 @@ def sampler(
     """
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
     from nodegraph_diffusion.schedules import SCHEDULES
+    from nodegraph_nodes.models.previews import LatentPreview
 
     method = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
     if sigmas is None:

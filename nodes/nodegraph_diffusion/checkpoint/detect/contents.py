@@ -14,7 +14,7 @@ from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, INDE
 from nodegraph_diffusion.checkpoint.layouts.ldm import TEXT_PREFIXES, UNET_PREFIX, VAE_PREFIX
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contents:
     """What a file or folder is.
 

@@ -11,16 +11,8 @@ from typing import TypeVar
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, folder_contents
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, file_controlnet, folder_controlnet
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
-from nodegraph_diffusion.checkpoint.detect.folder import (
-    folder_models,
-    folder_text_sources,
-    folder_unet,
-    folder_vae,
-    require_parts,
-)
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, UNetPart, VAEPart
-from nodegraph_diffusion.checkpoint.detect.single_file import file_models, file_text_sources, file_unet, file_vae
 from nodegraph_diffusion.checkpoint.detect.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.text_encoders import TextSource, read_text_encoders
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content
@@ -30,7 +22,7 @@ from nodegraph_diffusion.checkpoint.files.header import HeaderCache
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Description:
     """What a file or folder holds. Everything was read when it was made: nothing here opens a file.
 
@@ -132,6 +124,8 @@ def pair_text_encoders(first: Description, second: Description) -> TextEncoders:
 
 
 def _describe_file(path: Path, headers: HeaderCache) -> Description:
+    from nodegraph_diffusion.checkpoint.detect.single_file import file_models, file_text_sources, file_unet, file_vae
+
     header = headers.read(path)
     contents = file_contents(header.tensors)
     models = _attempt(lambda: file_models(header, contents, headers))
@@ -161,6 +155,14 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
 
 
 def _describe_folder(path: Path, headers: HeaderCache) -> Description:
+    from nodegraph_diffusion.checkpoint.detect.folder import (
+        folder_models,
+        folder_text_sources,
+        folder_unet,
+        folder_vae,
+        require_parts,
+    )
+
     contents = _attempt(lambda: folder_contents(path))
     unet = _attempt(lambda: folder_unet(path, headers))
     vae = _attempt(lambda: folder_vae(path, headers))

@@ -8,7 +8,7 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shapes:
     """The shapes of a file's tensors below a prefix. Asking for one that is missing or has another rank is a CheckpointError."""
 

@@ -42,8 +42,7 @@ _WITHOUT_PREFIX = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Names:
+class _Names(NamedTuple):
     """The tensors that show the sizes of a text encoder."""
 
     tokens: str
@@ -71,7 +70,7 @@ _NAMES: dict[Naming, _Names] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TextSource:
     """One text encoder at a path, before it is decided which part of which family's model it is read as.
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
-from nodegraph_diffusion.checkpoint.files.pickle_file import is_pickle, read_pickled
 from nodegraph_diffusion.checkpoint.files.pickle_permission import pickles_allowed
 from nodegraph_diffusion.checkpoint.files.safetensors import read_safetensors
 from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 
 _FORMATS = {"F16": "<e", "F32": "<f"}
+_PICKLES = (b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6)))  # how pickles begin: in an archive, or alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
     """The tensors of a file by name, and the metadata that a safetensors header holds besides."""
 
@@ -68,7 +68,7 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
             raise CheckpointError(path, expected="a file", found=found, hint=NOT_A_CHECKPOINT)
         with path.open("rb") as file:
-            if not is_pickle(file.read(9)):
+            if not _is_pickle(file.read(9)):
                 return Header(path, *read_safetensors(path, file))
             if not (pickles_allowed() if allow_pickles is None else allow_pickles):
                 raise CheckpointError(
@@ -78,6 +78,8 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
                     hint="Pickles can run code, so they are not opened unless you allow it: with --allow-pickles, or with "
                     "NODEGRAPH_ALLOW_PICKLES=1 in the environment. Or convert it once: nodegraph convert FILE NEW.safetensors",
                 )
+            from nodegraph_diffusion.checkpoint.files.pickle_file import read_pickled  # seldom needed, and slow to import
+
             return Header(path, read_pickled(path, file))
     except FileNotFoundError as error:
         raise CheckpointError(path, expected="a readable file", found="nothing", hint=CHECK_PATH) from error
@@ -86,3 +88,8 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
         raise CheckpointError(path, expected="a readable file", found=found, hint=NOT_A_CHECKPOINT) from error
     except ValueError as error:  # the path is one that no file can have
         raise CheckpointError(path, expected="a readable file", found=str(error), hint=NOT_A_CHECKPOINT) from error
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether a file that begins with these nine bytes is a pickle; a safetensors header may begin like one."""
+    return start.startswith(_PICKLES) and start[8:] != b"{"

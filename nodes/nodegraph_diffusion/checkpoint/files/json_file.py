@@ -19,7 +19,7 @@ _MAX_BYTES = 10_000_000
 _AS_SAVED = "Give the folder as `save_pretrained` of diffusers writes it."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConfigFile:
     """A config and the file that it was read from."""
 

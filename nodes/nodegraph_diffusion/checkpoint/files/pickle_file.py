@@ -28,7 +28,6 @@ from nodegraph_diffusion.checkpoint.files.tensor_info import ITEM_SIZES, TensorI
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch's mark, 0x1950a86a20f9469cfc6c, as a pickle
-_PICKLES = (_ZIP, *(bytes([0x80, version]) for version in range(2, 6)))
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip entry: its mark, and the lengths of its name and its extra field
 _ENCRYPTED = 1
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, EOFError, NotImplementedError, struct.error, zipfile.BadZipFile)
@@ -75,11 +74,6 @@ class _Content(NamedTuple):
 
     value: Any
     storages: Mapping[str, tuple[int, int]]
-
-
-def is_pickle(start: bytes) -> bool:
-    """Whether a file that begins with these nine bytes is a pickle; a safetensors header may begin like one."""
-    return start.startswith(_PICKLES) and start[8:] != b"{"
 
 
 def read_pickled(path: Path, file: IO[bytes]) -> dict[str, TensorInfo]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PAPER = "Lu et al. 2022, arXiv:2206.00927"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A step from `x` at `lambda_s` to `lambda_t`, with the noise prediction `epsilon` at its start."""
 

@@ -1,0 +1,83 @@
+"""Calls of our own functions and classes name their arguments if there are more than four (STYLE.md, point 19)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("nodegraph", "nodes", "plugins", "benchmarks")
+PACKAGES = ("nodegraph", "nodegraph_diffusion", "nodegraph_nodes", "benchmarks", "plugins")
+MOST = 4
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def files() -> list[Path]:
+    return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if ".venv" not in path.parts)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+def is_named_tuple(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).endswith("NamedTuple") for base in node.bases)
+
+
+@cache
+def named_tuples() -> frozenset[str]:
+    """The classes that are tuples with named fields: building one by position is what they are for."""
+    nodes = (node for path in files() for node in ast.walk(tree(path)))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.ClassDef) and is_named_tuple(node))
+
+
+@cache
+def methods() -> frozenset[str]:
+    """The names of our methods that take more than four arguments besides `self`."""
+    classes = (node for path in files() for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
+    functions = (part for node in classes for part in node.body if isinstance(part, Function))
+    return frozenset(function.name for function in functions if len(function.args.args) > MOST + 1)
+
+
+def own_names(path: Path) -> set[str]:
+    """The names in a module that are ours: defined in it, or imported from one of our packages."""
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef | Function):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] in PACKAGES):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names if alias.name.split(".")[0] in PACKAGES}
+    return names - named_tuples()
+
+
+def long_calls(path: Path) -> Iterator[str]:
+    names = own_names(path)
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Call) or len(node.args) <= MOST:
+            continue
+        match node.func:
+            case ast.Attribute(attr="apply"):  # of a torch.autograd.Function, which takes no names
+                ours = False
+            case ast.Name(id=name):
+                ours = name in names
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                ours = owner in names or name in methods() or (owner in ("self", "cls") and name in names)
+            case ast.Attribute(attr=name):
+                ours = name in methods()
+            case _:
+                ours = False
+        if ours:
+            yield f"line {node.lineno}: {ast.unparse(node.func)} gets {len(node.args)} arguments by position"
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_more_than_four_arguments_are_named(path):
+    assert list(long_calls(path)) == []
