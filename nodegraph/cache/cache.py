@@ -139,15 +139,17 @@ class Cache:
         record = self.store.record(key) if self.store is not None else None
         return record.outputs.get(port) if record is not None else None
 
-    def take(self, values: Mapping[str, Any], *, store: bool) -> tuple[dict[str, Snapshot], list[str]]:
-        """Snapshots of a node's values, by port; with `store`, in the cache directory.
+    def take(
+        self, values: Mapping[str, Any], codecs: Mapping[str, Codec | None], *, store: bool
+    ) -> tuple[dict[str, Snapshot], list[str]]:
+        """Snapshots of a node's values, by port; with `store`, in the cache directory. `codecs` are those of the values.
 
         Also returns a message for each value that its codec failed to store.
         """
         taker = Taker(self.codecs, self.store if store else None, self._version)
         taken, messages = {}, []
         for port, value in values.items():
-            taken[port], message = taker.take(value)
+            taken[port], message = taker.take(value, codecs[port])
             if message is not None:
                 messages.append(message.format(f"'{port}'"))
         return taken, messages

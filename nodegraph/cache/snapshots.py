@@ -52,9 +52,8 @@ class Taker:
     def __init__(self, codecs: Codecs, store: Store | None, version: Callable[[Any], Any] = lambda value: None) -> None:
         self._codecs, self._store, self._version = codecs, store, version
 
-    def take(self, value: Any) -> tuple[Snapshot, str | None]:
+    def take(self, value: Any, codec: Codec | None) -> tuple[Snapshot, str | None]:
         """A snapshot of `value`, and what went wrong while it was stored, if anything, with {} for its name."""
-        codec = self._codecs.for_value(value)
         if codec is None:
             return self._take_parts(value)
         if codec is self._codecs.json:
@@ -70,10 +69,10 @@ class Taker:
         inner = Taker(self._codecs, None, self._version)
         if type(value) in (list, tuple):
             make: Callable[[Iterable[Any]], Any] = type(value)
-            taken = [inner.take(item)[0] for item in value]
+            taken = [inner.take(item, self._codecs.for_value(item))[0] for item in value]
             return Parts(lambda: make(part.open() for part in taken), taken), None
         if type(value) is dict:
-            items = {name: inner.take(item)[0] for name, item in value.items()}
+            items = {name: inner.take(item, self._codecs.for_value(item))[0] for name, item in value.items()}
             return Parts(lambda: {name: part.open() for name, part in items.items()}, items.values()), None
         return Live(value, self._version), None
 

@@ -47,7 +47,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 

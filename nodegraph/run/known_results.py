@@ -26,6 +26,7 @@ class KnownResults:
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
         self._unstored: set[str] = set()
+        self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
@@ -91,13 +92,12 @@ class KnownResults:
         self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
-        digests: dict[ResolvedLink, str] = {}
-        for link in self.graph.nodes[name].links():
-            digest = self.digest(link)
-            if digest is None:
-                return None
-            digests[link] = digest
-        return self.keys.content_key(name, digests.__getitem__)
+        if None in map(self.digest, self.graph.nodes[name].links()):
+            return None
+        return self.keys.content_key(name, self._known_digest)
+
+    def _known_digest(self, link: ResolvedLink) -> str:
+        return self._digests[link.node][link.port]
 
     def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
         hit = self._cache.lookup(content, ports)
@@ -110,11 +110,14 @@ class KnownResults:
 
     def _without_codec(self, name: str, content: str) -> dict[str, str]:
         """The digests of the outputs that are never stored: they follow from the content key."""
-        ports = self.graph.nodes[name].spec.outputs
-        return {port.name: value_of(content, port.name) for port in ports if self.codecs.never(port.type)}
+        spec = self.graph.nodes[name].spec
+        ports = self._ports_without_codec.get(spec.name)
+        if ports is None:
+            ports = self._ports_without_codec[spec.name] = [port.name for port in spec.outputs if self.codecs.never(port.type)]
+        return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
-        if any(link.node in self._tainted for link in self.graph.nodes[name].links()):
+        if self._tainted and any(link.node in self._tainted for link in self.graph.nodes[name].links()):
             self._tainted.add(name)
         static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:

@@ -7,11 +7,11 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from nodegraph.cache.cache import Cache, CachedResult
-from nodegraph.cache.snapshots import Snapshot
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, Cancelled, NodegraphError, PluginError
@@ -19,7 +19,8 @@ from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
-from nodegraph.node_types.spec import NodeSpec, Port, Run
+from nodegraph.node_types.spec import NodeSpec, Run
+from nodegraph.plugins.codecs import Codec
 from nodegraph.run.events import NodeEvent, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RunContext, StoredInput, TaskInput, stopped
@@ -51,22 +52,33 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
     started = time.perf_counter()
     try:
         spec = _node_type(task, context)
-        with _locked(task, spec, context, host) as hit:
+        with _lock(task, spec, context, host) as look_again:
+            hit = context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
             if hit is not None:
                 return Outcome(seconds=time.perf_counter() - started, hit=hit)
             try:
-                arguments = {port: _argument(input, task, context, host) for port, input in task.inputs.items()}
+                arguments = {
+                    port: input.value if type(input) is Value else _argument(input, task, context, host)
+                    for port, input in task.inputs.items()
+                }
             except LostResultError as error:
                 return Outcome(error=error)
             host.emit(NodeStarted(task.node))
             started = time.perf_counter()
-            files = file_states(task.files)
+            files = file_states(task.files) if task.files else {}
             if spec.run_parameter is not None:
                 arguments[spec.run_parameter] = run
-            values = _compute(spec, arguments, run, context)
-            seconds = time.perf_counter() - started
-            changed = _files_changed(task, files, context)
-            return _store(task, spec, values, changed=changed, seconds=seconds, run=run, context=context)
+            values, codecs = _compute(spec, arguments, run, context)
+            return _store(
+                task,
+                spec,
+                values,
+                codecs=codecs,
+                seconds=time.perf_counter() - started,
+                changed=_files_changed(task, files, context),
+                run=run,
+                context=context,
+            )
     except Cancelled as error:
         return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error)
     except BaseException as error:
@@ -78,10 +90,10 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
 
 def _node_type(task: NodeTask, context: RunContext) -> NodeSpec:
     """The node type of a task. Raises PluginError if this process has it not, or with other code than the keys cover."""
-    nodes = context.plugins.nodes
-    if task.type not in nodes:
-        raise PluginError(f"the worker has no node type '{task.type}'. Install {task.code} for the workers, too")
-    entry = nodes.get(task.type)
+    try:
+        entry = context.plugins.nodes.get(task.type)
+    except KeyError:
+        raise PluginError(f"the worker has no node type '{task.type}'. Install {task.code} for the workers, too") from None
     if entry.origin.identity != task.code:
         raise PluginError(
             f"the worker has other code of node type '{task.type}': expected {task.code}, found {entry.origin.identity}. "
@@ -90,21 +102,26 @@ def _node_type(task: NodeTask, context: RunContext) -> NodeSpec:
     return entry.value
 
 
-@contextlib.contextmanager
-def _locked(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -> Iterator[CachedResult | None]:
-    """Hold the lock of the task's key against other processes. Yields the result if it has been stored since the last look."""
+def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -> AbstractContextManager[bool]:
+    """Hold the lock of the task's key against other processes, if the result can be stored.
+
+    Yields whether the result may have been stored since the last look.
+    """
     store, codecs = context.cache.store, context.cache.codecs
     if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
-        look_again = task.key is not None and not task.forced and context.overlapped()
-        yield context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
-        return
+        return contextlib.nullcontext(not task.forced and context.overlapped())
 
     def waiting() -> None:
         if host.is_cancelled():
             raise stopped()
 
-    with store.lock(task.key, waiting) as waited:
-        yield context.cache.lookup(task.key, task.wanted) if waited or not task.forced else None
+    return _look_again(store.lock(task.key, waiting), task)
+
+
+@contextlib.contextmanager
+def _look_again(lock: AbstractContextManager[bool], task: NodeTask) -> Iterator[bool]:
+    with lock as waited:
+        yield waited or not task.forced
 
 
 def _argument(input: TaskInput, task: NodeTask, context: RunContext, host: NodeHost) -> Any:
@@ -126,17 +143,19 @@ def _own_copy(input: Value, cache: Cache) -> Any:
         return value
     if input.digest is None:
         return copy.deepcopy(value) if type(value) in (list, dict) else value
-    (snapshot,) = cache.take({"": value}, store=False)[0].values()
+    (snapshot,) = cache.take({"": value}, {"": cache.codec(value)}, store=False)[0].values()
     if snapshot.digest != input.digest:
         raise ReturnTypeError("a value that was given in Python was changed during the run")
     return snapshot.open()
 
 
-def _compute(spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext) -> dict[str, Any]:
-    """The values by port, checked. Raises ReturnTypeError if the function breaks the rules for nodes."""
+def _compute(
+    spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext
+) -> tuple[dict[str, Any], dict[str, Codec | None]]:
+    """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
     before = _versions(arguments, context)
     result = _call(spec, arguments, run, context)
-    for port, version in _versions(arguments, context).items():
+    for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them
             raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
@@ -145,22 +164,22 @@ def _compute(spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: R
         context.models.clear()
         raise ReturnTypeError("it changed a model that it loaded in place, which others may read")
     values = returned.by_port(spec, result)
-    for port, value in values.items():
-        problem = _problem(value, context.cache)
+    codecs = {port: context.cache.codec(value) for port, value in values.items()}
+    for port, codec in codecs.items():
+        problem = _problem(values[port], codec, context.cache)
         if problem:
             raise ReturnTypeError(f"'{port}': {problem}")
-    return values
+    return values, codecs
 
 
-def _problem(value: Any, cache: Cache) -> str | None:
+def _problem(value: Any, codec: Codec | None, cache: Cache) -> str | None:
     """What the codec finds wrong with a value, or with a value in a list or mapping; None if nothing."""
     if value is None:
         return None
-    codec = cache.codec(value)
     if codec is not None:
         return codec.check(value)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next(filter(None, (_problem(part, cache) for part in parts)), None)
+    return next(filter(None, (_problem(part, cache.codec(part), cache) for part in parts)), None)
 
 
 def _files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
@@ -179,8 +198,9 @@ def _store(
     spec: NodeSpec,
     values: Mapping[str, Any],
     *,
-    changed: bool,
+    codecs: Mapping[str, Codec | None],
     seconds: float,
+    changed: bool,
     run: NodeRun,
     context: RunContext,
 ) -> Outcome:
@@ -191,23 +211,27 @@ def _store(
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
-    snapshots, messages = cache.take(values, store=key is not None or bool(task.passed_on))
-    digests = {
-        port: digest for port, taken in snapshots.items() if (digest := _digest(taken, spec.output(port), key, cache)) is not None
-    }
+    snapshots, messages = cache.take(values, codecs, store=key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
+    digests: dict[str, str] = {}
+    for port in spec.outputs:
+        digest = snapshots[port.name].digest
+        if digest is not None and not cache.codecs.never(port.type):
+            digests[port.name] = digest
+        elif key is not None:
+            digests[port.name] = value_of(key, port.name)
     if key is not None:
         _compare(key, digests, run, context)
         cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
-    for port in task.passed_on:
+    for name in task.passed_on:
         value_key = key
-        if key is None and port in digests:
-            value_key = key_of_value(digests[port], port)
-            cache.put(value_key, {port: snapshots[port]}, digests, _computation(task, seconds, run, context))
-        if value_key is None or cache.stored(value_key, port) is None:
+        if key is None and name in digests:
+            value_key = key_of_value(digests[name], name)
+            cache.put(value_key, {name: snapshots[name]}, digests, _computation(task, seconds, run, context))
+        if value_key is None or cache.stored(value_key, name) is None:
             raise CacheError(
-                f"its output '{port}' ({type(values[port]).__name__}) is not stored, and the nodes that need it run in other "
+                f"its output '{name}' ({type(values[name]).__name__}) is not stored, and the nodes that need it run in other "
                 f"processes. Make the cache directory writable, or run without other processes"
             )
     return Outcome(
@@ -242,12 +266,6 @@ def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunCon
             f"it is not deterministic: the same inputs gave another '{other[0]}' before. If that is meant, declare "
             f"@node(..., pure=False)"
         )
-
-
-def _digest(value: Snapshot, port: Port | None, key: str | None, cache: Cache) -> str | None:
-    if value.digest is not None and (port is None or not cache.codecs.never(port.type)):
-        return value.digest
-    return None if key is None or port is None else value_of(key, port.name)
 
 
 def _versions(arguments: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
@@ -318,9 +336,7 @@ class NodeRun(Run):
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
         self.residents: list[tuple[Any, Any]] = []  # each with its version
-        self._node, self._context, self._host = task.node, context, host
-        # the digests: a model file that is replaced under the same name is another model
-        self._scope = (task.code, tuple(sorted(task.files.values())))
+        self._task, self._context, self._host = task, context, host
 
     @property
     def device(self) -> str:  # type: ignore[override]
@@ -333,23 +349,25 @@ class NodeRun(Run):
         return self._context.numerics().dtype
 
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
-        self._host.emit(NodeProgress(self._node, i, n, preview))
+        self._host.emit(NodeProgress(self._task.node, i, n, preview))
         if self._host.is_cancelled():
             raise stopped()
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        value = self._context.models.get(self._scope, key, make)
+        # the digests: a model file that is replaced under the same name is another model
+        scope = (self._task.code, tuple(sorted(self._task.files.values())))
+        value = self._context.models.get(scope, key, make)
         self.residents.append((value, self._context.plugins.backend.version(value)))
         return value
 
     def notice(self, message: str) -> None:
         if message not in self.notices:  # a node that runs twice repeats itself
             self.notices.append(message)
-            self._host.emit(Notice(self._node, message))
+            self._host.emit(Notice(self._task.node, message))
 
     def announce(self, message: str) -> None:
         """Emit a notice that is not part of the result."""
-        self._host.emit(Notice(self._node, message))
+        self._host.emit(Notice(self._task.node, message))
 
 
 def _one_line(error: BaseException) -> str:

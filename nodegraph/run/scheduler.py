@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 import functools
 import heapq
-from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
@@ -38,6 +38,10 @@ class _Need(enum.IntEnum):
     RESULT = 2
 
 
+_NOTHING, _DIGESTS, _RESULT = _Need  # reading a member of an enum takes longer
+_NO_PORTS: Final[frozenset[str]] = frozenset()
+
+
 class Scheduler:
     """One pass over a plan. `deliver` is called for each output as soon as it has a value.
 
@@ -58,12 +62,12 @@ class Scheduler:
     ) -> None:
         self.plan, self.reports, self.known = plan, reports, plan.known
         self._context, self._staff, self._deliver, self._keep_going = context, staff, deliver, keep_going
-        self._nodes = plan.graph.nodes
+        self._nodes, self._needed = plan.graph.nodes, plan.needed
         self._order = {name: i for i, name in enumerate(self._nodes)}
         self._needs: dict[str, _Need] = {}
         self._agenda: list[tuple[int, str]] = []  # a heap: nodes in the order of the graph
         self._blocked: dict[str, int] = {}
-        self._blocking: dict[_Need, dict[str, list[str]]] = {_Need.DIGESTS: {}, _Need.RESULT: {}}
+        self._blocking: dict[_Need, dict[str, list[str]]] = {_DIGESTS: {}, _RESULT: {}}
         self._done: set[str] = set()
         self._settled: set[str] = set()
         self._started: set[str] = set()
@@ -107,11 +111,12 @@ class Scheduler:
             for name in self.plan.names("pruned"):
                 self.reports.setdefault(name, NodeReport(status="pruned", key=self.known.key(name)))
             for name in self._outputs:
-                self._need(name, _Need.RESULT)
+                self._need(name, _RESULT)
             self._work_agenda()
         while True:
             self._work_agenda()
-            self._add_groups()
+            if self._ready_groups:
+                self._add_groups()
             if self._context.cancel.is_set:
                 self._dispatcher.withdraw()  # what is running goes on to its next step or its end
             self._dispatcher.submit()
@@ -126,7 +131,7 @@ class Scheduler:
     # --- which nodes are needed
 
     def _need(self, name: str, need: _Need) -> None:
-        if self._needs.get(name, _Need.NOTHING) < need:
+        if self._needs.get(name, _NOTHING) < need:
             self._needs[name] = need
             self._schedule(name)
 
@@ -144,33 +149,29 @@ class Scheduler:
         if name in self.known.hits:
             self._found(name)
             return
-        node = self._nodes[name]
-        unknown = [source for source in node.sources if source not in self._done and not self._has_digests(node, source)]
-        if unknown:
-            self._block(name, unknown, _Need.DIGESTS)
-        elif self.known.derive(name, self.plan.needed.get(name, frozenset())):
+        node, done, known = self._nodes[name], self._done, self.known
+        missing = [source for source in node.sources if source not in done]
+        wanted = self._needed.get(name, _NO_PORTS)
+        if unknown := [source for source in missing if not self._has_digests(node, source)]:
+            self._block(name, unknown, _DIGESTS)
+        elif known.derive(name, wanted):
             self._found(name)
-        elif self._needs[name] == _Need.DIGESTS and self._has_needed_digests(name):
-            self._unblock(_Need.DIGESTS, name)
+        elif self._needs[name] == _DIGESTS and wanted <= known.digests(name).keys():
+            self._unblock(_DIGESTS, name)  # what other nodes need follows from its key, so it need not run for them
         elif self._stopping:
             return
-        elif self._dispatcher.join(name, self.known.content.get(name), self.plan.needed.get(name, frozenset())):
+        elif self._dispatcher.join(name, known.content.get(name), wanted):
             self._started.add(name)
         elif self._groups is not None and name not in self._groups.local:
             self._add_to_groups(name, self._groups)
-        elif missing := [source for source in node.sources if source not in self._done]:
-            self._block(name, missing, _Need.RESULT)
+        elif missing:
+            self._block(name, missing, _RESULT)
         else:
             self._started.add(name)
             self._dispatcher.add(self._maker.task(name))
 
     def _has_digests(self, node: GraphNode, source: str) -> bool:
-        return all(self.known.digest(link) is not None for link in node.links() if link.node == source)
-
-    def _has_needed_digests(self, name: str) -> bool:
-        """Whether the digests that other nodes need follow from the node's key, so that it need not run for them."""
-        ports = self.plan.needed.get(name, frozenset())
-        return all(self.known.digest(ResolvedLink(name, port)) is not None for port in ports)
+        return {link.port for link in node.links() if link.node == source} <= self.known.digests(source).keys()
 
     def _block(self, name: str, sources: Sequence[str], need: _Need) -> None:
         self._blocked[name] = len(sources)
@@ -189,14 +190,13 @@ class Scheduler:
     def _add_to_groups(self, name: str, groups: TaskGroups) -> None:
         found = groups.group(name, done=self._done, failed=self._failed, is_stored=lambda link: self._stored(link) is not None)
         if isinstance(found, Missing):
-            self._block(name, found.nodes, _Need.RESULT)
+            self._block(name, found.nodes, _RESULT)
         else:
             self._started.add(name)
             self._ready_groups.append(found)
 
     def _add_groups(self) -> None:
-        if self._groups is None or not self._ready_groups:
-            return
+        assert self._groups is not None  # it made the groups
         for group in self._groups.merged(self._ready_groups):
             repeated = {name for name in group.nodes if name in self._started} - group.goals
             self._started.update(group.nodes)
@@ -278,32 +278,28 @@ class Scheduler:
         for output in self._outputs.get(name, ()):
             self._deliver(output, self._stored(output.link), functools.partial(self._snapshot, output.link))
         self._settle(name)
-        for need in _Need.DIGESTS, _Need.RESULT:
-            self._unblock(need, name)
+        self._unblock(_DIGESTS, name)
+        self._unblock(_RESULT, name)
 
     def _settle(self, name: str) -> None:
         """A node needs nothing more: nodes that only it needs do not run, and their values are freed."""
-        pending = deque([name])
+        pending = [name]
         while pending:
-            settled = pending.popleft()
+            settled = pending.pop()
             if settled in self._settled:
                 continue
             self._settled.add(settled)
             if not self._consumers[settled]:
-                self._free(settled)
+                self._values.drop(settled)
             if self.plan.actions[settled] != "run":
                 continue
             for source in self._nodes[settled].sources:
                 self._consumers[source] -= 1
                 if not self._consumers[source]:
-                    self._free(source)
+                    self._values.drop(source)
                     if source not in self._started and source not in self._outputs and source not in self._done:
                         self.reports.setdefault(source, NodeReport(status="pruned", key=self.known.key(source)))
                         pending.append(source)
-
-    def _free(self, name: str) -> None:
-        for port in self._nodes[name].spec.outputs:
-            self._values.drop(ResolvedLink(name, port.name))
 
     def _snapshot(self, link: ResolvedLink) -> Snapshot:
         return self._values.snapshot(link, self.known.value_key(link))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError, StoredValue
-from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.errors import CacheError, Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
@@ -25,6 +26,9 @@ from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
 from nodegraph.run.tasks.task import RunContext
 from nodegraph.run.workers.dispatcher import Staff
+
+MAX_LOSSES: Final = 3
+"""How often a run computes a result again that it cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +147,11 @@ class Session:
         return None
 
     def _schedule(self, plan: Plan) -> None:
-        """Run the plan. If a cached value is found to be gone, plan again with what is left."""
+        """Run the plan. If a cached value is found to be gone, plan again with what is left.
+
+        Raises CacheError if the same value is gone again and again.
+        """
+        losses: Counter[str] = Counter()
         while True:
             try:
                 Scheduler(
@@ -155,7 +163,13 @@ class Session:
                     keep_going=self._request.keep_going,
                     inline=self._request.inline,
                 ).execute()
-            except LostResultError:
+            except LostResultError as error:
+                losses[str(error)] += 1
+                if losses[str(error)] > MAX_LOSSES:
+                    raise CacheError(
+                        f"a result was computed and stored {MAX_LOSSES} times, and each time it could not be read: {error}. "
+                        f"Give every worker the same cache directory, and stop other programs that remove files from it"
+                    ) from error
                 done = {name for name, report in self._reports.items() if report.status == "ran"}
                 force = [name for name in self._request.force if name not in done]
                 plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force)

@@ -362,7 +362,9 @@ def test_undecodable_file_name_is_no_crash(cli, models):
         assert "expected a safetensors file" in ran.stderr
 
 
-# --- many tensors
+# --- many tensors: more than any model has
+
+MANY = 20_000
 
 
 @pytest.mark.parametrize(
@@ -375,19 +377,19 @@ def test_undecodable_file_name_is_no_crash(cli, models):
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),
     ],
 )
-def test_100_000_tensors_are_refused(cli, models, node, name, message):
-    tensors = {name.format(i): entry(4 * i, 4 * i + 4, [1]) for i in range(100_000)}
-    (cli.folder / "many.safetensors").write_bytes(header(tensors, bytes(400_000)))
+def test_many_tensors_are_refused(cli, models, node, name, message):
+    tensors = {name.format(i): entry(4 * i, 4 * i + 4, [1]) for i in range(MANY)}
+    (cli.folder / "many.safetensors").write_bytes(header(tensors, bytes(4 * MANY)))
     assert_refused(cli, models, node, cli.folder / "many.safetensors", message)
 
 
-def test_100_000_extra_tensors_are_refused(cli, models):
+def test_many_extra_tensors_are_refused(cli, models):
     """They are refused by name, outside the networks and inside."""
     content = (models / "single.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
     known = json.loads(content[8 : 8 + length])
     end = len(content) - 8 - length
-    for prefix, message in (("more", "unknown, such as 'more.0'"), ("model.diffusion_model.more", "100000 unknown")):
-        more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(100_000)}
-        (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(400_000)))
+    for prefix, message in (("more", "unknown, such as 'more.0'"), ("model.diffusion_model.more", f"{MANY} unknown")):
+        more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(MANY)}
+        (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(4 * MANY)))
         assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", message)

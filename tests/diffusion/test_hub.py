@@ -158,7 +158,7 @@ def test_cached_file_does_not_hide_the_others(hub):
     ],
 )
 def test_missing_files_give_a_one_line_error(hub, text, message):
-    output = hub.fetch(text).message
+    output = hub.fetch(text).output
     assert output.startswith(f"{text}: expected ")
     assert message in output
 

@@ -21,7 +21,7 @@ def key(i: int) -> str:
 
 
 def put(cache: Cache, at: str, values: dict[str, Any]) -> list[str]:
-    snapshots, messages = cache.take(values, store=True)
+    snapshots, messages = cache.take(values, {port: cache.codec(value) for port, value in values.items()}, store=True)
     digests = {port: snapshot.digest or f"{at}:{port}" for port, snapshot in snapshots.items()}
     cache.put(at, snapshots, digests, MADE)
     return messages

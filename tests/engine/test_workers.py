@@ -13,7 +13,7 @@ import pytest
 
 from docs.package_diagram import imports
 from nodegraph import Engine, NodeError, Workflow
-from nodegraph.errors import PluginError
+from nodegraph.errors import CacheError, PluginError
 from nodegraph.run.events import NodeStarted
 from nodegraph.run.run_node import run_node
 from nodegraph.run.tasks.maker import TaskMaker
@@ -209,6 +209,14 @@ def test_value_that_turns_out_to_have_no_codec_is_an_error(engine: Engine, copyi
     below = workflow.add("CountItems", name="below", items=workflow.add("Objects", name="objects"))
     with pytest.raises(NodeError, match=r"its output 'output' \(list\) is not stored"):
         engine.run(workflow, targets=[below])
+
+
+def test_workers_with_another_cache_directory_are_an_error(engine: Engine, tmp_path: Path) -> None:
+    engine._staff = replace(engine._staff, workers=CopyingWorkers(engine.plugins, tmp_path / "other"))
+    workflow = Workflow("w")
+    plus = workflow.add("Plus", a=workflow.add("Number", value=1.0))
+    with pytest.raises(CacheError, match="Give every worker the same cache directory"):
+        engine.run(workflow, targets=[plus], out=tmp_path / "out")
 
 
 @with_both_workers

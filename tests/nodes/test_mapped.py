@@ -29,7 +29,7 @@ def cache(tmp_path):
 
 
 def put(cache, value):
-    snapshots, messages = cache.take({"output": value}, store=True)
+    snapshots, messages = cache.take({"output": value}, {"output": cache.codec(value)}, store=True)
     assert messages == []
     cache.put(KEY, snapshots, {"output": snapshots["output"].digest}, MADE)
     return cache.store.blob(cache.stored(KEY, "output").blob)

@@ -348,7 +348,7 @@ def test_truncated_picture_is_an_error(workspace, what):
     [("euller", "Did you mean 'euler'?"), ("dpmpp_2n", "Did you mean 'dpmpp_2m'?"), ("xyz", "'nodegraph samplers' lists them")],
 )
 def test_unknown_sampler_is_an_error(workspace, sampler, message):
-    assert_refused(workspace, workspace("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "samplers", message, status=2)
+    assert_refused(workspace, workspace("txt2img", f"sampled.sampler={sampler}"), f"'{sampler}'", "sampler", message, status=2)
 
 
 @pytest.mark.parametrize(

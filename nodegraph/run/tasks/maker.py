@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from nodegraph.cache.cache import Cache
@@ -16,6 +16,7 @@ from nodegraph.run.plan import Plan
 from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, StoredInput, TaskInput
 
 _NO_PORTS: Final[frozenset[str]] = frozenset()
+_NO_FILES: Final[Mapping[Path, str]] = {}
 _SCALARS: Final = (type(None), bool, int, float, str, bytes, PurePath, enum.Enum)
 
 
@@ -28,21 +29,26 @@ class TaskMaker:
     def __init__(self, plan: Plan, cache: Cache, *, shares_memory: bool) -> None:
         self._plan, self._cache, self._shares_memory = plan, cache, shares_memory
         self._known, self._keys, self._nodes = plan.known, plan.known.keys, plan.graph.nodes
+        self._workflow = plan.graph.workflow
+        self._codes: dict[str, str] = {}  # by node type
 
     def task(self, name: str) -> NodeTask:
         """The task to run a node. Raises CacheError if a value that was given in Python cannot be stored."""
         node, keys, known = self._nodes[name], self._keys, self._known
         spec, wanted = node.spec, self._plan.needed.get(name, _NO_PORTS)
+        code = self._codes.get(spec.name)
+        if code is None:
+            code = self._codes[spec.name] = node.origin.identity
         has_own_reason = name in keys.without_key and spec.pure and name not in keys.parts
         return NodeTask(
             node=name,
             type=spec.name,
-            code=node.origin.identity,
-            workflow=self._plan.graph.workflow,
+            code=code,
+            workflow=self._workflow,
             inputs=self._inputs(node),
             key=known.content.get(name),
             sources={link: known.value_key(link) for link in node.links()},
-            files=keys.files.get(name, {}),
+            files=keys.files.get(name, _NO_FILES),
             wanted=wanted,
             passed_on=_NO_PORTS if self._shares_memory else frozenset(port for port in wanted if self.can_pass_on(name, port)),
             uncached_reason=keys.without_key[name] if has_own_reason else None,
@@ -63,21 +69,23 @@ class TaskMaker:
         return next((self._known.digest(link) for link, port in ports if port is not None and never(port.type)), None)
 
     def _inputs(self, node: GraphNode) -> Mapping[str, TaskInput]:
-        inputs: dict[str, TaskInput] = {}
-        for port, input in node.inputs.items():
-            if isinstance(input, ResolvedLink) or (self._shares_memory and isinstance(input, Value) and input.entry is None):
-                inputs[port] = input
+        if self._shares_memory:
+            for input in node.inputs.values():
+                if isinstance(input, ListWithLinks) or (isinstance(input, Value) and input.entry is not None):
+                    break
             else:
-                inputs[port] = self._input(node, port, input)
-        return inputs
+                return node.inputs  # type: ignore[return-value]
+        return {port: self._input(node, port, input) for port, input in node.inputs.items()}
 
     def _input(self, node: GraphNode, port: str, input: Input) -> TaskInput:
         if isinstance(input, ResolvedLink):
             return input
         if isinstance(input, ListWithLinks):
             return InputList(items=tuple(self._input(node, port, item) for item in input.items))
-        declared = node.spec.input(port)
-        if input.entry is not None and declared is not None and declared.choice is not None:
+        if input.entry is not None:
+            declared = node.spec.input(port)
+            assert declared is not None  # it was checked when the graph was built
+            assert declared.choice is not None  # only a choice has an entry
             return RegisteredInput(registry=declared.choice.registry, name=input.entry.name)
         if self._shares_memory or input.digest is None:
             return input
@@ -88,7 +96,7 @@ class TaskMaker:
         cache, key = self._cache, key_of_value(digest, port)
         if cache.stored(key, port) is None:
             made_by = Computation(type=node.spec.name, workflow=self._plan.graph.workflow, node=node.name, seconds=0.0)
-            snapshots, _ = cache.take({port: value}, store=True)
+            snapshots, _ = cache.take({port: value}, {port: cache.codec(value)}, store=True)
             cache.put(key, snapshots, {port: digest}, made_by)
         if cache.stored(key, port) is None:
             raise CacheError(

@@ -51,7 +51,7 @@ class RunContext:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegisteredInput:
-    """A registered thing, such as a sampler, by the name of its registry and its own."""
+    """A registered thing, by the name of its registry and its own."""
 
     registry: str
     name: str
@@ -76,7 +76,7 @@ TaskInput = Value | RegisteredInput | StoredInput | ResolvedLink | InputList
 """What a port of a task receives. A `Value` holds a literal; registered things are named instead."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeTask:
     """A node to run, as plain data: a worker finds the function by the name of the node's type.
 
@@ -105,7 +105,7 @@ class NodeTask:
     model: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 

@@ -101,7 +101,7 @@ class Dispatcher:
 
     def submit(self) -> None:
         """Give the ready tasks to the workers, then tell the worker whose outcome came last."""
-        if self._inline and not self._running and not self._ready_groups and len(self._ready) + len(self._ready_numeric) == 1:
+        if self._inline and not self._running and len(self._ready) + len(self._ready_numeric) == 1 and not self._ready_groups:
             self._handed_out()
             self._submit((self._ready or self._ready_numeric).popleft(), in_caller=True)
             return

@@ -26,7 +26,7 @@ class RunValues:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._values: dict[ResolvedLink, Snapshot] = {}
+        self._values: dict[str, Mapping[str, Snapshot]] = {}  # by node and port
 
     def get(self, link: ResolvedLink, key: str | None) -> Any:
         """The value of an output, as an object of the reader's own; read from the cache by its key if the run has none.
@@ -37,19 +37,20 @@ class RunValues:
 
     def snapshot(self, link: ResolvedLink, key: str | None) -> Snapshot:
         """The snapshot of an output; see `get`."""
-        snapshot = self._values.get(link)  # nothing that a running node needs is dropped
-        if snapshot is not None:
-            return snapshot
+        values = self._values.get(link.node)  # nothing that a running node needs is dropped
+        if values is not None and link.port in values:
+            return values[link.port]
         if key is None:
             raise LostResultError(f"'{link.node}.{link.port}' has no key")
         return self._cache.snapshot(key, link.port)
 
     def add(self, node: str, values: Mapping[str, Snapshot]) -> None:
-        for port, snapshot in values.items():
-            self._values[ResolvedLink(node, port)] = snapshot
+        """Keep the values that a node returned, by port."""
+        self._values[node] = values
 
-    def drop(self, link: ResolvedLink) -> None:
-        self._values.pop(link, None)
+    def drop(self, node: str) -> None:
+        """Free the values of a node."""
+        self._values.pop(node, None)
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -95,7 +96,7 @@ class SharedJob:
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
         with self._lock:
-            if isinstance(event, NodeProgress) and self._history and isinstance(self._history[-1], NodeProgress):
+            if self._history and isinstance(event, NodeProgress) and isinstance(self._history[-1], NodeProgress):
                 self._history.pop()
             self._history.append(event)
             for waiter in tuple(self._waiters):
@@ -114,7 +115,11 @@ class SharedJob:
 
     def finish(self, outcome: Outcome | BaseException, on_handed_out: Callable[[], None] = do_nothing) -> None:
         """Pass the outcome on to every run that waits."""
-        for waiter in self._end():
+        with self._lock:
+            self.has_ended = True
+            waiters, self._waiters = self._waiters, []
+        self._remove(self)
+        for waiter in waiters:
             waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), on_handed_out)
             on_handed_out = do_nothing
         on_handed_out()
@@ -150,13 +155,6 @@ class SharedJob:
         """Whether the run of `context` waits for this job."""
         return any(waiter.context.cancel is context.cancel for waiter in self._waiters)
 
-    def _end(self) -> list[Waiter]:
-        with self._lock:
-            self.has_ended = True
-            waiters, self._waiters = self._waiters, []
-        self._remove(self)
-        return waiters
-
     def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
         """The outcome as a run that joined receives it. If only the first run was at fault, this one runs the node itself."""
         if isinstance(outcome, BaseException):
@@ -181,6 +179,8 @@ class Jobs:
 
     def find(self, key: str | None, context: RunContext) -> SharedJob | None:
         """The job of another run that is computing `key`, if any."""
+        if not self._jobs:
+            return None
         job = self._jobs.get(key) if key is not None else None
         return None if job is None or job.is_of(context) else job
 

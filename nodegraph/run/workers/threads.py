@@ -89,6 +89,9 @@ class ThreadWorkers:
             self._leave()
 
     def submit(self, task: Sequence[Job], *, in_caller: bool = False) -> Callable[[], bool]:
+        if in_caller and len(task) == 1 and not task[0].task.numeric:  # what a chain of nodes does
+            task[0].run()
+            return _has_begun
         waiting = _Task(task)
         if in_caller and not waiting.numeric:
             waiting.run()
