@@ -58,7 +58,9 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
                 return Outcome(seconds=time.perf_counter() - started, hit=hit)
             try:
                 arguments = {
-                    port: input.value if type(input) is Value else _argument(input, task, context, host)
+                    port: input.value
+                    if type(input) is Value and type(input.value) in _IMMUTABLE
+                    else _argument(input, task, context, host)
                     for port, input in task.inputs.items()
                 }
             except LostResultError as error:
