@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import mmap
 import struct
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,18 @@ from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigm
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_DTYPES: Final = {
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F64": "float64",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 
 
 class SafetensorsCodec:
@@ -43,28 +56,39 @@ class SafetensorsCodec:
         raise NotImplementedError
 
     def digest(self, value: Any) -> str:
-        import torch
-
         tensors = self._contiguous(value).values()
         shapes = (part for tensor in tensors for part in (str(tensor.dtype), list(tensor.shape)))
         description = [self.name, *shapes, self.plain_fields(value)]
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode() + b"\0")
         for tensor in tensors:
-            digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+            digest.update(_bytes_of(tensor))
         return digest.hexdigest()
 
     def save(self, value: Any, path: Path) -> None:
-        from safetensors.torch import save_file
-
-        save_file(self._contiguous(value), path, metadata=self._metadata(value))
+        """Write a safetensors file; without the library, which writes to another file first."""
+        tensors = self._contiguous(value)
+        parts = [memoryview(self._header(tensors, value)), *map(_bytes_of, tensors.values())]
+        with path.open("wb", buffering=0) as file:
+            for view in parts:
+                while view:
+                    view = view[file.write(view) :]
 
     def load(self, path: Path) -> Any:
-        from safetensors import safe_open
+        """The value, with its tensors in a private map of the file: pages are read when they are used, and copied when changed."""
+        import torch
 
-        with safe_open(path, framework="pt") as file:
-            fields = json.loads((file.metadata() or {}).get("fields", "{}"))
-            names = file.keys()
-            return self.rebuild({name: file.get_tensor(name) for name in names}, fields)
+        with path.open("rb", buffering=0) as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:end])
+        fields = json.loads(header.pop("__metadata__", {}).get("fields", "{}"))
+        tensors = {}
+        for name, entry in header.items():
+            dtype, (start, stop) = getattr(torch, _DTYPES[entry["dtype"]]), entry["data_offsets"]
+            count = (stop - start) // dtype.itemsize
+            flat = torch.frombuffer(content, dtype=dtype, count=count, offset=end + start) if count else torch.empty(0, dtype=dtype)
+            tensors[name] = flat.view(entry["shape"])
+        return self.rebuild(tensors, fields)
 
     def export(self, value: Any) -> list[bytes]:
         from safetensors.torch import save
@@ -100,6 +124,18 @@ class SafetensorsCodec:
 
     def _metadata(self, value: Any) -> dict[str, str]:
         return {"fields": json.dumps(self.plain_fields(value))}
+
+    def _header(self, tensors: Mapping[str, Tensor], value: Any) -> bytes:
+        """The header of a safetensors file: its length in 8 bytes, then JSON with the place of each tensor."""
+        entries: dict[str, Any] = {"__metadata__": self._metadata(value)}
+        end = 0
+        for name, tensor in tensors.items():
+            start, end = end, end + tensor.numel() * tensor.element_size()
+            dtype = next(short for short, long in _DTYPES.items() if long == _short(tensor.dtype))
+            entries[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text
 
 
 class TensorCodec(SafetensorsCodec):
@@ -198,6 +234,14 @@ def _problem(tensor: Tensor, axes: str) -> str | None:
     counts = {"NaN": int(tensor.isnan().sum()), "infinite": int(tensor.isinf().sum())}
     found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f"{found} among its {tensor.numel()} values; --dtype float32 may help"
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor on the CPU."""
+    import torch
+
+    data: memoryview = tensor.flatten().view(torch.uint8).numpy().data
+    return data
 
 
 def _without_lists(field: Any) -> Any:

@@ -269,3 +269,26 @@ def test_finite_values_pass_the_check():
     for kind in CODECS:
         shape = {Image: (1, 2, 2, 3), Mask: (1, 2, 2), Conditioning: (1, 2, 2), Sigmas: (5,)}.get(kind, (1, 4, 2, 2))
         assert CODECS[kind].check(make(kind, torch.rand(shape))) is None
+
+
+@pytest.mark.parametrize("kind", CODECS, ids=lambda kind: kind.__name__)
+def test_stored_file_is_a_safetensors_file(tmp_path, kind):
+    from safetensors import safe_open
+
+    shape = {Image: (1, 2, 3, 3), Mask: (1, 2, 3), Conditioning: (1, 2, 5), Sigmas: (5,)}.get(kind, (1, 4, 2, 3))
+    value, path = make(kind, torch.rand(shape)), tmp_path / "file"
+    CODECS[kind].save(value, path)
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        assert {name: file.get_tensor(name).tolist() for name in names} == {
+            name: tensor.tolist() for name, tensor in CODECS[kind].tensors(value).items()
+        }
+    header = int.from_bytes(path.read_bytes()[:8], "little")
+    assert header % 8 == 0
+
+
+def test_loaded_value_can_be_changed_without_changing_the_file(tmp_path):
+    CODECS[Image].save(make(Image, torch.rand(1, 8, 8, 3)), tmp_path / "file")
+    before = (tmp_path / "file").read_bytes()
+    CODECS[Image].load(tmp_path / "file").pixels.zero_()
+    assert (tmp_path / "file").read_bytes() == before
