@@ -83,7 +83,9 @@ def test_true_velocity_has_no_loss() -> None:
     latent, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     signal = torch.tensor([0.9, 0.2]).view(-1, 1, 1, 1)
     velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latent
-    assert float(velocity_loss(velocity, latent, noise, signal, torch.ones(2, 1, 8, 8))) == pytest.approx(0, abs=1e-10)
+    assert float(velocity_loss(velocity, latent, noise, signal=signal, weights=torch.ones(2, 1, 8, 8))) == pytest.approx(
+        0, abs=1e-10
+    )
 
 
 def test_errors_in_things_have_more_weight() -> None:
