@@ -94,9 +94,9 @@ class Engine:
         self.device, self.dtype = device, dtype
         self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
-        self.cache = Cache(self.plugins.codecs, store, version=self.plugins.backend.version)
-        self._on_event = on_event
         self._files = FileDigests(self._within("files.jsonl"))
+        self.cache = Cache(self.plugins.codecs, store, version=self.plugins.backend.version, files=self._files)
+        self._on_event = on_event
         self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
         threads = ThreadWorkers()
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())

@@ -21,9 +21,9 @@ class FileState(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> FileState:
+    def of(cls, path: Path | str) -> FileState:
         """The current state of the file at `path`. Raises OSError if it does not exist or cannot be reached."""
-        stat = path.stat()
+        stat = os.stat(path)  # noqa: PTH116 (this may run for every node)
         return cls(
             device=stat.st_dev,
             inode=stat.st_ino,

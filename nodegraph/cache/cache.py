@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
@@ -56,7 +57,8 @@ class _ResultInMemory:
 class Cache:
     """The known results, by content key and port. May be used from several threads.
 
-    `version` returns what differs once a value without a codec is changed in place; None if nothing tells.
+    `version` returns what differs once a value without a codec is changed in place; None if nothing tells. `files` remembers the
+    digests of files.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Cache:
         store: Store | None,
         memory_bytes: int = MEMORY_BYTES,
         version: Callable[[Any], Any] = lambda value: None,
+        files: FileDigests | None = None,
     ) -> None:
+        self._files = files or FileDigests(None)
         self._version = version
         self.store = store
         self.codecs = codecs
@@ -111,6 +115,8 @@ class Cache:
             return CachedResult(key=key, computation=in_memory.computation, digests=in_memory.digests)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
+            return None
+        if not all(self._files.unchanged(Path(path), digest) for path, digest in record.imports.items()):
             return None
         digests = {port: value.digest for port, value in record.outputs.items()}
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs)

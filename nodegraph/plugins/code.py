@@ -29,7 +29,7 @@ _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
 _IMPORT: Final = re.compile(rb"import[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\r\n;#])*)")  # begins with a letter, which makes it fast
 _FROM: Final = re.compile(rb"from[ \t]*(\.*[ \t]*[\w.]*)[ \t]*(?:\\\r?\n[ \t]*)?")
-_CLOCK_NS: Final = 4_000_000  # by which the times of files may be behind the clock
+CLOCK_NS: Final = 4_000_000  # by which the times of files may be behind the clock
 _LONGEST_FROM: Final = 300  # bytes before the word import
 _NAME: Final = re.compile(rb"([\w.]+)(?:[ \t]+as[ \t]+\w+)?")
 
@@ -98,7 +98,7 @@ def _changed_since(path: Path, time_ns: int) -> bool:
         state = FileState.of(path)
     except OSError:
         return True
-    return max(state.mtime_ns, state.ctime_ns) >= time_ns - _CLOCK_NS
+    return max(state.mtime_ns, state.ctime_ns) >= time_ns - CLOCK_NS
 
 
 def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
@@ -206,12 +206,12 @@ class _Imports:
                 spec = None
             self._tops[name] = spec
             origin = None if spec is None else spec.origin if spec.has_location else None
-            if origin is not None and _is_installed(Path(origin)):
+            if origin is not None and is_installed(Path(origin)):
                 self.libraries.append(Path(origin))
                 self._tops[name] = None
             elif spec is not None and origin is None and not spec.submodule_search_locations:
                 self._tops[name] = None  # built in, or frozen
-            elif spec is not None and origin is None and all(_is_installed(Path(p)) for p in spec.submodule_search_locations or ()):
+            elif spec is not None and origin is None and all(is_installed(Path(p)) for p in spec.submodule_search_locations or ()):
                 self._tops[name] = None
         return self._tops[name]
 
@@ -249,7 +249,7 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
     return None
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Whether a file or folder belongs to the standard library or to an installed distribution, by its place."""
     return any(path.is_relative_to(folder) for folder in _installed_folders()) or not {"site-packages", "dist-packages"}.isdisjoint(
         path.parts

@@ -19,6 +19,7 @@ from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
+from nodegraph.plugins.code_watch import CodeWatch
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, LoadedPlugin, describe_error, find_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
@@ -57,6 +58,7 @@ class Plugins:
         registered = [self._register(plugin) for plugin in found]
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+        self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
 
     def origin(self, name: str) -> Origin | None:
         """The origin of the plugin called `name`."""

@@ -23,7 +23,7 @@ from nodegraph.node_types.spec import NodeSpec, Run
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.events import NodeEvent, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import key_of_value, value_of
-from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RunContext, StoredInput, TaskInput, stopped
+from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RegisteredInput, RunContext, StoredInput, TaskInput, stopped
 
 T = TypeVar("T")
 
@@ -211,6 +211,11 @@ def _store(
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
+    elif (path := _changed_code(task, context)) is not None:
+        key = None
+        run.notice(
+            f"the code in {path} was changed during the run; its result is used but not kept. Start again to use the new code"
+        )
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
     snapshots, messages = cache.take(values, codecs, store=key is not None or bool(task.passed_on))
@@ -246,6 +251,18 @@ def _store(
     )
 
 
+def _changed_code(task: NodeTask, context: RunContext) -> Path | None:
+    """A file with code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
+    plugins = context.plugins
+    names = {plugins.nodes.get(task.type).origin.plugin}
+    for input in task.inputs.values():
+        if isinstance(input, RegisteredInput):
+            names.add(plugins.registries[input.registry].get(input.name).origin.plugin)
+        elif isinstance(input, Value) and input.entry is not None:
+            names.add(input.entry.origin.plugin)
+    return next((path for name in names if (path := plugins.code_watch.changed(name)) is not None), None)
+
+
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
     return Computation(
         type=task.type,
@@ -254,6 +271,7 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
         seconds=seconds,
         notices=tuple(run.notices),
         machine=context.machine,
+        imports=context.plugins.code_watch.imports(),
     )
 
 

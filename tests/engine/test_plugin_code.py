@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,84 @@ def test_edited_helper_is_a_miss(tmp_path, write, monkeypatch):
     path = write("lib/helper.py", "VALUE = ' two'")
     os.utime(path, (1, 1))
     assert run() == (("add",), "text two")
+
+
+# --- while nodes run
+
+LAZY = """
+from pathlib import Path
+from nodegraph import hookimpl, node
+
+@node("Lazy")
+def lazy(text: str) -> str:
+    from . import part
+    return text + part.VALUE
+
+@node("Reads")
+def reads(text: str) -> str:
+    return text + (Path(__file__).parent / "prompt.md").read_text()
+
+@node("Edit")
+def edit(path: str, content: str) -> str:
+    Path(path).write_text(content)
+    return ""
+
+@node("Dynamic")
+def dynamic(module: str, text: str) -> str:
+    import importlib
+    return text + importlib.import_module(module).VALUE
+
+@hookimpl
+def register_nodes(register):
+    for function in (lazy, reads, edit, dynamic):
+        register(function)
+"""
+
+
+@pytest.fixture
+def lazy(tmp_path, write):
+    write("plugins/pack/__init__.py", LAZY)
+    write("plugins/pack/part.py", "VALUE = ' one'")
+    write("plugins/pack/prompt.md", " one")
+    return tmp_path / "plugins" / "pack"
+
+
+@pytest.mark.parametrize(("type", "file", "content"), [("Lazy", "part.py", "VALUE = ' two'"), ("Reads", "prompt.md", " two")])
+def test_plugin_edited_while_it_runs_is_used_but_not_kept(tmp_path, lazy, type, file, content):
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    workflow = Workflow("w")
+    edited = workflow.add("Edit", name="edited", path=str(lazy / file), content=content)
+    workflow.output("out", workflow.add(type, name="late", text=edited))
+    result = engine.run(workflow)
+    assert result["out"] == " two"
+    assert any("was changed during the run; its result is used but not kept" in notice.message for notice in result.notices)
+    assert "late" not in {record.node for record in engine.cache.entries()}
+    restarted = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
+    assert set(restarted.ran) == {"edited", "late"}
+
+
+def test_edit_of_a_module_that_is_already_imported_does_no_harm(tmp_path, lazy):
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    workflow = Workflow("w")
+    first = workflow.add("Lazy", name="first", text="a")
+    edited = workflow.add("Edit", name="edited", path=str(lazy / "part.py"), content="VALUE = ' two'")
+    workflow.output("out", workflow.add("Lazy", name="second", text=edited))
+    engine.run(workflow, targets=[first])
+    result = engine.run(workflow)
+    assert result["out"] == " one"
+    assert result.notices == ()
+
+
+def test_module_imported_by_a_computed_name_is_compared_at_a_hit(tmp_path, lazy, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    helper = write("lib/helper_dynamic.py", "VALUE = ' one'")
+    os.utime(helper, (1, 1))
+    time.sleep(0.02)  # its time of change cannot be set back
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    workflow = Workflow.parse("nodegraph: 1\nnodes: {node: {use: Dynamic, module: helper_dynamic, text: a}}\noutputs: {out: $node}\n")
+    assert engine.run(workflow)["out"] == "a one"
+    assert Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow).ran == ()
+    write("lib/helper_dynamic.py", "VALUE = ' two'")
+    sys.modules.pop("helper_dynamic")
+    again = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
+    assert (again.ran, again["out"]) == (("node",), "a two")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -45,7 +45,8 @@ class StoredValue:
 class Computation:
     """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
 
-    On another kind of `machine`, the same computation may round in another way.
+    On another kind of `machine`, the same computation may round in another way. `imports` holds the SHA-256 of modules, by path,
+    that were imported while nodes ran and that no key covers: the result is found only as long as they stay the same.
     """
 
     type: str
@@ -54,6 +55,7 @@ class Computation:
     seconds: float
     notices: tuple[str, ...] = ()
     machine: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class Record:
     outputs: Mapping[str, StoredValue]
     notices: tuple[str, ...] = ()
     machine: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -80,6 +83,7 @@ class Record:
             seconds=self.seconds,
             notices=self.notices,
             machine=self.machine,
+            imports=self.imports,
         )
 
     def blobs(self) -> dict[str, int]:
@@ -99,7 +103,10 @@ class StoreInfo:
 
 def record_bytes(record: Record) -> bytes:
     """The content of the file for a record."""
-    return _json(vars(record))
+    fields = dict(vars(record))
+    if not record.imports:
+        del fields["imports"]  # so that earlier versions can read it
+    return _json(fields)
 
 
 def export_bytes(blobs: list[str]) -> bytes:
@@ -133,6 +140,8 @@ def read_record(data: bytes, key: str) -> Record:
     record = Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})
     if not all(isinstance(text, str) for text in (record.type, record.workflow, record.node, record.machine, *record.notices)):
         raise TypeError("expected text")
+    if not all(isinstance(text, str) for pair in record.imports.items() for text in pair):
+        raise TypeError("expected paths and digests")
     if not math.isfinite(record.created + record.seconds):
         raise ValueError("an invalid time")
     return record
