@@ -18,7 +18,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results model_memory outputs plan events result record explain tasks handle run_node workers "
+        "device process_state known_results model_memory outputs plan events result record explain tasks handle run_node workers "
         "scheduler session"
     ),
     "nodegraph.run.tasks": "task maker groups",
@@ -61,7 +61,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "hookspecs model_files pictures types codecs models commands nodes plugin",
+    "nodegraph_nodes": "hookspecs model_files pictures types codecs process_state models commands nodes plugin",
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

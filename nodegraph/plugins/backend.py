@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -56,6 +57,15 @@ class Backend(Protocol):
     def memory_budget(self, device: str) -> int | None:
         """How many bytes of models may stay on `device`. None: as many as in main memory."""
 
+    def known_state(self) -> AbstractContextManager[None]:
+        """Give the switches of the library that results depend on known values during the block of a numeric node.
+
+        Afterwards they are as before.
+        """
+
+    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
+        """Return, by library, what differs once a number is drawn from its global generator. Asked before and after each node."""
+
     def version(self, value: Any) -> Any:
         """Return what differs once a value without a codec, such as a loaded model, is changed in place. None: nothing tells."""
 
@@ -90,6 +100,12 @@ class CpuBackend:
 
     def memory_budget(self, device: str) -> int | None:
         return None
+
+    def known_state(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
+        return {}
 
     def version(self, value: Any) -> Any:
         return None

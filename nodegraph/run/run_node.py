@@ -23,6 +23,7 @@ from nodegraph.node_types.spec import NodeSpec, Run
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.events import NodeEvent, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import key_of_value, value_of
+from nodegraph.run.process_state import watched
 from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RegisteredInput, RunContext, StoredInput, TaskInput, stopped
 
 T = TypeVar("T")
@@ -156,7 +157,11 @@ def _compute(
 ) -> tuple[dict[str, Any], dict[str, Codec | None]]:
     """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
     before = _versions(arguments, context)
-    result = _call(spec, arguments, run, context)
+    with watched(context.plugins.backend, numeric=spec.numeric) as changes:
+        result = _call(spec, arguments, run, context)
+    if changes.restored:
+        run.notice(f"it changed {' and '.join(changes.restored)} of the process, which were restored")
+    run.drew = changes.drew
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them
@@ -215,6 +220,12 @@ def _store(
         key = None
         run.notice(
             f"the code in {path} was changed during the run; its result is used but not kept. Start again to use the new code"
+        )
+    elif run.drew and key is not None:
+        key = None
+        run.notice(
+            "a global generator of random numbers was used while it ran (random, numpy.random, or torch without a generator); its "
+            "result is used but not kept. Take a seed as an input, and make a generator from it"
         )
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
@@ -356,6 +367,7 @@ class NodeRun(Run):
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
         self.residents: list[tuple[Any, Any]] = []  # each with its version
+        self.drew = False  # from a global generator of random numbers
         self._task, self._context, self._host = task, context, host
 
     @property

@@ -258,7 +258,9 @@ def test_module_imported_by_a_computed_name_is_compared_at_a_hit(tmp_path, lazy,
     os.utime(helper, (1, 1))
     time.sleep(0.02)  # its time of change cannot be set back
     engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
-    workflow = Workflow.parse("nodegraph: 1\nnodes: {node: {use: Dynamic, module: helper_dynamic, text: a}}\noutputs: {out: $node}\n")
+    workflow = Workflow.parse(
+        "nodegraph: 1\nnodes: {node: {use: Dynamic, module: helper_dynamic, text: a}}\noutputs: {out: $node}\n"
+    )
     assert engine.run(workflow)["out"] == "a one"
     assert Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow).ran == ()
     write("lib/helper_dynamic.py", "VALUE = ' two'")

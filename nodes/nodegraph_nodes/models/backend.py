@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError
+from nodegraph_nodes import process_state
 from nodegraph_nodes.models import device, residency
 
 DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
@@ -42,6 +45,12 @@ class TorchBackend:
 
     def memory_budget(self, device_name: str) -> int | None:
         return residency.memory_budget(device_name)
+
+    def known_state(self) -> AbstractContextManager[None]:
+        return process_state.known_switches()
+
+    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
+        return process_state.generator_states(numeric)
 
     def version(self, value: Any) -> Any:
         return residency.version_of(value)

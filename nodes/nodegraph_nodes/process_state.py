@@ -1,0 +1,104 @@
+"""State of the process that results depend on: torch's switches, and the generators of random numbers that all code shares."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Final
+
+_lock = threading.Lock()
+_nodes = 0  # that run now
+_before: tuple[Any, ...] | None = None  # the switches when the first of them began, if they had other values
+
+
+@contextlib.contextmanager
+def known_switches() -> Iterator[None]:
+    """Give torch's switches their default values during the block: autocast, oneDNN, default dtype, TF32, deterministic algorithms.
+
+    Afterwards they are as before, whatever the block did. Nodes that run at the same time share them.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    _enter(torch)
+    autocast = torch.is_autocast_enabled("cpu")  # of this thread
+    if autocast:
+        torch.set_autocast_enabled("cpu", False)
+    try:
+        yield
+    finally:
+        if torch.is_autocast_enabled("cpu") != autocast:
+            torch.set_autocast_enabled("cpu", autocast)
+        _leave(torch)
+
+
+def _enter(torch: ModuleType) -> None:
+    global _nodes, _before
+    with _lock:
+        if _nodes == 0:
+            _before = _read(torch)
+            if _before != _known(torch):
+                _write(torch, _known(torch))
+        _nodes += 1
+
+
+def _leave(torch: ModuleType) -> None:
+    global _nodes
+    with _lock:
+        _nodes -= 1
+        if _nodes == 0 and _before is not None and _read(torch) != _before:
+            _write(torch, _before)
+
+
+def _known(torch: ModuleType) -> tuple[Any, ...]:
+    return (torch.float32, True, "highest", False, False, True)
+
+
+def _read(torch: ModuleType) -> tuple[Any, ...]:
+    return (
+        torch.get_default_dtype(),
+        torch.backends.mkldnn.enabled,
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
+    dtype, mkldnn, precision, deterministic, warn_only, tf32 = switches
+    torch.set_default_dtype(dtype)
+    torch.backends.mkldnn.enabled = mkldnn
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def generator_states(numeric: bool) -> dict[str, bytes]:
+    """What differs once a number was drawn from the global generator of NumPy or of torch, for libraries that are imported.
+
+    Torch is asked for numeric nodes only: others do not compute with tensors.
+    """
+    states: dict[str, bytes] = {}
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        states["numpy"] = _numpy_state(random)
+    torch = sys.modules.get("torch") if numeric else None
+    if torch is not None:
+        states["torch"] = torch.default_generator.get_state().numpy().tobytes()
+    return states
+
+
+def _numpy_state(random: ModuleType) -> bytes:
+    generator = random.get_bit_generator() if hasattr(random, "get_bit_generator") else random.mtrand._rand._bit_generator
+    if type(generator).__name__ != "MT19937":
+        return repr(generator.state).encode()
+    return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)  # reading `state` makes an array, which takes long
+
+
+_MT19937_BYTES: Final = 624 * 4 + 4  # the state, and the position in it

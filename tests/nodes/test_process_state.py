@@ -1,0 +1,178 @@
+"""State of the process never changes a result without changing its key, and nodes do not change it for others."""
+
+from __future__ import annotations
+
+import os
+import random
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nodegraph import Engine, Workflow
+from nodegraph_nodes.process_state import generator_states, known_switches
+
+PLUGIN = """
+import os
+from nodegraph import hookimpl, node
+
+@node("Product", numeric=True)
+def product(seed: int) -> str:
+    import torch
+    made = torch.rand(64, 64, generator=torch.Generator().manual_seed(seed))
+    image = torch.nn.functional.conv2d(made[None, None], made[None, None, :5, :5])
+    result = (made @ made).sum() + image.sum()
+    switches = torch.get_default_dtype(), torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision()
+    return f"{result.item()} {result.dtype} {switches} {torch.is_autocast_enabled('cpu')}"
+
+@node("Draws", numeric=True)
+def draws(how: str) -> float:
+    import random, numpy, torch
+    return float(eval(how))
+
+@node("Meddles")
+def meddles(text: str) -> str:
+    os.environ["MEDDLED"] = text
+    os.environ.pop("MEDDLE_WITH_THIS", None)
+    os.chdir("/")
+    return text
+
+@node("Switches", numeric=True)
+def switches(text: str) -> str:
+    import torch
+    torch.set_default_dtype(torch.float64)
+    torch.backends.mkldnn.enabled = False
+    return text
+
+@hookimpl
+def register_nodes(register):
+    for function in (product, draws, meddles, switches):
+        register(function)
+"""
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "stateful.py").write_text(textwrap.dedent(PLUGIN))
+    return Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+
+
+def one(type: str, **inputs) -> Workflow:
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add(type, name="node", **inputs))
+    return workflow
+
+
+class Mkldnn:
+    def __enter__(self):
+        torch.backends.mkldnn.enabled = False
+
+    def __exit__(self, *error):
+        torch.backends.mkldnn.enabled = True
+
+
+class Dtype:
+    def __enter__(self):
+        torch.set_default_dtype(torch.float64)
+
+    def __exit__(self, *error):
+        torch.set_default_dtype(torch.float32)
+
+
+class Precision:
+    def __enter__(self):
+        torch.set_float32_matmul_precision("medium")
+
+    def __exit__(self, *error):
+        torch.set_float32_matmul_precision("highest")
+
+
+class Deterministic:
+    def __enter__(self):
+        torch.use_deterministic_algorithms(True)
+
+    def __exit__(self, *error):
+        torch.use_deterministic_algorithms(False)
+
+
+STATES = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "no oneDNN": Mkldnn,
+    "default dtype": Dtype,
+    "matmul precision": Precision,
+    "deterministic algorithms": Deterministic,
+}
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+def test_switches_of_the_process_change_no_result(engine, state):
+    expected = engine.run(one("Product", seed=1))["out"]
+    with state():
+        assert engine.run(one("Product", seed=1), force=["node"])["out"] == expected
+        assert engine.run(one("Product", seed=1)).cached == ("node",)
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+def test_switches_are_restored(state):
+    def switches():
+        return (
+            torch.is_autocast_enabled("cpu"),
+            torch.get_default_dtype(),
+            torch.backends.mkldnn.enabled,
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    with state():
+        before = switches()
+        with known_switches():
+            assert switches() == (False, torch.float32, True, "highest", False)
+        assert switches() == before
+
+
+def test_switches_that_a_node_sets_are_restored(engine):
+    engine.run(one("Switches", text="x"))
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.backends.mkldnn.enabled
+
+
+DRAWS = ["torch.rand(1)", "random.random()", "random.gauss(0, 1)", "numpy.random.rand()", "numpy.random.randint(9)"]
+
+
+@pytest.mark.parametrize("how", DRAWS)
+def test_node_that_draws_from_a_global_generator_is_not_kept(engine, how):
+    np.random.seed(0)
+    result = engine.run(one("Draws", how=how))
+    assert ["a global generator of random numbers was used" in notice.message for notice in result.notices] == [True]
+    assert engine.run(one("Draws", how=how)).ran == ("node",)
+
+
+@pytest.mark.parametrize("how", ["torch.rand(1, generator=torch.Generator().manual_seed(1))", "random.Random(1).random()", "1.0"])
+def test_node_with_its_own_generator_is_kept(engine, how):
+    assert engine.run(one("Draws", how=how)).notices == ()
+    assert engine.run(one("Draws", how=how)).cached == ("node",)
+
+
+def test_any_draw_changes_the_state_of_its_generator():
+    random.seed(1)
+    states = generator_states(True)
+    assert states == generator_states(True)
+    np.random.standard_normal()
+    assert generator_states(True)["numpy"] != states["numpy"]
+    torch.randn(1)
+    assert generator_states(True)["torch"] != states["torch"]
+
+
+def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDDLE_WITH_THIS", "ä")
+    monkeypatch.chdir(tmp_path)
+    result = engine.run(one("Meddles", text="x"))
+    assert [notice.message for notice in result.notices] == [
+        "it changed environment variables and the current directory of the process, which were restored"
+    ]
+    assert "MEDDLED" not in os.environ
+    assert os.environ["MEDDLE_WITH_THIS"] == "ä"
+    assert Path.cwd() == tmp_path
