@@ -13,12 +13,12 @@ from nodegraph import Engine
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event
 from tests.support.copying_workers import use_copying_workers
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 
 @pytest.fixture(scope="session")
 def plugins() -> Plugins:
-    return load_plugins([ENGINE_PLUGINS])
+    return load_plugins([STUB_PLUGINS])
 
 
 @pytest.fixture

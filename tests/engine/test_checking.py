@@ -13,14 +13,14 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import Plugins, load_plugins
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 Check = Callable[..., Graph]
 
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    plugins = load_plugins([ENGINE_PLUGINS])
+    plugins = load_plugins([STUB_PLUGINS])
     plugins.require_sound()
     return plugins
 
@@ -290,7 +290,7 @@ def test_choice_of_an_unknown_registry_is_an_error(plugins, tmp_path):
 
 
 def test_errors_in_python_have_lines(plugins):
-    workflow = Workflow(base=ENGINE_PLUGINS)
+    workflow = Workflow(base=STUB_PLUGINS)
     workflow.param("p", 3, max=2)
     say = workflow.add("Say", txt="x")
     workflow.add("Format", model=say, scale=100)

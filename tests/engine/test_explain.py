@@ -11,7 +11,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.run.explain import differences
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 
 def workflow(weights: Path, **changes: Any) -> Workflow:
@@ -150,7 +150,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 
 def test_edited_registry_entry_is_named(tmp_path: Path, write: Callable[[str, str], Path]) -> None:
     def engine() -> Engine:
-        return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[ENGINE_PLUGINS, write("doors.py", source)])
+        return Engine(cache_dir=tmp_path / "cache", plugin_dirs=[STUB_PLUGINS, write("doors.py", source)])
 
     source = FILTER
     filtered = of_one("Filtered", text="hey", filter="shut")

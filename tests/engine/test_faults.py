@@ -18,12 +18,12 @@ from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.events import Event, NodeFinished, NodeStarted
 from nodegraph.run.workers.threads import MAX_THREADS
 from tests.support.copying_workers import with_both_workers
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
-    plugins = load_plugins([ENGINE_PLUGINS])
+    plugins = load_plugins([STUB_PLUGINS])
     plugins.backend = plugins.manager.get_plugin("stub_pack").FaultyBackend()
     return plugins
 

@@ -15,7 +15,7 @@ import pytest
 from nodegraph import Engine, OutputError, Workflow, WorkflowError
 from nodegraph.run.events import Event, Notice, OutputWritten
 from nodegraph.text import as_file_name
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 
 def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:
@@ -36,7 +36,7 @@ def written(engine: Engine, out: Path, workflow: Workflow, **options: Any) -> li
 def test_relative_folders_stay_the_same_if_the_current_directory_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
-    engine = Engine("cache", plugin_dirs=[ENGINE_PLUGINS], on_event=lambda event: os.chdir(tmp_path / "other"))
+    engine = Engine("cache", plugin_dirs=[STUB_PLUGINS], on_event=lambda event: os.chdir(tmp_path / "other"))
     assert written(engine, Path("out"), making()) == ["wf-blob.bin"]
     assert (tmp_path / "out" / "wf-blob.bin").is_file()
     assert (tmp_path / "cache" / "CACHEDIR.TAG").is_file()

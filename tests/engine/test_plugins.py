@@ -18,7 +18,7 @@ from nodegraph import PluginError, hookimpl
 from nodegraph.plugin_api import Numerics
 from nodegraph.plugins.code import read_code
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
-from tests.support.plugin_folders import ENGINE_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 SAY = """
     from nodegraph import hookimpl, node
@@ -276,7 +276,7 @@ FILTERS = """
 def test_pack_can_add_a_hook_and_a_registry(tmp_path, write):
     write("a_before.py", FILTERS)
     write("z_after.py", FILTERS.replace('"title"', '"swap"'))
-    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
+    plugins = load_plugins([tmp_path, STUB_PLUGINS])
     plugins.require_sound()
     filters = plugins.registries["filters"]
     assert filters.names() == ["broken", "lower", "swap", "title", "upper"]
@@ -295,7 +295,7 @@ def test_hook_of_a_missing_pack_is_unknown(tmp_path, write):
 
 def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
     path = write("a_before.py", FILTERS.replace("(register)", "(registry)"))
-    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
+    plugins = load_plugins([tmp_path, STUB_PLUGINS])
     assert error(plugins).startswith(
         f"[E303] plugin 'a_before' ({path}): its hook register_filters(registry) has a parameter 'registry'"
     )
@@ -304,7 +304,7 @@ def test_error_in_an_added_hook_names_its_plugin(tmp_path, write):
 
 def test_two_entries_cannot_share_a_name(tmp_path, write):
     write("more.py", FILTERS.replace("title", "lower"))
-    assert "[E301] two plugins register the filter 'lower': 'stub_pack' (" in error(load_plugins([ENGINE_PLUGINS, tmp_path]))
+    assert "[E301] two plugins register the filter 'lower': 'stub_pack' (" in error(load_plugins([STUB_PLUGINS, tmp_path]))
 
 
 CHECKING = """
@@ -321,19 +321,19 @@ CHECKING = """
 def test_pack_can_check_and_replace_registrations(tmp_path, write):
     write("b_checking.py", CHECKING)
     path = write("a_before.py", FILTERS)
-    plugins = load_plugins([tmp_path, ENGINE_PLUGINS])
+    plugins = load_plugins([tmp_path, STUB_PLUGINS])
     plugins.require_sound()
     assert plugins.registries["filters"].get("title").value == (str.title, True)
     assert callable(plugins.registries["filters"].get("lower").value)
     write("a_before.py", FILTERS.replace("tested=True", "tested=False"))
     assert (
-        error(load_plugins([tmp_path, ENGINE_PLUGINS]))
+        error(load_plugins([tmp_path, STUB_PLUGINS]))
         == f"[E302] plugin 'a_before' ({path}), filters 'title': a filter must be tested"
     )
 
 
 def test_engines_have_separate_plugins():
-    first, second = load_plugins([ENGINE_PLUGINS]), load_plugins([ENGINE_PLUGINS])
+    first, second = load_plugins([STUB_PLUGINS]), load_plugins([STUB_PLUGINS])
     assert first.nodes.get("Say").value.function is not second.nodes.get("Say").value.function
     assert first.origin("stub_pack") == second.origin("stub_pack")
 

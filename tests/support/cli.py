@@ -14,7 +14,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from nodegraph.cli import main
-from tests.support.plugin_folders import CLI_PLUGINS
+from tests.support.plugin_folders import STUB_PLUGINS
 
 GREETING = """
 nodegraph: 1
@@ -47,7 +47,7 @@ class Cli:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = {"NODEGRAPH_PLUGIN_DIR": str(CLI_PLUGINS), "NODEGRAPH_CACHE_DIR": str(folder / "cache"), "COLUMNS": "120"}
+        self.env = {"NODEGRAPH_PLUGIN_DIR": str(STUB_PLUGINS), "NODEGRAPH_CACHE_DIR": str(folder / "cache"), "COLUMNS": "120"}
 
     def __call__(self, *args: str | Path, env: Mapping[str, str | None] = {}) -> Ran:
         """Run in this process."""

@@ -1,9 +1,10 @@
-"""The plugin for tests of the engine: node types without tensors or pictures, a value type with a codec, and a hook.
+"""The plugin for tests of the engine and the command line: nodes without tensors, a type with a codec, registries and commands.
 
 - `values`: the value types `Blob` (with a codec) and `Model` (without), and what the nodes share with the tests
 - `nodes`: nodes that follow the rules
 - `checked_nodes`: nodes with every kind of input, for tests of what is checked before a run
 - `faulty_nodes`: nodes that break the rules or raise, and a faulty backend
+- `command_line`: nodes, a registry and commands whose output is easy to read
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pluggy
 
 from nodegraph import hookimpl, hookspec
 
-from . import checked_nodes, faulty_nodes, nodes
+from . import checked_nodes, command_line, faulty_nodes, nodes
 from .faulty_nodes import FaultyBackend, broken_filter
 from .values import ALIVE, CALLS, GO, MODELS, MOST_ALIVE, STARTED, Blob, BlobCodec, Model
 
@@ -27,6 +28,11 @@ class Hooks:
     def register_filters(register: Any) -> None:
         """Register functions from text to text: `register(name, function)`."""
 
+    @staticmethod
+    @hookspec
+    def register_widgets(register: Any) -> None:
+        """Register functions that return a text: `register(name, function)`."""
+
 
 @hookimpl
 def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
@@ -35,7 +41,7 @@ def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
 
 @hookimpl
 def register_nodes(register: Any) -> None:
-    for module in (nodes, checked_nodes, faulty_nodes):
+    for module in (nodes, checked_nodes, faulty_nodes, command_line):
         for value in list(vars(module).values()):
             if hasattr(value, "__nodegraph__"):
                 register(value)
@@ -51,3 +57,13 @@ def register_filters(register: Any) -> None:
     register("upper", str.upper)
     register("lower", str.lower, language="any")
     register("broken", broken_filter)
+
+
+@hookimpl
+def register_widgets(register: Any) -> None:
+    register("gear", command_line.gear)
+
+
+@hookimpl
+def register_commands(cli: Any) -> None:
+    command_line.add_commands(cli)

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from nodegraph import Choice, File, Run, Seed, node
+from nodegraph import Choice, File, Help, Run, Seed, node
 
 from .values import ALIVE, CALLS, GO, MOST_ALIVE, STARTED, Blob, Model
 
@@ -56,9 +56,9 @@ def total(values: list[float], weights: dict[str, float] | None = None, size: tu
 # --- text
 
 
-@node("Text")
-def text(value: str = "") -> str:
-    """Returns a text."""
+@node("Text", version=2)
+def text(value: Annotated[str, Help("what it says")] = "hello") -> str:
+    """Return a text."""
     return value
 
 

@@ -1,29 +1,19 @@
-"""The plugin for tests of the command line, in one file: nodes without tensors, a registry and two commands."""
+"""Nodes, a registry and commands for tests of the command line: what they show is easy to read in its output."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import click
-import pluggy
 
-from nodegraph import Choice, File, Help, Range, Run, Seed, hookimpl, node
-
-hookspec = pluggy.HookspecMarker("nodegraph")
+from nodegraph import Choice, File, Range, Run, node
 
 
 class Halves(NamedTuple):
     left: str
     right: str
-
-
-@node("Text", version=2)
-def text(value: Annotated[str, Help("what it says")] = "hello") -> str:
-    """Return a text."""
-    return value
 
 
 @node("Repeat")
@@ -54,12 +44,6 @@ def read(path: File) -> str:
     return path.read_text(encoding="utf-8")
 
 
-@node("Draw")
-def draw(seed: Seed) -> int:
-    """Return a number that depends on the seed."""
-    return seed * 7 % 1000
-
-
 @node("Fail")
 def fail(text: str) -> str:
     """Raise ValueError."""
@@ -84,33 +68,7 @@ def gear(teeth: int = 12) -> str:
     return f"gear of {teeth}"
 
 
-class Hooks:
-    """The hooks that this plugin adds."""
-
-    @staticmethod
-    @hookspec
-    def register_widgets(register: Callable[..., None]) -> None:
-        """Register widgets."""
-
-
-@hookimpl
-def add_hooks(pluginmanager: pluggy.PluginManager) -> None:
-    pluginmanager.add_hookspecs(Hooks)
-
-
-@hookimpl
-def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
-    for function in (text, repeat, split, slow, read, draw, fail, remark, shape):
-        register(function)
-
-
-@hookimpl
-def register_widgets(register: Callable[..., None]) -> None:
-    register("gear", gear)
-
-
-@hookimpl
-def register_commands(cli: click.Group) -> None:
+def add_commands(cli: click.Group) -> None:
     @cli.command()
     def loaded() -> None:
         """List the heavy modules that are imported."""
