@@ -161,7 +161,7 @@ def test_two_plugins_cannot_claim_one_name(cli, greeting):
         "@hookimpl\ndef register_nodes(register):\n    register(text)\n"
     )
     ran = cli("run", greeting, "--plugin-dir", folder)
-    assert_refused(cli, ran, "'stub'", "'twin'", "'Text'")
+    assert_refused(cli, ran, "'stub_pack'", "'twin'", "'Text'")
     assert ran.stderr.count("[E301]") == 1  # one error, without a warning before it
 
 

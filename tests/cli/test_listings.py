@@ -34,7 +34,7 @@ def test_plugin_cannot_replace_a_command(cli):
 
 def test_nodes_are_listed_with_their_plugin(cli):
     rows = [line.split() for line in cli("nodes").stdout.splitlines()]
-    assert ["Repeat", "Repeat", "a", "text.", "stub"] in rows
+    assert ["Repeat", "Repeat", "a", "text.", "stub_pack"] in rows
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
 
 
@@ -59,15 +59,15 @@ def test_node_page_shows_choices_and_all_outputs(cli):
 
 
 def test_each_registry_has_a_listing(cli):
-    assert cli("widgets").stdout.split() == ["gear", "A", "wheel", "with", "teeth.", "stub"]
+    assert cli("widgets").stdout.split() == ["gear", "A", "wheel", "with", "teeth.", "stub_pack"]
     described = cli("widgets", "gear").stdout
     assert "A wheel with teeth." in described
     assert "teeth  int  default 12" in described
 
 
 def test_plugins_are_listed_with_their_source(cli):
-    row = next(line for line in cli("plugins").stdout.splitlines() if line.startswith("stub"))
-    assert row.endswith("stub.py")
+    row = next(line for line in cli("plugins").stdout.splitlines() if line.startswith("stub_pack"))
+    assert row.endswith("stub_pack")
     assert " ms " in row
 
 

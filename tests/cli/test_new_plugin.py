@@ -84,7 +84,7 @@ def test_new_plugin_is_listed_without_torch(cli, kind):
         ("schedule", "karras", "There is a schedule 'karras' already"),
         ("sampler", "DDIM", "There is a sampler 'DDIM' already"),
         ("node", "load_image", "There is a node 'LoadImage' already"),
-        ("node", "stub", "There is a plugin 'stub' already"),
+        ("node", "stub_pack", "There is a plugin 'stub_pack' already"),
         ("upscaler", "mine", "'upscaler' is not one of"),
     ],
 )

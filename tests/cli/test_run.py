@@ -141,7 +141,7 @@ def test_verbose_adds_the_traceback_and_the_keys(cli):
     ran = cli("run", cli.write(BROKEN), "-v")
     assert ran.exit_code == 1
     assert "Traceback" in ran.stderr
-    assert "stub.py" in ran.stderr
+    assert "command_line.py" in ran.stderr
     assert re.search(r"twice +done in \d+\.\d\d s +[0-9a-f]{16}", ran.stderr)
 
 
