@@ -224,8 +224,8 @@ def _store(
     elif run.drew and key is not None:
         key = None
         run.notice(
-            "a global generator of random numbers was used while it ran (random, numpy.random, or torch without a generator); its "
-            "result is used but not kept. Take a seed as an input, and make a generator from it"
+            "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
+            "Take a seed as an input, and make a generator from it"
         )
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
