@@ -23,7 +23,11 @@ class FileState(NamedTuple):
     @classmethod
     def of(cls, path: Path | str) -> FileState:
         """The current state of the file at `path`. Raises OSError if it does not exist or cannot be reached."""
-        stat = os.stat(path)  # noqa: PTH116 (this may run for every node)
+        return cls.from_stat(os.stat(path))  # noqa: PTH116 (this may run for every node)
+
+    @classmethod
+    def from_stat(cls, stat: os.stat_result) -> FileState:
+        """The state that `os.stat` returned."""
         return cls(
             device=stat.st_dev,
             inode=stat.st_ino,

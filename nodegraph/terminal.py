@@ -18,7 +18,7 @@ from nodegraph.errors import OutputError
 MAX_LINE: Final = 4000
 """The longest line that is shown, in characters. JSON is never cut."""
 
-_CONTROL: Final = re.compile(
+_CONTROL: Final = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of the direction of text
     "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # separators, invisible characters
@@ -80,7 +80,9 @@ def flush() -> None:
 
 def escaped(text: str) -> str:
     """Text with control characters as escapes, such as `\\e[2J`. Line breaks and tabs stay."""
-    return _CONTROL.sub(_escape, text) if not text.isprintable() else text
+    if all(map(str.isprintable, text.split("\n"))):
+        return text  # without compiling the expression, which takes long
+    return re.sub(_CONTROL, _escape, text)
 
 
 def one_line(text: str) -> str:

@@ -1,7 +1,7 @@
 """The code of a plugin: its files, the modules outside installed distributions that they import, and a digest of them all.
 
-The imports are read from the source, so modules that a node function imports later count, too. Names are read with a regular
-expression, which also finds imports in text; that can only add a module that is not needed.
+The imports are read from the source, so modules that a node function imports later count, too. The source is not parsed, which
+would take long: lines of text that look like an import are read as one, which can only add a module that is not needed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
-import re
 import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -27,11 +25,9 @@ from nodegraph.files import FileState, file_states
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
-_IMPORT: Final = re.compile(rb"import[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\r\n;#])*)")  # begins with a letter, which makes it fast
-_FROM: Final = re.compile(rb"from[ \t]*(\.*[ \t]*[\w.]*)[ \t]*(?:\\\r?\n[ \t]*)?")
 CLOCK_NS: Final = 4_000_000  # by which the times of files may be behind the clock
+_LONGEST_NAMES: Final = 1 << 14  # bytes behind it
 _LONGEST_FROM: Final = 300  # bytes before the word import
-_NAME: Final = re.compile(rb"([\w.]+)(?:[ \t]+as[ \t]+\w+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +39,8 @@ class Code:
     """
 
     digest: str
-    files: Mapping[Path, FileState | None]
-    libraries: Mapping[Path, FileState | None] = field(default_factory=dict)
-
-    def changed(self) -> list[Path]:
-        """The files that are no longer as they were read."""
-        before = {**self.files, **self.libraries}
-        now = file_states(before)
-        return [path for path, state in before.items() if now[path] != state]
+    files: Mapping[str, FileState | None]
+    libraries: Mapping[str, FileState | None] = field(default_factory=dict)
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
@@ -66,39 +56,53 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
     """
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
-    files: list[Path] = []
+    files: dict[str, FileState | None] = {}
     is_unknown = False
     imports = _Imports(names)
     for root in roots:
-        below = _file_names(root)
+        below, folder = _file_names(root), str(root.parent)
         last_parts = {name.rpartition("/")[2] for name in below}
         excluded = {part for pattern in (*_NOT_CODE, *excludes) for part in fnmatch.filter(last_parts, pattern)}
         for name in below:
             if name.rpartition("/")[2] not in excluded:
-                path = root.parent / name
-                content = path.read_bytes()
+                path = f"{folder}{os.sep}{name}"
+                content, files[path] = _read(path)
                 total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-                files.append(path)
                 if name.endswith(".py"):
                     imports.add(content, package=None)
-    for name, path, content in imports.modules():
+    for name, path, content, state in imports.modules():
         digest = hashlib.sha256(content).hexdigest()
         total.update(f"{name}\0{digest}\n".encode())
-        files.append(path)
+        files[path] = state
         if name in sys.modules:
             same = _first_digests.setdefault(path, digest) == digest
-            is_unknown = is_unknown or not same or _changed_since(path, imported_ns)
-    code = Code(digest=total.hexdigest(), files=file_states(files), libraries=file_states(imports.libraries))
+            is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
+    code = Code(digest=total.hexdigest(), files=files, libraries=states_of(imports.libraries))
     return code.unknown() if is_unknown else code
 
 
-def _changed_since(path: Path, time_ns: int) -> bool:
-    """Whether a file was changed after `time_ns`, as far as its times can tell."""
+def states_of(paths: Iterable[str]) -> Mapping[str, FileState | None]:
+    """The current state of each file; None for a file that does not exist or cannot be reached."""
+    states: dict[str, FileState | None] = {}
+    for path in paths:
+        try:
+            states[path] = FileState.of(path)
+        except OSError:
+            states[path] = None
+    return states
+
+
+def _read(path: str) -> tuple[bytes, FileState]:
+    """The content of a file and its state. This runs for each file of code at every start: it makes no path and file objects."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        state = FileState.of(path)
-    except OSError:
-        return True
-    return max(state.mtime_ns, state.ctime_ns) >= time_ns - CLOCK_NS
+        stat = os.fstat(descriptor)
+        content = os.read(descriptor, stat.st_size + 1)
+        while more := os.read(descriptor, 1 << 20) if len(content) > stat.st_size else b"":
+            content += more
+    finally:
+        os.close(descriptor)
+    return content, FileState.from_stat(stat)
 
 
 def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
@@ -127,7 +131,7 @@ def _file_names(root: Path) -> list[str]:
     return sorted(names, key=lambda name: name.split("/"))
 
 
-_first_digests: dict[Path, str] = {}
+_first_digests: dict[str, str] = {}
 """The digest of each module outside of plugins when this process first saw it: later ones are not the code that runs."""
 
 
@@ -135,36 +139,42 @@ class _Imports:
     """The modules that code imports, found step by step. Modules of packages called one of `inside` are known already."""
 
     def __init__(self, inside: Iterable[str]) -> None:
-        self.libraries: list[Path] = []
+        self.libraries: list[str] = []
         self._pending: list[str] = []
         self._seen: set[str] = set()
-        self._known_statements: set[bytes] = set()
+        self._folders: dict[str, frozenset[str]] = {}
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
         self._skipped = {*inside, _ENGINE, *sys.stdlib_module_names, *sys.builtin_module_names}
+        self._skipped_bytes = {name.encode() for name in self._skipped}
 
     def add(self, source: bytes, *, package: str | None) -> None:
         """Note what `source` imports. `package` is the package of its module; None: relative imports stay inside the plugin."""
-        for match in _IMPORT.finditer(source):
-            start = match.start()
-            clause = source.rfind(b"from", max(0, start - _LONGEST_FROM), start)
-            origin = _FROM.fullmatch(source, clause, start) if clause >= 0 else None
-            statement = source[start if origin is None else clause : match.end()]
-            if statement in self._known_statements:  # most are in many modules
-                continue
-            if not _begins_statement(source, start if origin is None else clause):
-                continue
-            if origin is None or not origin[1].startswith(b"."):
-                self._known_statements.add(statement)
-            names = [name[1].decode() for name in _NAME.finditer(match[1].strip(b"()"))]
-            if origin is None:
-                self._pending += names
-                continue
-            base = _absolute(origin[1].decode().replace(" ", ""), package)
-            if base is not None and base.partition(".")[0] not in self._skipped:
-                self._pending += [base, *(f"{base}.{name}" for name in names)]
+        position = source.find(b"import")
+        while position >= 0:
+            start = source.rfind(b"\n", 0, position) + 1
+            before = source[start:position].strip()
+            if before[:5] == b"from " and before.partition(b".")[0][5:] in self._skipped_bytes:
+                pass  # most imports end here: they are of the plugin itself, the engine, or the standard library
+            elif not before or before[:4] == b"from" or b":" in before or b";" in before or source[start - 2 : start - 1] == b"\\":
+                self._add_statement(source, position, package)
+            position = source.find(b"import", position + 6)
 
-    def modules(self) -> Iterator[tuple[str, Path, bytes]]:
-        """Name, file and content of each module outside the standard library and installed distributions."""
+    def _add_statement(self, source: bytes, position: int, package: str | None) -> None:
+        """Note what the statement imports whose word `import` is at `position`, unless it is not a statement."""
+        clause = source.rfind(b"from", max(0, position - _LONGEST_FROM), position)
+        origin = _origin(source[clause + 4 : position]) if clause >= 0 else None
+        if not _begins_statement(source, position if origin is None else clause):
+            return
+        names = _names(source, position + len(b"import"))
+        if origin is None:
+            self._pending += names
+            return
+        base = _absolute(origin, package)
+        if base is not None and base.partition(".")[0] not in self._skipped:
+            self._pending += [base, *(f"{base}.{name}" for name in names)]
+
+    def modules(self) -> Iterator[tuple[str, str, bytes, FileState]]:
+        """Name, file, content and state of each module outside the standard library and installed distributions."""
         while self._pending:
             name = self._pending.pop()
             top = name.partition(".")[0]
@@ -172,10 +182,10 @@ class _Imports:
                 continue
             self._seen.add(name)
             for module, path, is_package in self._files_of(name):
-                content = path.read_bytes()
+                content, state = _read(str(path))
                 if path.suffix == ".py":
                     self.add(content, package=module if is_package else module.rpartition(".")[0])
-                yield module, path, content
+                yield module, str(path), content, state
 
     def _files_of(self, name: str) -> Iterator[tuple[str, Path, bool]]:
         """The modules that importing `name` runs and that were not seen before: the packages above it, and itself."""
@@ -200,20 +210,65 @@ class _Imports:
     def _top(self, name: str) -> importlib.machinery.ModuleSpec | None:
         """Where a top-level module is, unless it belongs to an installed distribution or is not there."""
         if name not in self._tops:
-            try:
-                spec = importlib.util.find_spec(name)
-            except (ImportError, ValueError, AttributeError):
-                spec = None
-            self._tops[name] = spec
-            origin = None if spec is None else spec.origin if spec.has_location else None
-            if origin is not None and is_installed(Path(origin)):
-                self.libraries.append(Path(origin))
+            library = self._installed(name)
+            if library is not None:
+                self.libraries.append(str(library))
                 self._tops[name] = None
-            elif spec is not None and origin is None and not spec.submodule_search_locations:
-                self._tops[name] = None  # built in, or frozen
-            elif spec is not None and origin is None and all(is_installed(Path(p)) for p in spec.submodule_search_locations or ()):
-                self._tops[name] = None
+            else:
+                self._tops[name] = self._find(name)
         return self._tops[name]
+
+    def _installed(self, name: str) -> Path | None:
+        """A file of the installed library that `import name` would find; None if it would find something else.
+
+        Asking the import system takes longer, as it also looks for what is not there.
+        """
+        for entry in sys.path:
+            if entry not in self._folders:
+                with contextlib.suppress(OSError):
+                    self._folders[entry] = frozenset(os.listdir(entry or "."))  # noqa: PTH208
+            names = self._folders.get(entry, frozenset())
+            if name in names or f"{name}.py" in names:
+                path = Path(entry, name, "__init__.py") if name in names else Path(entry, f"{name}.py")
+                return path if is_installed(path) and path.is_file() else None
+        return None
+
+    def _find(self, name: str) -> importlib.machinery.ModuleSpec | None:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError, AttributeError):
+            return None
+        if spec is None:
+            return None
+        if spec.has_location and spec.origin is not None:
+            if not is_installed(Path(spec.origin)):
+                return spec
+            self.libraries.append(spec.origin)
+            return None
+        folders = list(spec.submodule_search_locations or ())
+        return spec if any(not is_installed(Path(folder)) for folder in folders) else None  # else built in, frozen or installed
+
+
+def _origin(text: bytes) -> str | None:
+    """The module in `from MODULE import`, whose dots may be apart; None if `text` is something else."""
+    origin = "".join(text.replace(b"\\\n", b" ").replace(b"\\\r\n", b" ").decode("utf-8", "replace").split())
+    return origin if not origin.strip(".") or _is_name(origin.lstrip(".")) else None
+
+
+def _names(source: bytes, start: int) -> list[str]:
+    """The names behind the word import, which ends at `start`."""
+    text = source[start : start + _LONGEST_NAMES].lstrip(b" \t")
+    if text[:1] == b"(":
+        lines = text[1:].partition(b")")[0].split(b"\n")
+        text = b" ".join(line.partition(b"#")[0] for line in lines)
+    else:
+        text = text.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").partition(b"\n")[0].partition(b";")[0].partition(b"#")[0]
+    words = (part.split() for part in text.decode("utf-8", "replace").split(","))
+    return [part[0] for part in words if part and _is_name(part[0])]
+
+
+def _is_name(text: str) -> bool:
+    return all(map(str.isidentifier, text.split(".")))
 
 
 def _begins_statement(source: bytes, start: int) -> bool:
@@ -258,7 +313,4 @@ def is_installed(path: Path) -> bool:
 
 @cache
 def _installed_folders() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    return tuple(
-        {Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {Path(p) for p in site.getsitepackages()}
-    )
+    return tuple(map(Path, dict.fromkeys([os.path.dirname(os.__file__), *site.getsitepackages()])))  # noqa: PTH120

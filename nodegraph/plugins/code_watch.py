@@ -28,10 +28,10 @@ class CodeWatch:
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
         self._imports: dict[str, str] = {}
         self._known_modules: set[str] = set()
-        self._covered = {str(path) for code in codes.values() for path in code.files}
+        self._covered = {path for code in codes.values() for path in code.files}
         loaded = _files_of_modules(sys.modules)
         for plugin, code in codes.items():
-            states = {str(path): state for path, state in {**code.files, **code.libraries}.items()}
+            states = {**code.files, **code.libraries}
             self._data[plugin] = [(path, state) for path, state in states.items() if not path.endswith(".py")]
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
