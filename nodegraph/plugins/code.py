@@ -230,8 +230,8 @@ def _absolute(origin: str, package: str | None) -> str | None:
     if package is None:
         return None
     parts = package.split(".")
-    kept = parts[: len(parts) - relative + 1]
-    return ".".join([*kept, *filter(None, [origin.lstrip(".")])]) if kept else None
+    parents = parts[: len(parts) - relative + 1]
+    return ".".join([*parents, *filter(None, [origin.lstrip(".")])]) if parents else None
 
 
 def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[Path]] | None:

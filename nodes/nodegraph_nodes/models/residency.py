@@ -37,7 +37,7 @@ def version_of(value: Any) -> int | None:
     """How often torch has counted a change of a tensor in `value`: a tensor, a network, or an object, list or mapping of these.
 
     None if there are no tensors in it, or if torch does not count their changes. Objects inside functions are not seen, and
-    neither are changes through `tensor.data`, NumPy, or another tensor in the place of one.
+    neither are changes through `tensor.data`, NumPy, or another tensor instead of one.
     """
     torch = sys.modules.get("torch")
     if torch is None:
