@@ -80,7 +80,7 @@ class WorkflowError(NodegraphError):
         "E101": "the file does not have the form of a workflow",
         "E102": "a mapping has the same key twice",
         "E103": "there is no such node type",
-        "E104": "the node type has no such input, or the chosen thing has no such option",
+        "E104": "the node type has no such input, or what was chosen has no such option",
         "E105": "a required input is missing",
         "E106": "a reference to a node or param that does not exist",
         "E107": "a link does not name an output that the node has",

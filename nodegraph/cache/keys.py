@@ -27,7 +27,7 @@ from nodegraph.errors import NodegraphError
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 
 FORMAT: Final = 3
-"""The version of the way in which keys are written. Raising it makes every earlier key a miss."""
+"""The version of the key format. Raising it makes every earlier key a miss."""
 
 FileDigest = Callable[[Path], str]
 """Returns the SHA-256 of a file's content; raises OSError."""
@@ -182,4 +182,5 @@ def _hash(parts: KeyParts, link: Callable[[ResolvedLink], Any]) -> str:
 
 def _encode(document: Any, link: Callable[[ResolvedLink], Any] | None = None) -> bytes:
     text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")  # with \u escapes, two surrogates and the character they stand for would be alike
+    # with \u escapes, two surrogates and the character they stand for would give the same bytes
+    return text.encode("utf-8", "surrogatepass")

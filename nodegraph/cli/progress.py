@@ -27,7 +27,7 @@ _KEY_DIGITS = 16
 
 
 class PlainProgress:
-    """Lines that stay: which nodes were cached, which ran and for how long, and now and then a step of a long node."""
+    """Plain lines: which nodes were cached, which ran and for how long, and a step of a long node every 10 s."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose

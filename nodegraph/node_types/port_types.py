@@ -20,7 +20,7 @@ from nodegraph.text import described
 class PortType:
     """The base class of all port types. `annotation` is what the type was parsed from.
 
-    These are plain classes: as eight dataclasses they would take a fiftieth of the time in which the program starts.
+    These are plain classes: as eight dataclasses they would take 2 % of the start-up time.
     """
 
     def __init__(self, annotation: Any) -> None:

@@ -1,6 +1,6 @@
 """Builds the plugin manager and calls the hooks with which plugins register things. Each engine has its own `Plugins`.
 
-A plugin that cannot be used is kept with the reason, so that every command can name it.
+A plugin that cannot be used stays listed with the reason, so that every command can name it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
 _REGISTER = "register_"
-_OF_THE_COMMAND_LINE = {"commands", "options"}  # called by the command line when it needs them
-_NOT_REGISTRIES = {"nodes", "codecs", "backend", *_OF_THE_COMMAND_LINE}
+_COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when it needs them
+_NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
@@ -52,7 +52,7 @@ class Plugins:
         self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         found = list(find_plugins(plugin_dirs))
-        # plugins that add hooks come first, so that a mistake in such a hook is blamed on the plugin that makes it
+        # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
         registered = [self._register(plugin) for plugin in found]
@@ -157,7 +157,7 @@ class Plugins:
             return plugin
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             kind = hook.name.removeprefix(_REGISTER)
-            if not hook.name.startswith(_REGISTER) or kind in _OF_THE_COMMAND_LINE:
+            if not hook.name.startswith(_REGISTER) or kind in _COMMAND_LINE_HOOKS:
                 continue
             register = self._registrar(kind, plugin.origin)
             try:

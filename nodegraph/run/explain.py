@@ -9,7 +9,7 @@ from typing import Any
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
-from nodegraph.run.record import Written, written
+from nodegraph.run.record import StoredForm, stored_form
 from nodegraph.text import described
 from nodegraph.workflow.definitions import Link
 
@@ -23,7 +23,7 @@ class Explained:
     reason: str = ""
 
 
-def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
+def explain(plan: Plan, earlier: Mapping[str, StoredForm]) -> list[Explained]:
     """What would happen to each node. `earlier` holds the forms of the same nodes in their last run."""
     running = set(plan.names("run"))
     return [
@@ -32,17 +32,17 @@ def explain(plan: Plan, earlier: Mapping[str, Written]) -> list[Explained]:
     ]
 
 
-def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) -> str:
+def _reason(plan: Plan, name: str, before: StoredForm | None, running: set[str]) -> str:
     form = plan.known.keys.parts.get(name)
     if form is None:
         return plan.uncached[name]
     if name in plan.known.forced:
         return "it is forced, or below a forced node"
     if before is not None:
-        difference = next(differences(before, written(form)), None)
+        difference = next(differences(before, stored_form(form)), None)
         if difference is not None:
             return difference
-    links = [link for link in _links(written(form)["inputs"]) if link[1].node in running]
+    links = [link for link in _links(stored_form(form)["inputs"]) if link[1].node in running]
     links.sort(key=lambda link: plan.known.digest(link[1]) is not None)  # values that are not known yet come first
     for port, link in links:
         return f"{port}: '{link.node}' may return another value"
@@ -54,7 +54,7 @@ def _reason(plan: Plan, name: str, before: Written | None, running: set[str]) ->
     return "its result is no longer in the cache"
 
 
-def differences(before: Written, now: Written) -> Iterator[str]:
+def differences(before: StoredForm, now: StoredForm) -> Iterator[str]:
     """The differences between two forms of a node, as text, the most important first."""
     if before.get("type") != now["type"]:
         (old, old_version), (new, new_version) = before["type"], now["type"]

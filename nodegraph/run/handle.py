@@ -102,7 +102,7 @@ class RunHandle:
 
     @property
     def status(self) -> RunStatus:
-        """What the run does now: queued, running, done, failed or cancelled."""
+        """The state of the run: queued, running, done, failed or cancelled."""
         return self._background.status
 
     def events(self) -> Iterator[Event]:
@@ -152,7 +152,10 @@ class Runs:
             self._end(number)
 
     def start(self, cancel: CancelFlag, work: Callable[[Callable[[], bool]], None]) -> None:
-        """Do the work of a run in a background thread; it receives the function that `active` yields. Raises RuntimeError, too."""
+        """Do the work of a run in a background thread; it receives the function that `active` yields.
+
+        Raises RuntimeError if the engine is closed.
+        """
         with self._changed:
             number, overlapped = self._begin(cancel)
             self._queue.append((number, functools.partial(work, overlapped)))

@@ -45,12 +45,12 @@ def watched(backend: Backend, *, numeric: bool) -> Iterator[Changes]:
         now = backend.generator_states(numeric)
         changes.drew = python != _python_state() or any(now[name] != state for name, state in others.items() if name in now)
         with _lock:
-            alone = _running == 1
+            no_other_node = _running == 1
             _running -= 1
-            if alone and environment != _variables():
+            if no_other_node and environment != _variables():
                 _restore(environment)
                 changes.restored.append("environment variables")
-            if alone and directory is not None and directory != _current_directory():
+            if no_other_node and directory is not None and directory != _current_directory():
                 with contextlib.suppress(OSError):
                     os.chdir(directory)
                     changes.restored.append("the current directory")

@@ -30,7 +30,7 @@ SEARCHED_RUNS: Final = 50
 """How many of the latest runs are searched for the earlier form of a node."""
 
 
-Written = Mapping[str, Any]
+StoredForm = Mapping[str, Any]
 """The form of a node as it is stored in a run record: links are ["link", node, port]."""
 
 
@@ -84,10 +84,10 @@ class RunRecord:
             "error": report.error,
             "digests": dict(self.known.digests(name)),
         }
-        return fields if form is None else {**fields, "form": written(form)}
+        return fields if form is None else {**fields, "form": stored_form(form)}
 
 
-def written(form: KeyParts) -> Written:
+def stored_form(form: KeyParts) -> StoredForm:
     """A form as it is stored in a run record."""
     return {**form, "inputs": {port: _link_as_list(value) for port, value in form["inputs"].items()}}
 

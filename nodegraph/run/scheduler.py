@@ -212,7 +212,7 @@ class Scheduler:
         name, outcome = message
         if isinstance(outcome, BaseException):
             raise outcome
-        if outcome.again:
+        if outcome.abandoned:
             self._started.discard(name)
             if name in self._needs:
                 self._schedule(name)

@@ -47,12 +47,16 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
         if not _fits(option_type, value):
             expected = _type_text(option_type)
             raise ValueError(
-                f"{kind} {name}: option {option!r} expected {expected}, found {value!r}; {parameter.default!r} is the default"
+                f"{kind} {name}: option {option!r} expected {expected}, found {value!r}. "
+                f"Leave it out for the default, {parameter.default!r}"
             )
 
 
 def check_ranges(kind: str, function: Callable[..., object], ranges: Mapping[str, Range], options: Mapping[str, object]) -> None:
-    """Raise ValueError unless each number in `options` is in its range; `kind` as for `check_options`."""
+    """Raise ValueError unless each number in `options` is in its range.
+
+    `kind` is "sampler", "schedule" or "guidance", for the message.
+    """
     for option, (low, high) in ranges.items():
         value = options.get(option)
         if not isinstance(value, int | float) or ((low is None or value >= low) and (high is None or value <= high)):
@@ -77,7 +81,7 @@ def checked_ranges(function: Callable[..., Any], ranges: Mapping[str, Range] | N
 def require_callable_with(function: Any, kind: str, arguments: tuple[str, ...], keywords: tuple[str, ...] = ()) -> None:
     """Raise ValueError unless `function` can be called with these arguments and keywords, and its other parameters have defaults.
 
-    `kind` as for `check_options`.
+    `kind` is "sampler", "schedule" or "guidance", for the message.
     """
     form = f"{kind}({', '.join(arguments)}{', *, ' if keywords else ''}{', '.join(keywords)}, **options)"
     if not callable(function):

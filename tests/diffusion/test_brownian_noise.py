@@ -50,9 +50,9 @@ def test_increments_are_unit_noise_and_independent():
 
 
 def test_each_picture_has_its_own_noise_path():
-    batch, alone = (step_noise_source("fresh", LATENT[k:], 7 + k, levels=LEVELS) for k in (0, 2))
-    assert torch.equal(batch(9.0, 2.0)[2:], alone(9.0, 2.0))
-    assert torch.equal(batch(2.0, 0.5)[2:], alone(2.0, 0.5))
+    batch, single = (step_noise_source("fresh", LATENT[k:], 7 + k, levels=LEVELS) for k in (0, 2))
+    assert torch.equal(batch(9.0, 2.0)[2:], single(9.0, 2.0))
+    assert torch.equal(batch(2.0, 0.5)[2:], single(2.0, 0.5))
     first = batch(9.0, 2.0)
     assert not torch.equal(first[0], first[1])
 

@@ -82,8 +82,8 @@ def test_gradient_is_computed_per_picture(unet):
     with torch.no_grad():
         for through in ("network", "estimate", "noisy"):
             guide = GradientGuidance(inner, brightness, scale=20.0, through=through)
-            both, alone = guide.predict(X, 1.0), [guide.predict(X[k : k + 1], 1.0) for k in range(2)]
-            for together, *apart in zip(both, *alone, strict=True):
+            both, singles = guide.predict(X, 1.0), [guide.predict(X[k : k + 1], 1.0) for k in range(2)]
+            for together, *apart in zip(both, *singles, strict=True):
                 assert_near(together, torch.cat(apart))
             assert not any(seen.requires_grad for seen in both)
             assert brightness(both.denoised, 1.0).sum() > brightness(inner(X, 1.0), 1.0).sum()

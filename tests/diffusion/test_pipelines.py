@@ -1,6 +1,6 @@
 """Whole pipelines of diffusers and the same through our nodes: the same start noise gives the same latent.
 
-Where the two have different conventions, the settings are such that both mean the same; docs/models.md tells of them.
+Where the two have different conventions, the settings are such that both mean the same; docs/models.md describes them.
 """
 
 from __future__ import annotations

@@ -281,5 +281,5 @@ def test_real_network_mixes_single_predictions():
     first, second = (small.noise(1, length, small.UNET.context_dim) for length in (16, 24))
     x = small.noise(2, 4, 8, 8)
     mixed = UNetDenoiser(unet, SCHEDULE, [Prompt(first), Prompt(second, strength=0.5)])(x, SIGMA)
-    alone = [UNetDenoiser(unet, SCHEDULE, context)(x, SIGMA) for context in (first, second)]
-    torch.testing.assert_close(mixed, (alone[0] + 0.5 * alone[1]) / 1.5, rtol=1e-4, atol=1e-4)
+    predictions = [UNetDenoiser(unet, SCHEDULE, context)(x, SIGMA) for context in (first, second)]
+    torch.testing.assert_close(mixed, (predictions[0] + 0.5 * predictions[1]) / 1.5, rtol=1e-4, atol=1e-4)

@@ -175,8 +175,8 @@ def run(denoise, latent, noise, name="euler_ancestral", strength=1.0, **keywords
 def test_batch_pictures_equal_single_pictures(name):
     noise = draw_noise(SHAPE, 5)
     batch = run(TwistedDenoiser(), LATENT, noise, name, seed=5)
-    alone = run(TwistedDenoiser(), LATENT[2:], noise[2:], name, seed=7)
-    torch.testing.assert_close(batch[2:], alone)
+    single = run(TwistedDenoiser(), LATENT[2:], noise[2:], name, seed=7)
+    torch.testing.assert_close(batch[2:], single)
 
 
 def test_run_does_not_change_its_arguments():

@@ -116,8 +116,8 @@ def test_single_picture_equals_batch(unet, name, kind):
     together = stacked(denoisers(unet)[kind], [name]).predict(X, SIGMA)
     for k in range(2):
         here = slice(k, k + 1)
-        alone = stacked(denoisers(unet, here)[kind], [name]).predict(X[here], SIGMA)
-        for ours, expected in zip(together, alone, strict=True):
+        single = stacked(denoisers(unet, here)[kind], [name]).predict(X[here], SIGMA)
+        for ours, expected in zip(together, single, strict=True):
             assert_near(ours[here], expected, 1e-3)
 
 
@@ -166,17 +166,17 @@ def test_half_precision_guidance_is_computed_in_float32(names, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("names", STACKS, ids="+".join)
 def test_half_precision_error_grows_only_by_the_scales(names, dtype, monkeypatch):
-    # Which cells count as attended is a yes or a no, and an error as small as may be can tip a cell. So here all of them count.
+    # Which cells count as attended is a yes or a no, and any rounding error can flip a cell. So here all of them count.
     monkeypatch.setattr(self_attention, "THRESHOLD", 0.0)
     exact, half = small.our_unet(CONFIG), small.our_unet(CONFIG).to(dtype)
 
     def error(denoiser):
         return (denoiser(half)(X, SIGMA) - denoiser(exact)(X, SIGMA)).std().item()
 
-    alone = max(error(lambda unet, side=side: prompted(unet, side)) for side in (POSITIVE, NEGATIVE))
+    unguided_error = max(error(lambda unet, side=side: prompted(unet, side)) for side in (POSITIVE, NEGATIVE))
     scales = 4 + 3  # cfg of the positive side, cfg - 1 of the negative one
     scales += 2 * 3 * ("perturbed_attention" in names) + 2 * 2 * ("self_attention" in names)  # each twice: of a difference
-    assert error(lambda unet: stacked(classifier_free(unet), names)) < scales * alone
+    assert error(lambda unet: stacked(classifier_free(unet), names)) < scales * unguided_error
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -99,8 +99,8 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
 
 def test_batch_pictures_equal_single_pictures(model: Model) -> None:
     both = paint(model, [PROMPT, "a green tree"], steps=4)
-    alone = paint(model, ["a green tree"], seed=1001, steps=4)
-    assert np.abs(both[1].astype(int) - alone[0]).max() <= 1
+    single = paint(model, ["a green tree"], seed=1001, steps=4)
+    assert np.abs(both[1].astype(int) - single[0]).max() <= 1
 
 
 def test_pictures_match_their_captions(model: Model) -> None:

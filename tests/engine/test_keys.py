@@ -332,7 +332,7 @@ def set_times_back(path: Path, before: os.stat_result) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no timestamp that changes with every write")
 @pytest.mark.parametrize("how", ["in place", "replaced", "longer"])
 def test_change_with_a_reset_mtime_is_seen(tmp_path: Path, reads: list[Path], how: str) -> None:
     path = aged(tmp_path / "file", "one")

@@ -235,7 +235,7 @@ def test_gc_does_not_harm_a_blob_mapped_elsewhere(store: Store) -> None:
     assert end(process) == "True"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="elsewhere only age tells that a process is gone")
+@pytest.mark.skipif(os.name != "posix", reason="other systems detect dead processes by age only")
 def test_temporary_files_of_dead_processes_are_removed(store: Store) -> None:
     process = start(store.directory, "say('x')")
     dead, own = process.pid, os.getpid()

@@ -215,7 +215,7 @@ def test_irreplaceable_file_is_an_error_without_traces(engine: Engine, tmp_path:
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["wf-blob.bin"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
 @pytest.mark.parametrize("save", ["link/x", "link/deep/er/x", "inside/../link/x", "inside/out/x"])
 def test_link_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path, save: str) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -229,7 +229,7 @@ def test_link_out_of_the_folder_is_refused(engine: Engine, tmp_path: Path, save:
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["elsewhere", "out"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
 def test_links_within_the_folder_are_followed(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "real" / "below").mkdir(parents=True)
     (tmp_path / "out").symlink_to(tmp_path / "real")
@@ -241,7 +241,7 @@ def test_links_within_the_folder_are_followed(engine: Engine, tmp_path: Path) ->
     assert (tmp_path / "real" / "below" / "x.bin").read_bytes().startswith(b"x0\n")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
 def test_circular_links_are_an_error(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").symlink_to("b")

@@ -34,7 +34,7 @@ SAY = """
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """No entry point but those of the test."""
     monkeypatch.delenv("NODEGRAPH_PLUGIN_DIR", raising=False)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [])

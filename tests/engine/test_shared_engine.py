@@ -214,15 +214,15 @@ def test_parallel_runs_load_a_model_once(make_engine: Callable[..., Engine], stu
 
 @with_both_workers
 def test_numeric_nodes_run_one_at_a_time_across_runs(engine: Engine) -> None:
-    def alone(number: int) -> Workflow:
+    def numeric_workflow(number: int) -> Workflow:
         built = Workflow(f"w{number}")
         for i in range(4):
             built.output(f"o{i}", built.add("Alone", name=f"n{i}", who=f"{number} {i}"))
         return built
 
-    runs = [engine.start(alone(number)) for number in range(4)]
+    runs = [engine.start(numeric_workflow(number)) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        others = list(pool.map(lambda number: engine.run(alone(number)), range(4, 8)))
+        others = list(pool.map(lambda number: engine.run(numeric_workflow(number)), range(4, 8)))
     assert {result.status for result in [*others, *(run.result(SECONDS) for run in runs)]} == {"done"}
 
 

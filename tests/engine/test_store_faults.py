@@ -21,7 +21,7 @@ from tests.support.other_process import end, kill, start, wait_for
 KEY, DIGEST = "a" * 64, "d" * 64
 SMALL_DISK = 256 << 10
 
-killable = pytest.mark.skipif(not hasattr(os, "kill") or os.name == "nt", reason="SIGKILL is of POSIX")
+killable = pytest.mark.skipif(not hasattr(os, "kill") or os.name == "nt", reason="needs SIGKILL")
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_processes_compute_each_shared_node_once(start: Callable[..., subprocess
     assert not any(report["notices"] for report in reports)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_waiting_process_takes_over_from_a_killed_one(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     stuck, waiting = start(STUCK="1"), start()
     go(stuck)

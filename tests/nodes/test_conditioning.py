@@ -133,6 +133,6 @@ def test_denoiser_mixes_prompts_as_set(model, run):
     direct = UNetDenoiser(load_unet_network(model.unet, run), model.unet.part.noise_schedule, prompts)
     for sigma in (10.0, 0.1):
         assert torch.equal(denoise(x, sigma), direct(x, sigma))
-    alone = unet_denoise(model.unet, red, red, cfg=1.0, run=run).function
-    assert not torch.allclose(denoise(x, 10.0)[..., :3], alone(x, 10.0)[..., :3])
-    assert torch.equal(denoise(x, 0.1), alone(x, 0.1))
+    red_only = unet_denoise(model.unet, red, red, cfg=1.0, run=run).function
+    assert not torch.allclose(denoise(x, 10.0)[..., :3], red_only(x, 10.0)[..., :3])
+    assert torch.equal(denoise(x, 0.1), red_only(x, 0.1))

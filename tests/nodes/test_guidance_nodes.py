@@ -97,8 +97,8 @@ def test_guidance_works_with_areas_masks_and_batches(model, prompts, name):
     assert result.isfinite().all()
     torch.testing.assert_close(result[..., :4], X[..., :4], rtol=0, atol=1e-5)
     one = Latent(X[1:], (48, 64))
-    alone = sampler(guidance(several, name), one, noise(one, seed=4), mask=Mask(mask), sampler="euler", steps=3).samples
-    torch.testing.assert_close(alone[0], result[1], rtol=1e-3, atol=1e-3)
+    single = sampler(guidance(several, name), one, noise(one, seed=4), mask=Mask(mask), sampler="euler", steps=3).samples
+    torch.testing.assert_close(single[0], result[1], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_instruct_pix2pix_has_a_picture_scale(unet_with, prompts, run):
         return UNetDenoiser(network, part.noise_schedule, prompt.prompts, concat=channels)(X, SIGMA)
 
     beside = picture.samples / part.latent.scaling_factor
-    both, alone, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
-    torch.testing.assert_close(ours, neither + 1.5 * (alone - neither) + 7.5 * (both - alone), rtol=1e-3, atol=1e-3)
+    both, picture_only, neither = seen(positive, beside), seen(empty, beside), seen(empty, torch.zeros_like(beside))
+    torch.testing.assert_close(ours, neither + 1.5 * (picture_only - neither) + 7.5 * (both - picture_only), rtol=1e-3, atol=1e-3)
     wrong = dual_guidance(edited, positive, empty, empty, cfg=7.5, cfg_middle=1.5, run=run).function(X, SIGMA)
     assert not torch.allclose(ours, wrong, atol=1e-2)
 

@@ -86,8 +86,8 @@ def test_batch_is_encoded_as_single_pictures(model, run):
     source = pictures(16, 16, batch=2)
     together = vae_encode(model.vae, source, run=run).samples
     for k in range(2):
-        alone = vae_encode(model.vae, Image(source.pixels[k : k + 1]), run=run).samples
-        assert torch.allclose(together[k], alone[0], atol=1e-5)
+        single = vae_encode(model.vae, Image(source.pixels[k : k + 1]), run=run).samples
+        assert torch.allclose(together[k], single[0], atol=1e-5)
 
 
 def test_sampled_encoding_depends_on_the_seed(model, run):

@@ -111,7 +111,7 @@ def rewrite(file):
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no timestamp that changes with every write")
 def test_changed_weights_with_equal_times_are_an_error(copied, run):
     model = load_model(found(copied))
     rewrite(weights(copied))
@@ -119,7 +119,7 @@ def test_changed_weights_with_equal_times_are_an_error(copied, run):
         load_unet_network(model.unet, run)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no time that tells of every change")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no timestamp that changes with every write")
 def test_weights_changed_while_read_are_not_kept(copied, run, monkeypatch):
     model = load_model(found(copied))
 

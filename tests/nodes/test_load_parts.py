@@ -86,13 +86,13 @@ def test_scaling_of_a_vae_is_the_files_or_the_given_one(vae_file):
 
 
 def test_vae_like_another_has_its_scaling_and_size(vae_file):
-    alone = found(find_vae, vae_file)
-    config = dataclasses.replace(alone.config, scaling_factor=0.13025)
-    like = VAE(open_part(dataclasses.replace(alone, config=config, trained_size=SIDE)))
-    vae = load_vae(alone, like)
+    standalone = found(find_vae, vae_file)
+    config = dataclasses.replace(standalone.config, scaling_factor=0.13025)
+    like = VAE(open_part(dataclasses.replace(standalone, config=config, trained_size=SIDE)))
+    vae = load_vae(standalone, like)
     assert (vae.part.config.scaling_factor, vae.part.sample_size) == (0.13025, SIDE)
     assert empty_latent(vae).size == (SIDE, SIDE)
-    assert load_vae(alone, like, scaling=0.5).part.config.scaling_factor == 0.5
+    assert load_vae(standalone, like, scaling=0.5).part.config.scaling_factor == 0.5
 
 
 def test_vae_with_another_grid_is_not_like_it(vae_file, model):

@@ -54,7 +54,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what memory is made of")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports which pages are file-backed")
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_tensor_is_memory_mapped(cache, value):
     blob = put(cache, value)

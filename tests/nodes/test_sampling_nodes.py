@@ -68,9 +68,9 @@ def test_denoiser_equals_the_library(model, prompts, denoiser, run):
 def test_cfg_1_skips_the_negative_prompt(model, prompts):
     positive, negative = prompts
     x = start().samples
-    alone = unet_denoise(model.unet, positive, negative, cfg=1).function(x, 1.0)
-    assert torch.equal(alone, unet_denoise(model.unet, positive, positive, cfg=1).function(x, 1.0))
-    assert not torch.allclose(alone, unet_denoise(model.unet, positive, negative, cfg=2).function(x, 1.0))
+    positive_only = unet_denoise(model.unet, positive, negative, cfg=1).function(x, 1.0)
+    assert torch.equal(positive_only, unet_denoise(model.unet, positive, positive, cfg=1).function(x, 1.0))
+    assert not torch.allclose(positive_only, unet_denoise(model.unet, positive, negative, cfg=2).function(x, 1.0))
 
 
 def test_prompt_of_another_model_is_refused(model, prompts):
@@ -137,10 +137,10 @@ def test_each_step_reports_progress(denoiser, run):
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "euler_ancestral"])
 def test_batch_pictures_equal_single_pictures(denoiser, name):
     batch = Latent(torch.zeros(2, 4, 4, 5), (32, 40))
-    alone = Latent(torch.zeros(1, 4, 4, 5), (32, 40))
+    one = Latent(torch.zeros(1, 4, 4, 5), (32, 40))
     together = sampler(denoiser, batch, noise(batch, seed=7), sampler=name, steps=STEPS).samples
     for k in range(2):
-        single = sampler(denoiser, alone, noise(alone, seed=7 + k), sampler=name, steps=STEPS).samples
+        single = sampler(denoiser, one, noise(one, seed=7 + k), sampler=name, steps=STEPS).samples
         assert torch.allclose(together[k], single[0], rtol=1e-3, atol=1e-3 * single.std().item())
 
 

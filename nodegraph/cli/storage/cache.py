@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _KEY_DIGITS = 16
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _AGES = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1}
-_ORDERS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
+_SORT_WORDS = {"created": "newest", "used": "last used", "uses": "most used", "size": "largest"}
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -48,7 +48,7 @@ def cache() -> None:
 @cache.command(epilog=epilog("nodegraph cache ls", "nodegraph cache ls --sort size --json"))
 @click.option(
     "--sort",
-    type=click.Choice(list(_ORDERS)),
+    type=click.Choice(list(_SORT_WORDS)),
     default="created",
     show_default=True,
     help="Put the newest results first, the last used, the most used, or the largest.",

@@ -35,7 +35,7 @@ class RunContext:
 
     The engine shares `plugins`, `files` and `models` between runs. `cache` is the run's own view of the results: warnings and
     uses belong to this run. `machine` differs between machines on which the same computation may round differently. `overlapped`
-    tells whether another run of the engine has been active meanwhile.
+    returns whether another run was active at the same time.
     """
 
     cache: Cache
@@ -110,8 +110,8 @@ class Outcome:
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
     `stored`: the result is stored under the content key. `changed`: a file that the node reads changed while it ran. `error` is
-    what the node raised, and `message` explains it. `again`: there is no outcome, and a run that still needs one starts over.
-    Workers that share no memory leave `values` out.
+    what the node raised, and `message` explains it. `abandoned`: there is no outcome that this run can use;
+    if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
     """
 
     seconds: float = 0.0
@@ -123,7 +123,7 @@ class Outcome:
     hit: CachedResult | None = None
     error: BaseException | None = None
     message: str = ""
-    again: bool = False
+    abandoned: bool = False
 
 
 def stopped() -> Cancelled:

@@ -126,7 +126,7 @@ class SharedJob:
 
     def abandon(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
         """Give up without an outcome: each run that still needs one starts over with this node."""
-        self.finish(Outcome(again=True), on_handed_out)
+        self.finish(Outcome(abandoned=True), on_handed_out)
 
     # --- what a run calls
 
@@ -160,9 +160,9 @@ class SharedJob:
         if isinstance(outcome, BaseException):
             return outcome
         if isinstance(outcome.error, LostResultError) or (outcome.hit is not None and not waiter.wanted <= self.task.wanted):
-            return Outcome(again=True)
+            return Outcome(abandoned=True)
         if isinstance(outcome.error, Cancelled) and self._first.context.cancel.is_set and not waiter.context.cancel.is_set:
-            return Outcome(again=True)
+            return Outcome(abandoned=True)
         return outcome
 
     def _emit_to(self, waiter: Waiter, event: NodeEvent) -> None:

@@ -12,7 +12,7 @@ from nodegraph.run.tasks.task import NodeTask, Outcome
 
 
 def do_nothing() -> None:
-    """Nothing waits for this."""
+    """The default callback."""
 
 
 class Job(Protocol):
@@ -64,10 +64,12 @@ class Workers(Protocol):
     - A value without a codec never leaves its task. The scheduler makes one task of a node and the nodes that make such values
       for it, and repeats these in another task if it has to.
     - A value given in Python is stored before a task refers to it. The task holds a `StoredInput`.
-    - What cannot be passed on in one of these ways stays in the process of the run, which has threads for it: values given in
-      Python that are neither plain data nor have a codec, outputs of a run that have no codec, values without a codec from nodes
-      that are not pure, and all nodes linked to these by a value without a codec. So does everything if there is no cache
-      directory.
+    - What cannot be passed on in one of these ways stays in the process of the run, which has threads for it:
+        - values given in Python that are neither plain data nor have a codec;
+        - outputs of a run that have no codec;
+        - values without a codec from nodes that are not pure;
+        - all nodes linked to these by a value without a codec;
+        - everything, if there is no cache directory.
 
     The worker takes the lock of a node's key, so that no other process computes the same result. While it holds the lock,
     it looks the key up once more, runs the node, and stores the result (`run_node` does all of this). The scheduler stores only

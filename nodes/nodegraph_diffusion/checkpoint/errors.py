@@ -1,4 +1,4 @@
-"""The error of this package: a file or folder that is not a checkpoint, or not the one that was asked for."""
+"""The error of this package: a file or folder that is not a checkpoint, or not of the expected kind."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ def check_shape(guidance: Guidance) -> None:
 def check_alone(guidance: Guidance) -> None:
     """A picture gets the same estimates in a batch as alone, in a whole run."""
     x = start() * 10
-    together, alone = _estimates(guidance(TwoSidedDenoiser()), x), _estimates(guidance(TwoSidedDenoiser()), x[2:])
-    difference = max(float((a[2:] - b).abs().max()) for a, b in zip(together, alone, strict=True))
+    together, single = _estimates(guidance(TwoSidedDenoiser()), x), _estimates(guidance(TwoSidedDenoiser()), x[2:])
+    difference = max(float((a[2:] - b).abs().max()) for a, b in zip(together, single, strict=True))
     require(difference < 1e-4, "the same picture in a batch as alone, within 0.0001", f"{difference:.3g} apart")
 
 

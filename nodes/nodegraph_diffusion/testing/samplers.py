@@ -121,13 +121,13 @@ def check_batch(sampler: Sampler) -> None:
         return SamplerSpec(listened, stochastic=spec.stochastic, noise=spec.noise)
 
     batch = sample(TwistedDenoiser(), latent, noise, listening("batch"), sigmas=sigmas, seed=5)
-    alone = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas=sigmas, seed=7)
+    single = sample(TwistedDenoiser(), latent[2:], noise[2:], listening("alone"), sigmas=sigmas, seed=7)
     same = len(drawn["batch"]) == len(drawn["alone"]) and all(
         torch.equal(of_all[2:], of_one) for of_all, of_one in zip(drawn["batch"], drawn["alone"], strict=True)
     )
     require(same or spec.evaluations_per_step is None, "the same noise for a picture in a batch as alone", "other noise")
     tolerance = 1e-4 if spec.evaluations_per_step is not None else 0.1  # adaptive steps depend on the whole batch
-    difference = float((batch[2:] - alone).abs().max())
+    difference = float((batch[2:] - single).abs().max())
     require(difference < tolerance, f"the same picture in a batch as alone, within {tolerance}", f"{difference:.3g} apart")
 
 

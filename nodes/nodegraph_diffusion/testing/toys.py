@@ -105,10 +105,10 @@ class TwoSidedDenoiser(GuidedDenoiser):
         self, condition: Condition, x: Tensor, sigma: float | Tensor, /, attention: AttentionHook | None = None
     ) -> Tensor:
         """One prediction. Its self-attention `LAYER`, one head over all cells, has an effect only if `attention` changes it."""
-        alone = TwistedDenoiser().predict_one(condition, x, sigma)
+        plain = TwistedDenoiser().predict_one(condition, x, sigma)
         cells = (x / math.sqrt(1 + float(sigma) ** 2)).flatten(2).mT[:, None]  # (B, 1, L, C)
         changed = None if attention is None else attention(LAYER, cells, cells, cells)  # (B, L, C)
-        return alone if changed is None else 0.9 * alone + 0.1 * changed.mT.reshape(x.shape)
+        return plain if changed is None else 0.9 * plain + 0.1 * changed.mT.reshape(x.shape)
 
 
 def even_sigmas(steps: int, largest: float = 10.0, smallest: float = 0.1, end: bool = False) -> Tensor:

@@ -47,7 +47,7 @@ _LISTINGS = {**_REGISTRIES, "node": "nodes"}
     help="Write this folder, which must not exist.",
 )
 def new_plugin(kind: str, name: str, out: Path | None, plugin_dirs: Sequence[Path]) -> None:
-    """Write a plugin that works: a KIND called NAME, with its tests.
+    """Create a plugin: a KIND called NAME, with its tests.
 
     KIND is sampler, schedule, guidance or node. The folder holds the plugin in one file, its tests, a README and a
     pyproject.toml, so that it can be installed. Nothing that exists is overwritten.

@@ -58,8 +58,8 @@ def perp_neg(
     """
     from nodegraph_diffusion.guidance import PerpNeg
 
-    sides = load_denoisers(unet, run, positive=positive, negative=negative, empty=empty)
-    function = PerpNeg(sides["positive"], sides["negative"], sides["empty"], cfg=cfg, neg_scale=neg_scale)
+    denoisers = load_denoisers(unet, run, positive=positive, negative=negative, empty=empty)
+    function = PerpNeg(denoisers["positive"], denoisers["negative"], denoisers["empty"], cfg=cfg, neg_scale=neg_scale)
     return Denoiser(function, unet.part.latent)
 
 
@@ -86,9 +86,11 @@ def dual_guidance(
     from nodegraph_diffusion.guidance import DualGuidance
 
     if unet_negative is None:
-        sides = load_denoisers(unet, run, positive=positive, middle=middle, negative=negative)
+        denoisers = load_denoisers(unet, run, positive=positive, middle=middle, negative=negative)
     else:
-        sides = load_denoisers(unet, run, positive=positive, middle=middle)
-        sides |= load_denoisers(unet_negative, run, negative=negative)
-    function = DualGuidance(sides["positive"], sides["middle"], sides["negative"], cfg=cfg, cfg_middle=cfg_middle, nested=nested)
+        denoisers = load_denoisers(unet, run, positive=positive, middle=middle)
+        denoisers |= load_denoisers(unet_negative, run, negative=negative)
+    function = DualGuidance(
+        denoisers["positive"], denoisers["middle"], denoisers["negative"], cfg=cfg, cfg_middle=cfg_middle, nested=nested
+    )
     return Denoiser(function, unet.part.latent)

@@ -32,11 +32,11 @@ def unet_denoise(
     from nodegraph_diffusion.guidance import ClassifierFreeGuidance
 
     part = unet.part
-    sides = load_denoisers(unet, run, guidance=cfg - 1, positive=positive, negative=negative)  # the papers write 1 + w
+    denoisers = load_denoisers(unet, run, guidance=cfg - 1, positive=positive, negative=negative)  # the papers write 1 + w
     if part.config.guidance_dim is None:
-        return Denoiser(ClassifierFreeGuidance(sides["positive"], sides["negative"], cfg), part.latent)
+        return Denoiser(ClassifierFreeGuidance(denoisers["positive"], denoisers["negative"], cfg), part.latent)
     run.notice("the model was distilled with guidance: it receives cfg as an input, and the negative prompt is not used")
-    return Denoiser(sides["positive"], part.latent)
+    return Denoiser(denoisers["positive"], part.latent)
 
 
 def _check_levels(**literals: Any) -> Iterable[str]:

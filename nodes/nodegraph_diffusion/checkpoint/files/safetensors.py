@@ -1,7 +1,7 @@
 """The header of a safetensors file.
 
-Format: 8 bytes, the header's length as a little-endian integer; the header, a JSON object that gives for each tensor
-its dtype, shape and byte range; then the tensors' bytes, which the ranges must cover without gap or overlap.
+Format: 8 bytes, the header's length as a little-endian integer; the header, a JSON object with the dtype, shape
+and byte range of each tensor; then the tensors' bytes, which the ranges must cover without gap or overlap.
 """
 
 from __future__ import annotations

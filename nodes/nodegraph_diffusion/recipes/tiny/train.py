@@ -81,7 +81,7 @@ def train(recipe: Recipe) -> None:
         work / "text_encoder.safetensors",
         CLIPTextModel(text.config()),
         lambda: text.train_text_encoder(recipe.seed, report, recipe.text_steps),
-        alone=True,
+        one_process=True,
     )
     latents = _latents(work / "latents.safetensors", lambda: autoencoder.encode_all(vae, training))
     if team.rank() == 0:
@@ -116,7 +116,7 @@ def train(recipe: Recipe) -> None:
         work / "judge.safetensors",
         learned_judge.JudgeNetwork(),
         lambda: learned_judge.train_judge(recipe.seed, report, recipe.judge_pictures, recipe.judge_steps),
-        alone=True,
+        one_process=True,
     )
     if team.rank() == 0:
         _save_model(work, unet, vae, text_encoder)
@@ -157,10 +157,10 @@ def _save_model(work: Path, unet: UNet, vae: AutoencoderKL, text_encoder: CLIPTe
     )
 
 
-def _stage(file: Path, network: Network, make: Callable[[], Network], *, alone: bool = False) -> Network:
-    """The network in `file`. If there is none yet, `make` trains it, in all processes or, with `alone`, in process 0."""
+def _stage(file: Path, network: Network, make: Callable[[], Network], *, one_process: bool = False) -> Network:
+    """The network in `file`. If there is none yet, `make` trains it, in all processes or, with `one_process`, in process 0."""
     if not team.agree(file.exists()):
-        trained = make() if not alone or team.rank() == 0 else network
+        trained = make() if not one_process or team.rank() == 0 else network
         if team.rank() == 0:
             _write(file, trained.state_dict())
         team.agree(0.0)

@@ -2,7 +2,7 @@
 
 A step goes from s to t, over lambda = -log sigma. The latents of this package keep their scale at every noise level, so the paper's
 alpha is 1 and its epsilon is (x - denoised) / sigma. Each lambda is a 0-dim tensor with the dtype of `sigmas`, as in k-diffusion: a
-level halfway between two training steps goes to the one that rounding chooses.
+level halfway between two training steps is rounded to one of them.
 """
 
 from __future__ import annotations

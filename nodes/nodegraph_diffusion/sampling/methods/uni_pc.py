@@ -50,7 +50,7 @@ def sample_uni_pc_bh2(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, noise: No
 
 
 def _uni_pc(denoise: Denoiser, x: Tensor, sigmas: Tensor, *, on_step: OnStep, b_type: BType) -> Tensor:
-    """Over z, as in the paper; ComfyUI rounds there, too, which shows if a level is in the thousands."""
+    """Works on z, as the paper does, so rounding matches ComfyUI's."""
     times = _times(sigmas)
     steps = len(times) - 1
     max_order = max(1, min(3, steps - 1))

@@ -220,7 +220,7 @@ ONE_RUNS = threading.Lock()
 
 
 @node("Alone", numeric=True)
-def alone(who: str) -> str:
+def run_one_at_a_time(who: str) -> str:
     """Fails if a second `Alone` runs at the same time."""
     if not ONE_RUNS.acquire(blocking=False):
         raise ValueError("two at once")
