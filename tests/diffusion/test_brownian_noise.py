@@ -91,7 +91,7 @@ def test_steps_outside_the_path_are_refused(step, message):
 
 def run(name, steps, schedule="karras"):
     sigmas = sigmas_for(SCHEDULES[schedule], SCHEDULE, steps)
-    return sample(GaussianDenoiser(), LATENT[:1], draw_noise((1, *SHAPE[1:]), 7), SAMPLERS[name], sigmas, seed=7)
+    return sample(GaussianDenoiser(), LATENT[:1], draw_noise((1, *SHAPE[1:]), 7), SAMPLERS[name], sigmas=sigmas, seed=7)
 
 
 def distance(one, other):
@@ -117,7 +117,7 @@ def in_parts(step_noise):
     """A run of `dpmpp_sde` as a whole and in two parts."""
 
     def go(latent, noise, sigmas):
-        return sample(TwistedDenoiser(), latent, noise, SAMPLERS["dpmpp_sde"], sigmas, step_noise=step_noise, seed=7)
+        return sample(TwistedDenoiser(), latent, noise, SAMPLERS["dpmpp_sde"], sigmas=sigmas, step_noise=step_noise, seed=7)
 
     noise = draw_noise(SHAPE, 7)
     half = go(LATENT, noise, KARRAS[:4])

@@ -97,7 +97,7 @@ def test_guided_unet_equals_diffusers():
 @pytest.mark.parametrize(("start", "end", "counts"), [(0.0, 1.0, True), (0.0, 0.1, False), (0.9, 1.0, False)])
 def test_controlnet_acts_only_between_start_and_end(start, end, counts):
     unet, schedule = small.our_unet(), NoiseSchedule()
-    guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start, end)
+    guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start, end=end)
     sigma = float(schedule.sigma(500))
     plain = UNetDenoiser(unet, schedule, CONTEXT[:1])(X, sigma)
     guided = UNetDenoiser(unet, schedule, CONTEXT[:1], controls=[guide])(X, sigma)

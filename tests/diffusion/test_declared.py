@@ -66,9 +66,9 @@ def test_ranges_are_enforced_on_calls():
     spec = SamplerSpec(walk_nowhere, ranges={"amount": (0.1, 0.9)})
     latent = start()
     arguments: dict[str, Any] = {"step_noise": "fresh", "seed": 1, "on_step": ignore_step}
-    sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 0.9}, **arguments)
+    sample(GaussianDenoiser(), latent, latent, spec, sigmas=even_sigmas(2).float(), options={"amount": 0.9}, **arguments)
     with pytest.raises(ValueError, match=r"sampler walk_nowhere: option 'amount' expected a number from 0\.1 to 0\.9, found 1"):
-        sample(GaussianDenoiser(), latent, latent, spec, even_sigmas(2).float(), options={"amount": 1}, **arguments)
+        sample(GaussianDenoiser(), latent, latent, spec, sigmas=even_sigmas(2).float(), options={"amount": 1}, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_sampling_with_a_gradient_reaches_the_posterior():
     precision = 1 / 0.5**2 + 1 / 0.25**2
     mean = (0.7 / 0.5**2 + 2.0 / 0.25**2) / precision
     sigmas = sigmas_for(SCHEDULES["karras"], SCHEDULE, 60)
-    samples = sample(guide, torch.full_like(noise, mean), noise, SAMPLERS["heun"], sigmas)
+    samples = sample(guide, torch.full_like(noise, mean), noise, SAMPLERS["heun"], sigmas=sigmas)
     assert samples.mean().item() == pytest.approx(mean, abs=0.01)
     assert samples.std().item() == pytest.approx(precision**-0.5, rel=0.03)
 

@@ -73,7 +73,7 @@ def in_place(x, denoised, sigma, sigma_next, noise):
 
 
 def of_the_batch(x, denoised, sigma, sigma_next, noise):
-    return euler(x, denoised, sigma, sigma_next, noise) + 0.01 * x.mean()
+    return euler(x, denoised, sigma, sigma_next, noise=noise) + 0.01 * x.mean()
 
 
 def global_noise(x, denoised, sigma, sigma_next, noise):
@@ -85,7 +85,7 @@ def noisy(x, denoised, sigma, sigma_next, noise):
 
 
 def in_float32(x, denoised, sigma, sigma_next, noise):
-    return euler(x.float(), denoised.float(), sigma, sigma_next, noise)
+    return euler(x.float(), denoised.float(), sigma, sigma_next, noise=noise)
 
 
 def without_on_step(denoise, x, sigmas, *, noise, on_step):

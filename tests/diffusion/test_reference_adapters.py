@@ -60,7 +60,7 @@ def test_lora_equals_comfyui_and_off_restores(case, reference, tmp_path):
     model = case.model()
     before = sample(case, model.unet, encode(case, model.text_encoder), 1)
     file = write(tmp_path, "lora-kohya-sd15")
-    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), 0.8, 0.6, run=case.run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), 0.8, strength_text=0.6, run=case.run)
     assert_same(sample(case, adapted.unet, encode(case, adapted.text_encoder), 3), reference["lora/0.8_0.6"])
     assert torch.equal(sample(case, model.unet, encode(case, model.text_encoder), 1), before)
 

@@ -52,7 +52,7 @@ def test_latents_equal_comfyui(case, reference):
     layout = case.path.stem
     if layout == "sd15-inpainting-ldm":
         model = case.model()
-        unet = apply_inpaint(model.unet, model.vae, case.image, case.mask, case.run)
+        unet = apply_inpaint(model.unet, model.vae, case.image, case.mask, run=case.run)
         assert_same(case.sample(model, unet, vae_encode(model.vae, case.image, run=case.run)), reference["sd15-inpainting/plain"])
     elif layout == "sd15-instruct-pix2pix-ldm":
         model = case.model()

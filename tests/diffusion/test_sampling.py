@@ -57,7 +57,7 @@ def test_mean_and_deviation_are_those_of_the_data(name, options):
     denoise = GaussianDenoiser(mean=0.7, deviation=0.5)
     unit = torch.randn(1, 1, 150, 150, generator=torch.Generator().manual_seed(1))
     x = 0.7 + unit * math.hypot(0.5, SCHEDULE.sigma_max)
-    sampled = run(name, denoise, x, schedule_karras(SCHEDULE, 400), generator_noise(x), **options)
+    sampled = run(name, denoise, x, schedule_karras(SCHEDULE, 400), noise=generator_noise(x), **options)
     assert sampled.mean().item() == pytest.approx(0.7, abs=0.01)
     assert sampled.std().item() == pytest.approx(0.5, rel=0.02)
 
@@ -74,7 +74,7 @@ def test_mean_and_deviation_are_those_of_the_data(name, options):
 )
 def test_these_samplers_are_the_same(one, other):
     x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 9).double()
-    first, second = (run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options) for name, options in (one, other))
+    first, second = (run(name, TwistedDenoiser(), x, sigmas, noise=generator_noise(x), **options) for name, options in (one, other))
     torch.testing.assert_close(first, second)
 
 
@@ -157,17 +157,17 @@ def test_calls_reports_and_inputs(name):
     assert sampled.dtype == torch.float32
     if name != "sa_solver_pece":  # its last estimate is later than the reported one
         torch.testing.assert_close(sampled, reports[-1][2], rtol=0, atol=1e-5)  # the last step ends at its estimate
-    assert torch.equal(sampled, run(name, GaussianDenoiser(), x, sigmas, noise_for(name, x)))
+    assert torch.equal(sampled, run(name, GaussianDenoiser(), x, sigmas, noise=noise_for(name, x)))
 
 
 @pytest.mark.parametrize("name", [name for name in BASIC if name != "dpmpp_2m"])  # it needs the last step of the first part
 def test_two_parts_of_a_run_equal_the_whole(name):
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
     noise = generator_noise(x)
-    whole = run(name, TwistedDenoiser(), x, sigmas, noise)
+    whole = run(name, TwistedDenoiser(), x, sigmas, noise=noise)
     noise = generator_noise(x)
-    half = run(name, TwistedDenoiser(), x, sigmas[:4], noise)
-    assert torch.equal(run(name, TwistedDenoiser(), half, sigmas[3:], noise), whole)
+    half = run(name, TwistedDenoiser(), x, sigmas[:4], noise=noise)
+    assert torch.equal(run(name, TwistedDenoiser(), half, sigmas[3:], noise=noise), whole)
 
 
 @pytest.mark.parametrize(

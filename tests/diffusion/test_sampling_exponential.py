@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 def assert_same_result(name, reference, sigmas, **options):
     x = START.double() * sigmas[0]
-    ours = run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
+    ours = run(name, TwistedDenoiser(), x, sigmas, noise=generator_noise(x), **options)
     assert_near(ours, reference(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), **options), 1e-7)
 
 
@@ -140,8 +140,8 @@ def test_er_sde_steps(sigmas, options):
 )
 def test_er_sde_contains_other_samplers(options, same_as):
     x, sigmas = START.double() * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 7).double()
-    ours = run("er_sde", TwistedDenoiser(), x, sigmas, generator_noise(x), **options)
-    torch.testing.assert_close(ours, run(same_as[0], TwistedDenoiser(), x, sigmas, generator_noise(x), **same_as[1]))
+    ours = run("er_sde", TwistedDenoiser(), x, sigmas, noise=generator_noise(x), **options)
+    torch.testing.assert_close(ours, run(same_as[0], TwistedDenoiser(), x, sigmas, noise=generator_noise(x), **same_as[1]))
 
 
 # --- diffusers ---

@@ -37,7 +37,7 @@ def test_strength_takes_the_last_steps_of_a_longer_schedule(steps, strength, tot
 
 def test_no_strength_is_no_step():
     assert karras(8, 0.0).tolist() == [0.0]
-    assert sample(TwistedDenoiser(), LATENT, LATENT, SAMPLERS["euler"], karras(8, 0.0)) is LATENT
+    assert sample(TwistedDenoiser(), LATENT, LATENT, SAMPLERS["euler"], sigmas=karras(8, 0.0)) is LATENT
 
 
 def test_start_and_end_cut_a_run():
@@ -168,7 +168,7 @@ def test_options_of_every_kind():
 
 
 def run(denoise, latent, noise, name="euler_ancestral", strength=1.0, **keywords):
-    return sample(denoise, latent, noise, SAMPLERS[name], karras(6, strength), **keywords)
+    return sample(denoise, latent, noise, SAMPLERS[name], sigmas=karras(6, strength), **keywords)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS.keys() - {"dpm_adaptive"}))  # whose steps depend on the whole batch
@@ -196,7 +196,8 @@ def test_run_reports_its_steps():
 def test_little_strength_stays_near():
     noise = draw_noise(SHAPE, 5)
     near, far = (
-        (run(GaussianDenoiser(deviation=1.0), LATENT, noise, "euler", strength) - LATENT).abs().mean() for strength in (0.2, 0.8)
+        (run(GaussianDenoiser(deviation=1.0), LATENT, noise, "euler", strength=strength) - LATENT).abs().mean()
+        for strength in (0.2, 0.8)
     )
     assert near < 0.2
     assert near < far / 2
@@ -207,7 +208,7 @@ def test_little_strength_stays_near():
 def test_what_a_mask_shows_black_stays(name, strength):
     mask = torch.zeros(1, SHAPE[2], SHAPE[3])
     mask[:, :, 3:] = 1
-    sampled = run(TwistedDenoiser(), LATENT, draw_noise(SHAPE, 5), name, strength, mask=mask)
+    sampled = run(TwistedDenoiser(), LATENT, draw_noise(SHAPE, 5), name, strength=strength, mask=mask)
     left = STAYS_ABOVE_0.get(name, 0.0)  # of the noise
     torch.testing.assert_close(sampled[..., :3], LATENT[..., :3], rtol=0, atol=2e-5 + 4 * left)
     assert (sampled[..., 3:] - LATENT[..., 3:]).abs().mean() > 0.1

@@ -49,7 +49,7 @@ def sa_solver(denoise, x, sigmas, noise, eta=1.0, predictor_order=3, corrector_o
         points.append((sigma, denoise(predicted, sigma)))
         order = min(corrector_order, len(points), steps - i if to_0 else 99)
         if i > 0 and order and (sigma_next > 0 or use_pece):
-            x = step(x, sigmas[i - 1], sigma, tau, points[-order:]) + fresh
+            x = step(x, sigmas[i - 1], sigma, tau, points=points[-order:]) + fresh
             if use_pece:
                 points[-1] = (sigma, denoise(x, sigma))
         else:
@@ -60,7 +60,7 @@ def sa_solver(denoise, x, sigmas, noise, eta=1.0, predictor_order=3, corrector_o
         h = math.log(sigma / sigma_next)
         fresh = noise(sigma, sigma_next) * sigma_next * math.sqrt(1 - math.exp(-2 * tau**2 * h)) if tau else 0.0
         order = min(predictor_order, len(points), steps - 1 - i if to_0 else 99)
-        predicted = step(x, sigma, sigma_next, tau, points[-order:]) + fresh
+        predicted = step(x, sigma, sigma_next, tau, points=points[-order:]) + fresh
     return predicted
 
 
@@ -70,7 +70,7 @@ def test_sa_solver_steps(sigmas, use_pece):
     x = START.double() * sigmas[0]
     between = [float(SCHEDULE.sigma(part * 999)) for part in (0.2, 0.8)]
     name = "sa_solver_pece" if use_pece else "sa_solver"
-    ours = run(name, TwistedDenoiser(), x, sigmas, generator_noise(x))
+    ours = run(name, TwistedDenoiser(), x, sigmas, noise=generator_noise(x))
     reference = sa_solver(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), use_pece=use_pece, between=between)
     assert_near(ours, reference, 1e-7)
 
@@ -81,7 +81,7 @@ def test_sa_solver_steps_of_each_order(predictor_order, corrector_order, eta):
     sigmas = schedule_normal(SCHEDULE, 9).double()
     orders = {"eta": eta, "predictor_order": predictor_order, "corrector_order": corrector_order}
     x = START.double() * sigmas[0]
-    ours = run("sa_solver", TwistedDenoiser(), x, sigmas, generator_noise(x), **orders, **ALWAYS)
+    ours = run("sa_solver", TwistedDenoiser(), x, sigmas, noise=generator_noise(x), **orders, **ALWAYS)
     assert_near(ours, sa_solver(TwistedDenoiser(), x, sigmas.tolist(), generator_noise(x), **orders), 1e-6)
 
 
@@ -92,7 +92,7 @@ def test_sa_solver_draws_noise_only_in_its_interval():
         drawn.append(sigma_to)
         return torch.ones(())
 
-    run("sa_solver", TwistedDenoiser(), START * sigmas[0], sigmas, noise)
+    run("sa_solver", TwistedDenoiser(), START * sigmas[0], sigmas, noise=noise)
     high, low = (float(SCHEDULE.sigma(part * 999)) for part in (0.8, 0.2))
     assert drawn == [sigma for sigma in sigmas[1:].tolist() if low <= sigma <= high]
     assert 10 < len(drawn) < 14

@@ -64,7 +64,7 @@ def steps_of_both(name, options, x, sigmas):
     result = getattr(SAMPLING, f"sample_{name}")(
         KModel(TwistedDenoiser()), x, sigmas, callback=lambda step: reference.append(step["x"]), disable=True, **noise, **options
     )
-    run(name, TwistedDenoiser(), x, sigmas, generator_noise(x), lambda i, x, denoised: ours.append(x), **options)
+    run(name, TwistedDenoiser(), x, sigmas, noise=generator_noise(x), on_step=lambda i, x, denoised: ours.append(x), **options)
     return list(zip(ours, [*reference[1:], result], strict=True))
 
 
@@ -97,9 +97,9 @@ def test_single_step_to_0_returns_the_estimate(name):
 
 def test_dpmpp_2m_sde_heun_is_an_option_of_dpmpp_2m_sde():
     x, sigmas = START * SCHEDULE.sigma_max, schedule_karras(SCHEDULE, 6)
-    heun = run("dpmpp_2m_sde", twisted(), x, sigmas, generator_noise(x), solver_type="heun")
-    assert torch.equal(run("dpmpp_2m_sde_heun", twisted(), x, sigmas, generator_noise(x)), heun)
-    assert not torch.equal(run("dpmpp_2m_sde", twisted(), x, sigmas, generator_noise(x)), heun)
+    heun = run("dpmpp_2m_sde", twisted(), x, sigmas, noise=generator_noise(x), solver_type="heun")
+    assert torch.equal(run("dpmpp_2m_sde_heun", twisted(), x, sigmas, noise=generator_noise(x)), heun)
+    assert not torch.equal(run("dpmpp_2m_sde", twisted(), x, sigmas, noise=generator_noise(x)), heun)
 
 
 # --- CFG++: no package has these, so they are written again here ---
@@ -148,8 +148,8 @@ def test_cfg_pp_steps_are_comfyuis(schedule, steps):
         ours = run("dpmpp_2m_cfg_pp", twisted(), x, some)
         torch.testing.assert_close(ours, cfg_pp_2m(twisted(), x, some))
         for eta in (0.0, 0.7, 1.0):
-            ours = run("dpmpp_2s_ancestral_cfg_pp", twisted(), x, some, generator_noise(x), eta=eta)
-            torch.testing.assert_close(ours, cfg_pp_2s(twisted(), x, some, generator_noise(x), eta))
+            ours = run("dpmpp_2s_ancestral_cfg_pp", twisted(), x, some, noise=generator_noise(x), eta=eta)
+            torch.testing.assert_close(ours, cfg_pp_2s(twisted(), x, some, generator_noise(x), eta=eta))
 
 
 def test_cfg_pp_without_guidance_is_the_solver():
@@ -184,7 +184,7 @@ def test_mean_and_deviation_are_those_of_the_data(name, options, brownian):
     x = 0.7 + (unit - unit.mean()) / unit.std() * math.hypot(0.5, SCHEDULE.sigma_max)
     levels = (SCHEDULE.sigma_min, SCHEDULE.sigma_max)
     noise = step_noise_source("fresh", x, 5, levels=levels) if brownian else generator_noise(x)
-    sampled = run(name, Sided(GaussianDenoiser(0.7, 0.5), 0.0), x, schedule_karras(SCHEDULE, 200), noise, **options)
+    sampled = run(name, Sided(GaussianDenoiser(0.7, 0.5), 0.0), x, schedule_karras(SCHEDULE, 200), noise=noise, **options)
     assert sampled.mean().item() == pytest.approx(0.7, abs=0.02)
     assert sampled.std().item() == pytest.approx(0.5, rel=0.03)
 
@@ -193,7 +193,9 @@ def test_lcm_is_exact_with_a_consistent_model():
     gaussian = GaussianDenoiser(0.7, 0.5)
     unit = torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(1))
     x = 0.7 + unit * math.hypot(0.5, SCHEDULE.sigma_max)
-    sampled = run("lcm", lambda x, sigma: gaussian.solution(x, sigma, 0.0), x, schedule_karras(SCHEDULE, 8), generator_noise(x))
+    sampled = run(
+        "lcm", lambda x, sigma: gaussian.solution(x, sigma, 0.0), x, schedule_karras(SCHEDULE, 8), noise=generator_noise(x)
+    )
     assert sampled.mean().item() == pytest.approx(0.7, abs=0.02)
     assert sampled.std().item() == pytest.approx(0.5, rel=0.03)
 
@@ -208,7 +210,7 @@ def test_calls_reports_and_inputs(name, steps, ends_in_0):
     kept_x, kept_sigmas = x.clone(), sigmas.clone()
     denoise, reports = twisted(), []
     noise = generator_noise(x) if SAMPLERS[name].stochastic else no_noise
-    sampled = run(name, denoise, x, sigmas, noise, lambda *report: reports.append(report))
+    sampled = run(name, denoise, x, sigmas, noise=noise, on_step=lambda *report: reports.append(report))
     assert torch.equal(x, kept_x)
     assert torch.equal(sigmas, kept_sigmas)
     assert [i for i, _, _ in reports] == list(range(steps))
@@ -223,10 +225,10 @@ def test_calls_reports_and_inputs(name, steps, ends_in_0):
 @pytest.mark.parametrize("name", FAMILY)
 def test_sampler_keeps_the_dtype(name, dtype):
     x, sigmas = (START * SCHEDULE.sigma_max), schedule_karras(SCHEDULE, 6)
-    full = run(name, twisted(), x, sigmas, generator_noise(x))
+    full = run(name, twisted(), x, sigmas, noise=generator_noise(x))
 
     draw = generator_noise(x)
-    sampled = run(name, twisted(), x.to(dtype), sigmas, lambda *step: draw(*step).to(dtype))
+    sampled = run(name, twisted(), x.to(dtype), sigmas, noise=lambda *step: draw(*step).to(dtype))
     assert sampled.dtype == dtype
     assert_near(sampled.to(full), full, {torch.float16: 0.05, torch.bfloat16: 0.5, torch.float64: 1e-4}[dtype])
 
@@ -235,11 +237,11 @@ def test_sampler_keeps_the_dtype(name, dtype):
 def test_eta_0_draws_no_noise(name):
     options = {option: 0.0 for option in ("eta", "s_noise") if option in options_of(SAMPLERS[name])}
     if "eta" in options:
-        run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), no_noise, eta=0.0, **NO_SDE.get(name, {}))
+        run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), noise=no_noise, eta=0.0, **NO_SDE.get(name, {}))
     if "s_noise" in options:
-        silent = run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), generator_noise(START), s_noise=0.0)
+        silent = run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), noise=generator_noise(START), s_noise=0.0)
         assert torch.equal(
-            silent, run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), generator_noise(START, 9), s_noise=0.0)
+            silent, run(name, twisted(), START * 14, schedule_karras(SCHEDULE, 6), noise=generator_noise(START, 9), s_noise=0.0)
         )
 
 
@@ -247,7 +249,7 @@ def test_ddpm_steps_are_comfyuis():
     """With its formula for the noise prediction (Ho et al. 2020, Eq. 11)."""
     sigmas = schedule_normal(SCHEDULE, 7).double()
     x = START.double() * sigmas[0]
-    ours = run("ddpm", TwistedDenoiser(), x, sigmas, generator_noise(x))
+    ours = run("ddpm", TwistedDenoiser(), x, sigmas, noise=generator_noise(x))
     draw, denoise = generator_noise(x), TwistedDenoiser()
     for sigma, sigma_next in zip(sigmas.tolist()[:-1], sigmas.tolist()[1:], strict=True):
         bar, bar_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)

@@ -40,16 +40,16 @@ def test_soft_mask_sets_when_a_cell_changes():
     latent, noise = torch.randn(2, *X.shape, generator=torch.Generator().manual_seed(2))
     mask = torch.tensor([0.0, 0.1, 0.3, 0.49, 0.51, 0.6, 0.75, 0.8, 0.99, 1.0]).expand(1, 12, 10)
     sigmas = levels()
-    result = sample(toy(), latent, noise, SAMPLERS["euler"], sigmas, mask=mask, soft_mask="differential")
-    torch.testing.assert_close(result, differential(latent, noise, mask[:, None], toy(), sigmas), rtol=1e-4, atol=1e-4)
+    result = sample(toy(), latent, noise, SAMPLERS["euler"], sigmas=sigmas, mask=mask, soft_mask="differential")
+    torch.testing.assert_close(result, differential(latent, noise, mask[:, None], toy(), sigmas=sigmas), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(result[..., 0], latent[..., 0], rtol=0, atol=1e-5)
-    assert not torch.allclose(result, sample(toy(), latent, noise, SAMPLERS["euler"], sigmas, mask=mask))
+    assert not torch.allclose(result, sample(toy(), latent, noise, SAMPLERS["euler"], sigmas=sigmas, mask=mask))
 
 
 def test_greys_of_a_soft_mask_open_in_order():
     mask = torch.linspace(0, 1, 10).expand(1, 12, 10)
     sigmas = levels(10)
-    masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, sigmas)
+    masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, differential=sigmas)
     opened = []
     for sigma in sigmas[:-1]:
         changed = (masked(X, sigma) != 0).all(dim=(0, 1, 2))
@@ -64,7 +64,8 @@ def test_black_and_white_soft_mask_is_a_plain_mask():
     latent, noise = torch.randn(2, *X.shape, generator=torch.Generator().manual_seed(2))
     mask = (torch.arange(10) > 4).float().expand(1, 12, 10)
     runs = [
-        sample(toy(), latent, noise, SAMPLERS["heun"], levels(), mask=mask, soft_mask=kind) for kind in ("blend", "differential")
+        sample(toy(), latent, noise, SAMPLERS["heun"], sigmas=levels(), mask=mask, soft_mask=kind)
+        for kind in ("blend", "differential")
     ]
     torch.testing.assert_close(*runs)
 
@@ -72,7 +73,9 @@ def test_black_and_white_soft_mask_is_a_plain_mask():
 def test_soft_mask_of_a_partial_run_starts_with_white():
     sigmas = levels(8)[3:]
     mask = torch.linspace(0, 1, 10).expand(1, 12, 10)
-    masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, sigmas)
+    masked = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, differential=sigmas)
     assert (masked(X, sigmas[0]) != 0).any(dim=(0, 1, 2)).tolist() == [False] * 9 + [True]
-    one_step = MaskedDenoiser(toy(), torch.zeros_like(X), torch.zeros_like(X), mask, torch.tensor([SCHEDULE.sigma_min, 0.0]))
+    one_step = MaskedDenoiser(
+        toy(), torch.zeros_like(X), torch.zeros_like(X), mask, differential=torch.tensor([SCHEDULE.sigma_min, 0.0])
+    )
     assert one_step(X, SCHEDULE.sigma_min).isfinite().all()

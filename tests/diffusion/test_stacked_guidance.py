@@ -104,7 +104,7 @@ def denoisers(unet, pictures=slice(None)):
         "no guidance": classifier_free(unet, cfg=1.0),
         "several prompts": classifier_free(unet, positive=several, negative=(NEGATIVE, prompt(8, area=left))),
         "perp neg": PerpNeg(prompted(unet, *several), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 4.0),
-        "dual": DualGuidance(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 4.0, 2.0),
+        "dual": DualGuidance(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), 4.0, cfg_middle=2.0),
         "controlled": ClassifierFreeGuidance(*(prompted(unet, *side, controls=CONTROLS) for side in (several, (NEGATIVE,))), 4.0),
         "apart": ClassifierFreeGuidance(prompted(unet, POSITIVE), prompted(unet, NEGATIVE, controls=CONTROLS), 4.0),
     }
@@ -194,9 +194,9 @@ def test_masked_run_keeps_black_areas(unet, name):
     mask[:, :, 5:] = 1
     sigmas = sigmas_for(SCHEDULES["karras"], SCHEDULE, 3)
     denoise = stacked(classifier_free(unet), [name])
-    result = sample(denoise, latent, noise, SAMPLERS["euler"], sigmas, mask=mask)
+    result = sample(denoise, latent, noise, SAMPLERS["euler"], sigmas=sigmas, mask=mask)
     torch.testing.assert_close(result[..., :5], latent[..., :5], rtol=0, atol=1e-5)
-    assert not torch.allclose(result, sample(classifier_free(unet), latent, noise, SAMPLERS["euler"], sigmas, mask=mask))
+    assert not torch.allclose(result, sample(classifier_free(unet), latent, noise, SAMPLERS["euler"], sigmas=sigmas, mask=mask))
 
 
 @pytest.mark.parametrize("name", NAMES)

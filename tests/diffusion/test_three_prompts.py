@@ -35,7 +35,7 @@ def unet():
 
 def test_perp_neg_equals_the_paper():
     positive, negative, empty = TwistedDenoiser(), GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=0.0, deviation=1.0)
-    ours = PerpNeg(positive, negative, empty, 5.0, 0.8)(X, SIGMA)
+    ours = PerpNeg(positive, negative, empty, 5.0, neg_scale=0.8)(X, SIGMA)
     for k in range(2):  # an independent implementation, one picture at a time
         p, n, e = (denoiser(X[k : k + 1], SIGMA).flatten() for denoiser in (positive, negative, empty))
         toward, away = p - e, n - e
@@ -56,7 +56,7 @@ def test_perp_neg_with_equal_prompts_is_plain():
 
 @pytest.mark.parametrize(("cfg", "neg_scale", "rows"), [(5.0, 1.0, 6), (5.0, 0.0, 4), (1.0, 1.0, 6), (1.0, 0.0, 2)])
 def test_perp_neg_batches_its_prompts(unet, cfg, neg_scale, rows):
-    denoise = PerpNeg(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), cfg, neg_scale)
+    denoise = PerpNeg(prompted(unet, POSITIVE), prompted(unet, NEGATIVE), prompted(unet, EMPTY), cfg, neg_scale=neg_scale)
     with Calls(unet) as calls:
         together = denoise(X, SIGMA)
     assert calls.rows == [rows]
@@ -75,7 +75,7 @@ def test_sides_of_perp_neg_are_positive_and_empty(unet):
 @pytest.mark.parametrize("nested", [False, True])
 def test_dual_guidance_equals_the_paper(nested):
     positive, middle, negative = TwistedDenoiser(), GaussianDenoiser(mean=1.0), GaussianDenoiser(mean=-1.0)
-    ours = DualGuidance(positive, middle, negative, 7.5, 1.5, nested)(X, SIGMA)
+    ours = DualGuidance(positive, middle, negative, 7.5, cfg_middle=1.5, nested=nested)(X, SIGMA)
     p, m, n = (denoiser(X, SIGMA) for denoiser in (positive, middle, negative))
     expected = n + 1.5 * (m + 7.5 * (p - m) - n) if nested else n + 1.5 * (m - n) + 7.5 * (p - m)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)

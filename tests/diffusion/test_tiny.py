@@ -92,7 +92,7 @@ def test_diffusers_paints_the_same_picture(checkpoint: Checkpoint, model: Model)
     )
     denoiser = ClassifierFreeGuidance(positive, negative, cfg=3.0)
     sigmas = sigmas_for(schedule_normal, model.noise_schedule, STEPS)
-    latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas)
+    latent = sample(denoiser, torch.zeros_like(noise), noise, SAMPLERS["euler"], sigmas=sigmas)
     ours = model.vae.decode(latent / model.vae.config.scaling_factor)[0].permute(1, 2, 0).div(2).add(0.5).clamp(0, 1)
     assert np.abs(ours.detach().numpy() - theirs).max() < 1e-3
 

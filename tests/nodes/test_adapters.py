@@ -59,14 +59,14 @@ def test_lora_strengths_scale_and_zero_changes_nothing(tmp_path, model, run):
     before = load_unet_network(model.unet, run).state_dict()[key]
     text_before = load_text_network(model.text_encoder, run).state_dict()[text]
     original = before.clone()
-    adapted = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.5, 0.25, run=run)
+    adapted = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.5, strength_text=0.25, run=run)
     torch.testing.assert_close(load_unet_network(adapted.unet, run).state_dict()[key], before + 1.0)
     torch.testing.assert_close(
         load_text_network(adapted.text_encoder, run).state_dict()[text], text_before + 0.5, rtol=1e-3, atol=1e-3
     )
     assert torch.equal(load_unet_network(model.unet, run).state_dict()[key], original)
     assert load_unet_network(adapted.unet, run) is load_unet_network(adapted.unet, run)  # made once
-    off = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.0, 0.0, run=run)
+    off = load_lora(model.unet, model.text_encoder, describe(lora(tmp_path)).lora(), 0.0, strength_text=0.0, run=run)
     assert (off.unet, off.text_encoder) == (model.unet, model.text_encoder)
     assert run.notices == []
 

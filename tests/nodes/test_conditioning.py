@@ -70,10 +70,10 @@ def test_join_takes_one_prompt_of_the_same_model(function):
 def test_area_range_and_size_apply_to_every_prompt():
     both = combine_conditioning(conditioning(1), conditioning(2))
     mask = Mask(torch.rand(1, 8, 8))
-    changed = set_area(both, 64, 32, 8, 16, strength=0.5)
+    changed = set_area(both, 64, 32, 8, y=16, strength=0.5)
     changed = set_mask(changed, mask, strength=0.7, mask_bounds=True)
     changed = set_range(changed, 0.2, 0.9)
-    changed = size_condition(changed, 768, 512, 8, 16, 1024, 640, 7.0)
+    changed = size_condition(changed, 768, 512, 8, crop_y=16, target_width=1024, target_height=640, aesthetic=7.0)
     for prompt, before in zip(changed.prompts, both.prompts, strict=True):
         assert prompt.embedding is before.embedding
         assert (prompt.area, prompt.strength) == (Area(height=32, width=64, y=16, x=8), 0.5)

@@ -69,7 +69,9 @@ class Parts(NamedTuple):
 def with_lora(kind: str, model: Model, folder: Path, run: RecordingRun) -> Parts:
     tensors = {name: synthetic.draw(name, list(shape)) for name, shape in LORAS[kind].items()}
     save_file(tensors, folder / "lora.safetensors")
-    return Parts(*load_lora(model.unet, model.text_encoder, describe(folder / "lora.safetensors").lora(), 0.7, 0.4, run=run))
+    return Parts(
+        *load_lora(model.unet, model.text_encoder, describe(folder / "lora.safetensors").lora(), 0.7, strength_text=0.4, run=run)
+    )
 
 
 def with_embedding(model: Model, folder: Path, run: RecordingRun) -> Parts:

@@ -94,7 +94,7 @@ def test_sampler_equals_the_library(denoiser, name, schedule, strength):
     result = sampler(denoiser, latent, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)
     discarded = SAMPLERS[name].discard_penultimate
     sigmas = sigmas_for(SCHEDULES[schedule], NoiseSchedule(), STEPS, strength, discard_penultimate=discarded)
-    direct = sample(denoiser.function, latent.samples, drawn.values, SAMPLERS[name], sigmas, seed=3)
+    direct = sample(denoiser.function, latent.samples, drawn.values, SAMPLERS[name], sigmas=sigmas, seed=3)
     assert result.size == latent.size
     assert torch.equal(result.samples, direct)
 
@@ -117,7 +117,7 @@ def test_sampler_passes_mask_options_and_step_noise(denoiser):
         latent.samples,
         drawn.values,
         SAMPLERS["euler_ancestral"],
-        sigmas_for(SCHEDULES["simple"], NoiseSchedule(), STEPS),
+        sigmas=sigmas_for(SCHEDULES["simple"], NoiseSchedule(), STEPS),
         mask=half_mask().values,
         step_noise="comfyui",
         seed=3,
