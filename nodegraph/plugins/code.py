@@ -234,8 +234,9 @@ class _Imports:
         return None
 
     def _find(self, name: str) -> importlib.machinery.ModuleSpec | None:
+        on_path = any(name in names or f"{name}.py" in names for names in self._folders.values())
         try:
-            spec = importlib.util.find_spec(name)
+            spec = importlib.util.find_spec(name) if on_path else _from_other_finders(name)
         except (ImportError, ValueError, AttributeError):
             return None
         if spec is None:
@@ -269,6 +270,16 @@ def _names(source: bytes, start: int) -> list[str]:
 
 def _is_name(text: str) -> bool:
     return all(map(str.isidentifier, text.split(".")))
+
+
+def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module is that is in no folder of `sys.path`: editable installs and archives have finders of their own."""
+    machinery = importlib.machinery
+    usual = (machinery.BuiltinImporter, machinery.FrozenImporter)
+    archives = any(entry.endswith((".zip", ".egg")) and os.path.isfile(entry) for entry in sys.path)  # noqa: PTH113
+    finders = (finder for finder in sys.meta_path if finder not in usual and (archives or finder is not machinery.PathFinder))
+    specs = (finder.find_spec(name, None) for finder in finders if hasattr(finder, "find_spec"))
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _begins_statement(source: bytes, start: int) -> bool:

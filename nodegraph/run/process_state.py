@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import os
-import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -76,27 +75,25 @@ def _current_directory() -> str | None:
         return None
 
 
-def _slow_state() -> Any:
-    return random.getstate()
+def _python_state() -> Any:
+    """What differs once a number was drawn from Python's global generator."""
+    return _reader()()
 
 
-def _fast_state() -> Any:
-    """The memory of Python's global generator. `random.getstate` makes a tuple of 625 numbers, which takes ten times as long."""
-    return ctypes.string_at(id(_GENERATOR) + _HEADER_BYTES, _STATE_BYTES)
+@functools.cache
+def _reader() -> Callable[[], Any]:
+    """Returns the memory of Python's global generator: `random.getstate` makes 625 numbers, which takes ten times as long.
 
+    In a version of Python where the memory does not look as expected, it is `random.getstate`.
+    """
+    import ctypes
+    import random
 
-_GENERATOR: Final = getattr(random.random, "__self__", None)
-
-
-def _memory_is_as_expected() -> bool:
-    """Whether `_fast_state` shows the state of the generator in this version of Python."""
-    if sys.implementation.name != "cpython" or _GENERATOR is None:
-        return False
-    if type(_GENERATOR).__mro__[1].__basicsize__ < _HEADER_BYTES + _STATE_BYTES:
-        return False
-    numbers = random.getstate()[1]
-    words = memoryview(_fast_state()).cast("I")
-    return [*words[1:]] == [*numbers[:-1]] and words[0] == numbers[-1]
-
-
-_python_state: Callable[[], Any] = _fast_state if _memory_is_as_expected() else _slow_state
+    generator = getattr(random.random, "__self__", None)
+    if sys.implementation.name != "cpython" or generator is None:
+        return random.getstate
+    if type(generator).__mro__[1].__basicsize__ < _HEADER_BYTES + _STATE_BYTES:
+        return random.getstate
+    read = functools.partial(ctypes.string_at, id(generator) + _HEADER_BYTES, _STATE_BYTES)
+    numbers, words = random.getstate()[1], memoryview(read()).cast("I")
+    return read if [*words[1:], words[0]] == [*numbers] else random.getstate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sys
 import threading
 from collections.abc import Iterator
@@ -98,6 +97,8 @@ def _numpy_state(random: ModuleType) -> bytes:
     generator = random.get_bit_generator() if hasattr(random, "get_bit_generator") else random.mtrand._rand._bit_generator
     if type(generator).__name__ != "MT19937":
         return repr(generator.state).encode()
+    import ctypes
+
     return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)  # reading `state` makes an array, which takes long
 
 
