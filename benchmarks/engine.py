@@ -159,7 +159,8 @@ def storing(engine: Engine, key: str, value: Any) -> Cost:
     assert made is not None
 
     def put() -> None:
-        cache.put(key, {"output": value}, {"output": cache.digest(value) or ""}, made.computation)
+        snapshots, _ = cache.take({"output": value}, {"output": cache.codec(value)}, store=True)
+        cache.put(key, snapshots, {"output": snapshots["output"].digest or ""}, made.computation)
 
     return best(put)
 
