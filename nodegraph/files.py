@@ -8,7 +8,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+P = TypeVar("P", Path, str)
 
 
 class FileState(NamedTuple):
@@ -41,9 +43,9 @@ class FileState(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns
 
 
-def file_states(paths: Iterable[Path]) -> Mapping[Path, FileState | None]:
+def file_states(paths: Iterable[P]) -> Mapping[P, FileState | None]:
     """The current state of each file; None for a file that does not exist or cannot be reached."""
-    states: dict[Path, FileState | None] = {}
+    states: dict[P, FileState | None] = {}
     for path in paths:
         try:
             states[path] = FileState.of(path)

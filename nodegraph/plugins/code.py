@@ -77,19 +77,8 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
         if name in sys.modules:
             same = _first_digests.setdefault(path, digest) == digest
             is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
-    code = Code(digest=total.hexdigest(), files=files, libraries=states_of(imports.libraries))
+    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries))
     return code.unknown() if is_unknown else code
-
-
-def states_of(paths: Iterable[str]) -> Mapping[str, FileState | None]:
-    """The current state of each file; None for a file that does not exist or cannot be reached."""
-    states: dict[str, FileState | None] = {}
-    for path in paths:
-        try:
-            states[path] = FileState.of(path)
-        except OSError:
-            states[path] = None
-    return states
 
 
 def _read(path: str) -> tuple[bytes, FileState]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph.files import parse_json
-from nodegraph.plugins.code import Code, file_states_below, read_code, states_of
+from nodegraph.files import file_states, parse_json
+from nodegraph.plugins.code import Code, file_states_below, read_code
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -184,7 +184,7 @@ def _release(dist: importlib.metadata.Distribution, name: str) -> Code:
     files = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest() if files else ""
     file = getattr(sys.modules[name], "__file__", None)
-    return Code(digest=digest, files={}, libraries=states_of([file] if file else []))
+    return Code(digest=digest, files={}, libraries=file_states([file] if file else []))
 
 
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
