@@ -123,7 +123,9 @@ class Worker:
         before = os.getcwd()
         for i in range(rounds):
             has_trouble = i == 0 or random.random() < 0.5
-            self._trouble.begin(f"{number} {i}" if has_trouble else None, single=not at_once, spoiling=has_trouble and random.random() < 0.5)
+            self._trouble.begin(
+                f"{number} {i}" if has_trouble else None, single=not at_once, spoiling=has_trouble and random.random() < 0.5
+            )
             actions = self._actions(engine, random) if random.random() < 0.35 else []
             with Actor(actions, Random(random.random())), _outer_switches(random):
                 if at_once:
@@ -217,9 +219,7 @@ class Worker:
 
     # --- checks
 
-    def _check(
-        self, graph: Graph, result: Result, *, calm: bool, possible: Callable[[Input], list[Any]], random: Random
-    ) -> None:
+    def _check(self, graph: Graph, result: Result, *, calm: bool, possible: Callable[[Input], list[Any]], random: Random) -> None:
         counts = self.report.counts
         self._check_error(graph, result, calm=calm)
         delivered: dict[Link, Any] = {}

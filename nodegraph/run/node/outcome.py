@@ -86,7 +86,6 @@ def store_outcome(
         digests=digests,
         notices=tuple(run.notices),
         stored=key is not None,
-        changed=changed,
     )
 
 
