@@ -1,4 +1,7 @@
-"""State of the process around a node: global generators of random numbers, environment variables, and the current directory."""
+"""State of the process around a node: global generators of random numbers, environment variables, and the current directory.
+
+This runs for every node, so it avoids what is slow: generators as context managers, copies of a generator's state, system calls.
+"""
 
 from __future__ import annotations
 
@@ -7,62 +10,77 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
 
 _HEADER_BYTES: Final = object.__basicsize__
-_STATE_BYTES: Final = 4 + 624 * 4  # the position in the state, and the state
-
-
-class Changes:
-    """What a node changed. `drew`: it drew from a global generator. `restored`: what was changed back, for a notice."""
-
-    def __init__(self) -> None:
-        self.drew = False
-        self.restored: list[str] = []
-
+_STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
 _lock = threading.Lock()
 _running = 0
 
 
-@contextlib.contextmanager
-def watched(backend: Backend, *, numeric: bool) -> Iterator[Changes]:
-    """Watch the block of a node, and restore what it changed if no other node runs."""
-    global _running
-    changes = Changes()
-    with _lock:
-        _running += 1
-    environment, directory = dict(_variables()), _current_directory()
-    python, others = _python_state(), backend.generator_states(numeric)
-    try:
-        with backend.known_state() if numeric else contextlib.nullcontext():
-            yield changes
-    finally:
-        now = backend.generator_states(numeric)
-        changes.drew = python != _python_state() or any(now[name] != state for name, state in others.items() if name in now)
+class ProcessWatch:
+    """Watch a node during the block, and restore what it changed if no other node runs.
+
+    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. A numeric
+    node runs with the backend's known state.
+    """
+
+    __slots__ = ("_backend", "_directory", "_known_state", "_numeric", "_others", "_python", "_variables", "drew", "restored")
+
+    def __init__(self, backend: Backend, *, numeric: bool) -> None:
+        self._backend, self._numeric = backend, numeric
+        self.drew = False
+        self.restored: tuple[str, ...] = ()
+
+    def __enter__(self) -> ProcessWatch:
+        global _running
         with _lock:
-            no_other_node = _running == 1
+            _running += 1
+        self._variables, self._directory = dict(_environment()), _current_directory()
+        self._python, self._others = _generator_state(), self._backend.generator_states(self._numeric)
+        self._known_state: AbstractContextManager[None] | None = None
+        if self._numeric:
+            self._known_state = self._backend.known_state()
+            self._known_state.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        global _running
+        if self._known_state is not None:
+            self._known_state.__exit__(None, None, None)
+        before, now = self._others, self._backend.generator_states(self._numeric)
+        self.drew = self._python != _generator_state() or (
+            before != now and any(now[name] != state for name, state in before.items() if name in now)
+        )
+        with _lock:
             _running -= 1
-            if no_other_node and environment != _variables():
-                _restore(environment)
-                changes.restored.append("environment variables")
-            if no_other_node and directory is not None and directory != _current_directory():
-                with contextlib.suppress(OSError):
-                    os.chdir(directory)
-                    changes.restored.append("the current directory")
+            if _running == 0:  # otherwise it may be another node's change
+                self._restore()
+
+    def _restore(self) -> None:
+        if self._variables != _environment():
+            _set_environment(self._variables)
+            self.restored += ("environment variables",)
+        if self._directory is not None and self._directory != _current_directory():
+            with contextlib.suppress(OSError):
+                os.chdir(self._directory)
+                self.restored += ("the current directory",)
 
 
-def _variables() -> Mapping[Any, Any]:
+def _environment() -> Mapping[Any, Any]:
     """The environment variables, as `os` keeps them: decoding them takes long."""
     return getattr(os.environ, "_data", None) or os.environ
 
 
-def _restore(environment: Mapping[Any, Any]) -> None:
+def _set_environment(variables: Mapping[Any, Any]) -> None:
     decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
-    before = {decode(name): os.fsdecode(value) for name, value in environment.items()}
+    before = {decode(name): os.fsdecode(value) for name, value in variables.items()}
     for name in set(os.environ) - before.keys():
         del os.environ[name]
     os.environ.update(before)
@@ -70,21 +88,22 @@ def _restore(environment: Mapping[Any, Any]) -> None:
 
 def _current_directory() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 (this runs for every node)
+        return os.getcwd()  # noqa: PTH109 (it makes no path object)
     except OSError:
         return None
 
 
-def _python_state() -> Any:
-    """What differs once a number was drawn from Python's global generator."""
-    return _reader()()
+def _generator_state() -> Any:
+    """What differs once a number was drawn from Python's global generator, or it was seeded."""
+    return _state_reader()()
 
 
 @functools.cache
-def _reader() -> Callable[[], Any]:
-    """Returns the memory of Python's global generator: `random.getstate` makes 625 numbers, which takes ten times as long.
+def _state_reader() -> Callable[[], Any]:
+    """Returns a function that reads the memory of Python's global generator, which takes a hundredth of `random.getstate`.
 
-    In a version of Python where the memory does not look as expected, it is `random.getstate`.
+    The position in the state changes with each draw; every 624 words the state changes, too. So the position and one word of the
+    state are enough. In a version of Python where the memory does not look as expected, the function is `random.getstate`.
     """
     import ctypes
     import random
@@ -92,8 +111,11 @@ def _reader() -> Callable[[], Any]:
     generator = getattr(random.random, "__self__", None)
     if sys.implementation.name != "cpython" or generator is None:
         return random.getstate
-    if type(generator).__mro__[1].__basicsize__ < _HEADER_BYTES + _STATE_BYTES:
+    if type(generator).__mro__[1].__basicsize__ < _HEADER_BYTES + 4 * _STATE_WORDS:
         return random.getstate
-    read = functools.partial(ctypes.string_at, id(generator) + _HEADER_BYTES, _STATE_BYTES)
-    numbers, words = random.getstate()[1], memoryview(read()).cast("I")
-    return read if [*words[1:], words[0]] == [*numbers] else random.getstate
+    memory = (ctypes.c_uint32 * _STATE_WORDS).from_address(id(generator) + _HEADER_BYTES)
+    numbers = random.getstate()[1]
+    if [*memory[1:], memory[0]] != [*numbers]:
+        return random.getstate
+    position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
+    return functools.partial(bytes, memoryview(position_and_word))

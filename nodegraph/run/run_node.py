@@ -23,7 +23,7 @@ from nodegraph.node_types.spec import NodeSpec, Run
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.events import NodeEvent, NodeProgress, NodeStarted, Notice
 from nodegraph.run.known_results import key_of_value, value_of
-from nodegraph.run.process_state import watched
+from nodegraph.run.process_state import ProcessWatch
 from nodegraph.run.tasks.task import InputList, NodeTask, Outcome, RegisteredInput, RunContext, StoredInput, TaskInput, stopped
 
 T = TypeVar("T")
@@ -157,11 +157,11 @@ def _compute(
 ) -> tuple[dict[str, Any], dict[str, Codec | None]]:
     """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
     before = _versions(arguments, context)
-    with watched(context.plugins.backend, numeric=spec.numeric) as changes:
+    with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
         result = _call(spec, arguments, run, context)
-    if changes.restored:
-        run.notice(f"it changed {' and '.join(changes.restored)} of the process, which were restored")
-    run.drew = changes.drew
+    if watch.restored:
+        run.notice(f"it changed {' and '.join(watch.restored)} of the process, which were restored")
+    run.drew = watch.drew
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them
