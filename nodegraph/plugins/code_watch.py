@@ -35,6 +35,11 @@ class CodeWatch:
             self._data[plugin] = [(path, state) for path, state in states.items() if not path.endswith(".py")]
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
+        self._any_data = any(self._data.values())
+
+    def is_quiet(self) -> bool:
+        """Whether `changed` has nothing to look at for any plugin: no module was imported, and no plugin has data files."""
+        return len(sys.modules) == len(self._known_modules) and not self._changed and not self._any_data
 
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
