@@ -84,14 +84,10 @@ def generator_states(numeric: bool) -> dict[str, Any]:
 
     Torch is asked for numeric nodes only: others do not compute with tensors.
     """
-    random = sys.modules.get("numpy.random")
-    torch = sys.modules.get("torch") if numeric else None
-    if random is None and torch is None:
-        return {}
     states: dict[str, Any] = {}
-    if random is not None:
+    if (random := sys.modules.get("numpy.random")) is not None:
         states["numpy"] = _numpy_state(random)
-    if torch is not None:
+    if numeric and (torch := sys.modules.get("torch")) is not None:
         states["torch"] = torch.default_generator.get_state().numpy().tobytes()
     return states
 

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -18,10 +17,10 @@ from typing import Any, Final
 from nodegraph.plugins.backend import Backend
 
 _HEADER_BYTES: Final = object.__basicsize__
+_AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
 _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
-_lock = threading.Lock()
-_running = 0
+_running: set[ProcessWatch] = set()  # adding and removing is atomic, and takes a quarter of the time that a lock takes
 
 
 class ProcessWatch:
@@ -35,47 +34,45 @@ class ProcessWatch:
 
     def __init__(self, backend: Backend, *, numeric: bool) -> None:
         self._backend, self._numeric = backend, numeric
+        self._known_state: AbstractContextManager[None] | None = None
         self.drew = False
         self.restored: tuple[str, ...] = ()
 
     def __enter__(self) -> ProcessWatch:
-        global _running
-        with _lock:
-            _running += 1
-        self._variables, self._directory = dict(_environment()), _current_directory()
-        self._python, self._others = _generator_state(), self._backend.generator_states(self._numeric)
-        self._known_state: AbstractContextManager[None] | None = None
+        global _read_generator
+        if _read_generator is None:
+            _read_generator = _generator_reader()
+        _running.add(self)
+        self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
+        self._directory = _current_directory()
+        self._python, self._others = _read_generator(), self._backend.generator_states(self._numeric)
         if self._numeric:
             self._known_state = self._backend.known_state()
             self._known_state.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        global _running
+        assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
         before, now = self._others, self._backend.generator_states(self._numeric)
-        self.drew = self._python != _generator_state() or (
-            before != now and any(now[name] != state for name, state in before.items() if name in now)
-        )
-        with _lock:
-            _running -= 1
-            if _running == 0:  # otherwise it may be another node's change
-                self._restore()
+        if self._python != _read_generator():
+            self.drew = True
+        elif before != now:  # a library that was imported meanwhile has only a state now
+            self.drew = any(now[name] != state for name, state in before.items() if name in now)
+        _running.discard(self)
+        changed = self._variables != getattr(os.environ, _AS_BYTES, os.environ)
+        if (changed or self._directory != _current_directory()) and not _running:  # otherwise it may be another node's change
+            self._restore()
 
     def _restore(self) -> None:
-        if self._variables != _environment():
+        if self._variables != getattr(os.environ, _AS_BYTES, os.environ):
             _set_environment(self._variables)
             self.restored += ("environment variables",)
         if self._directory is not None and self._directory != _current_directory():
             with contextlib.suppress(OSError):
                 os.chdir(self._directory)
                 self.restored += ("the current directory",)
-
-
-def _environment() -> Mapping[Any, Any]:
-    """The environment variables, as `os` keeps them: decoding them takes long."""
-    return getattr(os.environ, "_data", None) or os.environ
 
 
 def _set_environment(variables: Mapping[Any, Any]) -> None:
@@ -93,13 +90,10 @@ def _current_directory() -> str | None:
         return None
 
 
-def _generator_state() -> Any:
-    """What differs once a number was drawn from Python's global generator, or it was seeded."""
-    return _state_reader()()
+_read_generator: Callable[[], Any] | None = None  # returns what differs once a number was drawn from Python's global generator
 
 
-@functools.cache
-def _state_reader() -> Callable[[], Any]:
+def _generator_reader() -> Callable[[], Any]:
     """Returns a function that reads the memory of Python's global generator, which takes a hundredth of `random.getstate`.
 
     The position in the state changes with each draw; every 624 words the state changes, too. So the position and one word of the
