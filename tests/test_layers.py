@@ -21,6 +21,7 @@ LAYERS: dict[str, str] = {
         "device process_state known_results model_memory outputs plan events result record explain tasks handle run_node workers "
         "scheduler session"
     ),
+    "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",
