@@ -172,7 +172,7 @@ def tagged(value: Any) -> list[Any]:
     if kind is bytes:
         return ["bytes", value.hex()]
     if isinstance(value, enum.Enum):
-        return ["enum", f"{kind.__module__}.{kind.__qualname__}", value.name]
+        return ["enum", f"{kind.__module__}.{kind.__qualname__}", value.name, tagged(value.value)]
     raise NoCanonicalFormError(f"two values of type {kind.__qualname__} cannot be compared by their content")
 
 

@@ -15,7 +15,7 @@ from docs.package_diagram import imports
 from nodegraph import Engine, NodeError, Workflow
 from nodegraph.errors import CacheError, PluginError
 from nodegraph.run.events import NodeStarted
-from nodegraph.run.run_node import run_node
+from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.maker import TaskMaker
 from nodegraph.run.tasks.task import NodeTask, RegisteredInput, StoredInput
 from tests.support.copying_workers import CopyingWorkers, use_copying_workers, with_both_workers

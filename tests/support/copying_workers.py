@@ -24,7 +24,7 @@ from nodegraph.plugins.manager import Plugins
 from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, NodeEvent, NodeProgress
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.run_node import run_node
+from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 from nodegraph.run.workers.protocol import Job
 

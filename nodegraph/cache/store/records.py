@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -89,6 +89,10 @@ class Record:
     def blobs(self) -> dict[str, int]:
         """The bytes of each blob that the record refers to."""
         return {value.blob: value.size for value in self.outputs.values()}
+
+
+ReadRecord = Callable[[str], Record | None]
+"""Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
 @dataclass(frozen=True)
