@@ -13,7 +13,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.run.node.failure import one_line
 from nodegraph.run.node.inputs import IMMUTABLE
 from nodegraph.run.node.node_run import NodeRun
-from nodegraph.run.process_state import watched
+from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph.run.tasks.task import RunContext
 
 
@@ -25,11 +25,11 @@ def compute(
     `read_again` returns the arguments once more: the first call may have changed them before it ran out of memory.
     """
     before = _versions(arguments, context)
-    with watched(context.plugins.backend, numeric=spec.numeric) as changes:
+    with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
-    if changes.restored:
-        run.notice(f"it changed {' and '.join(changes.restored)} of the process, which were restored")
-    run.drew = changes.drew
+    if watch.restored:
+        run.notice(f"it changed {' and '.join(watch.restored)} of the process, which were restored")
+    run.drew = watch.drew
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them
