@@ -59,8 +59,8 @@ class State:
         share = counts["cached"] / nodes if nodes else 0
         return (
             f"{counts['graphs']} graphs, {counts['runs']} runs, {counts['kills']} kills, {counts['compared']} values compared, "
-            f"{counts['compared hits']} of them hits; {share:.0%} of {nodes} nodes were hits, {counts['hits of others']} of them from "
-            f"other processes; {len(self.differences)} differences; {self.seconds:.0f} s"
+            f"{counts['compared hits']} of them hits; {share:.0%} of {nodes} nodes were hits, {counts['hits of others']} of them "
+            f"from other processes; {len(self.differences)} differences; {self.seconds:.0f} s"
         )
 
 
@@ -150,7 +150,7 @@ class Driver:
             self._check_cache(cache, trimmed)
 
     def _check_cache(self, cache: Path, trimmed: bool) -> None:
-        """At the end of an epoch: unless files were removed, nothing may be damaged or missing, however many processes were killed."""
+        """At the end of an epoch: nothing may be damaged or missing, unless files were removed, whatever was killed."""
         found = Store(cache).verify()
         problems = {"wrong": found.wrong, "missing": found.missing, "damaged": found.damaged, "stale": found.stale}
         if not trimmed and any(problems.values()):
@@ -163,7 +163,7 @@ class Driver:
     def _start(self) -> _Process:
         context = multiprocessing.get_context("spawn" if self._random.random() < SPAWN_SHARE else "forkserver")
         if context.get_start_method() == "forkserver":
-            context.set_forkserver_preload(["tests.fuzz.preload", "tests.fuzz.worker"])
+            context.set_forkserver_preload(["tests.fuzz.preload"])
         ours, theirs = context.Pipe()
         setup = Setup(folder=self._folder / "work", mutant=self._mutant)
         process = context.Process(target=serve, args=(theirs, setup), daemon=True)

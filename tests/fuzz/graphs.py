@@ -1,6 +1,6 @@
 """Random graphs: each follows from one whole number, its seed.
 
-Graphs with nearby seeds are parts of one large graph, in which some have one thing changed, so that many of their nodes are the same.
+Graphs with nearby seeds are parts of one large graph, in which some have a literal changed: most of their nodes are the same.
 """
 
 from __future__ import annotations

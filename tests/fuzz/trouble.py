@@ -1,11 +1,12 @@
 """What fuzzed nodes do besides computing: they change their inputs, keep references, fail, stop, draw, and change the process.
 
 What a node does in a round is drawn from the seed of the round and the node's type and literals, so that it can be repeated. The
-exception is what is changed later, by other nodes, by the thread of `Trouble` and by the caller: that depends on which node runs when.
+exception is what is changed later, by other nodes or by the thread of `Trouble`: that depends on which node runs when.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random as global_random
 import threading
@@ -63,10 +64,8 @@ class Trouble:
             return
         if has_model(leaked) and random.random() < 0.9:
             return  # a model that is changed all the time is never computed
-        try:
+        with contextlib.suppress(RuntimeError, ValueError, IndexError):  # another thread changes it at the same time
             spoil(leaked, random)
-        except (RuntimeError, ValueError, IndexError):
-            pass  # another thread changes it at the same time
 
     def _spoil_forever(self) -> None:
         random = Random()
@@ -168,7 +167,7 @@ def _wrong(result: Any, random: Random) -> Any:
     tensor = getattr(result, "pixels", None)
     if tensor is not None and tensor.numel():
         wrong = tensor.clone()
-        wrong.view(-1)[0] = float("nan")
+        wrong[(0,) * wrong.ndim] = float("nan")
         return type(result)(random.choice([wrong, tensor[0], tensor.double()]))
     return random.choice([object(), None])
 

@@ -180,7 +180,7 @@ def _spoil_tensor(owner: Any, name: str, random: Random) -> None:
     elif change == 2:
         tensor.numpy()[...] = 7
     elif change == 3 and tensor.numel():
-        tensor.view(-1)[0] = 9
+        tensor[(0,) * tensor.ndim] = 9
     elif change == 4:
         tensor.untyped_storage().fill_(0)
     elif change == 5:

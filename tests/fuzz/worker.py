@@ -23,7 +23,7 @@ from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event
 from nodegraph.run.result import Result
 from tests.fuzz.checks import UNKNOWN, Meaning
-from tests.fuzz.graphs import Graph, Input, Link, Literal, Offered, ReadFile, Several, make_graph
+from tests.fuzz.graphs import Graph, Input, Link, Literal, ReadFile, Several, make_graph
 from tests.fuzz.mutants import MUTANTS
 from tests.fuzz.surroundings import Actor, Mark, Surroundings
 from tests.fuzz.trouble import FAILURE, identity
@@ -120,7 +120,7 @@ class Worker:
         self.report.counts["graphs"] += len(graphs)
         at_once = random.random() < 0.4
         rounds = 1 + (random.random() < 0.5)
-        before = os.getcwd()
+        before = Path.cwd()
         for i in range(rounds):
             has_trouble = i == 0 or random.random() < 0.5
             self._trouble.begin(
@@ -363,10 +363,10 @@ def _lose_file(directory: Path, random: Random) -> None:
     """Remove a file of a cache, or damage it, as a failing disk would."""
     folder = directory / random.choice(["records", "blobs", "aliases"]) / f"{random.randrange(256):02x}"
     with contextlib.suppress(FileNotFoundError):
-        names = sorted(os.listdir(folder))
-        if not names:
+        paths = sorted(folder.iterdir())
+        if not paths:
             return
-        path = folder / random.choice(names)
+        path = random.choice(paths)
         if random.random() < 0.7:
             path.unlink()
         else:

@@ -1,8 +1,8 @@
 """The node types of the fuzz test, each with its meaning: a function of the plain values of its inputs (see `tests.fuzz.values`).
 
-`takes` names the kind of each input: of a value, for a link, or of a literal that `tests.fuzz.graphs` draws. `returns` names the kind of
-the output, or of each output. A type with `allows` is a source whose value is not known before: `allows` says which values are right; it receives
-a list of what a file or an offered value may have been.
+`takes` names the kind of each input: of a value, for a link, or of a literal that `tests.fuzz.graphs` draws. `returns` names the
+kind of the output, or of each output. A type with `allows` is a source whose value is not known before: `allows` says which values
+are right; it receives a list of what a file or an offered value may have been.
 """
 
 from __future__ import annotations
