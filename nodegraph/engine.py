@@ -244,7 +244,7 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        all_overrides = [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+        all_overrides = _all_overrides(params, overrides)
         with gc_paused():
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
@@ -271,10 +271,13 @@ class Engine:
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError."""
-        graph = self._checked(workflow, options.params, options.overrides, options.targets)
+        targets = [_target(target) for target in options.targets or ()]
+        graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
+            overrides={override.name: override.value for override in _all_overrides(options.params, options.overrides)},
+            targets=targets,
             force=options.force,
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
@@ -328,6 +331,10 @@ class Engine:
     def _warn(self, message: str) -> None:
         """Report trouble with the cache directory outside a run."""
         self._emit(Notice(None, message))
+
+
+def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
+    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
 
 
 def _target(target: Handle | str) -> str:

@@ -26,7 +26,7 @@ def fingerprint() -> str:
     driver = Path("/proc/driver/nvidia/version")
     parts = {
         "torch": torch,
-        "python": f"{sys.executable} {platform.python_version()}",
+        "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
