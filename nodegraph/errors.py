@@ -17,6 +17,8 @@
     ├── NoCanonicalFormError              a value cannot be part of a cache key
     ├── LostResultError                   a stored result is gone, or its content has changed
     ├── StaleRecordError                  another version of nodegraph stored a result in another format
+    ├── WriterError                       what writes a file of the cache has failed, and not the disk
+    ├── TemporaryFolderError              the folder for temporary files cannot be written
     ├── LockHeldError                     another process holds the lock
     └── IndexBusyError                    another process keeps the index of the cache locked
 

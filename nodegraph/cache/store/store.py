@@ -187,7 +187,7 @@ class Store:
     def put_file(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.
 
-        Exceptions of `write` other than OSError are passed on.
+        Raises WriterError if `write` fails for another reason.
         """
         blob = self._blobs.put(write, suffix)
         if blob is not None:
