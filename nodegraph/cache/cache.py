@@ -194,8 +194,8 @@ class Cache:
         return self.codecs.for_value(value)
 
     def codec_of(self, stored: StoredValue) -> Codec | None:
-        """The codec that stored a value; None if it is no longer installed."""
-        return self.codecs.by_name(stored.codec)
+        """The codec that stored a value; None if it is no longer installed, or with other code."""
+        return self.codecs.by_stored_name(stored.codec)
 
     def export(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
         """The files that a value is exported to.
