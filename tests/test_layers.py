@@ -9,7 +9,7 @@ from docs.package_diagram import children, imports
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
     "nodegraph.cache": "file_digests keys store snapshots cache",
-    "nodegraph.cache.store": "layout locks journal records index maintenance safe_io blobs usage store",
+    "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
@@ -23,6 +23,7 @@ LAYERS: dict[str, str] = {
         "scheduler session"
     ),
     "nodegraph.run.node": "node_run inputs failure call outcome run_node",
+    "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",

@@ -42,6 +42,12 @@ class Codec(Protocol):
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
         """An exported file with `metadata` inside it; `data` itself if the format has no place for it."""
 
+    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+        """An exported file without the metadata that `embed` put into it, and that metadata. May raise for other files.
+
+        The first part is the same whatever the metadata is. Without this method, every run writes its outputs to new files.
+        """
+
     def check(self, value: Any) -> str | None:
         """What is wrong with `value` (NaN, Inf), or None."""
 
@@ -74,6 +80,9 @@ class JSONCodec:
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
         return data
+
+    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+        return data, {}
 
     def check(self, value: Any) -> str | None:
         if type(value) is int and abs(value) < _LONG:

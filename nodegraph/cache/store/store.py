@@ -218,13 +218,15 @@ class Store:
 
     # --- the whole directory
 
-    def lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[bool]:
+    def lock(
+        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> AbstractContextManager[bool]:
         """Keep other threads and processes from computing `key`. Yields whether one of them had to be waited for.
 
-        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. If there can be no lock, the block runs
-        without one, with one warning in a run.
+        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. `long_wait` is called once, with the lock
+        file, if it takes longer than a second. If there can be no lock, the block runs without one, with one warning in a run.
         """
-        return self._files.lock(key, waiting)
+        return self._files.lock(key, waiting, long_wait)
 
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
@@ -259,7 +261,7 @@ class Store:
 
         if not self.layout.is_cache():
             return GcResult(keys=(), blobs=(), bytes=0, remaining=0)
-        with self._files.lock(_GC, lambda: None):
+        with self._files.lock(_GC, lambda: None, self._report_long_wait):
             return self._collect(limit, older_than, progress)
 
     def clear(self, progress: Progress | None = None) -> StoreInfo:
@@ -274,6 +276,12 @@ class Store:
         self._usage = RunUsage(self._journal)
         after = self.info()
         return StoreInfo(self.directory, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
+
+    def _report_long_wait(self, lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        message = waiting_message(lock, "removes results from this cache")
+        self.warn(f"{message}. Press Ctrl-C to stop waiting: runs need no 'nodegraph cache gc' before them")
 
     def _make_room(self, limit: int) -> None:
         """Trim the directory to nine tenths of `limit`, so that not every run has to. Does nothing if another process does so."""

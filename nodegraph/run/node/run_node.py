@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, PluginError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.run.events import NodeStarted
+from nodegraph.run.events import NodeStarted, Notice
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
 from nodegraph.run.node.inputs import IMMUTABLE, read_argument
@@ -96,7 +97,14 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
         if host.is_cancelled():
             raise stopped()
 
-    return _look_again(store.lock(task.key, waiting), task)
+    def long_wait(lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        message = waiting_message(lock, f"computes this node ({task.type})")
+        way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
+        host.emit(Notice(task.node, f"{message}. {way_out}"))
+
+    return _look_again(store.lock(task.key, waiting, long_wait), task)
 
 
 @contextlib.contextmanager
