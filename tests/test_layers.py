@@ -19,10 +19,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device process_state known_results model_memory outputs plan events result record explain tasks handle node workers "
-        "scheduler session"
+        "device known_results model_memory outputs plan events result record explain tasks handle node workers scheduler session"
     ),
-    "nodegraph.run.node": "node_run inputs failure call outcome run_node",
+    "nodegraph.run.node": "process_state node_run inputs failure call outcome run_node",
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

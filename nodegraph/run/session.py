@@ -97,7 +97,8 @@ class Session:
         error = self._run_plan(plan, began)
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
-            self._reports.setdefault(name, NodeReport(status="skipped", key=plan.known.key(name)))
+            if name not in self._reports:
+                self._reports[name] = NodeReport(status="skipped", key=plan.known.key(name))
         if self._cache.store is not None:
             self._cache.store.finish()
         reports = {name: self._reports[name] for name in self._graph.nodes}
