@@ -68,7 +68,7 @@ class Taker:
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
         try:
-            return self._take_file(value, codec), None
+            return self._take_file(value, codec)
         except TemporaryFolderError as error:
             self._warn(
                 f"the folder for temporary files cannot be written: {error}. The run goes on with the values in memory. Free "
@@ -79,7 +79,7 @@ class Taker:
             message = f"codec '{codec.name}' failed to store {{}}: {type(error.__cause__).__name__}: {error.__cause__}"
         except Exception as error:
             message = f"codec '{codec.name}' failed to store {{}}: {type(error).__name__}: {error}"
-        return Live(value, self._version, codec.digest(value), codec.size(value)), message
+        return Live(value, self._version, self._codecs.digest(codec, value), codec.size(value)), message
 
     def _take_parts(self, value: Any) -> tuple[Snapshot, str | None]:
         """A snapshot of a value without a codec: of each item, if it is a list, tuple or mapping."""
@@ -102,16 +102,29 @@ class Taker:
             stored = StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
         return Text(value if is_scalar(value) else None, data, digest, stored)
 
-    def _take_file(self, value: Any, codec: Codec) -> Snapshot:
+    def _take_file(self, value: Any, codec: Codec) -> tuple[Snapshot, str | None]:
         blob = None
         if self._store is not None:
             blob = self._store.put_file(lambda path: codec.save(value, path), codec.suffix)
         if blob is None or self._store is None:
-            return Anonymous(value, codec)
-        path = self._store.blob(blob.name)
-        loaded = codec.load(path)
-        stored = StoredValue(codec.digest(loaded), blob.name, codec.name, blob.size)
-        return Blob(codec, self._store, stored)
+            anonymous = Anonymous(value, codec)
+            loaded = anonymous.open()
+            anonymous.digest, anonymous.size = self._codecs.digest(codec, loaded), codec.size(loaded)
+            return anonymous, _lost(value, loaded)
+        loaded = codec.load(self._store.blob(blob.name))
+        name = self._codecs.stored_name(codec)
+        stored = StoredValue(self._codecs.digest(codec, loaded), blob.name, name, blob.size)
+        return Blob(codec, self._store, stored), _lost(value, loaded)
+
+
+def _lost(value: Any, loaded: Any) -> str | None:
+    """A message if `loaded`, which was stored and read, has not all fields of `value`; None if it has."""
+    if type(value) is type(loaded):
+        return None
+    lost = sorted(getattr(value, "__dict__", {}).keys() - getattr(loaded, "__dict__", {}).keys())
+    if not lost:
+        return None
+    return f"{{}} is stored as {type(loaded).__name__}, without {', '.join(lost)} of {type(value).__name__}"
 
 
 class Text(Snapshot):
@@ -148,8 +161,6 @@ class Anonymous(Snapshot):
         self._data = b""
         if self._file.path.stat().st_size <= IN_MEMORY_BYTES:
             self._data, self._file = self._file.path.read_bytes(), None
-        loaded = self.open()
-        self.digest, self.size = codec.digest(loaded), codec.size(loaded)
 
     def open(self) -> Any:
         file = self._file or _AnonymousFile(lambda path: path.write_bytes(self._data), self._codec.suffix)

@@ -14,7 +14,7 @@ from nodegraph.cache.store.layout import Layout
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry
-    from nodegraph.cache.store.maintenance import GcResult
+    from nodegraph.cache.store.maintenance.collect import GcResult
     from nodegraph.cache.store.records import Record
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from nodegraph.errors import NodegraphError
 
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
+LONG_WAIT_SECONDS: Final = 1.0
 
 UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 """The error numbers by which a file system reports that it has no locks."""
@@ -77,17 +79,23 @@ class Locks:
         self._folder = folder
 
     @contextlib.contextmanager
-    def hold(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    def hold(
+        self, name: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> Iterator[bool]:
         """Hold the lock `name` during the block. Yields whether another holder had to be waited for.
 
-        `waiting` is called repeatedly while the lock is taken; it can stop the waiting by raising. Raises OSError if the lock
-        cannot be created.
+        `waiting` is called repeatedly while the lock is taken; it can stop the waiting by raising. `long_wait` is called once,
+        with the lock file, if it takes longer than a second. Raises OSError if the lock cannot be created.
         """
         path = self._folder / f"{name}.lock"
-        waited, pause = False, FIRST_PAUSE_SECONDS
+        waited, pause, long_wait_at = False, FIRST_PAUSE_SECONDS, 0.0
         while (descriptor := self._try(path)) is None:
-            waited = True
             waiting()
+            if not waited:
+                waited, long_wait_at = True, time.monotonic() + LONG_WAIT_SECONDS
+            elif time.monotonic() >= long_wait_at:
+                long_wait_at = math.inf
+                long_wait(path)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         try:

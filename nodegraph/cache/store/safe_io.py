@@ -92,13 +92,13 @@ class SafeFiles:
     # --- locks
 
     @contextlib.contextmanager
-    def lock(self, name: str, waiting: Callable[[], None]) -> Iterator[bool]:
+    def lock(self, name: str, waiting: Callable[[], None], long_wait: Callable[[Path], None]) -> Iterator[bool]:
         """Hold a lock as `Locks.hold` does; if there can be no lock, run the block without it."""
         with contextlib.ExitStack() as held:
             waited = False
             if self.writable and self._lockable:
                 try:
-                    waited = held.enter_context(self._locks.hold(name, waiting))
+                    waited = held.enter_context(self._locks.hold(name, waiting, long_wait))
                 except OSError as error:
                     self._warn_unlockable(error)
             yield waited

@@ -3,7 +3,7 @@
 A file is written under a temporary name and renamed, and blobs are written before the record that names them, so a process that is
 killed leaves no incomplete result. Nothing is unpickled. If the directory cannot be read or written, the run goes on without it.
 
-`layout.py` describes the files of the directory, `records.py` their content; `maintenance.py` checks, trims and clears it.
+`layout.py` describes the files of the directory, `records.py` their content; `maintenance` checks, trims and clears it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ from nodegraph.files import FileState
 
 if TYPE_CHECKING:
     from nodegraph.cache.store.index import Entry
-    from nodegraph.cache.store.maintenance import GcResult, Progress, VerifyResult
+    from nodegraph.cache.store.maintenance.collect import GcResult
+    from nodegraph.cache.store.maintenance.progress import Progress
+    from nodegraph.cache.store.maintenance.verify import VerifyResult
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
 
@@ -218,13 +220,15 @@ class Store:
 
     # --- the whole directory
 
-    def lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[bool]:
+    def lock(
+        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> AbstractContextManager[bool]:
         """Keep other threads and processes from computing `key`. Yields whether one of them had to be waited for.
 
-        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. If there can be no lock, the block runs
-        without one, with one warning in a run.
+        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. `long_wait` is called once, with the lock
+        file, if it takes longer than a second. If there can be no lock, the block runs without one, with one warning in a run.
         """
-        return self._files.lock(key, waiting)
+        return self._files.lock(key, waiting, long_wait)
 
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
@@ -237,7 +241,8 @@ class Store:
 
     def verify(self, progress: Progress | None = None) -> VerifyResult:
         """Check the content of every file. Damaged ones are moved to quarantine; records that name a damaged blob are removed."""
-        from nodegraph.cache.store.maintenance import no_progress, verify
+        from nodegraph.cache.store.maintenance.progress import no_progress
+        from nodegraph.cache.store.maintenance.verify import verify
 
         result = verify(self.layout, self.record, progress or no_progress)
         self._records.clear()
@@ -252,16 +257,17 @@ class Store:
         another process does the same. Runs in other processes can go on: files that they are writing are not removed, and files
         that they have open or mapped stay readable for them.
         """
-        from nodegraph.cache.store.maintenance import GcResult
+        from nodegraph.cache.store.maintenance.collect import GcResult
 
         if not self.layout.is_cache():
             return GcResult(keys=(), blobs=(), bytes=0, remaining=0)
-        with self._files.lock(_GC, lambda: None):
+        with self._files.lock(_GC, lambda: None, self._report_long_wait):
             return self._collect(limit, older_than, progress)
 
     def clear(self, progress: Progress | None = None) -> StoreInfo:
         """Remove every result, and what is remembered of files and devices. Run records stay. Returns how much was removed."""
-        from nodegraph.cache.store.maintenance import clear, no_progress
+        from nodegraph.cache.store.maintenance.clear import clear
+        from nodegraph.cache.store.maintenance.progress import no_progress
 
         before = self.info()
         clear(self.layout, progress or no_progress)
@@ -270,6 +276,12 @@ class Store:
         self._usage = RunUsage(self._journal)
         after = self.info()
         return StoreInfo(self.directory, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
+
+    def _report_long_wait(self, lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        message = waiting_message(lock, "removes results from this cache")
+        self.warn(f"{message}. Press Ctrl-C to stop waiting: runs need no 'nodegraph cache gc' before them")
 
     def _make_room(self, limit: int) -> None:
         """Trim the directory to nine tenths of `limit`, so that not every run has to. Does nothing if another process does so."""
@@ -285,7 +297,8 @@ class Store:
             )
 
     def _collect(self, limit: int | None, older_than: float | None, progress: Progress | None = None) -> GcResult:
-        from nodegraph.cache.store.maintenance import collect, no_progress
+        from nodegraph.cache.store.maintenance.collect import collect
+        from nodegraph.cache.store.maintenance.progress import no_progress
 
         self._usage.write()
         last_used = {entry.key: entry.used for entry in self.entries()}
