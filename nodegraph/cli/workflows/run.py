@@ -88,12 +88,12 @@ def run(
 ) -> None:
     """Run the workflow FILE and print the paths of its outputs.
 
-    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C, or SIGTERM, stops at the next
-    step and keeps every finished result; a second one stops at once.
+    FILE may be '-' for standard input. A node whose inputs have not changed is not run again: its result comes from the cache.
+    Ctrl-C, or SIGTERM, stops at the next step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
-    from nodegraph.workflow.workflow import Workflow
+    from nodegraph.graph.load import load_workflow
 
     cache: dict[str, Any] = {"cache_dir": None} if no_cache else {"cache_size": cache_size}
     if cache_dir is not None and not no_cache:
@@ -107,7 +107,7 @@ def run(
             from nodegraph.cli.previews import PreviewFiles
 
             listeners.append(PreviewFiles(preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
-        workflow = Workflow.load(file)
+        workflow = load_workflow(file, plugins, overrides(settings))
         with _stoppable(engine, shown) as stopped_by:
             result = engine.run(
                 workflow,
