@@ -25,7 +25,7 @@ from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.outputs import file_names
+from nodegraph.run.outputs.names import file_names
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
@@ -61,6 +61,7 @@ class _Options:
     targets: Iterable[Handle | str] | None = None
     force: Sequence[str] = ()
     out: Path | str | None = None
+    overwrite: bool = False
     keep_going: bool = False
 
 
@@ -140,6 +141,7 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
         out: Path | str | None = None,
+        overwrite: bool = False,
         keep_going: bool = False,
         raise_errors: bool = True,
     ) -> Result:
@@ -147,13 +149,22 @@ class Engine:
 
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
-        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`,
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
+        other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
         a node that fails stops only the nodes below it.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
         """
-        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
+        options = _Options(
+            params=params,
+            overrides=overrides,
+            targets=targets,
+            force=force,
+            out=out,
+            overwrite=overwrite,
+            keep_going=keep_going,
+        )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
             request = self._request(workflow, new_run_id(), inline=True, options=options)
@@ -169,6 +180,7 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
         out: Path | str | None = None,
+        overwrite: bool = False,
         keep_going: bool = False,
         raise_errors: bool = True,
     ) -> RunHandle:
@@ -176,7 +188,15 @@ class Engine:
 
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
-        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
+        options = _Options(
+            params=params,
+            overrides=overrides,
+            targets=targets,
+            force=force,
+            out=out,
+            overwrite=overwrite,
+            keep_going=keep_going,
+        )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
     async def arun(self, workflow: Workflow, **options: Any) -> Result:
@@ -257,6 +277,7 @@ class Engine:
             graph=_with_outputs(graph),
             force=options.force,
             out=None if options.out is None else Path(options.out),
+            overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,

@@ -46,7 +46,8 @@ def coerce(annotation: Any, value: Any) -> Any:
     """`value` converted to a port type: whole numbers become floats, the items of lists and mappings are converted, too.
 
     Numbers and text of other classes (NumPy's, an enum's) become plain ones. A path stays text. Containers are copied, so that
-    later changes to them do not reach the graph. Raises LiteralError with what was expected and found.
+    later changes to them do not reach the graph. A mapping is sorted by its names, as one that comes through a link is: its order
+    is not in keys. Raises LiteralError with what was expected and found.
     """
     return _coerce(parse(annotation), value)
 
@@ -159,7 +160,12 @@ def _coerce_mapping(inner: PortType, mapping: dict[Any, Any]) -> dict[str, Any]:
     for key in mapping:
         if not isinstance(key, str):
             raise LiteralError(f"expected text as keys of a mapping, found {described(key)}")
-    return {_plain(key): _coerce(inner, item) for key, item in mapping.items()}
+    converted = {_plain(key): _coerce(inner, item) for key, item in mapping.items()}
+    return dict(sorted(converted.items(), key=_key_of_item)) if len(converted) > 1 else converted
+
+
+def _key_of_item(item: tuple[str, Any]) -> str:
+    return item[0]
 
 
 def _plain(value: Any) -> Any:

@@ -195,7 +195,7 @@ def test_rewritten_blob_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
     blob = keep(store, 1, b"one")
     age(store.layout.blob(blob), 9 * HOUR)
     monkeypatch.setattr(
-        "nodegraph.cache.store.maintenance._Collection.drop_unreferenced", lambda self, now: keep(store, 2, b"one")
+        "nodegraph.cache.store.maintenance.collect._Collection.drop_unreferenced", lambda self, now: keep(store, 2, b"one")
     )  # another process
     assert store.gc(limit=0).blobs == ()
     assert keys(store) == {2}

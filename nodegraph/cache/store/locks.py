@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import time
@@ -21,12 +22,13 @@ from nodegraph.errors import NodegraphError
 
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
+LONG_WAIT_SECONDS: Final = 1.0
 
 UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 """The error numbers by which a file system reports that it has no locks."""
 
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK})
-_held: set[int] = set()  # file descriptors; a forked child closes them, or it would keep its parent's locks
+_held: set[int] = set()  # descriptors of locked files; a forked child closes them, or it would keep its parent's locks
 
 if sys.platform == "win32":
     import msvcrt
@@ -34,8 +36,10 @@ if sys.platform == "win32":
     def _try_lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # the locked byte may be behind the end of the file
 
-    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
-        """Does nothing: on Windows, a file that a process has open can be neither renamed nor removed."""
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> bool:
+        """Returns True: on Windows, a file that a process has open can be neither renamed nor removed."""
+        _held.add(descriptor)
+        return True
 
 else:
     import fcntl
@@ -43,13 +47,17 @@ else:
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
-        """Lock an open file, exclusively or shared, until it is closed. Waits for the lock.
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> bool:
+        """Lock an open file, exclusively or shared, until `close` closes it. False if another process's lock prevents that.
 
-        Does nothing if the file system has no locks.
+        Returns True without a lock if the file system has none.
         """
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        _held.add(descriptor)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _TAKEN
+        return True
 
     def _close_all() -> None:
         for descriptor in _held:
@@ -71,17 +79,23 @@ class Locks:
         self._folder = folder
 
     @contextlib.contextmanager
-    def hold(self, name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    def hold(
+        self, name: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> Iterator[bool]:
         """Hold the lock `name` during the block. Yields whether another holder had to be waited for.
 
-        `waiting` is called repeatedly while the lock is taken; it can stop the waiting by raising. Raises OSError if the lock
-        cannot be created.
+        `waiting` is called repeatedly while the lock is taken; it can stop the waiting by raising. `long_wait` is called once,
+        with the lock file, if it takes longer than a second. Raises OSError if the lock cannot be created.
         """
         path = self._folder / f"{name}.lock"
-        waited, pause = False, FIRST_PAUSE_SECONDS
+        waited, pause, long_wait_at = False, FIRST_PAUSE_SECONDS, 0.0
         while (descriptor := self._try(path)) is None:
-            waited = True
             waiting()
+            if not waited:
+                waited, long_wait_at = True, time.monotonic() + LONG_WAIT_SECONDS
+            elif time.monotonic() >= long_wait_at:
+                long_wait_at = math.inf
+                long_wait(path)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         try:
@@ -136,17 +150,18 @@ def is_file_at(descriptor: int, path: Path) -> bool:
 
 def _release(descriptor: int, path: Path) -> None:
     if sys.platform == "win32":  # an open file cannot be removed
-        _close(descriptor)
+        close(descriptor)
         with contextlib.suppress(OSError):
             path.unlink()
         return
     with contextlib.suppress(OSError):
         if is_file_at(descriptor, path):  # if not, the folder was emptied, and the file there may be another holder's
             path.unlink()
-    _close(descriptor)
+    close(descriptor)
 
 
-def _close(descriptor: int) -> None:
+def close(descriptor: int) -> None:
+    """Close a locked file, which releases the lock."""
     if descriptor in _held:  # a forked child has closed it already
         _held.remove(descriptor)
         os.close(descriptor)

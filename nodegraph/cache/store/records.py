@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,8 @@ from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
 
 FORMAT: Final = 1
+
+_NO_IMPORTS: Final[Mapping[str, str]] = {}
 
 
 class StaleRecordError(NodegraphError):
@@ -41,8 +43,7 @@ class StoredValue:
     size: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Computation:
+class Computation(NamedTuple):
     """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
 
     On another kind of `machine`, the same computation may round in another way. `imports` holds the SHA-256 of modules, by path,
@@ -55,7 +56,7 @@ class Computation:
     seconds: float
     notices: tuple[str, ...] = ()
     machine: str = ""
-    imports: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[str, str] = _NO_IMPORTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,10 @@ class Record:
     def blobs(self) -> dict[str, int]:
         """The bytes of each blob that the record refers to."""
         return {value.blob: value.size for value in self.outputs.values()}
+
+
+ReadRecord = Callable[[str], Record | None]
+"""Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
 @dataclass(frozen=True)

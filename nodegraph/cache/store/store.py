@@ -3,7 +3,7 @@
 A file is written under a temporary name and renamed, and blobs are written before the record that names them, so a process that is
 killed leaves no incomplete result. Nothing is unpickled. If the directory cannot be read or written, the run goes on without it.
 
-`layout.py` describes the files of the directory, `records.py` their content; `maintenance.py` checks, trims and clears it.
+`layout.py` describes the files of the directory, `records.py` their content; `maintenance` checks, trims and clears it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from nodegraph.cache.store.blobs import Blobs
+from nodegraph.cache.store.index_queries import IndexQueries
 from nodegraph.cache.store.journal import Journal
 from nodegraph.cache.store.layout import KEY, Layout
 from nodegraph.cache.store.locks import LockHeldError
@@ -38,12 +39,12 @@ from nodegraph.cache.store.usage import RunUsage
 from nodegraph.files import FileState
 
 if TYPE_CHECKING:
-    from nodegraph.cache.store.index import Entry, Index
-    from nodegraph.cache.store.maintenance import GcResult, Progress, VerifyResult
+    from nodegraph.cache.store.index import Entry
+    from nodegraph.cache.store.maintenance.collect import GcResult
+    from nodegraph.cache.store.maintenance.progress import Progress
+    from nodegraph.cache.store.maintenance.verify import VerifyResult
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
-
-T = TypeVar("T")
 
 MAX_RECORDS_IN_MEMORY: Final = 1 << 14
 
@@ -94,6 +95,7 @@ class Store:
         """Begin a run: what failed in an earlier run is tried again and, if it fails again, reported again."""
         self._files.start()
         self._usage = RunUsage(self._journal)
+        self._index = IndexQueries(self.layout, self.record)
 
     def for_run(self, warn: Callable[[str], None]) -> Store:
         """The same directory for one run, which has its own warnings, failures and uses. What is known of files is shared."""
@@ -120,7 +122,9 @@ class Store:
         growth = self._growth
         if not self._files.writable or (growth.added <= growth.allowed and self._journal.size() < LONG_JOURNAL_BYTES):
             return
-        total = self._query_index(lambda index: index.total(), exact=False)
+        total = self._index.total()
+        if total is None:
+            return  # the index is locked: the journal stays, and a later run trims the directory
         growth.start_again(0 if self.limit is None else max(0, self.limit - total) // 8)  # other processes write there, too
         if self.limit is not None and total > self.limit:
             self._make_room(self.limit)
@@ -185,7 +189,7 @@ class Store:
     def put_file(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.
 
-        Exceptions of `write` other than OSError are passed on.
+        Raises WriterError if `write` fails for another reason.
         """
         blob = self._blobs.put(write, suffix)
         if blob is not None:
@@ -216,19 +220,19 @@ class Store:
 
     # --- the whole directory
 
-    def lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[bool]:
+    def lock(
+        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> AbstractContextManager[bool]:
         """Keep other threads and processes from computing `key`. Yields whether one of them had to be waited for.
 
-        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. If there can be no lock, the block runs
-        without one, with one warning in a run.
+        `waiting` is called repeatedly meanwhile; it can stop the waiting by raising. `long_wait` is called once, with the lock
+        file, if it takes longer than a second. If there can be no lock, the block runs without one, with one warning in a run.
         """
-        return self._files.lock(key, waiting)
+        return self._files.lock(key, waiting, long_wait)
 
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
-        if not self.layout.is_cache():
-            return []
-        return self._query_index(lambda index: index.entries(), exact=True)
+        return self._index.entries() if self.layout.is_cache() else []
 
     def info(self) -> StoreInfo:
         """How much is stored."""
@@ -237,7 +241,8 @@ class Store:
 
     def verify(self, progress: Progress | None = None) -> VerifyResult:
         """Check the content of every file. Damaged ones are moved to quarantine; records that name a damaged blob are removed."""
-        from nodegraph.cache.store.maintenance import no_progress, verify
+        from nodegraph.cache.store.maintenance.progress import no_progress
+        from nodegraph.cache.store.maintenance.verify import verify
 
         result = verify(self.layout, self.record, progress or no_progress)
         self._records.clear()
@@ -252,16 +257,17 @@ class Store:
         another process does the same. Runs in other processes can go on: files that they are writing are not removed, and files
         that they have open or mapped stay readable for them.
         """
-        from nodegraph.cache.store.maintenance import GcResult
+        from nodegraph.cache.store.maintenance.collect import GcResult
 
         if not self.layout.is_cache():
             return GcResult(keys=(), blobs=(), bytes=0, remaining=0)
-        with self._files.lock(_GC, lambda: None):
+        with self._files.lock(_GC, lambda: None, self._report_long_wait):
             return self._collect(limit, older_than, progress)
 
     def clear(self, progress: Progress | None = None) -> StoreInfo:
         """Remove every result, and what is remembered of files and devices. Run records stay. Returns how much was removed."""
-        from nodegraph.cache.store.maintenance import clear, no_progress
+        from nodegraph.cache.store.maintenance.clear import clear
+        from nodegraph.cache.store.maintenance.progress import no_progress
 
         before = self.info()
         clear(self.layout, progress or no_progress)
@@ -270,6 +276,12 @@ class Store:
         self._usage = RunUsage(self._journal)
         after = self.info()
         return StoreInfo(self.directory, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
+
+    def _report_long_wait(self, lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        message = waiting_message(lock, "removes results from this cache")
+        self.warn(f"{message}. Press Ctrl-C to stop waiting: runs need no 'nodegraph cache gc' before them")
 
     def _make_room(self, limit: int) -> None:
         """Trim the directory to nine tenths of `limit`, so that not every run has to. Does nothing if another process does so."""
@@ -285,7 +297,8 @@ class Store:
             )
 
     def _collect(self, limit: int | None, older_than: float | None, progress: Progress | None = None) -> GcResult:
-        from nodegraph.cache.store.maintenance import collect, no_progress
+        from nodegraph.cache.store.maintenance.collect import collect
+        from nodegraph.cache.store.maintenance.progress import no_progress
 
         self._usage.write()
         last_used = {entry.key: entry.used for entry in self.entries()}
@@ -297,10 +310,5 @@ class Store:
             older_than=older_than,
             progress=progress or no_progress,
         )
-        self._query_index(lambda index: index.forget(result.keys, result.blobs), exact=False)
+        self._index.forget(result)
         return result
-
-    def _query_index(self, query: Callable[[Index], T], *, exact: bool) -> T:
-        from nodegraph.cache.store.index import query_index  # imports sqlite3, which a fully cached run does not need
-
-        return query_index(self.layout, self.record, query, exact=exact)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @file_argument
 @set_option
 @out_option
+@click.option("--overwrite", is_flag=True, help="Replace files with other content instead of numbering the new ones.")
 @target_option
 @force_option
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
@@ -72,6 +73,7 @@ def run(
     file: Path,
     settings: Sequence[tuple[str, str]],
     out: Path,
+    overwrite: bool,
     targets: Sequence[str],
     force: Sequence[str],
     keep_going: bool,
@@ -116,6 +118,7 @@ def run(
                 force=force,
                 keep_going=keep_going,
                 out=out,
+                overwrite=overwrite,
                 raise_errors=False,
             )
     if isinstance(result.error, Cancelled) and stopped_by:

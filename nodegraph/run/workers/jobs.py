@@ -13,7 +13,7 @@ from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.events import NodeEvent, NodeProgress
-from nodegraph.run.run_node import run_node
+from nodegraph.run.node.run_node import run_node
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext, stopped
 from nodegraph.run.workers.protocol import do_nothing
 

@@ -1,0 +1,146 @@
+"""Checking the content of every file of a cache directory."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodegraph.cache.file_digests import hash_file
+from nodegraph.cache.store.layout import KEY, MEMOS, Layout, remove
+from nodegraph.cache.store.maintenance.exports import exports_in
+from nodegraph.cache.store.maintenance.progress import Progress, no_progress
+from nodegraph.cache.store.records import ReadRecord, Record, StaleRecordError, read_export, read_record
+from nodegraph.files import parse_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """What `verify` found. `blobs` and `bytes` count the blobs that were read.
+
+    `wrong` names the damaged blobs, `missing` those that are gone. `lost` holds the records that were removed because of them.
+    `damaged` names the other files of the cache that cannot be read, below its directory. `stale` counts the results that another
+    version of nodegraph stored: this version does not use them.
+    """
+
+    blobs: int
+    bytes: int
+    wrong: tuple[str, ...]
+    missing: tuple[str, ...]
+    lost: tuple[Record, ...]
+    damaged: tuple[str, ...] = ()
+    stale: int = 0
+
+
+def verify(layout: Layout, read_record: ReadRecord, progress: Progress = no_progress) -> VerifyResult:
+    """Hash every blob, in several threads, and read every other file.
+
+    Damaged files are moved to quarantine; records and exports that name a missing blob are removed.
+    """
+    count = size = 0
+    wrong: list[str] = []
+    entries = list(layout.blobs())
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        checks = threads.map(_check_blob, entries)
+        try:
+            for i, (entry, (sound, read)) in enumerate(zip(entries, checks, strict=True), 1):
+                progress(i, len(entries))
+                if sound is None:
+                    continue  # removed meanwhile
+                count, size = count + 1, size + read
+                if not sound:
+                    wrong.append(entry.name)
+                    layout.quarantine(Path(entry.path))
+        except BaseException:  # such as Ctrl-C
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    damaged, stale = _check_small_files(layout)
+    on_disk = {entry.name for entry in layout.blobs()}
+    missing: set[str] = set()
+    lost: list[Record] = []
+    for record in filter(None, map(read_record, layout.records())):
+        gone = {blob for blob in record.blobs().keys() - on_disk if not layout.blob(blob).exists()}  # it may be there by now
+        if gone:
+            missing |= gone
+            lost.append(record)
+            remove(layout.record(record.key))
+    for export in exports_in(layout):
+        if not all(layout.blob(blob).exists() for blob in export.blobs):
+            remove(export.path)
+    return VerifyResult(
+        blobs=count,
+        bytes=size,
+        wrong=tuple(sorted(wrong)),
+        missing=tuple(sorted(missing - set(wrong))),
+        lost=tuple(lost),
+        damaged=tuple(sorted(damaged)),
+        stale=stale,
+    )
+
+
+def _check_blob(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
+    """Whether a blob has the content that its name says, and its bytes. None: it was removed meanwhile."""
+    try:
+        return entry.name.startswith(hash_file(Path(entry.path))), entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None, 0
+    except OSError:
+        return False, 0
+
+
+def _check_small_files(layout: Layout) -> tuple[list[str], int]:
+    """Move the damaged ones among the records, aliases, exports, run records and memos to quarantine.
+
+    Returns their paths below the directory, and how many records are in another format.
+    """
+    damaged: list[str] = []
+    stale = 0
+    for path, is_sound in _small_files(layout):
+        try:
+            sound = is_sound(path.read_bytes())
+        except StaleRecordError:
+            stale += 1
+            continue
+        except FileNotFoundError:
+            continue
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            sound = False
+        if not sound:
+            damaged.append(path.relative_to(layout.directory).as_posix())
+            layout.quarantine(path)
+    return damaged, stale
+
+
+def _small_files(layout: Layout) -> Iterator[tuple[Path, Callable[[bytes], bool]]]:
+    """Each file that is not a blob, with a function that checks its content: it returns False or raises if the file is damaged."""
+    for entry in layout.results("records"):
+        yield Path(entry.path), functools.partial(_is_record, key=entry.name[:64])
+    for entry in layout.results("aliases"):
+        yield Path(entry.path), lambda data: KEY.fullmatch(data.decode("ascii")) is not None
+    for entry in layout.results("exports"):
+        yield Path(entry.path), lambda data: read_export(data) is not None
+    for path in (layout.directory / "runs").glob("*.json"):
+        yield path, _is_object
+    for name in MEMOS:
+        path = layout.directory / name
+        if path.suffix == ".jsonl":
+            yield path, _are_lists
+        elif path.suffix == ".json":
+            yield path, _is_object
+
+
+def _is_record(data: bytes, key: str) -> bool:
+    return read_record(data, key).key == key
+
+
+def _is_object(data: bytes) -> bool:
+    return isinstance(parse_json(data), dict)
+
+
+def _are_lists(data: bytes) -> bool:
+    """Whether every line is a list. A line that a killed process left incomplete has no line break behind it or is the last."""
+    lines = data.splitlines()
+    return all(isinstance(parse_json(line), list) for line in lines[: -1 if data[-1:] != b"\n" else None] if line)

@@ -1,0 +1,94 @@
+"""Calling a node's function, and checking what it returned and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nodegraph.cache.cache import Cache
+from nodegraph.node_types import returned
+from nodegraph.node_types.returned import ReturnTypeError
+from nodegraph.node_types.spec import NodeSpec, Run
+from nodegraph.plugins.codecs import Codec
+from nodegraph.run.node.failure import one_line
+from nodegraph.run.node.inputs import IMMUTABLE
+from nodegraph.run.node.node_run import NodeRun
+from nodegraph.run.node.process_state import ProcessWatch
+from nodegraph.run.tasks.task import RunContext
+
+
+def compute(
+    spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext
+) -> tuple[dict[str, Any], dict[str, Codec | None]]:
+    """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
+    before = _versions(arguments, context)
+    with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
+        result = _call(spec, arguments, run, context)
+    if watch.restored:
+        run.notice(f"it changed {' and '.join(watch.restored)} of the process, which were restored")
+    run.drew = watch.drew
+    for port, version in _versions(arguments, context).items() if before else ():
+        if before[port] != version:
+            context.models.clear()  # the changed model may be among them
+            raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
+    version_of = context.plugins.backend.version
+    if any(version_of(resident) != version for resident, version in run.residents):
+        context.models.clear()
+        raise ReturnTypeError("it changed a model that it loaded in place, which others may read")
+    values = returned.by_port(spec, result)
+    codecs = {port: context.cache.codec(value) for port, value in values.items()}
+    for port, codec in codecs.items():
+        problem = _problem(values[port], codec, context.cache)
+        if problem:
+            raise ReturnTypeError(f"'{port}': {problem}")
+    return values, codecs
+
+
+def _problem(value: Any, codec: Codec | None, cache: Cache) -> str | None:
+    """What the codec finds wrong with a value, or with a value in a list or mapping; None if nothing."""
+    if value is None:
+        return None
+    if codec is not None:
+        return codec.check(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next(filter(None, (_problem(part, cache.codec(part), cache) for part in parts)), None)
+
+
+def _versions(arguments: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
+    """For each argument that the node shares with others, what differs once it is changed. The other arguments are its own."""
+    version = context.plugins.backend.version
+    shared = {port: _shared(value, context.cache) for port, value in arguments.items() if type(value) not in IMMUTABLE}
+    return {port: [version(part) for part in parts] for port, parts in shared.items() if parts}
+
+
+def _shared(value: Any, cache: Cache) -> list[Any]:
+    """The values without a codec in `value`."""
+    if type(value) in IMMUTABLE or isinstance(value, Run) or cache.codec(value) is not None:
+        return []
+    if type(value) in (list, tuple, dict):
+        return [part for item in (value.values() if isinstance(value, dict) else value) for part in _shared(item, cache)]
+    return [value]
+
+
+def _call(spec: NodeSpec, arguments: Mapping[str, Any], run: NodeRun, context: RunContext) -> Any:
+    """What the function returns. If memory runs out, memory is freed and the function is called once more."""
+    try:
+        return spec.function(**arguments)
+    except Exception as error:
+        if not _is_out_of_memory(error, context):
+            raise
+    # after the block: inside it, the error's traceback would keep the function's own values alive
+    run.announce("memory ran out; everything kept for later is freed, and the node runs again")
+    context.cache.free()
+    context.models.clear()
+    context.plugins.backend.free_memory()
+    try:
+        return spec.function(**arguments)
+    except Exception as error:
+        if _is_out_of_memory(error, context):
+            raise MemoryError(f"twice ({one_line(error)})") from error
+        raise
+
+
+def _is_out_of_memory(error: BaseException, context: RunContext) -> bool:
+    return isinstance(error, MemoryError) or context.plugins.backend.is_out_of_memory(error)

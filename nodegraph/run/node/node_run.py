@@ -1,0 +1,67 @@
+"""What a running node sees of its run, and what it needs from those that wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol, TypeVar
+
+from nodegraph.graph.graph import ResolvedLink
+from nodegraph.node_types.spec import Run
+from nodegraph.run.events import NodeEvent, NodeProgress, Notice
+from nodegraph.run.tasks.task import NodeTask, RunContext, stopped
+
+T = TypeVar("T")
+
+
+class NodeHost(Protocol):
+    """What a running node needs from those that wait for it."""
+
+    def emit(self, event: NodeEvent) -> None:
+        """Pass an event on to every run that waits for the node."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the node should stop."""
+
+    def value(self, link: ResolvedLink, key: str | None) -> Any:
+        """The value behind a link, which the cache has under `key`. Raises LostResultError if it is no longer there."""
+
+
+class NodeRun(Run):
+    """The `Run` that a node receives while it runs."""
+
+    def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
+        self.notices: list[str] = []
+        self.residents: list[tuple[Any, Any]] = []  # each with its version
+        self.drew = False  # from a global generator of random numbers
+        self._task, self._context, self._host = task, context, host
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """Where the run computes. The backend is asked the first time that a node reads this."""
+        return self._context.numerics().device
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]
+        """The dtype that the run computes in."""
+        return self._context.numerics().dtype
+
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
+        self._host.emit(NodeProgress(self._task.node, i, n, preview))
+        if self._host.is_cancelled():
+            raise stopped()
+
+    def resident(self, key: Hashable, make: Callable[[], T]) -> T:
+        # the digests: a model file that is replaced under the same name is another model
+        scope = (self._task.code, tuple(sorted(self._task.files.values())))
+        value = self._context.models.get(scope, key, make)
+        self.residents.append((value, self._context.plugins.backend.version(value)))
+        return value
+
+    def notice(self, message: str) -> None:
+        if message not in self.notices:  # a node that runs twice repeats itself
+            self.notices.append(message)
+            self._host.emit(Notice(self._task.node, message))
+
+    def announce(self, message: str) -> None:
+        """Emit a notice that is not part of the result."""
+        self._host.emit(Notice(self._task.node, message))

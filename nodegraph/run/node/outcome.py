@@ -1,0 +1,130 @@
+"""Storing what a node returned, unless something that its key covers was changed while it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodegraph.cache.store.records import Computation
+from nodegraph.errors import CacheError
+from nodegraph.files import FileState, file_states
+from nodegraph.graph.graph import Value
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins.codecs import Codec
+from nodegraph.run.known_results import key_of_value, value_of
+from nodegraph.run.node.node_run import NodeRun
+from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
+
+
+def files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
+    """Whether a file in the key changed since it was in the state `before`.
+
+    A file that was changed and changed back may have been read in between.
+    """
+    if not task.files:
+        return False
+    same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
+    return file_states(task.files) != before or not all(same_content)
+
+
+def store_outcome(
+    task: NodeTask,
+    spec: NodeSpec,
+    values: Mapping[str, Any],
+    *,
+    codecs: Mapping[str, Codec | None],
+    seconds: float,
+    changed: bool,
+    run: NodeRun,
+    context: RunContext,
+) -> Outcome:
+    """Store the result under its key, unless a file in the key changed while the node ran."""
+    key, cache = task.key, context.cache
+    if changed:
+        key = None
+        run.notice("a file that it reads was changed during the run; its result is used but not kept")
+    elif (path := _changed_code(task, context)) is not None:
+        key = None
+        run.notice(
+            f"the code in {path} was changed during the run; its result is used but not kept. Start again to use the new code"
+        )
+    elif run.drew and key is not None:
+        key = None
+        run.notice(
+            "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
+            "Take a seed as an input, and make a generator from it"
+        )
+    elif task.uncached_reason is not None:
+        run.notice(f"its result is not kept: {task.uncached_reason}")
+    snapshots, messages = cache.take(values, codecs, store=key is not None or bool(task.passed_on))
+    for message in messages:
+        run.notice(message)
+    digests: dict[str, str] = {}
+    for port in spec.outputs:
+        digest = snapshots[port.name].digest
+        if digest is not None and not cache.codecs.never(port.type):
+            digests[port.name] = digest
+        elif key is not None:
+            digests[port.name] = value_of(key, port.name)
+    if key is not None:
+        _compare(key, digests, run, context)
+        cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
+    for name in task.passed_on:
+        value_key = key
+        if key is None and name in digests:
+            value_key = key_of_value(digests[name], name)
+            cache.put(value_key, {name: snapshots[name]}, digests, _computation(task, seconds, run, context))
+        if value_key is None or cache.stored(value_key, name) is None:
+            raise CacheError(
+                f"its output '{name}' ({type(values[name]).__name__}) is not stored, and the nodes that need it run in other "
+                f"processes. Make the cache directory writable, or run without other processes"
+            )
+    return Outcome(
+        seconds=seconds,
+        values=snapshots,
+        digests=digests,
+        notices=tuple(run.notices),
+        stored=key is not None,
+        changed=changed,
+    )
+
+
+def _changed_code(task: NodeTask, context: RunContext) -> Path | None:
+    """A file with code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
+    plugins = context.plugins
+    changed = plugins.code_watch.changed
+    path = changed(plugins.nodes.get(task.type).origin.plugin)
+    for input in task.inputs.values():
+        if path is not None:
+            return path
+        if type(input) is RegisteredInput:
+            path = changed(plugins.registries[input.registry].get(input.name).origin.plugin)
+        elif type(input) is Value and input.entry is not None:
+            path = changed(input.entry.origin.plugin)
+    return path
+
+
+def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
+    return Computation(
+        type=task.type,
+        workflow=task.workflow,
+        node=task.node,
+        seconds=seconds,
+        notices=tuple(run.notices),
+        machine=context.machine,
+        imports=context.plugins.code_watch.imports(),
+    )
+
+
+def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
+    """Add a notice if the same inputs gave another result before, on the same kind of machine."""
+    before = context.cache.peek(key)
+    if before is None or before.computation.machine != context.machine:
+        return
+    other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
+    if other:
+        run.notice(
+            f"it is not deterministic: the same inputs gave another '{other[0]}' before. If that is meant, declare "
+            f"@node(..., pure=False)"
+        )

@@ -1,0 +1,113 @@
+"""Running one node: it waits for the lock of its key, calls the function, and stores what this returns."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from nodegraph.cache.store.store import LostResultError
+from nodegraph.errors import Cancelled, PluginError
+from nodegraph.files import file_states
+from nodegraph.graph.graph import Value
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.run.events import NodeStarted, Notice
+from nodegraph.run.node.call import compute
+from nodegraph.run.node.failure import explain_failure
+from nodegraph.run.node.inputs import IMMUTABLE, read_argument
+from nodegraph.run.node.node_run import NodeHost, NodeRun
+from nodegraph.run.node.outcome import files_changed, store_outcome
+from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext, stopped
+
+
+def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
+    """Run a node and store its result. May be called from any thread.
+
+    Whatever the node raises is in the outcome. Raises only KeyboardInterrupt, in the main thread.
+    """
+    run = NodeRun(task, context, host)
+    started = time.perf_counter()
+    try:
+        spec = _node_type(task, context)
+        with _lock(task, spec, context, host) as look_again:
+            hit = context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
+            if hit is not None:
+                return Outcome(seconds=time.perf_counter() - started, hit=hit)
+            try:
+                arguments = {
+                    port: input.value
+                    if type(input) is Value and type(input.value) in IMMUTABLE
+                    else read_argument(input, task, context, host)
+                    for port, input in task.inputs.items()
+                }
+            except LostResultError as error:
+                return Outcome(error=error)
+            host.emit(NodeStarted(task.node))
+            started = time.perf_counter()
+            files = file_states(task.files) if task.files else {}
+            if spec.run_parameter is not None:
+                arguments[spec.run_parameter] = run
+            values, codecs = compute(spec, arguments, run, context)
+            return store_outcome(
+                task,
+                spec,
+                values,
+                codecs=codecs,
+                seconds=time.perf_counter() - started,
+                changed=files_changed(task, files, context),
+                run=run,
+                context=context,
+            )
+    except Cancelled as error:
+        return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        message = explain_failure(task, error, context)
+        return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error, message=message)
+
+
+def _node_type(task: NodeTask, context: RunContext) -> NodeSpec:
+    """The node type of a task. Raises PluginError if this process has it not, or with other code than the keys cover."""
+    try:
+        entry = context.plugins.nodes.get(task.type)
+    except KeyError:
+        raise PluginError(f"the worker has no node type '{task.type}'. Install {task.code} for the workers, too") from None
+    if entry.origin.identity != task.code:
+        raise PluginError(
+            f"the worker has other code of node type '{task.type}': expected {task.code}, found {entry.origin.identity}. "
+            f"Install the same plugins for the workers"
+        )
+    return entry.value
+
+
+def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -> AbstractContextManager[bool]:
+    """Hold the lock of the task's key against other processes, if the result can be stored.
+
+    Yields whether the result may have been stored since the last look.
+    """
+    store, codecs = context.cache.store, context.cache.codecs
+    if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
+        return contextlib.nullcontext(not task.forced and context.overlapped())
+
+    def waiting() -> None:
+        if host.is_cancelled():
+            raise stopped()
+
+    def long_wait(lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        message = waiting_message(lock, f"computes this node ({task.type})")
+        way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
+        host.emit(Notice(task.node, f"{message}. {way_out}"))
+
+    return _look_again(store.lock(task.key, waiting, long_wait), task)
+
+
+@contextlib.contextmanager
+def _look_again(lock: AbstractContextManager[bool], task: NodeTask) -> Iterator[bool]:
+    with lock as waited:
+        yield waited or not task.forced
