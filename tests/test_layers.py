@@ -9,7 +9,7 @@ from docs.package_diagram import children, imports
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
     "nodegraph.cache": "file_digests keys store snapshots cache",
-    "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance safe_io blobs usage store",
+    "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",

@@ -77,10 +77,12 @@ class Cache:
         self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
+        self._warn: Callable[[str], None] = lambda message: None
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
+        cache._warn = _once(warn)
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
@@ -151,7 +153,7 @@ class Cache:
 
         Also returns a message for each value that its codec failed to store.
         """
-        taker = Taker(self.codecs, self.store if store else None, self._version)
+        taker = Taker(self.codecs, self.store if store else None, self._version, self._warn)
         taken, messages = {}, []
         for port, value in values.items():
             taken[port], message = taker.take(value, codecs[port])
@@ -248,6 +250,17 @@ class Cache:
     def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
+
+
+def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that passes on only the first message."""
+    unused = [warn]
+
+    def warn_once(message: str) -> None:
+        if unused:
+            unused.pop()(message)
+
+    return warn_once
 
 
 class _LeastRecentlyUsed(Generic[T]):
