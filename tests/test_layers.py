@@ -17,7 +17,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "check explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": "backend registry codecs code code_watch discovery hookspecs manager",
+    "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results model_memory outputs plan events result record explain tasks handle node workers scheduler session"
     ),
