@@ -66,7 +66,7 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
         echo(line)
 
 
-@runs.command(epilog=epilog("nodegraph runs rerun last", "nodegraph runs rerun 20260131-2359 --out again --force sampled"))
+@runs.command(epilog=epilog("nodegraph runs rerun last", "nodegraph runs rerun last --out again"))
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write outputs here.  [default: where that run did]")
 @overwrite_option
@@ -95,9 +95,9 @@ def rerun(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Run the workflow of an earlier run again, as it was then: with its overrides and the seeds that were drawn.
+    """Run again what an earlier run ran.
 
-    RUN is the name of a run or the beginning of one; 'last' is the latest run. What is in the cache is not computed again, unless
+    The workflow is as it was then, with its overrides and the seeds that were drawn. RUN is the name of a run or the beginning of one; 'last' is the latest run. What is in the cache is not computed again, unless
     --force names it. The workflow file is not read, but the files that its nodes read are.
     """
     from nodegraph.cli.plugin_options import plugins_of

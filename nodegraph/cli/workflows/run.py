@@ -76,17 +76,17 @@ def run(
 ) -> None:
     """Run the workflow FILE and print the paths of its outputs.
 
-    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C, or SIGTERM, stops at the next
-    step and keeps every finished result; a second one stops at once.
+    FILE may be '-' for standard input. A node whose inputs have not changed is not run again: its result comes from the cache.
+    Ctrl-C, or SIGTERM, stops at the next step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.running import Display, cache_options, run_and_print
-    from nodegraph.workflow.workflow import Workflow
+    from nodegraph.graph.load import load_workflow
 
     plugins = plugins_of(ctx, plugin_dirs)
     options = cache_options(cache_dir, cache_size, no_cache=no_cache)
     display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview)
     run_and_print(
-        lambda: Workflow.load(file),
+        lambda: load_workflow(file, plugins, overrides(settings)),
         plugins,
         display,
         engine_options={"device": device, "dtype": dtype, **options},
