@@ -34,7 +34,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings
+from nodegraph.settings import load_model_memory, load_settings, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class _Options:
     force: Sequence[str] = ()
     out: Path | str | None = None
     keep_going: bool = False
+    verify: float | None = None
 
 
 class Engine:
@@ -141,6 +142,7 @@ class Engine:
         force: Sequence[str] = (),
         out: Path | str | None = None,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`.
@@ -148,12 +150,22 @@ class Engine:
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
         whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`,
-        a node that fails stops only the nodes below it.
+        a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
+        again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
+        differs, the computed result is used and stored, and a notice says what was wrong.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
         """
-        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
+        options = _Options(
+            params=params,
+            overrides=overrides,
+            targets=targets,
+            force=force,
+            out=out,
+            keep_going=keep_going,
+            verify=verify,
+        )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
             request = self._request(workflow, new_run_id(), inline=True, options=options)
@@ -170,13 +182,22 @@ class Engine:
         force: Sequence[str] = (),
         out: Path | str | None = None,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
 
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
-        options = _Options(params=params, overrides=overrides, targets=targets, force=force, out=out, keep_going=keep_going)
+        options = _Options(
+            params=params,
+            overrides=overrides,
+            targets=targets,
+            force=force,
+            out=out,
+            keep_going=keep_going,
+            verify=verify,
+        )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
     async def arun(self, workflow: Workflow, **options: Any) -> Result:
@@ -250,7 +271,8 @@ class Engine:
         return background
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
-        """What to run. Raises WorkflowError."""
+        """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
+        verify = load_verify_share(options.verify)
         graph = self._checked(workflow, options.params, options.overrides, options.targets)
         return RunRequest(
             run=run,
@@ -260,6 +282,7 @@ class Engine:
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,
+            verify=verify,
             inline=inline,
         )
 

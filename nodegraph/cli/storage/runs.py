@@ -71,7 +71,9 @@ def _summary(record: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(record: dict[str, Any]) -> str:
     statuses = [node["status"] for node in record["nodes"].values()]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in ("ran", "cached", "failed", "skipped") if s in statuses)
+    return ", ".join(
+        f"{statuses.count(s)} {s}" for s in ("ran", "verified", "differed", "cached", "failed", "skipped") if s in statuses
+    )
 
 
 def _described(record: dict[str, Any]) -> Iterator[str]:
@@ -100,5 +102,5 @@ def _peak(record: dict[str, Any]) -> str:
 
 
 def _node(name: str, node: dict[str, Any]) -> tuple[str, ...]:
-    seconds = f"{node['seconds']:.2f} s" if node["status"] in ("ran", "failed") else ""
+    seconds = f"{node['seconds']:.2f} s" if node["status"] in ("ran", "verified", "differed", "failed") else ""
     return (name, node["type"], node["status"], seconds, (node["key"] or "")[:16])

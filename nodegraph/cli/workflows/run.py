@@ -32,7 +32,8 @@ from nodegraph.cli.options import (
     target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
-from nodegraph.errors import Cancelled
+from nodegraph.cli.workflows.verify_option import verify_option, with_share
+from nodegraph.errors import Cancelled, WrongResultError
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
@@ -41,13 +42,25 @@ if TYPE_CHECKING:
     from nodegraph.run.events import Event
 
 
+class _Run(ExtensibleCommand):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_share(args))
+
+
 @click.command(
-    cls=ExtensibleCommand,
+    cls=_Run,
     epilog=epilog(
         "nodegraph run workflow.yaml",
         "nodegraph run workflow.yaml --set seed=8 --out results",
         "nodegraph run workflow.yaml --no-cache --json",
-        status=(DONE, "1 a node failed or an output could not be written", WRONG_WORKFLOW, "130 interrupted", "143 terminated"),
+        status=(
+            DONE,
+            "1 a node failed or an output could not be written",
+            WRONG_WORKFLOW,
+            "3 done, but --verify-cache found wrong results",
+            "130 interrupted",
+            "143 terminated",
+        ),
     ),
 )
 @file_argument
@@ -58,6 +71,7 @@ if TYPE_CHECKING:
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
 @cache_dir_option
 @cache_size_option
+@verify_option
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
 @device_option
 @dtype_option
@@ -77,6 +91,7 @@ def run(
     keep_going: bool,
     cache_dir: Path | None,
     cache_size: str | None,
+    verify: float | None,
     no_cache: bool,
     device: str,
     dtype: str,
@@ -95,6 +110,8 @@ def run(
     from nodegraph.engine import Engine
     from nodegraph.workflow.workflow import Workflow
 
+    if verify and no_cache:
+        raise click.UsageError("--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them.")
     cache: dict[str, Any] = {"cache_dir": None} if no_cache else {"cache_size": cache_size}
     if cache_dir is not None and not no_cache:
         cache["cache_dir"] = cache_dir
@@ -116,6 +133,7 @@ def run(
                 force=force,
                 keep_going=keep_going,
                 out=out,
+                verify=verify,
                 raise_errors=False,
             )
     if isinstance(result.error, Cancelled) and stopped_by:
@@ -137,6 +155,12 @@ def _print_result(result: Result, *, as_json: bool) -> None:
     _print_other_errors(result)
     if result.error is not None:
         raise result.error
+    if result.differed:
+        names = ", ".join(f"'{name}'" for name in result.differed)
+        raise WrongResultError(
+            f"[E221] wrong results were in the cache: {names}. This run computed and stored them again, and its outputs are right. "
+            f"Earlier runs may have used the wrong ones: run again what uses these nodes"
+        )
 
 
 def _summary(result: Result) -> dict[str, Any]:
@@ -149,6 +173,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "nodes": {
             name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
             | ({"error": report.error} if report.error else {})
+            | ({"wrong": report.wrong.as_json()} if report.wrong else {})
             for name, report in result.nodes.items()
             if report.status != "skipped"
         },
