@@ -25,7 +25,7 @@ from nodegraph.run.device import kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.outputs import file_names
+from nodegraph.run.outputs.names import file_names
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
@@ -61,6 +61,7 @@ class _Options:
     targets: Iterable[Handle | str] | None = None
     force: Sequence[str] = ()
     out: Path | str | None = None
+    overwrite: bool = False
     keep_going: bool = False
     verify: float | None = None
 
@@ -141,6 +142,7 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
         out: Path | str | None = None,
+        overwrite: bool = False,
         keep_going: bool = False,
         verify: float | None = None,
         raise_errors: bool = True,
@@ -149,7 +151,8 @@ class Engine:
 
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
-        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. With `keep_going`,
+        whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
+        other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
         a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
         differs, the computed result is used and stored, and a notice says what was wrong.
@@ -163,6 +166,7 @@ class Engine:
             targets=targets,
             force=force,
             out=out,
+            overwrite=overwrite,
             keep_going=keep_going,
             verify=verify,
         )
@@ -181,6 +185,7 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
         out: Path | str | None = None,
+        overwrite: bool = False,
         keep_going: bool = False,
         verify: float | None = None,
         raise_errors: bool = True,
@@ -195,6 +200,7 @@ class Engine:
             targets=targets,
             force=force,
             out=out,
+            overwrite=overwrite,
             keep_going=keep_going,
             verify=verify,
         )
@@ -279,6 +285,7 @@ class Engine:
             graph=_with_outputs(graph),
             force=options.force,
             out=None if options.out is None else Path(options.out),
+            overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,

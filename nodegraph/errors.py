@@ -18,7 +18,10 @@
     ├── NoCanonicalFormError              a value cannot be part of a cache key
     ├── LostResultError                   a stored result is gone, or its content has changed
     ├── StaleRecordError                  another version of nodegraph stored a result in another format
-    └── LockHeldError                     another process holds the lock
+    ├── WriterError                       what writes a file of the cache has failed, and not the disk
+    ├── TemporaryFolderError              the folder for temporary files cannot be written
+    ├── LockHeldError                     another process holds the lock
+    └── IndexBusyError                    another process keeps the index of the cache locked
 
 A message says what is wrong and where, what was expected, what was found, and what to do next. It carries a code, such as E104,
 in brackets. Each class declares its codes in `codes`; `docs/errors.md` is generated from them.

@@ -1,4 +1,4 @@
-"""The state of a file, and files that are replaced in one step: a reader sees the old file or the new one, never a part."""
+"""The state of a file, and files that are written in one step: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -76,6 +76,36 @@ def parse_json(data: bytes | str) -> Any:
         return json.loads(data)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
+
+
+def create_whole(path: Path, data: bytes) -> bool:
+    """Write `data` to a new file in one step. False if there is something at `path`, which is left as it is. Raises OSError.
+
+    Of several processes that create the same file at once, one succeeds.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links: the name is taken first, by an empty file
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            replaced = False
+            try:
+                temporary.replace(path)
+                replaced = True
+            finally:
+                if not replaced:
+                    path.unlink(missing_ok=True)
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

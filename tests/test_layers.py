@@ -9,7 +9,7 @@ from docs.package_diagram import children, imports
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
     "nodegraph.cache": "file_digests keys store snapshots cache",
-    "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance safe_io blobs usage store",
+    "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
@@ -19,10 +19,11 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device process_state known_results verification model_memory outputs plan events result record explain tasks handle node "
-        "workers scheduler session"
+        "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
+        "scheduler session"
     ),
-    "nodegraph.run.node": "node_run inputs failure call stored_result outcome run_node",
+    "nodegraph.run.node": "process_state node_run inputs failure call stored_result outcome run_node",
+    "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",

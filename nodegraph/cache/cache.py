@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
@@ -44,8 +44,7 @@ class CachedResult:
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _ResultInMemory:
+class _ResultInMemory(NamedTuple):
     """Values that are kept in memory; `files` are the input files that they depend on, in the state at that time."""
 
     values: Mapping[str, Snapshot]
@@ -78,10 +77,12 @@ class Cache:
         self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
+        self._warn: Callable[[str], None] = lambda message: None
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
+        cache._warn = _once(warn)
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
@@ -152,7 +153,7 @@ class Cache:
 
         Also returns a message for each value that its codec failed to store.
         """
-        taker = Taker(self.codecs, self.store if store else None, self._version)
+        taker = Taker(self.codecs, self.store if store else None, self._version, self._warn)
         taken, messages = {}, []
         for port, value in values.items():
             taken[port], message = taker.take(value, codecs[port])
@@ -178,7 +179,7 @@ class Cache:
         in_memory = {port: snapshot for port, snapshot in values.items() if snapshot.stored is None}
         self._unreadable.discard(key)
         if on_disk and self.store is not None:
-            self.store.put_record(Record(key=key, created=time.time(), outputs=on_disk, **vars(computation)))
+            self.store.put_record(Record(key=key, created=time.time(), outputs=on_disk, **computation._asdict()))
         if in_memory:
             all_have_codecs = all(snapshot.digest is not None for snapshot in in_memory.values())
             states = {} if all_have_codecs else file_states(files)
@@ -217,8 +218,8 @@ class Cache:
         return self.codecs.for_value(value)
 
     def codec_of(self, stored: StoredValue) -> Codec | None:
-        """The codec that stored a value; None if it is no longer installed."""
-        return self.codecs.by_name(stored.codec)
+        """The codec that stored a value; None if it is no longer installed, or with other code."""
+        return self.codecs.by_stored_name(stored.codec)
 
     def export(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
         """The files that a value is exported to.
@@ -272,6 +273,17 @@ class Cache:
     def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
+
+
+def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that passes on only the first message."""
+    unused = [warn]
+
+    def warn_once(message: str) -> None:
+        if unused:
+            unused.pop()(message)
+
+    return warn_once
 
 
 class _LeastRecentlyUsed(Generic[T]):

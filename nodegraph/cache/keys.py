@@ -54,10 +54,14 @@ class Keys:
     parts: Mapping[str, KeyParts] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
-    def content_key(self, name: str, digest: Callable[[ResolvedLink], str]) -> str | None:
-        """The content key of a node; None if it has none. `digest` returns the digest of the value behind a link."""
-        parts = self.parts.get(name)
-        return None if parts is None else _hash(parts, lambda link: ["value", digest(link)])
+    def content_keys(self, digest: Callable[[ResolvedLink], str]) -> Callable[[str], str | None]:
+        """Returns a function that returns the content key of a node, by name; None if it has none.
+
+        `digest` returns the digest of the value behind a link.
+        """
+        encode = _encoder(lambda link: ["value", digest(link)])
+        parts = self.parts
+        return lambda name: _hash(encode(parts[name])) if name in parts else None
 
 
 class KeyMaker:
@@ -77,6 +81,7 @@ class KeyMaker:
         without_key: dict[str, str] = {}
         parts: dict[str, KeyParts] = {}
         files: dict[str, Mapping[Path, str]] = {}
+        encode = _encoder(lambda link: ["link", static[link.node], link.port])
         for name, node in graph.nodes.items():
             if not node.spec.pure:
                 without_key[name] = "its type is not pure: it may return a different result each time"
@@ -91,7 +96,7 @@ class KeyMaker:
                 files[name] = digests
             source = next((link.node for link in node.links() if link.node in without_key), None)
             if source is None:
-                static[name] = _hash(parts[name], lambda link: ["link", static[link.node], link.port])
+                static[name] = _hash(encode(parts[name]))
             else:
                 without_key[name] = f"it depends on '{source}', which has no key"
         return Keys(static=static, without_key=without_key, parts=parts, files=files)
@@ -176,11 +181,22 @@ def tagged(value: Any) -> list[Any]:
     raise NoCanonicalFormError(f"two values of type {kind.__qualname__} cannot be compared by their content")
 
 
-def _hash(parts: KeyParts, link: Callable[[ResolvedLink], Any]) -> str:
-    return hashlib.sha256(_encode(parts, link)).hexdigest()
+def _encoder(link: Callable[[ResolvedLink], Any] | None = None) -> Callable[[Any], str]:
+    """Returns a function that writes a document as canonical JSON. Making an encoder for each document would take longer."""
+    return json.JSONEncoder(default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-def _encode(document: Any, link: Callable[[ResolvedLink], Any] | None = None) -> bytes:
-    text = json.dumps(document, default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _hash(text: str) -> str:
+    return hashlib.sha256(_bytes(text)).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
     # with \u escapes, two surrogates and the character they stand for would give the same bytes
     return text.encode("utf-8", "surrogatepass")
+
+
+_write: Final = _encoder()
+
+
+def _encode(document: Any) -> bytes:
+    return _bytes(_write(document))

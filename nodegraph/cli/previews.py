@@ -12,7 +12,7 @@ from nodegraph.files import write_whole
 from nodegraph.plugins.backend import Renderer
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.run import events
-from nodegraph.run.outputs import numbers
+from nodegraph.run.outputs.names import numbers
 from nodegraph.text import as_file_name
 
 _PAUSE = 0.5  # seconds from a node's preview to its next, at least

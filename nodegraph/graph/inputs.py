@@ -183,7 +183,7 @@ class Inputs:
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         codec = self.plugins.codecs.for_type(type(value))
         if codec is not None and codec.name != "json" and accepts(kind, type(value)):
-            return Value(value, digest=codec.digest(value))  # a value made in Python
+            return Value(value, digest=self.plugins.codecs.digest(codec, value))  # a value made in Python
         value = literals.coerce(kind, value)
         literals.check_range(port, value)
         return Value(value)

@@ -32,17 +32,21 @@ class CodeWatch:
         loaded = _files_of_modules(sys.modules)
         for plugin, code in codes.items():
             states = {**code.files, **code.libraries}
-            self._data[plugin] = [(path, state) for path, state in states.items() if not path.endswith(".py")]
+            if data := [(path, state) for path, state in states.items() if not path.endswith(".py")]:
+                self._data[plugin] = data
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
+        self._module_count = len(self._known_modules)
 
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
-        if len(sys.modules) != len(self._known_modules):
+        if len(sys.modules) != self._module_count:
             self._look_at_new_modules()
+        if plugin not in self._data:
+            return self._changed.get(plugin)
         found = self._changed.get(plugin)
         if found is None:
-            for path, state in self._data.get(plugin, ()):
+            for path, state in self._data[plugin]:
                 if _state(path) != state:
                     found = self._changed[plugin] = Path(path)
                     break
@@ -57,6 +61,7 @@ class CodeWatch:
             modules = dict(sys.modules)
             new = _files_of_modules({name: module for name, module in modules.items() if name not in self._known_modules})
             self._known_modules = set(modules)
+            self._module_count = len(modules)
             for plugin, waiting in self._waiting.items():
                 for path in new & waiting.keys():
                     if _state(path) != waiting.pop(path):

@@ -35,6 +35,7 @@ class KnownResults:
         self.forced, self.codecs = forced, cache.codecs
         self._untrusted, self._is_checked = untrusted, is_checked
         self._cache = cache
+        self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
         self._tainted: set[str] = set()
         self._unstored: set[str] = set()
@@ -106,7 +107,7 @@ class KnownResults:
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
             return None
-        return self.keys.content_key(name, self._known_digest)
+        return self._content_keys(name)
 
     def _known_digest(self, link: ResolvedLink) -> str:
         return self._digests[link.node][link.port]

@@ -22,6 +22,7 @@ from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
 from nodegraph.run.events import Status
 from nodegraph.run.known_results import KnownResults
+from nodegraph.run.outputs.same_file import RUN, WORKFLOW
 from nodegraph.run.result import NodeReport
 
 FORMAT: Final = 2
@@ -139,10 +140,10 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now / 1e9))}-{now // 1000 % 10**6:06d}-{os.urandom(2).hex()}"
 
 
-def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of an output: `nodegraph`, the workflow as it ran (YAML), and `nodegraph_run`, the run (JSON)."""
-    run_data = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys)}
-    return {"nodegraph": document, "nodegraph_run": json.dumps(run_data)}
+def provenance(run: str, graph: Graph, document: str, keys: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of an output: the workflow as it ran (YAML), and the run (JSON) with what `output` says about the file."""
+    run_data = {"run": run, "workflow": graph.workflow, "versions": versions(graph), "keys": dict(keys), "output": dict(output)}
+    return {WORKFLOW: document, RUN: json.dumps(run_data)}
 
 
 def versions(graph: Graph) -> dict[str, str]:

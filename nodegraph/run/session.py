@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from nodegraph.errors import CacheError, Cancelled, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
-from nodegraph.run.outputs import Writer
+from nodegraph.run.outputs.names import RunFacts
+from nodegraph.run.outputs.writer import Writer
 from nodegraph.run.plan import NO_VERIFICATION, Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
@@ -37,14 +38,15 @@ class RunRequest:
     """What to run, and how.
 
     `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
-    Nodes whose result is in the cache are computed again and compared with probability `verify`. With `inline`, a node that runs
-    alone runs in the calling thread.
+    With `overwrite`, outputs replace files with other content. Nodes whose result is in the cache are computed again and compared
+    with probability `verify`. With `inline`, a node that runs alone runs in the calling thread.
     """
 
     run: str
     graph: Graph
     force: Sequence[str] = ()
     out: Path | None = None
+    overwrite: bool = False
     directory: Path = field(default_factory=Path)
     records: Path | None = None
     keep_going: bool = False
@@ -65,7 +67,14 @@ class Session:
         self._writer = (
             None
             if request.out is None
-            else Writer(request.out, self._graph, self._cache, self._provenance, directory=request.directory)
+            else Writer(
+                request.out,
+                self._graph,
+                self._cache,
+                self._provenance,
+                directory=request.directory,
+                overwrite=request.overwrite,
+            )
         )
         self._verification = NO_VERIFICATION
         if request.verify > 0:
@@ -91,11 +100,12 @@ class Session:
             keys = keys_of(self._graph)
             plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, self._verification)
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
-        error = self._run_plan(plan)
+        error = self._run_plan(plan, began)
         self._note_unchecked()
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
-            self._reports.setdefault(name, NodeReport(status="skipped", key=plan.known.key(name)))
+            if name not in self._reports:
+                self._reports[name] = NodeReport(status="skipped", key=plan.known.key(name))
         if self._cache.store is not None:
             self._cache.store.finish()
         reports = {name: self._reports[name] for name in self._graph.nodes}
@@ -155,11 +165,11 @@ class Session:
                 )
             )
 
-    def _run_plan(self, plan: Plan) -> NodegraphError | None:
+    def _run_plan(self, plan: Plan, began: float) -> NodegraphError | None:
         """Run the plan. Returns what ended the run early, or None."""
         try:
             if self._writer is not None:
-                self._writer.prepare()
+                self._writer.prepare(RunFacts(run=self._request.run, started=began, keys=plan.keys))
             self._schedule(plan)
         except NodegraphError as error:
             return error
@@ -213,13 +223,14 @@ class Session:
             message = f"target '{output.name}' is {type(value()).__name__}, which cannot be written to a file"
             self.emit(Notice(output.link.node, message))
             return
-        self._outputs[output.name] = self._writer.write(output, stored, value)
+        digest = stored.digest if stored is not None else snapshot().digest
+        self._outputs[output.name] = self._writer.write(output, digest, stored, value)
         for path in self._outputs[output.name]:
             self.emit(OutputWritten(output.name, path))
 
-    def _provenance(self) -> dict[str, str]:
+    def _provenance(self, output: Mapping[str, Any]) -> dict[str, str]:
         assert self._plan is not None  # nothing is written before the plan is made
-        return provenance(self._request.run, self._graph, self._document, self._plan.keys)
+        return provenance(self._request.run, self._graph, document=self._document, keys=self._plan.keys, output=output)
 
     @cached_property
     def _document(self) -> str:

@@ -32,6 +32,9 @@ _DTYPES: Final = {
 }
 
 
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+
 class SafetensorsCodec:
     """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header."""
 
@@ -103,6 +106,15 @@ class SafetensorsCodec:
         encoded = json.dumps(header, separators=(",", ":")).encode()
         encoded += b" " * (-len(encoded) % 8)
         return struct.pack("<Q", len(encoded)) + encoded + data[8 + length :]
+
+    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+        texts = header.pop("__metadata__", {})
+        fields = {"fields": texts.pop("fields", "{}")}
+        encoded = json.dumps({"__metadata__": fields, **header}, separators=(",", ":")).encode()
+        encoded += b" " * (-len(encoded) % 8)
+        return struct.pack("<Q", len(encoded)) + encoded + data[8 + length :], texts
 
     def check(self, value: Any) -> str | None:
         problems = (_problem(tensor, self.axes_of(name)) for name, tensor in self.tensors(value).items())
@@ -213,6 +225,21 @@ class PictureCodec(TensorCodec):
         (length,) = struct.unpack(">I", data[8:12])
         end = 8 + 12 + length  # of IHDR, which is always the first chunk
         return data[:end] + b"".join(_text_chunk(key, text) for key, text in metadata.items()) + data[end:]
+
+    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+        position, chunks, texts = len(_PNG), [data[: len(_PNG)]], {}
+        if chunks != [_PNG]:
+            raise ValueError("expected a PNG file")
+        while position < len(data):
+            (length,) = struct.unpack(">I", data[position : position + 4])
+            chunk = data[position : position + 12 + length]
+            position += len(chunk)
+            key, _, text = chunk[8:-4].partition(b"\0\0\0\0\0")
+            if chunk[4:8] == b"iTXt" and text:
+                texts[key.decode("latin-1")] = text.decode()
+            else:
+                chunks.append(chunk)
+        return b"".join(chunks), texts
 
 
 def _text_chunk(key: str, text: str) -> bytes:

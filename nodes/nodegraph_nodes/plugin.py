@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from nodegraph.plugin_api import Backend, Codec
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
-__nodegraph_excludes__ = ("*.safetensors", "*.png")  # weights have their own digests, taken when a node reads them
+_EMBEDDED_MODEL = ("*.safetensors", "*.json", "merges.txt")  # a node that loads it has the digest of each file in its key
+_NEVER_READ_BY_NODES = ("*.png", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
+__nodegraph_excludes__ = (*_EMBEDDED_MODEL, *_NEVER_READ_BY_NODES)
 
 _SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
     "samplers": SamplerSpec,

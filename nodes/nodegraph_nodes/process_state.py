@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -78,28 +79,45 @@ def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
-def generator_states(numeric: bool) -> dict[str, bytes]:
+def generator_states(numeric: bool) -> dict[str, Any]:
     """What differs once a number was drawn from the global generator of NumPy or of torch, for libraries that are imported.
 
     Torch is asked for numeric nodes only: others do not compute with tensors.
     """
-    states: dict[str, bytes] = {}
-    random = sys.modules.get("numpy.random")
-    if random is not None:
+    states: dict[str, Any] = {}
+    if (random := sys.modules.get("numpy.random")) is not None:
         states["numpy"] = _numpy_state(random)
-    torch = sys.modules.get("torch") if numeric else None
-    if torch is not None:
+    if numeric and (torch := sys.modules.get("torch")) is not None:
         states["torch"] = torch.default_generator.get_state().numpy().tobytes()
     return states
 
 
-def _numpy_state(random: ModuleType) -> bytes:
-    generator = random.get_bit_generator() if hasattr(random, "get_bit_generator") else random.mtrand._rand._bit_generator
+def _numpy_state(random: ModuleType) -> Any:
+    global _reader
+    generator = random.mtrand._rand._bit_generator
+    if _reader is None or _reader[0] is not generator:  # it can be replaced
+        _reader = generator, _numpy_reader(generator)
+    return _reader[1]()
+
+
+_reader: tuple[Any, Callable[[], Any]] | None = None  # of NumPy's generator, which comes first
+
+
+def _numpy_reader(generator: Any) -> Callable[[], Any]:
+    """Returns a function that reads the generator's memory: its position, and one word of its state, which changes every 624 draws.
+
+    Reading `generator.state` makes an array, which takes long.
+    """
     if type(generator).__name__ != "MT19937":
-        return repr(generator.state).encode()
+        return lambda: repr(generator.state)
     import ctypes
 
-    return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)  # reading `state` makes an array, which takes long
+    words, position = generator.state["state"]["key"], generator.state["state"]["pos"]
+    memory = (ctypes.c_uint32 * _MT19937_WORDS).from_address(generator.ctypes.state_address)
+    if [*memory] != [*words, position]:
+        return lambda: repr(generator.state)
+    end = ctypes.addressof(memory) + 4 * (_MT19937_WORDS - 2)
+    return functools.partial(bytes, memoryview((ctypes.c_uint32 * 2).from_address(end)))
 
 
-_MT19937_BYTES: Final = 624 * 4 + 4  # the state, and the position in it
+_MT19937_WORDS: Final = 624 + 1  # the state, and the position in it

@@ -110,6 +110,16 @@ def test_force_reruns_a_node(cli, greeting, nodes_of):
     assert nodes_of(cli("run", greeting, "--force", "twice", "--json")) == {"word": "cached", "twice": "ran"}
 
 
+def test_other_output_is_kept_unless_told_to_overwrite(cli, greeting):
+    (first,) = cli("run", greeting).stdout.splitlines()
+    before = (cli.folder / first).read_bytes()
+    (second,) = cli("run", greeting, "--set", "word.value=bye").stdout.splitlines()
+    assert second == first.replace(".json", "-2.json")
+    assert (cli.folder / first).read_bytes() == before
+    assert cli("run", greeting, "--set", "word.value=bye", "--overwrite").stdout.splitlines() == [first]
+    assert (cli.folder / first).read_bytes() == (cli.folder / second).read_bytes() != before
+
+
 def test_no_cache_does_not_touch_the_cache(cli, greeting, nodes_of):
     for _ in range(2):
         ran = cli("run", greeting, "--no-cache", "--json")

@@ -106,9 +106,8 @@ def key_of(
     resolved = {name: value if isinstance(value, Value | ResolvedLink) else Value(value) for name, value in inputs.items()}
     node = GraphNode(name="n", spec=spec, origin=origin, inputs=resolved)
     parts = KeyMaker(hash_file, lambda: numeric).key_parts(node)
-    content = Keys(static={}, without_key={}, parts={"n": parts}).content_key(
-        "n", lambda link: f"digest of {link.node}.{link.port}"
-    )
+    keys = Keys(static={}, without_key={}, parts={"n": parts})
+    content = keys.content_keys(lambda link: f"digest of {link.node}.{link.port}")("n")
     assert content is not None
     return content
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +16,8 @@ import pytest
 from nodegraph import Engine, OutputError, Workflow, WorkflowError
 from nodegraph.run.events import Event, Notice, OutputWritten
 from nodegraph.text import as_file_name
+from tests.support.blob_outputs import making, written
 from tests.support.plugin_folders import STUB_PLUGINS
-
-
-def making(save: str | None = None, count: int = 1, **params: Any) -> Workflow:
-    """A workflow with one blob for an output."""
-    workflow = Workflow("wf")
-    for name, value in params.items():
-        workflow.param(name, value)
-    workflow.output("blob", workflow.add("Make", name="made", text="x", count=count), save)
-    return workflow
-
-
-def written(engine: Engine, out: Path, workflow: Workflow, **options: Any) -> list[str]:
-    """The files of a run, relative to `out`."""
-    result = engine.run(workflow, out=out, **options)
-    return [path.relative_to(out).as_posix() for paths in result.outputs.values() for path in paths]
 
 
 def test_relative_folders_stay_the_same_if_the_current_directory_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +69,10 @@ def test_path_in_a_template_becomes_its_file_name(engine: Engine, tmp_path: Path
     ("save", "message"),
     [
         ("{sed}.bin", r"no placeholder \{sed\}.*Did you mean 'seed'"),
-        ("{nothing}.bin", r"There are \{device\}, \{long\}, \{output\}, \{seed\}, \{workflow\}"),
+        (
+            "{nothing}.bin",
+            r"There are \{date\}, \{device\}, \{key\}, \{long\}, .*\{workflow\}, \{node.input\}",
+        ),
         ("{seed:03d}.bin", r"no placeholder \{seed:03d\}"),
         ("{seed.real}", r"no placeholder \{seed.real\}"),
         ("{0}", r"no placeholder \{0\}"),
@@ -184,11 +174,42 @@ def test_cached_output_is_copied_without_decoding(
     assert second.run.encode() in second.outputs["blob"][0].read_bytes()
 
 
-def test_existing_file_is_replaced_completely(engine: Engine, tmp_path: Path) -> None:
-    (tmp_path / "wf-blob.bin").write_bytes(b"earlier" * 1000)
-    engine.run(making(), out=tmp_path)
-    assert (tmp_path / "wf-blob.bin").read_bytes().startswith(b"x0\n")
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["wf-blob.bin"]
+def test_placeholders_of_the_run_and_of_inputs(engine: Engine, tmp_path: Path) -> None:
+    workflow = making("{date}_{time}/{run}/{key}-{made.text}-{made.count}")
+    result = engine.run(workflow, out=tmp_path)
+    key = result.nodes["made"].key
+    assert key is not None
+    day, name = result.outputs["blob"][0].relative_to(tmp_path).parts[::2]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", day)
+    assert result.run.startswith(day.replace("_", "-").replace("-", "")[:8])
+    assert result.outputs["blob"][0].parent.name == result.run
+    assert name == f"{key[:12]}-x-1.bin"
+
+
+def test_param_with_the_name_of_a_placeholder_comes_first(engine: Engine, tmp_path: Path) -> None:
+    assert written(engine, tmp_path, making("{date}-{key}", date="today", key="k")) == ["today-k.bin"]
+
+
+def test_nodes_without_a_key_have_no_key_in_a_name(engine: Engine, tmp_path: Path) -> None:
+    workflow = Workflow("wf")
+    workflow.output("dice", workflow.add("Dice"), "{key}")
+    assert written(engine, tmp_path, workflow) == ["no-key.json"]
+    assert written(engine, tmp_path, workflow) == ["no-key-2.json"]
+
+
+def test_input_that_is_a_link_is_no_placeholder(engine: Engine) -> None:
+    workflow = Workflow("wf")
+    workflow.output("sum", workflow.add("Plus", name="sum", a=workflow.add("Number")), "{sum.a}")
+    with pytest.raises(WorkflowError, match=r"\{sum\.a\} comes from another node, so its value is not known"):
+        engine.check(workflow)
+
+
+def test_file_and_choice_in_a_name(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("some words")
+    workflow = Workflow("wf")
+    read = workflow.add("Read", name="read", path=str(tmp_path / "note.txt"))
+    workflow.output("text", workflow.add("Filtered", name="filtered", text=read), "{read.path}-{filtered.filter}")
+    assert written(engine, tmp_path / "out", workflow) == ["note-upper.json"]
 
 
 def test_run_without_a_folder_writes_nothing(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +232,7 @@ def test_unwritable_folder_fails_before_the_run(engine: Engine, tmp_path: Path, 
 def test_irreplaceable_file_is_an_error_without_traces(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "wf-blob.bin").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*wf-blob\.bin"):
-        engine.run(making(), out=tmp_path)
+        engine.run(making(), out=tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["wf-blob.bin"]
 
 
@@ -236,7 +257,7 @@ def test_links_within_the_folder_are_followed(engine: Engine, tmp_path: Path) ->
     (tmp_path / "real" / "here").symlink_to(tmp_path / "real" / "below")
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "real" / "below" / "x.bin").symlink_to(tmp_path / "mine.txt")
-    assert written(engine, tmp_path / "out", making("here/x")) == ["here/x.bin"]
+    assert written(engine, tmp_path / "out", making("here/x"), overwrite=True) == ["here/x.bin"]
     assert (tmp_path / "mine.txt").read_text() == "mine"  # the link was replaced, not what it leads to
     assert (tmp_path / "real" / "below" / "x.bin").read_bytes().startswith(b"x0\n")
 
@@ -277,7 +298,7 @@ def test_full_disk_leaves_only_complete_files(
 
     monkeypatch.setattr(Path, failing, full)
     with pytest.raises(OutputError, match=r"cannot write .*wf-blob-2\.bin: No space left"):
-        engine.run(making(count=4), out=tmp_path / "out")
+        engine.run(making(count=4), out=tmp_path / "out", overwrite=failing == "replace")
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(left) == {"wf-blob-0.bin", "wf-blob-1.bin"}
     assert all(data.endswith(b"}") for data in left.values())

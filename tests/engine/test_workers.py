@@ -97,10 +97,10 @@ def test_worker_refuses_other_code(engine: Engine) -> None:
     workflow = Workflow("w")
     (task,) = tasks_of(engine, workflow, [workflow.add("Number", name="number")], shares_memory=True)
     context = engine._context(lambda event: None, None, lambda: False)  # type: ignore[arg-type]
-    outcome = run_node(replace(task, code="stub_pack other"), context, None)  # type: ignore[arg-type]
+    outcome = run_node(task._replace(code="stub_pack other"), context, None)  # type: ignore[arg-type]
     assert isinstance(outcome.error, PluginError)
     assert "expected stub_pack other, found stub_pack" in outcome.message
-    unknown = run_node(replace(task, type="Unknown"), context, None)  # type: ignore[arg-type]
+    unknown = run_node(task._replace(type="Unknown"), context, None)  # type: ignore[arg-type]
     assert "no node type 'Unknown'" in unknown.message
 
 

@@ -1,52 +1,19 @@
-"""Codecs store values exactly, digests distinguish values, and exported pictures contain metadata."""
+"""Codecs store values exactly, digests distinguish values, and wrong values are refused."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image as pillow
 from safetensors import safe_open
-from safetensors.torch import load as load_bytes
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
-
-METADATA = {"nodegraph": "prompt: ein Häuschen, 夜の赤い家, 🏠\n", "nodegraph_run": '{"run": "1"}'}
-
-
-def make(kind, tensor):
-    """A value of `kind` around a tensor."""
-    return {
-        Image: lambda: Image(tensor),
-        Mask: lambda: Mask(tensor),
-        Latent: lambda: Latent(tensor, (24, 40)),
-        Conditioning: lambda: Conditioning((Prompt(tensor, strength=0.1, area=Area(0.5, 1, 0, 0.25, fraction=True)),)),
-        Noise: lambda: Noise(tensor, 2**64 - 1),
-        Sigmas: lambda: Sigmas(tensor),
-    }[kind]()
-
-
-def tensor_of(value):
-    (tensor,) = CODECS[type(value)].tensors(value).values()
-    return tensor
-
-
-def image(batch=1, height=3, width=5, seed=0):
-    return Image(torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(seed)))
-
-
-def opened(data):
-    picture = pillow.open(io.BytesIO(data))
-    picture.load()
-    return picture
-
+from tests.support.values import image, make, tensor_of
 
 kinds = st.sampled_from(list(CODECS))
 dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8])
@@ -189,64 +156,6 @@ def test_sizes_are_bytes_in_memory():
     assert CODECS[Image].size(image()) == 3 * 5 * 3 * 4
 
 
-# --- export
-
-
-def test_each_picture_of_a_batch_is_an_8_bit_png():
-    value = image(batch=2)
-    files = CODECS[Image].export(value)
-    assert len(files) == 2
-    for data, pixels in zip(files, value.pixels, strict=True):
-        picture = opened(data)
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (5, 3))
-        assert list(picture.tobytes()) == (pixels * 255).round().byte().flatten().tolist()
-
-
-def test_every_8_bit_value_is_exact():
-    values = torch.arange(256).reshape(1, 16, 16) / 255
-    assert list(opened(CODECS[Mask].export(Mask(values))[0]).tobytes()) == list(range(256))
-
-
-def test_mask_is_exported_as_clipped_grey():
-    picture = opened(CODECS[Mask].export(Mask(torch.tensor([[[-0.5, 0.5, 1.5]]])))[0])
-    assert (picture.mode, list(picture.tobytes())) == ("L", [0, 128, 255])
-
-
-def test_png_metadata_holds_any_script():
-    codec = CODECS[Image]
-    (data,) = codec.export(image())
-    with_text = codec.embed(data, METADATA)
-    assert opened(with_text).text == METADATA
-    assert opened(with_text).tobytes() == opened(data).tobytes()
-    assert codec.embed(data, {}) == data
-    twice = opened(codec.embed(with_text, {"more": "text"}))
-    assert twice.text == {**METADATA, "more": "text"}
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-def test_any_text_is_kept_in_a_png(text):
-    codec = CODECS[Mask]
-    (data,) = codec.export(Mask(torch.zeros(1, 1, 1)))
-    assert opened(codec.embed(data, {"nodegraph": text})).text["nodegraph"] == text
-
-
-@pytest.mark.parametrize("kind", [Latent, Conditioning, Noise])
-def test_other_values_are_exported_as_safetensors(kind, tmp_path):
-    value, codec = make(kind, torch.rand(1, 3, 5) if kind is Conditioning else torch.rand(1, 4, 3, 5)), CODECS[kind]
-    (data,) = codec.export(value)
-    with_text = codec.embed(data, METADATA)
-    (tmp_path / "value.safetensors").write_bytes(with_text)
-    with safe_open(tmp_path / "value.safetensors", framework="pt") as file:
-        metadata = file.metadata()
-    assert {name: metadata[name] for name in METADATA} == METADATA
-    assert json.loads(metadata["fields"]) == json.loads(json.dumps(codec.plain_fields(value)))
-    (stored,) = load_bytes(with_text).values()
-    assert torch.equal(stored, tensor_of(value))
-    back = codec.load(tmp_path / "value.safetensors")
-    assert codec.digest(back) == codec.digest(value)
-
-
 # --- checks of values
 
 
@@ -273,7 +182,6 @@ def test_finite_values_pass_the_check():
 
 @pytest.mark.parametrize("kind", CODECS, ids=lambda kind: kind.__name__)
 def test_stored_file_is_a_safetensors_file(tmp_path, kind):
-    from safetensors import safe_open
 
     shape = {Image: (1, 2, 3, 3), Mask: (1, 2, 3), Conditioning: (1, 2, 5), Sigmas: (5,)}.get(kind, (1, 4, 2, 3))
     value, path = make(kind, torch.rand(shape)), tmp_path / "file"

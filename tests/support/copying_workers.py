@@ -150,8 +150,8 @@ class _Host:
 
 def _copied(outcome: Outcome) -> Outcome:
     """The outcome without its values, as another process would send it."""
-    copied: Outcome = pickle.loads(pickle.dumps(replace(outcome, values={}, error=None)))
-    return replace(copied, error=outcome.error)  # an exception keeps its traceback, which tests look at
+    copied: Outcome = pickle.loads(pickle.dumps(outcome._replace(values={}, error=None)))
+    return copied._replace(error=outcome.error)  # an exception keeps its traceback, which tests look at
 
 
 def _refuse_event(event: Event) -> None:

@@ -15,6 +15,8 @@ from nodegraph.files import parse_json
 
 FORMAT: Final = 1
 
+_NO_IMPORTS: Final[Mapping[str, str]] = {}
+
 
 class StaleRecordError(NodegraphError):
     """A record in another format: another version of nodegraph wrote it."""
@@ -41,8 +43,7 @@ class StoredValue:
     size: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Computation:
+class Computation(NamedTuple):
     """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
 
     On another kind of `machine`, the same computation may round in another way. `imports` holds the SHA-256 of modules, by path,
@@ -55,7 +56,7 @@ class Computation:
     seconds: float
     notices: tuple[str, ...] = ()
     machine: str = ""
-    imports: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[str, str] = _NO_IMPORTS
 
 
 @dataclass(frozen=True, kw_only=True)

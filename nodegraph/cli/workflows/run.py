@@ -66,6 +66,7 @@ class _Run(ExtensibleCommand):
 @file_argument
 @set_option
 @out_option
+@click.option("--overwrite", is_flag=True, help="Replace files with other content instead of numbering the new ones.")
 @target_option
 @force_option
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
@@ -86,6 +87,7 @@ def run(
     file: Path,
     settings: Sequence[tuple[str, str]],
     out: Path,
+    overwrite: bool,
     targets: Sequence[str],
     force: Sequence[str],
     keep_going: bool,
@@ -133,6 +135,7 @@ def run(
                 force=force,
                 keep_going=keep_going,
                 out=out,
+                overwrite=overwrite,
                 verify=verify,
                 raise_errors=False,
             )

@@ -13,7 +13,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.run.node.failure import one_line
 from nodegraph.run.node.inputs import IMMUTABLE
 from nodegraph.run.node.node_run import NodeRun
-from nodegraph.run.process_state import watched
+from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph.run.tasks.task import RunContext
 
 
@@ -22,11 +22,11 @@ def compute(
 ) -> tuple[dict[str, Any], dict[str, Codec | None]]:
     """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
     before = _versions(arguments, context)
-    with watched(context.plugins.backend, numeric=spec.numeric) as changes:
+    with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
         result = _call(spec, arguments, run, context)
-    if changes.restored:
-        run.notice(f"it changed {' and '.join(changes.restored)} of the process, which were restored")
-    run.drew = changes.drew
+    if watch.restored:
+        run.notice(f"it changed {' and '.join(watch.restored)} of the process, which were restored")
+    run.drew = watch.drew
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them

@@ -101,13 +101,16 @@ def store_outcome(
 def _changed_code(task: NodeTask, context: RunContext) -> Path | None:
     """A file with code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
     plugins = context.plugins
-    names = {plugins.nodes.get(task.type).origin.plugin}
+    changed = plugins.code_watch.changed
+    path = changed(plugins.nodes.get(task.type).origin.plugin)
     for input in task.inputs.values():
-        if isinstance(input, RegisteredInput):
-            names.add(plugins.registries[input.registry].get(input.name).origin.plugin)
-        elif isinstance(input, Value) and input.entry is not None:
-            names.add(input.entry.origin.plugin)
-    return next((path for name in names if (path := plugins.code_watch.changed(name)) is not None), None)
+        if path is not None:
+            return path
+        if type(input) is RegisteredInput:
+            path = changed(plugins.registries[input.registry].get(input.name).origin.plugin)
+        elif type(input) is Value and input.entry is not None:
+            path = changed(input.entry.origin.plugin)
+    return path
 
 
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:

@@ -1,10 +1,14 @@
-"""What passes between the scheduler and a node that runs: the task, the run's context, and the outcome."""
+"""What passes between the scheduler and a node that runs: the task, the run's context, and the outcome.
+
+Tasks and outcomes are tuples: making a frozen dataclass takes three times as long, and each node needs one of each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
@@ -16,6 +20,9 @@ from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event
 from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.verification import WrongResult
+
+_NO_VALUES: Final[Mapping[str, Snapshot]] = {}
+_NO_DIGESTS: Final[Mapping[str, str]] = {}
 
 
 class CancelFlag:
@@ -77,8 +84,7 @@ TaskInput = Value | RegisteredInput | StoredInput | ResolvedLink | InputList
 """What a port of a task receives. A `Value` holds a literal; registered things are named instead."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeTask:
+class NodeTask(NamedTuple):
     """A node to run, as plain data: a worker finds the function by the name of the node's type.
 
     `code` identifies the plugin and its code, as in keys; a worker with another state of the code refuses the task. `key` is the
@@ -107,19 +113,18 @@ class NodeTask:
     model: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
     `stored`: the result is stored under the content key. `changed`: a file that the node reads changed while it ran. `error` is
     what the node raised, and `message` explains it. `verified`: the stored result of a checked node is the same; `wrong` describes
-    one that is not. `abandoned`: there is no outcome that this run can use;
-    if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
+    one that is not. `abandoned`: there is no outcome that this run can use; if it still needs one, it starts over with this node.
+    Workers that share no memory leave `values` out.
     """
 
     seconds: float = 0.0
-    values: Mapping[str, Snapshot] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Snapshot] = _NO_VALUES
+    digests: Mapping[str, str] = _NO_DIGESTS
     notices: tuple[str, ...] = ()
     stored: bool = False
     changed: bool = False

@@ -68,6 +68,10 @@ class BlobCodec:
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
         return data + b"\n" + json.dumps(dict(metadata)).encode()
 
+    def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+        bare, _, metadata = data.partition(b"\n")
+        return bare, json.loads(metadata or "{}")
+
     def check(self, value: Blob) -> str | None:
         return "it holds NaN" if b"nan" in value.items else None
 

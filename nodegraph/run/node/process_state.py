@@ -1,0 +1,115 @@
+"""State of the process around a node: global generators of random numbers, environment variables, and the current directory.
+
+This runs for every node, so it avoids what is slow: generators as context managers, copies of a generator's state, system calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Final
+
+from nodegraph.plugins.backend import Backend
+
+_HEADER_BYTES: Final = object.__basicsize__
+_AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
+_STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
+
+_running: set[ProcessWatch] = set()  # adding and removing is atomic, and takes a quarter of the time that a lock takes
+
+
+class ProcessWatch:
+    """Watch a node during the block, and restore what it changed if no other node runs.
+
+    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. A numeric
+    node runs with the backend's known state.
+    """
+
+    __slots__ = ("_backend", "_directory", "_known_state", "_numeric", "_others", "_python", "_variables", "drew", "restored")
+
+    def __init__(self, backend: Backend, *, numeric: bool) -> None:
+        self._backend, self._numeric = backend, numeric
+        self._known_state: AbstractContextManager[None] | None = None
+        self.drew = False
+        self.restored: tuple[str, ...] = ()
+
+    def __enter__(self) -> ProcessWatch:
+        global _read_generator
+        if _read_generator is None:
+            _read_generator = _generator_reader()
+        _running.add(self)
+        self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
+        self._directory = _current_directory()
+        self._python, self._others = _read_generator(), self._backend.generator_states(self._numeric)
+        if self._numeric:
+            self._known_state = self._backend.known_state()
+            self._known_state.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        assert _read_generator is not None  # `__enter__` has set it
+        if self._known_state is not None:
+            self._known_state.__exit__(None, None, None)
+        before, now = self._others, self._backend.generator_states(self._numeric)
+        if self._python != _read_generator():
+            self.drew = True
+        elif before != now:  # a library that was imported meanwhile has only a state now
+            self.drew = any(now[name] != state for name, state in before.items() if name in now)
+        _running.discard(self)
+        changed = self._variables != getattr(os.environ, _AS_BYTES, os.environ)
+        if (changed or self._directory != _current_directory()) and not _running:  # otherwise it may be another node's change
+            self._restore()
+
+    def _restore(self) -> None:
+        if self._variables != getattr(os.environ, _AS_BYTES, os.environ):
+            _set_environment(self._variables)
+            self.restored += ("environment variables",)
+        if self._directory is not None and self._directory != _current_directory():
+            with contextlib.suppress(OSError):
+                os.chdir(self._directory)
+                self.restored += ("the current directory",)
+
+
+def _set_environment(variables: Mapping[Any, Any]) -> None:
+    decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
+    before = {decode(name): os.fsdecode(value) for name, value in variables.items()}
+    for name in set(os.environ) - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _current_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 (it makes no path object)
+    except OSError:
+        return None
+
+
+_read_generator: Callable[[], Any] | None = None  # returns what differs once a number was drawn from Python's global generator
+
+
+def _generator_reader() -> Callable[[], Any]:
+    """Returns a function that reads the memory of Python's global generator, which takes a hundredth of `random.getstate`.
+
+    The position in the state changes with each draw; every 624 words the state changes, too. So the position and one word of the
+    state are enough. In a version of Python where the memory does not look as expected, the function is `random.getstate`.
+    """
+    import ctypes
+    import random
+
+    generator = getattr(random.random, "__self__", None)
+    if sys.implementation.name != "cpython" or generator is None:
+        return random.getstate
+    if type(generator).__mro__[1].__basicsize__ < _HEADER_BYTES + 4 * _STATE_WORDS:
+        return random.getstate
+    memory = (ctypes.c_uint32 * _STATE_WORDS).from_address(id(generator) + _HEADER_BYTES)
+    numbers = random.getstate()[1]
+    if [*memory[1:], memory[0]] != [*numbers]:
+        return random.getstate
+    position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
+    return functools.partial(bytes, memoryview(position_and_word))

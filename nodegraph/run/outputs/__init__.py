@@ -1,0 +1,1 @@
+"""Outputs: what their files are called, and how they are written."""

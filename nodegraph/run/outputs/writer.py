@@ -1,0 +1,146 @@
+"""Writes outputs: complete files that contain the workflow that made them. A file with other content is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nodegraph.cache.cache import Cache
+from nodegraph.cache.store.store import LostResultError, StoredValue
+from nodegraph.errors import OutputError
+from nodegraph.files import create_whole, replacing
+from nodegraph.graph.graph import Graph, Output
+from nodegraph.plugins.codecs import Codec
+from nodegraph.run.outputs.names import RunFacts, file_names, numbers
+from nodegraph.run.outputs.same_file import is_same, output_data
+
+
+class Writer:
+    """Writes the outputs of one run below `folder`.
+
+    `metadata(output)` goes into each file whose format can hold it; `output` describes the content of the file. A relative folder
+    starts at `directory`, even if a node changes the current directory. Returned paths begin with `folder` as it was given.
+
+    A file that has the same value and was made by the same workflow is left as it is. One with other content is kept, and the
+    output gets the next free number; with `overwrite`, it is replaced.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        graph: Graph,
+        cache: Cache,
+        metadata: Callable[[Mapping[str, Any]], Mapping[str, str]],
+        *,
+        directory: Path,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = folder
+        self._graph, self._cache, self._metadata = graph, cache, metadata
+        self._directory, self._overwrite = directory, overwrite
+        self._names: Mapping[str, PurePosixPath] = {}
+        self._written: dict[Path, str] = {}  # by this run, with the output that each file belongs to
+        self._numbered: set[Path] = set()  # files of this run that may have a number
+
+    def prepare(self, facts: RunFacts) -> None:
+        """Create the folders and check that files can be written there, before anything runs.
+
+        Raises OutputError, and WorkflowError as `file_names` does.
+        """
+        self._names = file_names(self._graph, self._cache.codecs, facts)
+        for folder in sorted({self._directory / self._path(name).parent for name in self._names}):
+            if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self._directory / self.folder)):
+                raise OutputError(f"[E211] {folder} leads out of the output folder {self.folder}. Remove the link")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / f".nodegraph-{os.urandom(4).hex()}.tmp"
+                probe.touch()
+                probe.unlink()
+            except OSError as error:
+                raise _unwritable(folder, error) from error
+
+    def write(self, output: Output, digest: str | None, stored: StoredValue | None, value: Callable[[], Any]) -> list[Path]:
+        """Write an output. Returns the paths of its files, which may have existed. Raises OutputError.
+
+        `digest` is that of the value; `stored`: how the value is stored, None if it is not.
+        """
+        codec = self._cache.codec_of(stored) if stored is not None else self._cache.codec(value())
+        if codec is None:
+            kind = type(value()).__name__
+            raise OutputError(f"[E212] output '{output.name}' is {kind}, which cannot be written to a file. Name another output")
+        try:
+            exported = self._cache.export(codec, stored.digest if stored is not None else None, value)
+            described = [
+                output_data(data, codec, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
+            ]
+            contents = [codec.embed(data, self._metadata(says)) for data, says in zip(exported, described, strict=True)]
+        except LostResultError:
+            raise
+        except Exception as error:
+            raise OutputError(f"[E212] output '{output.name}' cannot be made a {codec.extension} file: {error}") from error
+        names = self._candidates(output, len(contents), codec.extension)
+        return next(paths for paths in names if self._place(output, dict(zip(paths, contents, strict=True)), codec))
+
+    def _candidates(self, output: Output, count: int, extension: str) -> Iterator[list[Path]]:
+        """The paths of an output's files: as `save` has them, then with the numbers 2, 3, ..."""
+        base = self._path(output.name)
+        for number in itertools.count(1):
+            name = base.name if number == 1 else f"{base.name}-{number}"
+            paths = [base.with_name(f"{name}{suffix}{extension}") for suffix in numbers(count)]
+            others = [path for path in paths if self._written.get(path, output.name) != output.name]
+            if number == 1 and (same := next((path for path in others if path not in self._numbered), None)):
+                both = f"'{self._written[same]}' and '{output.name}'"
+                raise OutputError(f"[E213] outputs {both} both go to {same}. Put {{output}} into 'save'")
+            if others:
+                continue
+            if number > 1:
+                self._numbered.update(paths)
+            yield paths
+
+    def _place(self, output: Output, contents: Mapping[Path, bytes], codec: Codec) -> bool:
+        """Write the files of an output, or leave those that are the same. False, and nothing written, if a name is taken."""
+        is_own = all(path in self._written for path in contents)  # a run that computes a lost result again
+        if self._overwrite or is_own:
+            for path, content in contents.items():
+                with _naming(path), replacing(self._directory / path) as temporary:
+                    temporary.write_bytes(content)
+                self._written[path] = output.name
+            return True
+        missing = []
+        for path, content in contents.items():
+            if not os.path.lexists(self._directory / path):
+                missing.append(path)
+            elif not is_same(self._directory / path, content, codec):
+                return False
+        created: list[Path] = []
+        for path in missing:
+            with _naming(path):
+                if create_whole(self._directory / path, contents[path]):
+                    created.append(path)
+                elif not is_same(self._directory / path, contents[path], codec):  # another process was faster
+                    for made in created:
+                        (self._directory / made).unlink(missing_ok=True)
+                    return False
+        self._written.update(dict.fromkeys(contents, output.name))
+        return True
+
+    def _path(self, name: str) -> Path:
+        return self.folder / self._names[name]
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise OutputError for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"[E211] cannot write {path}: {reason}. Make it writable, or name another folder with --out")
