@@ -105,12 +105,12 @@ def run(
 ) -> None:
     """Run the workflow FILE and print the paths of its outputs.
 
-    A node whose inputs have not changed is not run again: its result comes from the cache. Ctrl-C, or SIGTERM, stops at the next
-    step and keeps every finished result; a second one stops at once.
+    FILE may be '-' for standard input. A node whose inputs have not changed is not run again: its result comes from the cache.
+    Ctrl-C, or SIGTERM, stops at the next step and keeps every finished result; a second one stops at once.
     """
     from nodegraph.cli.progress import progress
     from nodegraph.engine import Engine
-    from nodegraph.workflow.workflow import Workflow
+    from nodegraph.graph.load import load_workflow
 
     if verify and no_cache:
         raise click.UsageError("--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them.")
@@ -126,7 +126,7 @@ def run(
             from nodegraph.cli.previews import PreviewFiles
 
             listeners.append(PreviewFiles(preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
-        workflow = Workflow.load(file)
+        workflow = load_workflow(file, plugins, overrides(settings))
         with _stoppable(engine, shown) as stopped_by:
             result = engine.run(
                 workflow,
