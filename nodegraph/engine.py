@@ -34,7 +34,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings
+from nodegraph.settings import load_model_memory, load_settings, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class _Options:
     out: Path | str | None = None
     overwrite: bool = False
     keep_going: bool = False
+    verify: float | None = None
 
 
 class Engine:
@@ -143,6 +144,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`.
@@ -151,7 +153,9 @@ class Engine:
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
         whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
         other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
-        a node that fails stops only the nodes below it.
+        a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
+        again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
+        differs, the computed result is used and stored, and a notice says what was wrong.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
@@ -164,6 +168,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -182,6 +187,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
@@ -196,6 +202,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
@@ -270,7 +277,8 @@ class Engine:
         return background
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
-        """What to run. Raises WorkflowError."""
+        """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
+        verify = load_verify_share(options.verify)
         targets = [_target(target) for target in options.targets or ()]
         graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
@@ -284,6 +292,7 @@ class Engine:
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,
+            verify=verify,
             inline=inline,
         )
 

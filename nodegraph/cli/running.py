@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.progress import progress
 from nodegraph.engine import Engine
-from nodegraph.errors import Cancelled
+from nodegraph.errors import Cancelled, WrongResultError
 from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
@@ -84,6 +84,12 @@ def _print_result(result: Result, *, as_json: bool) -> None:
     _print_other_errors(result)
     if result.error is not None:
         raise result.error
+    if result.differed:
+        names = ", ".join(f"'{name}'" for name in result.differed)
+        raise WrongResultError(
+            f"[E221] wrong results were in the cache: {names}. This run computed and stored them again, and its outputs are right. "
+            f"Earlier runs may have used the wrong ones: run again what uses these nodes"
+        )
 
 
 def _summary(result: Result) -> dict[str, Any]:
@@ -96,6 +102,7 @@ def _summary(result: Result) -> dict[str, Any]:
         "nodes": {
             name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
             | ({"error": report.error} if report.error else {})
+            | ({"wrong": report.wrong.as_json()} if report.wrong else {})
             for name, report in result.nodes.items()
             if report.status != "skipped"
         },

@@ -97,6 +97,8 @@ class RunRecord:
             "error": report.error,
             "digests": dict(self.known.digests(name)),
         }
+        if report.wrong is not None:
+            fields["wrong"] = report.wrong.as_json()
         return fields if form is None else {**fields, "form": stored_form(form)}
 
 
@@ -139,7 +141,12 @@ def last_forms(folder: Path, workflow: str, nodes: Collection[str]) -> dict[str,
     for record in itertools.islice(read_runs(folder), SEARCHED_RUNS):
         if record.get("workflow") == workflow:
             for name, node in record["nodes"].items():
-                if name in nodes and name not in forms and "form" in node and node.get("status") in ("ran", "cached"):
+                if (
+                    name in nodes
+                    and name not in forms
+                    and "form" in node
+                    and node.get("status") in ("ran", "verified", "differed", "cached")
+                ):
                     forms[name] = node["form"]
     return forms
 

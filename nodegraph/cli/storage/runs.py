@@ -97,8 +97,9 @@ def rerun(
 ) -> None:
     """Run again what an earlier run ran.
 
-    The workflow is as it was then, with its overrides and the seeds that were drawn. RUN is the name of a run or the beginning of one; 'last' is the latest run. What is in the cache is not computed again, unless
-    --force names it. The workflow file is not read, but the files that its nodes read are.
+    The workflow is as it was then, with its overrides and the seeds that were drawn. RUN is the name of a run or the beginning of
+    one; 'last' is the latest run. What is in the cache is not computed again, unless --force names it. The workflow file is not
+    read, but the files that its nodes read are.
     """
     from nodegraph.cli.plugin_options import plugins_of
     from nodegraph.cli.running import Display, cache_options, run_and_print
@@ -169,7 +170,9 @@ def _summary(record: dict[str, Any]) -> dict[str, Any]:
 
 def _counts(record: dict[str, Any]) -> str:
     statuses = [node["status"] for node in record["nodes"].values()]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in ("ran", "cached", "failed", "skipped") if s in statuses)
+    return ", ".join(
+        f"{statuses.count(s)} {s}" for s in ("ran", "verified", "differed", "cached", "failed", "skipped") if s in statuses
+    )
 
 
 def _described(record: dict[str, Any]) -> Iterator[str]:
@@ -205,5 +208,5 @@ def _peak(record: dict[str, Any]) -> str:
 
 
 def _node(name: str, node: dict[str, Any]) -> tuple[str, ...]:
-    seconds = f"{node['seconds']:.2f} s" if node["status"] in ("ran", "failed") else ""
+    seconds = f"{node['seconds']:.2f} s" if node["status"] in ("ran", "verified", "differed", "failed") else ""
     return (name, node["type"], node["status"], seconds, (node["key"] or "")[:16])

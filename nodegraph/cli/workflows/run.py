@@ -25,15 +25,28 @@ from nodegraph.cli.options import (
     target_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
+from nodegraph.cli.workflows.verify_option import verify_option, with_share
+
+
+class _Run(ExtensibleCommand):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_share(args))
 
 
 @click.command(
-    cls=ExtensibleCommand,
+    cls=_Run,
     epilog=epilog(
         "nodegraph run workflow.yaml",
         "nodegraph run workflow.yaml --set seed=8 --out results",
         "nodegraph run workflow.yaml --no-cache --json",
-        status=(DONE, "1 a node failed or an output could not be written", WRONG_WORKFLOW, "130 interrupted", "143 terminated"),
+        status=(
+            DONE,
+            "1 a node failed or an output could not be written",
+            WRONG_WORKFLOW,
+            "3 done, but --verify-cache found wrong results",
+            "130 interrupted",
+            "143 terminated",
+        ),
     ),
 )
 @file_argument
@@ -45,6 +58,7 @@ from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 @click.option("--keep-going", is_flag=True, help="If a node fails, still run every node that does not depend on it.")
 @cache_dir_option
 @cache_size_option
+@verify_option
 @click.option("--no-cache", is_flag=True, help="Do not read or write the cache on disk.")
 @device_option
 @dtype_option
@@ -65,6 +79,7 @@ def run(
     keep_going: bool,
     cache_dir: Path | None,
     cache_size: str | None,
+    verify: float | None,
     no_cache: bool,
     device: str,
     dtype: str,
@@ -82,6 +97,8 @@ def run(
     from nodegraph.cli.running import Display, cache_options, run_and_print
     from nodegraph.graph.load import load_workflow
 
+    if verify and no_cache:
+        raise click.UsageError("--verify-cache checks results in the cache, which --no-cache does not read. Leave out one of them.")
     plugins = plugins_of(ctx, plugin_dirs)
     options = cache_options(cache_dir, cache_size, no_cache=no_cache)
     display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview)
@@ -97,5 +114,6 @@ def run(
             "keep_going": keep_going,
             "out": out,
             "overwrite": overwrite,
+            "verify": verify,
         },
     )
