@@ -5,8 +5,10 @@
     ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
     ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
     ├── NodeError                    1    a node failed while it ran
+    ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
     ├── OutputError                  1    a result could not be written
     ├── CacheError                   1    the cache cannot do what it was asked for
+    ├── WrongResultError             3    results in the cache were wrong; what was computed instead was used
     ├── Cancelled                    130  the run was stopped
     │
     │   raised and caught inside the engine:
@@ -17,7 +19,10 @@
     ├── NoCanonicalFormError              a value cannot be part of a cache key
     ├── LostResultError                   a stored result is gone, or its content has changed
     ├── StaleRecordError                  another version of nodegraph stored a result in another format
-    └── LockHeldError                     another process holds the lock
+    ├── WriterError                       what writes a file of the cache has failed, and not the disk
+    ├── TemporaryFolderError              the folder for temporary files cannot be written
+    ├── LockHeldError                     another process holds the lock
+    └── IndexBusyError                    another process keeps the index of the cache locked
 
 A message says what is wrong and where, what was expected, what was found, and what to do next. It carries a code, such as E104,
 in brackets. Each class declares its codes in `codes`; `docs/errors.md` is generated from them.
@@ -134,6 +139,10 @@ class NodeError(NodegraphError):
         super().__init__(f"{location}[E201] node '{node}' ({type}) failed: {message}")
 
 
+class TemporaryError(NodegraphError):
+    """A node failed, and may succeed if it runs again. Raised by nodes that declare `retries`."""
+
+
 class OutputError(NodegraphError):
     """An output could not be written."""
 
@@ -146,6 +155,13 @@ class OutputError(NodegraphError):
 
 class CacheError(NodegraphError):
     """The cache cannot do what it was asked for."""
+
+
+class WrongResultError(NodegraphError):
+    """Results in the cache were wrong. The run is complete: it used and stored what it computed instead."""
+
+    exit_status = 3
+    codes: ClassVar[Mapping[str, str]] = {"E221": "a check found wrong results in the cache"}
 
 
 class Cancelled(NodegraphError):

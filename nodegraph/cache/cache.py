@@ -77,10 +77,12 @@ class Cache:
         self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
+        self._warn: Callable[[str], None] = lambda message: None
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
         cache = copy.copy(self)
+        cache._warn = _once(warn)
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
@@ -151,7 +153,7 @@ class Cache:
 
         Also returns a message for each value that its codec failed to store.
         """
-        taker = Taker(self.codecs, self.store if store else None, self._version)
+        taker = Taker(self.codecs, self.store if store else None, self._version, self._warn)
         taken, messages = {}, []
         for port, value in values.items():
             taken[port], message = taker.take(value, codecs[port])
@@ -188,13 +190,36 @@ class Cache:
                 else:
                     self._without_codec.put(key, result, 1)
 
+    def quarantine(self, key: str) -> float | None:
+        """Take a wrong result out of the cache, so that it is found no longer.
+
+        Returns when it was made (seconds since 1970), None if it was not on disk.
+        """
+        with self._lock:
+            self._with_codec.remove(key)
+            self._without_codec.remove(key)
+        record = self.store.record(key) if self.store is not None else None
+        if record is None or self.store is None:
+            return None
+        self.store.quarantine(record)
+        return record.created
+
+    def forget_aliases(self) -> None:
+        """Forget what every static key stands for: it may follow from a wrong result.
+
+        The results stay, and are found by their content keys.
+        """
+        self._aliases.clear()
+        if self.store is not None:
+            self.store.remove_aliases()
+
     def codec(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         return self.codecs.for_value(value)
 
     def codec_of(self, stored: StoredValue) -> Codec | None:
-        """The codec that stored a value; None if it is no longer installed."""
-        return self.codecs.by_name(stored.codec)
+        """The codec that stored a value; None if it is no longer installed, or with other code."""
+        return self.codecs.by_stored_name(stored.codec)
 
     def export(self, codec: Codec, digest: str | None, value: Callable[[], Any]) -> list[bytes]:
         """The files that a value is exported to.
@@ -250,6 +275,17 @@ class Cache:
             return self._without_codec.get(key) or self._with_codec.get(key)
 
 
+def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that passes on only the first message."""
+    unused = [warn]
+
+    def warn_once(message: str) -> None:
+        if unused:
+            unused.pop()(message)
+
+    return warn_once
+
+
 class _LeastRecentlyUsed(Generic[T]):
     """Entries whose costs add up to at most `limit`; the least recently used ones are removed."""
 
@@ -270,6 +306,9 @@ class _LeastRecentlyUsed(Generic[T]):
         while self._total > self._limit:
             _, (_, freed) = self._entries.popitem(last=False)
             self._total -= freed
+
+    def remove(self, key: str) -> None:
+        self._total -= self._entries.pop(key, (None, 0))[1]
 
     def clear(self) -> None:
         self._entries.clear()

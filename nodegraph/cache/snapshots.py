@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.store.records import StoredValue
+from nodegraph.cache.store.safe_io import WriterError, reason, write_by
 from nodegraph.cache.store.store import LostResultError, Store
+from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
 from nodegraph.plugins.codecs import Codec, Codecs, is_scalar
 
@@ -46,11 +48,18 @@ class Snapshot:
 class Taker:
     """Takes snapshots, in `store` if there is one.
 
-    `version` returns what differs once a value without a codec is changed in place; None if nothing tells.
+    `version` returns what differs once a value without a codec is changed in place; None if nothing tells. `warn` receives a
+    message if the folder for temporary files cannot be written.
     """
 
-    def __init__(self, codecs: Codecs, store: Store | None, version: Callable[[Any], Any] = lambda value: None) -> None:
-        self._codecs, self._store, self._version = codecs, store, version
+    def __init__(
+        self,
+        codecs: Codecs,
+        store: Store | None,
+        version: Callable[[Any], Any] = lambda value: None,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._codecs, self._store, self._version, self._warn = codecs, store, version, warn
 
     def take(self, value: Any, codec: Codec | None) -> tuple[Snapshot, str | None]:
         """A snapshot of `value`, and what went wrong while it was stored, if anything, with {} for its name."""
@@ -59,14 +68,22 @@ class Taker:
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
         try:
-            return self._take_file(value, codec), None
+            return self._take_file(value, codec)
+        except TemporaryFolderError as error:
+            self._warn(
+                f"the folder for temporary files cannot be written: {error}. The run goes on with the values in memory. Free "
+                f"some disk space, or set TMPDIR to another folder"
+            )
+            message = None
+        except WriterError as error:
+            message = f"codec '{codec.name}' failed to store {{}}: {type(error.__cause__).__name__}: {error.__cause__}"
         except Exception as error:
             message = f"codec '{codec.name}' failed to store {{}}: {type(error).__name__}: {error}"
-            return Live(value, self._version, codec.digest(value), codec.size(value)), message
+        return Live(value, self._version, self._codecs.digest(codec, value), codec.size(value)), message
 
     def _take_parts(self, value: Any) -> tuple[Snapshot, str | None]:
         """A snapshot of a value without a codec: of each item, if it is a list, tuple or mapping."""
-        inner = Taker(self._codecs, None, self._version)
+        inner = Taker(self._codecs, None, self._version, self._warn)
         if type(value) in (list, tuple):
             make: Callable[[Iterable[Any]], Any] = type(value)
             taken = [inner.take(item, self._codecs.for_value(item))[0] for item in value]
@@ -85,16 +102,29 @@ class Taker:
             stored = StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
         return Text(value if is_scalar(value) else None, data, digest, stored)
 
-    def _take_file(self, value: Any, codec: Codec) -> Snapshot:
+    def _take_file(self, value: Any, codec: Codec) -> tuple[Snapshot, str | None]:
         blob = None
         if self._store is not None:
             blob = self._store.put_file(lambda path: codec.save(value, path), codec.suffix)
         if blob is None or self._store is None:
-            return Anonymous(value, codec)
-        path = self._store.blob(blob.name)
-        loaded = codec.load(path)
-        stored = StoredValue(codec.digest(loaded), blob.name, codec.name, blob.size)
-        return Blob(codec, self._store, stored)
+            anonymous = Anonymous(value, codec)
+            loaded = anonymous.open()
+            anonymous.digest, anonymous.size = self._codecs.digest(codec, loaded), codec.size(loaded)
+            return anonymous, _lost(value, loaded)
+        loaded = codec.load(self._store.blob(blob.name))
+        name = self._codecs.stored_name(codec)
+        stored = StoredValue(self._codecs.digest(codec, loaded), blob.name, name, blob.size)
+        return Blob(codec, self._store, stored), _lost(value, loaded)
+
+
+def _lost(value: Any, loaded: Any) -> str | None:
+    """A message if `loaded`, which was stored and read, has not all fields of `value`; None if it has."""
+    if type(value) is type(loaded):
+        return None
+    lost = sorted(getattr(value, "__dict__", {}).keys() - getattr(loaded, "__dict__", {}).keys())
+    if not lost:
+        return None
+    return f"{{}} is stored as {type(loaded).__name__}, without {', '.join(lost)} of {type(value).__name__}"
 
 
 class Text(Snapshot):
@@ -131,8 +161,6 @@ class Anonymous(Snapshot):
         self._data = b""
         if self._file.path.stat().st_size <= IN_MEMORY_BYTES:
             self._data, self._file = self._file.path.read_bytes(), None
-        loaded = self.open()
-        self.digest, self.size = codec.digest(loaded), codec.size(loaded)
 
     def open(self) -> Any:
         file = self._file or _AnonymousFile(lambda path: path.write_bytes(self._data), self._codec.suffix)
@@ -172,8 +200,16 @@ class Live(Snapshot):
         return bool(self._version(self._value) == self._first_version)
 
 
+class TemporaryFolderError(NodegraphError):
+    """The folder for temporary files cannot be written. The text is the system's reason."""
+
+
 class _AnonymousFile:
-    """A file without a name, if the system has such, else a temporary file. It is gone with the object."""
+    """A file without a name, if the system has such, else a temporary file. It is gone with the object.
+
+    Raises TemporaryFolderError if the folder for temporary files cannot be written, and WriterError if `write` fails for another
+    reason.
+    """
 
     def __init__(self, write: Callable[[Path], object], suffix: str) -> None:
         if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
@@ -186,11 +222,21 @@ class _AnonymousFile:
             else:
                 weakref.finalize(self, os.close, descriptor)
                 return
-        handle, name = tempfile.mkstemp(suffix, "nodegraph-")
-        os.close(handle)
-        weakref.finalize(self, _remove, name)
+        try:
+            handle, name = tempfile.mkstemp(suffix, "nodegraph-")
+            os.close(handle)
+        except OSError as error:
+            raise TemporaryFolderError(reason(error)) from error
+        remove = weakref.finalize(self, _remove, name)
         self.path = Path(name)
-        write(self.path)
+        try:
+            write_by(write, self.path)
+        except OSError as error:
+            remove()
+            raise TemporaryFolderError(reason(error)) from error
+        except WriterError:
+            remove()
+            raise
 
 
 def _remove(name: str) -> None:

@@ -116,6 +116,8 @@ class Codecs:
         origin = Origin("nodegraph", "0")
         self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
         self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
+        self._stored_names: dict[int, str] = {id(_JSON): _JSON.name}  # by the codec's id
+        self._by_stored_name: dict[str, Codec] = {_JSON.name: _JSON}
 
     def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
         """Store values of `kind` with `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
@@ -132,6 +134,8 @@ class Codecs:
                     f"{other.__name__}. Rename one"
                 )
         self._by_type[kind] = (codec, origin)
+        code = hashlib.sha256(origin.identity.encode()).hexdigest()
+        self._by_stored_name[self._stored_names.setdefault(id(codec), f"{codec.name} {code[:_CODE_LETTERS]}")] = codec
         self._of_class.clear()
 
     def for_type(self, kind: Any) -> Codec | None:
@@ -147,7 +151,7 @@ class Codecs:
     def for_value(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         codec = self.for_type(type(value)) if value is not None else _JSON
-        return None if codec is _JSON and not _is_json(value) else codec
+        return None if codec is _JSON and not is_json(value) else codec
 
     def _codec(self, port_type: PortType) -> Codec | None:
         if isinstance(port_type, Union):
@@ -176,6 +180,20 @@ class Codecs:
     def by_name(self, name: str) -> Codec | None:
         return next((codec for codec, _ in self._by_type.values() if codec.name == name), None)
 
+    def stored_name(self, codec: Codec) -> str:
+        """What a record calls a codec: its name and the state of its plugin's code, which may change what a file means."""
+        return self._stored_names[id(codec)]
+
+    def by_stored_name(self, name: str) -> Codec | None:
+        """The codec that a record names; None if it is not installed, or with other code."""
+        return self._by_stored_name.get(name)
+
+    def digest(self, codec: Codec, value: Any) -> str:
+        """The digest of a value of a registered codec. With other code of the codec, it is another one."""
+        if codec is _JSON:
+            return _JSON.digest(value)
+        return hashlib.sha256(f"{self.stored_name(codec)} {codec.digest(value)}".encode()).hexdigest()
+
     def _shared(self, port_types: Iterable[PortType]) -> Codec | None:
         first, *others = map(self._codec, port_types)
         return first if all(codec is first for codec in others) else None
@@ -183,12 +201,13 @@ class Codecs:
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _SCALARS = (bool, int, float, str, type(None))  # JSON never changes these
+_CODE_LETTERS = 16  # of the hash of a plugin's code in the names of codecs
 _LONG = 1 << 64  # Python refuses to write down whole numbers that are far longer
 _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))
 
 
-def _is_json(value: Any) -> bool:
+def is_json(value: Any) -> bool:
     """Whether `value` and everything in it is of a type that JSON has."""
     pending = [value]
     while pending:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nodegraph import Engine, Workflow
 from nodegraph.cache.cache import MAX_RESULTS_WITHOUT_CODEC, Cache
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Store
 from nodegraph.plugins.manager import Plugins
+from nodegraph.run.events import Notice
 
 MADE = Computation(type="Type", workflow="workflow", node="node", seconds=0.5, notices=("a notice",))
 
@@ -62,7 +67,7 @@ def test_values_with_a_codec_are_restored(cache: Cache, other_process: Cache, st
     assert other_process.load(key(1), "output") == stubs.Blob(b"a", b"b")
     stored = other_process.stored(key(1), "output")
     assert stored is not None
-    assert stored.codec == "blob"
+    assert stored.codec == cache.codecs.stored_name(cache.codecs.by_name("blob"))
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -117,6 +122,114 @@ def test_failing_codec_warns_and_keeps_the_value(cache: Cache, stubs: types.Modu
     assert cache.load(key(1), "output") == stubs.Blob(b"a")
 
 
+class LibraryError(Exception):
+    """What a library raises instead of an OSError."""
+
+
+def raise_full(how: str, path: Path) -> None:
+    """Fail as a library does on a full disk."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if how == "text":
+        raise LibraryError("Error while serializing: I/O error: No space left on device (os error 28)")
+    if how == "as it is":
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+    try:
+        raise full
+    except OSError as error:
+        if how == "cause":
+            raise LibraryError("cannot save") from error
+        raise LibraryError("cannot save")  # noqa: B904 (an exception with a context)
+
+
+@pytest.fixture
+def full_for(stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
+    """Makes the codec of blobs fail as on a full disk, for files in a folder."""
+    save = stubs.BlobCodec.save
+
+    def fill(how: str, folder: Path) -> None:
+        def save_unless_full(self: Any, value: Any, path: Path) -> None:
+            if path.is_relative_to(folder):
+                raise_full(how, path)
+            save(self, value, path)
+
+        monkeypatch.setattr(stubs.BlobCodec, "save", save_unless_full)
+
+    return fill
+
+
+def run_of_blobs(engine: Engine) -> list[Notice]:
+    """The notices of a run in which three nodes return blobs that another one reads."""
+    workflow = Workflow("w")
+    for i in range(3):
+        workflow.output(f"out{i}", workflow.add("Next", blob=workflow.add("Bytes", text=str(i), size=10), i=i))
+    result = engine.run(workflow)
+    assert len(result.ran) == 6
+    assert [len(result[f"out{i}"].items[0]) for i in range(3)] == [10] * 3
+    return list(result.notices)
+
+
+@pytest.mark.parametrize("how", ["as it is", "cause", "context", "text"])
+def test_full_disk_inside_a_codec_is_one_warning(
+    make_engine: Callable[..., Engine], full_for: Callable[[str, Path], None], tmp_path: Path, how: str
+) -> None:
+    full_for(how, tmp_path / "cache")
+    engine = make_engine()
+    for _ in range(2):  # in each run
+        engine.cache.free()
+        (notice,) = run_of_blobs(engine)
+        assert notice.node is None
+        assert notice.message.startswith(f"the cache directory {tmp_path / 'cache'} cannot be written: ")
+
+
+def test_library_that_raises_without_a_reason_may_be_on_a_full_disk(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def save(self: Any, value: Any, path: Path) -> None:
+        raise LibraryError("iostream error")
+
+    monkeypatch.setattr(stubs.BlobCodec, "save", save)
+    assert len(run_of_blobs(make_engine())) == 6  # one for each value: the codec is at fault
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=4096))
+    notices = run_of_blobs(make_engine(cache_dir=tmp_path / "other"))
+    assert [notice.message.partition(" cannot be")[0] for notice in notices] == [
+        f"the cache directory {tmp_path / 'other'}",
+        "the folder for temporary files",
+    ]
+
+
+@pytest.mark.parametrize("how", ["as it is", "cause", "text"])
+def test_full_folder_for_temporary_files_is_one_warning(
+    make_engine: Callable[..., Engine],
+    full_for: Callable[[str, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    monkeypatch.delattr("os.memfd_create", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    full_for(how, tmp_path)
+    (notice,) = run_of_blobs(make_engine(cache_dir=None))
+    assert notice.node is None
+    assert notice.message.startswith("the folder for temporary files cannot be written: ")
+    assert "set TMPDIR" in notice.message
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_error_of_a_codec_does_not_disable_the_cache(
+    make_engine: Callable[..., Engine], stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(self: Any, value: Any, path: Path) -> None:
+        raise OSError("cannot write mode F as PNG")  # as Pillow does
+
+    monkeypatch.setattr(stubs.BlobCodec, "save", save)
+    workflow = Workflow("w")
+    for name, node in (("blob", workflow.add("Bytes", text="a")), ("number", workflow.add("Number", value=1.0))):
+        workflow.output(name, node)
+    (notice,) = make_engine().run(workflow).notices
+    assert notice.message == "codec 'blob' failed to store 'output': OSError: cannot write mode F as PNG"
+    assert [record.type for record in make_engine().cache.entries()] == ["Number"]
+
+
 def test_unwritable_directory_keeps_values_in_memory(plugins: Plugins, tmp_path: Path, stubs: types.ModuleType) -> None:
     (tmp_path / "blocked").touch()
     warnings: list[str] = []
@@ -144,7 +257,8 @@ def test_missing_codec_is_a_miss(
     cache: Cache, other_process: Cache, stubs: types.ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(cache, key(1), {"output": stubs.Blob(b"a")})
-    monkeypatch.setattr(stubs.BlobCodec, "name", "renamed")
+    assert other_process.lookup(key(1), ["output"]) is not None
+    monkeypatch.setattr(other_process.codecs, "by_stored_name", lambda name: None)
     assert other_process.lookup(key(1), ["output"]) is None
 
 

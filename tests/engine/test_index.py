@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from nodegraph.cache.store.index import query_index
+from nodegraph.cache.store.index import BUSY_SECONDS, query_index
 from nodegraph.cache.store.journal import Journal
+from nodegraph.cache.store.layout import Layout
+from nodegraph.cache.store.locks import close
 from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
@@ -120,6 +125,101 @@ def test_lost_or_damaged_index_is_rebuilt(store: Store, damage: str) -> None:
     keep(store, "f" * 64, b"more")
     store.finish()
     assert total(store) == 64
+
+
+# --- an index that another process keeps locked
+
+
+@contextmanager
+def locked(layout: Layout, mode: str = "EXCLUSIVE") -> Iterator[None]:
+    """A second connection that holds the index: EXCLUSIVE against readers, too, NORMAL against writers only."""
+    other = sqlite3.connect(layout.index, isolation_level=None, timeout=0)
+    other.execute(f"PRAGMA locking_mode = {mode}")
+    other.execute("BEGIN EXCLUSIVE")
+    other.execute("DELETE FROM entries")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Wait only a moment for a locked index. The list receives a name for each query that waits."""
+    assert BUSY_SECONDS == 1.0
+    monkeypatch.setattr("nodegraph.cache.store.index.BUSY_SECONDS", 0.02)
+    queries: list[str] = []
+
+    def query(*arguments: object, **options: object) -> object:
+        queries.append("query")
+        return query_index(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("nodegraph.cache.store.index.query_index", query)
+    return queries
+
+
+@pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
+def test_command_does_without_a_locked_index(store: Store, impatient: list[str], mode: str) -> None:
+    store.touch(KEYS[0])
+    store.finish()
+    with locked(store.layout, mode):
+        command = Store(store.directory)
+        assert [entry.key for entry in command.entries()] == [KEYS[1], KEYS[2], KEYS[0]]
+        assert len(command.gc(limit=30).keys) == 2
+        assert store.layout.journal.exists()
+    assert impatient == ["query"]  # the command waited once
+    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 1}
+
+
+@pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
+def test_run_leaves_a_locked_index_to_a_later_run(store: Store, impatient: list[str], mode: str) -> None:
+    engine = Store(store.directory, limit=65)
+    run = engine.for_run(pytest.fail)
+    with locked(store.layout, mode):
+        run.touch(KEYS[0])
+        keep(run, "f" * 64, b"more than fits")
+        run.finish()
+        assert len(list(store.layout.records())) == 4  # nothing is trimmed
+    assert impatient == ["query"]
+    later = engine.for_run(pytest.fail)
+    keep(later, "e" * 64, b"x")
+    later.finish()
+    assert set(store.layout.records()) == {KEYS[0], "f" * 64, "e" * 64}
+    assert {entry.key: entry.uses for entry in store.entries()} == {KEYS[0]: 1, "f" * 64: 0, "e" * 64: 0}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, a file that is open cannot be taken")
+def test_lines_of_a_stopped_process_are_left_for_later(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.add([["used", 1.0, {KEYS[0]: 1}]])
+    stopped = journal._open()  # a process that was stopped before it wrote
+    with journal.take(seconds=0.0) as lines:
+        assert lines == []
+    journal.add([["used", 2.0, {KEYS[1]: 1}]])
+    with journal.take(seconds=0.0) as lines:
+        assert lines == [["used", 2.0, {KEYS[1]: 1}]]
+    close(stopped)
+    with journal.take(seconds=0.0) as lines:
+        assert lines == [["used", 1.0, {KEYS[0]: 1}]]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_child_does_not_hold_the_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    opened = journal._open()
+    child = os.fork()
+    if not child:
+        signal.pause()
+    close(opened)
+    try:
+        journal.add([["used", 1.0, {KEYS[0]: 1}]])
+        with journal.take(seconds=5.0) as lines:
+            assert lines == [["used", 1.0, {KEYS[0]: 1}]]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_unrecorded_changes_are_seen(store: Store) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.file_digests import hash_file
+from nodegraph.cache.store.safe_io import WriterError
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue
 
 KEY, DIGEST = "a" * 64, "d" * 64
@@ -121,8 +122,9 @@ def test_interrupted_write_leaves_nothing(store: Store) -> None:
         path.write_bytes(b"half")
         raise RuntimeError("killed")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(WriterError) as caught:
         store.put_file(write, ".bin")
+    assert str(caught.value.__cause__) == "killed"
     assert store.info().blobs == 0
     assert not leftovers(store)
 

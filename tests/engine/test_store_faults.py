@@ -185,6 +185,26 @@ def test_full_disk_disables_the_cache_with_one_warning(disk: Path, warnings: lis
     assert keep(store, "c" * 64, b"small, and tried in the next run") is not None
 
 
+def test_full_disk_under_a_library_is_one_warning(disk: Path, warnings: list[str]) -> None:
+    store = Store(disk / "cache", warn=warnings.append)
+
+    def write(path: Path) -> None:
+        failed = False
+        with path.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                failed = True
+        if failed:
+            raise RuntimeError("unexpected pos 576 vs 534")  # torch.save raises this
+
+    for _ in range(2):
+        assert store.put_file(write, ".bin") is None
+    (warning,) = warnings
+    assert "No space left" in warning
+
+
 def test_completely_full_disk_can_be_read_and_emptied(disk: Path, warnings: list[str]) -> None:
     store = Store(disk / "cache", warn=warnings.append, limit=10**9)
     first = keep(store, KEY, os.urandom(100_000))

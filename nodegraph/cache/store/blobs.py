@@ -10,7 +10,7 @@ from typing import Final
 from nodegraph.cache.file_digests import FileDigests, hash_file
 from nodegraph.cache.store.layout import BLOB, Layout
 from nodegraph.cache.store.records import LostResultError, StoredBlob
-from nodegraph.cache.store.safe_io import SafeFiles, move, reason
+from nodegraph.cache.store.safe_io import SafeFiles, move, reason, write_by
 from nodegraph.files import FileState
 
 SMALL_BYTES: Final = 1 << 16
@@ -69,12 +69,12 @@ class Blobs:
     def put(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.
 
-        Exceptions of `write` other than OSError are passed on.
+        Raises WriterError if `write` fails for another reason.
         """
 
         def write_and_move() -> StoredBlob:
             with self._files.temporary_file(suffix) as temporary:
-                write(temporary)
+                write_by(write, temporary)
                 blob = StoredBlob(hash_file(temporary) + suffix, temporary.stat().st_size)
                 move(temporary, self._layout.blob(blob.name))  # over an earlier one: it may be damaged, or about to be removed
             return blob

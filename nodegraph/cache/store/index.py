@@ -4,7 +4,7 @@ The index only repeats what the records say. If it is deleted or damaged, it is 
 modification time of its record, which is set whenever uses are added to the index. Only the counts of uses are then lost.
 
 If the index file cannot be used (the directory is read-only, the file system has no locks), an index without the counts is built in
-memory for each query.
+memory for each query. `index_queries.py` says what happens while another process keeps the index locked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from nodegraph.cache.store.journal import Journal, Line
 from nodegraph.cache.store.layout import KEY
+from nodegraph.errors import NodegraphError
 from nodegraph.text import described
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 VERSION: Final = 1
-BUSY_SECONDS: Final = 10.0
+BUSY_SECONDS: Final = 1.0
+"""How long a query waits for other processes that have the index locked, in all."""
+
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _MEMORY: Final = ":memory:"
 _MAX_INTEGER: Final = 1 << 62  # SQLite's integers have 64 bits
 
@@ -59,13 +63,17 @@ class Entry:
     uses: int
 
 
+class IndexBusyError(NodegraphError):
+    """Another process keeps the index locked."""
+
+
 def query_index(
     layout: Layout, read_record: Callable[[str], Record | None], query: Callable[[Index], T], *, exact: bool = False
 ) -> T:
     """Returns what `query` returns for the index, to which the journal was added first.
 
     With `exact`, the index is also compared with the files in the directory. A damaged index is rebuilt; `query` may then be
-    called a second time.
+    called a second time. Raises IndexBusyError if another process keeps the index locked.
     """
     for _ in range(2):
         try:
@@ -73,23 +81,33 @@ def query_index(
                 index.update(exact=exact)
                 return query(index)
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in _BUSY:
+                raise IndexBusyError(f"another process keeps {layout.index} locked") from error
             if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # which means that the tables are not ours
-                break  # busy, or the file cannot be opened or written; the index itself may be intact
+                break  # the file cannot be opened or written; the index itself may be intact
             _remove_index(layout)
         except sqlite3.DatabaseError:
             _remove_index(layout)
+    return query_in_memory(layout, read_record, query, exact=exact)
+
+
+def query_in_memory(
+    layout: Layout, read_record: Callable[[str], Record | None], query: Callable[[Index], T], *, exact: bool = False
+) -> T:
+    """Returns what `query` returns for an index that is built in memory, without the counts of uses."""
     with contextlib.closing(Index(layout, read_record, _MEMORY)) as index:
         index.update(exact=exact)
         return query(index)
 
 
 class Index:
-    """An open index; see `query_index`."""
+    """An open index; see `query_index`. Raises sqlite3.OperationalError if other processes keep it locked for too long."""
 
     def __init__(self, layout: Layout, read_record: Callable[[str], Record | None], database: str) -> None:
         self._layout, self._read_record = layout, read_record
         self._journal = Journal(layout.journal)
         self._in_memory = database == _MEMORY
+        self._deadline = time.monotonic() + BUSY_SECONDS
         self._db = sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -114,7 +132,7 @@ class Index:
             if self._in_memory:
                 self._add_lines(self._journal.lines())
                 return
-            with self._journal.take() as lines:
+            with self._journal.take(self._remaining()) as lines:
                 self._set_record_times(self._add_lines(lines))
 
     def entries(self) -> list[Entry]:
@@ -220,7 +238,8 @@ class Index:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """Run the block in a transaction. Only one process at a time can be in one."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(f"PRAGMA busy_timeout = {1000 * self._remaining():.0f}")
+        self._db.execute("BEGIN EXCLUSIVE")  # so that COMMIT, after which no line is left in the journal, waits for no reader
         try:
             yield
         except BaseException:
@@ -228,6 +247,10 @@ class Index:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def _remaining(self) -> float:
+        """The seconds for which this index may still wait for other processes."""
+        return max(0.0, self._deadline - time.monotonic())
 
 
 def _blob_sizes(blobs: Any) -> dict[str, int]:

@@ -14,14 +14,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from nodegraph.cache.store.locks import is_file_at, lock_until_closed
+from nodegraph.cache.store.locks import close, is_file_at, lock_until_closed
 from nodegraph.files import parse_json
 
 Line = list[Any]
+
+_PAUSE_SECONDS: Final = 0.002
 
 
 class Journal:
@@ -37,16 +40,15 @@ class Journal:
         try:
             os.write(descriptor, b"\n" + text.encode("ascii"))  # the line break ends a line that a killed process left incomplete
         finally:
-            os.close(descriptor)
+            close(descriptor)
 
     def _open(self) -> int:
         """Open the file for appending. It is not taken away until the descriptor is closed."""
         while True:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            lock_until_closed(descriptor, exclusive=False)
-            if is_file_at(descriptor, self._path):
+            if lock_until_closed(descriptor, exclusive=False) and is_file_at(descriptor, self._path):
                 return descriptor
-            os.close(descriptor)  # another process took the file after this one had opened it
+            close(descriptor)  # another process took the file after this one had opened it
 
     def size(self) -> int:
         """The bytes of the waiting lines; 0 if no lines wait."""
@@ -60,16 +62,16 @@ class Journal:
         return _read_lines([*self._taken_files(), self._path])
 
     @contextlib.contextmanager
-    def take(self) -> Iterator[list[Line]]:
+    def take(self, seconds: float = 1.0) -> Iterator[list[Line]]:
         """Yields the waiting lines and removes them when the block ends. If the block raises, they stay.
 
-        One process at a time may do this.
+        One process at a time may do this. It waits at most `seconds` for processes that are writing lines. The lines of a process
+        that takes longer, because it was stopped for example, are left for the next time.
         """
         with contextlib.suppress(OSError):  # no lines wait; or, on Windows, a process has the file open, and the next call takes it
             self._path.replace(self._path.with_name(f"{self._path.stem}-{os.urandom(4).hex()}.taken"))
-        files = self._taken_files()
-        for file in files:
-            _wait_for_writers(file)
+        deadline = time.monotonic() + seconds
+        files = [file for file in self._taken_files() if _is_written(file, deadline)]
         yield _read_lines(files)
         for file in files:
             with contextlib.suppress(OSError):
@@ -80,10 +82,18 @@ class Journal:
         return sorted(self._path.parent.glob(f"{self._path.stem}-*.taken"))
 
 
-def _wait_for_writers(file: Path) -> None:
-    """Wait until every process that opened the file before it was taken has written its lines."""
-    with contextlib.suppress(OSError), file.open("rb") as taken:
-        lock_until_closed(taken.fileno(), exclusive=True)
+def _is_written(file: Path, deadline: float) -> bool:
+    """Whether every process that opened a file before it was taken has written its lines. Waits for them until `deadline`."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        while not (free := lock_until_closed(descriptor, exclusive=True)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
+        return free
+    finally:
+        close(descriptor)
 
 
 def _read_lines(files: Iterable[Path]) -> list[Line]:

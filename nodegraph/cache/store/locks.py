@@ -28,7 +28,7 @@ UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno
 """The error numbers by which a file system reports that it has no locks."""
 
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK})
-_held: set[int] = set()  # file descriptors; a forked child closes them, or it would keep its parent's locks
+_held: set[int] = set()  # descriptors of locked files; a forked child closes them, or it would keep its parent's locks
 
 if sys.platform == "win32":
     import msvcrt
@@ -36,8 +36,10 @@ if sys.platform == "win32":
     def _try_lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # the locked byte may be behind the end of the file
 
-    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
-        """Does nothing: on Windows, a file that a process has open can be neither renamed nor removed."""
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> bool:
+        """Returns True: on Windows, a file that a process has open can be neither renamed nor removed."""
+        _held.add(descriptor)
+        return True
 
 else:
     import fcntl
@@ -45,13 +47,17 @@ else:
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def lock_until_closed(descriptor: int, *, exclusive: bool) -> None:
-        """Lock an open file, exclusively or shared, until it is closed. Waits for the lock.
+    def lock_until_closed(descriptor: int, *, exclusive: bool) -> bool:
+        """Lock an open file, exclusively or shared, until `close` closes it. False if another process's lock prevents that.
 
-        Does nothing if the file system has no locks.
+        Returns True without a lock if the file system has none.
         """
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        _held.add(descriptor)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _TAKEN
+        return True
 
     def _close_all() -> None:
         for descriptor in _held:
@@ -144,17 +150,18 @@ def is_file_at(descriptor: int, path: Path) -> bool:
 
 def _release(descriptor: int, path: Path) -> None:
     if sys.platform == "win32":  # an open file cannot be removed
-        _close(descriptor)
+        close(descriptor)
         with contextlib.suppress(OSError):
             path.unlink()
         return
     with contextlib.suppress(OSError):
         if is_file_at(descriptor, path):  # if not, the folder was emptied, and the file there may be another holder's
             path.unlink()
-    _close(descriptor)
+    close(descriptor)
 
 
-def _close(descriptor: int) -> None:
+def close(descriptor: int) -> None:
+    """Close a locked file, which releases the lock."""
     if descriptor in _held:  # a forked child has closed it already
         _held.remove(descriptor)
         os.close(descriptor)

@@ -15,10 +15,13 @@ from typing import Final, TypeVar
 
 from nodegraph.cache.store.layout import Layout, remove
 from nodegraph.cache.store.locks import UNSUPPORTED, Locks
+from nodegraph.errors import NodegraphError
 
 T = TypeVar("T")
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_BYTES: Final = 1 << 16  # less than this is free on a disk where something could not be written because it was full
+_DISK: Final = _NO_SPACE | {errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class SafeFiles:
@@ -141,6 +144,58 @@ class SafeFiles:
                 f"correct, but two processes may compute the same one at the same time. To prevent this, choose a directory on a "
                 f"local disk with --cache-dir"
             )
+
+
+class WriterError(NodegraphError):
+    """What writes a file has failed, and not the disk. The cause is the exception that it raised."""
+
+
+def write_by(write: Callable[[Path], object], path: Path) -> None:
+    """Call `write(path)`. Raises OSError if the disk failed, and WriterError if `write` itself did."""
+    try:
+        write(path)
+    except Exception as error:
+        failure = disk_failure(error, path.parent)
+        if failure is error:
+            raise
+        if failure is None:
+            raise WriterError from error
+        raise failure from error
+
+
+def disk_failure(error: BaseException, folder: Path) -> OSError | None:
+    """The failure to write to `folder` that is the reason for `error`; None if the reason is another one.
+
+    A library may raise its own exception, with the OSError as its cause, with its text, or with neither.
+    """
+    pending, seen = [error], set[int]()
+    while pending:
+        reason = pending.pop()
+        if id(reason) in seen:
+            continue
+        seen.add(id(reason))
+        if isinstance(reason, OSError) and _is_about(reason, folder) and (reason is error or reason.errno in _DISK):
+            return reason
+        pending += [found for found in (reason.__context__, reason.__cause__) if found is not None]
+    number = next((number for number in _NO_SPACE if os.strerror(number) in str(error)), None)
+    if number is None and _free_bytes(folder) < _FULL_BYTES:
+        number = errno.ENOSPC
+    return None if number is None else OSError(number, os.strerror(number))
+
+
+def _free_bytes(folder: Path) -> int:
+    import shutil
+
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return _FULL_BYTES
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    if error.errno is None:  # raised by a library about a value that it cannot write
+        return False
+    return not isinstance(error.filename, str) or Path(error.filename).parent == folder
 
 
 def write_bytes(path: Path, data: bytes) -> None:

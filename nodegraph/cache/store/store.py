@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from nodegraph.cache.store.blobs import Blobs
+from nodegraph.cache.store.index_queries import IndexQueries
 from nodegraph.cache.store.journal import Journal
-from nodegraph.cache.store.layout import KEY, Layout
+from nodegraph.cache.store.layout import KEY, Layout, remove
 from nodegraph.cache.store.locks import LockHeldError
 from nodegraph.cache.store.records import (
     LostResultError,
@@ -38,14 +39,12 @@ from nodegraph.cache.store.usage import RunUsage
 from nodegraph.files import FileState
 
 if TYPE_CHECKING:
-    from nodegraph.cache.store.index import Entry, Index
+    from nodegraph.cache.store.index import Entry
     from nodegraph.cache.store.maintenance.collect import GcResult
     from nodegraph.cache.store.maintenance.progress import Progress
     from nodegraph.cache.store.maintenance.verify import VerifyResult
 
 __all__ = ["LostResultError", "Record", "Store", "StoreInfo", "StoredValue"]
-
-T = TypeVar("T")
 
 MAX_RECORDS_IN_MEMORY: Final = 1 << 14
 
@@ -96,6 +95,7 @@ class Store:
         """Begin a run: what failed in an earlier run is tried again and, if it fails again, reported again."""
         self._files.start()
         self._usage = RunUsage(self._journal)
+        self._index = IndexQueries(self.layout, self.record)
 
     def for_run(self, warn: Callable[[str], None]) -> Store:
         """The same directory for one run, which has its own warnings, failures and uses. What is known of files is shared."""
@@ -122,7 +122,9 @@ class Store:
         growth = self._growth
         if not self._files.writable or (growth.added <= growth.allowed and self._journal.size() < LONG_JOURNAL_BYTES):
             return
-        total = self._query_index(lambda index: index.total(), exact=False)
+        total = self._index.total()
+        if total is None:
+            return  # the index is locked: the journal stays, and a later run trims the directory
         growth.start_again(0 if self.limit is None else max(0, self.limit - total) // 8)  # other processes write there, too
         if self.limit is not None and total > self.limit:
             self._make_room(self.limit)
@@ -155,6 +157,12 @@ class Store:
         if self._files.write(self.layout.record(record.key), record_bytes(record)):
             self._usage.stored(record)
 
+    def quarantine(self, record: Record) -> None:
+        """Move a record to quarantine, with copies of its blobs: these are as they were written, and others may refer to them."""
+        self.layout.quarantine(self.layout.record(record.key))
+        for blob in record.blobs():
+            self.layout.copy_to_quarantine(self.layout.blob(blob))
+
     def records(self) -> Iterator[Record]:
         """Every record, in no particular order."""
         return filter(None, map(self.record, self.layout.records()))
@@ -174,6 +182,11 @@ class Store:
         """Store that `static` stands for `content`, whose record must be stored already."""
         self._files.write(self.layout.alias(static), content.encode("ascii"))
 
+    def remove_aliases(self) -> None:
+        """Remove every alias. Nothing is lost but time: nodes are found by their content keys, from the first to the last."""
+        for entry in self.layout.results("aliases"):
+            remove(entry.path)
+
     # --- blobs
 
     def has(self, blob: str) -> bool:
@@ -187,7 +200,7 @@ class Store:
     def put_file(self, write: Callable[[Path], None], suffix: str) -> StoredBlob | None:
         """Store the file that `write(path)` creates. None if the directory cannot be written.
 
-        Exceptions of `write` other than OSError are passed on.
+        Raises WriterError if `write` fails for another reason.
         """
         blob = self._blobs.put(write, suffix)
         if blob is not None:
@@ -230,9 +243,7 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
-        if not self.layout.is_cache():
-            return []
-        return self._query_index(lambda index: index.entries(), exact=True)
+        return self._index.entries() if self.layout.is_cache() else []
 
     def info(self) -> StoreInfo:
         """How much is stored."""
@@ -310,10 +321,5 @@ class Store:
             older_than=older_than,
             progress=progress or no_progress,
         )
-        self._query_index(lambda index: index.forget(result.keys, result.blobs), exact=False)
+        self._index.forget(result)
         return result
-
-    def _query_index(self, query: Callable[[Index], T], *, exact: bool) -> T:
-        from nodegraph.cache.store.index import query_index  # imports sqlite3, which a fully cached run does not need
-
-        return query_index(self.layout, self.record, query, exact=exact)

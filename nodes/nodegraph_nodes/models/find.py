@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,12 @@ Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 
 BUILTIN: Final = "builtin:"
 
+_HUB_NAME: Final = (
+    r"(?P<page>(?:https?://)?huggingface\.co/)?(?P<repo>\w[\w.-]*/\w[\w.-]*)"
+    r"(?:/(?:blob|resolve|tree)/[^/]+(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?"
+)
+_FILE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
+
 
 def builtin_models() -> dict[str, Path]:
     """The folders of the models that are shipped, by the name after `builtin:`."""
@@ -34,7 +42,8 @@ def builtin_models() -> dict[str, Path]:
 def model_path(text: str, base: Path) -> Path:
     """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path relative to the folder `base`.
 
-    Raises ValueError if there is no such built-in model or the download fails.
+    Raises ValueError if there is no such built-in model, if the download fails, and for the name of a model on the hub without
+    `hf://`.
     """
     if text.startswith(BUILTIN):
         name, models = text.removeprefix(BUILTIN), builtin_models()
@@ -43,11 +52,25 @@ def model_path(text: str, base: Path) -> Path:
             raise ValueError(f"there is no built-in model '{name}'; there is {known}")
         return models[name]
     if not text.startswith("hf://"):
-        return under(base, text)
+        path = under(base, text)
+        if not os.path.lexists(path) and not path.parent.is_dir() and (address := _hub_address(text)):
+            expected = "a .safetensors file or a diffusers folder"
+            raise ValueError(
+                f"{path}: expected {expected}, found nothing. Did you mean '{address}', a model on the Hugging Face hub?"
+            )
+        return path
     from nodegraph_diffusion.checkpoint.files.hub import fetch
 
     with file_errors():
         return fetch(text)
+
+
+def _hub_address(text: str) -> str | None:
+    """The `hf://` address for the name of a model on the hub, or the address of its page; None for other text."""
+    match = re.fullmatch(_HUB_NAME, text)
+    if match is None or (Path(text).suffix in _FILE_SUFFIXES and match["page"] is None):
+        return None
+    return f"hf://{match['repo']}" + (f"/{match['file']}" if match["file"] else "")
 
 
 def model_resource(model: Model) -> Resource:
