@@ -11,7 +11,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache": "file_digests keys store snapshots cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
-    "nodegraph.cli": "failures help options plugin_options previews progress running tables plugins group storage workflows",
+    "nodegraph.cli": (
+        "failures help options plugin_options previews time_left progress running tables plugins group storage workflows"
+    ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "verify_option check explain run show",
