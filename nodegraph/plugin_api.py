@@ -20,6 +20,7 @@ from nodegraph.errors import (
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
+from nodegraph.node_types.fetching import NotFetchedError, may_fetch
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -64,6 +65,7 @@ __all__ = [
     "NodeError",
     "NodeSpec",
     "NodegraphError",
+    "NotFetchedError",
     "Numerics",
     "OptionsOf",
     "Origin",
@@ -88,6 +90,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_plugins",
+    "may_fetch",
     "node",
     "replacing",
     "spec_of",

@@ -14,9 +14,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "check explain run show",
+    "nodegraph.cli.workflows": "notes check explain run show",
     "nodegraph.graph": "gc_pause graph overrides inputs build",
-    "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
+    "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results model_memory outputs plan events result record explain tasks handle node workers scheduler session"

@@ -13,6 +13,7 @@ from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
+from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo
 from nodegraph.text import shortened
 
@@ -55,6 +56,7 @@ def show(
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
     warn_of_broken(engine.plugins, fatal=False)
     graph = engine.check(Workflow.load(file), overrides=overrides(settings))
+    print_not_fetched(graph)
     for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
         echo(line)
 
