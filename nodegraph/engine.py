@@ -35,7 +35,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings
+from nodegraph.settings import load_model_memory, load_settings, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class _Options:
     out: Path | str | None = None
     overwrite: bool = False
     keep_going: bool = False
+    verify: float | None = None
 
 
 class Engine:
@@ -149,6 +150,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`.
@@ -157,7 +159,9 @@ class Engine:
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
         whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
         other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
-        a node that fails stops only the nodes below it.
+        a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
+        again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
+        differs, the computed result is used and stored, and a notice says what was wrong.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
@@ -170,6 +174,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -188,6 +193,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
@@ -202,6 +208,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
@@ -250,7 +257,7 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        all_overrides = [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+        all_overrides = _all_overrides(params, overrides)
         with gc_paused():
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
@@ -276,17 +283,22 @@ class Engine:
         return background
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
-        """What to run. Raises WorkflowError."""
-        graph = self._checked(workflow, options.params, options.overrides, options.targets)
+        """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
+        verify = load_verify_share(options.verify)
+        targets = [_target(target) for target in options.targets or ()]
+        graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
+            overrides={override.name: override.value for override in _all_overrides(options.params, options.overrides)},
+            targets=targets,
             force=options.force,
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,
+            verify=verify,
             inline=inline,
         )
 
@@ -308,7 +320,7 @@ class Engine:
 
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
-        return KeyMaker(self._files.sha256, lambda: numerics().name).static_keys(graph)
+        return KeyMaker(self._files.sha256, lambda: numerics().name, self.plugins.is_unchanged).static_keys(graph)
 
     def _numerics(self) -> Callable[[], Numerics]:
         """What device and dtype mean in one run. Settings of the process may differ in the next."""
@@ -334,6 +346,10 @@ class Engine:
     def _warn(self, message: str) -> None:
         """Report trouble with the cache directory outside a run."""
         self._emit(Notice(None, message))
+
+
+def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
+    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
 
 
 def _target(target: Handle | str) -> str:

@@ -7,6 +7,7 @@
     ├── NodeError                    1    a node failed while it ran
     ├── OutputError                  1    a result could not be written
     ├── CacheError                   1    the cache cannot do what it was asked for
+    ├── WrongResultError             3    results in the cache were wrong; what was computed instead was used
     ├── Cancelled                    130  the run was stopped
     │
     │   raised and caught inside the engine:
@@ -150,6 +151,13 @@ class OutputError(NodegraphError):
 
 class CacheError(NodegraphError):
     """The cache cannot do what it was asked for."""
+
+
+class WrongResultError(NodegraphError):
+    """Results in the cache were wrong. The run is complete: it used and stored what it computed instead."""
+
+    exit_status = 3
+    codes: ClassVar[Mapping[str, str]] = {"E221": "a check found wrong results in the cache"}
 
 
 class Cancelled(NodegraphError):

@@ -15,6 +15,7 @@ A node with an input that cannot be written canonically has no key, and the reas
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import json
 import math
@@ -25,6 +26,8 @@ from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
+from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins.registry import Entry
 
 FORMAT: Final = 3
 """The version of the key format. Raising it makes every earlier key a miss."""
@@ -68,12 +71,19 @@ class KeyMaker:
     """Makes keys.
 
     `file_digest` hashes the files that literals name. `numeric_class` names the class of device, dtype and library that numeric
-    nodes depend on; it is called for these nodes only.
+    nodes depend on; it is called for these nodes only. `is_unchanged` returns whether a node type or registered thing still is what
+    its plugin registered; default: always.
     """
 
-    def __init__(self, file_digest: FileDigest, numeric_class: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        file_digest: FileDigest,
+        numeric_class: Callable[[], str],
+        is_unchanged: Callable[[NodeSpec | Entry[Any]], bool] = lambda thing: True,
+    ) -> None:
         self._file_digest = file_digest
         self._numeric_class = numeric_class
+        self._is_unchanged = functools.cache(is_unchanged)
 
     def static_keys(self, graph: Graph) -> Keys:
         """The keys that are known before anything runs."""
@@ -106,6 +116,8 @@ class KeyMaker:
 
         The digests of the files that were read are added to `digests`.
         """
+        if not self._is_unchanged(node.spec):
+            raise NoCanonicalFormError(f"the code of node type '{node.spec.name}' was replaced after it was registered")
         digests = {} if digests is None else digests
         inputs: dict[str, Any] = {}
         for port, input in node.inputs.items():
@@ -130,6 +142,8 @@ class KeyMaker:
         if isinstance(input, ListWithLinks):
             return ["many", [self._input(item, digests) for item in input.items]]
         if input.entry is not None:
+            if not self._is_unchanged(input.entry):
+                raise NoCanonicalFormError(f"the code of '{input.entry.name}' was replaced after it was registered")
             return ["registered", input.entry.name, input.entry.origin.identity]
         if input.files is not None:
             return ["files", self._files(input, digests)]

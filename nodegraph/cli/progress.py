@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PLAIN_STEP_SECONDS = 10.0  # between two lines about the steps of one node
 _COUNT_SECONDS = 0.1  # between two states of a counter
 _KEY_DIGITS = 16
+_FINISHED = {"ran": "done", "verified": "verified", "differed": "differs from the cache, computed"}
 
 
 class PlainProgress:
@@ -60,7 +61,7 @@ class PlainProgress:
             case events.NodeFinished():
                 rate = self._clocks.pop(event.node, _Clock()).rate
                 speed = f" ({_speed(rate)})" if rate else ""
-                self.settled(event.node, f"done in {event.seconds:.2f} s{speed}")
+                self.settled(event.node, f"{_FINISHED[event.status]} in {event.seconds:.2f} s{speed}")
             case events.NodeCached():
                 self.settled(event.node, "cached")
             case events.NodeFailed():

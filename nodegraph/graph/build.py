@@ -71,6 +71,8 @@ class _Builder:
             if spec.input(input) is None:
                 message = f"{node.type} has no input '{input}' (node '{node.name}')"
                 self._problem("E104", message, node.location(input, key=True), _suggest_input(input, spec))
+        if node.name in self.workflow.unread:
+            return None
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
             self._options(node, port, inputs)
@@ -153,6 +155,8 @@ class _Builder:
                 save = wanted.save if wanted and wanted.link.node == name else None
             elif wanted is not None:
                 link, save = wanted.link, wanted.save
+            elif name in self.workflow.unread:
+                continue
             else:
                 hint = did_you_mean(target, [*self.workflow.nodes, *self.workflow.outputs])
                 self._problem("E120", f"target '{target}': there is no such node or output", None, hint)

@@ -69,6 +69,8 @@ class Inputs:
     def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
         """The output that `link` leads to, and its port. `user` says in messages whose link it is."""
         if link.node not in self.workflow.nodes:
+            if link.node in self.workflow.unread:
+                return None
             hint = self._near(link.node, self.workflow.nodes)
             if link.node == PARAMS:
                 hint = "Name the param: '$params.NAME'."
@@ -126,7 +128,7 @@ class Inputs:
             return None
 
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
-        if ref.name not in self.input_values.params:
+        if ref.name not in self.input_values.params and ref.name not in self.workflow.unread:
             hint = self._near(ref.name, self.input_values.params) or "Add it under 'params:'."
             self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", raw.where, hint)
         return ref.name in self.input_values.params and ref.name not in self.input_values.bad_params
@@ -195,7 +197,7 @@ class Inputs:
             raise LiteralError(f"no plugin offers {kind}", "'nodegraph plugins' lists the plugins.", "E112")
         name = literals.coerce(str, name)
         if name not in registry:
-            hint = registry.suggest(name) + self.plugins.why_broken()
+            hint = self.plugins.suggest(kind, name) + self.plugins.why_broken()
             raise LiteralError(registry.unknown(name), hint, "E112")
         entry: Entry[Any] = registry.get(name)
         return Value(entry.value, entry=entry)

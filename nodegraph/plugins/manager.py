@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
+from nodegraph.plugins.code import is_installed
 from nodegraph.plugins.code_watch import CodeWatch
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.plugins.discovery import GROUP, LoadedPlugin, describe_error, find_plugins
+from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
+from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.text import did_you_mean, sentence
 
@@ -55,7 +58,9 @@ class Plugins:
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
+        self._registered = RegisteredThings()
         registered = [self._register(plugin) for plugin in found]
+        self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
         self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
@@ -69,6 +74,17 @@ class Plugins:
         package = module.partition(".")[0]
         return next((plugin.name for plugin in self.loaded if plugin.package == package), None)
 
+    def is_unchanged(self, thing: NodeSpec | Entry[Any]) -> bool:
+        """Whether a node type or a registered thing is what its plugin registered: its code can be replaced, by monkeypatching."""
+        if isinstance(thing, Entry):
+            return self._registered.is_unchanged(thing, thing.value)
+        entry = self.nodes.get(thing.name) if thing.name in self.nodes else None
+        return entry is not None and entry.value is thing and self._registered.is_unchanged(entry, thing.function)
+
+    def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
+        """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
+        return not self._registered.has_same_code(entry, entry.value.function)
+
     def broken(self) -> list[LoadedPlugin]:
         """The plugins that cannot be used."""
         return [plugin for plugin in self.loaded if plugin.error]
@@ -76,6 +92,11 @@ class Plugins:
     def why_broken(self) -> str:
         """A sentence for each plugin that cannot be used: a possible reason why a name is unknown."""
         return "".join(f" {sentence(plugin.error or '')}" for plugin in self.broken())
+
+    def suggest(self, kind: str, name: str) -> str:
+        """A sentence that helps with a name that the registry `kind` does not have."""
+        registry = self.registries[kind]
+        return registry.split(name, self.registries.values()) or registry.suggest(name)
 
     def require_sound(self) -> None:
         """Raise PluginError if plugins clash or registered something unusable."""
@@ -159,7 +180,7 @@ class Plugins:
             kind = hook.name.removeprefix(_REGISTER)
             if not hook.name.startswith(_REGISTER) or kind in _COMMAND_LINE_HOOKS:
                 continue
-            register = self._registrar(kind, plugin.origin)
+            register = self._registrar(kind, plugin, plugin.origin)
             try:
                 for implementation in hook.get_hookimpls():
                     if implementation.plugin is plugin.module:
@@ -171,7 +192,7 @@ class Plugins:
                 return replace(plugin, error=message, fatal=True)
         return plugin
 
-    def _registrar(self, kind: str, origin: Origin) -> Callable[..., None]:
+    def _registrar(self, kind: str, plugin: LoadedPlugin, origin: Origin) -> Callable[..., None]:
         if kind == "codecs":
             return lambda type_, codec: self.codecs.add(type_, codec, origin)
         if kind == "backend":
@@ -183,7 +204,9 @@ class Plugins:
                     spec = spec_of(function)
                 except SignatureError as error:
                     raise PluginError(f"[E302] plugin '{origin.plugin}' ({origin.place}): {error}") from error
-                self.nodes.add(Entry(spec.name, spec, origin, foreign_names=spec.foreign_names))
+                entry = Entry(spec.name, spec, self._origin_of(spec.function, plugin, origin), foreign_names=spec.foreign_names)
+                self.nodes.add(entry)
+                self._registered.add(entry, spec.function)
 
             return register_node
 
@@ -195,9 +218,28 @@ class Plugins:
             value = value if checked is None else checked
             aliases = meta.get("aliases", getattr(value, "aliases", ()))
             aliases = (aliases,) if isinstance(aliases, str) else tuple(aliases)
-            self.registries[kind].add(Entry(name, value, origin, meta=meta, aliases=aliases))
+            entry = Entry(name, value, self._origin_of(value, plugin, origin), meta=meta, aliases=aliases)
+            self.registries[kind].add(entry)
+            self._registered.add(entry, value)
 
         return register
+
+    def _origin_of(self, thing: object, plugin: LoadedPlugin, origin: Origin) -> Origin:
+        """The origin of a thing that `plugin` registers, with the code of the module that defines it, if that is not the plugin's.
+
+        A plugin can replace what another one registers, when it is imported.
+        """
+        name = str(getattr(thing, "__module__", None) or "")
+        package = name.partition(".")[0]
+        if package == plugin.package or package in {part.partition(".")[0] for part in getattr(plugin.module, INCLUDES, ())}:
+            return origin
+        if (other := self._by_package.get(package)) is not None and other.origin is not None:
+            return replace(origin, build=f"{origin.build or ''} with {other.origin.identity}")
+        file = getattr(sys.modules.get(name), "__file__", None)
+        covered = file is None or (plugin.code is not None and file in plugin.code.files) or is_installed(Path(file))
+        if covered and package != "__main__":
+            return origin
+        return replace(origin, build=f"{origin.build or ''} with {os.urandom(16).hex()}")  # no key names this code again
 
     def _set_backend(self, backend: Backend, origin: Origin) -> None:
         """Raises PluginError if there is a backend already, or if `backend` is not one."""

@@ -56,7 +56,7 @@ def save_in_hub_cache(model: Path, repo: str) -> None:
 def test_check_reports_what_is_not_fetched(cli, tmp_path):
     ran = cli("check", cli.write(WORKFLOW.replace("MODEL", '"hf://org/model"')))
     assert (ran.exit_code, ran.stdout.partition(": ")[2]) == (0, "8 nodes, 2 outputs, no mistakes\n")
-    notes = ran.stderr.splitlines()
+    notes = [line for line in ran.stderr.splitlines() if line.startswith("note: ")]
     assert [line.partition(": ")[2].partition(": ")[0] for line in notes] == [f"'{port}' of node '{n}'" for n, port in INPUTS]
     to = f"from http://127.0.0.1:9 to {tmp_path / 'hf' / 'hub'}"
     assert notes[0].endswith(
@@ -99,6 +99,7 @@ def test_show_draws_the_graph(cli):
     assert ran.exit_code == 0
     assert "hf://org/vae" in ran.stdout
     assert ran.stderr.count("is not fetched yet") == 5
+    assert len(cli("show", "greeting.yaml", "--json").json["not_fetched"]) == 5
 
 
 def test_fetched_model_is_checked(cli, models):

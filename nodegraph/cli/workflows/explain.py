@@ -67,16 +67,16 @@ def explain(
 ) -> None:
     """Show which nodes in FILE would run, and why.
 
-    No node runs, and the network is not used. The reason names the input that changed. A node that depends on one that would run
-    may still turn out to be cached, if its inputs have the same values as before.
+    FILE may be '-' for standard input. No node runs, and the network is not used. The reason names the input that changed. A node
+    that depends on one that would run may still turn out to be cached, if its inputs have the same values as before.
     """
     from nodegraph.engine import Engine
-    from nodegraph.workflow.workflow import Workflow
+    from nodegraph.graph.load import load_workflow
 
     cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
     engine = Engine(device=device, dtype=dtype, plugins=plugins_of(ctx, plugin_dirs), **cache)
     warn_of_broken(engine.plugins, fatal=False)
-    plan = engine.plan(Workflow.load(file), overrides=overrides(settings), targets=targets)
+    plan = engine.plan(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:
         messages = {missing.node: {"not_fetched": missing.message} for missing in plan.graph.not_fetched}

@@ -14,6 +14,7 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
+from nodegraph.run.node.stored_result import check_stored
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 
 
@@ -41,22 +42,21 @@ def store_outcome(
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
     key, cache = task.key, context.cache
+    drew = False
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
-    elif (path := _changed_code(task, context)) is not None:
+    elif task.uncached_reason is not None:
+        run.notice(f"its result is not kept: {task.uncached_reason}")
+    elif (code := _changed_code(task, context)) is not None:
         key = None
-        run.notice(
-            f"the code in {path} was changed during the run; its result is used but not kept. Start again to use the new code"
-        )
+        run.notice(f"the code {code} during the run; its result is used but not kept. Start again to use the new code")
     elif run.drew and key is not None:
-        key = None
+        key, drew = None, True
         run.notice(
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
         )
-    elif task.uncached_reason is not None:
-        run.notice(f"its result is not kept: {task.uncached_reason}")
     snapshots, messages = cache.take(values, codecs, store=key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
@@ -67,8 +67,10 @@ def store_outcome(
             digests[port.name] = digest
         elif key is not None:
             digests[port.name] = value_of(key, port.name)
+    verified, wrong = check_stored(task, digests, context) if task.checked and (key is not None or drew) else (False, None)
     if key is not None:
-        _compare(key, digests, run, context)
+        if not task.checked:
+            _note_difference(key, digests, run, context)
         cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
     for name in task.passed_on:
         value_key = key
@@ -87,22 +89,29 @@ def store_outcome(
         notices=tuple(run.notices),
         stored=key is not None,
         changed=changed,
+        verified=verified,
+        wrong=wrong,
     )
 
 
-def _changed_code(task: NodeTask, context: RunContext) -> Path | None:
-    """A file with code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
+def _changed_code(task: NodeTask, context: RunContext) -> str | None:
+    """Which code of the node, or of a registered thing that it uses, was changed since the keys were made, in words."""
     plugins = context.plugins
-    changed = plugins.code_watch.changed
-    path = changed(plugins.nodes.get(task.type).origin.plugin)
+    entry = plugins.nodes.get(task.type)
+    path, is_replaced = plugins.code_watch.changed(entry.origin.plugin), plugins.was_replaced(entry)
     for input in task.inputs.values():
-        if path is not None:
-            return path
+        if path is not None or is_replaced:
+            break
         if type(input) is RegisteredInput:
-            path = changed(plugins.registries[input.registry].get(input.name).origin.plugin)
+            used = plugins.registries[input.registry].get(input.name)
         elif type(input) is Value and input.entry is not None:
-            path = changed(input.entry.origin.plugin)
-    return path
+            used = input.entry
+        else:
+            continue
+        path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
+    if path is not None:
+        return f"in {path} was changed"
+    return "that it runs was replaced in memory" if is_replaced else None
 
 
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
@@ -117,7 +126,7 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
     )
 
 
-def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
+def _note_difference(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
     """Add a notice if the same inputs gave another result before, on the same kind of machine."""
     before = context.cache.peek(key)
     if before is None or before.computation.machine != context.machine:

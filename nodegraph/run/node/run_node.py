@@ -91,7 +91,7 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
     """
     store, codecs = context.cache.store, context.cache.codecs
     if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
-        return contextlib.nullcontext(not task.forced and context.overlapped())
+        return contextlib.nullcontext(not task.forced and not task.checked and context.overlapped())
 
     def waiting() -> None:
         if host.is_cancelled():
@@ -110,4 +110,4 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
 @contextlib.contextmanager
 def _look_again(lock: AbstractContextManager[bool], task: NodeTask) -> Iterator[bool]:
     with lock as waited:
-        yield waited or not task.forced
+        yield waited or not (task.forced or task.checked)

@@ -12,6 +12,12 @@ from pathlib import Path
 from nodegraph.plugin_api import AUTO, Numerics
 
 DTYPES = ("float32", "bfloat16", "float16")
+DTYPE_ALIASES = {
+    **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+}
+"""What other programs call the dtypes."""
 DEVICES = ("cpu", "cuda", "mps")
 ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
@@ -26,7 +32,7 @@ def fingerprint() -> str:
     driver = Path("/proc/driver/nvidia/version")
     parts = {
         "torch": torch,
-        "python": f"{sys.executable} {platform.python_version()}",
+        "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
@@ -53,6 +59,7 @@ def resolve(device: str, dtype: str) -> Numerics:
     """
     import torch
 
+    dtype = DTYPE_ALIASES.get(dtype.lower().removeprefix("torch."), dtype.removeprefix("torch."))
     if dtype not in (AUTO, *DTYPES):
         raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == AUTO else device

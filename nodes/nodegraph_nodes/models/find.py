@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,12 @@ Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 
 BUILTIN: Final = "builtin:"
 
+_HUB_NAME: Final = (
+    r"(?P<page>(?:https?://)?huggingface\.co/)?(?P<repo>\w[\w.-]*/\w[\w.-]*)"
+    r"(?:/(?:blob|resolve|tree)/[^/]+(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?"
+)
+_FILE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
+
 
 def builtin_models() -> dict[str, Path]:
     """The folders of the models that are shipped, by the name after `builtin:`."""
@@ -34,7 +42,7 @@ def builtin_models() -> dict[str, Path]:
 def model_path(text: str, base: Path) -> Path:
     """The file or folder that `text` names: `builtin:NAME`, or what `file_path` returns.
 
-    Raises ValueError if there is no such built-in model or the download fails, and NotFetchedError as `file_path` does.
+    Raises ValueError if there is no such built-in model, and as `file_path` does.
     """
     if text.startswith(BUILTIN):
         name, models = text.removeprefix(BUILTIN), builtin_models()
@@ -48,10 +56,17 @@ def model_path(text: str, base: Path) -> Path:
 def file_path(text: str, base: Path) -> Path:
     """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, or a path relative to `base`.
 
-    Raises ValueError if the download fails, and NotFetchedError if nothing may be downloaded now.
+    Raises ValueError if the download fails, and for the name of a model on the hub without `hf://`; NotFetchedError if nothing
+    may be downloaded now.
     """
     if not text.startswith("hf://"):
-        return under(base, text)
+        path = under(base, text)
+        if not os.path.lexists(path) and not path.parent.is_dir() and (address := _hub_address(text)):
+            expected = "a .safetensors file or a diffusers folder"
+            raise ValueError(
+                f"{path}: expected {expected}, found nothing. Did you mean '{address}', a model on the Hugging Face hub?"
+            )
+        return path
     from nodegraph_diffusion.checkpoint.files.hub import describe_fetch, fetch, find_fetched
 
     with file_errors():
@@ -61,6 +76,14 @@ def file_path(text: str, base: Path) -> Path:
         if found is None:
             raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")
         return found
+
+
+def _hub_address(text: str) -> str | None:
+    """The `hf://` address for the name of a model on the hub, or the address of its page; None for other text."""
+    match = re.fullmatch(_HUB_NAME, text)
+    if match is None or (Path(text).suffix in _FILE_SUFFIXES and match["page"] is None):
+        return None
+    return f"hf://{match['repo']}" + (f"/{match['file']}" if match["file"] else "")
 
 
 def model_resource(model: Model) -> Resource:
