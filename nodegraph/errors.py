@@ -5,6 +5,7 @@
     ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
     ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
     ├── NodeError                    1    a node failed while it ran
+    ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
     ├── OutputError                  1    a result could not be written
     ├── CacheError                   1    the cache cannot do what it was asked for
     ├── WrongResultError             3    results in the cache were wrong; what was computed instead was used
@@ -137,6 +138,10 @@ class NodeError(NodegraphError):
         self.node, self.type, self.where = node, type, where
         location = f"{where} " if where else ""
         super().__init__(f"{location}[E201] node '{node}' ({type}) failed: {message}")
+
+
+class TemporaryError(NodegraphError):
+    """A node failed, and may succeed if it runs again. Raised by nodes that declare `retries`."""
 
 
 class OutputError(NodegraphError):

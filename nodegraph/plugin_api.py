@@ -17,6 +17,7 @@ from nodegraph.errors import (
     PluginError,
     Problem,
     SettingsError,
+    TemporaryError,
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
@@ -82,6 +83,7 @@ __all__ = [
     "Run",
     "Seed",
     "SettingsError",
+    "TemporaryError",
     "WorkflowError",
     "did_you_mean",
     "echo",

@@ -22,7 +22,7 @@ LAYERS: dict[str, str] = {
         "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": "process_state node_run inputs failure call stored_result outcome run_node",
+    "nodegraph.run.node": "process_state node_run inputs failure call attempts stored_result outcome run_node",
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

@@ -13,7 +13,6 @@ CLASSES = {"str", "int", "float", "bool", "list", "tuple", "dict", "Path"}
 
 JSON = {
     "nodegraph/cache/file_digests.py": "lines of a memo",
-    "nodegraph/cache/keys.py": "what a key covers",
     "nodegraph/cache/store/journal.py": "lines of the journal",
     "nodegraph/cache/store/records.py": "records",
     "nodegraph/cli/plugins/schema.py": "a JSON Schema",

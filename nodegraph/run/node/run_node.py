@@ -15,6 +15,7 @@ from nodegraph.files import file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.run.events import NodeStarted, Notice
+from nodegraph.run.node.attempts import compute_with_retries
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
 from nodegraph.run.node.inputs import IMMUTABLE, read_argument
@@ -50,7 +51,12 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
             files = file_states(task.files) if task.files else {}
             if spec.run_parameter is not None:
                 arguments[spec.run_parameter] = run
-            values, codecs = compute(spec, arguments, run, context)
+            if spec.timeout is None and not spec.retries:
+                values, codecs = compute(spec, arguments, run, context)
+            else:
+                values, codecs = compute_with_retries(
+                    spec=spec, arguments=arguments, task=task, run=run, context=context, host=host
+                )
             return store_outcome(
                 task,
                 spec,
