@@ -37,7 +37,6 @@ class KnownResults:
         self._cache = cache
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
-        self._tainted: set[str] = set()
         self._unstored: set[str] = set()
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
@@ -100,10 +99,6 @@ class KnownResults:
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
 
-    def taint(self, name: str) -> None:
-        """Note that a file changed while a node read it: the static keys of this node and those below it are out of date."""
-        self._tainted.add(name)
-
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
             return None
@@ -133,11 +128,26 @@ class KnownResults:
         return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
-        if self._tainted and any(link.node in self._tainted for link in self.graph.nodes[name].links()):
-            self._tainted.add(name)
         static = self.keys.static.get(name)
-        if static is not None and name not in self._tainted:
+        if static is not None and not self._follows_from_unstored(name):
             self._cache.alias(static, self.content[name])
+
+    def _follows_from_unstored(self, name: str) -> bool:
+        """Whether a node's value may not be what its static key stands for.
+
+        That is so if a node above it ran and its result was not kept: it drew a random number, or read a file that was changed.
+        """
+        if not self._unstored:
+            return False
+        pending, seen = [name], {name}
+        while pending:
+            for source in self.graph.nodes[pending.pop()].sources:
+                if source in self._unstored:
+                    return True
+                if source not in seen:
+                    seen.add(source)
+                    pending.append(source)
+        return False
 
 
 def key_of_value(digest: str, port: str) -> str:

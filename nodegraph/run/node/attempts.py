@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from nodegraph.errors import TemporaryError
@@ -10,9 +11,8 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import one_line
-from nodegraph.run.node.inputs import read_argument
 from nodegraph.run.node.node_run import NodeHost, NodeRun
-from nodegraph.run.tasks.task import NodeTask, RunContext, stopped
+from nodegraph.run.tasks.task import RunContext, stopped
 from nodegraph.text import number
 
 FIRST_PAUSE: Final = 0.5
@@ -42,13 +42,19 @@ class TimeLimit:
 
 
 def compute_with_retries(
-    *, spec: NodeSpec, arguments: dict[str, Any], task: NodeTask, run: NodeRun, context: RunContext, host: NodeHost
+    *,
+    spec: NodeSpec,
+    arguments: dict[str, Any],
+    run: NodeRun,
+    context: RunContext,
+    host: NodeHost,
+    read_again: Callable[[], dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, Codec | None]]:
     """As `compute`, within the node type's timeout, and again after an error that may not come again."""
     for retry in range(1, spec.retries + 2):
         run.limit = TimeLimit(spec.timeout) if spec.timeout is not None else None
         try:
-            return compute(spec, arguments, run, context)
+            return compute(spec, arguments, run, context, read_again=read_again)
         except Exception as error:
             if retry > spec.retries or not _may_pass(error):
                 raise
@@ -57,9 +63,7 @@ def compute_with_retries(
         pause = min(FIRST_PAUSE * 2 ** (retry - 1), LONGEST_PAUSE)
         run.announce(f"it failed ({reason}); it runs again in {number(pause)} s, retry {retry} of {spec.retries}")
         _wait(pause, host)
-        arguments = {port: read_argument(input, task, context, host) for port, input in task.inputs.items()}
-        if spec.run_parameter is not None:
-            arguments[spec.run_parameter] = run
+        arguments = read_again()
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -88,7 +88,6 @@ def store_outcome(
         digests=digests,
         notices=tuple(run.notices),
         stored=key is not None,
-        changed=changed,
         verified=verified,
         wrong=wrong,
     )

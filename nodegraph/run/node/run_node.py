@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, PluginError
@@ -37,25 +38,30 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
             hit = context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
             if hit is not None:
                 return Outcome(seconds=time.perf_counter() - started, hit=hit)
-            try:
+
+            def read_arguments() -> dict[str, Any]:
                 arguments = {
                     port: input.value
                     if type(input) is Value and type(input.value) in IMMUTABLE
                     else read_argument(input, task, context, host)
                     for port, input in task.inputs.items()
                 }
+                if spec.run_parameter is not None:
+                    arguments[spec.run_parameter] = run
+                return arguments
+
+            try:
+                arguments = read_arguments()
             except LostResultError as error:
                 return Outcome(error=error)
             host.emit(NodeStarted(task.node))
             started = time.perf_counter()
             files = file_states(task.files) if task.files else {}
-            if spec.run_parameter is not None:
-                arguments[spec.run_parameter] = run
             if spec.timeout is None and not spec.retries:
-                values, codecs = compute(spec, arguments, run, context)
+                values, codecs = compute(spec, arguments, run, context, read_again=read_arguments)
             else:
                 values, codecs = compute_with_retries(
-                    spec=spec, arguments=arguments, task=task, run=run, context=context, host=host
+                    spec=spec, arguments=arguments, run=run, context=context, host=host, read_again=read_arguments
                 )
             return store_outcome(
                 task,
