@@ -76,6 +76,9 @@ out_option: Option = click.option(
     metavar="DIR",
     help="Write outputs to this folder.",
 )
+overwrite_option: Option = click.option(
+    "--overwrite", is_flag=True, help="Replace files with other content instead of numbering the new ones."
+)
 target_option: Option = click.option(
     "--target",
     "targets",
