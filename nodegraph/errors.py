@@ -14,6 +14,7 @@
     │   raised and caught inside the engine:
     ├── SignatureError                    a function cannot be a node type
     ├── LiteralError                      a value does not fit its port
+    ├── NotFetchedError                   a file has to be fetched first, and nothing may be fetched now
     ├── ReturnTypeError                   a node type returned something other than it declares
     ├── FileNameError                     the `save` of an output cannot be a file below the output folder
     ├── NoCanonicalFormError              a value cannot be part of a cache key

@@ -21,6 +21,7 @@ from nodegraph.errors import (
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
+from nodegraph.node_types.fetching import NotFetchedError, may_fetch
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -65,6 +66,7 @@ __all__ = [
     "NodeError",
     "NodeSpec",
     "NodegraphError",
+    "NotFetchedError",
     "Numerics",
     "OptionsOf",
     "Origin",
@@ -90,6 +92,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_plugins",
+    "may_fetch",
     "node",
     "replacing",
     "spec_of",

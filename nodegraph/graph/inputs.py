@@ -11,6 +11,7 @@ from nodegraph.errors import Location, Problem
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, InputValues, from_text
 from nodegraph.node_types import literals
+from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads
@@ -229,6 +230,8 @@ def _file(reads: Reads, raw: InputValue) -> Value:
     text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
         resource = reads.resolve(text, raw.base)
+    except NotFetchedError as error:
+        return Value(None, not_fetched=str(error))
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""

@@ -70,7 +70,8 @@ class Reads:
     """An input whose text names files. Their content is part of the cache key, their path is not.
 
     `resolve(text, base)` returns the `Resource`; `base` is the folder that relative paths start from. It raises FileNotFoundError
-    or ValueError with a message for the user.
+    or ValueError with a message for the user. If it would have to use the network although `may_fetch()` is false, it raises
+    NotFetchedError.
     """
 
     resolve: Callable[[str, Path], Resource]
