@@ -28,6 +28,9 @@ TASK_GROUPS: Final = 5
 SPAWN_SHARE: Final = 0.05
 """The share of workers that are started from nothing instead of forked from a process that has imported torch."""
 
+CI_GRAPHS: Final = 2000
+CI_EPOCH_GROUPS: Final = 50
+
 HANG_SECONDS: Final = 240
 MAX_DIFFERENCES: Final = 200
 
@@ -234,6 +237,14 @@ class Driver:
         self.state.counts["differences"] += 1
         if len(self.state.differences) < MAX_DIFFERENCES:
             self.state.differences.append(difference)
+
+
+def find_mutant(mutant: str, folder: Path) -> State:
+    """Run the graphs of CI with a fault in the engine, until there is a difference."""
+    state = State()
+    driver = Driver(state, folder, kill_seconds=1.0, epoch_groups=CI_EPOCH_GROUPS, mutant=mutant)
+    driver.run(groups_of(CI_GRAPHS), stop_at_difference=True)
+    return state
 
 
 @contextlib.contextmanager
