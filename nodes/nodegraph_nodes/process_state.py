@@ -88,7 +88,7 @@ def generator_states(numeric: bool) -> dict[str, Any]:
     if (random := sys.modules.get("numpy.random")) is not None:
         states["numpy"] = _numpy_state(random)
     if numeric and (torch := sys.modules.get("torch")) is not None:
-        states["torch"] = torch.default_generator.get_state().numpy().tobytes()
+        states["torch"] = bytes(torch.default_generator.get_state().numpy().data)
     return states
 
 
