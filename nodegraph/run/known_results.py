@@ -25,7 +25,7 @@ class KnownResults:
         self._cache = cache
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
-        self._tainted: set[str] = set()
+        self._tainted: set[str] = set()  # nodes whose static keys lead nowhere: something above them was not kept
         self._unstored: set[str] = set()
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
@@ -68,12 +68,24 @@ class KnownResults:
         return False
 
     def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> None:
-        """Note the digests of a node that has run, and whether its result is stored under its content key."""
+        """Note the digests of a node that has run, and whether its result is stored under its content key.
+
+        If it is not, it may be another one each time: no static key leads to what was computed from it, and the keys that follow
+        from the key of a value without a codec are wrong.
+        """
         self._digests[name] = digests
         if stored:
             self._note_alias(name)
-        else:
-            self._unstored.add(name)
+            return
+        self._unstored.add(name)
+        self._tainted.add(name)
+        pending = [name]
+        while pending:
+            for consumer in self.graph.consumers(pending.pop()):
+                if consumer in self.content and consumer not in self.hits and self._content_key(consumer) is None:
+                    del self.content[consumer]
+                    self._digests.pop(consumer, None)
+                    pending.append(consumer)
 
     def found(self, name: str, hit: CachedResult) -> None:
         """Note a result that was found in the cache when the node was about to run."""
@@ -87,10 +99,6 @@ class KnownResults:
             return self.content.get(link.node)
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
-
-    def taint(self, name: str) -> None:
-        """Note that a file changed while a node read it: the static keys of this node and those below it are out of date."""
-        self._tainted.add(name)
 
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):

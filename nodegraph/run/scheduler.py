@@ -235,8 +235,6 @@ class Scheduler:
         self._finish(name)
 
     def _made(self, name: str, outcome: Outcome) -> None:
-        if outcome.changed:
-            self.known.taint(name)
         self.known.made(name, outcome.digests, stored=outcome.stored)
         self._values.add(name, outcome.values)
         self.reports[name] = NodeReport(

@@ -5,7 +5,7 @@ Tasks and outcomes are tuples: making a frozen dataclass takes three times as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
+from nodegraph.files import FileState
 from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
@@ -22,6 +23,7 @@ from nodegraph.run.model_memory import ModelMemory
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
 _NO_DIGESTS: Final[Mapping[str, str]] = {}
+_NO_STATES: Final[Mapping[Path, FileState | None]] = {}
 
 
 class CancelFlag:
@@ -92,7 +94,8 @@ class NodeTask(NamedTuple):
     digests of the files in the key, `wanted` the ports whose values are needed. `passed_on` are those that tasks of workers
     without shared memory read from the cache: they are stored even if there is no key. A `forced` node runs even if its result
     is stored. One `numeric` node runs at a time per device. `model` is the digest of the model that the node computes with:
-    tasks with the same one run one after another.
+    tasks with the same one run one after another. `opened` are files that its inputs without a codec may read only now, such as
+    models, in the state in which the key covers them.
     """
 
     node: str
@@ -109,14 +112,19 @@ class NodeTask(NamedTuple):
     forced: bool = False
     numeric: bool = False
     model: str | None = None
+    opened: Mapping[Path, FileState | None] = _NO_STATES
+
+    def without_key_after(self, unstored: Collection[str]) -> NodeTask:
+        """This task; without a key if it takes a value of a node in `unstored`, whose results were not stored in this task."""
+        return self._replace(key=None) if any(link.node in unstored for link in self.sources) else self
 
 
 class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
-    `stored`: the result is stored under the content key. `changed`: a file that the node reads changed while it ran. `error` is
-    what the node raised, and `message` explains it. `abandoned`: there is no outcome that this run can use;
-    if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
+    `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `abandoned`:
+    there is no outcome that this run can use; if it still needs one, it starts over with this node. Workers that share no memory
+    leave `values` out.
     """
 
     seconds: float = 0.0
@@ -124,7 +132,6 @@ class Outcome(NamedTuple):
     digests: Mapping[str, str] = _NO_DIGESTS
     notices: tuple[str, ...] = ()
     stored: bool = False
-    changed: bool = False
     hit: CachedResult | None = None
     error: BaseException | None = None
     message: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,30 @@ def model_path(text: str, base: Path) -> Path:
         return fetch(text)
 
 
+def _steady(path: Path) -> Path:
+    """The path without links to folders, which may be switched before the model is loaded. A file that is a link stays one.
+
+    The name of a file matters, and so do the names of those next to it.
+    """
+    try:
+        folder = path if path.is_dir() else path.parent
+        real = folder.resolve()
+    except (OSError, RuntimeError):  # a circle of links; opening the model will fail
+        return path
+    if real == Path(os.path.abspath(folder)):  # noqa: PTH100 (`absolute` keeps "..")
+        return path
+    return real if folder is path else real / path.name
+
+
+def _described(path: Path) -> Description:
+    """The description of a path that stayed the same file meanwhile. Raises ValueError if it is a link that was switched."""
+    before = os.path.realpath(path)
+    description = describe(path)
+    if os.path.realpath(path) != before:
+        raise ValueError(f"{path} was switched to another file while it was read. Run again")
+    return description
+
+
 def model_resource(model: Model) -> Resource:
     """A model with its files, under names that do not depend on where the files are."""
     if model.path.is_dir():
@@ -67,9 +92,9 @@ def _name_in(folder: Path, file: Path) -> str:
 def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
-        path = model_path(text, base)
+        path = _steady(model_path(text, base))
         with file_errors():
-            description = describe(path)
+            description = _described(path)
             resource = model_resource(pick(description))
         return Resource(description, resource.files) if whole else resource
 
@@ -87,7 +112,7 @@ find_vae = _model_finder(Description.vae)
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
     with file_errors():
-        found = describe(under(base, text)).lora()
+        found = _described(_steady(under(base, text))).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
@@ -95,12 +120,12 @@ def find_lora(text: str, base: Path) -> Resource:
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
     with file_errors():
-        found = describe(under(base, text)).embedding()
+        found = _described(_steady(under(base, text))).embedding()
     return Resource(found, {"file": found.path})
 
 
 def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
     with file_errors():
-        found = describe(under(base, text)).controlnet()
+        found = _described(_steady(under(base, text))).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
