@@ -19,6 +19,7 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
+from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.device import kind_of_machine, resolve
@@ -34,7 +35,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings
+from nodegraph.settings import load_model_memory, load_settings, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class _Options:
     out: Path | str | None = None
     overwrite: bool = False
     keep_going: bool = False
+    verify: float | None = None
 
 
 class Engine:
@@ -110,8 +112,12 @@ class Engine:
         self.close()
 
     def check(self, workflow: Workflow, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
-        """The checked graph of `workflow`. Raises WorkflowError with every mistake. Runs nothing and reads no weights."""
-        return self._checked(workflow, params, overrides, None)
+        """The checked graph of `workflow`. Raises WorkflowError with every mistake.
+
+        Runs nothing, reads no weights and does not use the network: the graph's `not_fetched` lists what a run has to fetch.
+        """
+        with without_fetching():
+            return self._checked(workflow, params, overrides, None)
 
     def plan(
         self,
@@ -121,8 +127,9 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
     ) -> Plan:
-        """What `run` would do. Raises WorkflowError."""
-        graph = _with_outputs(self._checked(workflow, params, overrides, targets))
+        """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
+        with without_fetching():
+            graph = _with_outputs(self._checked(workflow, params, overrides, targets))
         return make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
 
     def explain(self, plan: Plan) -> list[Explained]:
@@ -143,6 +150,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> Result:
         """Compute the outputs of `workflow`.
@@ -151,7 +159,9 @@ class Engine:
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
         whatever the cache holds. Outputs are written below the folder `out`; without it nothing is written. A file there with
         other content is kept, and the output gets a number, as in `x-2`; with `overwrite`, it is replaced. With `keep_going`,
-        a node that fails stops only the nodes below it.
+        a node that fails stops only the nodes below it. `verify` is the share of cached results, from 0 to 1, that is computed
+        again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
+        differs, the computed result is used and stored, and a notice says what was wrong.
 
         Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
         during the run is in the result's `error` instead.
@@ -164,6 +174,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         cancel = CancelFlag()
         with self._runs.active(cancel) as overlapped:
@@ -182,6 +193,7 @@ class Engine:
         out: Path | str | None = None,
         overwrite: bool = False,
         keep_going: bool = False,
+        verify: float | None = None,
         raise_errors: bool = True,
     ) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
@@ -196,6 +208,7 @@ class Engine:
             out=out,
             overwrite=overwrite,
             keep_going=keep_going,
+            verify=verify,
         )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
@@ -244,7 +257,7 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        all_overrides = [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+        all_overrides = _all_overrides(params, overrides)
         with gc_paused():
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
@@ -270,17 +283,22 @@ class Engine:
         return background
 
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
-        """What to run. Raises WorkflowError."""
-        graph = self._checked(workflow, options.params, options.overrides, options.targets)
+        """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
+        verify = load_verify_share(options.verify)
+        targets = [_target(target) for target in options.targets or ()]
+        graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
+            overrides={override.name: override.value for override in _all_overrides(options.params, options.overrides)},
+            targets=targets,
             force=options.force,
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
             records=self._within("runs"),
             keep_going=options.keep_going,
+            verify=verify,
             inline=inline,
         )
 
@@ -328,6 +346,10 @@ class Engine:
     def _warn(self, message: str) -> None:
         """Report trouble with the cache directory outside a run."""
         self._emit(Notice(None, message))
+
+
+def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
+    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
 
 
 def _target(target: Handle | str) -> str:

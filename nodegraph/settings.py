@@ -9,6 +9,7 @@ The file is `config.toml` in the user's configuration folder (`~/.config/nodegra
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ from nodegraph.text import described, did_you_mean
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
+VERIFY_VARIABLE: Final = "NODEGRAPH_VERIFY"
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
 
@@ -70,6 +72,26 @@ def load_model_memory(size: int | str | None = None) -> int | None:
     except ValueError as error:
         raise SettingsError(f"[E401] {source} cannot be used: {error}") from None
     return sys.maxsize if limit is None else limit
+
+
+def load_verify_share(share: float | str | None = None, name: str = "verify") -> float:
+    """The share of cached results that a run checks: `share` (an argument called `name`), else the environment variable, else 0.
+
+    Raises SettingsError unless it is a number from 0 to 1.
+    """
+    value = share
+    if value is None:
+        value, name = os.environ.get(VERIFY_VARIABLE, "").strip() or 0, VERIFY_VARIABLE
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:  # NaN neither
+        raise SettingsError(
+            f"[E401] {name} cannot be used: expected the share of cached results to check, from 0 to 1, such as 0.01, "
+            f"found {described(value)}"
+        )
+    return number
 
 
 def config_file() -> Path | None:

@@ -11,16 +11,26 @@ from typing import Any, Final
 _MIN_PREFIX: Final = 3
 """A name of at least this many letters is completed to the only known name that begins with it."""
 
+_COMPARED: Final = 8
+"""How many names of a similar spelling are compared by their words."""
+
 _LONGEST: Final = 60  # characters of a value in a message
 _LONGEST_NAME: Final = 80  # bytes of a value in a file name
 _NOT_IN_NAMES: Final = r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether the known name that is closest to `name` was meant; "" if none is close.
+    """Ask whether the known name that is closest to `name` was meant; "" if none is close."""
+    close = closest(name, known)
+    return f"Did you mean '{close}'?" if close is not None else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is closest to `name`; None if none is close.
 
     A known name that the words of `name` begin with comes before one with a similar spelling: 'DPM++ 2M Karras' means 'DPM++ 2M',
-    not 'DPM++ 2M SDE'. A known name that alone begins with `name` is close, however long it is.
+    not 'DPM++ 2M SDE'. Of names with a similar spelling, one that shares whole words with `name` is closer: 'ddpm_2m' means
+    'dpmpp_2m', not 'dpm_2'. A known name that alone begins with `name` is close, however long it is.
     """
     by_folded = {k.casefold(): k for k in known}
     folded = name.casefold()
@@ -28,11 +38,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not close:
         import difflib  # only here: most commands find every name
 
-        close = difflib.get_close_matches(folded, by_folded, n=1, cutoff=0.65)
+        similar = difflib.get_close_matches(folded, by_folded, n=_COMPARED, cutoff=0.65)
+        close = sorted(similar, key=lambda k: -difflib.SequenceMatcher(None, k, folded).ratio() - _shared_words(k, folded) / 4)
     if not close and len(folded) >= _MIN_PREFIX:
         begun = [k for k in by_folded if k.startswith(folded)]
         close = begun if len(begun) == 1 else []
-    return f"Did you mean '{by_folded[close[0]]}'?" if close else ""
+    return by_folded[close[0]] if close else None
 
 
 def either(names: Iterable[str]) -> str:
@@ -75,6 +86,12 @@ def relative_path(path: Path | str) -> str:
     except (OSError, ValueError):  # the current directory is gone; another drive
         return str(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def _shared_words(name: str, other: str) -> float:
+    """The share of words that two names have in common."""
+    words, others = (set(re.split(r"[\W_]+", text)) for text in (name, other))
+    return len(words & others) / len(words | others)
 
 
 def _described(value: Any) -> str:

@@ -11,21 +11,24 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache": "file_digests keys store snapshots cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
-    "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
+    "nodegraph.cli": (
+        "failures help plugin_options completion options previews time_left progress running tables plugins group storage workflows"
+    ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "check explain run show",
-    "nodegraph.graph": "gc_pause graph overrides inputs build",
-    "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
+    "nodegraph.cli.workflows": "notes verify_option check explain run show",
+    "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
+    "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results model_memory outputs plan events result record explain tasks handle node workers scheduler session"
+        "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
+        "scheduler session"
     ),
-    "nodegraph.run.node": "process_state node_run inputs failure call outcome run_node",
+    "nodegraph.run.node": "process_state node_run inputs failure call attempts stored_result outcome run_node",
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
-    "nodegraph.workflow": "definitions scalars yaml_tree document json_schema workflow",
+    "nodegraph.workflow": "definitions scalars text_file yaml_tree document json_schema workflow",
     "nodegraph_diffusion": (
         "masks networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"
@@ -63,7 +66,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "hookspecs model_files pictures types codecs process_state models commands nodes plugin",
+    "nodegraph_nodes": "hookspecs foreign_files model_files pictures types codecs process_state models commands nodes plugin",
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

@@ -190,6 +190,29 @@ class Cache:
                 else:
                     self._without_codec.put(key, result, 1)
 
+    def quarantine(self, key: str) -> float | None:
+        """Take a wrong result out of the cache, so that it is found no longer.
+
+        Returns when it was made (seconds since 1970), None if it was not on disk.
+        """
+        with self._lock:
+            self._with_codec.remove(key)
+            self._without_codec.remove(key)
+        record = self.store.record(key) if self.store is not None else None
+        if record is None or self.store is None:
+            return None
+        self.store.quarantine(record)
+        return record.created
+
+    def forget_aliases(self) -> None:
+        """Forget what every static key stands for: it may follow from a wrong result.
+
+        The results stay, and are found by their content keys.
+        """
+        self._aliases.clear()
+        if self.store is not None:
+            self.store.remove_aliases()
+
     def codec(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         return self.codecs.for_value(value)
@@ -283,6 +306,9 @@ class _LeastRecentlyUsed(Generic[T]):
         while self._total > self._limit:
             _, (_, freed) = self._entries.popitem(last=False)
             self._total -= freed
+
+    def remove(self, key: str) -> None:
+        self._total -= self._entries.pop(key, (None, 0))[1]
 
     def clear(self) -> None:
         self._entries.clear()

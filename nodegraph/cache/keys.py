@@ -122,6 +122,8 @@ class KeyMaker:
         digests = {} if digests is None else digests
         inputs: dict[str, Any] = {}
         for port, input in node.inputs.items():
+            if isinstance(input, Value) and input.not_fetched is not None:
+                raise NoCanonicalFormError(f"its '{port}' is not fetched yet, so its key is not known")
             try:
                 inputs[port] = self._input(input, digests)
             except (NoCanonicalFormError, OSError) as error:

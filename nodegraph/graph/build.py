@@ -71,6 +71,8 @@ class _Builder:
             if spec.input(input) is None:
                 message = f"{node.type} has no input '{input}' (node '{node.name}')"
                 self._problem("E104", message, node.location(input, key=True), _suggest_input(input, spec))
+        if node.name in self.workflow.unread:
+            return None
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
             self._options(node, port, inputs)
@@ -111,9 +113,13 @@ class _Builder:
         """Report what the node type's own `check` finds wrong with the literals taken together."""
         if spec.check is None:
             return
+        literals = {name: literal for name, literal in inputs.items() if isinstance(literal, Value)}
+        known = {name: literal.value for name, literal in literals.items() if literal.not_fetched is None}
         try:
-            messages = list(spec.check(**{name: literal.value for name, literal in inputs.items() if isinstance(literal, Value)}))
+            messages = list(spec.check(**known))
         except Exception as error:  # a plugin's code
+            if len(known) < len(literals):
+                return  # it may need what is not fetched yet; the run checks again
             message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
             self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
             return
@@ -149,6 +155,8 @@ class _Builder:
                 save = wanted.save if wanted and wanted.link.node == name else None
             elif wanted is not None:
                 link, save = wanted.link, wanted.save
+            elif name in self.workflow.unread:
+                continue
             else:
                 hint = did_you_mean(target, [*self.workflow.nodes, *self.workflow.outputs])
                 self._problem("E120", f"target '{target}': there is no such node or output", None, hint)

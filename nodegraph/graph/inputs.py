@@ -14,6 +14,7 @@ from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, InputValues, from_text
 from nodegraph.node_types import literals
+from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
@@ -72,6 +73,8 @@ class Inputs:
     def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
         """The output that `link` leads to, and its port. `user` says in messages whose link it is."""
         if link.node not in self.workflow.nodes:
+            if link.node in self.workflow.unread:
+                return None
             hint = self._near(link.node, self.workflow.nodes)
             if link.node == PARAMS:
                 hint = "Name the param: '$params.NAME'."
@@ -129,7 +132,7 @@ class Inputs:
             return None
 
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
-        if ref.name not in self.input_values.params:
+        if ref.name not in self.input_values.params and ref.name not in self.workflow.unread:
             hint = self._near(ref.name, self.input_values.params) or "Add it under 'params:'."
             self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", raw.where, hint)
         return ref.name in self.input_values.params and ref.name not in self.input_values.bad_params
@@ -198,7 +201,7 @@ class Inputs:
             raise LiteralError(f"no plugin offers {kind}", "'nodegraph plugins' lists the plugins.", "E112")
         name = literals.coerce(str, name)
         if name not in registry:
-            hint = registry.suggest(name) + self.plugins.why_broken()
+            hint = self.plugins.suggest(kind, name) + self.plugins.why_broken()
             raise LiteralError(registry.unknown(name), hint, "E112")
         entry: Entry[Any] = registry.get(name)
         return Value(entry.value, entry=entry)
@@ -231,6 +234,8 @@ def _file(reads: Reads, raw: InputValue) -> Value:
     text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
         resource, states = _resolved(reads, text, raw.base)
+    except NotFetchedError as error:
+        return Value(None, not_fetched=str(error))
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location, Problem
+from nodegraph.graph.suggest import suggest_input
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name
@@ -137,21 +138,41 @@ class InputValues:
     def _override(self, override: Override) -> None:
         source = f"--set {override.name}" if override.text else f"'{override.name}'"
         raw = InputValue(value=override.value, base=override.base, home=self.workflow.base, text=override.text, source=source)
-        node, dot, input = override.name.partition(".")
+        node, _, rest = override.name.partition(".")
+        input, *keys = rest.split(".") if rest else [""]
         if override.name in self.params:
             self.params[override.name] = raw
-        elif dot and node in self.workflow.nodes:
+        elif rest and node in self.workflow.nodes:
             entry = self.types.get(node)
-            if entry and entry.value.input(input) is None:
+            port = entry.value.input(input) if entry else None
+            if entry and port is None:
                 names = [port.name for port in entry.value.inputs]
                 hint = did_you_mean(input, names) or f"Its inputs are {', '.join(names)}."
                 self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", None, hint))
-            self.inputs[node, input] = raw
-        else:
-            known = [*self.params, *(f"{n}.{i}" for n, d in self.workflow.nodes.items() for i in d.inputs)]
+            if keys and port is not None and member_type(port.type) is None:
+                message = f"{source}: '{input}' of node '{node}' is {type_name(port.type)}, which has no '{'.'.join(keys)}'"
+                self.problems.append(Problem("E120", message, None, f"Set it as a whole: --set {node}.{input}=..."))
+                return
+            self.inputs[node, input] = self._with_member(node, input, keys, raw) if keys else raw
+        elif override.name not in self.workflow.unread:
             choices = f"The params are {', '.join(self.params)}." if self.params else "It has no params."
-            hint = did_you_mean(override.name, known) or f"{choices} 'node.input' sets an input of a node."
+            hint = suggest_input(override.name, self.workflow, self.types) or f"{choices} 'node.input' sets an input of a node."
             self.problems.append(Problem("E120", f"{source}: the workflow has no such param or node input", None, hint))
+
+    def _with_member(self, node: str, input: str, keys: Sequence[str], raw: InputValue) -> InputValue:
+        """The mapping at an input with one member replaced by `raw`; the other members stay as they are."""
+        before = self.inputs.get((node, input))
+        value = before.value if before else self.workflow.nodes[node].inputs.get(input)
+        if isinstance(value, ParamRef) and value.name in self.params:
+            value = self.params[value.name].value
+        try:
+            if before and before.text and isinstance(value, str):
+                value = parse_value(value)
+            member = parse_value(raw.value) if raw.text else raw.value
+        except ValueError as error:
+            self.problems.append(raw.problem("E110", str(error)))
+            return replace(raw, value={}, text=False)
+        return replace(raw, value=_replaced(value, keys, member), text=False)
 
     def _check(self, param: ParamDef, uses: list[_Use]) -> Problem | None:
         """Check a param against its own type and range, and the inputs that it feeds, which must not disagree."""
@@ -184,6 +205,13 @@ def from_text(port: Port, text: str) -> Any:
         return parse_value(text)
     except ValueError as error:
         raise LiteralError(str(error)) from None
+
+
+def _replaced(mapping: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of `mapping` with the member at the path `keys` replaced; what is not a mapping becomes one."""
+    key, *rest = keys
+    members = dict(mapping) if isinstance(mapping, dict) else {}
+    return {**members, key: _replaced(members.get(key), rest, value) if rest else value}
 
 
 def _conflict(uses: list[_Use]) -> str:

@@ -25,7 +25,7 @@ from nodegraph.node_types.port_types import (
     parse,
     type_name,
 )
-from nodegraph.node_types.spec import Port
+from nodegraph.node_types.spec import RANDOM, Port
 from nodegraph.node_types.yaml_core import core_value
 from nodegraph.text import described, did_you_mean, number
 
@@ -70,7 +70,8 @@ def check_range(port: Port, value: Any) -> None:
     else:
         bounds = (("least", low), ("most", high))
         limits = " ".join(f"of at {word} {number(bound)}" for word, bound in bounds if bound is not None)
-    raise LiteralError(f"expected a value {limits}, found {number(value)}", code="E111")
+    hint = f"Write '{RANDOM}' for a number that is drawn." if port.seed and value < 0 else ""
+    raise LiteralError(f"expected a value {limits}, found {number(value)}", hint, code="E111")
 
 
 def takes_text(port: Port) -> bool:

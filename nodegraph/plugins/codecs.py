@@ -151,7 +151,7 @@ class Codecs:
     def for_value(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         codec = self.for_type(type(value)) if value is not None else _JSON
-        return None if codec is _JSON and not _is_json(value) else codec
+        return None if codec is _JSON and not is_json(value) else codec
 
     def _codec(self, port_type: PortType) -> Codec | None:
         if isinstance(port_type, Union):
@@ -207,7 +207,7 @@ _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))
 
 
-def _is_json(value: Any) -> bool:
+def is_json(value: Any) -> bool:
     """Whether `value` and everything in it is of a type that JSON has."""
     pending = [value]
     while pending:

@@ -63,6 +63,15 @@ def registered(kind: str, name: str, value: Any, declared: Mapping[str, Any]) ->
     """
 
 
+@hookspec(firstresult=True)
+def foreign_file(data: bytes) -> str | None:
+    """Describe a file of another program that was given instead of a workflow: `data` is what it holds.
+
+    Return how the sentence "FILE is ..." goes on, with what to do instead, or None if you do not know the file. Only called for
+    files that are not workflows.
+    """
+
+
 @hookspec
 def on_event(event: Any) -> None:
     """Receive the events of runs: an `Event` of `nodegraph.plugin_api.events`. An exception becomes a warning; the run goes on."""

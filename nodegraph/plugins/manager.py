@@ -93,6 +93,11 @@ class Plugins:
         """A sentence for each plugin that cannot be used: a possible reason why a name is unknown."""
         return "".join(f" {sentence(plugin.error or '')}" for plugin in self.broken())
 
+    def suggest(self, kind: str, name: str) -> str:
+        """A sentence that helps with a name that the registry `kind` does not have."""
+        registry = self.registries[kind]
+        return registry.split(name, self.registries.values()) or registry.suggest(name)
+
     def require_sound(self) -> None:
         """Raise PluginError if plugins clash or registered something unusable."""
         fatal = [plugin for plugin in self.loaded if plugin.fatal]

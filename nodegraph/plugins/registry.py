@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -54,7 +54,7 @@ class Registry(Generic[T]):
     """The things of one kind, by name.
 
     `kind` is the name of the registry, in the plural. `singular` is what messages call one of its things; default: `kind` without
-    its final s.
+    its final s. An alias is found in any case, and with spaces, '-' or '_' between its words, if that leads to one thing only.
     """
 
     def __init__(self, kind: str, singular: str = "") -> None:
@@ -62,6 +62,8 @@ class Registry(Generic[T]):
         self.singular = singular or kind.removesuffix("s")
         self._entries: dict[str, Entry[T]] = {}
         self._aliases: dict[str, str] = {}
+        self._folded: dict[str, set[str]] = {}  # the entries that each folded name leads to
+        self._folded_aliases: set[str] = set()
 
     def add(self, entry: Entry[T]) -> None:
         """Add `entry`. Raises PluginError if one of its names is empty, or is taken; the message names both plugins."""
@@ -69,6 +71,9 @@ class Registry(Generic[T]):
             self._require_free(name, entry)
         self._entries[entry.name] = entry
         self._aliases |= dict.fromkeys(entry.aliases, entry.name)
+        for name in (entry.name, *entry.aliases):
+            self._folded.setdefault(_folded(name), set()).add(entry.name)
+        self._folded_aliases.update(map(_folded, entry.aliases))
 
     def _require_free(self, name: str, entry: Entry[T]) -> None:
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
@@ -86,7 +91,7 @@ class Registry(Generic[T]):
             )
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._aliases
+        return isinstance(name, str) and self._name_of(name) in self._entries
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,9 +99,21 @@ class Registry(Generic[T]):
     def get(self, name: str) -> Entry[T]:
         """The entry with this name or alias. Raises KeyError, with a suggestion, if there is none."""
         try:
-            return self._entries[self._aliases.get(name, name)]
+            return self._entries[self._name_of(name)]
         except KeyError:
             raise KeyError(f"{self.unknown(name)}. {self.suggest(name)}") from None
+
+    def _name_of(self, name: str) -> str:
+        """The name of the entry that `name` leads to; `name` itself if there is none."""
+        if name in self._entries or name in self._aliases:
+            return self._aliases.get(name, name)
+        folded = _folded(name)
+        return (self._alike(folded) or name) if folded in self._folded_aliases else name
+
+    def _alike(self, folded: str) -> str | None:
+        """The name of the only entry with a name that is `folded` once it is folded."""
+        names = self._folded.get(folded, set())
+        return next(iter(names)) if len(names) == 1 else None
 
     def names(self) -> list[str]:
         return sorted(self._entries)
@@ -118,3 +135,18 @@ class Registry(Generic[T]):
         if similar:
             return f"Use {either(similar)} instead."
         return did_you_mean(name, [*self._aliases, *self._entries]) or f"'nodegraph {self.kind}' lists them."
+
+    def split(self, name: str, others: Iterable[Registry[Any]]) -> str:
+        """A suggestion for a name that begins with one of this registry and ends with one of another; "" for any other name."""
+        words = _folded(name).split()
+        for count in range(len(words) - 1, 0, -1):
+            first = self._alike(" ".join(words[:count]))
+            for other in others if first else ():
+                if other is not self and (second := other._alike(" ".join(words[count:]))):
+                    return f"Did you mean the {self.singular} '{first}' and the {other.singular} '{second}'?"
+        return ""
+
+
+def _folded(name: str) -> str:
+    """`name` in lower case, its words separated by one space."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nodegraph.run.plan import Plan
 
 Status = Literal["done", "failed", "cancelled"]
+FinishedStatus = Literal["ran", "verified", "differed"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class NodeProgress:
 
 @dataclass(frozen=True)
 class NodeFinished:
+    """A node has run. "verified" and "differed": its result was in the cache, and was the same or another one."""
+
     node: str
     seconds: float
+    status: FinishedStatus = "ran"
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.keys import Keys
-from nodegraph.graph.graph import Graph, ResolvedLink
+from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 
 
 class KnownResults:
     """Keys and digests, which become known as nodes are looked up and run.
 
     `hits` are the nodes whose result is in the cache, `content` the content keys that are known. Nodes in `forced` are never
-    looked up.
+    looked up. Nodes in `untrusted` are looked up by their content key only, not by what the cache says their static key stands
+    for; if `is_checked` of their result, they are in `checked` instead of `hits`, and run.
     """
 
-    def __init__(self, graph: Graph, keys: Keys, cache: Cache, forced: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        keys: Keys,
+        cache: Cache,
+        forced: Collection[str] = (),
+        *,
+        untrusted: Collection[str] = (),
+        is_checked: Callable[[GraphNode, CachedResult], bool] = lambda node, hit: False,
+    ) -> None:
         self.graph, self.keys = graph, keys
         self.hits: dict[str, CachedResult] = {}
         self.content: dict[str, str] = {}
+        self.checked: set[str] = set()
         self.forced, self.codecs = forced, cache.codecs
+        self._untrusted, self._is_checked = untrusted, is_checked
         self._cache = cache
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
-        self._tainted: set[str] = set()  # nodes whose static keys lead nowhere: something above them was not kept
         self._unstored: set[str] = set()
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
@@ -45,7 +56,7 @@ class KnownResults:
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is in the cache."""
         static = self.keys.static.get(name)
-        if static is None or name in self.forced:
+        if static is None or name in self.forced or name in self._untrusted:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
         return self._look_up(name, content, ports)
@@ -70,15 +81,13 @@ class KnownResults:
     def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> None:
         """Note the digests of a node that has run, and whether its result is stored under its content key.
 
-        If it is not, it may be another one each time: no static key leads to what was computed from it, and the keys that follow
-        from the key of a value without a codec are wrong.
+        If it is not, it may be another one each time, and the keys that follow from the key of a value without a codec are wrong.
         """
         self._digests[name] = digests
         if stored:
             self._note_alias(name)
             return
         self._unstored.add(name)
-        self._tainted.add(name)
         pending = [name]
         while pending:
             for consumer in self.graph.consumers(pending.pop()):
@@ -112,6 +121,9 @@ class KnownResults:
         hit = self._cache.lookup(content, ports)
         if hit is None:
             return False
+        if name in self._untrusted and self._is_checked(self.graph.nodes[name], hit):
+            self.checked.add(name)
+            return False
         self.hits[name] = hit
         self.content[name] = content
         self._digests[name] = {**self._without_codec(name, content), **hit.digests}
@@ -126,11 +138,26 @@ class KnownResults:
         return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
-        if self._tainted and any(link.node in self._tainted for link in self.graph.nodes[name].links()):
-            self._tainted.add(name)
         static = self.keys.static.get(name)
-        if static is not None and name not in self._tainted:
+        if static is not None and not self._follows_from_unstored(name):
             self._cache.alias(static, self.content[name])
+
+    def _follows_from_unstored(self, name: str) -> bool:
+        """Whether a node's value may not be what its static key stands for.
+
+        That is so if a node above it ran and its result was not kept: it drew a random number, or read a file that was changed.
+        """
+        if not self._unstored:
+            return False
+        pending, seen = [name], {name}
+        while pending:
+            for source in self.graph.nodes[pending.pop()].sources:
+                if source in self._unstored:
+                    return True
+                if source not in seen:
+                    seen.add(source)
+                    pending.append(source)
+        return False
 
 
 def key_of_value(digest: str, port: str) -> str:

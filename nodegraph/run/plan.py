@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
 from nodegraph.run.known_results import KnownResults
+from nodegraph.run.verification import Verification
 from nodegraph.text import did_you_mean
+
+NO_VERIFICATION: Final = Verification()
 
 Action = Literal["run", "cached", "pruned"]
 
@@ -42,13 +45,23 @@ class Plan:
         return [name for name, planned in self.actions.items() if planned == action]
 
 
-def make_plan(graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = ()) -> Plan:
+def make_plan(
+    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), verification: Verification = NO_VERIFICATION
+) -> Plan:
     """The plan of a run.
 
     A node in `force`, and every node below it, runs whatever the cache holds, if an output needs it. Raises WorkflowError if
-    `force` names a node that does not exist.
+    `force` names a node that does not exist. A node in `verification` also runs, even if only nodes above an output that is in the
+    cache need it; the nodes below it are looked up once its values are known.
     """
-    known = KnownResults(graph, keys, cache, _forced(graph, force))
+    known = KnownResults(
+        graph,
+        keys,
+        cache,
+        _forced(graph, force),
+        untrusted=_with_nodes_below(graph, verification.nodes),
+        is_checked=verification.covers,
+    )
     order = list(graph.nodes)
     opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
     for name in order:  # a new static key may still lead to a known content key
@@ -88,9 +101,14 @@ def _forced(graph: Graph, force: Collection[str]) -> set[str]:
     ]
     if problems:
         raise WorkflowError(problems)
-    forced = set(force)
-    if forced:
+    return _with_nodes_below(graph, force)
+
+
+def _with_nodes_below(graph: Graph, names: Collection[str]) -> set[str]:
+    """The nodes in `names`, and every node that depends on one of them."""
+    found = set(names)
+    if found:
         for name, node in graph.nodes.items():
-            if any(link.node in forced for link in node.links()):
-                forced.add(name)
-    return forced
+            if any(link.node in found for link in node.links()):
+                found.add(name)
+    return found

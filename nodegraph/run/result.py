@@ -6,22 +6,28 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
+from nodegraph.run.verification import WrongResult
 from nodegraph.workflow.definitions import Link
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
 
-NodeStatus = Literal["ran", "cached", "pruned", "failed", "skipped"]
+NodeStatus = Literal["ran", "verified", "differed", "cached", "pruned", "failed", "skipped"]
+
+_WITH_RESULT: Final = ("ran", "verified", "differed", "cached")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeReport:
     """What became of a node. "skipped": the run ended before its turn.
+
+    "verified" and "differed": the result was in the cache and was computed again, with the same or another outcome; `wrong`
+    describes the stored result that differed.
 
     `key` is the static key, or the content key if there is no static one. `content` is the key that the result is stored
     under, None if it is not stored. `error` says why the node failed.
@@ -33,6 +39,7 @@ class NodeReport:
     content: str | None = None
     notices: tuple[str, ...] = ()
     error: str | None = None
+    wrong: WrongResult | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +69,16 @@ class Result:
         return self._named("ran")
 
     @property
+    def verified(self) -> tuple[str, ...]:
+        """The nodes whose result was in the cache, was computed again, and is the same."""
+        return self._named("verified")
+
+    @property
+    def differed(self) -> tuple[str, ...]:
+        """The nodes whose result in the cache was wrong: `nodes[name].wrong` describes it. The computed result was used."""
+        return self._named("differed")
+
+    @property
     def cached(self) -> tuple[str, ...]:
         """The nodes whose result came from the cache."""
         return self._named("cached")
@@ -87,7 +104,7 @@ class Result:
         if link in self._values:
             return self._open(link, self._values[link].open)
         report = self.nodes.get(link.node)
-        if report is None or report.content is None or report.status not in ("ran", "cached"):
+        if report is None or report.content is None or report.status not in _WITH_RESULT:
             state = report.status if report is not None else "not part of it"
             raise KeyError(f"the run has no value of '{link.node}.{link.port}' (the node was {state}). Name it in 'targets'")
         return self._open(link, functools.partial(self._load, report.content, link.port))

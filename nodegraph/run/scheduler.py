@@ -17,7 +17,7 @@ from nodegraph.cache.store.store import LostResultError, StoredValue
 from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import GraphNode, Output, ResolvedLink
-from nodegraph.run.events import NodeCached, NodeFailed, NodeFinished, Notice
+from nodegraph.run.events import FinishedStatus, NodeCached, NodeFailed, NodeFinished, Notice
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
 from nodegraph.run.tasks.groups import Group, Missing, TaskGroups
@@ -156,7 +156,7 @@ class Scheduler:
             self._block(name, unknown, _DIGESTS)
         elif known.derive(name, wanted):
             self._found(name)
-        elif self._needs[name] == _DIGESTS and wanted <= known.digests(name).keys():
+        elif self._needs[name] == _DIGESTS and wanted <= known.digests(name).keys() and name not in known.checked:
             self._unblock(_DIGESTS, name)  # what other nodes need follows from its key, so it need not run for them
         elif self._stopping:
             return
@@ -237,15 +237,25 @@ class Scheduler:
     def _made(self, name: str, outcome: Outcome) -> None:
         self.known.made(name, outcome.digests, stored=outcome.stored)
         self._values.add(name, outcome.values)
+        status = self._check(outcome) if name in self.known.checked else "ran"
         self.reports[name] = NodeReport(
-            status="ran",
+            status=status,
             seconds=outcome.seconds,
             key=self.known.key(name) if outcome.stored else None,
             content=self.known.content.get(name) if outcome.stored else None,
             notices=outcome.notices,
+            wrong=outcome.wrong if status == "differed" else None,
         )
-        self._context.emit(NodeFinished(name, outcome.seconds))
+        self._context.emit(NodeFinished(name, outcome.seconds, status))
         self._finish(name)
+
+    def _check(self, outcome: Outcome) -> FinishedStatus:
+        """What became of a checked node."""
+        if outcome.wrong is None:
+            return "verified" if outcome.verified else "ran"
+        self._context.cache.forget_aliases()
+        self._context.emit(Notice(None, str(outcome.wrong)))
+        return "differed"
 
     def _fail(self, name: str, outcome: Outcome, error: BaseException) -> None:
         if isinstance(error, LostResultError):

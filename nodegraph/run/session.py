@@ -21,11 +21,12 @@ from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.outputs.names import RunFacts
 from nodegraph.run.outputs.writer import Writer
-from nodegraph.run.plan import Plan, make_plan
+from nodegraph.run.plan import NO_VERIFICATION, Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
 from nodegraph.run.tasks.task import RunContext
+from nodegraph.run.verification import Verification, draw
 from nodegraph.run.workers.dispatcher import Staff
 
 MAX_LOSSES: Final = 3
@@ -37,17 +38,22 @@ class RunRequest:
     """What to run, and how.
 
     `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
-    With `overwrite`, outputs replace files with other content. With `inline`, a node that runs alone runs in the calling thread.
+    `overrides` and `targets` are as the caller gave them. With `overwrite`, outputs replace files with other content. Nodes whose
+    result is in the cache are computed again and compared with probability `verify`. With `inline`, a node that runs alone runs in
+    the calling thread.
     """
 
     run: str
     graph: Graph
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    targets: Sequence[str] = ()
     force: Sequence[str] = ()
     out: Path | None = None
     overwrite: bool = False
     directory: Path = field(default_factory=Path)
     records: Path | None = None
     keep_going: bool = False
+    verify: float = 0.0
     inline: bool = True
 
 
@@ -73,6 +79,9 @@ class Session:
                 overwrite=request.overwrite,
             )
         )
+        self._verification = NO_VERIFICATION
+        if request.verify > 0:
+            self._verification = Verification(nodes=draw(request.graph, request.verify), machine=context.machine)
         self._plan: Plan | None = None
         self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
@@ -92,9 +101,10 @@ class Session:
         began, started = time.time(), time.perf_counter()
         with gc_paused():
             keys = keys_of(self._graph)
-            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force)
+            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, self._verification)
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
         error = self._run_plan(plan, began)
+        self._note_unchecked()
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
             if name not in self._reports:
@@ -136,12 +146,30 @@ class Session:
             numerics=self._context.numerics() if is_numeric else None,  # the keys needed it already
             reports=reports,
             outputs=self._outputs,
+            overrides=self._request.overrides,
+            targets=self._request.targets,
+            out=None if self._request.out is None else self._request.directory / self._request.out,
             known=self._plan.known,  # of the last plan, if there were several
         )
         if self._cache.store is not None:
             self._cache.store.mark_directory()
         with gc_paused():
             record.write(self._request.records)
+
+    def _note_unchecked(self) -> None:
+        """Report which results were to be checked and could not be."""
+        assert self._plan is not None  # it is made before
+        nodes, other = self._graph.nodes, self._verification.is_of_another_machine
+        hits = self._plan.known.hits.items() if self._verification.nodes else ()
+        names = [name for name, hit in hits if name in self._verification.nodes and other(nodes[name], hit)]
+        if names:
+            self.emit(
+                Notice(
+                    None,
+                    f"not verified: {', '.join(names)}. Another kind of machine (or another number of threads) made these results, "
+                    f"and may round in another way. Verify them there",
+                )
+            )
 
     def _run_plan(self, plan: Plan, began: float) -> NodegraphError | None:
         """Run the plan. Returns what ended the run early, or None."""
@@ -179,9 +207,10 @@ class Session:
                         f"a result was computed and stored {MAX_LOSSES} times, and each time it could not be read: {error}. "
                         f"Give every worker the same cache directory, and stop other programs that remove files from it"
                     ) from error
-                done = {name for name, report in self._reports.items() if report.status == "ran"}
+                done = {name for name, report in self._reports.items() if report.status in ("ran", "verified", "differed")}
                 force = [name for name in self._request.force if name not in done]
-                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force)
+                verification = self._verification.without(done)
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, verification)
             else:
                 return
 

@@ -97,10 +97,14 @@ class OutputDef:
 
 @dataclass(eq=False)
 class Document:
-    """The content of a workflow file."""
+    """The content of a workflow file.
+
+    `unread`: names of params, nodes and outputs that could not be read, so that references to them are no further mistakes.
+    """
 
     name: str = "workflow"
     description: str = ""
     params: dict[str, ParamDef] = field(default_factory=dict)
     nodes: dict[str, NodeDef] = field(default_factory=dict)
     outputs: dict[str, OutputDef] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)

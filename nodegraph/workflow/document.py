@@ -23,36 +23,35 @@ from nodegraph.workflow.definitions import (
     references,
 )
 from nodegraph.workflow.scalars import as_yaml, read_scalar
+from nodegraph.workflow.text_file import decode, read_bytes
 from nodegraph.workflow.yaml_tree import Mapping, Part, Scalar, Sequence, read_tree
 
 FORMAT: Final = 1
 
-_LARGEST: Final = 16 << 20  # bytes of a workflow file
+_MERGE: Final = "<<"
+_NO_MERGE: Final = "Write the entries out; '&name' and '*name' may repeat single values."
 _BEGINNING: Final = "Begin with 'nodegraph: 1' and a mapping 'nodes:'."
 
 
 def read(path: Path) -> Document:
     """Read a workflow file. Its name is the file's, unless it gives one. Raises WorkflowError with every mistake in its form."""
     file = relative_path(path)
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_LARGEST + 1)  # not all of a large file that was named by mistake
-        if len(data) > _LARGEST:
-            hint = "A workflow is a text file of a few kilobytes. Check the path."
-            raise _unreadable(f"{file} is larger than {_LARGEST >> 20} MiB", hint)
-        text = data.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise _unreadable(f"there is no workflow file {file}", "Check the path.") from None
-    except UnicodeDecodeError as error:
-        hint = "A workflow is a text file in UTF-8."
-        raise _unreadable(f"{file} is not UTF-8 text (byte {error.start})", hint) from None
-    except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        raise _unreadable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", "Check the path.") from None
-    return parse(text, file=file, name=path.stem)
+    return parse(decode(read_bytes(path), file), file=file, name=path.stem)
 
 
 def parse(text: str, *, file: str = "<text>", name: str = "workflow") -> Document:
     """Read a workflow from text. Error messages call it `file`. Raises WorkflowError with every mistake in its form."""
+    document, problems = parse_parts(text, file=file, name=name)
+    if problems:
+        raise WorkflowError(problems)
+    return document
+
+
+def parse_parts(text: str, *, file: str, name: str) -> tuple[Document, list[Problem]]:
+    """What can be read of a workflow, and every mistake in its form.
+
+    Raises WorkflowError if nothing more can be said about it: it is not YAML, or has no nodes that can be read.
+    """
     return _Reader(file).document(read_tree(text, file), Document(name))
 
 
@@ -110,8 +109,8 @@ class _Reader:
         self.file = file
         self.problems: list[Problem] = []
 
-    def document(self, root: Part | None, document: Document) -> Document:
-        """`document`, filled in. Raises WorkflowError with every problem."""
+    def document(self, root: Part | None, document: Document) -> tuple[Document, list[Problem]]:
+        """`document`, filled in, and every problem. Raises WorkflowError if the section `nodes` or `params` cannot be read."""
         if not isinstance(root, Mapping):
             found = "nothing" if root is None or _is_null(root) else "a list" if isinstance(root, Sequence) else "text"
             where = root.where if root else Location(self.file, 1, 1)
@@ -120,20 +119,22 @@ class _Reader:
             "nodegraph": self._format,
             "name": lambda part: self._text(part, "name", lambda text: setattr(document, "name", text)),
             "description": lambda part: self._text(part, "description", lambda text: setattr(document, "description", text)),
-            "params": lambda part: self._params(part, document.params),
-            "nodes": lambda part: self._nodes(part, document.nodes),
-            "outputs": lambda part: self._outputs(part, document.outputs),
+            "params": lambda part: self._params(part, document),
+            "nodes": lambda part: self._nodes(part, document),
+            "outputs": lambda part: self._outputs(part, document),
         }
         seen = set()
+        is_readable = True
         for section, _, part in self._fields(root, "the workflow", sections):
             seen.add(section)
             sections[section](part)
+            is_readable &= section not in ("params", "nodes") or isinstance(part, Mapping) or _is_null(part)
         for needed, hint in (("nodegraph", "Begin with 'nodegraph: 1'."), ("nodes", "Add a mapping 'nodes:'.")):
             if needed not in seen:
                 self._problem("E101", f"the workflow has no '{needed}'", root, hint)
-        if self.problems:
+        if self.problems and not (is_readable and "nodes" in seen):
             raise WorkflowError(self.problems)
-        return document
+        return document, self.problems
 
     def plain(self, part: Part | None) -> Any:
         """The value of a part in Python: a reference, a scalar, a list or a mapping."""
@@ -156,10 +157,11 @@ class _Reader:
             hint = f"This version reads format {FORMAT}: write 'nodegraph: {FORMAT}'."
             self._problem("E101", f"there is no file format {described(version)}", part, hint)
 
-    def _params(self, section: Part, params: dict[str, ParamDef]) -> None:
+    def _params(self, section: Part, document: Document) -> None:
         for name, _, part in self._named(section, "params"):
             fields: dict[str, Any] = {"default": MISSING}
             where = part.where
+            before = len(self.problems)
             if isinstance(part, Mapping):
                 for key, _, field_part in self._fields(part, f"param '{name}'", ("default", "type", "min", "max", "help")):
                     fields[key] = self._param_field(key, field_part)
@@ -172,8 +174,10 @@ class _Reader:
                 self._problem("E114", message, part, f"'${reference}' is the text '{reference}'.", where=where)
             elif fields.get("min") is not None and fields.get("max") is not None and fields["min"] > fields["max"]:
                 self._problem("E114", f"param '{name}' has a 'min' greater than its 'max'", part)
+            if len(self.problems) > before:
+                document.unread.add(name)
             else:
-                params[name] = ParamDef(name=name, where=where, **fields)
+                document.params[name] = ParamDef(name=name, where=where, **fields)
 
     def _param_field(self, field: str, part: Part) -> Any:
         value = self.plain(part)
@@ -188,40 +192,48 @@ class _Reader:
             return "" if value is None else str(value)
         return value
 
-    def _nodes(self, section: Part, nodes: dict[str, NodeDef]) -> None:
+    def _nodes(self, section: Part, document: Document) -> None:
         for name, key, part in self._named(section, "nodes"):
-            if name == PARAMS:
-                self._problem("E101", "a node cannot be called 'params'", key, "'$params.x' is a param; use another name.")
-                continue
-            if not isinstance(part, Mapping):
-                self._problem("E101", f"node '{name}' is not a mapping", part, f"Write '{name}: {{use: TYPE, ...}}'.")
-                continue
-            inputs, locations = {}, {}
-            for input, input_key, input_part in self._fields(part, f"node '{name}'"):
-                inputs[input] = self.plain(input_part)
-                locations[input] = input_key.where, input_part.where
-            use = inputs.pop("use", None)
-            if isinstance(use, str):
-                nodes[name] = NodeDef(name=name, type=use, inputs=inputs, where=key.where, locations=locations)
-            elif use is None:
-                self._problem("E101", f"node '{name}' has no type", key, "Add 'use: TYPE'.")
-            else:
-                message = f"'use' of node '{name}' must be the name of a node type, not {described(use)}"
-                self._problem("E101", message, part, "Write 'use: TYPE'.", where=locations["use"][1])
+            before = len(self.problems)
+            self._node(name, key, part, document.nodes)
+            if len(self.problems) > before:
+                document.unread.add(name)
 
-    def _outputs(self, section: Part, outputs: dict[str, OutputDef]) -> None:
+    def _node(self, name: str, key: Part, part: Part, nodes: dict[str, NodeDef]) -> None:
+        if name == PARAMS:
+            self._problem("E101", "a node cannot be called 'params'", key, "'$params.x' is a param; use another name.")
+            return
+        if not isinstance(part, Mapping):
+            self._problem("E101", f"node '{name}' is not a mapping", part, f"Write '{name}: {{use: TYPE, ...}}'.")
+            return
+        inputs, locations = {}, {}
+        for input, input_key, input_part in self._fields(part, f"node '{name}'"):
+            inputs[input] = self.plain(input_part)
+            locations[input] = input_key.where, input_part.where
+        use = inputs.pop("use", None)
+        if isinstance(use, str):
+            nodes[name] = NodeDef(name=name, type=use, inputs=inputs, where=key.where, locations=locations)
+        elif use is None:
+            self._problem("E101", f"node '{name}' has no type", key, "Add 'use: TYPE'.")
+        else:
+            message = f"'use' of node '{name}' must be the name of a node type, not {described(use)}"
+            self._problem("E101", message, part, "Write 'use: TYPE'.", where=locations["use"][1])
+
+    def _outputs(self, section: Part, document: Document) -> None:
         for name, _, part in self._named(section, "outputs"):
             parts = {"from": part}
             if isinstance(part, Mapping):
                 parts = {key: p for key, _, p in self._fields(part, f"output '{name}'", ("from", "save"))}
             link, save = self.plain(parts.get("from")), self.plain(parts.get("save"))
+            document.unread.add(name)
             if not isinstance(link, Link):
                 self._problem("E115", f"output '{name}' has no link to a node", part, f"Write '{name}: {{from: $NODE}}'.")
             elif save is not None and not isinstance(save, str):
                 message = f"'save' of output '{name}' must be a file name, not {described(save)}"
                 self._problem("E115", message, parts["save"], "Put it in quotes.")
             else:
-                outputs[name] = OutputDef(name, link, save, parts["from"].where)
+                document.unread.remove(name)
+                document.outputs[name] = OutputDef(name, link, save, parts["from"].where)
 
     # --- pieces
 
@@ -244,6 +256,8 @@ class _Reader:
         for key, value in part.pairs:
             if not isinstance(key, Scalar):
                 self._problem("E101", f"a key in {what} is not a name", key)
+            elif key.text == _MERGE and not key.quoted:
+                self._problem("E101", f"{what} has the merge key '{_MERGE}', which is not supported", key, _NO_MERGE)
             elif key.text in seen:
                 message = f"{what} has '{key.text}' twice; the first is on line {seen[key.text].where.line}"
                 self._problem("E102", message, key, "Remove one.")
@@ -267,7 +281,3 @@ class _Reader:
 
 def _is_null(part: Part) -> bool:
     return isinstance(part, Scalar) and not part.quoted and is_null(part.text)
-
-
-def _unreadable(message: str, hint: str) -> WorkflowError:
-    return WorkflowError([Problem("E100", message, hint=hint)])

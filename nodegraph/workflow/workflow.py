@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nodegraph.errors import Location
+from nodegraph.errors import Location, Problem
 from nodegraph.text import described, relative_path
 from nodegraph.workflow.definitions import NAME, NAME_RULE, PARAMS, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
 
@@ -119,9 +119,18 @@ class Workflow(Document):
         return document.dump(self)
 
     @classmethod
+    def parse_parts(cls, text: str, *, file: str, name: str, base: Path) -> tuple[Workflow, list[Problem]]:
+        """What can be read of a workflow, and every mistake in its form. Raises WorkflowError if no nodes can be read."""
+        from nodegraph.workflow import document
+
+        parts, problems = document.parse_parts(text, file=file, name=name)
+        return cls._of(parts, base), problems
+
+    @classmethod
     def _of(cls, document: Document, base: Path | None) -> Workflow:
         workflow = cls(document.name, document.description, base=base)
         workflow.params, workflow.nodes, workflow.outputs = document.params, document.nodes, document.outputs
+        workflow.unread = document.unread
         return workflow
 
     def _free_name(self, type: str) -> str:

@@ -267,7 +267,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU."""
     import torch
 
-    data: memoryview = tensor.flatten().view(torch.uint8).numpy().data
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # an axis of size 1 may have any stride, with which `view` fails
+    data: memoryview = flat.view(torch.uint8).numpy().data
     return data
 
 

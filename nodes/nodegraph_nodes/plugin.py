@@ -132,6 +132,13 @@ def register_guidance(register: Callable[..., None]) -> None:
 
 
 @hookimpl
+def foreign_file(data: bytes) -> str | None:
+    from nodegraph_nodes.foreign_files import describe_foreign_file
+
+    return describe_foreign_file(data)
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
     from nodegraph_nodes.commands.convert import convert
     from nodegraph_nodes.commands.models import models

@@ -172,10 +172,10 @@ def test_preview_decoder_needs_previews(cli, greeting, monkeypatch):
 
 
 def test_internal_error_is_one_line(cli, greeting, monkeypatch):
-    def broken(path):
+    def broken(*args):
         raise RuntimeError("the impossible")
 
-    monkeypatch.setattr("nodegraph.workflow.workflow.Workflow.load", broken)
+    monkeypatch.setattr("nodegraph.graph.load.load_workflow", broken)
     ran = cli("run", greeting)
     assert ran.exit_code == 1
     assert "RuntimeError: the impossible" in ran.stderr

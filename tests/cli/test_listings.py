@@ -145,3 +145,116 @@ def test_schedule_of_a_plugin_folder_is_listed(cli):
     listed = cli("schedules", "--plugin-dir", "mine").stdout
     assert ["even", "Evenly", "spaced", "noise", "levels,", "then", "0.", "even"] in map(str.split, listed.splitlines())
     assert "least  float  default 0.1" in cli("schedules", "even", "--plugin-dir", "mine").stdout
+
+
+OVERSIGHTS = """
+nodegraph: 1
+params:
+  word: hey
+  spare: 1
+  size: 2
+nodes:
+  end: {use: Text, value: "$params.word and $params.word"}
+  same: {use: Text, value: $$params.word}
+  alone: {use: Text, value: x}
+outputs:
+  a: {from: $end, save: "{size}"}
+  A: {from: $same, save: "other"}
+"""
+
+
+def test_check_warns_about_oversights(cli):
+    ran = cli("check", cli.write(OVERSIGHTS, "w.yaml"))
+    assert ran.exit_code == 0
+    assert ran.stdout.endswith("w.yaml: 3 nodes, 2 outputs, no mistakes\n")
+    assert ran.stderr.splitlines() == [
+        "warning: w.yaml:4:9 param 'word' is not used. Refer to it with '$params.word', or remove it.",
+        "warning: w.yaml:5:10 param 'spare' is not used. Refer to it with '$params.spare', or remove it.",
+        (
+            "warning: w.yaml:8:27 'value' of node 'end' has '$params.word' inside text, where it stays as it is; a param is a "
+            "whole value."
+        ),
+        "warning: w.yaml:10:3 node 'alone' is not used: no output depends on it. Add an output, or remove the node.",
+        "warning: w.yaml:13:13 outputs 'a' and 'A' differ only in case. Rename one.",
+    ]
+    assert "has no outputs" in cli("check", cli.write("nodegraph: 1\nnodes: {w: {use: Text}}\n")).stderr
+
+
+def test_check_prints_json(cli, greeting):
+    assert cli("check", greeting, "--json").json == {
+        "file": str(greeting),
+        "problems": [],
+        "warnings": [],
+        "nodes": 2,
+        "outputs": 1,
+        "params": {"word": "hey"},
+        "not_fetched": [],
+    }
+    (warning, *_) = cli("check", cli.write(OVERSIGHTS, "w.yaml"), "--json").json["warnings"]
+    assert (warning["file"], warning["line"], warning["column"]) == ("w.yaml", 4, 9)
+    ran = cli("check", cli.write("nodegraph: 1\nnodes: {w: {use: Txt}}\n"), "--json")
+    assert ran.exit_code == 2
+    assert ran.json["problems"] == [
+        {
+            "code": "E103",
+            "message": "there is no node type 'Txt' (node 'w')",
+            "file": "greeting.yaml",
+            "line": 2,
+            "column": 18,
+            "hint": "Did you mean 'Text'?",
+        }
+    ]
+    assert "[E103]" in ran.stderr
+
+
+def test_show_prints_json(cli):
+    assert cli("show", cli.write(SHAPES, "shapes.yaml"), "--json", "--set", "word=x").json == {
+        "workflow": "shapes",
+        "description": "All sorts",
+        "params": {"word": "x"},
+        "nodes": {
+            "end": {"use": "Text", "inputs": {"value": "$params.word"}},
+            "halves": {"use": "Split", "inputs": {"text": "$end"}},
+            "again": {"use": "Repeat", "inputs": {"text": "$halves.left", "times": 3}},
+        },
+        "outputs": {
+            "again": {"from": "$again.output", "save": "{word}.json"},
+            "right": {"from": "$halves.right", "save": None},
+        },
+        "not_fetched": [],
+    }
+
+
+def test_listings_print_json(cli):
+    nodes = {node["name"]: node for node in cli("nodes", "--json").json}
+    assert nodes["Repeat"] == cli("nodes", "Repeat", "--json").json
+    assert nodes["Repeat"]["inputs"][0] == {"name": "text", "type": "text", "required": True}
+    assert {"name": "times", "type": "int", "required": False, "default": 2, "min": 0, "max": 9} in nodes["Repeat"]["inputs"]
+    assert nodes["Repeat"]["from"]["plugin"] == "stub_pack"
+    samplers = {sampler["name"]: sampler for sampler in cli("samplers", "--json").json}
+    assert set(samplers) == set(SAMPLERS)
+    assert samplers["euler_ancestral"] == cli("samplers", "Euler A", "--json").json
+    assert "Euler a" in samplers["euler_ancestral"]["aliases"]
+    assert samplers["ddim"]["options"] == [
+        {"name": "eta", "type": "float", "required": False, "default": 0.0, "min": 0.0, "max": 1.0}
+    ]
+    assert [plugin["error"] for plugin in cli("plugins", "--json").json if plugin["name"] == "stub_pack"] == [None]
+    (model,) = cli("models", "--json").json
+    assert (model["model"], model["kind"], model["bytes"] > 1e6) == ("builtin:tiny", "sd1", True)
+    assert cli("nodes", "Sampplr", "--json").exit_code == 2
+
+
+def test_names_for_two_registries_are_split(cli):
+    expected = "Did you mean the sampler 'dpmpp_2m' and the schedule 'karras'?"
+    assert expected in cli("samplers", "DPM++ 2M Karras").stderr
+    assert "Did you mean 'dpmpp_2m'?" in cli("samplers", "ddpm_2m").stderr
+
+
+def test_workflows_are_read_from_standard_input(cli, greeting):
+    text = greeting.read_text()
+    assert cli("check", "-", stdin=text).stdout == "<stdin>: 2 nodes, 1 output, no mistakes\n"
+    assert cli("show", "-", stdin=text).stdout == cli("show", greeting).stdout.replace("greeting: ", "workflow: ", 1)
+    assert cli("explain", "-", "--json", stdin=text).json.keys() == {"word", "twice"}
+    ran = cli("run", "-", stdin=text)
+    assert (ran.exit_code, ran.stdout) == (0, "out/workflow-result.json\n")
+    assert cli("check", "-", stdin="nodes: 5").stderr.startswith("<stdin>:1:1 [E101]")

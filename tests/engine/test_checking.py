@@ -368,7 +368,13 @@ def test_last_setting_wins(check):
         ("zoom=big", "[E110] --set zoom, 'scale' of node 'b': expected a number, found 'big'."),
         ("zoom=[", None),
         ("seed=1.5", "[E110] --set seed, 'seed' of node 'd': expected a whole number, found 1.5."),
-        ("seed=-1", "[E111] --set seed, 'seed' of node 'd': expected a value from 0 to 18446744073709551615, found -1."),
+        (
+            "seed=-1",
+            (
+                "[E111] --set seed, 'seed' of node 'd': expected a value from 0 to 18446744073709551615, found -1. "
+                "Write 'random' for a number that is drawn."
+            ),
+        ),
         ("seed=Random", "[E110] --set seed, 'seed' of node 'd': expected a whole number or 'random', found 'Random'."),
         ("level=x", "[E110] --set level: expected a number, found 'x'."),
         ("b.times=many", "[E110] --set b.times, 'times' of node 'b': expected a whole number, found 'many'."),
@@ -388,6 +394,13 @@ def test_last_setting_wins(check):
         ("b.txt=x", "[E120] --set b.txt: Format has no input 'txt'. Did you mean 'text'?"),
         ("bb.text=x", "[E120] --set bb.text: the workflow has no such param or node input. Did you mean 'b.text'?"),
         ("xyz=1", None),
+        ("strict=true", "[E120] --set strict: the workflow has no such param or node input. Did you mean 'b.strict'?"),
+        ("stritc=true", "[E120] --set stritc: the workflow has no such param or node input. Did you mean 'b.strict'?"),
+        ("scale=3", "[E120] --set scale: the workflow has no such param or node input. Did you mean 'zoom'?"),
+        (
+            "b.text.size=3",
+            "[E120] --set b.text.size: 'text' of node 'b' is text, which has no 'size'. Set it as a whole: --set b.text=...",
+        ),
     ],
 )
 def test_wrong_settings_are_errors(refused, setting, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.workflow.json_schema import workflow_schema
 
@@ -100,3 +101,38 @@ def test_schema_completes_options_of_the_entry(folder):
     assert not fits(options={"radius": 30})
     assert fits(filter="invert", options={})
     assert not fits(filter="invert", options={"radius": 3})
+
+
+OPTION = "nodegraph: 1\nnodes: {f: {use: Filter, options: {radius: 3.0}}}\noutputs: {f: {from: $f}}\n"
+OPTION_PARAM = (
+    "nodegraph: 1\nparams: {o: {default: {radius: 3}}}\nnodes: {f: {use: Filter, options: $params.o}}\noutputs: {f: $f}\n"
+)
+
+
+@pytest.mark.parametrize("text", [OPTION, OPTION_PARAM])
+def test_one_option_can_be_set(folder, text):
+    engine = Engine(cache_dir=folder / "cache", plugin_dirs=[folder / "plugins"])
+    workflow = Workflow.parse(text)
+    set_border = Override("f.options.border", "large", text=True)
+    graph = engine.check(workflow, overrides=[set_border, Override("f.options.radius", "4", text=True)])
+    assert graph.nodes["f"].inputs["options"].value == {"radius": 4.0, "border": "large"}
+    assert graph.resolved.nodes["f"].inputs["options"] == {"radius": 4, "border": "large"}
+    assert engine.check(workflow, params={"f.options.radius": 5}).nodes["f"].inputs["options"].value == {"radius": 5.0}
+    whole = Override("f.options", "{border: large}", text=True)
+    assert engine.check(workflow, overrides=[whole, set_border]).nodes["f"].inputs["options"].value == {"border": "large"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("f.options.radios", "1", "--set f.options.radios: blur has no option 'radios'"),
+        ("f.options.radius", "11", "--set f.options.radius: option 'radius' of blur"),
+        ("f.options.radius", "[", "--set f.options.radius: "),
+        ("f.option.radius", "1", "--set f.option.radius: Filter has no input 'option'"),
+    ],
+)
+def test_wrong_single_options_are_named(folder, name, value, message):
+    engine = Engine(cache_dir=folder / "cache", plugin_dirs=[folder / "plugins"])
+    with pytest.raises(WorkflowError) as caught:
+        engine.check(Workflow.parse(OPTION), overrides=[Override(name, value, text=True)])
+    assert message in str(caught.value)

@@ -197,7 +197,7 @@ def test_misspelt_hook_is_an_error(tmp_path, write):
     message = broken_hook(write, tmp_path, "@hookimpl\ndef register_node(register): ...")
     assert message == "[E303] WRONG: it implements 'register_node', which is not a hook. Did you mean 'register_nodes'?"
     message = broken_hook(write, tmp_path, "@hookimpl\ndef prepare(): ...")
-    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, on_event, ")
+    assert message.startswith("[E303] WRONG: it implements 'prepare', which is not a hook. The hooks are add_hooks, foreign_file, ")
 
 
 def test_undecorated_hook_is_an_error(tmp_path, write):

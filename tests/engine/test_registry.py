@@ -116,3 +116,37 @@ def test_matching_alias_comes_before_similar_names():
     registry.add(Entry("gamma", 2, Origin("first", "1.0"), aliases=("Edges b", "GAMMA")))
     assert registry.suggest("edges B") == "Did you mean 'Edges b'?"
     assert registry.suggest("gmma") == "Did you mean 'gamma'?"
+
+
+@pytest.fixture
+def named() -> dict[str, Registry[int]]:
+    """Two registries whose names other programs write together."""
+    filters: Registry[int] = Registry("filters")
+    filters.add(Entry("blur_small", 1, Origin("first", "1.0"), aliases=("Blur s", "BLUR++ 2")))
+    filters.add(Entry("blur_wide", 2, Origin("first", "1.0"), aliases=("Blur w",)))
+    filters.add(Entry("edges", 3, Origin("first", "1.0"), aliases=("Blur-W",)))
+    orders: Registry[int] = Registry("orders")
+    orders.add(Entry("rows_first", 1, Origin("first", "1.0"), aliases=("Rows",)))
+    return {"filters": filters, "orders": orders}
+
+
+def test_aliases_are_found_in_any_case_if_they_mean_one_thing(named):
+    filters = named["filters"]
+    for name in ("BLUR S", "blur_s", "blur-s", "blur++  2"):
+        assert name in filters
+        assert filters.get(name).name == "blur_small"
+    assert filters.get("Blur w").name == "blur_wide"
+    assert "blur w" not in filters  # it could be one of two
+    assert "BLUR_WIDE" not in filters  # not a name of another program
+
+
+def test_names_of_two_things_are_split(named):
+    filters = named["filters"]
+    for name in ("Blur++ 2 Rows", "blur_small_rows_first"):
+        assert filters.split(name, named.values()) == "Did you mean the filter 'blur_small' and the order 'rows_first'?"
+    for name in ("Blur++ 2", "Blur++ 2 Columns", "Columns Rows", "", "rows"):
+        assert filters.split(name, named.values()) == ""
+
+
+def test_shared_words_are_closer_than_shared_letters():
+    assert did_you_mean("ddpm_2m", ["dpm_2", "dpmpp_2m", "ddpm_x"]) == "Did you mean 'dpmpp_2m'?"

@@ -144,6 +144,14 @@ def test_view_is_stored_without_its_base(tmp_path):
         assert (tmp_path / "view.safetensors").stat().st_size < 200 + view.numel() * 4
 
 
+def test_view_of_a_single_pixel_is_stored(tmp_path):
+    mask = Mask(torch.full((1, 1, 1, 3), 0.25)[..., 0])
+    codec = CODECS[Mask]
+    codec.save(mask, tmp_path / "file")
+    assert codec.load(tmp_path / "file").values.tolist() == [[[0.25]]]
+    assert codec.digest(mask) == codec.digest(Mask(torch.full((1, 1, 1), 0.25)))
+
+
 def test_changing_a_loaded_value_leaves_the_file(tmp_path):
     codec = CODECS[Mask]
     codec.save(Mask(torch.zeros(1, 2, 3)), tmp_path / "mask.safetensors")

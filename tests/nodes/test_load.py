@@ -195,3 +195,22 @@ def test_damaged_vocabulary_is_an_error(copied, run):
 def test_loading_equals_the_library(model, model_folder, run):
     direct = load_unet(found(model_folder).unet(), "cpu", torch.float32)
     assert torch.equal(direct.state_dict()["out.2.weight"], load_unet_network(model.unet, run).state_dict()["out.2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("stabilityai/sdxl-turbo", "hf://stabilityai/sdxl-turbo"),
+        ("https://huggingface.co/stabilityai/sdxl-turbo", "hf://stabilityai/sdxl-turbo"),
+        ("huggingface.co/a/b/blob/main/c/d.safetensors?x=1", "hf://a/b/c/d.safetensors"),
+        ("models/x.safetensors", None),
+        ("./a/b", None),
+        ("here/b", None),
+    ],
+)
+def test_names_on_the_hub_suggest_an_address(tmp_path, text, address):
+    (tmp_path / "here").mkdir()
+    with pytest.raises(ValueError, match="found nothing") as caught:
+        find_model(text, tmp_path)
+    assert (f"Did you mean '{address}'" in str(caught.value)) == (address is not None)
+    assert ("Did you mean" in str(caught.value)) == (address is not None)

@@ -30,8 +30,25 @@ def test_fingerprint_depends_on_the_environment(variable, monkeypatch):
     assert numerics.fingerprint() != before
 
 
+def test_interpreter_with_another_name_has_the_same_fingerprint(monkeypatch):
+    """`python` and `python3` of one environment share the memo, so that neither imports torch in a cached run."""
+    before = numerics.fingerprint()
+    monkeypatch.setattr(sys, "executable", f"{sys.executable}-of-another-name")
+    assert numerics.fingerprint() == before
+    monkeypatch.setattr(sys, "prefix", "/another/environment")
+    assert numerics.fingerprint() != before
+
+
 def test_instruction_sets_are_words():
     assert all(flag and " " not in flag for flag in numerics.cpu_flags())
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("fp16", "float16"), ("FP16", "float16"), ("half", "float16"), ("bf16", "bfloat16"), ("torch.float32", "float32")],
+)
+def test_names_of_other_programs_for_dtypes_are_known(name, dtype):
+    assert numerics.resolve("cpu", name) == numerics.resolve("cpu", dtype)
 
 
 def test_given_device_and_dtype_are_used():
@@ -105,7 +122,7 @@ def test_missing_device_is_named():
         numerics.resolve("cpu:x", "auto")
 
 
-@pytest.mark.parametrize("dtype", ["float64", "half", ""])
+@pytest.mark.parametrize("dtype", ["float64", "fp8", ""])
 def test_unknown_dtype_is_an_error(dtype):
     with pytest.raises(ValueError, match=f"expected a dtype of auto, float32, bfloat16, float16, found '{dtype}'"):
         numerics.resolve("cpu", dtype)

@@ -49,9 +49,10 @@ class Cli:
         self.folder = folder
         self.env = {"NODEGRAPH_PLUGIN_DIR": str(STUB_PLUGINS), "NODEGRAPH_CACHE_DIR": str(folder / "cache"), "COLUMNS": "120"}
 
-    def __call__(self, *args: str | Path, env: Mapping[str, str | None] = {}) -> Ran:
+    def __call__(self, *args: str | Path, env: Mapping[str, str | None] = {}, stdin: str | None = None) -> Ran:
         """Run in this process."""
-        result: Result = CliRunner().invoke(main, [str(arg) for arg in args], env={**self.env, **env}, prog_name="nodegraph")
+        env = {**self.env, **env}
+        result: Result = CliRunner().invoke(main, [str(arg) for arg in args], input=stdin, env=env, prog_name="nodegraph")
         return Ran(result.exit_code, result.stdout, result.stderr)
 
     def process(self, *args: str | Path, **options: Any) -> subprocess.Popen[str]:

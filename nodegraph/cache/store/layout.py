@@ -119,6 +119,13 @@ class Layout:
         except OSError:
             remove(file)
 
+    def copy_to_quarantine(self, file: Path) -> None:
+        """Copy a file to the quarantine folder, if that can be written."""
+        import shutil
+
+        with contextlib.suppress(OSError):
+            shutil.copyfile(file, self.directory / "quarantine" / file.name)
+
     def temporary(self, suffix: str = "") -> Path:
         """A new name for a file that is being written, in the file system that it will stay in."""
         return self.directory / "tmp" / f"{os.getpid()}-{os.urandom(4).hex()}{suffix}"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.index_queries import IndexQueries
 from nodegraph.cache.store.journal import Journal
-from nodegraph.cache.store.layout import KEY, Layout
+from nodegraph.cache.store.layout import KEY, Layout, remove
 from nodegraph.cache.store.locks import LockHeldError
 from nodegraph.cache.store.records import (
     LostResultError,
@@ -157,6 +157,12 @@ class Store:
         if self._files.write(self.layout.record(record.key), record_bytes(record)):
             self._usage.stored(record)
 
+    def quarantine(self, record: Record) -> None:
+        """Move a record to quarantine, with copies of its blobs: these are as they were written, and others may refer to them."""
+        self.layout.quarantine(self.layout.record(record.key))
+        for blob in record.blobs():
+            self.layout.copy_to_quarantine(self.layout.blob(blob))
+
     def records(self) -> Iterator[Record]:
         """Every record, in no particular order."""
         return filter(None, map(self.record, self.layout.records()))
@@ -175,6 +181,11 @@ class Store:
     def put_alias(self, static: str, content: str) -> None:
         """Store that `static` stands for `content`, whose record must be stored already."""
         self._files.write(self.layout.alias(static), content.encode("ascii"))
+
+    def remove_aliases(self) -> None:
+        """Remove every alias. Nothing is lost but time: nodes are found by their content keys, from the first to the last."""
+        for entry in self.layout.results("aliases"):
+            remove(entry.path)
 
     # --- blobs
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodegraph.cli.tables import aligned
+from nodegraph.cli.tables import aligned, plain_json
+from nodegraph.node_types.port_types import type_name
 from nodegraph.terminal import echo
 
 if TYPE_CHECKING:
@@ -15,11 +16,40 @@ if TYPE_CHECKING:
     from nodegraph.plugins.registry import Entry, Registry
 
 
-def lookup(registry: Registry[Any], name: str) -> Entry[Any]:
-    """The entry called `name`. Raises UsageError with a suggestion if there is none."""
+def lookup(registry: Registry[Any], name: str, others: Iterable[Registry[Any]] = ()) -> Entry[Any]:
+    """The entry called `name`. Raises UsageError with a suggestion if there is none, which may also name an entry of `others`."""
     if name not in registry:
-        raise click.UsageError(f"There is no {registry.singular} '{name}'. {registry.suggest(name)}")
+        hint = registry.split(name, others) or registry.suggest(name)
+        raise click.UsageError(f"There is no {registry.singular} '{name}'. {hint}")
     return registry.get(name)
+
+
+def origin_object(entry: Entry[Any]) -> dict[str, Any]:
+    """Where a registered thing comes from, for `--json`."""
+    return {"plugin": entry.origin.plugin, "place": entry.origin.place}
+
+
+def port_object(port: Port) -> dict[str, Any]:
+    """An input, output or option, for `--json`. An input that must be given has no `default`."""
+    facts: dict[str, Any] = {"name": port.name, "type": port_type(port), "required": port.required}
+    if not port.required:
+        facts["default"] = plain_json(port.default)
+    if port.range:
+        facts |= {"min": port.range.low, "max": port.range.high}
+    if port.choice:
+        facts["registry"] = port.choice.registry
+    if port.options_of:
+        facts["options_of"] = port.options_of.input
+    return facts | ({"help": port.help} if port.help else {})
+
+
+def port_type(port: Port) -> str:
+    """The type of an input as people write it down: a name, a seed, a path, or what its annotation says."""
+    if port.choice:
+        return "name"
+    if port.seed:
+        return "seed"
+    return "path" if port.reads else type_name(port.type)
 
 
 def port_facts(port: Port) -> str:

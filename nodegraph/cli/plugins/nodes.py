@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import plugin_dir_option
-from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
+from nodegraph.cli.options import complete, json_option, plugin_dir_option
+from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, port_type, print_indented
 from nodegraph.cli.tables import first_line, print_table
-from nodegraph.node_types.port_types import type_name
-from nodegraph.terminal import echo
+from nodegraph.terminal import echo, echo_json
 
 if TYPE_CHECKING:
-    from nodegraph.node_types.spec import NodeSpec, Port
+    from nodegraph.node_types.spec import NodeSpec
     from nodegraph.plugins.registry import Entry
 
 
-@click.command(epilog=epilog("nodegraph nodes", "nodegraph nodes --plugin-dir my_plugins"))
-@click.argument("name", required=False)
+@click.command(epilog=epilog("nodegraph nodes", "nodegraph nodes TextEncode --json", "nodegraph nodes --plugin-dir my_plugins"))
+@click.argument("name", required=False, shell_complete=complete("node_types"))
 @plugin_dir_option
-def nodes(name: str | None, plugin_dirs: Sequence[Path]) -> None:
+@json_option
+def nodes(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
     """List the node types, or describe the one called NAME.
 
     The description has every input with its type, default and range, every output, and the plugin that the node type comes from.
@@ -33,11 +34,30 @@ def nodes(name: str | None, plugin_dirs: Sequence[Path]) -> None:
 
     plugins = load_plugins(plugin_dirs)
     warn_of_broken(plugins)
-    if name is None:
+    if as_json and name is None:
+        echo_json(json.dumps([as_object(entry) for entry in plugins.nodes.entries()]))
+    elif as_json:
+        echo_json(json.dumps(as_object(lookup(plugins.nodes, name or ""))))
+    elif name is None:
         rows = [(entry.name, first_line(entry.value.doc), entry.origin.plugin) for entry in plugins.nodes.entries()]
         print_table(("node", "what it does", "plugin"), rows)
     else:
         print_node_type(lookup(plugins.nodes, name))
+
+
+def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
+    """The description of a node type for `--json`."""
+    spec = entry.value
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "pure": spec.pure,
+        "description": spec.doc,
+        "inputs": [port_object(port) for port in spec.inputs],
+        "outputs": [{"name": port.name, "type": port_type(port), "help": port.help} for port in spec.outputs],
+        "foreign_names": list(spec.foreign_names),
+        "from": origin_object(entry),
+    }
 
 
 def print_node_type(entry: Entry[NodeSpec]) -> None:
@@ -48,19 +68,9 @@ def print_node_type(entry: Entry[NodeSpec]) -> None:
         echo(f"\n{spec.doc}")
     if spec.inputs:
         echo("\ninputs:")
-        print_indented([(port.name, _type(port), port_facts(port)) for port in spec.inputs])
+        print_indented([(port.name, port_type(port), port_facts(port)) for port in spec.inputs])
     echo("\noutputs:")
-    print_indented([(port.name, _type(port), port.help) for port in spec.outputs])
+    print_indented([(port.name, port_type(port), port.help) for port in spec.outputs])
     if spec.foreign_names:
         echo(f"\nin other programs: {', '.join(spec.foreign_names)}")
     echo(f"\nfrom: {entry.origin.plugin} ({entry.origin.place})")
-
-
-def _type(port: Port) -> str:
-    if port.choice:
-        return "name"
-    if port.seed:
-        return "seed"
-    if port.reads:
-        return "path"
-    return type_name(port.type)

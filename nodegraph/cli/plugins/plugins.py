@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import plugin_dir_option
+from nodegraph.cli.options import json_option, plugin_dir_option
 from nodegraph.cli.tables import print_table
-from nodegraph.terminal import echo
+from nodegraph.terminal import echo, echo_json
+
+if TYPE_CHECKING:
+    from nodegraph.plugins.manager import LoadedPlugin
 
 
 @click.command(epilog=epilog("nodegraph plugins", "nodegraph plugins --plugin-dir my_plugins"))
 @plugin_dir_option
-def plugins(plugin_dirs: Sequence[Path]) -> None:
+@json_option
+def plugins(plugin_dirs: Sequence[Path], as_json: bool) -> None:
     """List the plugins, including those that cannot be loaded.
 
     Each row has the version of the plugin or the digest of its code, the time that its import took, and where it comes from.
@@ -24,6 +30,9 @@ def plugins(plugin_dirs: Sequence[Path]) -> None:
     from nodegraph.plugins.manager import load_plugins
 
     loaded = load_plugins(plugin_dirs).loaded
+    if as_json:
+        echo_json(json.dumps([_object(plugin) for plugin in loaded]))
+        return
     rows = []
     for plugin in loaded:
         origin = plugin.origin
@@ -34,3 +43,15 @@ def plugins(plugin_dirs: Sequence[Path]) -> None:
     for plugin in loaded:
         if plugin.error:
             echo(plugin.error, err=True)
+
+
+def _object(plugin: LoadedPlugin) -> dict[str, Any]:
+    origin = plugin.origin
+    return {
+        "name": plugin.name,
+        "version": origin.version if origin else None,
+        "digest": origin.digest if origin else None,
+        "seconds": round(plugin.seconds, 4),
+        "place": plugin.place,
+        "error": plugin.error,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import plugin_dir_option
-from nodegraph.cli.plugins.describe import lookup, port_facts, print_indented
+from nodegraph.cli.options import Completion, json_option, plugin_dir_option
+from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, print_indented
 from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.plugins.registry import Entry, Registry
-from nodegraph.terminal import echo
+from nodegraph.terminal import echo, echo_json
 
 
 def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
@@ -27,24 +28,38 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
     The description has the options of NAME with their types and defaults, and the plugin that it comes from. NAME may be one of
     its aliases.
     """
-    examples = [f"nodegraph {kind}", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
+    examples = [f"nodegraph {kind}", f"nodegraph {kind} --json", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
 
     @click.command(kind, help=text, epilog=epilog(*examples))
-    @click.argument("name", required=False)
+    @click.argument("name", required=False, shell_complete=_complete(kind))
     @plugin_dir_option
-    def command(name: str | None, plugin_dirs: Sequence[Path]) -> None:
+    @json_option
+    def command(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
         from nodegraph.plugins.manager import load_plugins
 
         plugins = load_plugins(plugin_dirs)
         warn_of_broken(plugins)
         found = plugins.registries.get(kind, registry)
-        if name is None:
+        if as_json and name is None:
+            echo_json(json.dumps([as_object(entry) for entry in found.entries()]))
+        elif as_json:
+            echo_json(json.dumps(as_object(lookup(found, name or "", plugins.registries.values()))))
+        elif name is None:
             rows = [(entry.name, first_line(inspect.getdoc(entry.value)), entry.origin.plugin) for entry in found.entries()]
             print_table(("name", "what it is", "plugin"), rows)
         else:
-            print_entry(lookup(found, name))
+            print_entry(lookup(found, name, plugins.registries.values()))
 
     return command
+
+
+def _complete(kind: str) -> Completion:
+    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        from nodegraph.cli.completion import registered
+
+        return registered(ctx, kind, incomplete)
+
+    return names
 
 
 def declarations(entry: Entry[Any]) -> dict[str, str]:
@@ -52,6 +67,21 @@ def declarations(entry: Entry[Any]) -> dict[str, str]:
     describe = getattr(entry.value, "describe", None)
     facts = dict(describe()) if callable(describe) else {key: str(value) for key, value in entry.meta.items() if key != "aliases"}
     return facts | ({"also known as": ", ".join(entry.aliases)} if entry.aliases else {})
+
+
+def as_object(entry: Entry[Any]) -> dict[str, Any]:
+    """The description of a registered thing for `--json`."""
+    options = option_ports(entry.value) if callable(entry.value) else ()
+    declared = declarations(entry)
+    declared.pop("also known as", None)
+    return {
+        "name": entry.name,
+        "aliases": list(entry.aliases),
+        "description": inspect.getdoc(entry.value) or "",
+        "options": [port_object(option) for option in options],
+        "declared": declared,
+        "from": origin_object(entry),
+    }
 
 
 def print_entry(entry: Entry[Any]) -> None:

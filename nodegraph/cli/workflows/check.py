@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from nodegraph.cli.failures import verbose_option, warn_of_broken
+from nodegraph.cli.failures import verbose_option, warn, warn_of_broken
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
-from nodegraph.terminal import echo
+from nodegraph.cli.tables import plain_json
+from nodegraph.cli.workflows.notes import print_not_fetched
+from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.terminal import echo, echo_json
 
 
 @click.command(
@@ -19,30 +25,70 @@ from nodegraph.terminal import echo
     epilog=epilog(
         "nodegraph check workflow.yaml",
         "nodegraph check workflow.yaml --set seed=7 -v",
+        "nodegraph check workflow.yaml --json",
         status=("0 no mistakes", WRONG_WORKFLOW),
     ),
 )
 @file_argument
 @set_option
 @plugin_dir_option
+@json_option
 @verbose_option("Show the values of the params, and a traceback if nodegraph itself fails.")
 @click.pass_context
-def check(ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], verbose: bool) -> None:
+def check(
+    ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], as_json: bool, verbose: bool
+) -> None:
     """Report every mistake in the workflow FILE.
 
-    No node runs, and no weights are read.
+    FILE may be '-' for standard input. No node runs, no weights are read, and the network is not used: there is a note for each
+    file that a run has to download first. Params and nodes that are not used, and similar oversights, are warnings.
     """
     from nodegraph.engine import Engine
+    from nodegraph.graph.load import load_workflow
+    from nodegraph.graph.remarks import remarks
     from nodegraph.workflow.scalars import as_yaml
-    from nodegraph.workflow.workflow import Workflow
 
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
     warn_of_broken(engine.plugins, fatal=False)
-    graph = engine.check(Workflow.load(file), overrides=overrides(settings))
-    echo(f"{file}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
+    try:
+        workflow = load_workflow(file, engine.plugins, overrides(settings))
+        graph = engine.check(workflow, overrides=overrides(settings))
+    except WorkflowError as error:
+        if as_json:
+            echo_json(json.dumps({"file": _named(file), "problems": list(map(_problem, error.problems)), "warnings": []}))
+        raise
+    found = remarks(workflow)
+    if as_json:
+        summary = {"file": _named(file), "problems": [], "warnings": [_message(remark.message, remark.where) for remark in found]}
+        sizes = {"nodes": len(graph.nodes), "outputs": len(graph.outputs)}
+        params = {name: plain_json(value) for name, value in graph.params.items()}
+        not_fetched = [asdict(missing) for missing in graph.not_fetched]
+        echo_json(json.dumps({**summary, **sizes, "params": params, "not_fetched": not_fetched}))
+        return
+    for remark in found:
+        warn(str(remark))
+    print_not_fetched(graph)
+    echo(f"{_named(file)}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
     if verbose:
         for name, value in graph.params.items():
             echo(f"  {name} = {as_yaml(value)}")
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"code": problem.code} | _message(problem.message, problem.where) | {"hint": problem.hint}
+
+
+def _message(message: str, where: Location | None) -> dict[str, Any]:
+    return {
+        "message": message,
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+    }
+
+
+def _named(file: Path) -> str:
+    return "<stdin>" if str(file) == "-" else str(file)
 
 
 def _count(n: int, noun: str) -> str:

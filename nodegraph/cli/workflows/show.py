@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +12,11 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
-from nodegraph.cli.tables import aligned
-from nodegraph.terminal import echo
+from nodegraph.cli.tables import aligned, plain_json
+from nodegraph.cli.workflows.notes import print_not_fetched
+from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     cls=ExtensibleCommand,
     epilog=epilog(
         "nodegraph show workflow.yaml",
+        "nodegraph show workflow.yaml --json",
         "nodegraph show workflow.yaml --format mermaid > graph.mmd",
         status=(DONE, WRONG_WORKFLOW),
     ),
@@ -40,21 +44,32 @@ if TYPE_CHECKING:
 )
 @set_option
 @plugin_dir_option
+@json_option
 @verbose_option("Show a traceback if nodegraph itself fails.")
 @click.pass_context
 def show(
-    ctx: click.Context, file: Path, form: str, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], verbose: bool
+    ctx: click.Context,
+    file: Path,
+    form: str,
+    settings: Sequence[tuple[str, str]],
+    plugin_dirs: Sequence[Path],
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Show the graph of the workflow FILE.
 
-    Nodes come in the order in which they run, each with its links and literals.
+    FILE may be '-' for standard input. Nodes come in the order in which they run, each with its links and literals.
     """
     from nodegraph.engine import Engine
-    from nodegraph.workflow.workflow import Workflow
+    from nodegraph.graph.load import load_workflow
 
     engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
     warn_of_broken(engine.plugins, fatal=False)
-    graph = engine.check(Workflow.load(file), overrides=overrides(settings))
+    graph = engine.check(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings))
+    if as_json:
+        echo_json(json.dumps(as_object(graph)))
+        return
+    print_not_fetched(graph)
     for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
         echo(line)
 
@@ -68,6 +83,27 @@ def as_text(graph: Graph) -> Iterator[str]:
     yield from _section("nodes", nodes)
     outputs = [(o.name, str(workflow.outputs[o.name].link), f"-> {o.save}" if o.save else "") for o in graph.outputs.values()]
     yield from _section("outputs", outputs)
+
+
+def as_object(graph: Graph) -> dict[str, Any]:
+    """The graph for `--json`: links are text such as `$node.port`; a node has only the inputs that the workflow gives it."""
+    workflow = graph.resolved
+    return {
+        "workflow": workflow.name,
+        "description": workflow.description,
+        "params": {name: plain_json(value) for name, value in graph.params.items()},
+        "nodes": {
+            name: {
+                "use": node.spec.name,
+                "inputs": {input: plain_json(value) for input, value in workflow.nodes[name].inputs.items()},
+            }
+            for name, node in graph.nodes.items()
+        },
+        "outputs": {
+            name: {"from": f"${output.link.node}.{output.link.port}", "save": output.save} for name, output in graph.outputs.items()
+        },
+        "not_fetched": [asdict(missing) for missing in graph.not_fetched],
+    }
 
 
 def as_mermaid(graph: Graph) -> Iterator[str]:

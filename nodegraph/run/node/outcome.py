@@ -14,6 +14,7 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
+from nodegraph.run.node.stored_result import check_stored
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 
 
@@ -43,6 +44,7 @@ def store_outcome(
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
     key, cache = task.key, context.cache
+    drew = False
     if changed:
         key = None
         run.notice("a file that it reads was changed during the run; its result is used but not kept")
@@ -52,7 +54,7 @@ def store_outcome(
         key = None
         run.notice(f"the code {code} during the run; its result is used but not kept. Start again to use the new code")
     elif run.drew and key is not None:
-        key = None
+        key, drew = None, True
         run.notice(
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
@@ -67,8 +69,10 @@ def store_outcome(
             digests[port.name] = digest
         elif key is not None:
             digests[port.name] = value_of(key, port.name)
+    verified, wrong = check_stored(task, digests, context) if task.checked and (key is not None or drew) else (False, None)
     if key is not None:
-        _compare(key, digests, run, context)
+        if not task.checked:
+            _note_difference(key, digests, run, context)
         cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
     for name in task.passed_on:
         value_key = key
@@ -86,6 +90,8 @@ def store_outcome(
         digests=digests,
         notices=tuple(run.notices),
         stored=key is not None,
+        verified=verified,
+        wrong=wrong,
     )
 
 
@@ -121,7 +127,7 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
     )
 
 
-def _compare(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
+def _note_difference(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
     """Add a notice if the same inputs gave another result before, on the same kind of machine."""
     before = context.cache.peek(key)
     if before is None or before.computation.machine != context.machine:

@@ -58,6 +58,7 @@ class TaskMaker:
             passed_on=_NO_PORTS if self._shares_memory else frozenset(port for port in wanted if self.can_pass_on(name, port)),
             uncached_reason=keys.without_key[name] if has_own_reason else None,
             forced=name in known.forced,
+            checked=name in known.checked,
             numeric=spec.numeric,
             model=self._model(node) if spec.numeric else None,
             opened=self._opened(node),

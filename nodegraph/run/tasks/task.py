@@ -20,6 +20,7 @@ from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event
 from nodegraph.run.model_memory import ModelMemory
+from nodegraph.run.verification import WrongResult
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
 _NO_DIGESTS: Final[Mapping[str, str]] = {}
@@ -93,9 +94,9 @@ class NodeTask(NamedTuple):
     `sources` holds the key under which the cache has the value behind each link, None if it is only in memory. `files` are the
     digests of the files in the key, `wanted` the ports whose values are needed. `passed_on` are those that tasks of workers
     without shared memory read from the cache: they are stored even if there is no key. A `forced` node runs even if its result
-    is stored. One `numeric` node runs at a time per device. `model` is the digest of the model that the node computes with:
-    tasks with the same one run one after another. `opened` are files that its inputs without a codec may read only now, such as
-    models, in the state in which the key covers them.
+    is stored. A `checked` node does so, too, and the stored result is compared with what it computes. One `numeric` node runs at a
+    time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
+    `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
     """
 
     node: str
@@ -110,6 +111,7 @@ class NodeTask(NamedTuple):
     passed_on: frozenset[str] = frozenset()
     uncached_reason: str | None = None
     forced: bool = False
+    checked: bool = False
     numeric: bool = False
     model: str | None = None
     opened: Mapping[Path, FileState | None] = _NO_STATES
@@ -122,9 +124,9 @@ class NodeTask(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
-    `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `abandoned`:
-    there is no outcome that this run can use; if it still needs one, it starts over with this node. Workers that share no memory
-    leave `values` out.
+    `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `verified`:
+    the stored result of a checked node is the same; `wrong` describes one that is not. `abandoned`: there is no outcome that this
+    run can use; if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
     """
 
     seconds: float = 0.0
@@ -135,6 +137,8 @@ class Outcome(NamedTuple):
     hit: CachedResult | None = None
     error: BaseException | None = None
     message: str = ""
+    verified: bool = False
+    wrong: WrongResult | None = None
     abandoned: bool = False
 
 

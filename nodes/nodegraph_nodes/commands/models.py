@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from nodegraph_nodes.models.find import Model
 
 
-@click.command(params=[pickles_option()], epilog=epilog("nodegraph models", "nodegraph models model.safetensors"))
+@click.command(params=[pickles_option()], epilog=epilog("nodegraph models --json", "nodegraph models model.safetensors"))
 @click.argument("model", nargs=-1)
-def models(model: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def models(model: tuple[str, ...], as_json: bool) -> None:
     """List the built-in models, or describe each MODEL.
 
     MODEL is a file, a folder, builtin:NAME or hf://organisation/name. No weights are read. The description has the kind of the
@@ -27,6 +29,7 @@ def models(model: tuple[str, ...]) -> None:
     """
     from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
+    objects = []
     for name in model or [BUILTIN + known for known in builtin_models()]:
         try:
             found = describe(model_path(name, Path.cwd())).model_or_part()
@@ -35,9 +38,23 @@ def models(model: tuple[str, ...]) -> None:
         except (OSError, ValueError) as error:
             raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
         files = model_resource(found).files
-        size = sum(file.stat().st_size for file in files.values()) / 1e6
-        echo(f"{name}: {_described(found)}, {size:,.1f} MB in {len(files)} {'file' if len(files) == 1 else 'files'}")
+        size = sum(file.stat().st_size for file in files.values())
+        if as_json:
+            objects.append({"model": name, **_object(found), "bytes": size, "files": list(map(str, files.values()))})
+            continue
+        count = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
+        echo(f"{name}: {_described(found)}, {size / 1e6:,.1f} MB in {count}")
         echo(f"  {_reason(found)}")
+    if as_json:
+        echo(json.dumps(objects))
+
+
+def _object(found: Model) -> dict[str, Any]:
+    """What was found, for `--json`; a model and a UNet have the prediction, a model has its native size."""
+    facts: dict[str, Any] = {"holds": type(found).__name__, "description": _described(found), "reason": _reason(found)}
+    facts |= {name: value for name in ("kind", "layout", "sample_size") if (value := getattr(found, name, None)) is not None}
+    schedule = getattr(found, "noise_schedule", None)
+    return facts | ({} if schedule is None else {"prediction": schedule.prediction})
 
 
 def _described(found: Model) -> str:

@@ -12,6 +12,12 @@ from pathlib import Path
 from nodegraph.plugin_api import AUTO, Numerics
 
 DTYPES = ("float32", "bfloat16", "float16")
+DTYPE_ALIASES = {
+    **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+}
+"""What other programs call the dtypes."""
 DEVICES = ("cpu", "cuda", "mps")
 ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
@@ -19,20 +25,25 @@ VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")
 
 def fingerprint() -> str:
     """Describe everything that the meaning of `auto` depends on, without importing torch."""
-    try:
-        torch = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        torch = "none"
     driver = Path("/proc/driver/nvidia/version")
     parts = {
-        "torch": torch,
-        "python": f"{sys.executable} {platform.python_version()}",
+        "torch": _installed_torch(),
+        "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
         "settings": settings() if "torch" in sys.modules else "sdpa",
     }
     return repr(parts)
+
+
+@cache
+def _installed_torch() -> str:
+    """The version of torch that is installed. Reading it takes milliseconds."""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 @cache
@@ -53,6 +64,7 @@ def resolve(device: str, dtype: str) -> Numerics:
     """
     import torch
 
+    dtype = DTYPE_ALIASES.get(dtype.lower().removeprefix("torch."), dtype.removeprefix("torch."))
     if dtype not in (AUTO, *DTYPES):
         raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == AUTO else device

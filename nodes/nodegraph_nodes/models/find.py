@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from nodegraph import Resource
-from nodegraph.plugin_api import under
+from nodegraph.plugin_api import NotFetchedError, may_fetch, under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     Description,
@@ -24,6 +25,12 @@ Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 
 BUILTIN: Final = "builtin:"
 
+_HUB_NAME: Final = (
+    r"(?P<page>(?:https?://)?huggingface\.co/)?(?P<repo>\w[\w.-]*/\w[\w.-]*)"
+    r"(?:/(?:blob|resolve|tree)/[^/]+(?:/(?P<file>[^?]+))?)?/?(?:\?.*)?"
+)
+_FILE_SUFFIXES: Final = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".sft")
+
 
 def builtin_models() -> dict[str, Path]:
     """The folders of the models that are shipped, by the name after `builtin:`."""
@@ -33,9 +40,9 @@ def builtin_models() -> dict[str, Path]:
 
 
 def model_path(text: str, base: Path) -> Path:
-    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path relative to the folder `base`.
+    """The file or folder that `text` names: `builtin:NAME`, or what `file_path` returns.
 
-    Raises ValueError if there is no such built-in model or the download fails.
+    Raises ValueError if there is no such built-in model, and as `file_path` does.
     """
     if text.startswith(BUILTIN):
         name, models = text.removeprefix(BUILTIN), builtin_models()
@@ -43,12 +50,40 @@ def model_path(text: str, base: Path) -> Path:
             known = ", ".join(BUILTIN + model for model in models)
             raise ValueError(f"there is no built-in model '{name}'; there is {known}")
         return models[name]
+    return file_path(text, base)
+
+
+def file_path(text: str, base: Path) -> Path:
+    """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, or a path relative to `base`.
+
+    Raises ValueError if the download fails, and for the name of a model on the hub without `hf://`; NotFetchedError if nothing
+    may be downloaded now.
+    """
     if not text.startswith("hf://"):
-        return under(base, text)
-    from nodegraph_diffusion.checkpoint.files.hub import fetch
+        path = under(base, text)
+        if not os.path.lexists(path) and not path.parent.is_dir() and (address := _hub_address(text)):
+            expected = "a .safetensors file or a diffusers folder"
+            raise ValueError(
+                f"{path}: expected {expected}, found nothing. Did you mean '{address}', a model on the Hugging Face hub?"
+            )
+        return path
+    from nodegraph_diffusion.checkpoint.files.hub import describe_fetch, fetch, find_fetched
 
     with file_errors():
-        return fetch(text)
+        if may_fetch():
+            return fetch(text)
+        found = find_fetched(text)
+        if found is None:
+            raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")
+        return found
+
+
+def _hub_address(text: str) -> str | None:
+    """The `hf://` address for the name of a model on the hub, or the address of its page; None for other text."""
+    match = re.fullmatch(_HUB_NAME, text)
+    if match is None or (Path(text).suffix in _FILE_SUFFIXES and match["page"] is None):
+        return None
+    return f"hf://{match['repo']}" + (f"/{match['file']}" if match["file"] else "")
 
 
 def _steady(path: Path) -> Path:
@@ -111,21 +146,24 @@ find_vae = _model_finder(Description.vae)
 
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = _described(_steady(under(base, text))).lora()
+        found = _described(_steady(path)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
 
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = _described(_steady(under(base, text))).embedding()
+        found = _described(_steady(path)).embedding()
     return Resource(found, {"file": found.path})
 
 
 def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = _described(_steady(under(base, text))).controlnet()
+        found = _described(_steady(path)).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

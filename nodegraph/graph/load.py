@@ -1,0 +1,50 @@
+"""Reads a workflow file for a set of plugins. One mistake in its form does not hide the mistakes in its nodes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from nodegraph.errors import Problem, WorkflowError
+from nodegraph.graph.build import build_graph
+from nodegraph.graph.overrides import Override
+from nodegraph.plugins.manager import Plugins
+from nodegraph.text import relative_path
+from nodegraph.workflow.text_file import decode, read_bytes
+from nodegraph.workflow.workflow import Workflow
+
+STDIN: Final = Path("-")
+
+
+def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = ()) -> Workflow:
+    """The workflow in the file `path`; "-" is standard input, whose relative paths start from the current directory.
+
+    Raises WorkflowError with every mistake in the file's form and, if there is one, every mistake in what could be read. If a
+    plugin knows the file as one of another program, that is the only problem.
+    """
+    if path == STDIN:
+        file, name, base = "<stdin>", "workflow", Path.cwd()
+        data = sys.stdin.buffer.read()
+    else:
+        file, name, base = relative_path(path), path.stem, path.resolve().parent
+        data = read_bytes(path)
+    try:
+        workflow, problems = Workflow.parse_parts(decode(data, file), file=file, name=name, base=base)
+        if problems:
+            raise WorkflowError([*problems, *_problems(workflow, plugins, overrides)])
+    except WorkflowError:
+        described = plugins.manager.hook.foreign_file(data=data)
+        if described:
+            raise WorkflowError([Problem("E101", f"{file} is {described}")]) from None
+        raise
+    return workflow
+
+
+def _problems(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override]) -> Sequence[Problem]:
+    try:
+        build_graph(workflow, plugins, overrides)
+    except WorkflowError as error:
+        return error.problems
+    return ()
