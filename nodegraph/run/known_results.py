@@ -57,7 +57,7 @@ class KnownResults:
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is in the cache."""
         static = self.keys.static.get(name)
-        if static is None or name in self.forced or name in self._untrusted:
+        if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
         return self._look_up(name, content, ports)
@@ -65,7 +65,7 @@ class KnownResults:
     def derive(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its content key, which needs the digests of all its inputs. True if its result is in the cache.
 
-        If it is not, the digests of outputs that are never stored still follow from the key.
+        If it is not, the digests of outputs that are never stored still follow from the key: nodes below are found without them.
         """
         if name in self.content:
             return name in self.hits
@@ -73,19 +73,30 @@ class KnownResults:
         if content is None:
             return False
         self.content[name] = content
-        if name not in self.forced and self._look_up(name, content, ports):
+        if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports):
             self._note_alias(name)
             return True
         self._digests[name] = self._without_codec(name, content)
         return False
 
-    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> None:
-        """Note the digests of a node that has run, and whether its result is stored under its content key."""
+    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> bool:
+        """Note the digests of a node that has run, and whether its result is stored under its content key.
+
+        Returns whether the result is what the key stands for. If it is not, because something that the key covers was changed
+        during the run, the content keys of nodes below are made again, and their static keys stand for nothing.
+        """
+        assumed = self._digests.get(name)
         self._digests[name] = digests
+        if assumed and not assumed.items() <= digests.items():
+            self._forget_below(name)
         if stored:
             self._note_alias(name)
-        else:
-            self._unstored.add(name)
+            return True
+        self._unstored.add(name)
+        is_keyed = bool(assumed) and assumed == digests and not self.graph.nodes[name].spec.keep
+        if self._depends_on_tainted(name) or (name in self.content and not is_keyed):
+            self._tainted.add(name)
+        return is_keyed
 
     def found(self, name: str, hit: CachedResult) -> None:
         """Note a result that was found in the cache when the node was about to run."""
@@ -100,9 +111,15 @@ class KnownResults:
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
 
-    def taint(self, name: str) -> None:
-        """Note that a file changed while a node read it: the static keys of this node and those below it are out of date."""
-        self._tainted.add(name)
+    def _forget_below(self, name: str) -> None:
+        """Forget the content keys of the nodes below that were made of digests which turned out wrong."""
+        wrong = {name}
+        for other, node in self.graph.nodes.items():
+            if other in self.content and other not in self.hits and any(link.node in wrong for link in node.links()):
+                wrong.add(other)
+                del self.content[other]
+                self._digests.pop(other, None)
+                self.checked.discard(other)
 
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
@@ -129,15 +146,21 @@ class KnownResults:
         spec = self.graph.nodes[name].spec
         ports = self._ports_without_codec.get(spec.name)
         if ports is None:
-            ports = self._ports_without_codec[spec.name] = [port.name for port in spec.outputs if self.codecs.never(port.type)]
+            ports = self._ports_without_codec[spec.name] = [
+                port.name for port in spec.outputs if not spec.keep or self.codecs.never(port.type)
+            ]
         return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
-        if self._tainted and any(link.node in self._tainted for link in self.graph.nodes[name].links()):
+        if self._depends_on_tainted(name):
             self._tainted.add(name)
         static = self.keys.static.get(name)
         if static is not None and name not in self._tainted:
             self._cache.alias(static, self.content[name])
+
+    def _depends_on_tainted(self, name: str) -> bool:
+        """Whether what the node receives is not what its static key stands for."""
+        return bool(self._tainted) and any(link.node in self._tainted for link in self.graph.nodes[name].links())
 
 
 def key_of_value(digest: str, port: str) -> str:

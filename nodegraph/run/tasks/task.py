@@ -116,10 +116,9 @@ class NodeTask(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
-    `stored`: the result is stored under the content key. `changed`: a file that the node reads changed while it ran. `error` is
-    what the node raised, and `message` explains it. `verified`: the stored result of a checked node is the same; `wrong` describes
-    one that is not. `abandoned`: there is no outcome that this run can use; if it still needs one, it starts over with this node.
-    Workers that share no memory leave `values` out.
+    `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `verified`:
+    the stored result of a checked node is the same; `wrong` describes one that is not. `abandoned`: there is no outcome that this
+    run can use; if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
     """
 
     seconds: float = 0.0
@@ -127,7 +126,6 @@ class Outcome(NamedTuple):
     digests: Mapping[str, str] = _NO_DIGESTS
     notices: tuple[str, ...] = ()
     stored: bool = False
-    changed: bool = False
     hit: CachedResult | None = None
     error: BaseException | None = None
     message: str = ""
