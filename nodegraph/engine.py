@@ -19,6 +19,7 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.overrides import Override
+from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.run.device import kind_of_machine, resolve
@@ -111,8 +112,12 @@ class Engine:
         self.close()
 
     def check(self, workflow: Workflow, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
-        """The checked graph of `workflow`. Raises WorkflowError with every mistake. Runs nothing and reads no weights."""
-        return self._checked(workflow, params, overrides, None)
+        """The checked graph of `workflow`. Raises WorkflowError with every mistake.
+
+        Runs nothing, reads no weights and does not use the network: the graph's `not_fetched` lists what a run has to fetch.
+        """
+        with without_fetching():
+            return self._checked(workflow, params, overrides, None)
 
     def plan(
         self,
@@ -122,8 +127,9 @@ class Engine:
         targets: Iterable[Handle | str] | None = None,
         force: Sequence[str] = (),
     ) -> Plan:
-        """What `run` would do. Raises WorkflowError."""
-        graph = _with_outputs(self._checked(workflow, params, overrides, targets))
+        """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
+        with without_fetching():
+            graph = _with_outputs(self._checked(workflow, params, overrides, targets))
         return make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
 
     def explain(self, plan: Plan) -> list[Explained]:
@@ -251,7 +257,7 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        all_overrides = [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+        all_overrides = _all_overrides(params, overrides)
         with gc_paused():
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
@@ -279,10 +285,13 @@ class Engine:
     def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
         verify = load_verify_share(options.verify)
-        graph = self._checked(workflow, options.params, options.overrides, options.targets)
+        targets = [_target(target) for target in options.targets or ()]
+        graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
+            overrides={override.name: override.value for override in _all_overrides(options.params, options.overrides)},
+            targets=targets,
             force=options.force,
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
@@ -337,6 +346,10 @@ class Engine:
     def _warn(self, message: str) -> None:
         """Report trouble with the cache directory outside a run."""
         self._emit(Notice(None, message))
+
+
+def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
+    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
 
 
 def _target(target: Handle | str) -> str:

@@ -5,6 +5,7 @@
     ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
     ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
     ├── NodeError                    1    a node failed while it ran
+    ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
     ├── OutputError                  1    a result could not be written
     ├── CacheError                   1    the cache cannot do what it was asked for
     ├── WrongResultError             3    results in the cache were wrong; what was computed instead was used
@@ -13,6 +14,7 @@
     │   raised and caught inside the engine:
     ├── SignatureError                    a function cannot be a node type
     ├── LiteralError                      a value does not fit its port
+    ├── NotFetchedError                   a file has to be fetched first, and nothing may be fetched now
     ├── ReturnTypeError                   a node type returned something other than it declares
     ├── FileNameError                     the `save` of an output cannot be a file below the output folder
     ├── NoCanonicalFormError              a value cannot be part of a cache key
@@ -136,6 +138,10 @@ class NodeError(NodegraphError):
         self.node, self.type, self.where = node, type, where
         location = f"{where} " if where else ""
         super().__init__(f"{location}[E201] node '{node}' ({type}) failed: {message}")
+
+
+class TemporaryError(NodegraphError):
+    """A node failed, and may succeed if it runs again. Raised by nodes that declare `retries`."""
 
 
 class OutputError(NodegraphError):

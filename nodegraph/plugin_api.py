@@ -17,9 +17,11 @@ from nodegraph.errors import (
     PluginError,
     Problem,
     SettingsError,
+    TemporaryError,
     WorkflowError,
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
+from nodegraph.node_types.fetching import NotFetchedError, may_fetch
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -64,6 +66,7 @@ __all__ = [
     "NodeError",
     "NodeSpec",
     "NodegraphError",
+    "NotFetchedError",
     "Numerics",
     "OptionsOf",
     "Origin",
@@ -80,6 +83,7 @@ __all__ = [
     "Run",
     "Seed",
     "SettingsError",
+    "TemporaryError",
     "WorkflowError",
     "did_you_mean",
     "echo",
@@ -88,6 +92,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "load_plugins",
+    "may_fetch",
     "node",
     "replacing",
     "spec_of",

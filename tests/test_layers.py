@@ -11,18 +11,20 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache": "file_digests keys store snapshots cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
-    "nodegraph.cli": "failures help options plugin_options previews progress tables plugins group storage workflows",
+    "nodegraph.cli": (
+        "failures help plugin_options completion options previews time_left progress running tables plugins group storage workflows"
+    ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "verify_option check explain run show",
+    "nodegraph.cli.workflows": "notes verify_option check explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
-    "nodegraph.node_types": "port_types spec returned yaml_core literals signature",
+    "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": "process_state node_run inputs failure call stored_result outcome run_node",
+    "nodegraph.run.node": "process_state node_run inputs failure call attempts stored_result outcome run_node",
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

@@ -13,10 +13,10 @@ CLASSES = {"str", "int", "float", "bool", "list", "tuple", "dict", "Path"}
 
 JSON = {
     "nodegraph/cache/file_digests.py": "lines of a memo",
-    "nodegraph/cache/keys.py": "what a key covers",
     "nodegraph/cache/store/journal.py": "lines of the journal",
     "nodegraph/cache/store/records.py": "records",
     "nodegraph/cli/plugins/schema.py": "a JSON Schema",
+    "nodegraph/cli/running.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",
     "nodegraph/cli/storage/runs.py": "--json",
     "nodegraph/cli/plugins/nodes.py": "--json",
@@ -25,7 +25,6 @@ JSON = {
     "nodegraph/cli/workflows/check.py": "--json",
     "nodegraph/cli/workflows/explain.py": "--json",
     "nodegraph/cli/workflows/show.py": "--json",
-    "nodegraph/cli/workflows/run.py": "--json",
     "nodegraph/plugins/codecs.py": "stored and exported values",
     "nodegraph/run/device.py": "digests and a memo",
     "nodegraph/run/record.py": "records",

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
+from nodegraph.files import file_states
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry
@@ -121,6 +122,8 @@ class KeyMaker:
         digests = {} if digests is None else digests
         inputs: dict[str, Any] = {}
         for port, input in node.inputs.items():
+            if isinstance(input, Value) and input.not_fetched is not None:
+                raise NoCanonicalFormError(f"its '{port}' is not fetched yet, so its key is not known")
             try:
                 inputs[port] = self._input(input, digests)
             except (NoCanonicalFormError, OSError) as error:
@@ -157,6 +160,8 @@ class KeyMaker:
         for name, path in sorted((input.files or {}).items()):
             digests[path] = self._file_digest(path)
             named.append([name, digests[path]])
+        if input.states and file_states(input.states) != input.states:
+            raise NoCanonicalFormError("a file was changed while the workflow was read")
         return named
 
 

@@ -113,9 +113,13 @@ class _Builder:
         """Report what the node type's own `check` finds wrong with the literals taken together."""
         if spec.check is None:
             return
+        literals = {name: literal for name, literal in inputs.items() if isinstance(literal, Value)}
+        known = {name: literal.value for name, literal in literals.items() if literal.not_fetched is None}
         try:
-            messages = list(spec.check(**{name: literal.value for name, literal in inputs.items() if isinstance(literal, Value)}))
+            messages = list(spec.check(**known))
         except Exception as error:  # a plugin's code
+            if len(known) < len(literals):
+                return  # it may need what is not fetched yet; the run checks again
             message = f"the check of {spec.name} failed: {type(error).__name__}: {error} (node '{node.name}')"
             self._problem("E116", message, node.where, f"This is a mistake in plugin '{self.types[node.name].origin.plugin}'.")
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
+from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
 from nodegraph.workflow.workflow import Workflow
@@ -18,15 +19,27 @@ from nodegraph.workflow.workflow import Workflow
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
-    `files`: the files that it names, by names that do not depend on their folder. `entry`: the registered thing that it names.
-    `digest`: its codec's digest, for a value of a stored type that was given in Python.
+    `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read.
+    `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
+    Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it.
     """
 
     value: Any
     _: KW_ONLY
     files: Mapping[str, Path] | None = None
+    states: Mapping[Path, FileState | None] | None = None
     entry: Entry[Any] | None = None
     digest: str | None = None
+    not_fetched: str | None = None
+
+
+@dataclass(frozen=True)
+class NotFetched:
+    """An input whose files are not on this machine yet. `message` says what a run will fetch, and how."""
+
+    node: str
+    input: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +124,16 @@ class Graph:
             for source in node.sources:
                 consumers[source].append(node.name)
         object.__setattr__(self, "_consumers", consumers)
+
+    @cached_property
+    def not_fetched(self) -> tuple[NotFetched, ...]:
+        """The inputs whose files a run has to fetch first. A run's own graph has none."""
+        literals = ((node.name, port, input) for node in self.nodes.values() for port, input in node.inputs.items())
+        return tuple(
+            NotFetched(node, port, input.not_fetched)
+            for node, port, input in literals
+            if isinstance(input, Value) and input.not_fetched is not None
+        )
 
     def consumers(self, name: str) -> list[str]:
         """The nodes that take an output of `name`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -108,6 +109,7 @@ def _spec(function: Callable[..., Any], declared: Mapping[str, Any]) -> NodeSpec
         inputs.append(port)
     if hints.get("return", type(None)) is type(None):
         raise SignatureError("it returns nothing. Annotate what it returns")
+    _check_attempts(declared, run_parameter)
     return NodeSpec(
         function=function,
         inputs=tuple(inputs),
@@ -116,6 +118,17 @@ def _spec(function: Callable[..., Any], declared: Mapping[str, Any]) -> NodeSpec
         run_parameter=run_parameter,
         **declared,
     )
+
+
+def _check_attempts(declared: Mapping[str, Any], run_parameter: str | None) -> None:
+    timeout, retries = declared.get("timeout"), declared.get("retries", 0)
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise SignatureError(f"its timeout is {described(timeout)}. Expected a positive number of seconds")
+        if run_parameter is None:
+            raise SignatureError("it has a timeout, but no parameter of type Run. It is stopped when it calls run.step")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise SignatureError(f"its retries are {described(retries)}. Expected a whole number, at least 0")
 
 
 def _hints(annotated: Any) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Reads:
     """An input whose text names files. Their content is part of the cache key, their path is not.
 
     `resolve(text, base)` returns the `Resource`; `base` is the folder that relative paths start from. It raises FileNotFoundError
-    or ValueError with a message for the user.
+    or ValueError with a message for the user. If it would have to use the network although `may_fetch()` is false, it raises
+    NotFetchedError.
     """
 
     resolve: Callable[[str, Path], Resource]
@@ -157,7 +158,7 @@ class NodeSpec:
 
     `pure`: the same inputs give the same output. `keep`: its results are kept in the cache. `numeric`: it computes with tensors, so
     its key depends on the device and dtype, and only one such node runs on a device at a time. `run_parameter`: the parameter that
-    receives the `Run`. `check` and `foreign_names`: see `node`.
+    receives the `Run`. `check`, `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
     """
 
     name: str
@@ -172,6 +173,8 @@ class NodeSpec:
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
     foreign_names: tuple[str, ...] = ()
+    timeout: float | None = None
+    retries: int = 0
 
     @cached_property
     def options(self) -> tuple[Port, ...]:
@@ -198,6 +201,8 @@ def node(
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Callable[[F], F]: ...
 @overload
 def node(name: F) -> F: ...
@@ -210,6 +215,8 @@ def node(
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Callable[[F], F] | F:
     """Make a typed function a node type. Returns the function itself.
 
@@ -219,6 +226,10 @@ def node(
     a message for each mistake in a node's literals taken together; it receives the inputs that are literals or have their default,
     and `nodegraph check` calls it. A message that begins with the name of an input is located where that input is given.
     `foreign_names` are names of similar things in other programs: a user who looks for one of them is led to this node.
+
+    A node that runs for more than `timeout` seconds fails at its next `run.step`, so it needs a parameter annotated `Run`.
+    `retries` is how often it runs again after an error that may not come again: TemporaryError, or an OSError such as a lost
+    connection, but not one about a file that is missing or not allowed. Each attempt has its own time.
     """
     if callable(name):
         return node(name.__name__)(name)
@@ -232,6 +243,8 @@ def node(
             "numeric": numeric,
             "check": check,
             "foreign_names": foreign_names,
+            "timeout": timeout,
+            "retries": retries,
         }
         return function
 

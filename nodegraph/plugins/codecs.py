@@ -36,6 +36,12 @@ class Codec(Protocol):
     def load(self, path: Path) -> Any:
         """Read what `save` wrote, mapped into memory if possible."""
 
+    def encode(self, value: Any) -> bytes:
+        """The content of the file that `save` writes. With this and `decode`, small values pass between nodes without a file."""
+
+    def decode(self, data: bytes) -> Any:
+        """The value that `encode` made `data` of, as a new object."""
+
     def export(self, value: Any) -> list[bytes]:
         """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
@@ -102,6 +108,9 @@ class JSONCodec:
         """The value as JSON."""
         return str(value).encode() if type(value) is int else _ENCODER.encode(value).encode()
 
+    def decode(self, data: bytes) -> Any:
+        return parse_json(data)
+
 
 def is_scalar(value: Any) -> bool:
     """Whether `value` is a number, text, a boolean or None, which cannot be changed."""
@@ -151,7 +160,7 @@ class Codecs:
     def for_value(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""
         codec = self.for_type(type(value)) if value is not None else _JSON
-        return None if codec is _JSON and not _is_json(value) else codec
+        return None if codec is _JSON and not is_json(value) else codec
 
     def _codec(self, port_type: PortType) -> Codec | None:
         if isinstance(port_type, Union):
@@ -207,7 +216,7 @@ _JSON = JSONCodec()
 _JSON_TYPES = (bool, int, float, str, list, dict, type(None))
 
 
-def _is_json(value: Any) -> bool:
+def is_json(value: Any) -> bool:
     """Whether `value` and everything in it is of a type that JSON has."""
     pending = [value]
     while pending:

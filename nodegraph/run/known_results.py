@@ -37,8 +37,8 @@ class KnownResults:
         self._cache = cache
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
-        self._tainted: set[str] = set()
         self._unstored: set[str] = set()
+        self._unkeyed: set[str] = set()  # nodes whose result is not what their key stands for
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
     def digest(self, link: ResolvedLink) -> str | None:
@@ -82,21 +82,28 @@ class KnownResults:
     def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> bool:
         """Note the digests of a node that has run, and whether its result is stored under its content key.
 
-        Returns whether the result is what the key stands for. If it is not, because something that the key covers was changed
-        during the run, the content keys of nodes below are made again, and their static keys stand for nothing.
+        Returns whether the result is what the key stands for. If it is not, it may be another one each time: keys of nodes below
+        that follow from the key, as the digest of a value that is never stored does, are made again.
         """
         assumed = self._digests.get(name)
         self._digests[name] = digests
-        if assumed and not assumed.items() <= digests.items():
-            self._forget_below(name)
         if stored:
             self._note_alias(name)
             return True
         self._unstored.add(name)
-        is_keyed = bool(assumed) and assumed == digests and not self.graph.nodes[name].spec.keep
-        if self._depends_on_tainted(name) or (name in self.content and not is_keyed):
-            self._tainted.add(name)
-        return is_keyed
+        if assumed and assumed == digests and not self.graph.nodes[name].spec.keep:
+            return True
+        self._unkeyed.add(name)
+        pending = [name]
+        while pending:
+            for consumer in self.graph.consumers(pending.pop()):
+                content = self.content.get(consumer)
+                if content is not None and consumer not in self.hits and self._content_key(consumer) != content:
+                    del self.content[consumer]
+                    self._digests.pop(consumer, None)
+                    self.checked.discard(consumer)
+                    pending.append(consumer)
+        return False
 
     def found(self, name: str, hit: CachedResult) -> None:
         """Note a result that was found in the cache when the node was about to run."""
@@ -110,16 +117,6 @@ class KnownResults:
             return self.content.get(link.node)
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
-
-    def _forget_below(self, name: str) -> None:
-        """Forget the content keys of the nodes below that were made of digests which turned out wrong."""
-        wrong = {name}
-        for other, node in self.graph.nodes.items():
-            if other in self.content and other not in self.hits and any(link.node in wrong for link in node.links()):
-                wrong.add(other)
-                del self.content[other]
-                self._digests.pop(other, None)
-                self.checked.discard(other)
 
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
@@ -152,15 +149,26 @@ class KnownResults:
         return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
-        if self._depends_on_tainted(name):
-            self._tainted.add(name)
         static = self.keys.static.get(name)
-        if static is not None and name not in self._tainted:
+        if static is not None and not self._follows_from_unkeyed(name):
             self._cache.alias(static, self.content[name])
 
-    def _depends_on_tainted(self, name: str) -> bool:
-        """Whether what the node receives is not what its static key stands for."""
-        return bool(self._tainted) and any(link.node in self._tainted for link in self.graph.nodes[name].links())
+    def _follows_from_unkeyed(self, name: str) -> bool:
+        """Whether a node's value may not be what its static key stands for.
+
+        That is so if a node above it ran and its result was not kept: it drew a random number, or read a file that was changed.
+        """
+        if not self._unkeyed:
+            return False
+        pending, seen = [name], {name}
+        while pending:
+            for source in self.graph.nodes[pending.pop()].sources:
+                if source in self._unkeyed:
+                    return True
+                if source not in seen:
+                    seen.add(source)
+                    pending.append(source)
+        return False
 
 
 def key_of_value(digest: str, port: str) -> str:

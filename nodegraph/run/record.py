@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,12 @@ from nodegraph.cache.keys import KeyParts
 from nodegraph.files import parse_json, write_whole
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
+from nodegraph.plugins.codecs import is_json
 from nodegraph.run.events import Status
 from nodegraph.run.known_results import KnownResults
 from nodegraph.run.outputs.same_file import RUN, WORKFLOW
 from nodegraph.run.result import NodeReport
+from nodegraph.text import described
 
 FORMAT: Final = 2
 
@@ -37,7 +39,10 @@ StoredForm = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord:
-    """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970."""
+    """A finished run. `document` is the workflow as it ran, in YAML; `started` is in seconds since 1970.
+
+    `overrides` are the values that were given from outside the workflow, `targets` what was computed instead of its outputs.
+    """
 
     run: str
     graph: Graph
@@ -50,6 +55,9 @@ class RunRecord:
     reports: Mapping[str, NodeReport]
     outputs: Mapping[str, list[Path]]
     known: KnownResults
+    overrides: Mapping[str, Any]
+    targets: Sequence[str]
+    out: Path | None
 
     def write(self, folder: Path) -> None:
         """Write `<run>.json`. Best effort: if the directory cannot be written, storing results has warned of that already."""
@@ -58,7 +66,11 @@ class RunRecord:
             "run": self.run,
             "workflow": self.graph.workflow,
             "document": self.document,
+            "base": str(self.graph.resolved.base.absolute()),
             "params": dict(self.graph.params),
+            "overrides": {name: _as_json(value) for name, value in self.overrides.items()},
+            "targets": list(self.targets),
+            "out": None if self.out is None else str(self.out),
             "status": self.status,
             "error": str(self.error) if self.error is not None else None,
             "started": self.started,
@@ -88,6 +100,11 @@ class RunRecord:
         if report.wrong is not None:
             fields["wrong"] = report.wrong.as_json()
         return fields if form is None else {**fields, "form": stored_form(form)}
+
+
+def _as_json(value: Any) -> Any:
+    """A value that was given from outside: as it is if JSON can hold it, otherwise as text."""
+    return value if is_json(value) else described(value)
 
 
 def stored_form(form: KeyParts) -> StoredForm:

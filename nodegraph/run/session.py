@@ -38,12 +38,15 @@ class RunRequest:
     """What to run, and how.
 
     `out` is the folder for outputs, relative to `directory`, and `records` the folder for the run's record; None: none are written.
-    With `overwrite`, outputs replace files with other content. Nodes whose result is in the cache are computed again and compared
-    with probability `verify`. With `inline`, a node that runs alone runs in the calling thread.
+    `overrides` and `targets` are as the caller gave them. With `overwrite`, outputs replace files with other content. Nodes whose
+    result is in the cache are computed again and compared with probability `verify`. With `inline`, a node that runs alone runs in
+    the calling thread.
     """
 
     run: str
     graph: Graph
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    targets: Sequence[str] = ()
     force: Sequence[str] = ()
     out: Path | None = None
     overwrite: bool = False
@@ -143,6 +146,9 @@ class Session:
             numerics=self._context.numerics() if is_numeric else None,  # the keys needed it already
             reports=reports,
             outputs=self._outputs,
+            overrides=self._request.overrides,
+            targets=self._request.targets,
+            out=None if self._request.out is None else self._request.directory / self._request.out,
             known=self._plan.known,  # of the last plan, if there were several
         )
         if self._cache.store is not None:

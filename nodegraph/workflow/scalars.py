@@ -21,6 +21,7 @@ _ESCAPED = re.compile(rf"\$+{_REFERENCE.pattern}")
 _OLD_WORDS = {"y", "n", "yes", "no", "on", "off"}  # booleans in YAML 1.1: written in quotes
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*(?:[ :][A-Za-z0-9_./+-]+)*")
 _ESCAPES = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_GIVEN: Final = " given in Python>"
 _LONGEST_KEY: Final = 1000  # a longer one needs a '?' (YAML 1.2.2, 7.4.2)
 
 
@@ -57,7 +58,12 @@ def as_yaml(value: Any) -> str:
         return core_text(int(value))
     if isinstance(value, numbers.Real):
         return core_text(float(value))
-    return _text(f"<{type(value).__name__} given in Python>")
+    return _text(f"<{type(value).__name__}{_GIVEN}")
+
+
+def not_written(value: Any) -> str | None:
+    """The name of the type of an object given in Python that `as_yaml` could not write, if `value` is what it wrote instead."""
+    return value[1:].removesuffix(_GIVEN) if isinstance(value, str) and value.endswith(_GIVEN) and value[:1] == "<" else None
 
 
 def _key(key: str) -> str:

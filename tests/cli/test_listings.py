@@ -188,6 +188,7 @@ def test_check_prints_json(cli, greeting):
         "nodes": 2,
         "outputs": 1,
         "params": {"word": "hey"},
+        "not_fetched": [],
     }
     (warning, *_) = cli("check", cli.write(OVERSIGHTS, "w.yaml"), "--json").json["warnings"]
     assert (warning["file"], warning["line"], warning["column"]) == ("w.yaml", 4, 9)
@@ -220,6 +221,7 @@ def test_show_prints_json(cli):
             "again": {"from": "$again.output", "save": "{word}.json"},
             "right": {"from": "$halves.right", "save": None},
         },
+        "not_fetched": [],
     }
 
 

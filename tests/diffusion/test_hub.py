@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
-from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, parse
+from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
 from tests.support.hub import COMMIT, serve
 
 REPOSITORIES = {
@@ -42,6 +42,7 @@ REPOSITORIES = {
         "sdxl.vae.safetensors": b"not wanted: the same under other names",
     },
     "org/several": {"a.safetensors": b"a", "b.safetensors": b"b", "deep/c.safetensors": b"c"},
+    "org/adapter": {"README.md": b"", "adapter_config.json": b"{}", "adapter_model.safetensors": b"adapter"},
     "org/pickles": {"model.ckpt": b"not wanted"},
     "org/gated": {"model.safetensors": b"secret"},
 }
@@ -129,6 +130,23 @@ def test_single_file_is_fetched_once(hub):
     first, second = hub.fetch("hf://org/single"), hub.fetch("hf://org/single")
     assert Path(first.output).read_bytes() == b"weights"
     assert second == Fetched(first.output, imported=False, asked=[])
+
+
+def test_adapter_is_fetched_with_its_config(hub):
+    first, second = hub.fetch("hf://org/adapter"), hub.fetch("hf://org/adapter")
+    assert first.files == {".nodegraph", "adapter_config.json", "adapter_model.safetensors"}
+    assert second == Fetched(first.output, imported=False, asked=[])
+
+
+def test_fetched_files_are_found_without_the_network(hub, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(hub.home))
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    for text in ("hf://org/single", "hf://org/folder/vae", "hf://org/several/a.safetensors"):
+        assert find_fetched(text) is None
+        path = hub.fetch(text).output
+        hub.asked.clear()
+        assert find_fetched(text) == Path(path)
+        assert hub.asked == []
 
 
 def test_file_and_revision_can_be_given(hub):

@@ -360,6 +360,13 @@ def test_node_out_of_memory_is_retried_once(
 
 
 @with_both_workers
+def test_node_out_of_memory_is_retried_with_unchanged_inputs(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("SortThenOutOfMemory", name="node", numbers=[5, 4]))
+    assert engine.run(workflow)["out"] == [2, 4, 5]
+
+
+@with_both_workers
 def test_cancelling_stops_at_a_step_and_keeps_results(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, events: list[Event]
 ) -> None:

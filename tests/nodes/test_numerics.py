@@ -30,6 +30,15 @@ def test_fingerprint_depends_on_the_environment(variable, monkeypatch):
     assert numerics.fingerprint() != before
 
 
+def test_interpreter_with_another_name_has_the_same_fingerprint(monkeypatch):
+    """`python` and `python3` of one environment share the memo, so that neither imports torch in a cached run."""
+    before = numerics.fingerprint()
+    monkeypatch.setattr(sys, "executable", f"{sys.executable}-of-another-name")
+    assert numerics.fingerprint() == before
+    monkeypatch.setattr(sys, "prefix", "/another/environment")
+    assert numerics.fingerprint() != before
+
+
 def test_instruction_sets_are_words():
     assert all(flag and " " not in flag for flag in numerics.cpu_flags())
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import textwrap
+import types
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +49,36 @@ def switches(text: str) -> str:
     torch.backends.mkldnn.enabled = False
     return text
 
+class Box:
+    def __init__(self, number):
+        self.number = number
+
+@node("Box")
+def box(number: float) -> Box:
+    return Box(number)
+
+@node("Unbox")
+def unbox(box: Box) -> float:
+    return box.number
+
 @hookimpl
 def register_nodes(register):
-    for function in (product, draws, meddles, switches):
+    for function in (product, draws, meddles, switches, box, unbox):
         register(function)
+"""
+
+
+DRAWS_NUMPY = """
+from nodegraph import hookimpl, node
+
+@node("DrawsNumPy")
+def draws_numpy() -> float:
+    import numpy
+    return float(numpy.random.rand())
+
+@hookimpl
+def register_nodes(register):
+    register(draws_numpy)
 """
 
 
@@ -154,6 +183,49 @@ def test_node_that_draws_from_a_global_generator_is_not_kept(engine, how):
 def test_node_with_its_own_generator_is_kept(engine, how):
     assert engine.run(one("Draws", how=how)).notices == ()
     assert engine.run(one("Draws", how=how)).cached == ("node",)
+
+
+def test_nodes_below_one_that_draws_use_its_new_value(engine):
+    workflow = Workflow("w")
+    draws = workflow.add("Draws", name="draws", how="random.random()")
+    workflow.output("drawn", draws)
+    workflow.output("below", workflow.add("Unbox", name="unbox", box=workflow.add("Box", name="box", number=draws)))
+    for _ in range(2):
+        result = engine.run(workflow)
+        assert result["below"] == result["drawn"]
+        assert result.ran == ("draws", "box", "unbox")
+
+
+def test_every_second_normal_number_is_a_draw_too(engine):
+    for how in ("random.gauss(0, 1)", "numpy.random.randn()"):
+        for _ in range(2):
+            engine.run(one("Draws", how=how))
+        assert engine.run(one("Draws", how=how)).ran == ("node",)
+
+
+def test_draw_from_a_library_that_the_node_itself_imports_is_noticed(tmp_path):
+    code = """
+        import sys
+        from nodegraph import Engine, Workflow
+
+        def run():
+            workflow = Workflow("w")
+            workflow.output("out", workflow.add("DrawsNumPy", name="node"))
+            return engine.run(workflow).ran
+
+        engine = Engine(sys.argv[1] + "/cache", plugin_dirs=[sys.argv[1] + "/plugins"])
+        assert "numpy.random" not in sys.modules
+        assert run() == ("node",)
+        assert run() == ("node",)
+    """
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "drawing.py").write_text(textwrap.dedent(DRAWS_NUMPY))
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True)
+
+
+def test_generator_of_a_library_that_another_thread_is_importing_is_left_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy.random", types.ModuleType("numpy.random"))
+    assert generator_states(False) == {"numpy": None}
 
 
 def test_any_draw_changes_the_state_of_its_generator():

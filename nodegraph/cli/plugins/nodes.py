@@ -11,7 +11,7 @@ import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import json_option, plugin_dir_option
+from nodegraph.cli.options import complete, json_option, plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, port_type, print_indented
 from nodegraph.cli.tables import first_line, print_table
 from nodegraph.terminal import echo, echo_json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=epilog("nodegraph nodes", "nodegraph nodes TextEncode --json", "nodegraph nodes --plugin-dir my_plugins"))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete("node_types"))
 @plugin_dir_option
 @json_option
 def nodes(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:

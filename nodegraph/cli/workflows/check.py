@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
+from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.terminal import echo, echo_json
 
@@ -38,8 +40,8 @@ def check(
 ) -> None:
     """Report every mistake in the workflow FILE.
 
-    FILE may be '-' for standard input. No node runs, and no weights are read. Params and nodes that are not used, and similar
-    oversights, are warnings.
+    FILE may be '-' for standard input. No node runs, no weights are read, and the network is not used: there is a note for each
+    file that a run has to download first. Params and nodes that are not used, and similar oversights, are warnings.
     """
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
@@ -60,10 +62,12 @@ def check(
         summary = {"file": _named(file), "problems": [], "warnings": [_message(remark.message, remark.where) for remark in found]}
         sizes = {"nodes": len(graph.nodes), "outputs": len(graph.outputs)}
         params = {name: plain_json(value) for name, value in graph.params.items()}
-        echo_json(json.dumps({**summary, **sizes, "params": params}))
+        not_fetched = [asdict(missing) for missing in graph.not_fetched]
+        echo_json(json.dumps({**summary, **sizes, "params": params, "not_fetched": not_fetched}))
         return
     for remark in found:
         warn(str(remark))
+    print_not_fetched(graph)
     echo(f"{_named(file)}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
     if verbose:
         for name, value in graph.params.items():

@@ -13,6 +13,7 @@ from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     cache_dir_option,
+    complete,
     device_option,
     dtype_option,
     file_argument,
@@ -23,6 +24,7 @@ from nodegraph.cli.options import (
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned
+from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo, echo_json
 
 _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"}
@@ -43,6 +45,7 @@ _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"
     "targets",
     multiple=True,
     metavar="NODE",
+    shell_complete=complete("targets"),
     help="Explain what this node, or one of its outputs (node.port), needs instead of the workflow's outputs. May be repeated.",
 )
 @cache_dir_option
@@ -66,8 +69,8 @@ def explain(
 ) -> None:
     """Show which nodes in FILE would run, and why.
 
-    FILE may be '-' for standard input. No node runs. The reason names the input that changed. A node that depends on one that
-    would run may still turn out to be cached, if its inputs have the same values as before.
+    FILE may be '-' for standard input. No node runs, and the network is not used. The reason names the input that changed. A node
+    that depends on one that would run may still turn out to be cached, if its inputs have the same values as before.
     """
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
@@ -78,7 +81,10 @@ def explain(
     plan = engine.plan(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings), targets=targets)
     explained = engine.explain(plan)
     if as_json:
-        echo_json(json.dumps({e.node: {"action": e.action, "reason": e.reason or None} for e in explained}))
+        messages = {missing.node: {"not_fetched": missing.message} for missing in plan.graph.not_fetched}
+        nodes = {e.node: {"action": e.action, "reason": e.reason or None, **messages.get(e.node, {})} for e in explained}
+        echo_json(json.dumps(nodes))
         return
+    print_not_fetched(plan.graph)
     for line in aligned([(e.node, _ACTIONS[e.action], e.reason) for e in explained]):
         echo(line)

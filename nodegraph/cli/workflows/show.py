@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned, plain_json
+from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
 
@@ -67,6 +69,7 @@ def show(
     if as_json:
         echo_json(json.dumps(as_object(graph)))
         return
+    print_not_fetched(graph)
     for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
         echo(line)
 
@@ -99,6 +102,7 @@ def as_object(graph: Graph) -> dict[str, Any]:
         "outputs": {
             name: {"from": f"${output.link.node}.{output.link.port}", "save": output.save} for name, output in graph.outputs.items()
         },
+        "not_fetched": [asdict(missing) for missing in graph.not_fetched],
     }
 
 

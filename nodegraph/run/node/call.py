@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nodegraph.cache.cache import Cache
@@ -18,12 +18,15 @@ from nodegraph.run.tasks.task import RunContext
 
 
 def compute(
-    spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext
+    spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext, *, read_again: Callable[[], dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Codec | None]]:
-    """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes."""
+    """The values by port, checked, and their codecs. Raises ReturnTypeError if the function breaks the rules for nodes.
+
+    `read_again` returns the arguments once more: the first call may have changed them before it ran out of memory.
+    """
     before = _versions(arguments, context)
     with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
-        result = _call(spec, arguments, run, context)
+        result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         run.notice(f"it changed {' and '.join(watch.restored)} of the process, which were restored")
     run.drew = watch.drew
@@ -70,7 +73,9 @@ def _shared(value: Any, cache: Cache) -> list[Any]:
     return [value]
 
 
-def _call(spec: NodeSpec, arguments: Mapping[str, Any], run: NodeRun, context: RunContext) -> Any:
+def _call(
+    spec: NodeSpec, arguments: dict[str, Any], run: NodeRun, context: RunContext, *, read_again: Callable[[], dict[str, Any]]
+) -> Any:
     """What the function returns. If memory runs out, memory is freed and the function is called once more."""
     try:
         return spec.function(**arguments)
@@ -79,9 +84,11 @@ def _call(spec: NodeSpec, arguments: Mapping[str, Any], run: NodeRun, context: R
             raise
     # after the block: inside it, the error's traceback would keep the function's own values alive
     run.announce("memory ran out; everything kept for later is freed, and the node runs again")
+    arguments.clear()
     context.cache.free()
     context.models.clear()
     context.plugins.backend.free_memory()
+    arguments.update(read_again())
     try:
         return spec.function(**arguments)
     except Exception as error:

@@ -26,8 +26,17 @@ class NodeHost(Protocol):
         """The value behind a link, which the cache has under `key`. Raises LostResultError if it is no longer there."""
 
 
+class Limit(Protocol):
+    """What ends a node that runs for too long."""
+
+    def check(self, i: int, n: int) -> None:
+        """Raise an error if the node is over its time; step `i` of `n` is done."""
+
+
 class NodeRun(Run):
-    """The `Run` that a node receives while it runs."""
+    """The `Run` that a node receives while it runs. `limit` is None unless its type declares a timeout."""
+
+    limit: Limit | None = None
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
@@ -49,6 +58,8 @@ class NodeRun(Run):
         self._host.emit(NodeProgress(self._task.node, i, n, preview))
         if self._host.is_cancelled():
             raise stopped()
+        if self.limit is not None:
+            self.limit.check(i, n)
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         # the digests: a model file that is replaced under the same name is another model

@@ -19,10 +19,12 @@ from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunCont
 
 
 def files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
-    """Whether a file in the key changed since it was in the state `before`.
+    """Whether a file in the key changed since it was in the state `before`, or one that an input without a codec may read.
 
     A file that was changed and changed back may have been read in between.
     """
+    if task.opened and file_states(task.opened) != task.opened:
+        return True
     if not task.files:
         return False
     same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())

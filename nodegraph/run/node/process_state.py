@@ -97,7 +97,8 @@ def _generator_reader() -> Callable[[], Any]:
     """Returns a function that reads the memory of Python's global generator, which takes a hundredth of `random.getstate`.
 
     The position in the state changes with each draw; every 624 words the state changes, too. So the position and one word of the
-    state are enough. In a version of Python where the memory does not look as expected, the function is `random.getstate`.
+    state are enough. `random.gauss` keeps every second number for the next call, which then changes neither. In a version of Python
+    where the memory does not look as expected, the function is `random.getstate`.
     """
     import ctypes
     import random
@@ -112,4 +113,5 @@ def _generator_reader() -> Callable[[], Any]:
     if [*memory[1:], memory[0]] != [*numbers]:
         return random.getstate
     position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
-    return functools.partial(bytes, memoryview(position_and_word))
+    read = functools.partial(bytes, memoryview(position_and_word))
+    return lambda: (read(), generator.gauss_next)

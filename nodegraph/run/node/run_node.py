@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import Cancelled, PluginError
@@ -15,6 +16,7 @@ from nodegraph.files import file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.run.events import NodeStarted, Notice
+from nodegraph.run.node.attempts import compute_with_retries
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
 from nodegraph.run.node.inputs import IMMUTABLE, read_argument
@@ -36,21 +38,31 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
             hit = context.cache.lookup(task.key, task.wanted) if look_again and task.key is not None else None
             if hit is not None:
                 return Outcome(seconds=time.perf_counter() - started, hit=hit)
-            try:
+
+            def read_arguments() -> dict[str, Any]:
                 arguments = {
                     port: input.value
                     if type(input) is Value and type(input.value) in IMMUTABLE
                     else read_argument(input, task, context, host)
                     for port, input in task.inputs.items()
                 }
+                if spec.run_parameter is not None:
+                    arguments[spec.run_parameter] = run
+                return arguments
+
+            try:
+                arguments = read_arguments()
             except LostResultError as error:
                 return Outcome(error=error)
             host.emit(NodeStarted(task.node))
             started = time.perf_counter()
             files = file_states(task.files) if task.files else {}
-            if spec.run_parameter is not None:
-                arguments[spec.run_parameter] = run
-            values, codecs = compute(spec, arguments, run, context)
+            if spec.timeout is None and not spec.retries:
+                values, codecs = compute(spec, arguments, run, context, read_again=read_arguments)
+            else:
+                values, codecs = compute_with_retries(
+                    spec=spec, arguments=arguments, run=run, context=context, host=host, read_again=read_arguments
+                )
             return store_outcome(
                 task,
                 spec,

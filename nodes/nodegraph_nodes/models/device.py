@@ -25,20 +25,25 @@ VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")
 
 def fingerprint() -> str:
     """Describe everything that the meaning of `auto` depends on, without importing torch."""
-    try:
-        torch = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        torch = "none"
     driver = Path("/proc/driver/nvidia/version")
     parts = {
-        "torch": torch,
-        "python": f"{sys.executable} {platform.python_version()}",
+        "torch": _installed_torch(),
+        "python": f"{os.path.realpath(sys.prefix)} {platform.python_version()}",  # an interpreter has several names
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
         "settings": settings() if "torch" in sys.modules else "sdpa",
     }
     return repr(parts)
+
+
+@cache
+def _installed_torch() -> str:
+    """The version of torch that is installed. Reading it takes milliseconds."""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 @cache

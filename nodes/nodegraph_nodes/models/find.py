@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph import Resource
-from nodegraph.plugin_api import under
+from nodegraph.plugin_api import NotFetchedError, may_fetch, under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     Description,
@@ -40,10 +40,9 @@ def builtin_models() -> dict[str, Path]:
 
 
 def model_path(text: str, base: Path) -> Path:
-    """The file or folder that `text` names: `builtin:NAME`, `hf://ORGANISATION/NAME`, or a path relative to the folder `base`.
+    """The file or folder that `text` names: `builtin:NAME`, or what `file_path` returns.
 
-    Raises ValueError if there is no such built-in model, if the download fails, and for the name of a model on the hub without
-    `hf://`.
+    Raises ValueError if there is no such built-in model, and as `file_path` does.
     """
     if text.startswith(BUILTIN):
         name, models = text.removeprefix(BUILTIN), builtin_models()
@@ -51,6 +50,15 @@ def model_path(text: str, base: Path) -> Path:
             known = ", ".join(BUILTIN + model for model in models)
             raise ValueError(f"there is no built-in model '{name}'; there is {known}")
         return models[name]
+    return file_path(text, base)
+
+
+def file_path(text: str, base: Path) -> Path:
+    """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, or a path relative to `base`.
+
+    Raises ValueError if the download fails, and for the name of a model on the hub without `hf://`; NotFetchedError if nothing
+    may be downloaded now.
+    """
     if not text.startswith("hf://"):
         path = under(base, text)
         if not os.path.lexists(path) and not path.parent.is_dir() and (address := _hub_address(text)):
@@ -59,10 +67,15 @@ def model_path(text: str, base: Path) -> Path:
                 f"{path}: expected {expected}, found nothing. Did you mean '{address}', a model on the Hugging Face hub?"
             )
         return path
-    from nodegraph_diffusion.checkpoint.files.hub import fetch
+    from nodegraph_diffusion.checkpoint.files.hub import describe_fetch, fetch, find_fetched
 
     with file_errors():
-        return fetch(text)
+        if may_fetch():
+            return fetch(text)
+        found = find_fetched(text)
+        if found is None:
+            raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")
+        return found
 
 
 def _hub_address(text: str) -> str | None:
@@ -71,6 +84,30 @@ def _hub_address(text: str) -> str | None:
     if match is None or (Path(text).suffix in _FILE_SUFFIXES and match["page"] is None):
         return None
     return f"hf://{match['repo']}" + (f"/{match['file']}" if match["file"] else "")
+
+
+def _steady(path: Path) -> Path:
+    """The path without links to folders, which may be switched before the model is loaded. A file that is a link stays one.
+
+    The name of a file matters, and so do the names of those next to it.
+    """
+    try:
+        folder = path if path.is_dir() else path.parent
+        real = folder.resolve()
+    except (OSError, RuntimeError):  # a circle of links; opening the model will fail
+        return path
+    if real == Path(os.path.abspath(folder)):  # noqa: PTH100 (`absolute` keeps "..")
+        return path
+    return real if folder is path else real / path.name
+
+
+def _described(path: Path) -> Description:
+    """The description of a path that stayed the same file meanwhile. Raises ValueError if it is a link that was switched."""
+    before = os.path.realpath(path)
+    description = describe(path)
+    if os.path.realpath(path) != before:
+        raise ValueError(f"{path} was switched to another file while it was read. Run again")
+    return description
 
 
 def model_resource(model: Model) -> Resource:
@@ -90,9 +127,9 @@ def _name_in(folder: Path, file: Path) -> str:
 def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
-        path = model_path(text, base)
+        path = _steady(model_path(text, base))
         with file_errors():
-            description = describe(path)
+            description = _described(path)
             resource = model_resource(pick(description))
         return Resource(description, resource.files) if whole else resource
 
@@ -109,21 +146,24 @@ find_vae = _model_finder(Description.vae)
 
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = describe(under(base, text)).lora()
+        found = _described(_steady(path)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
 
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = describe(under(base, text)).embedding()
+        found = _described(_steady(path)).embedding()
     return Resource(found, {"file": found.path})
 
 
 def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
+    path = file_path(text, base)
     with file_errors():
-        found = describe(under(base, text)).controlnet()
+        found = _described(_steady(path)).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

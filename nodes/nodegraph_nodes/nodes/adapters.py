@@ -27,7 +27,7 @@ class Adapted(NamedTuple):
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[LoraFile, Reads(find_lora), Help("a file, or a folder written by PEFT or diffusers")],
+    file: Annotated[LoraFile, Reads(find_lora), Help("a file, a folder written by PEFT or diffusers, or hf://organisation/name")],
     strength_unet: Annotated[Strength, Help("factor for the changes to the UNet; 0 leaves it unchanged")] = 1.0,
     strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves them unchanged")] = 1.0,
     run: Run = Run(),
@@ -48,7 +48,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[EmbeddingFile, Reads(find_embedding), Help("a textual inversion")],
+    file: Annotated[EmbeddingFile, Reads(find_embedding), Help("a textual inversion, or hf://organisation/name")],
     word: Annotated[str, Help("its name in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Make a textual inversion available in prompts, as `embedding:WORD`."""
@@ -65,7 +65,7 @@ def load_embedding(
 
 @node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
-    file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file or a diffusers folder")],
+    file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file, a diffusers folder, or hf://organisation/name")],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
 ) -> ControlNetModel:
     """Open a ControlNet."""

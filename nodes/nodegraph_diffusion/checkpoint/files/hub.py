@@ -16,10 +16,13 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 
 SCHEME = "hf://"
 
+_ENDPOINT = "https://huggingface.co"
+_TRUE = ("1", "ON", "YES", "TRUE")  # as the hub's library reads its variables
 _COMPLETE = ".nodegraph"  # a file that marks complete snapshots and names their model, which the hub's cache does not show
 _REFERENCE = r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?"
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
+_PEFT = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 _WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
 
 
@@ -53,6 +56,28 @@ def fetch(text: str) -> Path:
     """
     reference = parse(text)
     return _find_in_cache(reference) or _download(reference)
+
+
+def find_fetched(text: str) -> Path | None:
+    """The file or diffusers folder that `text` names, if it was downloaded before. Never uses the network.
+
+    With HF_HUB_OFFLINE, this may be a folder that another program downloaded. Raises CheckpointError if `text` is no address.
+    """
+    reference = parse(text)
+    found = _find_in_cache(reference)
+    if found is None and os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        found = _folder_of_another_program(reference)
+    return found
+
+
+def describe_fetch(text: str) -> str:
+    """What `fetch` would download, from where and to where. Raises CheckpointError if `text` is no address."""
+    reference = parse(text)
+    if reference.file is not None and Path(reference.file).suffix:
+        files = "this file"
+    else:
+        files = "its configs and weights (.safetensors, in half precision if that is published)"
+    return f"{files}, from {os.environ.get('HF_ENDPOINT') or _ENDPOINT} to {_cache_folder()}"
 
 
 def _find_in_cache(reference: Reference) -> Path | None:
@@ -99,14 +124,20 @@ def _download(reference: Reference) -> Path:
         refusal = _refusal(reference, error)
         if refusal is not None:
             raise refusal from error
-        folder = _snapshot(reference) / (reference.file or "")
-        if any((folder / name).is_file() for name in ("model_index.json", "config.json")):
+        folder = _folder_of_another_program(reference)
+        if folder is not None:
             return folder
         message = (" ".join(str(error).split()) or type(error).__name__)[:300]
         hint = "Check the connection (and HF_ENDPOINT, HF_HUB_OFFLINE, the free space on the disk), or give a path instead."
         raise CheckpointError(
             str(reference), expected="a download from the hub", found=f"an error ({message})", hint=hint
         ) from error
+
+
+def _folder_of_another_program(reference: Reference) -> Path | None:
+    """A model's folder in the hub's cache, which may be incomplete; None if there is none."""
+    folder = _snapshot(reference) / (reference.file or "")
+    return folder if any((folder / name).is_file() for name in ("model_index.json", "config.json")) else None
 
 
 def _request(reference: Reference) -> Path:
@@ -176,6 +207,8 @@ def _files_to_load(names: Collection[str], part: str = "") -> list[str]:
         needed = _one_variant(inside)
         return [name for name in needed if name.startswith(part) or _is_config(name)] if part in ("", *_PARTS) else []
     folder = f"{part}/" if part else ""
+    if not part and set(names) >= _PEFT:
+        return sorted(_PEFT)
     if f"{folder}config.json" not in names:
         return []
     in_folder = (name for name in names if name.rpartition("/")[0] == part)

@@ -175,6 +175,16 @@ def out_of_memory_once(run: Run = Run()) -> str:
     return "done"
 
 
+@node("SortThenOutOfMemory")
+def sort_then_out_of_memory(numbers: list[int]) -> list[int]:
+    """Changes its input, and runs out of memory the first time."""
+    CALLS.append("SortThenOutOfMemory")
+    numbers.append(len(numbers))
+    if CALLS.count("SortThenOutOfMemory") == 1:
+        raise MemoryError
+    return sorted(numbers)
+
+
 @node("NeedsAllMemory")
 def needs_all_memory(text: str = "") -> str:
     """Runs out of memory if any model is in memory."""

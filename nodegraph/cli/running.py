@@ -1,0 +1,157 @@
+"""Running a workflow from the command line: progress on stderr, Ctrl-C, and what is printed at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodegraph.cli.failures import warn_of_broken
+from nodegraph.cli.progress import progress
+from nodegraph.engine import Engine
+from nodegraph.errors import Cancelled, WrongResultError
+from nodegraph.terminal import echo, echo_json
+
+if TYPE_CHECKING:
+    from nodegraph.cli.progress import PlainProgress
+    from nodegraph.engine import Result
+    from nodegraph.plugins.manager import Plugins
+    from nodegraph.run.events import Event
+    from nodegraph.workflow.workflow import Workflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display:
+    """What a run shows; `preview` is the folder for previews."""
+
+    quiet: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    preview: Path | None = None
+
+
+def cache_options(cache_dir: Path | None, cache_size: str | None, *, no_cache: bool = False) -> dict[str, Any]:
+    """The options of an `Engine` for those of the command line."""
+    if no_cache:
+        return {"cache_dir": None}
+    return {"cache_size": cache_size} | ({} if cache_dir is None else {"cache_dir": cache_dir})
+
+
+def run_and_print(
+    load: Callable[[], Workflow],
+    plugins: Plugins,
+    display: Display,
+    *,
+    engine_options: Mapping[str, Any],
+    run_options: Mapping[str, Any],
+) -> None:
+    """Run the workflow that `load` returns and print its result. Raises the error that ended the run."""
+    with progress(quiet=display.quiet, verbose=display.verbose) as shown:
+        listeners: list[Callable[[Event], None]] = [shown]
+        engine = Engine(plugins=plugins, on_event=partial(_pass_on, listeners), **engine_options)
+        shown.records = None if engine.cache_dir is None else engine.cache_dir / "runs"
+        warn_of_broken(plugins, fatal=False)
+        if display.preview is not None:
+            from nodegraph.cli.previews import PreviewFiles
+
+            listeners.append(PreviewFiles(display.preview, plugins.codecs, shown, plugins.backend.preview_renderer()))
+        workflow = load()
+        with _stoppable(engine, shown) as stopped_by:
+            result = engine.run(workflow, raise_errors=False, **run_options)
+    if isinstance(result.error, Cancelled) and stopped_by:
+        result.error.exit_status = 128 + stopped_by[0]
+    _print_result(result, as_json=display.as_json)
+
+
+def _pass_on(listeners: Sequence[Callable[[Event], None]], event: Event) -> None:
+    for listener in listeners:
+        listener(event)
+
+
+def _print_result(result: Result, *, as_json: bool) -> None:
+    """Print what the command promises; raises the error that ended the run, if there is one."""
+    if as_json:
+        echo_json(json.dumps(_summary(result)))
+    else:
+        _print_paths(result)
+    _print_other_errors(result)
+    if result.error is not None:
+        raise result.error
+    if result.differed:
+        names = ", ".join(f"'{name}'" for name in result.differed)
+        raise WrongResultError(
+            f"[E221] wrong results were in the cache: {names}. This run computed and stored them again, and its outputs are right. "
+            f"Earlier runs may have used the wrong ones: run again what uses these nodes"
+        )
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    """The object that `--json` prints, without nodes that were skipped, and without `seeds` if none was drawn."""
+    return ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {}) | {
+        "run": result.run,
+        "status": result.status,
+        "seconds": round(result.seconds, 4),
+        "outputs": {name: [str(path) for path in paths] for name, paths in result.outputs.items()},
+        "nodes": {
+            name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
+            | ({"error": report.error} if report.error else {})
+            | ({"wrong": report.wrong.as_json()} if report.wrong else {})
+            for name, report in result.nodes.items()
+            if report.status != "skipped"
+        },
+    }
+
+
+def _print_other_errors(result: Result) -> None:
+    """Print why nodes failed, except for the error that ends the command."""
+    for name in result.failed:
+        error = result.nodes[name].error
+        if error != str(result.error):
+            echo(str(error), err=True)
+
+
+def _print_paths(result: Result) -> None:
+    """Print one path a line; if there are several outputs, each after the output's name and a tab."""
+    for name, paths in result.outputs.items():
+        for path in paths:
+            echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
+
+
+@contextmanager
+def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM stop the run at its next step, a second one at once; every file on disk is complete either way.
+
+    Yields the numbers of the signals that came.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            try:
+                shown.close()
+            finally:
+                os._exit(128 + number)  # a normal exit would wait for threads in a long operation
+        engine.cancel()
+        if not shown.quiet:
+            with suppress(OSError, RuntimeError):  # stderr is closed, or this signal interrupts a write to it
+                shown.line("stopping at the next step; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.stderr.flush()

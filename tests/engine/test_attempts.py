@@ -1,0 +1,167 @@
+"""Nodes that declare a timeout or retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from nodegraph import Cancelled, Engine, NodeError, Run, Workflow, node
+from nodegraph.node_types.signature import SignatureError, spec_of
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.run.events import Event, NodeFinished, Notice
+from nodegraph.run.node import attempts
+
+PLUGIN = """
+import time
+from nodegraph import Run, hookimpl, node
+from nodegraph.plugin_api import TemporaryError
+
+FAILURES = []   # each attempt raises and removes the first
+SEEN = []       # the texts of each attempt
+
+
+@node("Unsteady", retries=2)
+def unsteady(texts: list[str], run: Run = Run()) -> str:
+    SEEN.append(list(texts))
+    texts.append("changed")
+    if FAILURES:
+        raise FAILURES.pop(0)
+    return "+".join(texts)
+
+
+@node("Limited", timeout=0.05)
+def limited(steps: int = 1000, run: Run = Run()) -> int:
+    for i in range(steps):
+        time.sleep(0.005)
+        run.step(i + 1, steps)
+    return steps
+
+
+@node("Patient", timeout=0.05, retries=1)
+def patient(run: Run = Run()) -> int:
+    SEEN.append([])
+    if len(SEEN) == 1:
+        time.sleep(0.06)
+    run.step(1, 2)
+    return len(SEEN)
+
+
+@hookimpl
+def register_nodes(register):
+    for function in (unsteady, limited, patient):
+        register(function)
+"""
+
+
+@pytest.fixture(scope="module")
+def patient_plugins(tmp_path_factory: pytest.TempPathFactory) -> Plugins:
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "attempting.py").write_text(PLUGIN)
+    return load_plugins([folder])
+
+
+@pytest.fixture
+def plugin(patient_plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.001)
+    module = patient_plugins.manager.get_plugin("attempting")
+    assert isinstance(module, ModuleType)
+    module.FAILURES.clear()
+    module.SEEN.clear()
+    return module
+
+
+@pytest.fixture
+def run(make_engine: Callable[..., Engine], patient_plugins: Plugins, plugin: ModuleType) -> Callable[..., object]:
+    def run(type: str, **inputs: object) -> object:
+        workflow = Workflow("wf")
+        workflow.output("out", workflow.add(type, name="it", **inputs))
+        return make_engine(plugins=patient_plugins).run(workflow)["out"]
+
+    return run
+
+
+def notices(events: list[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, Notice)]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), TimeoutError("late"), OSError("busy")])
+def test_node_runs_again_after_an_error_that_may_not_come_again(
+    run: Callable[..., object], plugin: ModuleType, events: list[Event], error: Exception
+) -> None:
+    plugin.FAILURES[:] = [error, plugin.TemporaryError("busy")]
+    assert run("Unsteady", texts=["a"]) == "a+changed"
+    assert plugin.SEEN == [["a"], ["a"], ["a"]]  # each attempt has its own inputs
+    assert notices(events) == [
+        f"it failed ({error}); it runs again in 0.001 s, retry 1 of 2",
+        "it failed (busy); it runs again in 0.002 s, retry 2 of 2",
+    ]
+
+
+def test_last_error_is_that_of_the_node(run: Callable[..., object], plugin: ModuleType) -> None:
+    plugin.FAILURES[:] = [OSError("one"), OSError("two"), OSError("three"), OSError("four")]
+    with pytest.raises(NodeError, match=r"node 'it' \(Unsteady\) failed: three"):
+        run("Unsteady", texts=[])
+    assert len(plugin.SEEN) == 3
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), FileNotFoundError("missing"), PermissionError("no"), KeyError("x")])
+def test_other_errors_are_not_tried_again(run: Callable[..., object], plugin: ModuleType, error: Exception) -> None:
+    plugin.FAILURES[:] = [error]
+    with pytest.raises(NodeError):
+        run("Unsteady", texts=[])
+    assert len(plugin.SEEN) == 1
+
+
+def test_pause_before_a_retry_can_be_cancelled(
+    make_engine: Callable[..., Engine], patient_plugins: Plugins, plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 1000)
+    plugin.FAILURES[:] = [OSError("one")]
+    workflow = Workflow("wf")
+    workflow.output("out", workflow.add("Unsteady", texts=[]))
+    engine = make_engine(plugins=patient_plugins, on_event=lambda event: isinstance(event, Notice) and engine.cancel())
+    with pytest.raises(Cancelled):
+        engine.run(workflow)
+
+
+def test_node_over_its_time_is_stopped_at_its_next_step(run: Callable[..., object]) -> None:
+    with pytest.raises(NodeError, match=r"step \d+ of 1000 was done after 0\.\d\d s, but the node type allows 0\.05 s"):
+        run("Limited")
+
+
+def test_node_within_its_time_is_not_stopped(run: Callable[..., object]) -> None:
+    assert run("Limited", steps=1) == 1
+
+
+def test_each_attempt_has_its_own_time(run: Callable[..., object], events: list[Event]) -> None:
+    assert run("Patient") == 2
+    assert len(notices(events)) == 1
+    assert [event.node for event in events if isinstance(event, NodeFinished)] == ["it"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"timeout": 0}, "its timeout is 0. Expected a positive number of seconds"),
+        ({"timeout": float("inf")}, "its timeout is inf"),
+        ({"timeout": "1"}, "its timeout is '1'"),
+        ({"retries": -1}, "its retries are -1. Expected a whole number, at least 0"),
+        ({"retries": 1.5}, "its retries are 1.5"),
+    ],
+)
+def test_wrong_declarations_are_refused(declared: dict[str, float], message: str) -> None:
+    def function(run: Run = Run()) -> int:
+        return 1
+
+    with pytest.raises(SignatureError, match=message):
+        spec_of(node("Name", **declared)(function))  # type: ignore[arg-type]
+
+
+def test_timeout_needs_a_run() -> None:
+    def function() -> int:
+        return 1
+
+    with pytest.raises(SignatureError, match="no parameter of type Run"):
+        spec_of(node("Name", timeout=1)(function))
