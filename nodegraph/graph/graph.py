@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
+from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
 from nodegraph.workflow.workflow import Workflow
@@ -18,14 +19,15 @@ from nodegraph.workflow.workflow import Workflow
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
-    `files`: the files that it names, by names that do not depend on their folder. `entry`: the registered thing that it names.
-    `digest`: its codec's digest, for a value of a stored type that was given in Python. `not_fetched`: what a run has to fetch
-    first; until then, `value` is None and nothing is known about it.
+    `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read.
+    `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
+    Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it.
     """
 
     value: Any
     _: KW_ONLY
     files: Mapping[str, Path] | None = None
+    states: Mapping[Path, FileState | None] | None = None
     entry: Entry[Any] | None = None
     digest: str | None = None
     not_fetched: str | None = None

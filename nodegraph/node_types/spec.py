@@ -159,9 +159,9 @@ class Port:
 class NodeSpec:
     """A node type: a function with its ports.
 
-    `pure`: the same inputs give the same output. `numeric`: it computes with tensors, so its key depends on the device and dtype,
-    and only one such node runs on a device at a time. `run_parameter`: the parameter that receives the `Run`. `check`,
-    `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
+    `pure`: the same inputs give the same output. `keep`: its results are kept in the cache. `numeric`: it computes with tensors, so
+    its key depends on the device and dtype, and only one such node runs on a device at a time. `run_parameter`: the parameter that
+    receives the `Run`. `check`, `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
     """
 
     name: str
@@ -171,6 +171,7 @@ class NodeSpec:
     outputs: tuple[Port, ...]
     doc: str
     pure: bool = True
+    keep: bool = True
     numeric: bool = False
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
@@ -203,6 +204,7 @@ def node(
     *,
     version: int = 1,
     pure: bool = True,
+    keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
@@ -216,6 +218,7 @@ def node(
     *,
     version: int = 1,
     pure: bool = True,
+    keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
@@ -225,10 +228,11 @@ def node(
     """Make a typed function a node type. Returns the function itself.
 
     `name` is what workflows write after `use:`; default: the function's name. Raise `version` when the same inputs give another
-    output. `check(**literals)` yields a message for each mistake in a node's literals taken together; it receives the inputs that
-    are literals or have their default, and `nodegraph check` calls it. A message that begins with the name of an input is
-    located where that input is given. `foreign_names` are names of similar things in other programs: a user who looks for one of
-    them is led to this node.
+    output. With `keep=False`, its results are not kept: it runs each time that a node below it needs them, and nodes below it whose
+    result is in the cache are found without it. This is for values that are large and cheap to compute. `check(**literals)` yields
+    a message for each mistake in a node's literals taken together; it receives the inputs that are literals or have their default,
+    and `nodegraph check` calls it. A message that begins with the name of an input is located where that input is given.
+    `foreign_names` are names of similar things in other programs: a user who looks for one of them is led to this node.
 
     A node that runs for more than `timeout` seconds fails at its next `run.step`, so it needs a parameter annotated `Run`.
     `retries` is how often it runs again after an error that may not come again: TemporaryError, or an OSError such as a lost
@@ -242,6 +246,7 @@ def node(
             "name": name,
             "version": version,
             "pure": pure,
+            "keep": keep,
             "numeric": numeric,
             "check": check,
             "foreign_names": foreign_names,
