@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
+from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, InputValues, from_text
 from nodegraph.node_types import literals
 from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
-from nodegraph.node_types.spec import NodeSpec, Port, Reads
+from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, references
 from nodegraph.workflow.workflow import Workflow
 
+_ATTEMPTS: Final = 5  # to read a file that changes
 _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
 
@@ -229,14 +233,31 @@ class Inputs:
 def _file(reads: Reads, raw: InputValue) -> Value:
     text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
-        resource = reads.resolve(text, raw.base)
+        resource, states = _resolved(reads, text, raw.base)
     except NotFetchedError as error:
         return Value(None, not_fetched=str(error))
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
         raise LiteralError(message.rstrip("."), hint, "E113") from error
-    return Value(resource.value, files=resource.files)
+    return Value(resource.value, files=resource.files, states=states)
+
+
+def _resolved(reads: Reads, text: str, base: Path) -> tuple[Resource, Mapping[Path, FileState | None]]:
+    """What `text` resolves to, and the states of its files, which stayed the same while they were read.
+
+    Raises ValueError if they change again and again.
+    """
+    before: Mapping[Path, FileState | None] | None = None
+    for _ in range(_ATTEMPTS):
+        began_ns = time.time_ns()
+        resource = reads.resolve(text, base)
+        states = file_states(resource.files.values())
+        times = (max(state.mtime_ns, state.ctime_ns) for state in states.values() if state is not None)
+        if states == before or all(changed_ns < began_ns - CLOCK_NS for changed_ns in times):
+            return resource, states
+        before = states  # of files that may have been changed meanwhile: read them again
+    raise ValueError(f"{text} is being written by another program. Try again when that has ended")
 
 
 def _name(node: NodeDef, port: Port) -> str:

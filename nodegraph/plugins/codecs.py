@@ -36,6 +36,12 @@ class Codec(Protocol):
     def load(self, path: Path) -> Any:
         """Read what `save` wrote, mapped into memory if possible."""
 
+    def encode(self, value: Any) -> bytes:
+        """The content of the file that `save` writes. With this and `decode`, small values pass between nodes without a file."""
+
+    def decode(self, data: bytes) -> Any:
+        """The value that `encode` made `data` of, as a new object."""
+
     def export(self, value: Any) -> list[bytes]:
         """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
@@ -101,6 +107,9 @@ class JSONCodec:
     def encode(self, value: Any) -> bytes:
         """The value as JSON."""
         return str(value).encode() if type(value) is int else _ENCODER.encode(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        return parse_json(data)
 
 
 def is_scalar(value: Any) -> bool:

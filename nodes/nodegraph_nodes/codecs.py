@@ -69,19 +69,31 @@ class SafetensorsCodec:
 
     def save(self, value: Any, path: Path) -> None:
         """Write a safetensors file; without the library, which writes to another file first."""
-        tensors = self._contiguous(value)
-        parts = [memoryview(self._header(tensors, value)), *map(_bytes_of, tensors.values())]
         with path.open("wb", buffering=0) as file:
-            for view in parts:
+            for view in self._content(value):
                 while view:
                     view = view[file.write(view) :]
 
     def load(self, path: Path) -> Any:
         """The value, with its tensors in a private map of the file: pages are read when they are used, and copied when changed."""
+        with path.open("rb", buffering=0) as file:
+            return self._read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+    def encode(self, value: Any) -> bytes:
+        return b"".join(self._content(value))
+
+    def decode(self, data: bytes) -> Any:
+        return self._read(bytearray(data))
+
+    def _content(self, value: Any) -> list[memoryview]:
+        """A safetensors file, in parts."""
+        tensors = self._contiguous(value)
+        return [memoryview(self._header(tensors, value)), *map(_bytes_of, tensors.values())]
+
+    def _read(self, content: mmap.mmap | bytearray) -> Any:
+        """The value in a safetensors file, whose tensors share the memory of `content`."""
         import torch
 
-        with path.open("rb", buffering=0) as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         end = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:end])
         fields = json.loads(header.pop("__metadata__", {}).get("fields", "{}"))

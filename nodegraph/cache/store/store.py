@@ -34,7 +34,7 @@ from nodegraph.cache.store.records import (
     read_record,
     record_bytes,
 )
-from nodegraph.cache.store.safe_io import SafeFiles, write_bytes
+from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.usage import RunUsage
 from nodegraph.files import FileState
 
@@ -202,14 +202,16 @@ class Store:
 
         Raises WriterError if `write` fails for another reason.
         """
-        blob = self._blobs.put(write, suffix)
-        if blob is not None:
-            self._growth.add(blob.size)
-        return blob
+        return self._grown(self._blobs.put(write, suffix))
 
     def put_bytes(self, data: bytes, suffix: str) -> StoredBlob | None:
         """Store `data` as a file. None if the directory cannot be written."""
-        return self.put_file(lambda path: write_bytes(path, data), suffix)
+        return self._grown(self._blobs.put_bytes(data, suffix))
+
+    def _grown(self, blob: StoredBlob | None) -> StoredBlob | None:
+        if blob is not None:
+            self._growth.add(blob.size)
+        return blob
 
     # --- the exported files of a value
 
