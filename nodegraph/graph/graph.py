@@ -102,7 +102,7 @@ class Output:
     where: Location | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 
@@ -134,6 +134,9 @@ class Graph:
             for node, port, input in literals
             if isinstance(input, Value) and input.not_fetched is not None
         )
+
+    def __repr__(self) -> str:
+        return f"<Graph of {self.workflow}: nodes {', '.join(self.nodes)}; outputs {', '.join(self.outputs)}>"
 
     def consumers(self, name: str) -> list[str]:
         """The nodes that take an output of `name`."""

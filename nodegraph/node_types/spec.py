@@ -118,6 +118,9 @@ class Run:
     device: str = "cpu"
     dtype: str = "auto"
 
+    def __repr__(self) -> str:
+        return f"<Run on {self.device} in {self.dtype}>"
+
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
         """Report that step `i` of `n` (from 1) is done. Raises Cancelled if the run was cancelled.
 
@@ -152,7 +155,7 @@ class Port:
         return self.default is MISSING
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class NodeSpec:
     """A node type: a function with its ports.
 
@@ -175,6 +178,10 @@ class NodeSpec:
     foreign_names: tuple[str, ...] = ()
     timeout: float | None = None
     retries: int = 0
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(port.name for port in ports) for ports in (self.inputs, self.outputs))
+        return f"<NodeSpec {self.name}({inputs}) -> {outputs}>"
 
     @cached_property
     def options(self) -> tuple[Port, ...]:

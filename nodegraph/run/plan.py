@@ -20,8 +20,10 @@ _NOT_KEPT: Final = "its type does not keep results, and a node below needs this 
 
 Action = Literal["run", "cached", "pruned"]
 
+_ACTION_WORDS: Final[Mapping[Action, str]] = {"run": "to run", "cached": "cached", "pruned": "not needed"}
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 
@@ -33,6 +35,10 @@ class Plan:
     known: KnownResults
     actions: Mapping[str, Action]
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.names(action))} {word}" for action, word in _ACTION_WORDS.items())
+        return f"<Plan of {self.graph.workflow}: {counts}>"
 
     @property
     def uncached(self) -> Mapping[str, str]:
