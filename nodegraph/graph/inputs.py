@@ -25,6 +25,9 @@ from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, refe
 from nodegraph.workflow.workflow import Workflow
 
 _ATTEMPTS: Final = 5  # to read a file that changes
+_WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+"""The types of values that a person writes down."""
+
 _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
 
@@ -118,7 +121,7 @@ class Inputs:
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
         inside = list(references(value))
-        if any(isinstance(ref, Link) for ref in inside):
+        if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
         if inside:
             known = [self._is_known(node, port, ref, raw) for ref in inside if isinstance(ref, ParamRef)]
@@ -130,6 +133,13 @@ class Inputs:
         except LiteralError as error:
             self.problems.append(raw.does_not_fit(_name(node, port), error))
             return None
+
+    def _holds_objects(self, kind: Any, value: Any) -> bool:
+        """Whether `value` is a list of objects made in Python, of a stored type or for a codec to convert."""
+        if not isinstance(value, list) or all(type(item) in _WRITTEN for item in value):
+            return False
+        codec = self.plugins.codecs.for_type(element_type(kind))
+        return codec is not None and codec is not self.plugins.codecs.json
 
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
         if ref.name not in self.input_values.params and ref.name not in self.workflow.unread:
@@ -188,12 +198,23 @@ class Inputs:
             return _file(port.reads, raw)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
-        codec = self.plugins.codecs.for_type(type(value))
-        if codec is not None and codec.name != "json" and accepts(kind, type(value)):
-            return Value(value, digest=self.plugins.codecs.digest(codec, value))  # a value made in Python
+        if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
+            return made
         value = literals.coerce(kind, value)
         literals.check_range(port, value)
         return Value(value)
+
+    def _made_in_python(self, kind: Any, value: Any) -> Value | None:
+        """A value of a stored type, or an object that a codec can make one from; None for any other value."""
+        codecs = self.plugins.codecs
+        codec = codecs.for_type(type(value))
+        if codec is None or codec is codecs.json or not accepts(kind, type(value)):
+            try:
+                value = codecs.convert(kind, value)
+            except ValueError as error:
+                raise LiteralError(str(error)) from error
+            codec = None if value is None else codecs.for_type(type(value))
+        return None if codec is None else Value(value, digest=codecs.digest(codec, value))
 
     def _choice(self, kind: str, name: Any) -> Value:
         registry = self.plugins.registries.get(kind)

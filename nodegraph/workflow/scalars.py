@@ -68,7 +68,7 @@ def unwritable(value: Any) -> Any:
         return next((part for part in parts if part is not None), None)
     if isinstance(value, list | tuple):
         return next((part for item in value if (part := unwritable(item)) is not None), None)
-    written = Link | ParamRef | str | os.PathLike | bool | numbers.Integral | numbers.Real | None
+    written = (Link, ParamRef, str, os.PathLike, numbers.Real, type(None))  # numbers.Real includes bool and int
     return None if isinstance(value, written) else value
 
 

@@ -215,11 +215,11 @@ class Workflow(Document):
         names = (stem, *(f"{stem}_{k}" for k in range(2, len(self.nodes) + 4)))
         return next(name for name in names if name not in self.nodes and name != PARAMS)
 
-    def _node(self, node: NodeHandle | str) -> NodeDef:
-        """The definition of a node. Raises KeyError, and ValueError for a handle of another workflow."""
+    def _node(self, node: object) -> NodeDef:
+        """The definition of a node, by its handle or name. Raises KeyError, and ValueError for a handle of another workflow."""
         if isinstance(node, NodeHandle):
-            node = self._linked(node).node
-        elif isinstance(node, PortHandle) or not isinstance(node, str):
+            return self.nodes[self._linked(node).node]
+        if not isinstance(node, str):
             raise ValueError(f"expected a node that 'add' returned, or its name, found {described(node)}")
         return self.nodes[link_of(self[node]).node]
 
