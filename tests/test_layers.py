@@ -16,7 +16,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes verify_option check explain run show",
+    "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
