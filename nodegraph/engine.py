@@ -6,7 +6,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -35,7 +35,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings, load_verify_share
+from nodegraph.settings import load_model_memory, load_settings, load_stall_seconds, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -303,7 +303,15 @@ class Engine:
         )
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
-        return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
+        seconds = load_stall_seconds()
+        watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if seconds is not None:
+            from nodegraph.run.stall import StallWatch
+
+            watch = StallWatch(request.run, seconds)
+            context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()
+        with watching:
+            return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
 
     def _context(self, emit: Callable[[Event], None], cancel: CancelFlag, overlapped: Callable[[], bool]) -> RunContext:
         return RunContext(

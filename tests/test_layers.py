@@ -19,7 +19,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
+        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
     "nodegraph.run.node": "process_state node_run inputs failure call attempts stored_result outcome run_node",
