@@ -64,7 +64,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "hookspecs foreign_files model_files pictures types codecs process_state models commands nodes plugin",
+    "nodegraph_nodes": "forks hookspecs foreign_files model_files pictures types codecs process_state models commands nodes plugin",
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
