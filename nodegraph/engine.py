@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,11 +98,18 @@ class Engine:
         self.cache_dir = None if settings is None else settings.cache_dir
         self.device, self.dtype = device, dtype
         self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
+        self._on_event = on_event
+        self._settings, self._model_memory = settings, load_model_memory(model_memory)
+        self._set_up()
+        _engines.add(self)
+
+    def _set_up(self) -> None:
+        """Make what the runs share."""
+        settings = self._settings
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self._files = FileDigests(self._within("files.jsonl"))
         self.cache = Cache(self.plugins.codecs, store, version=self.plugins.backend.version, files=self._files)
-        self._on_event = on_event
-        self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
+        self._models = ModelMemory(self.plugins.backend, self._model_memory)
         threads = ThreadWorkers()
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
         self._runs = Runs()
@@ -358,6 +367,20 @@ class Engine:
 
 def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
     return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _set_up_in_child() -> None:
+    """Set engines up again in a forked child: it has no threads and no runs of its parent, and what these locked stays locked."""
+    for engine in tuple(_engines):
+        if not engine._runs.is_closed:
+            engine._set_up()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_set_up_in_child)
 
 
 def _target(target: Handle | str) -> str:
