@@ -11,7 +11,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache": "file_digests keys store snapshots cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
-    "nodegraph.cli": "failures help options plugin_options previews progress running tables plugins group storage workflows",
+    "nodegraph.cli": (
+        "failures help plugin_options completion options previews time_left progress running tables plugins group storage workflows"
+    ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes verify_option check explain run show",
@@ -64,7 +66,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "forks hookspecs foreign_files model_files pictures types codecs process_state models commands nodes plugin",
+    "nodegraph_nodes": (
+        "forks hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+    ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

@@ -25,6 +25,9 @@ from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
 from nodegraph.plugins.codecs import Codec, Codecs, is_scalar
 
+ENCODED_BYTES: Final = 1 << 20
+"""A value up to this size passes between nodes as bytes if its codec can make them: copying them is faster than mapping a file."""
+
 IN_MEMORY_BYTES: Final = 1 << 22
 """An anonymous file up to this size is kept as bytes: a process may have only so many files open."""
 
@@ -68,6 +71,8 @@ class Taker:
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
         try:
+            if hasattr(codec, "encode") and hasattr(codec, "decode") and codec.size(value) <= ENCODED_BYTES:
+                return self._take_encoded(value, codec)
             return self._take_file(value, codec)
         except TemporaryFolderError as error:
             self._warn(
@@ -102,6 +107,15 @@ class Taker:
             stored = StoredValue(digest, blob.name, codec.name, blob.size) if blob is not None else None
         return Text(value if is_scalar(value) else None, data, digest, stored)
 
+    def _take_encoded(self, value: Any, codec: Codec) -> tuple[Snapshot, str | None]:
+        data = codec.encode(value)
+        loaded, stored = codec.decode(data), None
+        digest = self._codecs.digest(codec, loaded)
+        if self._store is not None:
+            blob = self._store.put_bytes(data, codec.suffix)
+            stored = StoredValue(digest, blob.name, self._codecs.stored_name(codec), blob.size) if blob is not None else None
+        return Encoded(codec, data, loaded, digest=digest, stored=stored), _lost(value, loaded)
+
     def _take_file(self, value: Any, codec: Codec) -> tuple[Snapshot, str | None]:
         blob = None
         if self._store is not None:
@@ -125,6 +139,23 @@ def _lost(value: Any, loaded: Any) -> str | None:
     if not lost:
         return None
     return f"{{}} is stored as {type(loaded).__name__}, without {', '.join(lost)} of {type(value).__name__}"
+
+
+class Encoded(Snapshot):
+    """A small value, as the bytes that its codec makes of it. `stored` says where they are on disk, too.
+
+    `value` is one that was made of the bytes, and that nothing else has: the first reader gets it.
+    """
+
+    def __init__(self, codec: Codec, data: bytes, value: Any, *, digest: str, stored: StoredValue | None) -> None:
+        self._codec, self._data, self._unread = codec, data, [value]
+        self.digest, self.size, self.stored = digest, len(data) + codec.size(value), stored
+
+    def open(self) -> Any:
+        try:
+            return self._unread.pop()  # one of several threads gets it
+        except IndexError:
+            return self._codec.decode(self._data)
 
 
 class Text(Snapshot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from nodegraph.cli.plugin_options import plugins_of
 
 if TYPE_CHECKING:
     from nodegraph.plugins.manager import Plugins
+
+COMPLETION_VARIABLE = "_NODEGRAPH_COMPLETE"
+"""What click's shell scripts set to ask for completions."""
 
 _ADDED = "nodegraph.added_commands"  # where a context keeps the commands of plugins once they are loaded
 
@@ -52,6 +56,10 @@ class Commands(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command that the words on the command line name, and exit with its status."""
         terminal.prepare()
+        if COMPLETION_VARIABLE in os.environ:
+            from nodegraph.cli import completion
+
+            completion.prepare()
         try:
             return super().main(*args, **options)
         except OSError as error:  # such as stdout or stderr on a full disk; `invoke` catches what commands raise

@@ -13,6 +13,20 @@ if TYPE_CHECKING:
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+Completion: TypeAlias = Callable[[click.Context, click.Parameter, str], Any]
+
+
+def complete(function: str) -> Completion:
+    """Complete a value with a function of `nodegraph.cli.completion`, which is imported when a shell asks."""
+
+    def values(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        from nodegraph.cli import completion
+
+        return getattr(completion, function)(ctx, incomplete)
+
+    return values
+
+
 file_argument: Option = click.argument("file", type=click.Path(path_type=Path))
 
 plugin_dir_option: Option = click.option(
@@ -70,12 +84,14 @@ target_option: Option = click.option(
     "targets",
     multiple=True,
     metavar="NODE",
+    shell_complete=complete("targets"),
     help="Compute this node, or one of its outputs (node.port), instead of the workflow's outputs. May be repeated.",
 )
 force_option: Option = click.option(
     "--force",
     multiple=True,
     metavar="NODE",
+    shell_complete=complete("nodes"),
     help="Run this node, and every node that depends on it, even if their results are in the cache. May be repeated.",
 )
 preview_option: Option = click.option(
@@ -106,6 +122,7 @@ set_option: Option = click.option(
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
+    shell_complete=complete("settings"),
     callback=_split,
     help="Set a param of the workflow (name=value) or an input of a node (node.input=value). May be repeated.",
 )

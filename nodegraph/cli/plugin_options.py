@@ -11,10 +11,13 @@ import click
 from nodegraph.cli import failures
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from nodegraph.plugins.manager import Plugins
 
 _PLUGINS = "nodegraph.plugins"  # where a context keeps the plugins, and the folders they came from
 _ADDED = "nodegraph.added_options"  # where it keeps the options that plugins add to its command
+_LISTING = "nodegraph.listing_options"  # whether a shell completes the name of an option
 _DIRECTORY = "--plugin-dir"
 
 
@@ -22,6 +25,8 @@ class ExtensibleCommand(click.Command):
     """A command with the options that plugins add to it; the plugins are loaded before its options are parsed."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:  # a shell asks for completions, most of which need no plugin
+            return super().parse_args(ctx, args)
         plugins = plugins_of(ctx, list(_plugin_dirs(args)))
         try:
             return super().parse_args(ctx, args)
@@ -29,8 +34,15 @@ class ExtensibleCommand(click.Command):
             failures.warn_of_broken(plugins)  # the option may belong to one of them
             raise
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The options of the command, with those of plugins."""
+        ctx.meta[_LISTING] = True
+        return super().shell_complete(ctx, incomplete)
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
+        if ctx.resilient_parsing and not ctx.meta.get(_LISTING):
+            return own
         added: list[click.Option] | None = ctx.meta.get(_ADDED)
         if added is None:
             added = ctx.meta[_ADDED] = []

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from nodegraph.cli.time_left import Clock, TimeLeft, duration
 from nodegraph.run import events
 from nodegraph.terminal import echo, escaped, is_terminal, write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress, TaskID
 
     from nodegraph.run.plan import Plan
@@ -33,8 +35,9 @@ class PlainProgress:
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
         self.plan: Plan | None = None
+        self.records: Path | None = None  # the records of earlier runs
         self.width = 0
-        self._clocks: dict[str, _Clock] = {}
+        self.time_left = TimeLeft()
 
     def __enter__(self) -> Self:
         return self
@@ -48,23 +51,26 @@ class PlainProgress:
         match event:
             case events.RunStarted():
                 self.plan = event.plan
+                self.time_left = TimeLeft(event.plan, self.records)
                 self.width = max((len(name) for name, action in self.plan.actions.items() if action != "pruned"), default=0)
                 for name, seed in self.plan.graph.seeds.items():
                     self.line(f"{name} is {seed}, drawn at random")
             case events.NodeStarted():
-                self._clocks[event.node] = _Clock()
+                self.time_left.started(event.node)
                 self.started(event.node)
             case events.NodeProgress():
-                clock = self._clocks.setdefault(event.node, _Clock())
-                clock.step(event.step)
+                clock = self.time_left.started(event.node)
+                clock.step(event.step, event.steps)
                 self.stepped(event.node, event.step, event.steps, clock)
             case events.NodeFinished():
-                rate = self._clocks.pop(event.node, _Clock()).rate
+                rate = self.time_left.ended(event.node).rate
                 speed = f" ({_speed(rate)})" if rate else ""
                 self.settled(event.node, f"{_FINISHED[event.status]} in {event.seconds:.2f} s{speed}")
             case events.NodeCached():
+                self.time_left.ended(event.node)
                 self.settled(event.node, "cached")
             case events.NodeFailed():
+                self.time_left.ended(event.node)
                 self.settled(event.node, "failed")
             case events.Notice():
                 node = f"{event.node.ljust(self.width)}  " if event.node else ""
@@ -75,16 +81,24 @@ class PlainProgress:
     def started(self, node: str) -> None:
         """Show that a node begins to run."""
 
-    def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
+    def stepped(self, node: str, step: int, steps: int, clock: Clock) -> None:
         """Show that a node finished `step` of `steps`."""
         if step < steps and clock.is_due(_PLAIN_STEP_SECONDS):
-            self.line(f"{node.ljust(self.width)}  step {step} of {steps}, {_speed(clock.rate)}")
+            self.line(f"{node.ljust(self.width)}  step {step} of {steps}, {_speed(clock.rate)}{self._left(node)}")
 
     def settled(self, node: str, state: str) -> None:
         """Show the final state of a node."""
         known = self.plan.known.key(node) if self.verbose and self.plan else None
         key = f"  {known[:_KEY_DIGITS]}" if known else ""
         self.line(f"{node.ljust(self.width)}  {state}{key}")
+
+    def _left(self, node: str) -> str:
+        """The time that is left for a node, and for the run if that is longer."""
+        of_node, of_run = self.time_left.of_node(node), self.time_left.of_run()
+        if of_node is None or of_run is None:
+            return ""
+        longer = f", {duration(of_run)} for the run" if of_run - of_node >= 1 else ""
+        return f", {duration(of_node)} left{longer}"
 
     def finished(self, event: events.RunFinished) -> None:
         """Show that the run ended."""
@@ -113,11 +127,13 @@ class LiveProgress(PlainProgress):
 
     def started(self, node: str) -> None:
         if self._display is None:
-            self._display = _live_display()
+            self._display = _live_display(self.time_left)
             self._display.start()
-        self._tasks[node] = self._display.add_task(escaped(node).ljust(self.width), total=None, state="running")
+            if self.plan is not None and len(self.plan.names("run")) > 1:
+                self._display.add_task("run".ljust(self.width), total=None, state="", node=None)
+        self._tasks[node] = self._display.add_task(escaped(node).ljust(self.width), total=None, state="running", node=node)
 
-    def stepped(self, node: str, step: int, steps: int, clock: _Clock) -> None:
+    def stepped(self, node: str, step: int, steps: int, clock: Clock) -> None:
         if self._display is not None and node in self._tasks:
             rate = f", {_speed(clock.rate)}" if clock.rate else ""
             self._display.update(self._tasks[node], completed=step, total=steps, state=f"step {step} of {steps}{rate}")
@@ -153,7 +169,7 @@ def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
     if not is_terminal(sys.stderr):
         yield lambda done, total: None
         return
-    clock, shown = _Clock(), 0
+    clock, shown = Clock(), 0
 
     def show(done: int, total: int) -> None:
         nonlocal shown
@@ -168,37 +184,20 @@ def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
         write(f"\r{' ' * shown}\r", err=True, end="")
 
 
-class _Clock:
-    """Measures the steps of a node per second, from its first step on, so that loading does not count."""
-
-    def __init__(self) -> None:
-        self._first: tuple[int, float] | None = None
-        self._last_due = time.monotonic()
-        self.rate = 0.0  # steps per second
-
-    def step(self, step: int) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first = (step, now)
-        elif now > self._first[1]:
-            self.rate = (step - self._first[0]) / (now - self._first[1])
-
-    def is_due(self, seconds: float) -> bool:
-        """Whether `seconds` have passed since this was last true."""
-        now = time.monotonic()
-        if now - self._last_due < seconds:
-            return False
-        self._last_due = now
-        return True
-
-
 def _speed(rate: float) -> str:
     return f"{rate:.2f} it/s" if rate >= 1 or not rate else f"{1 / rate:.2f} s/it"
 
 
-def _live_display() -> Any:
+def _live_display(time_left: TimeLeft) -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class TimeLeftColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            node = task.fields["node"]
+            seconds = time_left.of_run() if node is None else time_left.of_node(node)
+            return Text("" if seconds is None else f"{duration(seconds)} left")
 
     return Progress(
         SpinnerColumn(),
@@ -206,6 +205,7 @@ def _live_display() -> Any:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
+        TimeLeftColumn(),
         console=Console(stderr=True),
         transient=True,
     )

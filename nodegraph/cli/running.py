@@ -61,6 +61,7 @@ def run_and_print(
     with progress(quiet=display.quiet, verbose=display.verbose) as shown:
         listeners: list[Callable[[Event], None]] = [shown]
         engine = Engine(plugins=plugins, on_event=partial(_pass_on, listeners), **engine_options)
+        shown.records = None if engine.cache_dir is None else engine.cache_dir / "runs"
         warn_of_broken(plugins, fatal=False)
         if display.preview is not None:
             from nodegraph.cli.previews import PreviewFiles

@@ -20,12 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from nodegraph.files import FileState, file_states
+from nodegraph.files import CLOCK_NS, FileState, file_states
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
-CLOCK_NS: Final = 4_000_000  # by which the times of files may be behind the clock
 _LONGEST_NAMES: Final = 1 << 14  # bytes behind it
 _LONGEST_FROM: Final = 300  # bytes before the word import
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodegraph.files import FileState
-from nodegraph.plugins.code import CLOCK_NS, Code, is_installed
+from nodegraph.files import CLOCK_NS, FileState
+from nodegraph.plugins.code import Code, is_installed
 
 
 class CodeWatch:

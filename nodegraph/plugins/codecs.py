@@ -36,6 +36,12 @@ class Codec(Protocol):
     def load(self, path: Path) -> Any:
         """Read what `save` wrote, mapped into memory if possible."""
 
+    def encode(self, value: Any) -> bytes:
+        """The content of the file that `save` writes. With this and `decode`, small values pass between nodes without a file."""
+
+    def decode(self, data: bytes) -> Any:
+        """The value that `encode` made `data` of, as a new object."""
+
     def export(self, value: Any) -> list[bytes]:
         """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
@@ -46,6 +52,13 @@ class Codec(Protocol):
         """An exported file without the metadata that `embed` put into it, and that metadata. May raise for other files.
 
         The first part is the same whatever the metadata is. Without this method, every run writes its outputs to new files.
+        """
+
+    def convert(self, value: Any) -> Any:
+        """A value of the type, made from another Python object such as an array; None if it is of no kind that is known.
+
+        Raises ValueError, with what was expected and found, for an object of a known kind that does not fit. The value must not
+        share memory with the object. This method may be missing: then only values of the type itself can be given in Python.
         """
 
     def check(self, value: Any) -> str | None:
@@ -84,6 +97,9 @@ class JSONCodec:
     def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
         return data, {}
 
+    def convert(self, value: Any) -> Any:
+        return None
+
     def check(self, value: Any) -> str | None:
         if type(value) is int and abs(value) < _LONG:
             return None
@@ -101,6 +117,9 @@ class JSONCodec:
     def encode(self, value: Any) -> bytes:
         """The value as JSON."""
         return str(value).encode() if type(value) is int else _ENCODER.encode(value).encode()
+
+    def decode(self, data: bytes) -> Any:
+        return parse_json(data)
 
 
 def is_scalar(value: Any) -> bool:
@@ -147,6 +166,19 @@ class Codecs:
         if isinstance(kind, type) and kind in self._of_class:
             return self._of_class[kind]
         return self._codec(parse(kind))
+
+    def convert(self, kind: Any, value: Any) -> Any:
+        """A value of a port type made from another Python object, by the codec of one of its classes; None if no codec can.
+
+        Raises ValueError as `Codec.convert` does.
+        """
+        for part in parse(kind).required_alternatives:
+            codec = self._codec(part) if isinstance(part, Class) and not part.arguments else None
+            convert = getattr(codec, "convert", None)
+            converted = None if convert is None else convert(value)
+            if converted is not None:
+                return converted
+        return None
 
     def for_value(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""

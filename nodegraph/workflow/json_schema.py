@@ -70,7 +70,7 @@ def _param() -> Schema:
             "help": {"type": "string"},
         },
     }
-    return {"anyOf": [{"type": ["string", "number", "boolean", "null", "array"]}, described]}
+    return {"if": {"type": "object"}, "then": described, "else": {"type": ["string", "number", "boolean", "null", "array"]}}
 
 
 def _output() -> Schema:
@@ -86,7 +86,7 @@ def _output() -> Schema:
             },
         },
     }
-    return {"anyOf": [_LINK, described]}
+    return {"if": {"type": "string"}, "then": _LINK, "else": described}
 
 
 def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
@@ -114,12 +114,12 @@ def _options(spec: NodeSpec, port: Port, plugins: Plugins) -> Iterator[Schema]:
         absent = other.default == entry.name
         yield {
             "if": {"properties": {other.name: names}} | ({} if absent else {"required": [other.name]}),
-            "then": {"properties": {port.name: {"anyOf": [_LINK, taken]}}},
+            "then": {"properties": {port.name: _link_or([taken])}},
         }
 
 
 def _input(port: Port, plugins: Plugins) -> Schema:
-    schema: Schema = {"anyOf": [_LINK, *_literals(port, plugins)]}
+    schema = _link_or(_literals(port, plugins))
     if port.help:
         schema["description"] = port.help
     if not port.required and isinstance(port.default, str | int | float | None):
@@ -173,7 +173,48 @@ def _of_class(cls: type) -> list[Schema]:
 
 
 def _item(port_type: PortType) -> Schema:
-    return {"anyOf": [_LINK, *_of_type(port_type)]}
+    return _link_or(_of_type(port_type))
+
+
+def _link_or(literals: list[Schema]) -> Schema:
+    """A link, or one of these literals.
+
+    There is no `anyOf` if possible: a validator would say only that nothing fits, instead of which names there are.
+    """
+    if not literals:
+        return {"allOf": [_LINK]}
+    literal = _merged(literals)
+    if "anyOf" in literal:
+        return {"anyOf": [_LINK, *literals]}
+    if not literal or "string" in _types(literal):
+        return literal  # a link is text, too
+    return {"if": {"type": "string", "pattern": r"^\$"}, "then": _LINK, "else": literal}
+
+
+def _merged(literals: list[Schema]) -> Schema:
+    """One schema for any of these: words in one `enum`, and types in one `type`, since other keys concern one type each."""
+    if {} in literals:
+        return {}
+    words = [word for schema in literals for word in schema.get("enum", [schema["const"]] if "const" in schema else [])]
+    typed = [schema for schema in literals if not {"enum", "const"} & schema.keys()]
+    keys = [key for schema in typed for key in schema if key != "type"]
+    types = [kind for schema in typed for kind in _types(schema)]
+    text_only = all(isinstance(word, str) for word in words)
+    if len(keys) != len(set(keys)) or not (text_only or types in ([], ["null"])):
+        return {"anyOf": literals}
+    rest = {key: value for schema in typed for key, value in schema.items()}
+    if types:
+        rest["type"] = types if len(types) > 1 else types[0]
+    if not words or "string" in types:
+        return rest
+    if types in ([], ["null"]):
+        return {"enum": [*words, *([None] if types else [])]}
+    return {"if": {"type": "string"}, "then": {"enum": words}, "else": rest}
+
+
+def _types(schema: Schema) -> list[str]:
+    found = schema.get("type", [])
+    return [found] if isinstance(found, str) else list(found)
 
 
 def _tuple(port_type: Tuple) -> Schema:

@@ -9,11 +9,12 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
+from nodegraph_nodes import conversions
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
@@ -36,11 +37,17 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class SafetensorsCodec:
-    """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header."""
+    """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header.
+
+    `convert` makes a value from another Python object.
+    """
 
     name: str
     suffix = ".safetensors"
     extension = ".safetensors"
+
+    def __init__(self, convert: Callable[[Any], Any] = lambda value: None) -> None:
+        self.convert = convert
 
     def tensors(self, value: Any) -> dict[str, Tensor]:
         """The tensors of `value`, by their names in the file."""
@@ -69,19 +76,31 @@ class SafetensorsCodec:
 
     def save(self, value: Any, path: Path) -> None:
         """Write a safetensors file; without the library, which writes to another file first."""
-        tensors = self._contiguous(value)
-        parts = [memoryview(self._header(tensors, value)), *map(_bytes_of, tensors.values())]
         with path.open("wb", buffering=0) as file:
-            for view in parts:
+            for view in self._content(value):
                 while view:
                     view = view[file.write(view) :]
 
     def load(self, path: Path) -> Any:
         """The value, with its tensors in a private map of the file: pages are read when they are used, and copied when changed."""
+        with path.open("rb", buffering=0) as file:
+            return self._read(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+    def encode(self, value: Any) -> bytes:
+        return b"".join(self._content(value))
+
+    def decode(self, data: bytes) -> Any:
+        return self._read(bytearray(data))
+
+    def _content(self, value: Any) -> list[memoryview]:
+        """A safetensors file, in parts."""
+        tensors = self._contiguous(value)
+        return [memoryview(self._header(tensors, value)), *map(_bytes_of, tensors.values())]
+
+    def _read(self, content: mmap.mmap | bytearray) -> Any:
+        """The value in a safetensors file, whose tensors share the memory of `content`."""
         import torch
 
-        with path.open("rb", buffering=0) as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         end = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:end])
         fields = json.loads(header.pop("__metadata__", {}).get("fields", "{}"))
@@ -153,7 +172,8 @@ class SafetensorsCodec:
 class TensorCodec(SafetensorsCodec):
     """Stores a value with one tensor, which has these `axes`, and a few other fields."""
 
-    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str) -> None:
+    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str, convert: Callable[[Any], Any]) -> None:
+        super().__init__(convert)
         self.value_type, self.tensor, self.axes, self.fields = value_type, tensor, axes, fields
         self.name = value_type.__name__.lower()
 
@@ -267,7 +287,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU."""
     import torch
 
-    data: memoryview = tensor.flatten().view(torch.uint8).numpy().data
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # an axis of size 1 may have any stride, with which `view` fails
+    data: memoryview = flat.view(torch.uint8).numpy().data
     return data
 
 
@@ -280,10 +301,10 @@ def _short(dtype: object) -> str:
 
 
 CODECS: dict[type, SafetensorsCodec] = {
-    Image: PictureCodec(Image, "pixels", "B H W 3"),
-    Mask: PictureCodec(Mask, "values", "B H W"),
-    Latent: TensorCodec(Latent, "samples", "B C h w", "size"),
+    Image: PictureCodec(Image, "pixels", "B H W 3", convert=conversions.image),
+    Mask: PictureCodec(Mask, "values", "B H W", convert=conversions.mask),
+    Latent: TensorCodec(Latent, "samples", "B C h w", "size", convert=conversions.latent),
     Conditioning: PromptsCodec(),
-    Noise: TensorCodec(Noise, "values", "B C h w", "seed"),
-    Sigmas: TensorCodec(Sigmas, "values", "n"),
+    Noise: TensorCodec(Noise, "values", "B C h w", "seed", convert=conversions.noise),
+    Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+import types
 
 import pytest
 
+from nodegraph import Engine, Workflow
 from nodegraph.cli.progress import LiveProgress, PlainProgress, progress
+from nodegraph.cli.time_left import TimeLeft, duration
 from nodegraph.run import events
+from tests.support.plugin_folders import STUB_PLUGINS
 
 REMARKS = """
 nodegraph: 1
@@ -45,14 +50,91 @@ def test_cached_notice_is_shown_again(cli):
 
 def test_steps_of_a_long_node_are_shown_at_intervals(capsys, monkeypatch):
     clock = iter(float(k) for k in range(1000))
-    monkeypatch.setattr("nodegraph.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("nodegraph.cli.time_left.time.monotonic", lambda: next(clock))
     shown = PlainProgress()
     shown(events.NodeStarted("sampled"))
     for step in range(1, 41):
         shown(events.NodeProgress("sampled", step, 40))
     lines = capsys.readouterr().err.splitlines()
-    assert 3 <= len(lines) <= 10
-    assert all(re.fullmatch(r"sampled  step \d+ of 40, \d+\.\d\d (it/s|s/it)", line) for line in lines)
+    assert 3 <= len(lines) <= 15
+    assert all(re.fullmatch(r"sampled  step \d+ of 40, \d+\.\d\d (it/s|s/it), (\d+ min )?\d+ s left", line) for line in lines)
+
+
+def plan_of(cli, workflow):
+    return Engine(cli.folder / "cache", plugin_dirs=[STUB_PLUGINS]).plan(Workflow.load(workflow))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in seconds, which tests set."""
+    now = types.SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr("nodegraph.cli.time_left.time.monotonic", lambda: now.seconds)
+    return now
+
+
+def test_time_left_of_a_node_follows_from_its_steps(clock):
+    left = TimeLeft()
+    node = left.started("sampled")
+    assert left.of_node("sampled") is None
+    for step in (1, 2, 3):
+        clock.seconds += 2
+        node.step(step, 10)
+    assert left.of_node("sampled") == left.of_run() == 14
+    clock.seconds += 1
+    assert left.of_node("sampled") == 13
+
+
+def test_time_left_of_a_run_follows_from_earlier_runs(cli, clock):
+    workflow = cli.write(REMARKS)
+    cli("run", workflow)
+    records = cli.folder / "cache" / "runs"
+    (path,) = records.iterdir()
+    record = json.loads(path.read_text())
+    record["nodes"]["word"]["seconds"], record["nodes"]["loud"]["seconds"] = 3.0, 60.0
+    path.write_text(json.dumps(record))
+    other = REMARKS.replace("hey", "you").replace("word", "first")  # a node that is new here, of a type that ran before
+    left = TimeLeft(plan_of(cli, cli.write(other)), records)
+    assert left.of_run() == 63
+    left.started("first")
+    clock.seconds += 2
+    assert (left.of_node("first"), left.of_run()) == (1, 61)
+    left.ended("first")
+    node = left.started("loud")
+    node.step(1, 4)
+    clock.seconds += 5
+    node.step(2, 4)
+    assert left.of_run() == 10  # its steps say more than its earlier time
+
+
+def test_time_left_without_records_and_with_damaged_ones(cli):
+    plan = plan_of(cli, cli.write(REMARKS))
+    assert TimeLeft(plan).of_run() is None
+    records = cli.folder / "runs"
+    records.mkdir()
+    (records / "20260101.json").write_text('{"format": 2, "workflow": "greeting", "nodes": {"word": {"status": "ran"}}}')
+    (records / "20260102.json").write_text("[]")
+    assert TimeLeft(plan, records).of_run() is None
+
+
+def test_lines_say_how_long_the_run_takes(cli, capsys, clock):
+    workflow = cli.write(REMARKS)
+    cli("run", workflow)
+    shown = PlainProgress()
+    shown.records = cli.folder / "cache" / "runs"
+    plan = plan_of(cli, cli.write(REMARKS.replace("hey", "you")))
+    shown.time_left = TimeLeft(plan, shown.records)
+    shown.time_left._usual = {"loud": 100.0}
+    for step, seconds in ((1, 0.0), (2, 15.0)):
+        clock.seconds = seconds
+        shown(events.NodeProgress("word", step, 4))
+    assert capsys.readouterr().err == "word  step 2 of 4, 15.00 s/it, 30 s left, 2 min 10 s for the run\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599.4, "59 min 59 s"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_every_notice_is_a_note(capsys):

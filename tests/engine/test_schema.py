@@ -73,3 +73,35 @@ def test_outputs_and_params_are_described(validator: jsonschema.Draft7Validator)
     assert list(validator.iter_errors(good)) == []
     assert list(validator.iter_errors(good | {"outputs": {"x": {"save": "y"}}})) != []
     assert list(validator.iter_errors(good | {"output": {}})) != []
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"use": "Filtered", "text": "x", "filter": "uper"}, "'uper' is not one of ['broken', 'lower', 'upper']"),
+        ({"use": "Format", "mode": "lnog"}, "'lnog' is not one of ['short', 'long']"),
+        ({"use": "Plus", "a": "one"}, "'one' is not of type 'number'"),
+        ({"use": "Draw", "seed": -1}, "-1 is less than the minimum of 0"),
+        ({"use": "Draw", "seed": "Random"}, "'Random' is not one of ['random']"),
+        ({"use": "Format", "scale": 11}, "11 is greater than the maximum of 10"),
+        ({"use": "Total", "values": [1, "x"]}, "'x' is not of type 'number'"),
+        ({"use": "Pluss", "a": 1}, "'Pluss' is not one of ["),
+        ({"use": "Plus", "a": 1, "c": 2}, "Additional properties are not allowed ('c' was unexpected)"),
+    ],
+)
+def test_validators_say_what_is_wrong(validator: jsonschema.Draft7Validator, node: dict[str, Any], message: str) -> None:
+    (error,) = validator.iter_errors(workflow(**node))
+    assert error.message.startswith(message)
+    assert error.context == []
+
+
+def test_validators_name_the_samplers() -> None:
+    validator = jsonschema.Draft7Validator(workflow_schema(Plugins()))
+    node = {"use": "Sampler", "denoiser": "$d", "latent": "$l", "noise": "$n"}
+    (error,) = validator.iter_errors(workflow(**node, sampler="ddpm_2m"))
+    assert error.message.startswith("'ddpm_2m' is not one of ['ddim', 'ddpm', ")
+    (error,) = validator.iter_errors(workflow(**node, sampler="ddim", options={"etta": 1}))
+    assert error.message == "Additional properties are not allowed ('etta' was unexpected)"
+    assert list(validator.iter_errors(workflow(**node, sampler="$params.sampler", options={"eta": 1}))) == []
+    (error,) = validator.iter_errors(workflow(**node) | {"outputs": {"a": "sampled"}})
+    assert error.message.startswith("'sampled' does not match ")

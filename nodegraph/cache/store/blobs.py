@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -80,6 +81,11 @@ class Blobs:
             return blob
 
         return self._files.attempt(write_and_move)
+
+    def put_bytes(self, data: bytes, suffix: str) -> StoredBlob | None:
+        """Store `data` as a file. None if the directory cannot be written."""
+        blob = StoredBlob(hashlib.sha256(data).hexdigest() + suffix, len(data))
+        return blob if self._files.write(self._layout.blob(blob.name), data) else None
 
     def check_again(self) -> None:
         """Forget which blobs were checked."""

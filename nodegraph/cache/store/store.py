@@ -34,7 +34,7 @@ from nodegraph.cache.store.records import (
     read_record,
     record_bytes,
 )
-from nodegraph.cache.store.safe_io import SafeFiles, write_bytes
+from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.usage import RunUsage
 from nodegraph.files import FileState
 
@@ -202,14 +202,16 @@ class Store:
 
         Raises WriterError if `write` fails for another reason.
         """
-        blob = self._blobs.put(write, suffix)
-        if blob is not None:
-            self._growth.add(blob.size)
-        return blob
+        return self._grown(self._blobs.put(write, suffix))
 
     def put_bytes(self, data: bytes, suffix: str) -> StoredBlob | None:
         """Store `data` as a file. None if the directory cannot be written."""
-        return self.put_file(lambda path: write_bytes(path, data), suffix)
+        return self._grown(self._blobs.put_bytes(data, suffix))
+
+    def _grown(self, blob: StoredBlob | None) -> StoredBlob | None:
+        if blob is not None:
+            self._growth.add(blob.size)
+        return blob
 
     # --- the exported files of a value
 
@@ -244,6 +246,20 @@ class Store:
     def entries(self) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
         return self._index.entries() if self.layout.is_cache() else []
+
+    def stale(self) -> int:
+        """How many results another version of nodegraph stored in a way that this one does not read. `gc` removes them."""
+        listed = {entry.key for entry in self.entries()}
+        count = 0
+        for key in self.layout.records():
+            if key not in listed:
+                try:
+                    read_record(self._files.read(self.layout.record(key)) or b"", key)
+                except StaleRecordError:
+                    count += 1
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    continue  # damaged
+        return count
 
     def info(self) -> StoreInfo:
         """How much is stored."""

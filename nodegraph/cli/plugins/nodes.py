@@ -11,7 +11,7 @@ import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import json_option, plugin_dir_option
+from nodegraph.cli.options import complete, json_option, plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, port_type, print_indented
 from nodegraph.cli.tables import first_line, print_table
 from nodegraph.terminal import echo, echo_json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=epilog("nodegraph nodes", "nodegraph nodes TextEncode --json", "nodegraph nodes --plugin-dir my_plugins"))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete("node_types"))
 @plugin_dir_option
 @json_option
 def nodes(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
@@ -52,6 +52,7 @@ def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
         "name": spec.name,
         "version": spec.version,
         "pure": spec.pure,
+        "keep": spec.keep,
         "description": spec.doc,
         "inputs": [port_object(port) for port in spec.inputs],
         "outputs": [{"name": port.name, "type": port_type(port), "help": port.help} for port in spec.outputs],
@@ -63,7 +64,9 @@ def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
 def print_node_type(entry: Entry[NodeSpec]) -> None:
     """Print the description of a node type."""
     spec = entry.value
-    echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
+    properties = "" if spec.pure else ", not pure: runs every time"
+    properties += "" if spec.keep else ", not kept: runs whenever a node needs its result"
+    echo(f"{spec.name}, version {spec.version}{properties}")
     if spec.doc:
         echo(f"\n{spec.doc}")
     if spec.inputs:

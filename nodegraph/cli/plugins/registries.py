@@ -12,7 +12,7 @@ import click
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import json_option, plugin_dir_option
+from nodegraph.cli.options import Completion, json_option, plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, print_indented
 from nodegraph.cli.tables import aligned, first_line, print_table
 from nodegraph.node_types.port_types import type_name
@@ -31,7 +31,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
     examples = [f"nodegraph {kind}", f"nodegraph {kind} --json", *(f"nodegraph {kind} {name}" for name in registry.names()[:1])]
 
     @click.command(kind, help=text, epilog=epilog(*examples))
-    @click.argument("name", required=False)
+    @click.argument("name", required=False, shell_complete=_complete(kind))
     @plugin_dir_option
     @json_option
     def command(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
@@ -51,6 +51,15 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
             print_entry(lookup(found, name, plugins.registries.values()))
 
     return command
+
+
+def _complete(kind: str) -> Completion:
+    def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        from nodegraph.cli.completion import registered
+
+        return registered(ctx, kind, incomplete)
+
+    return names
 
 
 def declarations(entry: Entry[Any]) -> dict[str, str]:

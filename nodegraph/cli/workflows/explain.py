@@ -13,6 +13,7 @@ from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import (
     cache_dir_option,
+    complete,
     device_option,
     dtype_option,
     file_argument,
@@ -44,6 +45,7 @@ _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"
     "targets",
     multiple=True,
     metavar="NODE",
+    shell_complete=complete("targets"),
     help="Explain what this node, or one of its outputs (node.port), needs instead of the workflow's outputs. May be repeated.",
 )
 @cache_dir_option

@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Collection, Mapping
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
@@ -21,6 +22,7 @@ MAX_OBJECTS: Final = 10_000
 """In an object of more parts than this, changes are not looked for."""
 
 _WITHOUT_TENSORS: Final = (type(None), bool, int, float, str, bytes, type, ModuleType, FunctionType, MethodType, Path)
+_VERSION: Final = attrgetter("_version")
 _tensors: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # by network
 
 
@@ -60,7 +62,7 @@ def version_of(value: Any) -> int | None:
                 return None
             continue
         try:
-            total += sum(tensor._version for tensor in tensors)
+            total += sum(map(_VERSION, tensors))
         except RuntimeError:  # torch counts no changes of a tensor that was made in inference mode
             return None
         has_tensors = has_tensors or bool(tensors)
