@@ -21,7 +21,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
+        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
     "nodegraph.run.node": "locale_state process_state node_run inputs failure call attempts stored_result outcome run_node",
@@ -67,7 +67,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+        "forks hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
