@@ -417,7 +417,7 @@ def serve(connection: Connection, setup: Setup) -> None:
         while True:
             try:
                 task: Task = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the driver has ended
                 break
             worker.report = Report()
             worker.use(task.cache, trimmed=task.trimmed)
@@ -425,6 +425,7 @@ def serve(connection: Connection, setup: Setup) -> None:
                 faulthandler.dump_traceback_later(STALL_SECONDS, file=stacks)
                 worker.group(group)
                 faulthandler.cancel_dump_traceback_later()
-            connection.send(worker.report)
+            with contextlib.suppress(OSError):
+                connection.send(worker.report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
