@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--graphs", type=int, default=1_000_000, help="how many graphs there are in all")
     parser.add_argument("--state", type=Path, default=Path("fuzz-state"), help="a folder for the figures and the caches")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
-    parser.add_argument("--kill-seconds", type=float, default=3.0, help="the mean time between two kills")
+    parser.add_argument("--kill-share", type=float, default=0.2, help="the share of tasks after which a worker is killed")
     parser.add_argument("--group", type=int, help="run only this group, in this process")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="put these faults into the engine, all if no name follows")
     options = parser.parse_args()
@@ -32,7 +32,7 @@ def main() -> int:
         return sum([not find(name) for name in options.mutants or MUTANTS])
     path = options.state / "state.json"
     state = State.read(path)
-    driver = Driver(state, options.state, workers=options.workers, kill_seconds=options.kill_seconds)
+    driver = Driver(state, options.state, workers=options.workers, kill_share=options.kill_share)
 
     def save() -> None:
         state.write(path)
