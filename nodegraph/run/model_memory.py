@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -50,6 +51,7 @@ class ModelMemory:
         self._budgets: dict[str, int] = {MAIN: half_of_memory() if budget is None else budget}
         self._residents: OrderedDict[Hashable, _Resident] = OrderedDict()
         self._lock = threading.RLock()
+        self._locks: dict[Hashable, tuple[Any, int]] = {}  # of the values that are being loaded, with their users
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
         """The value that is kept under `key`, or else `make()`, which is kept from now on.
@@ -57,16 +59,47 @@ class ModelMemory:
         A value that was changed in place is not used again.
         """
         name = (scope, key)
-        with self._lock:  # two nodes that need the same model load it once
+        with self._loading(name):
+            resident = self._find(name)
+            value: T = make() if resident is None else resident.value
+            if resident is None:
+                with self._lock:
+                    self._keep(name, self._measure(value))
+        return value
+
+    @contextlib.contextmanager
+    def _loading(self, name: Hashable) -> Iterator[None]:
+        """Let one thread at a time load a value, so that two nodes that need the same model load it once.
+
+        Nothing else is locked meanwhile: `make` may report progress to a listener that needs another model for a preview.
+        """
+        with self._lock:
+            lock, users = self._locks.get(name, (threading.RLock(), 0))
+            self._locks[name] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._locks.pop(name)
+                if users > 1:
+                    self._locks[name] = lock, users - 1
+
+    def _find(self, name: Hashable) -> _Resident | None:
+        """The value that is kept and unchanged, on its device."""
+        with self._lock:
             resident = self._residents.pop(name, None)
             if resident is None or self._backend.version(resident.value) != resident.version:
-                resident = self._measure(make())
-            elif resident.moved_from is not None:
+                return None
+            if resident.moved_from is not None:
                 resident = self._measure(self._backend.move(resident.value, resident.moved_from))
-            self._residents[name] = resident
-            self._make_room()
-            value: T = resident.value
-        return value
+            self._keep(name, resident)
+        return resident
+
+    def _keep(self, name: Hashable, resident: _Resident) -> None:
+        self._residents.pop(name, None)
+        self._residents[name] = resident
+        self._make_room()
 
     def clear(self) -> None:
         """Free everything."""
