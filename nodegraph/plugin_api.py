@@ -22,6 +22,7 @@ from nodegraph.errors import (
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
 from nodegraph.node_types.fetching import NotFetchedError, may_fetch
+from nodegraph.node_types.handles import Handle
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -61,6 +62,7 @@ __all__ = [
     "Entry",
     "File",
     "FileState",
+    "Handle",
     "Help",
     "Location",
     "NodeError",

@@ -106,7 +106,7 @@ class UNetModel:
 
 @dataclass(frozen=True, eq=False)
 class ControlNetModel:
-    """A ControlNet on disk, and the state in which its files were opened.
+    """A ControlNet on disk, with its files as they were opened.
 
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
     """
