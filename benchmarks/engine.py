@@ -101,6 +101,8 @@ def ours(table: Table, plugins: Plugins, folder: Path, counts: tuple[int, ...]) 
         table.add(f"check, {shape}, per node", "nodegraph", lambda e=engine, w=workflow: best(lambda: e.check(w)), 1_000)
         table.add(f"keys and plan, {shape}, per node", "nodegraph", lambda e=engine, w=workflow: planning(e, w), 1_000)
         table.add(f"schedule, {shape}, per node", "nodegraph", lambda w=workflow: scheduling(w, plugins), 1_000)
+    small = tensors(300)
+    table.add("schedule, small tensors, per node", "nodegraph", lambda: scheduling(small, plugins), 300)
     for count in counts:
         for shape, make in shapes.items():
             for tier, cache_folder in (("memory", None), ("disk", folder / f"{shape}{count}")):
@@ -125,6 +127,16 @@ def chain(count: int) -> Workflow:
     last = workflow.add("Start", name="n0")
     for i in range(1, count):
         last = workflow.add("Step", name=f"n{i}", number=last)
+    workflow.output("last", last)
+    return workflow
+
+
+def tensors(count: int) -> Workflow:
+    """A chain of numeric nodes, which pass a small tensor on."""
+    workflow = Workflow("tensors")
+    last = workflow.add("Small", name="n0")
+    for i in range(1, count):
+        last = workflow.add("Shift", name=f"n{i}", latent=last, amount=float(i))
     workflow.output("last", last)
     return workflow
 

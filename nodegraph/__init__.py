@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.errors import (
     CacheError,
     Cancelled,
+    DeviceError,
     Location,
     NodeError,
     NodegraphError,
@@ -26,6 +27,7 @@ __all__ = [
     "CacheError",
     "Cancelled",
     "Choice",
+    "DeviceError",
     "Engine",
     "File",
     "Help",

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
@@ -18,6 +18,7 @@ from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.graph.build import build_graph
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
+from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     from nodegraph.run.explain import Explained
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
+
+
+WorkflowSource: TypeAlias = Workflow | Path | str
+"""A workflow, or the path of its file."""
 
 
 class _Default:
@@ -105,13 +110,17 @@ class Engine:
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
         self._runs = Runs()
 
+    def __repr__(self) -> str:
+        cache = "results in memory" if self.cache_dir is None else f"cache {self.cache_dir}"
+        return f"<Engine: device {self.device}, dtype {self.dtype}, {cache}>"
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def check(self, workflow: Workflow, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
+    def check(self, workflow: WorkflowSource, params: Mapping[str, Any] | None = None, overrides: Sequence[Override] = ()) -> Graph:
         """The checked graph of `workflow`. Raises WorkflowError with every mistake.
 
         Runs nothing, reads no weights and does not use the network: the graph's `not_fetched` lists what a run has to fetch.
@@ -121,7 +130,7 @@ class Engine:
 
     def plan(
         self,
-        workflow: Workflow,
+        workflow: WorkflowSource,
         params: Mapping[str, Any] | None = None,
         overrides: Sequence[Override] = (),
         targets: Iterable[Handle | str] | None = None,
@@ -141,7 +150,7 @@ class Engine:
 
     def run(
         self,
-        workflow: Workflow,
+        workflow: WorkflowSource,
         *,
         params: Mapping[str, Any] | None = None,
         overrides: Sequence[Override] = (),
@@ -153,7 +162,7 @@ class Engine:
         verify: float | None = None,
         raise_errors: bool = True,
     ) -> Result:
-        """Compute the outputs of `workflow`.
+        """Compute the outputs of `workflow`, which may be the path of a file.
 
         `targets` ("node", "node.port", the name of an output, or handles) are computed instead of the outputs. `params` and
         `overrides` change params ("seed") and inputs of nodes ("sampled.steps"). Nodes in `force`, and those below them, run
@@ -163,8 +172,8 @@ class Engine:
         again and compared; default: NODEGRAPH_VERIFY, or 0. The result's `verified` and `differed` name these nodes. If one
         differs, the computed result is used and stored, and a notice says what was wrong.
 
-        Raises WorkflowError before anything runs, then NodeError, OutputError or Cancelled. With `raise_errors=False`, an error
-        during the run is in the result's `error` instead.
+        Raises WorkflowError or DeviceError before anything runs, then NodeError, OutputError or Cancelled. With
+        `raise_errors=False`, an error during the run is in the result's `error` instead.
         """
         options = _Options(
             params=params,
@@ -184,7 +193,7 @@ class Engine:
 
     def start(
         self,
-        workflow: Workflow,
+        workflow: WorkflowSource,
         *,
         params: Mapping[str, Any] | None = None,
         overrides: Sequence[Override] = (),
@@ -212,7 +221,7 @@ class Engine:
         )
         return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
 
-    async def arun(self, workflow: Workflow, **options: Any) -> Result:
+    async def arun(self, workflow: WorkflowSource, **options: Any) -> Result:
         """Run as a coroutine; the options are those of `run`.
 
         If its task is cancelled, the run is cancelled too, and the coroutine waits until it has ended.
@@ -251,7 +260,7 @@ class Engine:
 
     def _checked(
         self,
-        workflow: Workflow,
+        workflow: WorkflowSource,
         params: Mapping[str, Any] | None,
         overrides: Sequence[Override],
         targets: Iterable[Handle | str] | None,
@@ -259,11 +268,13 @@ class Engine:
         self.plugins.require_sound()
         all_overrides = _all_overrides(params, overrides)
         with gc_paused():
+            if not isinstance(workflow, Workflow):
+                workflow = load_workflow(Path(workflow), self.plugins, all_overrides)
             graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
             file_names(graph, self.plugins.codecs)
         return graph
 
-    def _begin(self, workflow: Workflow, options: _Options, *, raise_errors: bool) -> BackgroundRun:
+    def _begin(self, workflow: WorkflowSource, options: _Options, *, raise_errors: bool) -> BackgroundRun:
         """Begin a run in the background. If the workflow is wrong, the run has failed already."""
         background = BackgroundRun(new_run_id(), raise_errors=raise_errors)
         try:
@@ -282,7 +293,7 @@ class Engine:
         self._runs.start(background.cancel_flag, work)
         return background
 
-    def _request(self, workflow: Workflow, run: str, *, inline: bool, options: _Options) -> RunRequest:
+    def _request(self, workflow: WorkflowSource, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
         verify = load_verify_share(options.verify)
         targets = [_target(target) for target in options.targets or ()]

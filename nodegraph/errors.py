@@ -3,6 +3,7 @@
     NodegraphError                   exit status
     ├── WorkflowError                2    the workflow or the call is wrong; holds every problem that was found
     ├── PluginError                  2    a plugin is wrong, or two plugins register the same name
+    ├── DeviceError                  2    the machine does not have the device, or the device not the dtype
     ├── SettingsError                2    a flag, an environment variable or the config file has a value that cannot be used
     ├── NodeError                    1    a node failed while it ran
     ├── TemporaryError               1    raised by a node: it failed, and may succeed if it runs again
@@ -118,8 +119,14 @@ class PluginError(NodegraphError):
         "E302": "a plugin registers something that cannot be used",
         "E303": "a plugin's hook is wrong, or failed",
         "E304": "a plugin, or a plugin folder, cannot be loaded",
-        "E305": "the device or dtype cannot be used",
     }
+
+
+class DeviceError(NodegraphError):
+    """The machine does not have the device, or the device cannot compute in the dtype."""
+
+    exit_status = 2
+    codes: ClassVar[Mapping[str, str]] = {"E305": "the device or dtype cannot be used"}
 
 
 class SettingsError(NodegraphError):

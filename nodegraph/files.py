@@ -8,9 +8,12 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 P = TypeVar("P", Path, str)
+
+CLOCK_NS: Final = 10_000_000
+"""By how much the times of files may be behind the clock."""
 
 
 class FileState(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nodegraph.errors import (
     CacheError,
     Cancelled,
+    DeviceError,
     Location,
     NodeError,
     NodegraphError,
@@ -59,6 +60,7 @@ __all__ = [
     "Choice",
     "Codec",
     "CpuBackend",
+    "DeviceError",
     "Entry",
     "File",
     "FileState",

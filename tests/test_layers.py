@@ -19,12 +19,12 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching handles port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": "backend registry registered codecs code code_watch discovery hookspecs manager",
+    "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": "process_state node_run inputs failure call attempts stored_result outcome run_node",
+    "nodegraph.run.node": "locale_state process_state node_run inputs failure call attempts stored_result outcome run_node",
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
@@ -66,7 +66,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
-    "nodegraph_nodes": "hookspecs foreign_files model_files pictures types codecs process_state models commands nodes plugin",
+    "nodegraph_nodes": (
+        "hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+    ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
+from nodegraph.files import file_states
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry
@@ -159,6 +160,8 @@ class KeyMaker:
         for name, path in sorted((input.files or {}).items()):
             digests[path] = self._file_digest(path)
             named.append([name, digests[path]])
+        if input.states and file_states(input.states) != input.states:
+            raise NoCanonicalFormError("a file was changed while the workflow was read")
         return named
 
 

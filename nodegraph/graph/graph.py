@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.errors import Location
+from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
 from nodegraph.workflow.workflow import Workflow
@@ -18,14 +19,15 @@ from nodegraph.workflow.workflow import Workflow
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
-    `files`: the files that it names, by names that do not depend on their folder. `entry`: the registered thing that it names.
-    `digest`: its codec's digest, for a value of a stored type that was given in Python. `not_fetched`: what a run has to fetch
-    first; until then, `value` is None and nothing is known about it.
+    `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read.
+    `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
+    Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it.
     """
 
     value: Any
     _: KW_ONLY
     files: Mapping[str, Path] | None = None
+    states: Mapping[Path, FileState | None] | None = None
     entry: Entry[Any] | None = None
     digest: str | None = None
     not_fetched: str | None = None
@@ -100,7 +102,7 @@ class Output:
     where: Location | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 
@@ -132,6 +134,9 @@ class Graph:
             for node, port, input in literals
             if isinstance(input, Value) and input.not_fetched is not None
         )
+
+    def __repr__(self) -> str:
+        return f"<Graph of {self.workflow}: nodes {', '.join(self.nodes)}; outputs {', '.join(self.outputs)}>"
 
     def consumers(self, name: str) -> list[str]:
         """The nodes that take an output of `name`."""

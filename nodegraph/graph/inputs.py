@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
+from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, InputValues, from_text
 from nodegraph.node_types import literals
 from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
-from nodegraph.node_types.spec import NodeSpec, Port, Reads
+from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, references
 from nodegraph.workflow.workflow import Workflow
+
+_ATTEMPTS: Final = 5  # to read a file that changes
+_WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+"""The types of values that a person writes down."""
 
 _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
@@ -114,7 +121,7 @@ class Inputs:
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
         inside = list(references(value))
-        if any(isinstance(ref, Link) for ref in inside):
+        if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
         if inside:
             known = [self._is_known(node, port, ref, raw) for ref in inside if isinstance(ref, ParamRef)]
@@ -126,6 +133,13 @@ class Inputs:
         except LiteralError as error:
             self.problems.append(raw.does_not_fit(_name(node, port), error))
             return None
+
+    def _holds_objects(self, kind: Any, value: Any) -> bool:
+        """Whether `value` is a list of objects made in Python, of a stored type or for a codec to convert."""
+        if not isinstance(value, list) or all(type(item) in _WRITTEN for item in value):
+            return False
+        codec = self.plugins.codecs.for_type(element_type(kind))
+        return codec is not None and codec is not self.plugins.codecs.json
 
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
         if ref.name not in self.input_values.params and ref.name not in self.workflow.unread:
@@ -184,12 +198,23 @@ class Inputs:
             return _file(port.reads, raw)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
-        codec = self.plugins.codecs.for_type(type(value))
-        if codec is not None and codec.name != "json" and accepts(kind, type(value)):
-            return Value(value, digest=self.plugins.codecs.digest(codec, value))  # a value made in Python
+        if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
+            return made
         value = literals.coerce(kind, value)
         literals.check_range(port, value)
         return Value(value)
+
+    def _made_in_python(self, kind: Any, value: Any) -> Value | None:
+        """A value of a stored type, or an object that a codec can make one from; None for any other value."""
+        codecs = self.plugins.codecs
+        codec = codecs.for_type(type(value))
+        if codec is None or codec is codecs.json or not accepts(kind, type(value)):
+            try:
+                value = codecs.convert(kind, value)
+            except ValueError as error:
+                raise LiteralError(str(error)) from error
+            codec = None if value is None else codecs.for_type(type(value))
+        return None if codec is None else Value(value, digest=codecs.digest(codec, value))
 
     def _choice(self, kind: str, name: Any) -> Value:
         registry = self.plugins.registries.get(kind)
@@ -229,14 +254,31 @@ class Inputs:
 def _file(reads: Reads, raw: InputValue) -> Value:
     text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
-        resource = reads.resolve(text, raw.base)
+        resource, states = _resolved(reads, text, raw.base)
     except NotFetchedError as error:
         return Value(None, not_fetched=str(error))
     except (OSError, ValueError) as error:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
         raise LiteralError(message.rstrip("."), hint, "E113") from error
-    return Value(resource.value, files=resource.files)
+    return Value(resource.value, files=resource.files, states=states)
+
+
+def _resolved(reads: Reads, text: str, base: Path) -> tuple[Resource, Mapping[Path, FileState | None]]:
+    """What `text` resolves to, and the states of its files, which stayed the same while they were read.
+
+    Raises ValueError if they change again and again.
+    """
+    before: Mapping[Path, FileState | None] | None = None
+    for _ in range(_ATTEMPTS):
+        began_ns = time.time_ns()
+        resource = reads.resolve(text, base)
+        states = file_states(resource.files.values())
+        times = (max(state.mtime_ns, state.ctime_ns) for state in states.values() if state is not None)
+        if states == before or all(changed_ns < began_ns - CLOCK_NS for changed_ns in times):
+            return resource, states
+        before = states  # of files that may have been changed meanwhile: read them again
+    raise ValueError(f"{text} is being written by another program. Try again when that has ended")
 
 
 def _name(node: NodeDef, port: Port) -> str:

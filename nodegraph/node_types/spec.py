@@ -120,6 +120,9 @@ class Run:
     device: str = "cpu"
     dtype: str = "auto"
 
+    def __repr__(self) -> str:
+        return f"<Run on {self.device} in {self.dtype}>"
+
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
         """Report that step `i` of `n` (from 1) is done. Raises Cancelled if the run was cancelled.
 
@@ -173,13 +176,13 @@ class Port:
         return self.default is MISSING
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class NodeSpec:
     """A node type: a function with its ports.
 
-    `pure`: the same inputs give the same output. `numeric`: it computes with tensors, so its key depends on the device and dtype,
-    and only one such node runs on a device at a time. `run_parameter`: the parameter that receives the `Run`. `check`,
-    `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
+    `pure`: the same inputs give the same output. `keep`: its results are kept in the cache. `numeric`: it computes with tensors, so
+    its key depends on the device and dtype, and only one such node runs on a device at a time. `run_parameter`: the parameter that
+    receives the `Run`. `check`, `foreign_names`, `timeout` (in seconds) and `retries`: see `node`.
     """
 
     name: str
@@ -189,12 +192,17 @@ class NodeSpec:
     outputs: tuple[Port, ...]
     doc: str
     pure: bool = True
+    keep: bool = True
     numeric: bool = False
     run_parameter: str | None = None
     check: Callable[..., Iterable[str]] | None = None
     foreign_names: tuple[str, ...] = ()
     timeout: float | None = None
     retries: int = 0
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(port.name for port in ports) for ports in (self.inputs, self.outputs))
+        return f"<NodeSpec {self.name}({inputs}) -> {outputs}>"
 
     @cached_property
     def options(self) -> tuple[Port, ...]:
@@ -217,6 +225,7 @@ def node(
     *,
     version: int = 1,
     pure: bool = True,
+    keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
@@ -230,6 +239,7 @@ def node(
     *,
     version: int = 1,
     pure: bool = True,
+    keep: bool = True,
     numeric: bool = False,
     check: Callable[..., Iterable[str]] | None = None,
     foreign_names: tuple[str, ...] = (),
@@ -239,10 +249,11 @@ def node(
     """Make a typed function a node type. Returns the function itself.
 
     `name` is what workflows write after `use:`; default: the function's name. Raise `version` when the same inputs give another
-    output. `check(**literals)` yields a message for each mistake in a node's literals taken together; it receives the inputs that
-    are literals or have their default, and `nodegraph check` calls it. A message that begins with the name of an input is
-    located where that input is given. `foreign_names` are names of similar things in other programs: a user who looks for one of
-    them is led to this node.
+    output. With `keep=False`, its results are not kept: it runs each time that a node below it needs them, and nodes below it whose
+    result is in the cache are found without it. This is for values that are large and cheap to compute. `check(**literals)` yields
+    a message for each mistake in a node's literals taken together; it receives the inputs that are literals or have their default,
+    and `nodegraph check` calls it. A message that begins with the name of an input is located where that input is given.
+    `foreign_names` are names of similar things in other programs: a user who looks for one of them is led to this node.
 
     A node that runs for more than `timeout` seconds fails at its next `run.step`, so it needs a parameter annotated `Run`.
     `retries` is how often it runs again after an error that may not come again: TemporaryError, or an OSError such as a lost
@@ -256,6 +267,7 @@ def node(
             "name": name,
             "version": version,
             "pure": pure,
+            "keep": keep,
             "numeric": numeric,
             "check": check,
             "foreign_names": foreign_names,

@@ -83,6 +83,9 @@ class Backend(Protocol):
 class CpuBackend:
     """Computes on the CPU and knows no model: the backend if no plugin registers one, and a base for those of tests."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     def fingerprint(self) -> str:
         return ""
 

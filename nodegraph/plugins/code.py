@@ -20,12 +20,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from nodegraph.files import FileState, file_states
+from nodegraph.files import CLOCK_NS, FileState, file_states
+from nodegraph.plugins.libraries import python_version, versions_of_imported
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
-CLOCK_NS: Final = 4_000_000  # by which the times of files may be behind the clock
 _LONGEST_NAMES: Final = 1 << 14  # bytes behind it
 _LONGEST_FROM: Final = 300  # bytes before the word import
 
@@ -51,8 +51,9 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
     """The code of a plugin that consists of `roots`, files and folders.
 
     All files below the roots count, without hidden files, bytecode, and names that match `excludes`; of other modules that they
-    import, directly or indirectly, the files with code count. `imported_ns` is when the import of the plugin began: if another
-    module was changed since, the code that runs is unknown. Raises OSError if a file cannot be read.
+    import, directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is
+    when the import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if
+    a file cannot be read.
     """
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
@@ -77,6 +78,7 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
         if name in sys.modules:
             same = _first_digests.setdefault(path, digest) == digest
             is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
+    total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
     code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries))
     return code.unknown() if is_unknown else code
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodegraph.files import FileState
-from nodegraph.plugins.code import CLOCK_NS, Code, is_installed
+from nodegraph.files import CLOCK_NS, FileState
+from nodegraph.plugins.code import Code, is_installed
 
 
 class CodeWatch:
@@ -26,6 +26,7 @@ class CodeWatch:
         self._changed: dict[str, Path] = {}  # by plugin: a file that is not as it was when the keys were made
         self._data: dict[str, list[tuple[str, FileState | None]]] = {}
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
+        self._libraries: dict[str, Mapping[str, FileState | None]] = {}
         self._imports: dict[str, str] = {}
         self._known_modules: set[str] = set()
         self._covered = {path for code in codes.values() for path in code.files}
@@ -34,6 +35,7 @@ class CodeWatch:
             states = {**code.files, **code.libraries}
             if data := [(path, state) for path, state in states.items() if not path.endswith(".py")]:
                 self._data[plugin] = data
+            self._libraries[plugin] = code.libraries
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
         self._module_count = len(self._known_modules)
@@ -66,8 +68,17 @@ class CodeWatch:
                 for path in new & waiting.keys():
                     if _state(path) != waiting.pop(path):
                         self._changed.setdefault(plugin, Path(path))
+            self._look_at_libraries(new)
             others = (path for path in new if path.endswith(".py") and path not in self._covered)
             self._imports = {**self._imports, **_digests(path for path in others if not is_installed(Path(path)))}
+
+    def _look_at_libraries(self, new: Iterable[str]) -> None:
+        """Note a library that was installed again and of which a module was imported since: its modules are of two versions."""
+        for plugin, libraries in self._libraries.items():
+            for path, state in libraries.items():
+                folder = path.removesuffix("__init__.py")
+                if folder != path and _state(path) != state and any(file.startswith(folder) for file in new):
+                    self._changed.setdefault(plugin, Path(path))
 
 
 def _digests(paths: Iterable[str]) -> dict[str, str]:

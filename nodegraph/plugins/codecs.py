@@ -54,6 +54,13 @@ class Codec(Protocol):
         The first part is the same whatever the metadata is. Without this method, every run writes its outputs to new files.
         """
 
+    def convert(self, value: Any) -> Any:
+        """A value of the type, made from another Python object such as an array; None if it is of no kind that is known.
+
+        Raises ValueError, with what was expected and found, for an object of a known kind that does not fit. The value must not
+        share memory with the object. This method may be missing: then only values of the type itself can be given in Python.
+        """
+
     def check(self, value: Any) -> str | None:
         """What is wrong with `value` (NaN, Inf), or None."""
 
@@ -89,6 +96,9 @@ class JSONCodec:
 
     def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
         return data, {}
+
+    def convert(self, value: Any) -> Any:
+        return None
 
     def check(self, value: Any) -> str | None:
         if type(value) is int and abs(value) < _LONG:
@@ -156,6 +166,19 @@ class Codecs:
         if isinstance(kind, type) and kind in self._of_class:
             return self._of_class[kind]
         return self._codec(parse(kind))
+
+    def convert(self, kind: Any, value: Any) -> Any:
+        """A value of a port type made from another Python object, by the codec of one of its classes; None if no codec can.
+
+        Raises ValueError as `Codec.convert` does.
+        """
+        for part in parse(kind).required_alternatives:
+            codec = self._codec(part) if isinstance(part, Class) and not part.arguments else None
+            convert = getattr(codec, "convert", None)
+            converted = None if convert is None else convert(value)
+            if converted is not None:
+                return converted
+        return None
 
     def for_value(self, value: Any) -> Codec | None:
         """The codec for `value`; None if it has no codec. A list or mapping has one only if everything in it is plain JSON."""

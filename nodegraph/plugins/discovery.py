@@ -13,13 +13,14 @@ import importlib.util
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nodegraph.files import file_states, parse_json
 from nodegraph.plugins.code import Code, file_states_below, read_code
+from nodegraph.plugins.libraries import python_version, versions_of_required
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -82,7 +83,12 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             hooks = point.load()
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
-            code = _release(point.dist, point.module) if point.dist and released else _code_of(point.module, started_ns)
+            requirements = metadata.get_all("Requires-Dist") if metadata else None
+            code = (
+                _release(point.dist, point.module, requirements or ())
+                if point.dist and released
+                else _code_of(point.module, started_ns)
+            )
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
             continue
@@ -174,15 +180,16 @@ def _roots(name: str) -> Iterator[Path]:
         yield Path(spec.origin)
 
 
-def _release(dist: importlib.metadata.Distribution, name: str) -> Code:
+def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str]) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
-    The digest is empty if there is no list.
+    The digest also covers the versions of Python and of the libraries in `requirements`, lines of Requires-Dist.
     """
     listed = (line for line in (dist.read_text("RECORD") or "").splitlines() if ",sha256=" in line)
     files = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
-    digest = hashlib.sha256("\n".join(files).encode()).hexdigest() if files else ""
+    libraries = versions_of_required(requirements)
+    digest = hashlib.sha256("\n".join([*files, python_version(), *libraries]).encode()).hexdigest()
     file = getattr(sys.modules[name], "__file__", None)
     return Code(digest=digest, files={}, libraries=file_states([file] if file else []))
 

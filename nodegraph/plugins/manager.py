@@ -65,6 +65,9 @@ class Plugins:
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
         self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
 
+    def __repr__(self) -> str:
+        return f"<Plugins: {', '.join(f'{plugin.name} (broken)' if plugin.error else plugin.name for plugin in self.loaded)}>"
+
     def origin(self, name: str) -> Origin | None:
         """The origin of the plugin called `name`."""
         return next((plugin.origin for plugin in self.loaded if plugin.name == name), None)

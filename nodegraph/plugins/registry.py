@@ -33,7 +33,7 @@ class Origin:
         return f"{self.plugin} {self.digest or self.version}" + (f" {self.build}" if self.build else "")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Entry(Generic[T]):
     """A registered thing with its name and origin.
 
@@ -48,6 +48,9 @@ class Entry(Generic[T]):
     meta: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     foreign_names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.name} of plugin {self.origin.plugin}>"
 
 
 class Registry(Generic[T]):
@@ -64,6 +67,9 @@ class Registry(Generic[T]):
         self._aliases: dict[str, str] = {}
         self._folded: dict[str, set[str]] = {}  # the entries that each folded name leads to
         self._folded_aliases: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Registry {self.kind}: {len(self._entries)} entries>"
 
     def add(self, entry: Entry[T]) -> None:
         """Add `entry`. Raises PluginError if one of its names is empty, or is taken; the message names both plugins."""

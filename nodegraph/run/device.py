@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from nodegraph.errors import PluginError
+from nodegraph.errors import DeviceError
 from nodegraph.files import parse_json, write_whole
 from nodegraph.plugins.backend import AUTO, Backend, Numerics
 
@@ -22,7 +22,7 @@ from nodegraph.plugins.backend import AUTO, Backend, Numerics
 def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path | None = None) -> Numerics:
     """What `device` and `dtype` mean here: from the file `memo` if it has the answer, otherwise from the backend.
 
-    Raises PluginError if the backend refuses the device or the dtype.
+    Raises DeviceError if the backend refuses the device or the dtype.
     """
     fingerprint = backend.fingerprint()
     remembered = _read(memo) if memo is not None and fingerprint else {}
@@ -32,7 +32,7 @@ def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path 
     try:
         numerics = backend.resolve(device, dtype)
     except Exception as error:
-        raise PluginError(
+        raise DeviceError(
             f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' uses what the machine has"
         ) from error
     if memo is not None and fingerprint:

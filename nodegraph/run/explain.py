@@ -36,6 +36,8 @@ def _reason(plan: Plan, name: str, before: StoredForm | None, running: set[str])
     form = plan.known.keys.parts.get(name)
     if form is None:
         return plan.uncached[name]
+    if not plan.graph.nodes[name].spec.keep:
+        return plan.uncached[name]
     if name in plan.known.forced:
         return "it is forced, or below a forced node"
     if before is not None:

@@ -95,6 +95,9 @@ class RunHandle:
     def __init__(self, background: BackgroundRun) -> None:
         self._background = background
 
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.run}: {self.status}>"
+
     @property
     def run(self) -> str:
         """The id of the run."""

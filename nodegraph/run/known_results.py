@@ -38,6 +38,7 @@ class KnownResults:
         self._content_keys = keys.content_keys(self._known_digest)
         self._digests: dict[str, Mapping[str, str]] = {}
         self._unstored: set[str] = set()
+        self._unkeyed: set[str] = set()  # nodes whose result is not what their key stands for
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
 
     def digest(self, link: ResolvedLink) -> str | None:
@@ -56,7 +57,7 @@ class KnownResults:
     def find(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its static key. True if its result is in the cache."""
         static = self.keys.static.get(name)
-        if static is None or name in self.forced or name in self._untrusted:
+        if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
             return False
         content = self._cache.resolve(static) or static  # without links, the two are the same
         return self._look_up(name, content, ports)
@@ -64,7 +65,7 @@ class KnownResults:
     def derive(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its content key, which needs the digests of all its inputs. True if its result is in the cache.
 
-        If it is not, the digests of outputs that are never stored still follow from the key.
+        If it is not, the digests of outputs that are never stored still follow from the key: nodes below are found without them.
         """
         if name in self.content:
             return name in self.hits
@@ -72,19 +73,37 @@ class KnownResults:
         if content is None:
             return False
         self.content[name] = content
-        if name not in self.forced and self._look_up(name, content, ports):
+        if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports):
             self._note_alias(name)
             return True
         self._digests[name] = self._without_codec(name, content)
         return False
 
-    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> None:
-        """Note the digests of a node that has run, and whether its result is stored under its content key."""
+    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> bool:
+        """Note the digests of a node that has run, and whether its result is stored under its content key.
+
+        Returns whether the result is what the key stands for. If it is not, it may be another one each time: keys of nodes below
+        that follow from the key, as the digest of a value that is never stored does, are made again.
+        """
+        assumed = self._digests.get(name)
         self._digests[name] = digests
         if stored:
             self._note_alias(name)
-        else:
-            self._unstored.add(name)
+            return True
+        self._unstored.add(name)
+        if assumed and assumed == digests and not self.graph.nodes[name].spec.keep:
+            return True
+        self._unkeyed.add(name)
+        pending = [name]
+        while pending:
+            for consumer in self.graph.consumers(pending.pop()):
+                content = self.content.get(consumer)
+                if content is not None and consumer not in self.hits and self._content_key(consumer) != content:
+                    del self.content[consumer]
+                    self._digests.pop(consumer, None)
+                    self.checked.discard(consumer)
+                    pending.append(consumer)
+        return False
 
     def found(self, name: str, hit: CachedResult) -> None:
         """Note a result that was found in the cache when the node was about to run."""
@@ -124,25 +143,27 @@ class KnownResults:
         spec = self.graph.nodes[name].spec
         ports = self._ports_without_codec.get(spec.name)
         if ports is None:
-            ports = self._ports_without_codec[spec.name] = [port.name for port in spec.outputs if self.codecs.never(port.type)]
+            ports = self._ports_without_codec[spec.name] = [
+                port.name for port in spec.outputs if not spec.keep or self.codecs.never(port.type)
+            ]
         return {port: value_of(content, port) for port in ports}
 
     def _note_alias(self, name: str) -> None:
         static = self.keys.static.get(name)
-        if static is not None and not self._follows_from_unstored(name):
+        if static is not None and not self._follows_from_unkeyed(name):
             self._cache.alias(static, self.content[name])
 
-    def _follows_from_unstored(self, name: str) -> bool:
+    def _follows_from_unkeyed(self, name: str) -> bool:
         """Whether a node's value may not be what its static key stands for.
 
         That is so if a node above it ran and its result was not kept: it drew a random number, or read a file that was changed.
         """
-        if not self._unstored:
+        if not self._unkeyed:
             return False
         pending, seen = [name], {name}
         while pending:
             for source in self.graph.nodes[pending.pop()].sources:
-                if source in self._unstored:
+                if source in self._unkeyed:
                     return True
                 if source not in seen:
                     seen.add(source)

@@ -16,23 +16,35 @@ from nodegraph.text import did_you_mean
 
 NO_VERIFICATION: Final = Verification()
 
+_NOT_KEPT: Final = "its type does not keep results, and a node below needs this one"
+
 Action = Literal["run", "cached", "pruned"]
 
+_ACTION_WORDS: Final[Mapping[Action, str]] = {"run": "to run", "cached": "cached", "pruned": "not needed"}
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Plan:
     """For each node whether it runs, is taken from the cache, or is not needed.
 
     A node that is planned to run may still be found in the cache during the run, once the digests of its inputs are known. Then
-    the nodes that only it needs do not run either. `uncached` gives the reason for each node whose result is never kept,
-    `needed` the ports whose values may be needed.
+    the nodes that only it needs do not run either. `needed` holds the ports whose values may be needed.
     """
 
     graph: Graph
     known: KnownResults
     actions: Mapping[str, Action]
-    uncached: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(self.names(action))} {word}" for action, word in _ACTION_WORDS.items())
+        return f"<Plan of {self.graph.workflow}: {counts}>"
+
+    @property
+    def uncached(self) -> Mapping[str, str]:
+        """The reason for each node whose result is never kept."""
+        not_kept = {name: _NOT_KEPT for name, node in self.graph.nodes.items() if not node.spec.keep}
+        return {**not_kept, **self.known.keys.without_key}
 
     @property
     def keys(self) -> Mapping[str, str]:
@@ -75,7 +87,6 @@ def make_plan(
         graph=graph,
         known=known,
         actions=actions,
-        uncached=keys.without_key,
         needed={name: frozenset(ports) for name, ports in needed.items()},
     )
 

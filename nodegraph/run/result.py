@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,7 @@ class NodeReport:
     wrong: WrongResult | None = None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:
     """A finished run: what became of each node, where outputs went, and values: `result[handle or name]`.
 
@@ -59,6 +61,12 @@ class Result:
     error: NodegraphError | None
     _values: Mapping[ResolvedLink, Snapshot]
     _load: Callable[[str, str], Any]
+
+    def __repr__(self) -> str:
+        counts = Counter(report.status for report in self.nodes.values())
+        nodes = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        paths = ", ".join(map(str, itertools.islice(itertools.chain.from_iterable(self.outputs.values()), 3)))
+        return f"<Result of {self.graph.workflow}: {self.status} in {self.seconds:.2f} s, {nodes}{f'; {paths}' if paths else ''}>"
 
     def _named(self, status: NodeStatus) -> tuple[str, ...]:
         return tuple(name for name, report in self.nodes.items() if report.status == status)

@@ -235,13 +235,13 @@ class Scheduler:
         self._finish(name)
 
     def _made(self, name: str, outcome: Outcome) -> None:
-        self.known.made(name, outcome.digests, stored=outcome.stored)
+        is_keyed = self.known.made(name, outcome.digests, stored=outcome.stored)
         self._values.add(name, outcome.values)
         status = self._check(outcome) if name in self.known.checked else "ran"
         self.reports[name] = NodeReport(
             status=status,
             seconds=outcome.seconds,
-            key=self.known.key(name) if outcome.stored else None,
+            key=self.known.key(name) if is_keyed else None,
             content=self.known.content.get(name) if outcome.stored else None,
             notices=outcome.notices,
             wrong=outcome.wrong if status == "differed" else None,

@@ -240,4 +240,6 @@ class Session:
 
     @cached_property
     def _document(self) -> str:
-        return self._graph.resolved.dump()
+        from nodegraph.workflow.document import dump
+
+        return dump(self._graph.resolved, all_values=False)

@@ -22,7 +22,7 @@ from nodegraph.workflow.definitions import (
     ParamDef,
     references,
 )
-from nodegraph.workflow.scalars import as_yaml, read_scalar
+from nodegraph.workflow.scalars import as_yaml, read_scalar, unwritable
 from nodegraph.workflow.text_file import decode, read_bytes
 from nodegraph.workflow.yaml_tree import Mapping, Part, Scalar, Sequence, read_tree
 
@@ -67,8 +67,14 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def dump(workflow: Document) -> str:
-    """The workflow as YAML. Reading it gives a workflow with the same meaning."""
+def dump(workflow: Document, *, all_values: bool = True) -> str:
+    """The workflow as YAML. Reading it gives a workflow with the same meaning.
+
+    Raises WorkflowError with every value that YAML cannot hold. With `all_values` False, the type of such a value is written.
+    """
+    problems = list(_unwritable(workflow)) if all_values else []
+    if problems:
+        raise WorkflowError(problems)
     lines = [f"nodegraph: {FORMAT}", f"name: {as_yaml(workflow.name)}"]
     if workflow.description:
         lines.append(f"description: {as_yaml(workflow.description)}")
@@ -84,6 +90,18 @@ def dump(workflow: Document) -> str:
             fields = {"from": output.link} | ({"save": output.save} if output.save is not None else {})
             lines.append(f"  {output.name}: {as_yaml(fields)}")
     return "\n".join(lines) + "\n"
+
+
+def _unwritable(workflow: Document) -> Iterator[Problem]:
+    values = [
+        (f"'{input}' of node '{n.name}'", v, n.location(input)) for n in workflow.nodes.values() for input, v in n.inputs.items()
+    ]
+    values += [(f"the default of param '{param.name}'", param.default, param.where) for param in workflow.params.values()]
+    for what, value, where in values:
+        part = unwritable(value) if value is not MISSING else None
+        if part is not None:
+            message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
+            yield Problem("E110", message, where, "Save it to a file, and give its path to a node that reads it.")
 
 
 def _param(param: ParamDef) -> Any:

@@ -61,6 +61,17 @@ def as_yaml(value: Any) -> str:
     return _text(f"<{type(value).__name__}{_GIVEN}")
 
 
+def unwritable(value: Any) -> Any:
+    """The first part of `value` that `as_yaml` cannot write, and None if it can write all of it."""
+    if isinstance(value, dict):
+        parts = (part for key, item in value.items() for part in (None if isinstance(key, str) else key, unwritable(item)))
+        return next((part for part in parts if part is not None), None)
+    if isinstance(value, list | tuple):
+        return next((part for item in value if (part := unwritable(item)) is not None), None)
+    written = (Link, ParamRef, str, os.PathLike, numbers.Real, type(None))  # numbers.Real includes bool and int
+    return None if isinstance(value, written) else value
+
+
 def not_written(value: Any) -> str | None:
     """The name of the type of an object given in Python that `as_yaml` could not write, if `value` is what it wrote instead."""
     return value[1:].removesuffix(_GIVEN) if isinstance(value, str) and value.endswith(_GIVEN) and value[:1] == "<" else None

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.text import described, relative_path
-from nodegraph.workflow.definitions import NAME, NAME_RULE, PARAMS, Document, Link, NodeDef, OutputDef, ParamDef, ParamRef
+from nodegraph.text import described, did_you_mean, relative_path
+from nodegraph.workflow.definitions import (
+    NAME,
+    NAME_RULE,
+    PARAMS,
+    Document,
+    Link,
+    NodeDef,
+    OutputDef,
+    ParamDef,
+    ParamRef,
+    references,
+)
+
+_MOST_USERS: Final = 4  # that a message lists
 
 
 class PortHandle:
@@ -53,23 +67,81 @@ def link_of(handle: Handle) -> Link:
 class Workflow(Document):
     """A workflow: nodes by name, params, and the outputs that are wanted.
 
-    `base` is the folder that relative paths in its inputs start from.
+    `base` is the folder that relative paths in its inputs start from. `workflow["node"]` and `workflow["node.port"]` are handles of
+    nodes, also of those that were read from a file. A call that raises leaves the workflow unchanged.
+
+    A name that is taken is an error. At a prompt and in a notebook it is replaced instead, so that a cell can run again.
     """
 
     def __init__(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> None:
         super().__init__(name, description)
         self.base = Path.cwd() if base is None else base
 
+    def __repr__(self) -> str:
+        sizes = (("node", self.nodes), ("param", self.params), ("output", self.outputs))
+        counts = ", ".join(f"{len(things)} {noun if len(things) == 1 else f'{noun}s'}" for noun, things in sizes)
+        return f"<Workflow {self.name}: {counts}>"
+
+    def __getitem__(self, name: str) -> Handle:
+        """The handle of a node ("sampled"), or of one of its outputs ("model.vae"). Raises KeyError if there is no such node."""
+        node, _, port = name.partition(".")
+        if node not in self.nodes:
+            hint = did_you_mean(node, self.nodes) or f"Its nodes are {', '.join(self.nodes)}"
+            raise KeyError(f"the workflow has no node '{node}'. {hint}")
+        return PortHandle(self, node, port) if port else NodeHandle(self, node)
+
     def add(self, type: str, /, *, name: str | None = None, **inputs: Any) -> NodeHandle:
         """Add a node of `type`. An input is a literal, a handle of another node, a param, or a list or mapping of these.
 
         Without `name`, its name is made from its type. Raises ValueError if the name is taken or not valid, or if a handle belongs
-        to another workflow.
+        to another workflow or to a node that was removed.
         """
-        name = self._free_name(type) if name is None else _checked_name("node", name, (*self.nodes, PARAMS))
-        linked = {key: self._linked(value) for key, value in inputs.items()}
-        self.nodes[name] = NodeDef(name, type, linked, where=_calling_line())
+        name = self._free_name(type) if name is None else _checked_name("node", name, (*_taken(self.nodes), PARAMS))
+        self.nodes[name] = NodeDef(name, type, self._inputs(inputs), where=_calling_line())
         return NodeHandle(self, name)
+
+    def replace(self, node: NodeHandle | str, type: str | None = None, /, **inputs: Any) -> NodeHandle:
+        """Give a node, by its handle or name, another type and other inputs; links to it stay.
+
+        Without `type`, the node keeps its type, and the inputs that are not given. Raises KeyError if there is no such node, and
+        ValueError as `add` does.
+        """
+        before = self._node(node)
+        given = self._inputs(inputs)
+        if type is None:
+            where = _calling_line()
+            moved = dict.fromkeys(given, (where, where))
+            changed = replace(before, inputs={**before.inputs, **given}, locations={**before.locations, **moved})
+        else:
+            changed = NodeDef(before.name, type, given, where=_calling_line())
+        self.nodes[before.name] = changed
+        return NodeHandle(self, before.name)
+
+    def remove(self, node: NodeHandle | str) -> None:
+        """Remove a node, by its handle or name.
+
+        Raises KeyError if there is no such node, and ValueError if another node or an output needs it: replace or remove that
+        first.
+        """
+        name = self._node(node).name
+        users = [f"node '{other.name}'" for other in self.nodes.values() if other.name != name and _uses(other, Link, name)]
+        users += [f"output '{output.name}'" for output in self.outputs.values() if output.link.node == name]
+        self._refuse_to_remove(f"node '{name}'", users)
+        del self.nodes[name]
+
+    def remove_param(self, name: str) -> None:
+        """Remove a param. Raises KeyError if there is none of this name, and ValueError if a node needs it."""
+        if name not in self.params:
+            raise KeyError(f"the workflow has no param '{name}'. {did_you_mean(name, self.params)}".rstrip())
+        users = [f"node '{node.name}'" for node in self.nodes.values() if _uses(node, ParamRef, name)]
+        self._refuse_to_remove(f"param '{name}'", users)
+        del self.params[name]
+
+    def remove_output(self, name: str) -> None:
+        """Remove an output. Its node stays. Raises KeyError if there is none of this name."""
+        if name not in self.outputs:
+            raise KeyError(f"the workflow has no output '{name}'. {did_you_mean(name, self.outputs)}".rstrip())
+        del self.outputs[name]
 
     def param(
         self,
@@ -82,7 +154,7 @@ class Workflow(Document):
         help: str = "",
     ) -> ParamRef:
         """Add a param and return a reference to use as an input. Raises ValueError if the name is taken or not valid."""
-        self.params[_checked_name("param", name, self.params)] = ParamDef(
+        self.params[_checked_name("param", name, _taken(self.params))] = ParamDef(
             name=name, default=default, type=type, min=min, max=max, help=help, where=_calling_line()
         )
         return ParamRef(name)
@@ -95,7 +167,7 @@ class Workflow(Document):
         link = self._linked(handle)
         if not isinstance(link, Link):
             raise ValueError(f"output '{name}' is {described(handle)}. Expected a node that 'add' returned, or one of its outputs")
-        self.outputs[_checked_name("output", name, self.outputs)] = OutputDef(name, link, save, _calling_line())
+        self.outputs[_checked_name("output", name, _taken(self.outputs))] = OutputDef(name, link, save, _calling_line())
 
     @classmethod
     def load(cls, path: Path | str) -> Workflow:
@@ -113,7 +185,10 @@ class Workflow(Document):
         return cls._of(document.parse(text, file=file), base)
 
     def dump(self) -> str:
-        """The workflow as YAML: reading it gives the same workflow."""
+        """The workflow as YAML: reading it gives the same workflow.
+
+        Raises WorkflowError with every value that YAML cannot hold, such as an object given in Python.
+        """
         from nodegraph.workflow import document
 
         return document.dump(self)
@@ -140,11 +215,31 @@ class Workflow(Document):
         names = (stem, *(f"{stem}_{k}" for k in range(2, len(self.nodes) + 4)))
         return next(name for name in names if name not in self.nodes and name != PARAMS)
 
+    def _node(self, node: object) -> NodeDef:
+        """The definition of a node, by its handle or name. Raises KeyError, and ValueError for a handle of another workflow."""
+        if isinstance(node, NodeHandle):
+            return self.nodes[self._linked(node).node]
+        if not isinstance(node, str):
+            raise ValueError(f"expected a node that 'add' returned, or its name, found {described(node)}")
+        return self.nodes[link_of(self[node]).node]
+
+    def _refuse_to_remove(self, what: str, users: Sequence[str]) -> None:
+        if users:
+            more = "" if len(users) <= _MOST_USERS else f" and {len(users) - _MOST_USERS} more"
+            raise ValueError(f"{what} is needed by {', '.join(users[:_MOST_USERS])}{more}. Replace or remove that first")
+
+    def _inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        if "use" in inputs:
+            raise ValueError("an input cannot be called 'use': in a workflow that is the type of the node")
+        return {key: self._linked(value) for key, value in inputs.items()}
+
     def _linked(self, value: Any) -> Any:
         """`value` with links instead of handles, through lists and mappings, which are copied."""
         if isinstance(value, NodeHandle | PortHandle):
             if value._workflow is not self:
                 raise ValueError(f"{described(value)} is a node of another workflow. A link cannot leave its workflow")
+            if value._node not in self.nodes:
+                raise ValueError(f"{described(value)} is a node that was removed. Add it again")
             return link_of(value)
         if isinstance(value, list | tuple):
             return [self._linked(item) for item in value]
@@ -159,6 +254,19 @@ def _checked_name(what: str, name: str, taken: Iterable[str]) -> str:
     if name in taken:
         raise ValueError(f"{what} '{name}': this name is taken. Choose another")
     return name
+
+
+def _uses(node: NodeDef, kind: type[Link] | type[ParamRef], name: str) -> bool:
+    """Whether an input of a node refers to the node or param called `name`."""
+    refs = (ref for value in node.inputs.values() for ref in references(value) if isinstance(ref, kind))
+    return any((ref.node if isinstance(ref, Link) else ref.name) == name for ref in refs)
+
+
+def _taken(names: Iterable[str]) -> Iterable[str]:
+    """The names that cannot be used again: none if the caller's caller is code at a prompt or in a notebook."""
+    code = sys._getframe(2).f_globals
+    is_interactive = code.get("__name__") == "__main__" and "__file__" not in code
+    return () if is_interactive else names
 
 
 def _calling_line() -> Location:

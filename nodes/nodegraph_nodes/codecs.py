@@ -9,11 +9,12 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
+from nodegraph_nodes import conversions
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
@@ -36,11 +37,17 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class SafetensorsCodec:
-    """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header."""
+    """Stores a value as a safetensors file: its tensors, and its other fields as JSON in the header.
+
+    `convert` makes a value from another Python object.
+    """
 
     name: str
     suffix = ".safetensors"
     extension = ".safetensors"
+
+    def __init__(self, convert: Callable[[Any], Any] = lambda value: None) -> None:
+        self.convert = convert
 
     def tensors(self, value: Any) -> dict[str, Tensor]:
         """The tensors of `value`, by their names in the file."""
@@ -165,7 +172,8 @@ class SafetensorsCodec:
 class TensorCodec(SafetensorsCodec):
     """Stores a value with one tensor, which has these `axes`, and a few other fields."""
 
-    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str) -> None:
+    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str, convert: Callable[[Any], Any]) -> None:
+        super().__init__(convert)
         self.value_type, self.tensor, self.axes, self.fields = value_type, tensor, axes, fields
         self.name = value_type.__name__.lower()
 
@@ -293,10 +301,10 @@ def _short(dtype: object) -> str:
 
 
 CODECS: dict[type, SafetensorsCodec] = {
-    Image: PictureCodec(Image, "pixels", "B H W 3"),
-    Mask: PictureCodec(Mask, "values", "B H W"),
-    Latent: TensorCodec(Latent, "samples", "B C h w", "size"),
+    Image: PictureCodec(Image, "pixels", "B H W 3", convert=conversions.image),
+    Mask: PictureCodec(Mask, "values", "B H W", convert=conversions.mask),
+    Latent: TensorCodec(Latent, "samples", "B C h w", "size", convert=conversions.latent),
     Conditioning: PromptsCodec(),
-    Noise: TensorCodec(Noise, "values", "B C h w", "seed"),
-    Sigmas: TensorCodec(Sigmas, "values", "n"),
+    Noise: TensorCodec(Noise, "values", "B C h w", "seed", convert=conversions.noise),
+    Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

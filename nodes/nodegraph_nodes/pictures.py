@@ -26,12 +26,16 @@ def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
     If the file holds several pictures, the first one is returned, with a notice. Raises ValueError if the file is not a picture,
     is damaged, or has more than 179 million pixels.
     """
+    return colours_and_opacity(_open(path, run), f"the picture {path}")
+
+
+def colours_and_opacity(picture: Picture, name: str) -> tuple[Tensor, Tensor]:
+    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture, float32 in [0, 1]. Errors call it `name`."""
     import numpy as np
     import torch
 
-    picture = _open(path, run)
     if picture.mode == "F" or picture.mode.startswith("I"):  # when these are converted, libraries keep only the lowest 8 bits
-        grey = _grey_values(picture, path)[None]
+        grey = _grey_values(picture, name)[None]
         transparent = picture.info.get("transparency")
         opacity = torch.ones_like(grey) if transparent is None else (grey != transparent / 65535).float()
         return grey[..., None].expand(-1, -1, -1, 3).contiguous(), opacity
@@ -64,7 +68,7 @@ def _open(path: Path, run: Run) -> Picture:
     return upright
 
 
-def _grey_values(picture: Picture, path: Path) -> Tensor:
+def _grey_values(picture: Picture, name: str) -> Tensor:
     """The values of a grey picture with 16 bits or with floating-point values from 0 to 1: (H, W), float32 in [0, 1]."""
     import numpy as np
     import torch
@@ -73,7 +77,7 @@ def _grey_values(picture: Picture, path: Path) -> Tensor:
     white = 1.0 if picture.mode == "F" else 65535.0
     if not (values.min() >= 0 and values.max() <= white):
         found = f"{values.min():g} to {values.max():g}"
-        raise ValueError(f"the picture {path}: expected grey values from 0 to {white:g}, found {found}. Save it as a PNG file")
+        raise ValueError(f"{name}: expected grey values from 0 to {white:g}, found {found}. Save it as a PNG file")
     return values / white
 
 
@@ -88,6 +92,23 @@ def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["near
     mode = "nearest-exact" if method == "nearest" else method
     planes = pixels.permute(0, 3, 1, 2)  # (B, 3, H, W)
     return F.interpolate(planes, size=size, mode=mode, **smooth).permute(0, 2, 3, 1).clamp(0, 1).contiguous()
+
+
+def as_pillow(plane: Tensor) -> Picture:
+    """A picture of one plane with values from 0 to 1, rounded to 8 bits: (H, W, 3) in colour, (H, W) in grey."""
+    from PIL import Image as pillow
+
+    return pillow.fromarray((plane.detach().cpu() * 255).round().clamp(0, 255).byte().numpy())
+
+
+def as_png(planes: Tensor, *, gap: int = 8) -> bytes:
+    """A PNG file with the pictures of a batch (B, H, W, 3) beside each other."""
+    import io
+
+    file = io.BytesIO()
+    sheet = planes[0] if len(planes) == 1 else contact_sheet(list(planes), len(planes), gap, "white")
+    as_pillow(sheet).save(file, format="PNG")
+    return file.getvalue()
 
 
 def text_band(text: str, width: int, size: int, colour: str, background: str) -> Tensor:

@@ -15,26 +15,71 @@ _nodes = 0  # that run now
 _before: tuple[Any, ...] | None = None  # the switches when the first of them began, if they had other values
 
 
+_SMALLEST: Final = 2.2250738585072014e-308  # above 0 that is not denormal
+_HALF: Final = 0.5  # a name: the compiler would compute a product of two literals
+
+
 @contextlib.contextmanager
 def known_switches() -> Iterator[None]:
-    """Give torch's switches their default values during the block: autocast, oneDNN, default dtype, TF32, deterministic algorithms.
+    """Give torch's switches their default values during the block.
 
-    Afterwards they are as before, whatever the block did. Nodes that run at the same time share them.
+    These are autocast, gradients, inference mode, the default device and denormal numbers in this thread; in the process: oneDNN,
+    the default dtype, TF32, deterministic algorithms and those that cuDNN chooses. Afterwards they are as before, whatever the
+    block did, and so are the number of threads and the implementations of attention. Nodes that run at the same time share the
+    switches of the process.
     """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
     _enter(torch)
-    autocast = torch.is_autocast_enabled("cpu")  # of this thread
-    if autocast:
-        torch.set_autocast_enabled("cpu", False)
+    before = _read_thread(torch)
     try:
-        yield
+        if before == _KNOWN_THREAD:
+            yield
+        else:
+            with _known_thread(torch, before):
+                yield
     finally:
-        if torch.is_autocast_enabled("cpu") != autocast:
-            torch.set_autocast_enabled("cpu", autocast)
+        if (after := _read_thread(torch)) != before:
+            _write_thread(torch, after, before)
         _leave(torch)
+
+
+_KNOWN_THREAD: Final = (False, False, True, False, False, 0)
+
+
+def _read_thread(torch: ModuleType) -> tuple[Any, ...]:
+    """The switches of this thread."""
+    return (
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_enabled("cuda"),
+        torch.is_grad_enabled(),
+        _SMALLEST * _HALF == 0,  # the processor takes denormal numbers for 0; torch does not tell
+        torch.is_inference_mode_enabled(),
+        torch._C._len_torch_function_stack(),  # a default device is one
+    )
+
+
+@contextlib.contextmanager
+def _known_thread(torch: ModuleType, found: tuple[Any, ...]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if found[4]:
+            stack.enter_context(torch.inference_mode(False))
+        if found[5]:
+            stack.enter_context(torch.device("cpu"))
+        _write_thread(torch, _read_thread(torch), _KNOWN_THREAD)
+        yield
+
+
+def _write_thread(torch: ModuleType, now: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
+    cpu, cuda, gradients, no_denormals, _, modes = wanted
+    torch.set_autocast_enabled("cpu", cpu)
+    torch.set_autocast_enabled("cuda", cuda)
+    torch.set_grad_enabled(gradients)
+    torch.set_flush_denormal(no_denormals)
+    if now[5] > modes == 0:
+        torch.set_default_device(None)  # a node set one
 
 
 def _enter(torch: ModuleType) -> None:
@@ -42,8 +87,8 @@ def _enter(torch: ModuleType) -> None:
     with _lock:
         if _nodes == 0:
             _before = _read(torch)
-            if _before != _known(torch):
-                _write(torch, _known(torch))
+            if (known := (*_KNOWN, *_before[len(_KNOWN) :])) != _before:
+                _write(torch, known)
         _nodes += 1
 
 
@@ -55,29 +100,47 @@ def _leave(torch: ModuleType) -> None:
             _write(torch, _before)
 
 
-def _known(torch: ModuleType) -> tuple[Any, ...]:
-    return (torch.float32, True, "highest", False, False, True)
+_KNOWN: Final = (True, True, "highest", False, False, True, False, False)
 
 
 def _read(torch: ModuleType) -> tuple[Any, ...]:
+    """The switches of the process. Those in `_KNOWN` come first; the others are only restored."""
+    native = torch._C  # its functions are what the properties of torch.backends call, which take ten times as long
     return (
-        torch.get_default_dtype(),
-        torch.backends.mkldnn.enabled,
-        torch.get_float32_matmul_precision(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.allow_tf32,
+        native.get_default_dtype() is torch.float32 or native.get_default_dtype(),
+        native._get_mkldnn_enabled(),
+        native._get_float32_matmul_precision(),
+        native._get_deterministic_algorithms(),
+        native._get_deterministic_algorithms_warn_only(),
+        native._get_cudnn_allow_tf32(),
+        native._get_cudnn_benchmark(),
+        native._get_cudnn_deterministic(),
+        native.get_num_threads(),
+        native._get_flash_sdp_enabled(),
+        native._get_mem_efficient_sdp_enabled(),
+        native._get_math_sdp_enabled(),
+        native._get_cudnn_sdp_enabled(),
     )
 
 
+_ATTENTIONS: Final = ("flash", "mem_efficient", "math", "cudnn")
+
+
 def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
-    dtype, mkldnn, precision, deterministic, warn_only, tf32 = switches
-    torch.set_default_dtype(dtype)
+    dtype, mkldnn, precision, deterministic, warn_only, tf32, benchmark, cudnn_deterministic, threads, *attentions = switches
+    now = _read(torch)
+    torch.set_default_dtype(torch.float32 if dtype is True else dtype)
     torch.backends.mkldnn.enabled = mkldnn
     torch.set_float32_matmul_precision(precision)
-    if (deterministic, warn_only) != _read(torch)[3:5]:  # setting them imports torch's compiler, which takes seconds
+    if (deterministic, warn_only) != now[3:5]:  # setting them imports torch's compiler, which takes seconds
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cudnn.deterministic = cudnn_deterministic
+    if threads != now[8]:
+        torch.set_num_threads(threads)
+    for name, enabled in zip(_ATTENTIONS, attentions, strict=True):
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
 
 
 def generator_states(numeric: bool) -> dict[str, Any]:

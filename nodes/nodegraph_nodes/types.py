@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 from nodegraph_nodes.model_files import OpenedFile, OpenedPart, Patch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image as Picture
     from torch import Tensor
 
     from nodegraph_diffusion.checkpoint import ControlNetFile, TextPart, UNetPart, VAEPart
@@ -17,22 +19,79 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.networks.config import LatentSpace
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
-    """Pictures: `pixels` (B, H, W, 3), float32 in [0, 1]."""
+class _Value:
+    """A value that shows itself in one line: tensors by dtype and shape."""
+
+    def __repr__(self) -> str:
+        shown = (f"{field.name} {_shown(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        return f"<{type(self).__name__}: {', '.join(shown)}>"
+
+
+def _shown(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, shape))}"
+    if isinstance(value, _Value) or value is None or isinstance(value, int | float | str):
+        return repr(value)
+    if isinstance(value, tuple | Mapping):
+        if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
+            return "x".join(map(str, value))
+        return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
+    files = getattr(value, "files", None)
+    return f"from {files[0].path.name}" if files else type(value).__name__
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Image(_Value):
+    """Pictures: `pixels` (B, H, W, 3), float32 in [0, 1].
+
+    Where a node expects one, Python may also give a Pillow picture or an array. A notebook shows the pictures beside each other.
+    """
 
     pixels: Tensor
 
+    def to_pil(self, index: int = 0) -> Picture:
+        """One of the pictures, for Pillow: mode RGB, 8 bits."""
+        from nodegraph_nodes.pictures import as_pillow
 
-@dataclass(frozen=True, eq=False)
-class Mask:
+        return as_pillow(self.pixels[index])
+
+    def numpy(self) -> NDArray[Any]:
+        """The pixels as an array (B, H, W, 3), float32 in [0, 1]."""
+        array: NDArray[Any] = self.pixels.detach().cpu().numpy()
+        return array
+
+    def _repr_png_(self) -> bytes:
+        from nodegraph_nodes.pictures import as_png
+
+        return as_png(self.pixels)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Mask(_Value):
     """What to repaint: `values` (B, H, W), float32 in [0, 1]; 1 (white) is repainted, 0 (black) is kept."""
 
     values: Tensor
 
+    def to_pil(self, index: int = 0) -> Picture:
+        """One of the masks, for Pillow: mode L, 8 bits."""
+        from nodegraph_nodes.pictures import as_pillow
 
-@dataclass(frozen=True, eq=False)
-class Latent:
+        return as_pillow(self.values[index])
+
+    def numpy(self) -> NDArray[Any]:
+        """The values as an array (B, H, W), float32 in [0, 1]."""
+        array: NDArray[Any] = self.values.detach().cpu().numpy()
+        return array
+
+    def _repr_png_(self) -> bytes:
+        from nodegraph_nodes.pictures import as_png
+
+        return as_png(self.values[..., None].expand(-1, -1, -1, 3))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Latent(_Value):
     """Encoded pictures: `samples` (B, C, h, w), float32, scaled as the UNet expects them.
 
     `size` is the height and width of the pictures in pixels. Encoding pads pictures if needed; decoding crops them to `size`.
@@ -40,6 +99,11 @@ class Latent:
 
     samples: Tensor
     size: tuple[int, int]
+
+    def numpy(self) -> NDArray[Any]:
+        """The samples as an array (B, C, h, w), float32."""
+        array: NDArray[Any] = self.samples.detach().cpu().numpy()
+        return array
 
     @property
     def padding(self) -> tuple[int, int]:
@@ -49,30 +113,30 @@ class Latent:
         return padding((self.samples.shape[-2], self.samples.shape[-1]), self.size)
 
 
-@dataclass(frozen=True, eq=False)
-class Conditioning:
+@dataclass(frozen=True, eq=False, repr=False)
+class Conditioning(_Value):
     """Encoded prompts; several are mixed. Their tensors are float32 on the CPU."""
 
     prompts: tuple[Prompt, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Noise:
+@dataclass(frozen=True, eq=False, repr=False)
+class Noise(_Value):
     """Noise to start from: `values` (B, C, h, w), float32 on the CPU, drawn from `seed`."""
 
     values: Tensor
     seed: int
 
 
-@dataclass(frozen=True, eq=False)
-class Sigmas:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sigmas(_Value):
     """The noise levels of a run: `values` (steps + 1,), float32 on the CPU, decreasing unless they were reversed."""
 
     values: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Denoiser:
+@dataclass(frozen=True, eq=False, repr=False)
+class Denoiser(_Value):
     """A function of (x, sigma) that returns the denoised x, both (B, C, h, w), and knows the model's noise levels.
 
     `latent` describes the latents that it denoises; previews need it.
@@ -82,16 +146,16 @@ class Denoiser:
     latent: LatentSpace | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Concat:
+@dataclass(frozen=True, eq=False, repr=False)
+class Concat(_Value):
     """Channels to concatenate to the latent for a UNet of this `kind`: `values` (B, C, h, w), float32, scaled as it expects."""
 
     values: Tensor
     kind: Literal["inpaint", "pix2pix"]
 
 
-@dataclass(frozen=True, eq=False)
-class UNetModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class UNetModel(_Value):
     """A model's UNet, with the changes that adapter nodes made."""
 
     opened: OpenedPart[UNetPart]
@@ -104,8 +168,8 @@ class UNetModel:
         return self.opened.part
 
 
-@dataclass(frozen=True, eq=False)
-class ControlNetModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class ControlNetModel(_Value):
     """A ControlNet on disk, with its files as they were opened.
 
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
@@ -116,8 +180,8 @@ class ControlNetModel:
     base: UNetModel | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Control:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Control(_Value):
     """A ControlNet and the picture that it guides a UNet by, between `start` and `end`, fractions of the sampling."""
 
     control_net: ControlNetModel
@@ -127,8 +191,8 @@ class Control:
     end: float
 
 
-@dataclass(frozen=True, eq=False)
-class VAE:
+@dataclass(frozen=True, eq=False, repr=False)
+class VAE(_Value):
     """A model's autoencoder."""
 
     opened: OpenedPart[VAEPart]
@@ -138,8 +202,8 @@ class VAE:
         return self.opened.part
 
 
-@dataclass(frozen=True, eq=False)
-class TextEncoder:
+@dataclass(frozen=True, eq=False, repr=False)
+class TextEncoder(_Value):
     """A model's text encoders, with the changes that adapter nodes made.
 
     `embeddings` are the vectors that `embedding:NAME` in a prompt stands for, by name: for each encoder (n, width), float32, or

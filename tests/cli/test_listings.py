@@ -40,6 +40,8 @@ def test_nodes_are_listed_with_their_plugin(cli):
 
 def test_node_page_shows_inputs_and_outputs(cli):
     text = cli("nodes", "Repeat").stdout
+    assert "Large, version 1, not kept: runs whenever a node needs its result\n" in cli("nodes", "Large").stdout
+    assert cli("nodes", "Large", "--json").json["keep"] is False
     assert "Repeat, version 1" in text
     assert "Repeat a text." in text
     assert any(line.split() == ["text", "text", "required"] for line in text.splitlines())

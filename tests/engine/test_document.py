@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nodegraph import Workflow, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.workflow.definitions import NAME_RULE, Link, NodeDef, OutputDef, ParamDef, ParamRef
-from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.document import dump, parse_value
 
 AWKWARD = [
     *(
@@ -379,10 +379,25 @@ def test_dump_is_readable():
     )
 
 
-def test_values_outside_yaml_are_named():
+@pytest.mark.parametrize("value", [object(), [1, {"a": b"x"}], {1: "a"}, {"a": {2, 3}}])
+def test_values_outside_yaml_are_refused(value):
+    workflow = Workflow()
+    workflow.add("T", x=value, y=value)
+    with pytest.raises(
+        WorkflowError, match=r"'x' of node 't' holds .* of type \w+, which a file cannot hold\. Save it to a file"
+    ) as error:
+        workflow.dump()
+    assert [problem.code for problem in error.value.problems] == ["E110", "E110"]
+    workflow = Workflow()
+    workflow.param("p", value)
+    with pytest.raises(WorkflowError, match="the default of param 'p' holds"):
+        workflow.dump()
+
+
+def test_values_outside_yaml_are_named_in_records():
     workflow = Workflow()
     workflow.add("T", x=object(), path=Path("a") / "b")
-    assert workflow.dump().splitlines()[-1] == '  t: {use: T, x: "<object given in Python>", path: a/b}'
+    assert dump(workflow, all_values=False).splitlines()[-1] == '  t: {use: T, x: "<object given in Python>", path: a/b}'
 
 
 # --- files

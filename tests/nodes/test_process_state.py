@@ -243,7 +243,7 @@ def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp
     monkeypatch.chdir(tmp_path)
     result = engine.run(one("Meddles", text="x"))
     assert [notice.message for notice in result.notices] == [
-        "it changed environment variables and the current directory of the process, which were restored"
+        "it changed environment variables and the current directory of the process; the change was undone"
     ]
     assert "MEDDLED" not in os.environ
     assert os.environ["MEDDLE_WITH_THIS"] == "ä"

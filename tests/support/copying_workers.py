@@ -93,8 +93,10 @@ class CopyingWorkers:
         """Run the nodes of a task. Values that no cache has pass between them in `values`."""
         self.tasks.append(tasks)
         values: dict[ResolvedLink, Any] = {}
+        unstored: set[str] = set()
         failed = False
-        for job, task in zip(jobs, tasks, strict=True):
+        for job, handed_out in zip(jobs, tasks, strict=True):
+            task = handed_out.without_key_after(unstored)
             if failed:
                 job.abandon()
                 continue
@@ -105,6 +107,8 @@ class CopyingWorkers:
                 job.finish(error)
                 continue
             failed = outcome.error is not None
+            if outcome.hit is None and not outcome.stored:
+                unstored.add(task.node)
             if outcome.hit is not None:
                 found = outcome.hit
                 values |= {ResolvedLink(task.node, port): self._context.cache.load(found.key, port) for port in task.wanted}

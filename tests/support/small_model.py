@@ -68,8 +68,11 @@ def save(
     )
 
 
-def save_single_file(path: Path) -> Path:
-    """Write a model in the layout of the published single files to `path` and return that; its vocabulary is CLIP's."""
+def save_single_file(path: Path, salt: str = "", dtype: torch.dtype = torch.float16) -> Path:
+    """Write a model in the layout of the published single files to `path` and return that; its vocabulary is CLIP's.
+
+    Another `salt` gives another denoising network.
+    """
     text = CLIPTextConfig(width=64, layers=1, heads=1, mlp_width=64)
     unet = UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, transformer_depth=(1, 0), context_dim=64)
     vae = VAEConfig(channels=32, channel_mult=(1, 1, 1, 1), num_res_blocks=1)
@@ -80,8 +83,8 @@ def save_single_file(path: Path) -> Path:
     }
     tensors = {}
     for prefix, network in parts.items():
-        synthetic.fill(network)
-        tensors.update({prefix + name: tensor.half() for name, tensor in network.state_dict().items()})
+        synthetic.fill(network, salt if isinstance(network, UNet) else "")
+        tensors.update({prefix + name: tensor.to(dtype) for name, tensor in network.state_dict().items()})
     save_file(tensors, path)
     return path
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_SECONDS: Final = 1.0
 """How long a query waits for other processes that have the index locked, in all."""
 

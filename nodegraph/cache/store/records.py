@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from nodegraph.errors import NodegraphError
 from nodegraph.files import parse_json
 
 FORMAT: Final = 1
+
+_CODEC: Final = r"(?s:.+) [0-9a-f]{16}"  # its name, and a digest of its code
 
 _NO_IMPORTS: Final[Mapping[str, str]] = {}
 
@@ -96,6 +99,9 @@ ReadRecord = Callable[[str], Record | None]
 """Returns the record of a key, or None if it does not exist or cannot be read."""
 
 
+_FIELDS: Final = frozenset(Record.__dataclass_fields__)
+
+
 @dataclass(frozen=True)
 class StoreInfo:
     """How much is in a cache directory: results (records), files (blobs), and the bytes of these files."""
@@ -131,15 +137,19 @@ def read_export(data: bytes) -> list[str] | None:
 def read_record(data: bytes, key: str) -> Record:
     """The record of `key` from the content of its file.
 
-    Raises StaleRecordError for a record in another format; ValueError, TypeError, KeyError or AttributeError if `data` is not the
-    record of `key`.
+    Raises StaleRecordError for a record of another version that this one does not read; ValueError, TypeError, KeyError or
+    AttributeError if `data` is not the record of `key`.
     """
     document: Mapping[str, Any] = parse_json(data)
     if document["key"] != key:
         raise ValueError("a record of another key")
     if document["format"] != FORMAT:
         raise StaleRecordError(f"a record in format {document['format']}")
+    if unknown := document.keys() - _FIELDS:
+        raise StaleRecordError(f"a record with {', '.join(sorted(unknown))}, of a later version")
     outputs = {port: StoredValue(**value) for port, value in document["outputs"].items()}
+    if not all(value.codec == "json" or re.fullmatch(_CODEC, value.codec) for value in outputs.values()):
+        raise StaleRecordError("a record without the code of its codec, as earlier versions wrote it")
     if not all(KEY.fullmatch(value.digest) and BLOB.fullmatch(value.blob) and value.size >= 0 for value in outputs.values()):
         raise ValueError("an invalid digest, blob or size")
     record = Record(**{**document, "outputs": outputs, "notices": tuple(document["notices"])})

@@ -247,6 +247,20 @@ class Store:
         """Every stored result with its size and use. The least recently used one comes first."""
         return self._index.entries() if self.layout.is_cache() else []
 
+    def stale(self) -> int:
+        """How many results another version of nodegraph stored in a way that this one does not read. `gc` removes them."""
+        listed = {entry.key for entry in self.entries()}
+        count = 0
+        for key in self.layout.records():
+            if key not in listed:
+                try:
+                    read_record(self._files.read(self.layout.record(key)) or b"", key)
+                except StaleRecordError:
+                    count += 1
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    continue  # damaged
+        return count
+
     def info(self) -> StoreInfo:
         """How much is stored."""
         sizes = [size for _, size in self.layout.blob_sizes()]

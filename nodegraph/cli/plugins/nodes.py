@@ -52,6 +52,7 @@ def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
         "name": spec.name,
         "version": spec.version,
         "pure": spec.pure,
+        "keep": spec.keep,
         "description": spec.doc,
         "inputs": [port_object(port) for port in spec.inputs],
         "outputs": [{"name": port.name, "type": port_type(port), "help": port.help} for port in spec.outputs],
@@ -63,7 +64,9 @@ def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
 def print_node_type(entry: Entry[NodeSpec]) -> None:
     """Print the description of a node type."""
     spec = entry.value
-    echo(f"{spec.name}, version {spec.version}" + ("" if spec.pure else ", not pure: runs every time"))
+    properties = "" if spec.pure else ", not pure: runs every time"
+    properties += "" if spec.keep else ", not kept: runs whenever a node needs its result"
+    echo(f"{spec.name}, version {spec.version}{properties}")
     if spec.doc:
         echo(f"\n{spec.doc}")
     if spec.inputs:

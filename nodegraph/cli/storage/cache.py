@@ -60,7 +60,8 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
 
     Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used.
     """
-    entries = sorted(_store(cache_dir).entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
+    store = _store(cache_dir)
+    entries = sorted(store.entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
     if as_json:
         echo_json(json.dumps([asdict(entry) for entry in entries]))
         return
@@ -77,6 +78,8 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
         for entry in entries
     ]
     print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
+    if stale := store.stale():
+        echo(f"not listed: {_stale(stale)}", err=True)
 
 
 @cache.command(epilog=epilog("nodegraph cache info", "nodegraph cache info --json"))
@@ -87,7 +90,12 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     store = _store(cache_dir)
     found = store.info()
     facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    stale = store.stale()
+    if as_json:
+        facts |= {"stale": stale} if stale else {}
     _print_facts({**facts, "limit": store.limit}, as_json)
+    if stale and not as_json:
+        echo(f"stale      {_stale(stale)}")
 
 
 @cache.command(epilog=epilog("nodegraph cache verify", status=(DONE, "1 a file is damaged or missing", WRONG_CALL)))
@@ -121,8 +129,7 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
         for line in aligned(rows) if rows else ["every file is as it was written"]:
             echo(line)
         if found.stale:
-            results = "1 result" if found.stale == 1 else f"{found.stale} results"
-            echo(f"{results} of another version of nodegraph; 'nodegraph cache gc' removes them")
+            echo(_stale(found.stale))
     if found.wrong or found.missing or found.damaged:
         ctx.exit(1)
 
@@ -195,7 +202,8 @@ def _own_store(cache_dir: Path | None, size: str | None = None) -> Store:
     store = _store(cache_dir, size)
     if store.directory.is_dir() and any(store.directory.iterdir()) and not store.layout.is_cache():
         raise click.UsageError(
-            f"{store.directory} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir."
+            f"{store.directory} is not a cache of nodegraph, and nothing in it was changed. Name another folder with --cache-dir. "
+            f"If an early version of nodegraph made it, run any workflow with it once, which marks it."
         )
     return store
 
@@ -211,6 +219,11 @@ def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = No
         shown = "unlimited" if value is None else value
         large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
         echo(f"{name.ljust(9)}  {shown}{large}")
+
+
+def _stale(count: int) -> str:
+    results, them = ("1 result", "it") if count == 1 else (f"{count} results", "them")
+    return f"{results} of another version of nodegraph, which this one does not use; 'nodegraph cache gc' removes {them}"
 
 
 def _size(count: int) -> str:

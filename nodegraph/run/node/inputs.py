@@ -14,6 +14,8 @@ from nodegraph.run.tasks.task import InputList, NodeTask, RunContext, StoredInpu
 IMMUTABLE: Final = frozenset({type(None), bool, int, float, str})
 """The types whose values cannot be changed in place."""
 
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
+
 
 def read_argument(input: TaskInput, task: NodeTask, context: RunContext, host: NodeHost) -> Any:
     if isinstance(input, ResolvedLink):
@@ -33,7 +35,7 @@ def _own_copy(input: Value, cache: Cache) -> Any:
     if type(value) in IMMUTABLE or input.entry is not None:
         return value
     if input.digest is None:
-        return copy.deepcopy(value) if type(value) in (list, dict) else value
+        return copy.deepcopy(value) if type(value) in _CONTAINERS else value
     (snapshot,) = cache.take({"": value}, {"": cache.codec(value)}, store=False)[0].values()
     if snapshot.digest != input.digest:
         raise ReturnTypeError("a value that was given in Python was changed during the run")

@@ -47,6 +47,9 @@ class NodeRun(Run):
         self.drew = False  # from a global generator of random numbers
         self._task, self._context, self._host = task, context, host
 
+    def __repr__(self) -> str:
+        return f"<Run of node {self._task.node}>"
+
     @property
     def device(self) -> str:  # type: ignore[override]
         """Where the run computes. The backend is asked the first time that a node reads this."""

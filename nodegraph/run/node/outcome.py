@@ -19,10 +19,12 @@ from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunCont
 
 
 def files_changed(task: NodeTask, before: Mapping[Path, FileState | None], context: RunContext) -> bool:
-    """Whether a file in the key changed since it was in the state `before`.
+    """Whether a file in the key changed since it was in the state `before`, or one that an input without a codec may read.
 
     A file that was changed and changed back may have been read in between.
     """
+    if task.opened and file_states(task.opened) != task.opened:
+        return True
     if not task.files:
         return False
     same_content = (context.files.unchanged(path, digest) for path, digest in task.files.items())
@@ -57,24 +59,25 @@ def store_outcome(
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
         )
-    snapshots, messages = cache.take(values, codecs, store=key is not None or bool(task.passed_on))
+    stored_key = key if spec.keep else None
+    snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
     digests: dict[str, str] = {}
     for port in spec.outputs:
         digest = snapshots[port.name].digest
-        if digest is not None and not cache.codecs.never(port.type):
+        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
             digests[port.name] = digest
         elif key is not None:
             digests[port.name] = value_of(key, port.name)
     verified, wrong = check_stored(task, digests, context) if task.checked and (key is not None or drew) else (False, None)
-    if key is not None:
+    if stored_key is not None:
         if not task.checked:
-            _note_difference(key, digests, run, context)
-        cache.put(key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
+            _note_difference(stored_key, digests, run, context)
+        cache.put(stored_key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
     for name in task.passed_on:
-        value_key = key
-        if key is None and name in digests:
+        value_key = stored_key
+        if stored_key is None and name in digests:
             value_key = key_of_value(digests[name], name)
             cache.put(value_key, {name: snapshots[name]}, digests, _computation(task, seconds, run, context))
         if value_key is None or cache.stored(value_key, name) is None:
@@ -87,7 +90,7 @@ def store_outcome(
         values=snapshots,
         digests=digests,
         notices=tuple(run.notices),
-        stored=key is not None,
+        stored=stored_key is not None,
         verified=verified,
         wrong=wrong,
     )

@@ -1,4 +1,4 @@
-"""State of the process around a node: global generators of random numbers, environment variables, and the current directory.
+"""State of the process around a node: random generators, environment variables, the current directory, and the locale.
 
 This runs for every node, so it avoids what is slow: generators as context managers, copies of a generator's state, system calls.
 """
@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
 _HEADER_BYTES: Final = object.__basicsize__
 _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
@@ -42,6 +43,7 @@ class ProcessWatch:
         global _read_generator
         if _read_generator is None:
             _read_generator = _generator_reader()
+        enter_known_locale(alone=not _running)
         _running.add(self)
         self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
         self._directory = _current_directory()
@@ -62,6 +64,8 @@ class ProcessWatch:
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
         _running.discard(self)
         changed = self._variables != getattr(os.environ, _AS_BYTES, os.environ)
+        if leave_known_locale(alone=not _running):
+            self.restored += ("the locale",)
         if (changed or self._directory != _current_directory()) and not _running:  # otherwise it may be another node's change
             self._restore()
 

@@ -102,6 +102,8 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
     Yields whether the result may have been stored since the last look.
     """
     store, codecs = context.cache.store, context.cache.codecs
+    if not spec.keep:
+        return contextlib.nullcontext(False)
     if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
         return contextlib.nullcontext(not task.forced and not task.checked and context.overlapped())
 

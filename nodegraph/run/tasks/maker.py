@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -10,6 +11,7 @@ from typing import Any, Final
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
+from nodegraph.files import FileState
 from nodegraph.graph.graph import GraphNode, Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.run.known_results import key_of_value
 from nodegraph.run.plan import Plan
@@ -17,6 +19,7 @@ from nodegraph.run.tasks.task import InputList, NodeTask, RegisteredInput, Store
 
 _NO_PORTS: Final[frozenset[str]] = frozenset()
 _NO_FILES: Final[Mapping[Path, str]] = {}
+_NO_STATES: Final[Mapping[Path, FileState | None]] = {}
 _SCALARS: Final = (type(None), bool, int, float, str, bytes, PurePath, enum.Enum)
 
 
@@ -31,6 +34,8 @@ class TaskMaker:
         self._known, self._keys, self._nodes = plan.known, plan.known.keys, plan.graph.nodes
         self._workflow = plan.graph.workflow
         self._codes: dict[str, str] = {}  # by node type
+        self._in_memory: dict[str, frozenset[str]] = {}  # ports, by node type
+        self._read_later: dict[str, Mapping[Path, FileState | None]] = {}  # by node
 
     def task(self, name: str) -> NodeTask:
         """The task to run a node. Raises CacheError if a value that was given in Python cannot be stored."""
@@ -56,6 +61,7 @@ class TaskMaker:
             checked=name in known.checked,
             numeric=spec.numeric,
             model=self._model(node) if spec.numeric else None,
+            opened=self._opened(node),
         )
 
     def can_pass_on(self, name: str, port: str) -> bool:
@@ -68,6 +74,31 @@ class TaskMaker:
         never = self._cache.codecs.never
         ports = ((link, self._nodes[link.node].spec.output(link.port)) for link in node.links())
         return next((self._known.digest(link) for link, port in ports if port is not None and never(port.type)), None)
+
+    def _opened(self, node: GraphNode) -> Mapping[Path, FileState | None]:
+        """The files that inputs without a codec may still read, in the states that the keys cover."""
+        files: Mapping[Path, FileState | None] = _NO_STATES
+        for link in node.links():
+            if link.port in self._ports_in_memory(link.node):
+                files = {**files, **self._files_of(link.node)}
+        return files
+
+    def _files_of(self, name: str) -> Mapping[Path, FileState | None]:
+        """The files that a value without a codec of a node may read: those of the node, and of such values that it takes."""
+        if name not in self._read_later:
+            node = self._nodes[name]
+            own = (input.states for input in node.inputs.values() if isinstance(input, Value) and input.states)
+            self._read_later[name] = dict(ChainMap(*map(dict, own), dict(self._opened(node))))
+        return self._read_later[name]
+
+    def _ports_in_memory(self, name: str) -> frozenset[str]:
+        """The outputs of a node whose values have no codec."""
+        spec = self._nodes[name].spec
+        ports = self._in_memory.get(spec.name)
+        if ports is None:
+            never = self._cache.codecs.never
+            ports = self._in_memory[spec.name] = frozenset(port.name for port in spec.outputs if never(port.type))
+        return ports
 
     def _inputs(self, node: GraphNode) -> Mapping[str, TaskInput]:
         if self._shares_memory:

@@ -5,7 +5,7 @@ Tasks and outcomes are tuples: making a frozen dataclass takes three times as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
+from nodegraph.files import FileState
 from nodegraph.graph.graph import ResolvedLink, Value
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
@@ -23,6 +24,7 @@ from nodegraph.run.verification import WrongResult
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
 _NO_DIGESTS: Final[Mapping[str, str]] = {}
+_NO_STATES: Final[Mapping[Path, FileState | None]] = {}
 
 
 class CancelFlag:
@@ -94,6 +96,7 @@ class NodeTask(NamedTuple):
     without shared memory read from the cache: they are stored even if there is no key. A `forced` node runs even if its result
     is stored. A `checked` node does so, too, and the stored result is compared with what it computes. One `numeric` node runs at a
     time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
+    `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
     """
 
     node: str
@@ -111,6 +114,11 @@ class NodeTask(NamedTuple):
     checked: bool = False
     numeric: bool = False
     model: str | None = None
+    opened: Mapping[Path, FileState | None] = _NO_STATES
+
+    def without_key_after(self, unstored: Collection[str]) -> NodeTask:
+        """This task; without a key if it takes a value of a node in `unstored`, whose results were not stored in this task."""
+        return self._replace(key=None) if any(link.node in unstored for link in self.sources) else self
 
 
 class Outcome(NamedTuple):

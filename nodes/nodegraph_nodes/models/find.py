@@ -86,6 +86,30 @@ def _hub_address(text: str) -> str | None:
     return f"hf://{match['repo']}" + (f"/{match['file']}" if match["file"] else "")
 
 
+def _steady(path: Path) -> Path:
+    """The path without links to folders, which may be switched before the model is loaded. A file that is a link stays one.
+
+    The name of a file matters, and so do the names of those next to it.
+    """
+    try:
+        folder = path if path.is_dir() else path.parent
+        real = folder.resolve()
+    except (OSError, RuntimeError):  # a circle of links; opening the model will fail
+        return path
+    if real == Path(os.path.abspath(folder)):  # noqa: PTH100 (`absolute` keeps "..")
+        return path
+    return real if folder is path else real / path.name
+
+
+def _described(path: Path) -> Description:
+    """The description of a path that stayed the same file meanwhile. Raises ValueError if it is a link that was switched."""
+    before = os.path.realpath(path)
+    description = describe(path)
+    if os.path.realpath(path) != before:
+        raise ValueError(f"{path} was switched to another file while it was read. Run again")
+    return description
+
+
 def model_resource(model: Model) -> Resource:
     """A model with its files, under names that do not depend on where the files are."""
     if model.path.is_dir():
@@ -103,9 +127,9 @@ def _name_in(folder: Path, file: Path) -> str:
 def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
-        path = model_path(text, base)
+        path = _steady(model_path(text, base))
         with file_errors():
-            description = describe(path)
+            description = _described(path)
             resource = model_resource(pick(description))
         return Resource(description, resource.files) if whole else resource
 
@@ -124,7 +148,7 @@ def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
     path = file_path(text, base)
     with file_errors():
-        found = describe(path).lora()
+        found = _described(_steady(path)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
     return Resource(found, dict(zip(names, found.files, strict=False)))
 
@@ -133,7 +157,7 @@ def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
     path = file_path(text, base)
     with file_errors():
-        found = describe(path).embedding()
+        found = _described(_steady(path)).embedding()
     return Resource(found, {"file": found.path})
 
 
@@ -141,5 +165,5 @@ def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
     path = file_path(text, base)
     with file_errors():
-        found = describe(path).controlnet()
+        found = _described(_steady(path)).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

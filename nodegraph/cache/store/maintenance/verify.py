@@ -13,7 +13,7 @@ from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.layout import KEY, MEMOS, Layout, remove
 from nodegraph.cache.store.maintenance.exports import exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress
-from nodegraph.cache.store.records import ReadRecord, Record, StaleRecordError, read_export, read_record
+from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_export, read_record
 from nodegraph.files import parse_json
 
 
@@ -121,7 +121,7 @@ def _small_files(layout: Layout) -> Iterator[tuple[Path, Callable[[bytes], bool]
     for entry in layout.results("aliases"):
         yield Path(entry.path), lambda data: KEY.fullmatch(data.decode("ascii")) is not None
     for entry in layout.results("exports"):
-        yield Path(entry.path), lambda data: read_export(data) is not None
+        yield Path(entry.path), _is_export
     for path in (layout.directory / "runs").glob("*.json"):
         yield path, _is_object
     for name in MEMOS:
@@ -134,6 +134,12 @@ def _small_files(layout: Layout) -> Iterator[tuple[Path, Callable[[bytes], bool]
 
 def _is_record(data: bytes, key: str) -> bool:
     return read_record(data, key).key == key
+
+
+def _is_export(data: bytes) -> bool:
+    if parse_json(data)["format"] != FORMAT:
+        raise StaleRecordError("a list of exported files in another format")
+    return read_export(data) is not None
 
 
 def _is_object(data: bytes) -> bool:

@@ -130,7 +130,7 @@ def _require_options(
     order: int, *, rtol: float, atol: float, h_init: float, coefficients: tuple[float, float, float], accept_safety: float
 ) -> None:
     if order not in (2, 3):
-        raise ValueError(f"sampler dpm_adaptive: expected order 2 or 3, found {order}; 3 is the default")
+        raise ValueError(f"sampler dpm_adaptive: expected order 2 or 3, found {order}. Leave it out to use the default")
     if not (rtol >= 0 and atol > 0 and h_init > 0):
         raise ValueError(
             "sampler dpm_adaptive: expected rtol of at least 0 and atol and h_init above 0, "

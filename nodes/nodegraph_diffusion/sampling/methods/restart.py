@@ -72,7 +72,7 @@ def _restarts(levels: list[float], intervals: list[list[float]]) -> dict[int, li
 
 def _require_intervals(intervals: list[list[float]], s_noise: float) -> None:
     if not s_noise >= 0:
-        raise ValueError(f"sampler restart: expected s_noise of at least 0, found {s_noise}; 1 is the default")
+        raise ValueError(f"sampler restart: expected s_noise of at least 0, found {s_noise}. Leave it out to use the default")
     for interval in intervals:
         complete = isinstance(interval, list | tuple) and len(interval) == 4
         if not complete or not 0 < interval[0] < interval[1] or not _is_count(interval[2], 0) or not _is_count(interval[3], 1):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 from nodegraph import File, Run, node
 from nodegraph.plugin_api import CpuBackend
 
 from .nodes import Loaded
-from .values import CALLS, MODELS, Blob
+from .values import CALLS, MODELS, Blob, Model
 
 # --- wrong results
 
@@ -96,6 +97,32 @@ def edit(path: File, text: str) -> str:
     before = path.read_text()
     path.write_text(text)
     return before
+
+
+@node("EditAndLoad")
+def edit_and_load(path: File, text: str) -> Model:
+    """Changes a file, and makes a model of its new content."""
+    path.write_text(text)
+    return Model(text)
+
+
+@node("EditAndMake", keep=False)
+def edit_and_make(path: File, text: str) -> Blob:
+    """Changes a file, and makes a blob of its new content, which is not kept."""
+    path.write_text(text)
+    return Blob(text.encode())
+
+
+@node("DrawGlobal")
+def draw_global() -> int:
+    """Draws from the global generator, which its key does not cover."""
+    return random.randrange(1 << 60)
+
+
+@node("DrawGlobalLarge", keep=False)
+def draw_global_large() -> Blob:
+    """Draws from the global generator, and makes a blob that is not kept."""
+    return Blob(str(random.randrange(1 << 60)).encode())
 
 
 @node("EditAndRestore")

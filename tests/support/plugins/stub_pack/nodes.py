@@ -128,6 +128,20 @@ def next_(blob: Blob, i: int) -> Blob:
     return Blob(bytes([i % 251]) * len(blob.items[0]))
 
 
+@node("Large", keep=False)
+def large(text: str = "a", size: int = 1) -> Blob:
+    """Makes a blob that is not worth keeping."""
+    CALLS.append("Large")
+    return Blob(text.encode() * size)
+
+
+@node("Length")
+def length(blob: Blob, factor: int = 1) -> int:
+    """Returns the bytes of a blob, multiplied."""
+    CALLS.append("Length")
+    return sum(map(len, blob.items)) * factor
+
+
 # --- files and models
 
 

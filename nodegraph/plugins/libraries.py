@@ -1,0 +1,107 @@
+"""The versions of installed libraries, by the names of the folders that installers leave beside them.
+
+Reading the metadata of a few dozen distributions takes longer than a cached run; listing a folder does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+_ENDINGS: Final = (".dist-info", ".egg-info")
+_WITHOUT_RESULTS: Final = frozenset({"nodegraph", "click", "pluggy", "pytest"})  # the engine, what it offers to plugins, and tests
+_OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "PIL": ("pillow", "pillow_simd"),
+    "cv2": ("opencv_python", "opencv_python_headless", "opencv_contrib_python", "opencv_contrib_python_headless"),
+    "skimage": ("scikit_image",),
+    "sklearn": ("scikit_learn",),
+    "yaml": ("pyyaml",),
+}
+_MOST_BYTES: Final = 4_000_000  # of a list of files
+
+
+def versions_of_imported(files: Iterable[str]) -> list[str]:
+    """The libraries that have these files, each in the form `name version`, sorted.
+
+    A library without a version is listed with a digest of its file.
+    """
+    found, installed = set(), dict[str, Mapping[str, str]]()
+    for file in files:
+        folder, name = os.path.split(file.removesuffix(f"{os.sep}__init__.py"))
+        name = name.removesuffix(".py")
+        if name not in _WITHOUT_RESULTS:
+            if folder not in installed:
+                installed[folder] = _installed(folder)
+            found.add(f"{name} {_version(folder, name, installed[folder]) or _digest(file)}")
+    return sorted(found)
+
+
+def versions_of_required(requirements: Iterable[str]) -> list[str]:
+    """The installed distributions that `Requires-Dist` lines name, in the form `name version`, sorted; without those of extras."""
+    installed: dict[str, str] = {}
+    for entry in reversed(sys.path):
+        if Path(entry).name in ("site-packages", "dist-packages"):
+            installed |= _installed(entry)
+    names = {_normal(match[0]) for line in requirements if "extra" not in line and (match := re.match(r"[\w.-]+", line))}
+    return sorted(f"{name} {installed.get(name, 'none')}" for name in names - _WITHOUT_RESULTS)
+
+
+def python_version() -> str:
+    """The version of Python whose standard library nodes use."""
+    return f"python {sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _version(folder: str, name: str, installed: Mapping[str, str]) -> str | None:
+    for candidate in (_normal(name), *_OTHER_NAMES.get(name, ())):
+        if candidate in installed:
+            return installed[candidate]
+    owner = _owner(folder, name, tuple(sorted(installed.items())))
+    return installed.get(owner) if owner is not None else None
+
+
+def _installed(folder: str) -> dict[str, str]:
+    """The version of each distribution in a folder; without what only says how it was built, such as `+cpu`."""
+    versions: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208 (it makes no path objects)
+            if name.endswith(_ENDINGS):
+                project, _, version = name.rpartition(".")[0].partition("-")
+                versions[_normal(project)] = version.partition("+")[0].partition("-py")[0]
+    return versions
+
+
+@functools.lru_cache
+def _owner(folder: str, name: str, installed: tuple[tuple[str, str], ...]) -> str | None:
+    """The distribution whose list of files has the module `name`. Slow, and for few libraries: most have the module's name."""
+    beginnings = (f"{name}/".encode(), f"{name}.py".encode())
+    for project, listed in _file_lists(folder):
+        if any(line.startswith(beginnings) for line in listed.splitlines()):
+            return project
+    return None
+
+
+def _file_lists(folder: str) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(Path(folder).glob("*-info")):
+        for name in ("RECORD", "top_level.txt"):
+            with contextlib.suppress(OSError):
+                if (path / name).stat().st_size < _MOST_BYTES:
+                    content = (path / name).read_bytes()
+                    yield _normal(path.name.partition("-")[0]), content.replace(b"\n", b"/\n") if name != "RECORD" else content
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "_").replace(".", "_")
+
+
+def _digest(file: str) -> str:
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return "none"

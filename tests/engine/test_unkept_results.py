@@ -1,0 +1,111 @@
+"""A result that is not kept makes nothing below it a hit: not by a static key, and not by the key of a value without a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Engine, Workflow
+from tests.support.copying_workers import use_copying_workers, with_both_workers
+
+PLUGIN = """
+import random
+from nodegraph import hookimpl, node
+
+class Model:
+    def __init__(self, number):
+        self.number = number
+
+@node("Random")
+def random_number(seed: int) -> float:
+    return random.random()
+
+@node("RandomModel")
+def random_model(seed: int) -> Model:
+    return Model(random.random())
+
+@node("Wrap")
+def wrap(model: Model) -> Model:
+    return Model(model.number)
+
+@node("Number")
+def number(model: Model) -> float:
+    return model.number
+
+@node("Twice")
+def twice(number: float) -> float:
+    return 2 * number
+
+@node("Add")
+def add(words: set, word: str) -> list[str]:
+    words.add(word)
+    return sorted(words)
+
+@node("AddInside")
+def add_inside(words: tuple[list[str], ...], word: str) -> list[str]:
+    words[0].append(word)
+    return words[0]
+
+@hookimpl
+def register_nodes(register):
+    for function in (random_number, random_model, wrap, number, twice, add, add_inside):
+        register(function)
+"""
+
+
+@pytest.fixture
+def workers() -> str:
+    return "threads"
+
+
+@pytest.fixture
+def make_engine(tmp_path: Path, workers: str) -> Callable[[], Engine]:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "drawing.py").write_text(PLUGIN)
+
+    def make() -> Engine:
+        engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+        if workers == "copying":
+            use_copying_workers(engine)
+        return engine
+
+    return make
+
+
+@with_both_workers
+@pytest.mark.parametrize(
+    "chain", [["Random", "Twice"], ["RandomModel", "Number", "Twice"], ["RandomModel", "Wrap", "Wrap", "Number"]]
+)
+def test_nodes_below_a_result_that_is_not_kept_run_again(make_engine: Callable[[], Engine], chain: list[str]) -> None:
+    def run() -> float:
+        workflow = Workflow("w")
+        value = workflow.add(chain[0], name=chain[0], seed=1)
+        for i, type in enumerate(chain[1:]):
+            value = workflow.add(type, name=f"{type}{i}", **{"model" if type in ("Wrap", "Number") else "number": value})
+        workflow.output("out", value)
+        result = make_engine().run(workflow)
+        assert chain[0] in result.ran
+        number: float = result["out"]
+        return number
+
+    assert len({run() for _ in range(3)}) == 3
+
+
+def test_value_computed_from_the_same_number_is_still_found(make_engine: Callable[[], Engine]) -> None:
+    """The content key covers the value itself."""
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Twice", name="twice", number=0.25))
+    make_engine().run(workflow)
+    assert make_engine().run(workflow).cached == ("twice",)
+
+
+@pytest.mark.parametrize(("type", "words"), [("Add", {"a"}), ("AddInside", (["a"],))])
+def test_set_or_tuple_given_in_python_is_each_nodes_own(make_engine: Callable[[], Engine], type: str, words: object) -> None:
+    workflow = Workflow("w")
+    for name in ("one", "two"):
+        workflow.output(name, workflow.add(type, name=name, words=words, word=name))
+    result = make_engine().run(workflow)
+    assert (result["one"], result["two"]) == (["a", "one"], ["a", "two"])
+    assert words in ({"a"}, (["a"],))

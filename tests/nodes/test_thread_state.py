@@ -1,0 +1,137 @@
+"""Switches of torch that hold in one thread, or that cannot be read: a node neither depends on them nor leaves them changed."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+
+from nodegraph import Engine, Workflow
+from nodegraph_nodes.process_state import known_switches
+
+PLUGIN = """
+from nodegraph import hookimpl, node
+
+@node("Seen", numeric=True)
+def seen(number: float) -> str:
+    import torch
+    made = torch.full((4,), number)
+    with torch.device("cpu"):
+        tiny = float((torch.full((4,), 2e-38) * 0.25).sum())
+    flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cuda")
+    return f"{tiny} {made.device} {flags} {torch.backends.cudnn.benchmark} {torch.backends.cudnn.deterministic}"
+
+@node("Leaves", numeric=True)
+def leaves(code: str) -> str:
+    import torch
+    exec(code)
+    return ""
+
+@hookimpl
+def register_nodes(register):
+    for function in (seen, leaves):
+        register(function)
+"""
+
+
+@pytest.fixture
+def engine(tmp_path) -> Engine:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "seeing.py").write_text(textwrap.dedent(PLUGIN))
+    return Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+
+
+def one(type: str, **inputs) -> Workflow:
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add(type, name="node", **inputs))
+    return workflow
+
+
+@contextlib.contextmanager
+def without_denormals() -> Iterator[None]:
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@contextlib.contextmanager
+def cudnn(name: str) -> Iterator[None]:
+    setattr(torch.backends.cudnn, name, True)
+    try:
+        yield
+    finally:
+        setattr(torch.backends.cudnn, name, False)
+
+
+@contextlib.contextmanager
+def autocast_of_a_gpu() -> Iterator[None]:
+    torch.set_autocast_enabled("cuda", True)  # `torch.autocast` refuses to without a GPU
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+STATES: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "no gradients": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "another default device": lambda: torch.device("meta"),
+    "no denormal numbers": without_denormals,
+    "autocast of a GPU": autocast_of_a_gpu,
+    "cuDNN's benchmarks": lambda: cudnn("benchmark"),
+    "cuDNN's deterministic algorithms": lambda: cudnn("deterministic"),
+}
+
+
+def switches() -> tuple[object, ...]:
+    smallest, half = torch.finfo(torch.float64).tiny, 0.5
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.empty(0).device.type,
+        smallest * half == 0,
+        torch.is_autocast_enabled("cuda"),
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        torch.get_num_threads(),
+        torch.backends.cuda.math_sdp_enabled(),
+    )
+
+
+@pytest.mark.parametrize("state", STATES.values(), ids=STATES)
+def test_switch_changes_no_result_and_is_restored(engine, state):
+    expected = engine.run(one("Seen", number=1.0))["out"]
+    with state():
+        before = switches()
+        assert engine.run(one("Seen", number=1.0), force=["node"])["out"] == expected
+        assert switches() == before
+
+
+LEFT = {
+    "no gradients": "torch.set_grad_enabled(False)",
+    "another default device": "torch.set_default_device('meta')",
+    "no denormal numbers": "torch.set_flush_denormal(True)",
+    "autocast": "torch.set_autocast_enabled('cuda', True)",
+    "threads": "torch.set_num_threads(torch.get_num_threads() + 1)",
+    "attention": "torch.backends.cuda.enable_math_sdp(False)",
+    "cuDNN's benchmarks": "torch.backends.cudnn.benchmark = True",
+}
+
+
+@pytest.mark.parametrize("code", LEFT.values(), ids=LEFT)
+def test_switch_that_a_node_leaves_changed_is_restored(engine, code):
+    before = switches()
+    engine.run(one("Leaves", code=code))
+    assert switches() == before
+
+
+def test_networks_can_still_be_made_without_memory():
+    """A default device that is set to the CPU does not hide one that a node sets inside."""
+    with torch.device("cpu"), known_switches(), torch.device("meta"):
+        assert torch.nn.Linear(2, 2).weight.device.type == "meta"
