@@ -45,10 +45,10 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
-    "nodegraph_diffusion.conditioning": "prompt regions sdxl_sizes",
-    "nodegraph_diffusion.denoising": "preview protocols unet_denoiser batching unguided wrapper mask",
+    "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
+    "nodegraph_diffusion.denoising": "current_step preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
-        "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free dual "
+        "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
         "perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config clip taesd unet controlnet vae",
@@ -64,7 +64,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
-    "nodegraph_diffusion.text": "emphasis inversion tokenizer encode",
+    "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
         "hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"

@@ -10,6 +10,7 @@ from typing import Final
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.build import build_graph
 from nodegraph.graph.overrides import Override
+from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import relative_path
 from nodegraph.workflow.text_file import decode, read_bytes
@@ -44,7 +45,8 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
 
 def _problems(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override]) -> Sequence[Problem]:
     try:
-        build_graph(workflow, plugins, overrides)
+        with without_fetching():
+            build_graph(workflow, plugins, overrides)
     except WorkflowError as error:
         return error.problems
     return ()

@@ -26,7 +26,7 @@ class KnownResults:
         forced: Collection[str] = (),
         *,
         untrusted: Collection[str] = (),
-        is_checked: Callable[[GraphNode, CachedResult], bool] = lambda node, hit: False,
+        is_checked: Callable[[GraphNode, CachedResult], bool] | None = None,
     ) -> None:
         self.graph, self.keys = graph, keys
         self.hits: dict[str, CachedResult] = {}
@@ -130,7 +130,7 @@ class KnownResults:
         hit = self._cache.lookup(content, ports)
         if hit is None:
             return False
-        if name in self._untrusted and self._is_checked(self.graph.nodes[name], hit):
+        if self._is_checked is not None and name in self._untrusted and self._is_checked(self.graph.nodes[name], hit):
             self.checked.add(name)
             return False
         self.hits[name] = hit

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.graph import Graph
 from nodegraph.run.known_results import KnownResults
-from nodegraph.run.verification import Verification
 from nodegraph.text import did_you_mean
 
-NO_VERIFICATION: Final = Verification()
+if TYPE_CHECKING:
+    from nodegraph.run.verification import Verification
 
 _NOT_KEPT: Final = "its type does not keep results, and a node below needs this one"
 
@@ -58,7 +58,7 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), verification: Verification = NO_VERIFICATION
+    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), verification: Verification | None = None
 ) -> Plan:
     """The plan of a run.
 
@@ -71,8 +71,8 @@ def make_plan(
         keys,
         cache,
         _forced(graph, force),
-        untrusted=_with_nodes_below(graph, verification.nodes),
-        is_checked=verification.covers,
+        untrusted=_with_nodes_below(graph, verification.nodes) if verification is not None else (),
+        is_checked=verification.covers if verification is not None else None,
     )
     order = list(graph.nodes)
     opened = _needed(graph, order, lambda name, ports: known.find(name, ports))

@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.store import LostResultError
 from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
-from nodegraph.run.verification import WrongResult
 from nodegraph.workflow.definitions import Link
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
+
+if TYPE_CHECKING:
+    from nodegraph.run.verification import WrongResult
 
 NodeStatus = Literal["ran", "verified", "differed", "cached", "pruned", "failed", "skipped"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.keys import Keys
@@ -21,13 +21,15 @@ from nodegraph.graph.graph import Graph, Output, ResolvedLink
 from nodegraph.run.events import Event, Notice, OutputWritten, RunFinished, RunStarted, Status
 from nodegraph.run.outputs.names import RunFacts
 from nodegraph.run.outputs.writer import Writer
-from nodegraph.run.plan import NO_VERIFICATION, Plan, make_plan
+from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import RunRecord, provenance
 from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
 from nodegraph.run.tasks.task import RunContext
-from nodegraph.run.verification import Verification, draw
 from nodegraph.run.workers.dispatcher import Staff
+
+if TYPE_CHECKING:
+    from nodegraph.run.verification import Verification
 
 MAX_LOSSES: Final = 3
 """How often a run computes a result again that it cannot read."""
@@ -79,9 +81,11 @@ class Session:
                 overwrite=request.overwrite,
             )
         )
-        self._verification = NO_VERIFICATION
+        self._verification: Verification | None = None
         if request.verify > 0:
-            self._verification = Verification(nodes=draw(request.graph, request.verify), machine=context.machine)
+            from nodegraph.run.verification import draw_verification
+
+            self._verification = draw_verification(request.graph, request.verify, context.machine)
         self._plan: Plan | None = None
         self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
@@ -158,10 +162,11 @@ class Session:
 
     def _note_unchecked(self) -> None:
         """Report which results were to be checked and could not be."""
-        assert self._plan is not None  # it is made before
-        nodes, other = self._graph.nodes, self._verification.is_of_another_machine
-        hits = self._plan.known.hits.items() if self._verification.nodes else ()
-        names = [name for name, hit in hits if name in self._verification.nodes and other(nodes[name], hit)]
+        if self._verification is None or self._plan is None:
+            return
+        drawn, is_of_another = self._verification.nodes, self._verification.is_of_another_machine
+        hits = self._plan.known.hits.items()
+        names = [name for name, hit in hits if name in drawn and is_of_another(self._graph.nodes[name], hit)]
         if names:
             self.emit(
                 Notice(
@@ -209,8 +214,8 @@ class Session:
                     ) from error
                 done = {name for name, report in self._reports.items() if report.status in ("ran", "verified", "differed")}
                 force = [name for name in self._request.force if name not in done]
-                verification = self._verification.without(done)
-                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, verification)
+                again = self._verification.without(done) if self._verification is not None else None
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, again)
             else:
                 return
 

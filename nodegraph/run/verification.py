@@ -84,6 +84,11 @@ def draw(graph: Graph, share: float) -> frozenset[str]:
     return frozenset(name for name in graph.nodes if share >= 1 or generator.random() < share)
 
 
+def draw_verification(graph: Graph, share: float, machine: str) -> Verification:
+    """What a run on `machine` checks."""
+    return Verification(nodes=draw(graph, share), machine=machine)
+
+
 def checkable(hit: CachedResult) -> dict[str, str]:
     """The digests of a result that are made of its values. That of a value without a codec, such as a model, is made of the key."""
     return {port: digest for port, digest in hit.digests.items() if digest != value_of(hit.key, port)}

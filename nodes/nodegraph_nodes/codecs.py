@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
+from nodegraph_diffusion.conditioning.steps import as_lists, from_lists
 from nodegraph_nodes import conversions
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
@@ -203,19 +204,21 @@ class PromptsCodec(SafetensorsCodec):
     def plain_fields(self, value: Conditioning) -> dict[str, Any]:
         def fields_of(prompt: Prompt) -> dict[str, Any]:
             fields = {name: field for name, field in vars(prompt).items() if name not in TENSORS}
-            return {name: vars(field) if dataclasses.is_dataclass(field) else field for name, field in fields.items()}
+            plain = {name: vars(field) if dataclasses.is_dataclass(field) else field for name, field in fields.items()}
+            return plain | {"steps": as_lists(prompt.steps)}
 
         return {"tensors": list(self.tensors(value)), "prompts": [fields_of(prompt) for prompt in value.prompts]}
 
     def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Conditioning:
         def prompt(k: int, others: dict[str, Any]) -> Prompt:
-            area, size = others.pop("area"), others.pop("size")
+            area, size, steps = others.pop("area"), others.pop("size"), others.pop("steps", ())
             return Prompt(
                 tensors[f"{k}.embedding"],
                 pooled=tensors.get(f"{k}.pooled"),
                 mask=tensors.get(f"{k}.mask"),
                 area=area and Area(**area),
                 size=size and SizeConditioning(**size),
+                steps=from_lists(steps),
                 **others,
             )
 

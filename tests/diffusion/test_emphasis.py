@@ -28,7 +28,7 @@ from nodegraph_diffusion.text.emphasis import parse_emphasis, parse_weights
         ("a) b]", [("a) b]", 1)]),
         ("a (b (c", [("a ", 1), ("b ", 1.1), ("c", 1.21)]),
         ("(a [b) c]", [("a ", 1.1), ("b", 1), (" c", 1 / 1.1)]),
-        (r"\(a\) \[b\] \\ \c", [(r"(a) [b] \ \c", 1)]),
+        (r"\(a\) \[b\] \\ \c", [(r"(a) [b] \ c", 1)]),  # a lone backslash is dropped
         ("()(a)", [("a", 1.1)]),
         ("(a:1.2.3)", [("a:1.2.3", 1.1)]),
     ],

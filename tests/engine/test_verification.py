@@ -12,7 +12,7 @@ import pytest
 from nodegraph import Engine, Workflow
 from nodegraph.errors import SettingsError
 from nodegraph.plugins.manager import Plugins
-from nodegraph.run import session
+from nodegraph.run import verification
 from nodegraph.run.events import Event, NodeFinished, Notice
 from nodegraph.run.record import read_runs
 from nodegraph.run.verification import draw
@@ -36,7 +36,7 @@ def chain(*below: str) -> Workflow:
 
 
 def draw_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr(session, "draw", lambda graph, share: frozenset(names))
+    monkeypatch.setattr(verification, "draw", lambda graph, share: frozenset(names))
 
 
 @with_both_workers

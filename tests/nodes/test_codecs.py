@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
+from nodegraph_diffusion.conditioning.steps import Before, Every, From
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 from tests.support.values import image, make, tensor_of
@@ -92,6 +93,10 @@ ALIKE = [
             {"area": Area(8, 16, 0, 24, fraction=True)},
             {"start": 0.25},
             {"end": 0.25},
+            {"steps": (Before(0.5), Every(2, 1))},
+            {"steps": (From(3),)},
+            {"term": 1},
+            {"term_weight": -0.5},
             {"size": SizeConditioning()},
             {"size": SizeConditioning(height=768, width=512, crop_y=8, crop_x=16, target_height=1024, aesthetic=6.5)},
         )
@@ -113,6 +118,7 @@ def test_stored_prompts_keep_all_their_settings(value, tmp_path):
             theirs.start,
             theirs.end,
         )
+        assert (ours.steps, ours.term, ours.term_weight) == (theirs.steps, theirs.term, theirs.term_weight)
         for name in ("embedding", "pooled", "mask"):
             expected, found = getattr(theirs, name), getattr(ours, name)
             assert (found is None and expected is None) or torch.equal(found, expected)

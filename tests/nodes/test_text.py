@@ -65,3 +65,44 @@ def test_network_and_tokenizer_are_loaded_once(model, run):
     for text in ("a", "red", "boat"):
         text_encode(model.text_encoder, text, run=run)
     assert len(run.residents) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "advice"),
+    [
+        ("<lora:film:0.8>", "a LoRA is a node: LoadLora"),
+        ("{red|blue}", "make it a param"),
+        ("__colours__", "make it a param"),
+        ("[a:red:0.5]", "syntax: a1111"),
+        ("[red|blue]", "syntax: a1111"),
+        ("AND", "syntax: a1111"),
+        ("$params.style", "a param is a whole value"),
+        ("a,embedding:film", "put a space before"),
+    ],
+)
+def test_syntax_of_other_programs_gets_one_note(model, run, part, advice):
+    text_encode(model.text_encoder, f"a red {part} house {part}", run=run)
+    (note,) = [notice for notice in run.notices if "syntax of other programs" in notice]
+    assert note.count(f"'{part}'") == 1
+    assert advice in note
+
+
+@pytest.mark.parametrize(
+    "text", [r"a \[red|blue\] house", "a (red:1.2) house", "a snake_case word", "$5 and $words", "BREAK a [house]"]
+)
+def test_plain_text_gets_no_note(model, run, text):
+    text_encode(model.text_encoder, text, run=run)
+    assert not [notice for notice in run.notices if "syntax of other programs" in notice]
+
+
+def test_a1111_prompts_are_encoded_for_their_steps(model, run):
+    encoded = text_encode(model.text_encoder, "a [red:blue:0.5] house AND a boat :0.5", syntax="a1111", run=run)
+    assert not [notice for notice in run.notices if "syntax of other programs" in notice]
+    assert [(prompt.term, prompt.term_weight) for prompt in encoded.prompts] == [(0, 1.0), (0, 1.0), (1, 0.5)]
+    assert [[prompt.applies(step, 4) for step in range(4)] for prompt in encoded.prompts] == [
+        [True, True, False, False],
+        [False, False, True, True],
+        [True] * 4,
+    ]
+    alone = text_encode(model.text_encoder, "a blue house ", syntax="a1111", run=run)
+    assert torch.equal(encoded.prompts[1].embedding, alone.prompts[0].embedding)

@@ -14,7 +14,6 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
-from nodegraph.run.node.stored_result import check_stored
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 
 
@@ -70,7 +69,11 @@ def store_outcome(
             digests[port.name] = digest
         elif key is not None:
             digests[port.name] = value_of(key, port.name)
-    verified, wrong = check_stored(task, digests, context) if task.checked and (key is not None or drew) else (False, None)
+    verified, wrong = False, None
+    if task.checked and (key is not None or drew):
+        from nodegraph.run.node.stored_result import check_stored
+
+        verified, wrong = check_stored(task, digests, context)
     if stored_key is not None:
         if not task.checked:
             _note_difference(stored_key, digests, run, context)

@@ -72,7 +72,8 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
             continue
         other = taken.setdefault(str(name).casefold(), output.name)
         if other != output.name:
-            hint = "Put {output} into 'save'."
+            same = other.casefold() == output.name.casefold()
+            hint = "Their names differ only in case: rename one." if same else "Put {output} into 'save'."
             problems.append(Problem("E118", f"outputs '{other}' and '{output.name}' go to the same file", output.where, hint))
         names[output.name] = name
     if problems:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.file_digests import FileDigests
@@ -20,7 +20,9 @@ from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.manager import Plugins
 from nodegraph.run.events import Event
 from nodegraph.run.model_memory import ModelMemory
-from nodegraph.run.verification import WrongResult
+
+if TYPE_CHECKING:
+    from nodegraph.run.verification import WrongResult
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
 _NO_DIGESTS: Final[Mapping[str, str]] = {}

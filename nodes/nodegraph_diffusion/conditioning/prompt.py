@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from nodegraph_diffusion.conditioning.steps import StepCondition
+
 TENSORS = ("embedding", "pooled", "mask")  # the fields of a Prompt that are tensors or None
 
 
@@ -59,7 +61,9 @@ class Prompt:
     `embedding` is (1, L, D) or one for each picture, (B, L, D); `pooled` is (1 or B, P), for models that use it. `mask`
     (1 or B, H, W) in [0, 1] covers the whole picture and may have any size; with `mask_bounds`, only the rectangle around its
     non-black part is computed. `start` and `end` are fractions of the sampling by the model's timesteps: 0 is all noise, 1 is no
-    noise. Raises ValueError for numbers that are out of range.
+    noise. `steps` are conditions that all hold in the steps in which it applies. The prompts of one conditioning with the same
+    `term` are averaged; terms are added with their `term_weight` (see `ComposedGuidance`). Raises ValueError for numbers that are
+    out of range.
     """
 
     embedding: Tensor
@@ -73,6 +77,9 @@ class Prompt:
     start: float = 0.0
     end: float = 1.0
     size: SizeConditioning | None = None
+    steps: tuple[StepCondition, ...] = ()
+    term: int = 0
+    term_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("strength", "mask_strength"):
@@ -81,6 +88,10 @@ class Prompt:
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a fraction of the sampling between 0 and 1, found {getattr(self, name)}")
+
+    def applies(self, step: int, steps: int) -> bool:
+        """Whether it applies in step `step`, counted from 0, of `steps`."""
+        return all(condition.holds(step, steps) for condition in self.steps)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Prompt:
         """The prompt with `function` applied to each of its tensors."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.conditioning.regions import Region, arrange, mix
 from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, UNAESTHETIC, vector_conditioning
+from nodegraph_diffusion.denoising.current_step import current_step
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
@@ -123,7 +124,13 @@ class ConditionedUNet:
         unet = network_from(self.unet)
         plan = self._plan_for(x, unet)
         indices = range(len(plan.regions)) if only is None else only
-        active = tuple((index, region) for index in indices for region in plan.regions[index] if region.active_at(level))
+        step = current_step(level)
+        active = tuple(
+            (index, region)
+            for index in indices
+            for region in plan.regions[index]
+            if region.active_at(level) and region.prompt.applies(*step)
+        )
         if active not in plan.batches:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.conditionings))
             plan.batches[active] = [self._batch(group, x, unet) for group in groups]

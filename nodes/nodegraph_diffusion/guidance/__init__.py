@@ -1,4 +1,4 @@
-"""Guidance: functions from a guided denoiser to another, and denoisers that combine two prompts or three."""
+"""Guidance: functions from a guided denoiser to another, and denoisers that combine several prompts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nodegraph_diffusion.guidance.spec import Guidance, GuidanceSpec
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.guidance.classifier_free import ClassifierFreeGuidance
+    from nodegraph_diffusion.guidance.composed import ComposedGuidance
     from nodegraph_diffusion.guidance.dual import DualGuidance
     from nodegraph_diffusion.guidance.gradient import GradientGuidance, Score
     from nodegraph_diffusion.guidance.perp_neg import PerpNeg
@@ -59,6 +60,7 @@ __all__ = [
     "GUIDANCE",
     "AdjustedGuidance",
     "ClassifierFreeGuidance",
+    "ComposedGuidance",
     "DualGuidance",
     "GradientGuidance",
     "Guidance",
@@ -69,6 +71,7 @@ __all__ = [
 
 _MODULES = {
     "ClassifierFreeGuidance": "classifier_free",
+    "ComposedGuidance": "composed",
     "DualGuidance": "dual",
     "GradientGuidance": "gradient",
     "PerpNeg": "perp_neg",

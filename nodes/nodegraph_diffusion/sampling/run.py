@@ -103,6 +103,8 @@ def sample(
     seed: int = 0,
     on_step: OnStep | None = None,
     options: Mapping[str, object] | None = None,
+    first_step: int = 0,
+    steps: int | None = None,
 ) -> Tensor:
     """Add `noise` to `latent` and denoise it along `sigmas` (see `sigmas_for`): (B, C, h, w) float32 -> the same.
 
@@ -111,11 +113,13 @@ def sample(
     any size in [0, 1], only its white part changes; `soft_mask` sets the meaning of greys (see `MaskedDenoiser`). `seed` is the
     seed of the noise of stochastic samplers, and `step_noise` says how it is drawn (see `step_noise_source`). A `fresh` Brownian
     path covers all noise levels of the model, so that the parts of a run follow the same path; a `comfyui` path covers those of
-    this run, so that a later part follows another path, as in ComfyUI. `options` are the sampler's. Raises ValueError for shapes
-    that do not fit and for options that the sampler does not have.
+    this run, so that a later part follows another path, as in ComfyUI. `options` are the sampler's. For prompts that change
+    during a run, `first_step` is the number of this run's first step, and `steps` the number of all steps, if this is a part of a
+    longer run. Raises ValueError for shapes that do not fit and for options that the sampler does not have.
     """
     import torch
 
+    from nodegraph_diffusion.denoising.current_step import Steps, counted
     from nodegraph_diffusion.denoising.mask import MaskedDenoiser
     from nodegraph_diffusion.denoising.unguided import as_guided
 
@@ -131,7 +135,15 @@ def sample(
     if len(sigmas) < 2:
         return latent
     levels = _path_levels(sigmas, denoiser.noise_schedule, step_noise) if spec.noise == "brownian" else None
-    with torch.no_grad():
+    own_levels = sigmas[:-1].tolist() if spec.evaluations_per_step is None else None
+    current = Steps(first_step, first_step + len(sigmas) - 1 if steps is None else steps, own_levels)
+
+    def done(i: int, x: Tensor, denoised: Tensor) -> None:
+        current.done(i)
+        if on_step is not None:
+            on_step(i, x, denoised)
+
+    with torch.no_grad(), counted(current):
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.noise_schedule.sigma_max)
         if mask is not None:
             known = noise
@@ -144,7 +156,7 @@ def sample(
             x,
             sigmas,
             noise=step_noise_source(step_noise, x, seed, levels),
-            on_step=on_step or (lambda i, x, denoised: None),
+            on_step=done,
             **options,
         )
 

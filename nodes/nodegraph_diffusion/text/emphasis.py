@@ -35,8 +35,8 @@ def parse_emphasis(text: str) -> list[tuple[str, float]]:
     """The segments of `text` by A1111's rules, in order, each with its weight; 1 outside all brackets.
 
     `(text)` multiplies the weight by 1.1, `[text]` divides it by 1.1, and `(text:1.3)` multiplies it by 1.3; groups nest. A
-    bracket or backslash after a backslash is text. An unclosed group counts as closed at the end of the text; a bracket that
-    closes nothing is text.
+    bracket or backslash after a backslash is text; any other backslash is left out. An unclosed group counts as closed at the end
+    of the text; a bracket that closes nothing is text.
     """
     segments: list[tuple[str, float]] = []
     opened: list[tuple[str, int]] = []  # the bracket of each open group, and the index of its first segment
@@ -49,7 +49,7 @@ def parse_emphasis(text: str) -> list[tuple[str, float]]:
             factor = float(number) if number else NESTING_WEIGHT if close == ")" else 1 / NESTING_WEIGHT
             segments[start:] = [(inner, weight * factor) for inner, weight in segments[start:]]
         else:
-            segments.append((part[1:] if part[0] == "\\" and len(part) > 1 else part, 1.0))
+            segments.append((part[1:] if part[0] == "\\" else part, 1.0))
     for bracket, start in reversed(opened):
         factor = NESTING_WEIGHT if bracket == "(" else 1 / NESTING_WEIGHT
         segments[start:] = [(inner, weight * factor) for inner, weight in segments[start:]]

@@ -13,6 +13,7 @@ from torch import Tensor
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.text.emphasis import parse_emphasis
 from nodegraph_diffusion.text.emphasis import parse_weights as parse_weights
+from nodegraph_diffusion.text.plain_syntax import EMBEDDING
 from nodegraph_diffusion.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 WHOLE_BELOW = 8  # a segment of fewer tokens is not split at the end of a chunk
 COMMA_REACH = 20  # A1111 splits after a comma if it is among this many last tokens of a chunk
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
-EMBEDDING = re.compile(r"(?<!\S)embedding:(\S+)")
 TRAILING = ",.;"  # characters that may follow an embedding's name
 
 Syntax = Literal["comfyui", "a1111"]

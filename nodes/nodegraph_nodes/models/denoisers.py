@@ -28,6 +28,10 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
     for name, conditioning in prompts.items():
         for prompt in conditioning.prompts:
             _require_same_model(name, prompt, part.config)
+        if len(terms_of(conditioning)) > 1:
+            raise ValueError(
+                f"{name}: expected one prompt, found several with AND, which only the positive one of UNetDenoise can be"
+            )
     network, concat = unet_handle(unet, run), extra_channels(unet)
     controls = [load_control(control, run) for control in unet.controls]
     return {
@@ -42,6 +46,14 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
         )
         for name, conditioning in prompts.items()
     }
+
+
+def terms_of(conditioning: Conditioning) -> list[tuple[float, tuple[Prompt, ...]]]:
+    """The prompts of each term of an `AND`, with its weight; one term if there is no `AND`."""
+    terms: dict[int, list[Prompt]] = {}
+    for prompt in conditioning.prompts:
+        terms.setdefault(prompt.term, []).append(prompt)
+    return [(prompts[0].term_weight, tuple(prompts)) for prompts in terms.values()]
 
 
 def _require_same_model(name: str, prompt: Prompt, config: UNetConfig) -> None:

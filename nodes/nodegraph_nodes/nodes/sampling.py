@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
-from nodegraph_nodes.models.denoisers import load_denoisers
+from nodegraph_nodes.models.denoisers import load_denoisers, terms_of
 from nodegraph_nodes.nodes.mask import mask_for_latent
 from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, check_steps
 from nodegraph_nodes.types import Conditioning, Denoiser, Latent, Mask, Noise, Sigmas, UNetModel
@@ -26,12 +26,23 @@ def unet_denoise(
     """Make a denoiser from a UNet and two prompts: classifier-free guidance.
 
     `negative + cfg * (positive - negative)` (Ho & Salimans 2022), where each side is the prediction under its prompts; if there
-    are several, their predictions are averaged. A UNet that was distilled with guidance, such as LCM's, receives `cfg` as an
+    are several, their predictions are averaged. The positive prompts of an `AND` are added instead, as what each adds to the
+    negative one, times its weight. A UNet that was distilled with guidance, such as LCM's, receives `cfg` as an
     input instead and computes only under the positive prompt.
     """
-    from nodegraph_diffusion.guidance import ClassifierFreeGuidance
+    from nodegraph_diffusion.guidance import ClassifierFreeGuidance, ComposedGuidance
 
     part = unet.part
+    terms = terms_of(positive)
+    names = {f"positive {number}": Conditioning(prompts) for number, (_, prompts) in enumerate(terms, start=1)}
+    if len(terms) > 1 and part.config.guidance_dim is None:
+        denoisers = load_denoisers(unet, run, guidance=0.0, negative=negative, **names)
+        function = ComposedGuidance(
+            [denoisers[name] for name in names], denoisers["negative"], weights=[weight for weight, _ in terms], cfg=cfg
+        )
+        return Denoiser(function, part.latent)
+    if len(terms) > 1:
+        raise ValueError("positive: expected one prompt, since this model is not guided by a negative one, found AND. Leave it out")
     denoisers = load_denoisers(unet, run, guidance=cfg - 1, positive=positive, negative=negative)  # the papers write 1 + w
     if part.config.guidance_dim is None:
         return Denoiser(ClassifierFreeGuidance(denoisers["positive"], denoisers["negative"], cfg), part.latent)
@@ -123,6 +134,8 @@ def sampler(
         seed=noise.seed,
         on_step=lambda i, x, denoised: run.step(i + 1, last, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
+        first_step=start_step,
+        steps=steps if start_step or end_step is not None else None,
     )
     _require_same_shape(samples, latent.samples)
     return Latent(samples.float().cpu(), latent.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, node
@@ -28,31 +29,50 @@ def text_encode(
     ] = None,
     syntax: Annotated[
         Literal["comfyui", "a1111"],
-        Help("a1111: nested weights multiply, [word] weighs less, and the mean of the encoding is restored"),
+        Help("a1111: nested weights multiply, [word] weighs less, the mean is restored, and [a:b:0.5], [a|b] and AND work"),
     ] = "comfyui",
     run: Run = Run(),
 ) -> Conditioning:
     """Encode a prompt for `UNetDenoise`.
 
-    A long prompt is read in chunks, and the picture attends to all of them.
+    A long prompt is read in chunks, and the picture attends to all of them. With `syntax: a1111`, `[from:to:when]` switches after
+    `when` steps, a number or a fraction of them (`[to:when]` adds, `[from::when]` removes), and `[one|other]` takes the next one in
+    each step. `AND` between prompts, each with a weight such as `:1.2` at its end, adds what each of them adds to the negative
+    prompt.
     """
-    from nodegraph_diffusion.text.encode import EMBEDDING, read_prompt
+    from nodegraph_diffusion.text.encode import read_prompt
+    from nodegraph_diffusion.text.plain_syntax import EMBEDDING, plain_syntax
+    from nodegraph_diffusion.text.scheduled import Term, Variant, read_terms
 
     readers = load_readers(text_encoder, run, clip_skip)
     tokenizer = readers[0].tokenizer
-    plain = EMBEDDING.sub("", text)
+    if untaken := plain_syntax(text, syntax):
+        listed = ", ".join(f"'{part}' ({advice})" for part, advice in untaken)
+        run.notice(f"the prompt contains syntax of other programs, which is read as text: {listed}")
+    terms = read_terms(text) if syntax == "a1111" else [Term((Variant(text),))]
+    texts = [variant.text for term in terms for variant in term.variants]
+    plain = EMBEDDING.sub("", " ".join(texts))
     if text_encoder.parts[0].tokenizer is not None and (unknown := tokenizer.unknown_words(plain)):
         run.notice(
             f"the model's vocabulary does not contain {_quoted(unknown)}; such a word has little effect, since it is read in pieces"
         )
-    prompt = read_prompt(readers, text, clip_skip, syntax).map(lambda tensor: tensor.cpu())
-    chunks = prompt.embedding.shape[1] // tokenizer.max_length
+    prompts = tuple(
+        dataclasses.replace(
+            read_prompt(readers, variant.text, clip_skip, syntax).map(lambda tensor: tensor.cpu()),
+            steps=variant.steps,
+            term=number,
+            term_weight=term.weight,
+        )
+        for number, term in enumerate(terms)
+        for variant in term.variants
+    )
+    chunks = max(prompt.embedding.shape[1] for prompt in prompts) // tokenizer.max_length
     if chunks > 1 and "BREAK" not in text:
         run.notice(
             f"the prompt is longer than the {tokenizer.max_length - 2} tokens that the model reads at once: it is read in {chunks} "
             f"chunks, and the picture attends to all of them"
         )
-    return Conditioning((prompt,))
+    return Conditioning(prompts)
 
 
 def _quoted(words: list[str]) -> str:

@@ -1,0 +1,167 @@
+"""What the cache does not notice, as docs/cache.md says. A test that fails here means that the table can promise more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Engine, Workflow
+
+PLUGIN = """
+import os, time
+from pathlib import Path
+from nodegraph import hookimpl, node
+import an_installed_library
+
+COUNT = {"calls": 0}
+
+def helper(text):
+    return text + " helper"
+
+class Settings:
+    mark = "!"
+
+@node("Time")
+def time_of_day(text: str) -> str:
+    return f"{text} {time.time_ns()}"
+
+@node("Environment")
+def environment(variable: str) -> str:
+    return os.environ.get(variable, "")
+
+@node("Directory")
+def directory(text: str) -> str:
+    return os.getcwd()
+
+@node("Count")
+def count(text: str) -> int:
+    COUNT["calls"] += 1
+    return COUNT["calls"]
+
+@node("Helped")
+def helped(text: str) -> str:
+    return helper(text) + Settings.mark
+
+@node("Contents")
+def contents(path: Path) -> str:
+    return Path(path).read_text()
+
+@node("Data")
+def data(text: str) -> str:
+    return (Path(__file__).parent.parent / "data.txt").read_text()
+
+@node("Library")
+def library(text: str) -> str:
+    return an_installed_library.inner.VALUE
+
+@node("Set")
+def order_of_a_set(text: str) -> str:
+    return " ".join({*text.split()})
+
+@node("Random")
+def random_bytes(text: str) -> str:
+    return os.urandom(8).hex()
+
+@hookimpl
+def register_nodes(register):
+    for function in (time_of_day, environment, directory, count, helped, contents, data, library, order_of_a_set, random_bytes):
+        register(function)
+"""
+
+
+@pytest.fixture
+def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Engine]]:
+    before = set(sys.modules)
+    write(tmp_path / "plugins" / "odd.py", PLUGIN)
+    write(tmp_path / "data.txt", "one")
+    for name, text in (("__init__", "from . import inner"), ("inner", "VALUE = 'one'")):
+        write(tmp_path / "site-packages" / "an_installed_library" / f"{name}.py", text)
+    (tmp_path / "site-packages" / "an_installed_library-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    yield lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def one(type: str, **inputs: object) -> Workflow:
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add(type, name="node", **inputs))
+    return workflow
+
+
+def forget_library() -> None:
+    for name in [name for name in sys.modules if name.startswith("an_installed_library")]:
+        del sys.modules[name]
+
+
+Change = Callable[[Path, types.ModuleType], object]
+
+CHANGES: dict[str, tuple[str, dict[str, str], Change]] = {
+    "time": ("Time", {"text": ""}, lambda folder, module: None),
+    "environment": ("Environment", {"variable": "NOT_NOTICED"}, lambda folder, module: os.environ.update(NOT_NOTICED="two")),
+    "current directory": ("Directory", {"text": ""}, lambda folder, module: os.chdir(folder / "plugins")),
+    "state of a module": ("Count", {"text": ""}, lambda folder, module: module.COUNT.update(calls=5)),
+    "function that a node calls": ("Helped", {"text": ""}, lambda folder, module: setattr(module, "helper", str.upper)),
+    "class that a node uses": ("Helped", {"text": ""}, lambda folder, module: setattr(module.Settings, "mark", "?")),
+    "file that text names": ("Contents", {"path": "data.txt"}, lambda folder, module: write(folder / "data.txt", "two")),
+    "data file elsewhere": ("Data", {"text": ""}, lambda folder, module: write(folder / "data.txt", "two")),
+    "file inside an installation": (
+        "Library",
+        {"text": ""},
+        lambda folder, module: write(folder / "site-packages" / "an_installed_library" / "inner.py", "VALUE = 'two'"),
+    ),
+    "random bytes of the system": ("Random", {"text": ""}, lambda folder, module: None),
+}
+
+
+@pytest.mark.parametrize(("type", "inputs", "change"), CHANGES.values(), ids=CHANGES)
+def test_what_a_node_reads_besides_its_inputs_is_not_noticed(
+    make_engine: Callable[[], Engine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    type: str,
+    inputs: dict[str, str],
+    change: Change,
+) -> None:
+    monkeypatch.setenv("NOT_NOTICED", "one")
+    monkeypatch.chdir(tmp_path)
+    expected = make_engine().run(one(type, **inputs))["out"]
+    engine = make_engine()
+    module = engine.plugins.manager.get_plugin("odd")
+    assert isinstance(module, types.ModuleType)
+    change(tmp_path, module)
+    hit = engine.run(one(type, **inputs))
+    assert (hit["out"], hit.cached) == (expected, ("node",))
+    forget_library()
+    fresh = Engine(None, plugin_dirs=[tmp_path / "plugins"]) if type == "Library" else Engine(None, plugins=engine.plugins)
+    assert fresh.run(one(type, **inputs))["out"] != expected
+
+
+def test_order_of_a_set_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    """It differs between processes."""
+    workflow = one("Set", text="a b c d e f g h")
+    write(tmp_path / "one.yaml", workflow.dump())
+    code = (
+        "from nodegraph import Engine, Workflow\nprint(Engine(None, plugin_dirs=['plugins']).run(Workflow.load('one.yaml'))['out'])"
+    )
+    orders = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(tmp_path / "site-packages")}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+        )
+        orders.add(ran.stdout)
+    assert len(orders) > 1
+    engine = make_engine()
+    assert engine.run(workflow)["out"] == engine.run(workflow)["out"]
