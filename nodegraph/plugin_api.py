@@ -23,7 +23,7 @@ from nodegraph.errors import (
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
 from nodegraph.node_types.fetching import NotFetchedError, may_fetch
-from nodegraph.node_types.handles import Handle
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -64,7 +64,6 @@ __all__ = [
     "Entry",
     "File",
     "FileState",
-    "Handle",
     "Help",
     "Location",
     "NodeError",
@@ -72,6 +71,7 @@ __all__ = [
     "NodegraphError",
     "NotFetchedError",
     "Numerics",
+    "OnDemand",
     "OptionsOf",
     "Origin",
     "OutputError",

@@ -18,7 +18,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes verify_option check explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
-    "nodegraph.node_types": "fetching handles port_types spec returned yaml_core literals signature",
+    "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "

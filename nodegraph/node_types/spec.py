@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
 
-from nodegraph.node_types.handles import Handle
+from nodegraph.node_types.on_demand import OnDemand
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,16 +132,16 @@ class Run:
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         """The result of `make()`, kept under `key` between nodes and runs: for loaded models.
 
-        A node may use it until it returns. What it returns should not hold it, but a `handle`.
+        A node may use it until it returns. What it returns should not hold it, but an `on_demand`.
         """
         return make()
 
-    def handle(self, key: Hashable, make: Callable[[], T]) -> Handle[T]:
+    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
         """Stands for `resident(key, make)` in what a node returns: the value is made, or made again, when it is needed.
 
         `make` may be called after the node has returned, so it should not use the `Run`, and should hold nothing large.
         """
-        return Handle(make)
+        return OnDemand(make)
 
     @property
     def digest(self) -> Callable[[Path], str | None]:

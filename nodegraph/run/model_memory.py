@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from nodegraph.node_types.handles import Handle
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.plugins.backend import Backend, Blocks
 
 T = TypeVar("T")
@@ -67,7 +67,8 @@ class ModelMemory:
             resident = self._take(name)
             if resident is None:
                 self._make_room(keep_last=False)
-                resident = self._measure(make())
+                with _not_in_use():  # what it is made from need not stay
+                    resident = self._measure(make())
             elif resident.moved_from is not None:
                 resident = self._measure(self._backend.move(resident.value, resident.moved_from))
             self._residents[name] = resident
@@ -75,9 +76,9 @@ class ModelMemory:
             value: T = resident.value
         return value
 
-    def handle(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> Handle[T]:
-        """Stands for `get(scope, key, make)`. Handles of the same scope and key are equal."""
-        return _MemoryHandle(self, scope, key, make=make)
+    def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
+        """Stands for `get(scope, key, make)`. Those of the same scope and key are equal."""
+        return _FromMemory(self, scope, key, make=make)
 
     def clear(self) -> None:
         """Free everything."""
@@ -144,7 +145,7 @@ class InUse:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Let handles that are read in this thread during the block add their values."""
+        """Let values on demand that are read in this thread during the block be added."""
         token = _in_use.set(self)
         try:
             yield
@@ -172,8 +173,17 @@ class InUse:
 _in_use: ContextVar[InUse | None] = ContextVar("_in_use", default=None)
 
 
-class _MemoryHandle(Handle[T]):
-    """A handle of a `ModelMemory`. A node that runs gets the same value each time."""
+@contextlib.contextmanager
+def _not_in_use() -> Iterator[None]:
+    token = _in_use.set(None)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+class _FromMemory(OnDemand[T]):
+    """A value on demand in a `ModelMemory`. A node that runs gets the same one each time."""
 
     __slots__ = ("_memory", "_name")
 
@@ -190,7 +200,7 @@ class _MemoryHandle(Handle[T]):
         return value if in_use is None else in_use.add(self._name, value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _MemoryHandle) and self._memory is other._memory and self._name == other._name
+        return isinstance(other, _FromMemory) and self._memory is other._memory and self._name == other._name
 
     def __hash__(self) -> int:
         return hash(self._name)

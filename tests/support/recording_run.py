@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from nodegraph import Run
-from nodegraph.plugin_api import Handle
+from nodegraph.plugin_api import OnDemand
 
 
 class RecordingRun(Run):
@@ -25,15 +25,15 @@ class RecordingRun(Run):
             self.residents[key] = make()
         return self.residents[key]
 
-    def handle(self, key: Hashable, make: Callable[[], Any]) -> Handle[Any]:
+    def on_demand(self, key: Hashable, make: Callable[[], Any]) -> OnDemand[Any]:
         return _Recorded(self, key, make)
 
     def notice(self, message: str) -> None:
         self.notices.append(message)
 
 
-class _Recorded(Handle[Any]):
-    """A handle of a resident. Those of the same run and key are equal."""
+class _Recorded(OnDemand[Any]):
+    """A resident on demand. Those of the same run and key are equal."""
 
     __slots__ = ("_name",)
 

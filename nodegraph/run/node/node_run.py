@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from nodegraph.graph.graph import ResolvedLink
-from nodegraph.node_types.handles import Handle
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.spec import Run
 from nodegraph.run.events import NodeEvent, NodeProgress, Notice
 from nodegraph.run.model_memory import InUse
@@ -71,8 +71,8 @@ class NodeRun(Run):
         scope = self._scope()
         return self.in_use.add((scope, key), self._context.models.get(scope, key, make))
 
-    def handle(self, key: Hashable, make: Callable[[], T]) -> Handle[T]:
-        return self._context.models.handle(self._scope(), key, make)
+    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
+        return self._context.models.on_demand(self._scope(), key, make)
 
     @property
     def digest(self) -> Callable[[Path], str | None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nodegraph_nodes.models.control_nets import load_control
 from nodegraph_nodes.models.extra_channels import extra_channels
-from nodegraph_nodes.models.parts import unet_handle
+from nodegraph_nodes.models.parts import unet_on_demand
 from nodegraph_nodes.types import Conditioning, UNetModel
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
             raise ValueError(
                 f"{name}: expected one prompt, found several with AND, which only the positive one of UNetDenoise can be"
             )
-    network, concat = unet_handle(unet, run), extra_channels(unet)
+    network, concat = unet_on_demand(unet, run), extra_channels(unet)
     controls = [load_control(control, run) for control in unet.controls]
     return {
         name: UNetDenoiser(

@@ -1,4 +1,4 @@
-"""Handles of the networks of a model, with the changes that adapter nodes made. They are loaded when they are needed."""
+"""The networks of a model, with the changes that adapter nodes made. They are loaded when they are needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from nodegraph import Run
-    from nodegraph.plugin_api import Handle
+    from nodegraph.plugin_api import OnDemand
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
@@ -40,18 +40,18 @@ def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"],
     return dtype
 
 
-def unet_handle(unet: UNetModel, run: Run) -> Handle[UNet]:
-    """The UNet with its patches, on the run's device. Raises ValueError as `part_handle` does."""
+def unet_on_demand(unet: UNetModel, run: Run) -> OnDemand[UNet]:
+    """The UNet with its patches, on the run's device. Raises ValueError as `part_on_demand` does."""
     from nodegraph_diffusion.checkpoint import load_unet
 
     device, dtype = run.device, network_dtype("unet", run)
-    network = part_handle(unet.opened, run, "network", dtype=dtype, load=lambda: load_unet(unet.part, device, dtype))
-    return patched_handle(network, unet.opened, unet.patches, run=run, dtype=dtype)
+    network = part_on_demand(unet.opened, run, "network", dtype=dtype, load=lambda: load_unet(unet.part, device, dtype))
+    return patched_on_demand(network, unet.opened, unet.patches, run=run, dtype=dtype)
 
 
 def load_unet_network(unet: UNetModel, run: Run) -> UNet:
-    """The network of `unet_handle`, for as long as a node runs."""
-    return unet_handle(unet, run).get()
+    """The network of `unet_on_demand`, for as long as a node runs."""
+    return unet_on_demand(unet, run).get()
 
 
 def load_vae_network(vae: VAE, run: Run) -> AutoencoderKL:
@@ -59,13 +59,13 @@ def load_vae_network(vae: VAE, run: Run) -> AutoencoderKL:
     from nodegraph_diffusion.checkpoint import load_vae
 
     device, dtype = run.device, network_dtype("vae", run)
-    return part_handle(vae.opened, run, "network", dtype=dtype, load=lambda: load_vae(vae.part, device, dtype)).get()
+    return part_on_demand(vae.opened, run, "network", dtype=dtype, load=lambda: load_vae(vae.part, device, dtype)).get()
 
 
-def patched_handle(
-    network: Handle[N], opened: OpenedPart[P], patches: tuple[Patch, ...], *, run: Run, dtype: torch.dtype
-) -> Handle[N]:
-    """The network of a part with the patches on it; that of `network` is not changed. Raises ValueError as `part_handle` does."""
+def patched_on_demand(
+    network: OnDemand[N], opened: OpenedPart[P], patches: tuple[Patch, ...], *, run: Run, dtype: torch.dtype
+) -> OnDemand[N]:
+    """The network of a part with the patches on it; `network` stays the same. Raises ValueError as `part_on_demand` does."""
     if not patches:
         return network
     part, digest = opened.part.weights.part, run.digest
@@ -82,13 +82,15 @@ def patched_handle(
 
     for patch in patches:
         require_unchanged_patch(patch, digest)
-    return part_handle(opened, run, ("patched", *patches), dtype=dtype, load=load)
+    return part_on_demand(opened, run, ("patched", *patches), dtype=dtype, load=load)
 
 
-def part_handle(opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T]) -> Handle[T]:
+def part_on_demand(
+    opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T]
+) -> OnDemand[T]:
     """The result of `load()`, which is kept in memory under `opened`, `what` and `dtype`. `load` holds nothing large.
 
-    This, and the handle when it loads, raise ValueError if the files are damaged or were changed since they were opened.
+    This, and loading, raise ValueError if the files are damaged or were changed since they were opened.
     """
     name, files, digest = f"the model {opened.part.path}", opened.files, run.digest
 
@@ -100,4 +102,4 @@ def part_handle(opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch
         return value
 
     require_unchanged(files, name, digest)
-    return run.handle((what, opened.part.weights, opened.part.config, files, run.device, str(dtype)), load_unchanged)
+    return run.on_demand((what, opened.part.weights, opened.part.config, files, run.device, str(dtype)), load_unchanged)

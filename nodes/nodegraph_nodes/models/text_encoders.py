@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodegraph_nodes.models.opened_files import Digest, open_part
-from nodegraph_nodes.models.parts import network_dtype, part_handle, patched_handle
+from nodegraph_nodes.models.parts import network_dtype, part_on_demand, patched_on_demand
 from nodegraph_nodes.types import TextEncoder
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def load_text_network(encoder: TextEncoder, run: Run, index: int = 0) -> CLIPTex
     from nodegraph_diffusion.checkpoint import load_text_encoder
 
     opened, device, dtype = encoder.opened[index], run.device, network_dtype("text_encoder", run)
-    network = part_handle(opened, run, "network", dtype=dtype, load=lambda: load_text_encoder(opened.part, device, dtype))
-    return patched_handle(network, opened, encoder.patches, run=run, dtype=dtype).get()
+    network = part_on_demand(opened, run, "network", dtype=dtype, load=lambda: load_text_encoder(opened.part, device, dtype))
+    return patched_on_demand(network, opened, encoder.patches, run=run, dtype=dtype).get()
 
 
 def load_text_tokenizer(encoder: TextEncoder, run: Run, index: int = 0) -> Tokenizer:
@@ -37,7 +37,7 @@ def load_text_tokenizer(encoder: TextEncoder, run: Run, index: int = 0) -> Token
     opened = encoder.opened[index]
     folder = opened.part.tokenizer
     pad = 0 if folder is None and opened.part.config.activation == "gelu" else None  # OpenCLIP pads with token 0
-    return part_handle(opened, run, "tokenizer", dtype=None, load=lambda: load_tokenizer(folder, pad)).get()
+    return part_on_demand(opened, run, "tokenizer", dtype=None, load=lambda: load_tokenizer(folder, pad)).get()
 
 
 def load_readers(encoder: TextEncoder, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:

@@ -10,15 +10,14 @@ T = TypeVar("T")
 _NOTHING: Any = object()
 
 
-class Handle(Generic[T]):
-    """Stands for a large value, such as a loaded network, in the values that nodes pass on. `Run.handle` returns one.
+class OnDemand(Generic[T]):
+    """Stands for a large value, such as a loaded network, in the values that nodes pass on. `Run.on_demand` returns one.
 
-    `get()` returns the value. Use it as long as a node runs, but keep only the handle: then the engine can remove the value from
-    memory if it needs the space, and the next `get()` makes it again. This class, which works without an engine, keeps what it
-    made.
+    `get()` returns the value. Use it while a node runs, but keep only this object: then the engine can remove the value from memory
+    if it needs the space, and the next `get()` makes it again. This class, which works without an engine, keeps what it made.
     """
 
-    __slots__ = ("_make", "_value")  # no __dict__: the values behind a handle are no part of the value that holds it
+    __slots__ = ("_make", "_value")  # no __dict__: the value is no part of the object that holds this one
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._value = make, _NOTHING
