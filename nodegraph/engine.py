@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -36,7 +38,7 @@ from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings, load_verify_share
+from nodegraph.settings import load_model_memory, load_settings, load_stall_seconds, load_verify_share
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -101,11 +103,18 @@ class Engine:
         self.cache_dir = None if settings is None else settings.cache_dir
         self.device, self.dtype = device, dtype
         self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
+        self._on_event = on_event
+        self._settings, self._model_memory = settings, load_model_memory(model_memory)
+        self._set_up()
+        _engines.add(self)
+
+    def _set_up(self) -> None:
+        """Make what the runs share."""
+        settings = self._settings
         store = None if settings is None else Store(settings.cache_dir, warn=self._warn, limit=settings.cache_size)
         self._files = FileDigests(self._within("files.jsonl"))
         self.cache = Cache(self.plugins.codecs, store, version=self.plugins.backend.version, files=self._files)
-        self._on_event = on_event
-        self._models = ModelMemory(self.plugins.backend, load_model_memory(model_memory))
+        self._models = ModelMemory(self.plugins.backend, self._model_memory)
         threads = ThreadWorkers()
         self._staff = Staff(workers=threads, local=threads, jobs=Jobs())
         self._runs = Runs()
@@ -314,7 +323,15 @@ class Engine:
         )
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
-        return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
+        seconds = load_stall_seconds()
+        watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if seconds is not None:
+            from nodegraph.run.stall import StallWatch
+
+            watch = StallWatch(request.run, seconds)
+            context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()
+        with watching:
+            return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
 
     def _context(self, emit: Callable[[Event], None], cancel: CancelFlag, overlapped: Callable[[], bool]) -> RunContext:
         return RunContext(
@@ -361,6 +378,20 @@ class Engine:
 
 def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
     return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _set_up_in_child() -> None:
+    """Set engines up again in a forked child: it has no threads and no runs of its parent, and what these locked stays locked."""
+    for engine in tuple(_engines):
+        if not engine._runs.is_closed:
+            engine._set_up()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_set_up_in_child)
 
 
 def _target(target: Handle | str) -> str:

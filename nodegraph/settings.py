@@ -24,6 +24,7 @@ from nodegraph.text import described, did_you_mean
 DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
+STALL_VARIABLE: Final = "NODEGRAPH_STALL"
 VERIFY_VARIABLE: Final = "NODEGRAPH_VERIFY"
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
@@ -92,6 +93,26 @@ def load_verify_share(share: float | str | None = None, name: str = "verify") ->
             f"found {described(value)}"
         )
     return number
+
+
+def load_stall_seconds() -> float | None:
+    """After how many seconds without progress a run prints what its threads do: NODEGRAPH_STALL. None: never.
+
+    Raises SettingsError unless it is a number of seconds from 0.1 to a day.
+    """
+    text = os.environ.get(STALL_VARIABLE, "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= 86400:  # NaN neither
+        raise SettingsError(
+            f"[E401] {STALL_VARIABLE} cannot be used: expected a number of seconds from 0.1 to 86400, such as 60, found "
+            f"{described(text)}"
+        )
+    return seconds
 
 
 def config_file() -> Path | None:

@@ -8,7 +8,7 @@ from docs.package_diagram import children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
-    "nodegraph.cache": "file_digests keys store snapshots cache",
+    "nodegraph.cache": "file_digests keys least_recently_used store snapshots cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
@@ -16,12 +16,12 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes verify_option check explain run show",
+    "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events result record explain tasks handle node workers "
+        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
     "nodegraph.run.node": "locale_state process_state node_run inputs failure call attempts stored_result outcome run_node",
@@ -40,7 +40,7 @@ LAYERS: dict[str, str] = {
         "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
+        "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
@@ -67,7 +67,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+        "forks hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (

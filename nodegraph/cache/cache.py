@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nodegraph.cache.file_digests import FileDigests
+from nodegraph.cache.least_recently_used import LeastRecentlyUsed
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
@@ -73,8 +73,8 @@ class Cache:
         self.store = store
         self.codecs = codecs
         self._aliases: dict[str, str] = {}
-        self._with_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(memory_bytes)
-        self._without_codec: _LeastRecentlyUsed[_ResultInMemory] = _LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
+        self._with_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(memory_bytes)
+        self._without_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
@@ -284,32 +284,3 @@ def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
             unused.pop()(message)
 
     return warn_once
-
-
-class _LeastRecentlyUsed(Generic[T]):
-    """Entries whose costs add up to at most `limit`; the least recently used ones are removed."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._total = 0
-        self._entries: OrderedDict[str, tuple[T, int]] = OrderedDict()
-
-    def get(self, key: str) -> T | None:
-        if key not in self._entries:
-            return None
-        self._entries.move_to_end(key)
-        return self._entries[key][0]
-
-    def put(self, key: str, value: T, cost: int) -> None:
-        self._total += cost - self._entries.pop(key, (None, 0))[1]
-        self._entries[key] = (value, cost)
-        while self._total > self._limit:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._total -= freed
-
-    def remove(self, key: str) -> None:
-        self._total -= self._entries.pop(key, (None, 0))[1]
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self._total = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph.cli.failures import warn_of_broken
 from nodegraph.cli.progress import progress
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from nodegraph.plugins.manager import Plugins
     from nodegraph.run.events import Event
     from nodegraph.workflow.workflow import Workflow
+
+
+_CLOSE_SECONDS: Final = 0.5  # to restore the terminal before a process is ended at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +129,26 @@ def _print_paths(result: Result) -> None:
             echo(f"{name}\t{path}" if len(result.outputs) > 1 else str(path))
 
 
+def _in_thread(show: Callable[[], None]) -> threading.Event:
+    """Call `show` in another thread, for a signal handler. Returns an event that is set afterwards.
+
+    The signal may interrupt the main thread while it holds a lock of the display that a thread of the display waits for while it
+    holds another one. If the handler waited for that one, the process would hang.
+    """
+    done = threading.Event()
+
+    def work() -> None:
+        with suppress(Exception):  # such as a closed stderr
+            show()
+        done.set()
+
+    try:
+        _thread.start_new_thread(work, ())  # Thread.start takes locks that the main thread may hold
+    except RuntimeError:  # the system has no more threads
+        done.set()
+    return done
+
+
 @contextmanager
 def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM stop the run at its next step, a second one at once; every file on disk is complete either way.
@@ -137,13 +161,12 @@ def _stoppable(engine: Engine, shown: PlainProgress) -> Iterator[list[int]]:
         received.append(number)
         if len(received) > 1:
             try:
-                shown.close()
+                _in_thread(shown.close).wait(_CLOSE_SECONDS)
             finally:
                 os._exit(128 + number)  # a normal exit would wait for threads in a long operation
         engine.cancel()
         if not shown.quiet:
-            with suppress(OSError, RuntimeError):  # stderr is closed, or this signal interrupts a write to it
-                shown.line("stopping at the next step; Ctrl-C again stops at once")
+            _in_thread(lambda: shown.line("stopping at the next step; Ctrl-C again stops at once"))
 
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -136,7 +136,7 @@ class Runs:
         self._begun = 0
         self._queue: deque[tuple[int, Callable[[], None]]] = deque()
         self._threads = 0
-        self._closed = False
+        self.is_closed = False
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -164,7 +164,14 @@ class Runs:
             self._queue.append((number, functools.partial(work, overlapped)))
             if self._threads < MAX_BACKGROUND_RUNS:
                 self._threads += 1
-                threading.Thread(target=self._work, name=f"nodegraph-run-{number}").start()
+                try:
+                    threading.Thread(target=self._work, name=f"nodegraph-run-{number}").start()
+                except RuntimeError:  # the system has no more threads
+                    self._threads -= 1
+                    if not self._threads:
+                        self._queue.pop()
+                        del self._active[number]
+                        raise
 
     def cancel(self) -> None:
         """Cancel every run. Takes no lock, so a signal handler may call it."""
@@ -174,12 +181,12 @@ class Runs:
     def close(self) -> None:
         """Cancel every run, refuse new ones, and wait until all have ended."""
         with self._changed:
-            self._closed = True
+            self.is_closed = True
             self.cancel()
             self._changed.wait_for(lambda: not self._active and not self._threads)
 
     def _begin(self, cancel: CancelFlag) -> tuple[int, Callable[[], bool]]:
-        if self._closed:
+        if self.is_closed:
             raise RuntimeError("this engine is closed. Make another one")
         self._begun += 1
         number, was_alone = self._begun, not self._active

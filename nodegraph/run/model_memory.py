@@ -56,6 +56,7 @@ class ModelMemory:
         self._residents: OrderedDict[Hashable, _Resident] = OrderedDict()
         self._removed: dict[Hashable, tuple[weakref.ref[Any], Any]] = {}  # each with its version
         self._lock = threading.RLock()
+        self._locks: dict[Hashable, tuple[Any, int]] = {}  # of the values that are being loaded, with their users
 
     def get(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> T:
         """The value that is kept under `key`, or else `make()`, which is kept from now on.
@@ -63,18 +64,51 @@ class ModelMemory:
         A value that was changed in place is not used again.
         """
         name = (scope, key)
-        with self._lock:  # two nodes that need the same model load it once
-            resident = self._take(name)
+        with self._loading(name):
+            resident = self._find(name)
             if resident is None:
-                self._make_room(keep_last=False)
+                with self._lock:
+                    self._make_room(keep_last=False)
                 with _not_in_use():  # what it is made from need not stay
                     resident = self._measure(make())
-            elif resident.moved_from is not None:
-                resident = self._measure(self._backend.move(resident.value, resident.moved_from))
-            self._residents[name] = resident
-            self._make_room()
+                with self._lock:
+                    self._keep(name, resident)
             value: T = resident.value
         return value
+
+    @contextlib.contextmanager
+    def _loading(self, name: Hashable) -> Iterator[None]:
+        """Let one thread at a time load a value, so that two nodes that need the same model load it once.
+
+        Nothing else is locked meanwhile: `make` may report progress to a listener that needs another model for a preview.
+        """
+        with self._lock:
+            lock, users = self._locks.get(name, (threading.RLock(), 0))
+            self._locks[name] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._locks.pop(name)
+                if users > 1:
+                    self._locks[name] = lock, users - 1
+
+    def _find(self, name: Hashable) -> _Resident | None:
+        """The value that is kept and unchanged, on its device."""
+        with self._lock:
+            resident = self._take(name)
+            if resident is None:
+                return None
+            if resident.moved_from is not None:
+                resident = self._measure(self._backend.move(resident.value, resident.moved_from))
+            self._keep(name, resident)
+        return resident
+
+    def _keep(self, name: Hashable, resident: _Resident) -> None:
+        self._residents.pop(name, None)
+        self._residents[name] = resident
+        self._make_room()
 
     def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
         """Stands for `get(scope, key, make)`. Those of the same scope and key are equal."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
@@ -11,7 +12,7 @@ from nodegraph.plugin_api import did_you_mean
 from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
-from nodegraph_nodes import hookspecs
+from nodegraph_nodes import forks, hookspecs
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
 _EMBEDDED_MODEL = ("*.safetensors", "*.json", "merges.txt")  # a node that loads it has the digest of each file in its key
-_NEVER_READ_BY_NODES = ("*.png", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
+_NEVER_READ_BY_NODES = ("*.png", "*.yaml", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
 __nodegraph_excludes__ = (*_EMBEDDED_MODEL, *_NEVER_READ_BY_NODES)
 
 _SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
@@ -95,6 +96,7 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 
 @hookimpl
 def register_backend(register: Callable[[Backend], None]) -> None:
+    forks.prepare()
     register(TorchBackend())
 
 
@@ -136,6 +138,15 @@ def foreign_file(data: bytes) -> str | None:
     from nodegraph_nodes.foreign_files import describe_foreign_file
 
     return describe_foreign_file(data)
+
+
+@hookimpl
+def register_examples(register: Callable[[str, Path], None]) -> None:
+    package = Path(__file__).parent
+    folders = (package / "workflows", package.parents[1] / "workflows")  # in a wheel, and in a checkout
+    folder = next(filter(Path.is_dir, folders), package)
+    for path in sorted(folder.glob("*.yaml")):
+        register(path.stem, path)
 
 
 @hookimpl

@@ -34,7 +34,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, _Value) or value is None or isinstance(value, int | float | str):
         return repr(value)
     if isinstance(value, tuple | Mapping):
-        if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
+        if isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
             return "x".join(map(str, value))
         return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
     files = getattr(value, "files", None)

@@ -56,6 +56,12 @@ def waiting_message(lock: Path, work: str) -> str:
     return message
 
 
+def gc_waiting_message(lock: Path) -> str:
+    """The same for a process that waits to remove results."""
+    message = waiting_message(lock, "removes results from this cache")
+    return f"{message}. Press Ctrl-C to stop waiting: runs need no 'nodegraph cache gc' before them"
+
+
 def _command(process: int) -> str:
     """The command line of a process, with only the file name of its program."""
     try:

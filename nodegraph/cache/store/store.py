@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from nodegraph.cache.store.records import (
     record_bytes,
 )
 from nodegraph.cache.store.safe_io import SafeFiles
-from nodegraph.cache.store.usage import RunUsage
+from nodegraph.cache.store.usage import Growth, RunUsage
 from nodegraph.files import FileState
 
 if TYPE_CHECKING:
@@ -55,23 +54,6 @@ _GC: Final = "gc"  # the name of the lock for removing results
 
 
 @dataclass(eq=False)
-class _Growth:
-    """The bytes added to a directory since the index last gave its size, and how many may be added before it is asked again."""
-
-    added: int = 0
-    allowed: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, size: int) -> None:
-        with self.lock:
-            self.added += size
-
-    def start_again(self, allowed: int) -> None:
-        with self.lock:
-            self.added, self.allowed = 0, allowed
-
-
-@dataclass(eq=False)
 class Store:
     """A cache directory. `warn` receives its failures, at most one message about each of reading, writing and locking in a run.
 
@@ -88,7 +70,7 @@ class Store:
         self._blobs = Blobs(self.layout, self._files)
         self._journal = Journal(self.layout.journal)
         self._records: dict[str, tuple[FileState, Record]] = {}  # each with the state of the file that it was read from
-        self._growth = _Growth()
+        self._growth = Growth()
         self.start()
 
     def start(self) -> None:
@@ -249,17 +231,9 @@ class Store:
 
     def stale(self) -> int:
         """How many results another version of nodegraph stored in a way that this one does not read. `gc` removes them."""
-        listed = {entry.key for entry in self.entries()}
-        count = 0
-        for key in self.layout.records():
-            if key not in listed:
-                try:
-                    read_record(self._files.read(self.layout.record(key)) or b"", key)
-                except StaleRecordError:
-                    count += 1
-                except (KeyError, TypeError, ValueError, AttributeError):
-                    continue  # damaged
-        return count
+        from nodegraph.cache.store.maintenance.verify import count_stale
+
+        return count_stale(self.layout, {entry.key for entry in self.entries()})
 
     def info(self) -> StoreInfo:
         """How much is stored."""
@@ -305,10 +279,9 @@ class Store:
         return StoreInfo(self.directory, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
 
     def _report_long_wait(self, lock: Path) -> None:
-        from nodegraph.cache.store.lock_holder import waiting_message
+        from nodegraph.cache.store.lock_holder import gc_waiting_message
 
-        message = waiting_message(lock, "removes results from this cache")
-        self.warn(f"{message}. Press Ctrl-C to stop waiting: runs need no 'nodegraph cache gc' before them")
+        self.warn(gc_waiting_message(lock))
 
     def _make_room(self, limit: int) -> None:
         """Trim the directory to nine tenths of `limit`, so that not every run has to. Does nothing if another process does so."""

@@ -48,3 +48,19 @@ class RunUsage:
         if pending:
             with contextlib.suppress(OSError):
                 self._journal.add(pending)
+
+
+class Growth:
+    """The bytes added to a directory since the index last gave its size, and how many may be added before it is asked again."""
+
+    def __init__(self) -> None:
+        self.added = self.allowed = 0
+        self._lock = threading.Lock()
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            self.added += size
+
+    def start_again(self, allowed: int) -> None:
+        with self._lock:
+            self.added, self.allowed = 0, allowed

@@ -11,7 +11,7 @@ from typing import Final
 
 from nodegraph.run.events import Event
 from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
-from nodegraph.run.workers.jobs import Jobs, RunValues, SharedJob, Waiter
+from nodegraph.run.workers.jobs import Jobs, RunValues, SharedJob, Waiter, is_inside_node
 from nodegraph.run.workers.protocol import Workers, do_nothing
 
 MAX_SUBMITTED: Final = 64
@@ -69,6 +69,7 @@ class Dispatcher:
         self._running: dict[str, _Running] = {}
         self._inbox: SimpleQueue[_Message | None] = SimpleQueue()  # None: the run is cancelled
         self._submitted = 0
+        self._is_inside_node = is_inside_node()
         self._on_handed_out: Callable[[], None] = do_nothing
         context.cancel.wake = lambda: self._inbox.put(None)
 
@@ -143,6 +144,7 @@ class Dispatcher:
         while self._running:
             self.receive()
             self._handed_out()
+        self._jobs.abandon_those_of(self._context)
 
     def _submit(self, task: NodeTask, *, in_caller: bool = False) -> None:
         waiter = self._waiter(task.node, task.wanted)
@@ -155,6 +157,7 @@ class Dispatcher:
         try:
             running.take_back = self._local.submit([job], in_caller=in_caller)
         except BaseException:  # such as Ctrl-C: another run may wait for the job, too
+            self._running.pop(task.node, None)
             job.abandon()
             raise
 
@@ -196,6 +199,9 @@ class Dispatcher:
         return Waiter(node=node, wanted=wanted, context=self._context, deliver=self._deliver)
 
     def _deliver(self, node: str, outcome: Outcome | BaseException, on_handed_out: Callable[[], None]) -> None:
+        if self._is_inside_node:  # this run may be waiting for the worker that waits for this call
+            on_handed_out()
+            on_handed_out = do_nothing
         self._inbox.put((node, outcome, on_handed_out))
 
     def _deliver_failure(self, node: str, outcome: Outcome | BaseException, on_handed_out: Callable[[], None]) -> None:

@@ -83,6 +83,7 @@ class SharedJob:
 
     def run(self, on_handed_out: Callable[[], None] = do_nothing) -> None:
         """Run the node in the calling thread, and finish."""
+        outer, _current.runs_node = _current.runs_node, True
         try:
             outcome = run_node(self.task, self._first.context, self)
         except KeyboardInterrupt:
@@ -92,6 +93,8 @@ class SharedJob:
             self.finish(error, on_handed_out)
         else:
             self.finish(outcome, on_handed_out)
+        finally:
+            _current.runs_node = outer
 
     def emit(self, event: NodeEvent) -> None:
         """Pass an event on to every run that waits."""
@@ -117,9 +120,9 @@ class SharedJob:
         """Pass the outcome on to every run that waits."""
         with self._lock:
             self.has_ended = True
-            waiters, self._waiters = self._waiters, []
         self._remove(self)
-        for waiter in waiters:
+        while self._waiters:  # one by one: if Ctrl-C interrupts this, `abandon` goes on with the others
+            waiter = self._waiters.pop(0)
             waiter.deliver(waiter.node, outcome if waiter is self._first else self._for(waiter, outcome), on_handed_out)
             on_handed_out = do_nothing
         on_handed_out()
@@ -155,6 +158,10 @@ class SharedJob:
         """Whether the run of `context` waits for this job."""
         return any(waiter.context.cancel is context.cancel for waiter in self._waiters)
 
+    def began_with(self, context: RunContext) -> bool:
+        """Whether this job is a node of the run of `context`, which other runs may have joined."""
+        return self._first.context.cancel is context.cancel
+
     def _for(self, waiter: Waiter, outcome: Outcome | BaseException) -> Outcome | BaseException:
         """The outcome as a run that joined receives it. If only the first run was at fault, this one runs the node itself."""
         if isinstance(outcome, BaseException):
@@ -170,8 +177,25 @@ class SharedJob:
         waiter.context.emit(event if same_name else replace(event, node=waiter.node))
 
 
+class _Current(threading.local):
+    """What the current thread does: whether a node runs in it."""
+
+    runs_node = False
+
+
+_current = _Current()
+
+
+def is_inside_node() -> bool:
+    """Whether a node runs in the current thread: a run that begins here is one that the node began."""
+    return _current.runs_node
+
+
 class Jobs:
-    """The jobs of an engine, by content key."""
+    """The jobs of an engine, by content key.
+
+    A run that a node began waits for no job of another run: that one may wait for the node's thread.
+    """
 
     def __init__(self) -> None:
         self._jobs: dict[str, SharedJob] = {}
@@ -179,7 +203,7 @@ class Jobs:
 
     def find(self, key: str | None, context: RunContext) -> SharedJob | None:
         """The job of another run that is computing `key`, if any."""
-        if not self._jobs:
+        if not self._jobs or _current.runs_node:
             return None
         job = self._jobs.get(key) if key is not None else None
         return None if job is None or job.is_of(context) else job
@@ -189,7 +213,7 @@ class Jobs:
         while True:
             with self._lock:
                 job = self._jobs.get(task.key) if task.key is not None else None
-                if job is None or job.has_ended or job.is_of(waiter.context):
+                if job is None or job.has_ended or job.is_of(waiter.context) or _current.runs_node:
                     new = SharedJob(task, values, waiter, self._remove)
                     if task.key is not None and (job is None or job.has_ended):
                         self._jobs[task.key] = new
@@ -200,6 +224,12 @@ class Jobs:
     def start_alone(self, task: NodeTask, values: RunValues, waiter: Waiter) -> SharedJob:
         """A job that no other run can join, because the values of its node never leave its task."""
         return SharedJob(task, values, waiter, self._remove)
+
+    def abandon_those_of(self, context: RunContext) -> None:
+        """Abandon jobs that no worker knows, since Ctrl-C came while they were handed out: another run may wait for them."""
+        for job in tuple(self._jobs.values()):
+            if job.is_of(context) and job.began_with(context):
+                job.abandon()
 
     def _remove(self, job: SharedJob) -> None:
         key = job.task.key

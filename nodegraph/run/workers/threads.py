@@ -49,10 +49,16 @@ class _Threads:
         self.plain_threads = self.plain_tasks = 0
         self.has_numeric_thread = False
 
-    def start(self, work: Callable[[_Threads], None], name: str) -> None:
+    def start(self, work: Callable[[_Threads], None], name: str) -> bool:
+        """Start a thread. False if the system has no more."""
         thread = threading.Thread(target=work, args=(self,), name=name)
-        thread.start()
-        self.all.append(thread)
+        self.all.append(thread)  # before it starts: Ctrl-C may interrupt the start, and `end` has to end it then, too
+        try:
+            thread.start()
+        except RuntimeError:
+            self.all.remove(thread)
+            return False
+        return True
 
     def end(self) -> None:
         """Let each thread end after what it is doing, and wait for that."""
@@ -60,13 +66,24 @@ class _Threads:
             self.plain.put(None)
         self.numeric.put(None)
         for thread in self.all:
-            thread.join()
+            with contextlib.suppress(RuntimeError):  # Ctrl-C interrupted its start
+                thread.join()
+
+
+class _Current(threading.local):
+    """What the current thread does: whether it is one of the workers, and whether a numeric node runs in it."""
+
+    is_worker = False
+    computes = False
 
 
 class ThreadWorkers:
     """Threads that start when they are needed and end with the last run that uses them.
 
     Numeric tasks run one at a time. One with the same model as the last goes before others, so that a model is loaded once.
+
+    If a node runs a workflow on the same engine, tasks that would wait for the node's own thread run in it. If the system has no
+    more threads, tasks run in the calling thread.
     """
 
     shares_memory = True
@@ -78,6 +95,7 @@ class ThreadWorkers:
         self._numeric_waiting: list[_Task] = []
         self._numeric_busy = False
         self._last_model: str | None = None
+        self._current = _Current()
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -97,34 +115,52 @@ class ThreadWorkers:
             waiting.run()
             return _has_begun
         if in_caller and self._take_numeric_turn(waiting):
-            waiting.run(self._end_numeric_turn)
+            self._run_numeric_task(waiting)
             return _has_begun
-        if waiting.numeric:
-            with self._lock:
-                self._numeric_waiting.append(waiting)
-                self._next_numeric()
-        else:
-            self._add_plain(waiting)
+        if not (self._add_numeric(waiting) if waiting.numeric else self._add_plain(waiting)):
+            waiting.run()
+            return _has_begun
         return waiting.claim
 
     # --- tasks that are not numeric
 
-    def _add_plain(self, task: _Task) -> None:
+    def _add_plain(self, task: _Task) -> bool:
+        """False if the task has to run in the calling thread."""
+        if self._current.is_worker or self._current.computes:
+            return False
         with self._lock:
             threads = self._threads
             threads.plain_tasks += 1
             if threads.plain_threads < min(MAX_THREADS, threads.plain_tasks):
-                threads.start(self._run_plain, f"nodegraph_{threads.plain_threads}")
                 threads.plain_threads += 1
+                if not threads.start(self._run_plain, f"nodegraph_{threads.plain_threads - 1}"):
+                    threads.plain_threads -= 1
+            if not threads.plain_threads:
+                return False
             threads.plain.put(task)
+            return True
 
     def _run_plain(self, threads: _Threads) -> None:
+        self._current.is_worker = True
         while (task := threads.plain.get()) is not None:
             if task.claim():
                 task.run()
             del task  # frees what it holds before the next one comes
 
     # --- numeric tasks
+
+    def _add_numeric(self, task: _Task) -> bool:
+        """False if the task has to run in the calling thread."""
+        if self._current.computes:
+            return False
+        with self._lock:
+            if not self._threads.has_numeric_thread:
+                self._threads.has_numeric_thread = self._threads.start(self._run_numeric, "nodegraph-numeric")
+                if not self._threads.has_numeric_thread:
+                    return False
+            self._numeric_waiting.append(task)
+            self._next_numeric()
+            return True
 
     def _take_numeric_turn(self, task: _Task) -> bool:
         with self._lock:
@@ -147,15 +183,21 @@ class ThreadWorkers:
             if not task.claim():
                 continue  # its run took it back
             self._numeric_busy, self._last_model = True, task.model
-            if not self._threads.has_numeric_thread:
-                self._threads.start(self._run_numeric, "nodegraph-numeric")
-                self._threads.has_numeric_thread = True
             self._threads.numeric.put(task)
 
     def _run_numeric(self, threads: _Threads) -> None:
+        self._current.is_worker = True
         while (task := threads.numeric.get()) is not None:
-            task.run(self._end_numeric_turn)
+            self._run_numeric_task(task)
             del task
+
+    def _run_numeric_task(self, task: _Task) -> None:
+        """Run a task that has its turn."""
+        self._current.computes = True
+        try:
+            task.run(self._end_numeric_turn)
+        finally:
+            self._current.computes = False
 
     def _leave(self) -> None:
         """A run no longer needs threads. After the last one, they end."""

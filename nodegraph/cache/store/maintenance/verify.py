@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,20 @@ def _check_blob(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
         return None, 0
     except OSError:
         return False, 0
+
+
+def count_stale(layout: Layout, listed: Collection[str]) -> int:
+    """How many records are in a form that only another version of nodegraph reads; those whose keys are in `listed` are not."""
+    count = 0
+    for key in layout.records():
+        if key not in listed:
+            try:
+                read_record(layout.record(key).read_bytes(), key)
+            except StaleRecordError:
+                count += 1
+            except (OSError, KeyError, TypeError, ValueError, AttributeError):
+                continue  # removed meanwhile, or damaged
+    return count
 
 
 def _check_small_files(layout: Layout) -> tuple[list[str], int]:
