@@ -23,6 +23,7 @@ JSON = {
     "nodegraph/cli/plugins/plugins.py": "--json",
     "nodegraph/cli/plugins/registries.py": "--json",
     "nodegraph/cli/workflows/check.py": "--json",
+    "nodegraph/cli/workflows/examples.py": "--json",
     "nodegraph/cli/workflows/explain.py": "--json",
     "nodegraph/cli/workflows/show.py": "--json",
     "nodegraph/plugins/codecs.py": "stored and exported values",

@@ -17,6 +17,7 @@ _COMMANDS = {
     "check": "workflows",
     "explain": "workflows",
     "show": "workflows",
+    "examples": "workflows",
     "nodes": "plugins",
     "plugins": "plugins",
     "schema": "plugins",

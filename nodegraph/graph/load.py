@@ -20,7 +20,9 @@ STDIN: Final = Path("-")
 
 
 def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = ()) -> Workflow:
-    """The workflow in the file `path`; "-" is standard input, whose relative paths start from the current directory.
+    """The workflow in the file `path`, or the example of this name if there is no such file.
+
+    "-" is standard input, whose relative paths start from the current directory.
 
     Raises WorkflowError with every mistake in the file's form and, if there is one, every mistake in what could be read. If a
     plugin knows the file as one of another program, that is the only problem.
@@ -29,6 +31,7 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
         file, name, base = "<stdin>", "workflow", Path.cwd()
         data = sys.stdin.buffer.read()
     else:
+        path = _example(path, plugins) or path
         file, name, base = relative_path(path), path.stem, path.resolve().parent
         data = read_bytes(path)
     try:
@@ -41,6 +44,21 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
             raise WorkflowError([Problem("E101", f"{file} is {described}")]) from None
         raise
     return workflow
+
+
+def _example(path: Path, plugins: Plugins) -> Path | None:
+    """The file of the example that `path` names; None if it names a file that exists, or is not a name.
+
+    Raises WorkflowError with a suggestion for the misspelt name of an example.
+    """
+    name, examples = str(path), plugins.registries["examples"]
+    if path.suffix or path.name != name or path.exists():
+        return None
+    if name in examples:
+        found: Path = examples.get(name).value
+        return found
+    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples."
+    raise WorkflowError([Problem("E100", f"there is no workflow file or example {name}", None, hint)])
 
 
 def _problems(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override]) -> Sequence[Problem]:

@@ -8,6 +8,7 @@ with `add_hooks`. Each additional `register_<kind>` hook creates a registry of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -40,6 +41,14 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 @hookspec
 def register_backend(register: Callable[[Backend], None]) -> None:
     """Register the object that answers for devices, memory and previews: call `register(backend)`. There can be only one."""
+
+
+@hookspec
+def register_examples(register: Callable[[str, Path], None]) -> None:
+    """Offer workflow files, which users run by their name: call `register(name, path)`.
+
+    Files that a workflow names by relative paths are beside it, and are copied with it.
+    """
 
 
 @hookspec

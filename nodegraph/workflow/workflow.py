@@ -70,7 +70,8 @@ class Workflow(Document):
     `base` is the folder that relative paths in its inputs start from. `workflow["node"]` and `workflow["node.port"]` are handles of
     nodes, also of those that were read from a file. A call that raises leaves the workflow unchanged.
 
-    A name that is taken is an error. At a prompt and in a notebook it is replaced instead, so that a cell can run again.
+    A name that is taken is an error. In an interactive session and in a notebook it is replaced instead, so that a cell can run
+    again.
     """
 
     def __init__(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> None:
@@ -83,7 +84,7 @@ class Workflow(Document):
         return f"<Workflow {self.name}: {counts}>"
 
     def __getitem__(self, name: str) -> Handle:
-        """The handle of a node ("sampled"), or of one of its outputs ("model.vae"). Raises KeyError if there is no such node."""
+        """The handle of a node ("sampled"), or of one of its outputs ("loaded.size"). Raises KeyError if there is no such node."""
         node, _, port = name.partition(".")
         if node not in self.nodes:
             hint = did_you_mean(node, self.nodes) or f"Its nodes are {', '.join(self.nodes)}"
@@ -263,7 +264,7 @@ def _uses(node: NodeDef, kind: type[Link] | type[ParamRef], name: str) -> bool:
 
 
 def _taken(names: Iterable[str]) -> Iterable[str]:
-    """The names that cannot be used again: none if the caller's caller is code at a prompt or in a notebook."""
+    """The names that cannot be used again: none if the caller's caller is code of a notebook or an interactive session."""
     code = sys._getframe(2).f_globals
     is_interactive = code.get("__name__") == "__main__" and "__file__" not in code
     return () if is_interactive else names

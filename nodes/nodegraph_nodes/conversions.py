@@ -121,10 +121,11 @@ def _tensor(value: Any) -> Tensor | None:
 
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
+    array: Any = value
     try:
-        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C", copy=True))
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
     except TypeError:
-        raise ValueError(f"expected an array of numbers, found one of {value.dtype}") from None
+        raise ValueError(f"expected an array of numbers, found one of {array.dtype}") from None
 
 
 def _finite(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __nodegraph_includes__ = ("nodegraph_diffusion",)
 _EMBEDDED_MODEL = ("*.safetensors", "*.json", "merges.txt")  # a node that loads it has the digest of each file in its key
-_NEVER_READ_BY_NODES = ("*.png", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
+_NEVER_READ_BY_NODES = ("*.png", "*.yaml", "*.md", "*.py.txt", "*.md.txt", "*.toml.txt", "NOTICE", "py.typed")
 __nodegraph_excludes__ = (*_EMBEDDED_MODEL, *_NEVER_READ_BY_NODES)
 
 _SPECS: Mapping[str, type[SamplerSpec | ScheduleSpec | GuidanceSpec]] = {
@@ -137,6 +138,15 @@ def foreign_file(data: bytes) -> str | None:
     from nodegraph_nodes.foreign_files import describe_foreign_file
 
     return describe_foreign_file(data)
+
+
+@hookimpl
+def register_examples(register: Callable[[str, Path], None]) -> None:
+    package = Path(__file__).parent
+    folders = (package / "workflows", package.parents[1] / "workflows")  # in a wheel, and in a checkout
+    folder = next(filter(Path.is_dir, folders), package)
+    for path in sorted(folder.glob("*.yaml")):
+        register(path.stem, path)
 
 
 @hookimpl

@@ -34,7 +34,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, _Value) or value is None or isinstance(value, int | float | str):
         return repr(value)
     if isinstance(value, tuple | Mapping):
-        if isinstance(value, tuple) and all(isinstance(item, int | float) for item in value):
+        if isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
             return "x".join(map(str, value))
         return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
     files = getattr(value, "files", None)
@@ -170,7 +170,7 @@ class UNetModel(_Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ControlNetModel(_Value):
-    """A ControlNet on disk, and the state in which its files were opened.
+    """A ControlNet on disk, with its files as they were opened.
 
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
     """

@@ -85,10 +85,10 @@ def contents(kind: str, name: str, folder: Path) -> dict[str, str]:
 def commands(kind: str, name: str, folder: Path) -> Iterator[str]:
     """Commands to try next, as they are typed."""
     path = shlex.quote(str(folder))
-    yield f"python -m pytest {path}"
+    yield f"python -m pytest {path}    # after: pip install pytest"
     yield f"nodegraph {_LISTINGS[kind]} {node_type(name) if kind == 'node' else name} --plugin-dir {path}"
     if kind in ("sampler", "schedule"):
-        yield f"nodegraph run workflows/txt2img.yaml --plugin-dir {path} --set sampled.{kind}={name}"
+        yield f"nodegraph run txt2img --plugin-dir {path} --set sampled.{kind}={name}"
     yield f"pip install -e {path}    # then it works without --plugin-dir"
 
 
