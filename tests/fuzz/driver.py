@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.store import Store
 from nodegraph.files import write_whole
 from tests.fuzz.worker import GROUP, Report, Setup, Task, serve
@@ -31,6 +32,9 @@ SPAWN_SHARE: Final = 0.05
 
 CI_GRAPHS: Final = 2000
 CI_EPOCH_GROUPS: Final = 50
+
+CHECKED_KILLS: Final = 0.1
+"""The share of kills after which a cache of many graphs is checked; one of few graphs is checked after each."""
 
 HANG_SECONDS: Final = 240
 MAX_DIFFERENCES: Final = 200
@@ -145,6 +149,8 @@ class Driver:
             if time.monotonic() >= self._next_kill and self._busy():
                 self._kill(self._random.choice(self._busy()), todo, "kills")
                 self._next_kill = math.inf
+                if not trimmed and (self._epoch_groups <= CI_EPOCH_GROUPS or self._random.random() < CHECKED_KILLS):
+                    self._check_results(cache)
             for worker in self._busy():
                 if time.monotonic() - worker.since > HANG_SECONDS:
                     self._note({"kind": "hang", "task": str(worker.task), "stacks": self._stacks(worker)})
@@ -156,6 +162,15 @@ class Driver:
                 return
         if not self.stop:
             self._check_cache(cache, trimmed)
+
+    def _check_results(self, cache: Path) -> None:
+        """After a kill: what has its name is complete, and each record has its values."""
+        store = Store(cache)
+        incomplete = [entry.name for entry in store.layout.blobs() if not entry.name.startswith(hash_file(Path(entry.path)))]
+        lost = [record.key for record in store.records() if not all(store.layout.blob(name).exists() for name in record.blobs())]
+        self.state.counts["checks after kills"] += 1
+        if incomplete or lost:
+            self._note({"kind": "cache after a kill", "incomplete": incomplete[:5], "records without values": lost[:5]})
 
     def _check_cache(self, cache: Path, trimmed: bool) -> None:
         """At the end of an epoch: nothing may be damaged or missing, unless files were removed, whatever was killed."""
@@ -207,7 +222,7 @@ class Driver:
             done = set(worker.task.groups)
             self.state.again = [group for group in self.state.again if group not in done]
             worker.task = None
-            if self._random.random() < self._kill_share:
+            if self._next_kill == math.inf and self._random.random() < self._kill_share:
                 self._next_kill = time.monotonic() + self._random.random() * (time.monotonic() - worker.since)
 
     def _lost(self, worker: _Process, todo: deque[int]) -> None:

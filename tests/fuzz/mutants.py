@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import mmap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -185,7 +186,7 @@ def blobs_are_written_in_place() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb", buffering=0) as file:
                 file.write(data[: len(data) // 2])
-                time.sleep(0.005)
+                time.sleep(0.02)
                 file.write(data[len(data) // 2 :])
 
         return copy_slowly
@@ -196,18 +197,18 @@ def blobs_are_written_in_place() -> None:
 @mutant
 def records_are_written_before_blobs() -> None:
     """The file of a blob gets its name only some time after the record."""
-    waiting: list[tuple[Path, Path]] = []
+    waiting: list[tuple[int, Path, Path]] = []  # each with its thread
 
     def move_later(temporary: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         other = path.parent.parent.parent / "tmp" / f"{temporary.name}.waiting"
         temporary.replace(other)
-        waiting.append((other, path))
+        waiting.append((threading.get_ident(), other, path))
 
     def make_path(path: Any) -> Any:
         def path_of_waiting(self: Any, name: str) -> Path:
             target = self._layout.blob(name)
-            found = next((other for other, wanted in list(waiting) if wanted == target), None)
+            found = next((other for _, other, wanted in list(waiting) if wanted == target), None)
             return found if found is not None and found.exists() else path(self, name)
 
         return path_of_waiting
@@ -215,11 +216,11 @@ def records_are_written_before_blobs() -> None:
     def make_put(put: Any) -> Any:
         def put_record(self: Any, record: Any) -> None:
             put(self, record)
-            time.sleep(0.005)
-            while waiting:
-                other, path = waiting.pop()
+            time.sleep(0.02)
+            for entry in [entry for entry in waiting if entry[0] == threading.get_ident()]:
                 with contextlib.suppress(FileNotFoundError):
-                    other.replace(path)
+                    entry[1].replace(entry[2])
+                waiting.remove(entry)
 
         return put_record
 

@@ -231,7 +231,7 @@ class Worker:
             name = graph.names[link.node]
             if result.nodes[name].status in DELIVERED:
                 try:
-                    delivered[link] = plain(result[_name(graph, link)])
+                    delivered[link] = _read(result, _name(graph, link))
                 except CacheError as error:
                     if result.status == "done" and not self._trimmed and not _is_model(graph, link):
                         self._differs(graph, "lost", link=link, error=str(error), status=result.nodes[name].status)
@@ -346,6 +346,15 @@ class Worker:
 
 def _name(graph: Graph, link: Link) -> str:
     return f"{graph.names[link.node]}.{link.port}"
+
+
+def _read(result: Result, name: str) -> Any:
+    """The plain value of an output. Raises CacheError if it is a model that a node which leaked it changed meanwhile."""
+    value = result[name]
+    copied = plain(value)
+    if has_model(value):
+        _ = result[name]
+    return copied
 
 
 def _is_model(graph: Graph, link: Link) -> bool:
