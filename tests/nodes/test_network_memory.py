@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,12 @@ from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import events
 from nodegraph_diffusion import checkpoint
 from nodegraph_diffusion.adapters.lora import patch
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.networks.vae import AutoencoderKL
 from tests.nodes.test_touched_files import models, workflow
 from tests.support import small_model
+from tests.support import synthetic_checkpoints as synthetic
 
 __all__ = ["models"]  # a fixture
 
@@ -140,3 +148,54 @@ def test_network_that_was_changed_in_place_is_not_used_again(models, watched):
         next(unet.parameters()).zero_()
     del unet
     assert torch.equal(loose.engine.run(w, force=["sampled"])["latent"].samples, before)
+
+
+# --- the memory of a process
+
+MIB = 2**20
+
+
+def peaks(budget: str, dtype: str, *models: Path) -> list[int]:
+    """The peak memory of a process after each of `models`, in bytes."""
+    command = [sys.executable, "-m", "tests.support.peak_memory", budget, dtype, *map(str, models)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [int(line) for line in done.stdout.split()]
+
+
+LARGE = dataclasses.replace(small_model.UNET, model_channels=256, norm_groups=32, num_heads=4)
+
+
+def size_of(network: torch.nn.Module) -> int:
+    """In float32."""
+    return 4 * sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
+def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models, tmp_path):
+    unet, vae, text = UNet(LARGE), AutoencoderKL(small_model.VAE), describe(models / "model").model().text
+    size = size_of(unet)
+    assert size > 60 * MIB
+    folders = [tmp_path / f"model-{index}" for index in range(4)]
+    for folder in folders:
+        encoder = checkpoint.load_text_encoder(text.parts[0], "cpu", torch.float32)
+        small_model.save(folder, unet, vae, encoder, tokenizer=models / "model" / "tokenizer", dtype=torch.float16)
+        for parameter in unet.parameters():
+            parameter.data.add_(0.01)  # another model, with other digests
+    first, *later = peaks("1 kB", "float32", *folders)
+    assert max(later) - first < size / 2
+    first, *later = peaks("10 GB", "float32", *folders)
+    assert max(later) - first > 2 * size  # the measure sees networks that stay
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
+def test_peak_memory_of_sdxl_is_its_budget_and_one_network(tmp_path):
+    layout = synthetic.read_layout("sdxl-base-ldm")
+    files = [synthetic.sparse(layout, tmp_path / f"model-{index}.safetensors") for index in range(2)]
+    with files[1].open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\0\1")  # another model
+    unet = 2 * sum(math.prod(shape) for key, shape in layout.items() if key.startswith("model.diffusion_model."))
+    assert max(peaks("1 GB", "bfloat16", *files)) < 10**9 + unet + 2**30  # a gibibyte for libraries and what is computed
