@@ -23,6 +23,7 @@ from nodegraph.errors import (
 )
 from nodegraph.files import FileState, file_states, replacing, write_whole
 from nodegraph.node_types.fetching import NotFetchedError, may_fetch
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
@@ -70,6 +71,7 @@ __all__ = [
     "NodegraphError",
     "NotFetchedError",
     "Numerics",
+    "OnDemand",
     "OptionsOf",
     "Origin",
     "OutputError",

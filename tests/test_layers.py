@@ -18,7 +18,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
-    "nodegraph.node_types": "fetching port_types spec returned yaml_core literals signature",
+    "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
@@ -40,7 +40,7 @@ LAYERS: dict[str, str] = {
         "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
+        "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
@@ -51,7 +51,7 @@ LAYERS: dict[str, str] = {
         "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
         "perp_neg rescale self_attention spec"
     ),
-    "nodegraph_diffusion.networks": "attention config clip taesd unet controlnet vae",
+    "nodegraph_diffusion.networks": "source attention config clip taesd unet controlnet vae",
     "nodegraph_diffusion.recipes": "tiny",
     "nodegraph_diffusion.recipes.tiny": (
         "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"

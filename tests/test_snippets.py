@@ -28,7 +28,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 RUN = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("workflows", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("workflows", "python", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial")
+    ),
 ]
 
 

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, overload
 
+from nodegraph.node_types.on_demand import OnDemand
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -128,8 +130,27 @@ class Run:
         """
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The result of `make()`, kept under `key` between nodes and runs: for loaded models."""
+        """The result of `make()`, kept under `key` between nodes and runs: for loaded models.
+
+        A node may use it until it returns. What it returns should not hold it, but an `on_demand`.
+        """
         return make()
+
+    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
+        """Stands for `resident(key, make)` in what a node returns: the value is made, or made again, when it is needed.
+
+        `make` may be called after the node has returned, so it should not use the `Run`, and should hold nothing large.
+        """
+        return OnDemand(make)
+
+    @property
+    def digest(self) -> Callable[[Path], str | None]:
+        """A function that returns the SHA-256 of a file's content, in hex, or None if the node was called without an engine.
+
+        Digests are remembered as long as a file does not change. The function may be used after the node has returned. It raises
+        OSError if the file cannot be read.
+        """
+        return lambda path: None
 
     def notice(self, message: str) -> None:
         """Show a message to the user. It is kept with the result, and shown again when the result comes from the cache."""

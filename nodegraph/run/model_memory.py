@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.plugins.backend import Backend, Blocks
 
 T = TypeVar("T")
@@ -42,14 +45,16 @@ class ModelMemory:
 
     `budget` is how many bytes stay in main memory; None: half of the machine's. The backend knows the budget of an accelerator.
     When a device holds more, its least recently used value leaves it: from an accelerator to main memory, and from main
-    memory for good. The last one used always stays. The backend measures values (`memory_of`) and moves them (`move`). Memory
-    that two values share counts once.
+    memory for good. The last one used stays until the next one is made. So the peak is the budget and one value, besides the
+    values that nodes use at that time. A value that was removed while a node uses it is not made a second time. The backend
+    measures values (`memory_of`) and moves them (`move`). Memory that two values share counts once.
     """
 
     def __init__(self, backend: Backend, budget: int | None = None) -> None:
         self._backend = backend
         self._budgets: dict[str, int] = {MAIN: half_of_memory() if budget is None else budget}
         self._residents: OrderedDict[Hashable, _Resident] = OrderedDict()
+        self._removed: dict[Hashable, tuple[weakref.ref[Any], Any]] = {}  # each with its version
         self._lock = threading.RLock()
         self._locks: dict[Hashable, tuple[Any, int]] = {}  # of the values that are being loaded, with their users
 
@@ -61,10 +66,14 @@ class ModelMemory:
         name = (scope, key)
         with self._loading(name):
             resident = self._find(name)
-            value: T = make() if resident is None else resident.value
             if resident is None:
                 with self._lock:
-                    self._keep(name, self._measure(value))
+                    self._make_room(keep_last=False)
+                with _not_in_use():  # what it is made from need not stay
+                    resident = self._measure(make())
+                with self._lock:
+                    self._keep(name, resident)
+            value: T = resident.value
         return value
 
     @contextlib.contextmanager
@@ -88,8 +97,8 @@ class ModelMemory:
     def _find(self, name: Hashable) -> _Resident | None:
         """The value that is kept and unchanged, on its device."""
         with self._lock:
-            resident = self._residents.pop(name, None)
-            if resident is None or self._backend.version(resident.value) != resident.version:
+            resident = self._take(name)
+            if resident is None:
                 return None
             if resident.moved_from is not None:
                 resident = self._measure(self._backend.move(resident.value, resident.moved_from))
@@ -101,33 +110,55 @@ class ModelMemory:
         self._residents[name] = resident
         self._make_room()
 
+    def on_demand(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
+        """Stands for `get(scope, key, make)`. Those of the same scope and key are equal."""
+        return _FromMemory(self, scope, key, make=make)
+
     def clear(self) -> None:
         """Free everything."""
         with self._lock:
             self._residents.clear()
+            self._removed.clear()
 
     def sizes(self) -> dict[str, int]:
         """How many bytes are kept, by device."""
         with self._lock:
             return _sizes(self._residents.values())
 
-    def _measure(self, value: Any) -> _Resident:
-        return _Resident(value, self._backend.version(value), self._backend.memory_of(value))
+    def _take(self, name: Hashable) -> _Resident | None:
+        """The value of that name, unless it was changed or is in use no longer; it is then in the list no longer."""
+        resident = self._residents.pop(name, None)
+        if resident is None and (removed := self._removed.pop(name, None)) is not None:
+            value = removed[0]()
+            resident = None if value is None else self._measure(value, removed[1])
+        if resident is None or self._backend.version(resident.value) != resident.version:
+            return None
+        return resident
 
-    def _make_room(self) -> None:
-        """Move or drop the least recently used values until each device is within its budget; the last one always stays."""
+    def _remove(self, name: Hashable) -> None:
+        resident = self._residents.pop(name)
+        with contextlib.suppress(TypeError):  # not every value can be referred to weakly
+            self._removed[name] = weakref.ref(resident.value), resident.version
+
+    def _measure(self, value: Any, version: Any = None) -> _Resident:
+        version = self._backend.version(value) if version is None else version
+        return _Resident(value, version, self._backend.memory_of(value))
+
+    def _make_room(self, *, keep_last: bool = True) -> None:
+        """Move or drop the least recently used values until each device is within its budget, with `keep_last` but for the last."""
         while len(self._residents) > MAX_RESIDENTS:
-            self._residents.popitem(last=False)
+            self._remove(next(iter(self._residents)))
+        if self._removed:
+            self._removed = {name: removed for name, removed in self._removed.items() if removed[0]() is not None}
         devices = _sizes(self._residents.values())
         for device in sorted(devices, key=lambda device: device == MAIN):  # main memory last: it receives values from the others
-            oldest = [name for name, resident in self._residents.items() if resident.is_on(device)][:-1]
-            for name in oldest:
+            names = [name for name, resident in self._residents.items() if resident.is_on(device)]
+            for name in names[:-1] if keep_last else names:
                 if _sizes(self._residents.values())[device] <= self._budget(device):
                     break
-                resident = self._residents[name]
-                moved = None if device == MAIN else self._backend.move(resident.value, MAIN)
+                moved = None if device == MAIN else self._backend.move(self._residents[name].value, MAIN)
                 if moved is None:
-                    del self._residents[name]
+                    self._remove(name)
                 else:
                     self._residents[name] = replace(self._measure(moved), moved_from=device)
 
@@ -136,6 +167,77 @@ class ModelMemory:
             budget = self._backend.memory_budget(device)
             self._budgets[device] = self._budgets[MAIN] if budget is None else budget
         return self._budgets[device]
+
+
+class InUse:
+    """The values that a running node got from the memory: they stay until the node has returned."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._values: dict[Hashable, Any] = {}
+        self._versions: list[tuple[Any, Any]] = []  # each value with its version when the node got it
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Let values on demand that are read in this thread during the block be added."""
+        token = _in_use.set(self)
+        try:
+            yield
+        finally:
+            _in_use.reset(token)
+
+    def add(self, name: Hashable, value: T) -> T:
+        self._values[name] = value
+        self._versions.append((value, self._backend.version(value)))
+        return value
+
+    def find(self, name: Hashable) -> Any:
+        """The value of that name; None if the node has not used it yet."""
+        return self._values.get(name)
+
+    def was_changed(self) -> bool:
+        """Whether one of the values was changed in place since the node got it."""
+        return any(self._backend.version(value) != version for value, version in self._versions)
+
+    def clear(self) -> None:
+        self._values.clear()
+        self._versions.clear()
+
+
+_in_use: ContextVar[InUse | None] = ContextVar("_in_use", default=None)
+
+
+@contextlib.contextmanager
+def _not_in_use() -> Iterator[None]:
+    token = _in_use.set(None)
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+class _FromMemory(OnDemand[T]):
+    """A value on demand in a `ModelMemory`. A node that runs gets the same one each time."""
+
+    __slots__ = ("_memory", "_name")
+
+    def __init__(self, memory: ModelMemory, scope: Hashable, key: Hashable, *, make: Callable[[], T]) -> None:
+        super().__init__(make)
+        self._memory, self._name = memory, (scope, key)
+
+    def get(self) -> T:
+        in_use = _in_use.get()
+        value: T | None = None if in_use is None else in_use.find(self._name)
+        if value is not None:
+            return value
+        value = self._memory.get(*self._name, self._make)
+        return value if in_use is None else in_use.add(self._name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _FromMemory) and self._memory is other._memory and self._name == other._name
+
+    def __hash__(self) -> int:
+        return hash(self._name)
 
 
 def half_of_memory() -> int:

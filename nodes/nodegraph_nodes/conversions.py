@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from nodegraph_nodes.types import Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
 _KINDS: Final = (("torch", "Tensor"), ("numpy", "ndarray"))
@@ -122,7 +121,7 @@ def _tensor(value: Any) -> Tensor | None:
 
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True).contiguous()
-    array: NDArray[Any] = value
+    array: Any = value
     try:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
     except TypeError:

@@ -1,10 +1,10 @@
-"""What a model's values remember about files: which ones they come from, and the state in which these were opened."""
+"""What a model's values remember about files: which ones they come from, and what these held when they were opened."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from nodegraph.plugin_api import FileState
@@ -13,16 +13,22 @@ if TYPE_CHECKING:
 P = TypeVar("P", "UNetPart", "VAEPart", "TextPart")
 
 
-class OpenedFile(NamedTuple):
-    """A file, and the state in which it was opened."""
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file, and what it held when it was opened.
+
+    `content` is the digest of that; without an engine, the state of the file. `state` is one in which it held that: as long as the
+    file is in it, nothing needs to be read to know that it is the same. Two are equal if path and content are.
+    """
 
     path: Path
-    state: FileState
+    content: str | FileState
+    state: FileState = field(compare=False)
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedPart(Generic[P]):
-    """A part of a model on disk, and the state in which its files were opened."""
+    """A part of a model on disk, with its files as they were opened."""
 
     part: P
     files: tuple[OpenedFile, ...]
@@ -30,7 +36,7 @@ class OpenedPart(Generic[P]):
 
 @dataclass(frozen=True)
 class Patch:
-    """A LoRA or similar file to apply at `strength`, and the state in which its files were opened.
+    """A LoRA or similar file to apply at `strength`, with its files as they were opened.
 
     Two patches are equal if their files and strengths are: the files determine `lora`, their description.
     """

@@ -170,7 +170,7 @@ class UNetModel(_Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ControlNetModel(_Value):
-    """A ControlNet on disk, and the state in which its files were opened.
+    """A ControlNet on disk, with its files as they were opened.
 
     `base` is the UNet to add the weights to if the files hold differences from a UNet.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
+from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
 from tests.support.hub import COMMIT, serve
 
 REPOSITORIES = {
@@ -77,6 +79,7 @@ class Fetched(NamedTuple):
     output: str
     imported: bool
     asked: list[str]
+    stderr: str = ""
 
     @property
     def files(self) -> set[str]:
@@ -96,7 +99,7 @@ class Hub:
         done = subprocess.run([sys.executable, "-c", FETCH, text], env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         output, imported = done.stdout.splitlines()
-        return Fetched(output, imported == "True", list(self.asked))
+        return Fetched(output, imported == "True", list(self.asked), done.stderr)
 
 
 @pytest.fixture
@@ -190,10 +193,29 @@ def test_downloaded_files_work_offline(hub):
     assert "HF_HUB_OFFLINE" in output
 
 
-@pytest.mark.slow  # it is asked again and again
-def test_unreachable_hub_is_an_error(hub):
-    output = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9").output
-    assert "Check the connection" in output
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_unreachable_hub_is_one_message(hub):
+    fetched = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9")
+    assert fetched.output.startswith("hf://org/single: expected a download from the hub, found an error (http://127.0.0.1:9: ")
+    assert "Check the connection" in fetched.output
+    assert fetched.stderr == ""  # not one message for each time that the hub's library tries again
+
+
+def test_hub_that_is_away_is_noticed(silent, hub):
+    require_answer(hub.address)
+    for address, reason in (
+        (f"http://127.0.0.1:{silent.getsockname()[1]}", "no answer within 0.1 seconds"),
+        ("http://127.0.0.1:9", "the connection was refused"),
+        ("http://hub.invalid", "its name cannot be found"),
+    ):
+        with pytest.raises(ConnectionError, match=f"{address}: {reason}"):
+            require_answer(address, 0.1 if "answer" in reason else 60)
 
 
 def test_hub_addresses_are_parsed():

@@ -18,13 +18,17 @@ from nodegraph import hookimpl, node
 def write(number: float) -> str:
     return f"{number:n} {locale.setlocale(locale.LC_NUMERIC)}"
 
+@node("Order")
+def order(text: str) -> str:
+    return locale.setlocale(locale.LC_COLLATE)
+
 @node("SetLocale")
 def set_locale(to: str) -> str:
     return locale.setlocale(locale.LC_NUMERIC, to)
 
 @hookimpl
 def register_nodes(register):
-    for function in (write, set_locale):
+    for function in (write, order, set_locale):
         register(function)
 """
 
@@ -77,3 +81,15 @@ def test_locale_that_a_node_sets_is_restored_with_a_note(make_engine: Callable[[
     assert [notice.message for notice in result.notices if notice.node == "changed"] == [
         "it changed the locale of the process; the change was undone"
     ]
+
+
+def test_order_of_words_in_another_locale_is_not_noticed(make_engine: Callable[[], Engine], other: str) -> None:
+    first = make_engine().run(one("Order", text=""))["out"]
+    before = locale.setlocale(locale.LC_COLLATE)
+    try:
+        locale.setlocale(locale.LC_COLLATE, other)
+        hit = make_engine().run(one("Order", text=""))
+        assert (hit["out"], hit.cached) == (first, ("node",))
+        assert first != locale.setlocale(locale.LC_COLLATE)
+    finally:
+        locale.setlocale(locale.LC_COLLATE, before)

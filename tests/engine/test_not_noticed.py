@@ -16,7 +16,7 @@ from nodegraph import Engine, Workflow
 PLUGIN = """
 import os, time
 from pathlib import Path
-from nodegraph import hookimpl, node
+from nodegraph import File, hookimpl, node
 import an_installed_library
 
 COUNT = {"calls": 0}
@@ -68,9 +68,19 @@ def order_of_a_set(text: str) -> str:
 def random_bytes(text: str) -> str:
     return os.urandom(8).hex()
 
+@node("Switched")
+def switched(path: File, to: str) -> str:
+    link, target = Path(path).parent, os.readlink(Path(path).parent)
+    for current in (to, target):
+        link.unlink()
+        link.symlink_to(current)
+        text = text if current == target else Path(path).read_text()
+    return text
+
 @hookimpl
 def register_nodes(register):
-    for function in (time_of_day, environment, directory, count, helped, contents, data, library, order_of_a_set, random_bytes):
+    register(order_of_a_set)
+    for function in (time_of_day, environment, directory, count, helped, contents, data, library, random_bytes, switched):
         register(function)
 """
 
@@ -165,3 +175,12 @@ def test_order_of_a_set_is_not_noticed(make_engine: Callable[[], Engine], tmp_pa
     assert len(orders) > 1
     engine = make_engine()
     assert engine.run(workflow)["out"] == engine.run(workflow)["out"]
+
+
+def test_link_that_is_switched_and_switched_back_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name / "file", name)
+    (tmp_path / "current").symlink_to("one")
+    workflow = one("Switched", path=str(tmp_path / "current" / "file"), to="two")
+    assert make_engine().run(workflow)["out"] == "two"
+    assert make_engine().run(workflow).cached == ("node",)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
+from nodegraph import Run
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph_diffusion.checkpoint.detect.model import Weights
 from nodegraph_diffusion.networks.unet import UNet
@@ -56,6 +57,8 @@ def unet_with(model, tmp_path) -> Callable[..., UNetModel]:
         path = tmp_path / f"unet-{len(list(tmp_path.iterdir()))}.safetensors"
         save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
         weights = Weights("unet", "ldm", (path,), "")
-        return UNetModel(open_part(dataclasses.replace(model.unet.part, config=config, weights=weights, files=(path,))))
+        return UNetModel(
+            open_part(dataclasses.replace(model.unet.part, config=config, weights=weights, files=(path,)), Run().digest)
+        )
 
     return make

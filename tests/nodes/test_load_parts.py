@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph import Engine, Run, Workflow, WorkflowError
 from nodegraph.cli import main
 from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
@@ -88,7 +88,7 @@ def test_scaling_of_a_vae_is_the_files_or_the_given_one(vae_file):
 def test_vae_like_another_has_its_scaling_and_size(vae_file):
     standalone = found(find_vae, vae_file)
     config = dataclasses.replace(standalone.config, scaling_factor=0.13025)
-    like = VAE(open_part(dataclasses.replace(standalone, config=config, trained_size=SIDE)))
+    like = VAE(open_part(dataclasses.replace(standalone, config=config, trained_size=SIDE), Run().digest))
     vae = load_vae(standalone, like)
     assert (vae.part.config.scaling_factor, vae.part.sample_size) == (0.13025, SIDE)
     assert empty_latent(vae).size == (SIDE, SIDE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -129,6 +131,39 @@ def test_switch_that_a_node_leaves_changed_is_restored(engine, code):
     before = switches()
     engine.run(one("Leaves", code=code))
     assert switches() == before
+
+
+def test_number_of_threads_is_not_noticed(engine):
+    """It is not in the key, although sums of many numbers are rounded differently."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        engine.run(one("Seen", number=1.0))
+        torch.set_num_threads(2)
+        assert engine.run(one("Seen", number=1.0)).cached == ("node",)
+    finally:
+        torch.set_num_threads(threads)
+
+
+OTHER_THREADS = """
+import torch
+from nodegraph_nodes.process_state import known_switches
+
+torch.set_flush_denormal(True)
+torch.set_num_threads(4)
+numbers = torch.full((10_000_000,), 2e-38)
+numbers.mul(2)  # starts the other threads
+with known_switches():
+    print(int((numbers * 0.25 == 0).sum()))
+"""
+
+
+def test_denormal_numbers_of_other_threads_are_not_noticed():
+    """The switch holds for each thread, and those of OpenMP cannot be reached."""
+    ran = subprocess.run([sys.executable, "-c", OTHER_THREADS], capture_output=True, text=True, timeout=200, check=True)
+    if int(ran.stdout) == 0:
+        pytest.skip("torch computes in one thread here")
+    assert int(ran.stdout) < 10_000_000
 
 
 def test_networks_can_still_be_made_without_memory():

@@ -25,7 +25,7 @@ def compute(
     `read_again` returns the arguments once more: the first call may have changed them before it ran out of memory.
     """
     before = _versions(arguments, context)
-    with ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
+    with run.in_use.active(), ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         run.notice(f"it changed {' and '.join(watch.restored)} of the process; the change was undone")
@@ -34,8 +34,7 @@ def compute(
         if before[port] != version:
             context.models.clear()  # the changed model may be among them
             raise ReturnTypeError(f"it changed its input '{port}' in place, which others may read")
-    version_of = context.plugins.backend.version
-    if any(version_of(resident) != version for resident, version in run.residents):
+    if run.in_use.was_changed():
         context.models.clear()
         raise ReturnTypeError("it changed a model that it loaded in place, which others may read")
     values = returned.by_port(spec, result)
@@ -85,6 +84,7 @@ def _call(
     # after the block: inside it, the error's traceback would keep the function's own values alive
     run.announce("memory ran out; everything kept for later is freed, and the node runs again")
     arguments.clear()
+    run.in_use.clear()
     context.cache.free()
     context.models.clear()
     context.plugins.backend.free_memory()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from nodegraph.graph.graph import ResolvedLink
+from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.spec import Run
 from nodegraph.run.events import NodeEvent, NodeProgress, Notice
+from nodegraph.run.model_memory import InUse
 from nodegraph.run.tasks.task import NodeTask, RunContext, stopped
 
 T = TypeVar("T")
@@ -40,7 +43,7 @@ class NodeRun(Run):
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
-        self.residents: list[tuple[Any, Any]] = []  # each with its version
+        self.in_use = InUse(context.plugins.backend)
         self.drew = False  # from a global generator of random numbers
         self._task, self._context, self._host = task, context, host
 
@@ -65,11 +68,19 @@ class NodeRun(Run):
             self.limit.check(i, n)
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
-        # the digests: a model file that is replaced under the same name is another model
-        scope = (self._task.code, tuple(sorted(self._task.files.values())))
-        value = self._context.models.get(scope, key, make)
-        self.residents.append((value, self._context.plugins.backend.version(value)))
-        return value
+        scope = self._scope()
+        return self.in_use.add((scope, key), self._context.models.get(scope, key, make))
+
+    def on_demand(self, key: Hashable, make: Callable[[], T]) -> OnDemand[T]:
+        return self._context.models.on_demand(self._scope(), key, make)
+
+    @property
+    def digest(self) -> Callable[[Path], str | None]:
+        return self._context.files.sha256
+
+    def _scope(self) -> Hashable:
+        """A model file that is replaced under the same name is another model; therefore the digests."""
+        return (self._task.code, tuple(sorted(self._task.files.values())))
 
     def notice(self, message: str) -> None:
         if message not in self.notices:  # a node that runs twice repeats itself

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.conditioning.regions import Region, arrange, mix
 from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, UNAESTHETIC, vector_conditioning
 from nodegraph_diffusion.denoising.current_step import current_step
+from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
@@ -73,13 +75,13 @@ class ConditionedUNet:
     (1 or B, C', h, w) are channels that the network sees beside the latent, (..., 1, 1) if they are the same in every cell.
     `controls` add residuals. `cell` is the side of a latent cell in pixels. `guidance` is the scale w for a network that was
     distilled with guidance, 0 for none. The refiner of SDXL receives a high aesthetic score for the first conditioning and a low
-    one for the others. The network computes on its own device and in its own dtype; inputs and results are float32. Raises
-    ValueError for a conditioning without prompts.
+    one for the others. The network computes on its own device and in its own dtype; inputs and results are float32. If it comes
+    from a source, only calls hold it. Raises ValueError for a conditioning without prompts.
     """
 
     def __init__(
         self,
-        unet: UNet,
+        unet: UNet | NetworkSource[UNet],
         noise_schedule: NoiseSchedule,
         conditionings: Sequence[Tensor | Sequence[Prompt]],
         *,
@@ -93,11 +95,11 @@ class ConditionedUNet:
         self.conditionings = tuple((Prompt(one),) if isinstance(one, Tensor) else tuple(one) for one in conditionings)
         if not all(self.conditionings):
             raise ValueError("ConditionedUNet: expected at least one encoded prompt (1 or B, L, D), found none")
-        self._plan: _Plan | None = None
+        self._plans: WeakKeyDictionary[UNet, _Plan] = WeakKeyDictionary()  # freed with their network
 
     def merged_with(self, other: ConditionedUNet) -> ConditionedUNet | None:
         """One that has the conditionings of both, or None if anything else differs."""
-        if self.unet is not other.unet or self.concat is not other.concat or self.controls != other.controls:
+        if self.unet != other.unet or self.concat is not other.concat or self.controls != other.controls:
             return None
         if self.guidance != other.guidance:
             return None
@@ -119,8 +121,8 @@ class ConditionedUNet:
         `attention` replaces the network's self-attentions.
         """
         level = float(sigma)
-        weight = next(self.unet.parameters())
-        plan = self._plan_for(x, weight)
+        unet = network_from(self.unet)
+        plan = self._plan_for(x, unet)
         indices = range(len(plan.regions)) if only is None else only
         step = current_step(level)
         active = tuple(
@@ -131,19 +133,20 @@ class ConditionedUNet:
         )
         if active not in plan.batches:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.conditionings))
-            plan.batches[active] = [self._batch(group, x, weight) for group in groups]
+            plan.batches[active] = [self._batch(group, x, unet) for group in groups]
         parts: dict[int, list[tuple[Region, Tensor]]] = {index: [] for index in indices}
         for batch in plan.batches[active]:
-            denoised = self._denoise(batch, x, level, weight=weight, attention=attention).chunk(len(batch.regions))
+            denoised = self._denoise(batch, x, level, unet=unet, attention=attention).chunk(len(batch.regions))
             for (index, region), part in zip(batch.regions, denoised, strict=True):
                 parts[index].append((region, part))
         return [mix(regions, x) for regions in parts.values()]
 
-    def _denoise(self, batch: _Batch, x: Tensor, level: float, *, weight: Tensor, attention: AttentionHook | None) -> Tensor:
+    def _denoise(self, batch: _Batch, x: Tensor, level: float, *, unet: UNet, attention: AttentionHook | None) -> Tensor:
         """The denoised regions of x, (n * B, C, h, w) for n regions.
 
         Karras et al. 2022, sec. 5, call the scalings c_skip, c_in, c_out and c_noise.
         """
+        weight = next(unet.parameters())
         cuts = torch.cat([region.cut(x) for _, region in batch.regions])
         timestep = float(self.noise_schedule.nearest_step(level))
         timesteps = torch.full((cuts.shape[0],), timestep, device=weight.device)
@@ -152,17 +155,17 @@ class ConditionedUNet:
         controls = self._residuals(scaled, timesteps, batch, level)
         if batch.concat is not None:
             scaled = torch.cat([scaled, batch.concat], dim=1)
-        guidance = self._guidance_input(weight)
-        predicted: Tensor = self.unet(
+        guidance = self._guidance_input(unet, weight)
+        predicted: Tensor = unet(
             scaled, timesteps, batch.projected, batch.added, controls=controls, attention=attention, **guidance
         ).to(x)
         if self.noise_schedule.prediction == "v":
             return cuts * c_in**2 - predicted * (level * c_in)
         return cuts - predicted * level
 
-    def _guidance_input(self, weight: Tensor) -> dict[str, Tensor]:
+    def _guidance_input(self, unet: UNet, weight: Tensor) -> dict[str, Tensor]:
         """The embedding of the guidance scale, (1, guidance_dim), for a network that was distilled with guidance."""
-        if self.guidance is None or (width := self.unet.config.guidance_dim) is None:
+        if self.guidance is None or (width := unet.config.guidance_dim) is None:
             return {}
         return {"guidance": guidance_embedding(self.guidance, width).to(weight)}
 
@@ -177,26 +180,27 @@ class ConditionedUNet:
                 total = skips, middle
         return total
 
-    def _plan_for(self, x: Tensor, weight: Tensor) -> _Plan:
-        """The plan for latents like x; the last one is kept."""
-        key = (x.shape, x.device, weight.device, weight.dtype)
-        if self._plan is None or self._plan.key != key:
-            self._plan = _Plan(key, arrange(self.conditionings, x, self.noise_schedule, self.cell))
-        return self._plan
+    def _plan_for(self, x: Tensor, unet: UNet) -> _Plan:
+        """The plan for latents like x; the last one is kept as long as the network is in memory."""
+        key, plan = (x.shape, x.device), self._plans.get(unet)
+        if plan is None or plan.key != key:
+            plan = _Plan(key, arrange(self.conditionings, x, self.noise_schedule, self.cell))
+            self._plans[unet] = plan
+        return plan
 
-    def _batch(self, regions: Sequence[IndexedRegion], x: Tensor, weight: Tensor) -> _Batch:
-        pictures = x.shape[0]
+    def _batch(self, regions: Sequence[IndexedRegion], x: Tensor, unet: UNet) -> _Batch:
+        weight, pictures = next(unet.parameters()), x.shape[0]
         contexts = _same_length([region.prompt.embedding for _, region in regions])
         context = torch.cat([_for_pictures(context, pictures) for context in contexts]).to(weight)
         added = concat = None
-        if (width := self.unet.config.added_dim) is not None:
+        if (width := unet.config.added_dim) is not None:
             size = (x.shape[-2] * self.cell, x.shape[-1] * self.cell)
             vectors = (vector_conditioning(one.prompt, size, UNAESTHETIC if index else AESTHETIC, width) for index, one in regions)
             added = torch.cat([_for_pictures(vector, pictures) for vector in vectors]).to(weight)
         if self.concat is not None:
             cuts = (region.cut(_fitting_channels(x, self.concat)) for _, region in regions)
             concat = torch.cat([_for_pictures(cut, pictures) for cut in cuts]).to(weight)
-        projected = self.unet.project_context(context)
+        projected = unet.project_context(context)
         return _Batch(regions=tuple(regions), context=context, projected=projected, added=added, concat=concat)
 
 
@@ -205,7 +209,7 @@ class UNetDenoiser:
 
     def __init__(
         self,
-        unet: UNet,
+        unet: UNet | NetworkSource[UNet],
         noise_schedule: NoiseSchedule,
         prompts: Tensor | Sequence[Prompt],
         *,

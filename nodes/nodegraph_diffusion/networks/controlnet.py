@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.attention import Context
 from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
 
 HINT_WIDTHS = (16, 32, 96, 256)  # channels; each map has half the height and width of the one before
@@ -58,15 +60,19 @@ class ControlNetGuide:
     the nearest pixels, as in ComfyUI.
     """
 
-    def __init__(self, network: ControlNet, hint: Tensor, strength: float, start: float = 0.0, end: float = 1.0) -> None:
+    def __init__(
+        self, network: ControlNet | NetworkSource[ControlNet], hint: Tensor, strength: float, start: float = 0.0, end: float = 1.0
+    ) -> None:
         self.network, self.hint, self.strength, self.start, self.end = network, hint, strength, start, end
-        self._projected: tuple[Tensor, Context] | None = None
+        self._projected: WeakKeyDictionary[ControlNet, tuple[Tensor, Context]] = WeakKeyDictionary()  # freed with their network
 
     def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /) -> Controls:
         """(n * B, C, h, w), (n * B,), (n * B, L, D), (n * B, A) or None -> residuals."""
-        weight = next(self.network.parameters())
-        if self._projected is None or self._projected[0] is not context:
-            self._projected = (context, self.network.project_context(context.to(weight)))
+        network = network_from(self.network)
+        weight = next(network.parameters())
+        projected = self._projected.get(network)
+        if projected is None or projected[0] is not context:
+            projected = self._projected[network] = (context, network.project_context(context.to(weight)))
         hint = fitted(self.hint, (x.shape[-2] * HINT_SCALE, x.shape[-1] * HINT_SCALE)).to(weight)
         if x.shape[0] % hint.shape[0]:
             raise ValueError(
@@ -75,7 +81,7 @@ class ControlNetGuide:
             )
         hint = hint.repeat(x.shape[0] // hint.shape[0], 1, 1, 1)
         added = None if added is None else added.to(weight)
-        skips, middle = self.network(x.to(weight), hint, timesteps, self._projected[1], added=added)
+        skips, middle = network(x.to(weight), hint, timesteps, projected[1], added=added)
         return tuple((skip * self.strength).to(x) for skip in skips), (middle * self.strength).to(x)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nodegraph_nodes.models.control_nets import load_control
 from nodegraph_nodes.models.extra_channels import extra_channels
-from nodegraph_nodes.models.parts import load_unet_network
+from nodegraph_nodes.models.parts import unet_on_demand
 from nodegraph_nodes.types import Conditioning, UNetModel
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: Conditioning) -> dict[str, UNetDenoiser]:
-    """The UNet under each of `prompts`, by the same names.
+    """The UNet under each of `prompts`, by the same names. It is loaded when the first of them is called.
 
     A UNet that was distilled with guidance receives `guidance`, the w of its paper. Raises ValueError for prompts that were
     encoded for another model.
@@ -32,7 +32,7 @@ def load_denoisers(unet: UNetModel, run: Run, guidance: float = 0.0, **prompts: 
             raise ValueError(
                 f"{name}: expected one prompt, found several with AND, which only the positive one of UNetDenoise can be"
             )
-    network, concat = load_unet_network(unet, run), extra_channels(unet)
+    network, concat = unet_on_demand(unet, run), extra_channels(unet)
     controls = [load_control(control, run) for control in unet.controls]
     return {
         name: UNetDenoiser(

@@ -1,4 +1,4 @@
-"""Loading the networks of a model, with the changes that adapter nodes made. A run keeps what was loaded."""
+"""The networks of a model, with the changes that adapter nodes made. They are loaded when they are needed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from nodegraph import Run
+    from nodegraph.plugin_api import OnDemand
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
     from nodegraph_diffusion.networks.vae import AutoencoderKL
@@ -39,50 +40,66 @@ def network_dtype(network: Literal["unet", "controlnet", "vae", "text_encoder"],
     return dtype
 
 
-def load_unet_network(unet: UNetModel, run: Run) -> UNet:
-    """The UNet with its patches, on the run's device. Raises ValueError if the files are damaged or were changed."""
+def unet_on_demand(unet: UNetModel, run: Run) -> OnDemand[UNet]:
+    """The UNet with its patches, on the run's device. Raises ValueError as `part_on_demand` does."""
     from nodegraph_diffusion.checkpoint import load_unet
 
-    dtype = network_dtype("unet", run)
-    network = load_once(unet.opened, run, "network", dtype=dtype, load=lambda: load_unet(unet.part, run.device, dtype))
-    return apply_patches(network, unet.opened, unet.patches, run=run, dtype=dtype)
+    device, dtype = run.device, network_dtype("unet", run)
+    network = part_on_demand(unet.opened, run, "network", dtype=dtype, load=lambda: load_unet(unet.part, device, dtype))
+    return patched_on_demand(network, unet.opened, unet.patches, run=run, dtype=dtype)
+
+
+def load_unet_network(unet: UNetModel, run: Run) -> UNet:
+    """The network of `unet_on_demand`, for as long as a node runs."""
+    return unet_on_demand(unet, run).get()
 
 
 def load_vae_network(vae: VAE, run: Run) -> AutoencoderKL:
     """The autoencoder, on the run's device. Raises ValueError if the files are damaged or were changed."""
     from nodegraph_diffusion.checkpoint import load_vae
 
-    dtype = network_dtype("vae", run)
-    return load_once(vae.opened, run, "network", dtype=dtype, load=lambda: load_vae(vae.part, run.device, dtype))
+    device, dtype = run.device, network_dtype("vae", run)
+    return part_on_demand(vae.opened, run, "network", dtype=dtype, load=lambda: load_vae(vae.part, device, dtype)).get()
 
 
-def apply_patches(network: N, opened: OpenedPart[P], patches: tuple[Patch, ...], *, run: Run, dtype: torch.dtype) -> N:
-    """The network of a part with the patches on it; `network` itself is not changed. Raises ValueError as `load_once` does."""
+def patched_on_demand(
+    network: OnDemand[N], opened: OpenedPart[P], patches: tuple[Patch, ...], *, run: Run, dtype: torch.dtype
+) -> OnDemand[N]:
+    """The network of a part with the patches on it; `network` stays the same. Raises ValueError as `part_on_demand` does."""
     if not patches:
         return network
-    from nodegraph_diffusion.adapters.lora.patch import patched
+    part, digest = opened.part.weights.part, run.digest
+
+    def load() -> N:
+        from nodegraph_diffusion.adapters.lora.patch import patched
+
+        for patch in patches:
+            require_unchanged_patch(patch, digest)
+        changed = patched(network.get(), part, [(patch.lora, patch.strength) for patch in patches])
+        for patch in patches:
+            require_unchanged_patch(patch, digest)
+        return changed
 
     for patch in patches:
-        require_unchanged_patch(patch)
-    loras = [(patch.lora, patch.strength) for patch in patches]
-    return load_once(
-        opened, run, ("patched", *patches), dtype=dtype, load=lambda: patched(network, opened.part.weights.part, loras)
-    )
+        require_unchanged_patch(patch, digest)
+    return part_on_demand(opened, run, ("patched", *patches), dtype=dtype, load=load)
 
 
-def load_once(opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T]) -> T:
-    """The result of `load()`, which the run keeps for the next call with the same `opened`, `what` and `dtype`.
+def part_on_demand(
+    opened: OpenedPart[P], run: Run, what: Hashable, *, dtype: torch.dtype | None, load: Callable[[], T]
+) -> OnDemand[T]:
+    """The result of `load()`, which is kept in memory under `opened`, `what` and `dtype`. `load` holds nothing large.
 
-    Raises ValueError if the files are damaged or were changed since they were opened.
+    This, and loading, raise ValueError if the files are damaged or were changed since they were opened.
     """
-    name = f"the model {opened.part.path}"
+    name, files, digest = f"the model {opened.part.path}", opened.files, run.digest
 
     def load_unchanged() -> T:
-        value = load()
-        require_unchanged(opened.files, name)  # if they changed while they were read, the value is not kept
+        require_unchanged(files, name, digest)
+        with file_errors():
+            value = load()
+        require_unchanged(files, name, digest)  # if they changed while they were read, the value is not kept
         return value
 
-    require_unchanged(opened.files, name)
-    key = (what, opened.part.weights, opened.part.config, opened.files, run.device, str(dtype))
-    with file_errors():
-        return run.resident(key, load_unchanged)
+    require_unchanged(files, name, digest)
+    return run.on_demand((what, opened.part.weights, opened.part.config, files, run.device, str(dtype)), load_unchanged)

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING
 
 from nodegraph_nodes.model_files import Patch
 from nodegraph_nodes.models.errors import file_errors
-from nodegraph_nodes.models.opened_files import open_files
+from nodegraph_nodes.models.opened_files import Digest, is_unchanged, open_files
 from nodegraph_nodes.types import TextEncoder, UNetModel
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.checkpoint import LoraFile
 
 
-def open_patch(lora: LoraFile, strength: float) -> Patch:
-    """A patch with its files in their current state. Raises OSError if a file does not exist."""
-    return Patch(lora=lora, files=open_files(lora.files), strength=strength)
+def open_patch(lora: LoraFile, strength: float, digest: Digest) -> Patch:
+    """A patch with its files as they are now. Raises OSError if a file does not exist."""
+    return Patch(lora=lora, files=open_files(lora.files, digest), strength=strength)
 
 
-def require_unchanged_patch(patch: Patch) -> None:
+def require_unchanged_patch(patch: Patch, digest: Digest) -> None:
     """Raise ValueError if the files of a patch were changed since they were opened."""
     try:
-        unchanged = open_files(file.path for file in patch.files) == patch.files
+        unchanged = all(is_unchanged(file, digest) for file in patch.files)
     except OSError:
         unchanged = False
     if not unchanged:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodegraph_nodes.models.opened_files import open_part
-from nodegraph_nodes.models.parts import apply_patches, load_once, network_dtype
+from nodegraph_nodes.models.opened_files import Digest, open_part
+from nodegraph_nodes.models.parts import network_dtype, part_on_demand, patched_on_demand
 from nodegraph_nodes.types import TextEncoder
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from nodegraph_diffusion.text.tokenizer import Tokenizer
 
 
-def open_text_encoder(texts: TextEncoders) -> TextEncoder:
-    """Text encoders with their files in their current state. Raises OSError if a file does not exist."""
-    return TextEncoder(tuple(open_part(part) for part in texts.parts))
+def open_text_encoder(texts: TextEncoders, digest: Digest) -> TextEncoder:
+    """Text encoders with their files as they are now. Raises OSError if a file does not exist."""
+    return TextEncoder(tuple(open_part(part, digest) for part in texts.parts))
 
 
 def load_text_network(encoder: TextEncoder, run: Run, index: int = 0) -> CLIPTextModel:
     """One text encoder with its patches, on the run's device. Raises ValueError if the files are damaged or were changed."""
     from nodegraph_diffusion.checkpoint import load_text_encoder
 
-    opened, dtype = encoder.opened[index], network_dtype("text_encoder", run)
-    network = load_once(opened, run, "network", dtype=dtype, load=lambda: load_text_encoder(opened.part, run.device, dtype))
-    return apply_patches(network, opened, encoder.patches, run=run, dtype=dtype)
+    opened, device, dtype = encoder.opened[index], run.device, network_dtype("text_encoder", run)
+    network = part_on_demand(opened, run, "network", dtype=dtype, load=lambda: load_text_encoder(opened.part, device, dtype))
+    return patched_on_demand(network, opened, encoder.patches, run=run, dtype=dtype).get()
 
 
 def load_text_tokenizer(encoder: TextEncoder, run: Run, index: int = 0) -> Tokenizer:
@@ -37,7 +37,7 @@ def load_text_tokenizer(encoder: TextEncoder, run: Run, index: int = 0) -> Token
     opened = encoder.opened[index]
     folder = opened.part.tokenizer
     pad = 0 if folder is None and opened.part.config.activation == "gelu" else None  # OpenCLIP pads with token 0
-    return load_once(opened, run, "tokenizer", dtype=None, load=lambda: load_tokenizer(folder, pad))
+    return part_on_demand(opened, run, "tokenizer", dtype=None, load=lambda: load_tokenizer(folder, pad)).get()
 
 
 def load_readers(encoder: TextEncoder, run: Run, clip_skip: int | None = None) -> tuple[Reader, ...]:

@@ -39,10 +39,11 @@ def load_lora(
     missing = unmatched_modules(file, unet, text_encoder)
     if missing:
         run.notice(f"{file.path.name} changes {len(missing)} modules that this model does not have ({missing[0]}, ...): skipped")
-    return Adapted(
-        replace(unet, patches=(*unet.patches, open_patch(file, strength_unet))) if strength_unet else unet,
-        replace(text_encoder, patches=(*text_encoder.patches, open_patch(file, strength_text))) if strength_text else text_encoder,
-    )
+    if strength_unet:
+        unet = replace(unet, patches=(*unet.patches, open_patch(file, strength_unet, run.digest)))
+    if strength_text:
+        text_encoder = replace(text_encoder, patches=(*text_encoder.patches, open_patch(file, strength_text, run.digest)))
+    return Adapted(unet, text_encoder)
 
 
 @node("LoadEmbedding")
@@ -67,11 +68,12 @@ def load_embedding(
 def load_control_net(
     file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file, a diffusers folder, or hf://organisation/name")],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
+    run: Run = Run(),
 ) -> ControlNetModel:
     """Open a ControlNet."""
     if file.difference and unet is None:
         raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
-    return open_control_net(file, unet if file.difference else None)
+    return open_control_net(file, run.digest, unet if file.difference else None)
 
 
 @node("ApplyControlNet", foreign_names=("ControlNetApply", "ControlNetApplyAdvanced"))

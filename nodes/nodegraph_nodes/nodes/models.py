@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-from nodegraph import Help, Range, Reads, node
+from nodegraph import Help, Range, Reads, Run, node
 from nodegraph_diffusion.checkpoint import (
     CheckpointError,
     Description,
@@ -61,6 +61,7 @@ def load_model(
     prediction: Prediction = "auto",
     zero_snr: ZeroSnr = None,
     kind: Kind = "auto",
+    run: Run = Run(),
 ) -> Model:
     """Open a model: its UNet, its VAE and its text encoders.
 
@@ -70,7 +71,9 @@ def load_model(
     with file_errors():
         found = model.model(None if kind == "auto" else kind)
     unet = _override_training(found.unet, prediction, zero_snr)
-    return Model(UNetModel(open_part(unet)), VAE(open_part(found.vae)), open_text_encoder(found.text))
+    return Model(
+        UNetModel(open_part(unet, run.digest)), VAE(open_part(found.vae, run.digest)), open_text_encoder(found.text, run.digest)
+    )
 
 
 @node("LoadUNet", foreign_names=("UNETLoader",))
@@ -82,9 +85,10 @@ def load_unet(
     ],
     prediction: Prediction = "auto",
     zero_snr: ZeroSnr = None,
+    run: Run = Run(),
 ) -> UNetModel:
     """Open a UNet to use instead of the model's own."""
-    return UNetModel(open_part(_override_training(unet, prediction, zero_snr)))
+    return UNetModel(open_part(_override_training(unet, prediction, zero_snr), run.digest))
 
 
 @node("LoadVAE", foreign_names=("VAELoader",))
@@ -103,6 +107,7 @@ def load_vae(
             "otherwise 0.18215 as in Stable Diffusion 1 and 2"
         ),
     ] = None,
+    run: Run = Run(),
 ) -> VAE:
     """Open a VAE to use instead of the model's own.
 
@@ -114,7 +119,7 @@ def load_vae(
         _require_same_latents(vae, like)
         scaling, size = scaling or like.part.config.scaling_factor, like.part.sample_size
     config = vae.config if scaling is None else replace(vae.config, scaling_factor=scaling)
-    return VAE(open_part(replace(vae, config=config, trained_size=size)))
+    return VAE(open_part(replace(vae, config=config, trained_size=size), run.digest))
 
 
 @node("LoadTextEncoder", foreign_names=("CLIPLoader", "DualCLIPLoader"))
@@ -130,12 +135,13 @@ def load_text_encoder(
         Help("SDXL's second text encoder, OpenCLIP bigG, if it is in a separate file"),
     ] = None,
     kind: Kind = "auto",
+    run: Run = Run(),
 ) -> TextEncoder:
     """Open text encoders to use instead of the model's own."""
     with file_errors():
         if text_encoder_2 is not None:
-            return open_text_encoder(pair_text_encoders(text_encoder, text_encoder_2))
-        return open_text_encoder(text_encoder.text_encoders(None if kind == "auto" else kind))
+            return open_text_encoder(pair_text_encoders(text_encoder, text_encoder_2), run.digest)
+        return open_text_encoder(text_encoder.text_encoders(None if kind == "auto" else kind), run.digest)
 
 
 def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:

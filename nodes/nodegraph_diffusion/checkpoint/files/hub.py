@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
+from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
 
 SCHEME = "hf://"
 
@@ -141,6 +142,13 @@ def _folder_of_another_program(reference: Reference) -> Path | None:
 
 
 def _request(reference: Reference) -> Path:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
+        require_answer(os.environ.get("HF_ENDPOINT") or _ENDPOINT)
+    with without_retry_messages():
+        return _fetch_files(reference)
+
+
+def _fetch_files(reference: Reference) -> Path:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     repo, revision = reference.repo, reference.revision

@@ -1,0 +1,203 @@
+"""Every line of the table in docs/cache.md has tests: what is noticed, and what is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEADER = "| what changes | what happens | not noticed |"
+
+CHANGED = "nodes/test_changed_values.py::"
+CODE = "engine/test_plugin_code.py::"
+STATE = "nodes/test_process_state.py::"
+THREAD = "nodes/test_thread_state.py::"
+MODELS = "nodes/test_switched_models.py::"
+SIMILAR = "engine/test_similar_values.py::"
+CODECS = "engine/test_codec_changes.py::"
+REPLACED = "engine/test_replaced_code.py::"
+LIBRARIES = "engine/test_libraries.py::"
+TIMES = "engine/test_file_times.py::"
+LIMITS = "engine/test_not_noticed.py::"
+READS = LIMITS + "test_what_a_node_reads_besides_its_inputs_is_not_noticed"
+
+TESTS: dict[str, tuple[list[str], list[str]]] = {
+    "a node changes an input in place": (
+        [
+            CHANGED + "test_changed_input_changes_nothing_else",
+            CHANGED + "test_object_that_the_producer_keeps_is_not_passed_on",
+            CHANGED + "test_thread_that_outlives_its_node_changes_nothing",
+            CHANGED + "test_lists_and_nested_values_are_each_readers_own",
+        ],
+        [],
+    ),
+    "a value without a codec": (
+        ["nodes/test_changed_models.py::test_model_that_is_changed_in_place_is_not_used_again"],
+        ["nodes/test_changed_models.py::test_change_that_torch_does_not_count_is_not_noticed"],
+    ),
+    "you change `result": ([CHANGED + "test_results_that_a_user_changes_stay_the_same"], []),
+    "you change a value that you put into a workflow": (
+        [
+            CHANGED + "test_value_given_in_python_may_change_only_between_runs",
+            CHANGED + "test_value_changed_by_its_owner_during_the_run_is_an_error",
+            "engine/test_unkept_results.py::test_set_or_tuple_given_in_python_is_each_nodes_own",
+        ],
+        [],
+    ),
+    "values that are alike": (
+        [
+            SIMILAR + "test_alike_values_are_not_mixed_up",
+            SIMILAR + "test_value_of_json_is_the_same_when_it_is_stored",
+            SIMILAR + "test_value_that_json_would_change_is_not_stored_as_json",
+            "nodes/test_bits.py::test_bits_of_tensors_are_kept_and_covered",
+        ],
+        [],
+    ),
+    "the order of a mapping": (
+        [SIMILAR + "test_order_of_a_mapping_never_reaches_a_node"],
+        [LIMITS + "test_order_of_a_set_is_not_noticed"],
+    ),
+    "a value of a subclass": ([CODECS + "test_field_that_a_subclass_adds_is_lost_for_every_reader_with_a_notice"], []),
+    "an input file": (
+        [
+            "engine/test_keys.py::test_files_are_keyed_by_content",
+            "engine/test_changing_files.py::test_file_changed_during_the_run_stores_nothing",
+            "engine/test_changing_files.py::test_file_changed_and_restored_stores_nothing",
+            TIMES + "test_file_with_the_same_size_and_time_of_change_is_read_again",
+            TIMES + "test_coarse_times_hide_no_change",
+            TIMES + "test_clock_that_was_set_back_before_the_file_is_looked_at_hides_no_change",
+        ],
+        [TIMES + "test_file_system_without_a_time_of_change_hides_a_change_whose_time_is_set_back", READS],
+    ),
+    "the files of a model": (
+        [
+            MODELS + "test_file_that_changes_while_it_is_read_is_read_again",
+            MODELS + "test_file_that_changes_between_reading_and_hashing_is_not_kept",
+            MODELS + "test_config_of_an_adapter_that_changes_after_it_was_read_is_read_again",
+            MODELS + "test_file_that_changes_during_the_run_is_used_but_not_kept",
+        ],
+        [TIMES + "test_file_system_without_a_time_of_change_hides_a_change_whose_time_is_set_back"],
+    ),
+    "a link to a model": (
+        [
+            MODELS + "test_link_to_a_folder_that_is_switched_changes_nothing_for_a_run_that_has_begun",
+            MODELS + "test_link_to_a_file_that_is_switched_while_it_is_read_is_an_error",
+        ],
+        [LIMITS + "test_link_that_is_switched_and_switched_back_is_not_noticed"],
+    ),
+    "the code of a plugin": (
+        [
+            CODE + "test_every_file_of_a_package_is_part_of_the_digest",
+            CODE + "test_module_on_the_path_is_part_of_the_digest",
+            CODE + "test_indirect_imports_are_part_of_the_digest",
+            CODE + "test_edited_helper_is_a_miss",
+        ],
+        [READS],
+    ),
+    "a module that a node imports by a computed name": (
+        [CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit"],
+        [],
+    ),
+    "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
+    "an installed plugin": (
+        [
+            CODE + "test_two_installs_of_one_version_are_different_code",
+            "engine/test_plugins.py::test_installed_plugin_is_identified_by_version",
+        ],
+        [READS],
+    ),
+    "other installed libraries": (
+        [
+            LIBRARIES + "test_version_of_a_library_is_part_of_the_code_that_imports_it",
+            LIBRARIES + "test_new_version_is_a_miss",
+            LIBRARIES + "test_release_has_the_versions_of_what_it_requires_in_its_code",
+            LIBRARIES + "test_library_that_is_installed_again_during_the_run_is_used_but_not_kept",
+        ],
+        [LIBRARIES + "test_other_libraries_are_not", READS],
+    ),
+    "a registered sampler": (
+        [
+            REPLACED + "test_replaced_thing_is_used_but_not_kept",
+            REPLACED + "test_function_of_a_node_type_that_was_replaced_is_not_kept",
+            REPLACED + "test_thing_that_a_node_replaces_during_the_run_is_not_kept",
+            REPLACED + "test_thing_that_another_plugin_put_in_its_place_has_the_code_of_both_in_its_key",
+            REPLACED + "test_registered_function_of_a_script_is_never_kept",
+        ],
+        [READS],
+    ),
+    "a codec": (
+        [
+            CODECS + "test_value_is_not_read_by_other_code_of_its_codec",
+            CODECS + "test_digest_that_covers_something_else_mixes_up_nothing",
+            CODECS + "test_files_that_other_code_exported_are_not_used",
+        ],
+        [],
+    ),
+    "device, dtype, attention": (
+        [
+            "engine/test_keys.py::test_numeric_class_is_only_in_keys_of_numeric_nodes",
+            "nodes/test_numerics.py::test_class_depends_on_dtype",
+            "nodes/test_numerics.py::test_class_depends_on_attention_settings",
+        ],
+        [],
+    ),
+    "autocast, oneDNN": (
+        [
+            STATE + "test_switches_of_the_process_change_no_result",
+            STATE + "test_switches_are_restored",
+            STATE + "test_switches_that_a_node_sets_are_restored",
+            THREAD + "test_switch_changes_no_result_and_is_restored",
+        ],
+        [],
+    ),
+    "gradients, inference mode": (
+        [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
+        [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
+    ),
+    "the number of threads": (
+        [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
+        [THREAD + "test_number_of_threads_is_not_noticed"],
+    ),
+    "the locale": (
+        [
+            "engine/test_locale.py::test_locale_of_the_program_changes_no_result_and_is_restored",
+            "engine/test_locale.py::test_locale_that_a_node_sets_is_restored_with_a_note",
+            SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes",
+        ],
+        ["engine/test_locale.py::test_order_of_words_in_another_locale_is_not_noticed"],
+    ),
+    "a node draws from a global generator": (
+        [
+            STATE + "test_node_that_draws_from_a_global_generator_is_not_kept",
+            "engine/test_unkept_results.py::test_nodes_below_a_result_that_is_not_kept_run_again",
+        ],
+        [READS],
+    ),
+    "a node sets an environment variable": ([STATE + "test_environment_and_current_directory_are_restored"], [READS]),
+    "the time of day": ([], [READS]),
+}
+
+
+def rows() -> dict[str, tuple[str, str]]:
+    """What happens and what is not noticed, by what changes."""
+    table = (ROOT / "docs" / "cache.md").read_text(encoding="utf-8").partition(HEADER)[2].partition("\n\n")[0]
+    cells = (re.split(r" ?\| ?", line.strip())[1:-1] for line in table.splitlines()[2:])
+    return {first: (second, third) for first, second, third in cells}
+
+
+@pytest.mark.parametrize("row", rows())
+def test_line_has_tests(row: str) -> None:
+    """A line that promises something has tests of it, and one that admits something has tests that show it."""
+    known = [beginning for beginning in TESTS if row.startswith(beginning)]
+    assert len(known) == 1, f"expected one entry in TESTS whose name begins like the line '{row}', found {known}. Add its tests"
+    for cell, tests in zip(rows()[row], TESTS[known[0]], strict=True):
+        assert bool(cell.strip()) == bool(tests), f"'{row}': expected tests for '{cell}', found {tests}"
+        for test in tests:
+            file, _, name = test.partition("::")
+            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"there is no test {test}"
+
+
+def test_each_entry_has_a_line() -> None:
+    assert [beginning for beginning in TESTS if not any(row.startswith(beginning) for row in rows())] == []
