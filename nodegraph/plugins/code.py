@@ -154,11 +154,8 @@ class _Imports:
             start, end = source.rfind(b"\n", 0, position) + 1, source.find(b"\n", position)
             line = source[start : end if end >= 0 else len(source)].strip()
             word, _, rest = line.partition(b" ")
-            if line in known:
-                pass
-            elif word == b"from" and rest.partition(b" ")[0].partition(b".")[0] in skipped and b";" not in rest:
-                pass
-            elif word == b"import" and rest.partition(b".")[0] in skipped:
+            of = rest.partition(b" ")[0].partition(b".")[0] if word == b"from" else rest.partition(b".")[0]
+            if line in known or (of in skipped and word in _FIRST_WORDS and b";" not in rest):
                 pass
             elif word in _FIRST_WORDS or b":" in line or b";" in line or source[start - 2 : start - 1] == b"\\":
                 self._add_statement(source, position, package)

@@ -58,7 +58,7 @@ def digest(folder: Path) -> str:
 
 IMPORTS = {
     "import": "import helper",
-    "below other imports": "from __future__ import annotations\nfrom pathlib import Path\n\nimport os, helper",
+    "below other imports": "from pathlib import Path\n    import helper",
     "at the end of the file": "from pathlib import Path; import helper",
     "import as": "import json, helper as h",
     "from": "from helper import VALUE",
