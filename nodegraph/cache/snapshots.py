@@ -11,6 +11,7 @@ a blob of the cache directory, or else an anonymous one.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 import weakref
@@ -84,7 +85,17 @@ class Taker:
             message = f"codec '{codec.name}' failed to store {{}}: {type(error.__cause__).__name__}: {error.__cause__}"
         except Exception as error:
             message = f"codec '{codec.name}' failed to store {{}}: {type(error).__name__}: {error}"
-        return Live(value, self._version, self._codecs.digest(codec, value), codec.size(value)), message
+        return self._copy(value, codec), message
+
+    def _copy(self, value: Any, codec: Codec) -> Snapshot:
+        """A snapshot of a value that cannot be written; the object itself if it cannot be copied either."""
+        try:
+            copied: Snapshot = Copied(value)
+        except Exception:
+            copied = Live(value, self._version)
+        opened = copied.open()
+        copied.digest, copied.size = self._codecs.digest(codec, opened), codec.size(opened)
+        return copied
 
     def _take_parts(self, value: Any) -> tuple[Snapshot, str | None]:
         """A snapshot of a value without a codec: of each item, if it is a list, tuple or mapping."""
@@ -212,14 +223,24 @@ class Parts(Snapshot):
         return all(part.is_sound() for part in self._parts)
 
 
+class Copied(Snapshot):
+    """A value that its codec failed to write: each reader gets a copy. Raises what `copy.deepcopy` raises."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = copy.deepcopy(value)
+
+    def open(self) -> Any:
+        return copy.deepcopy(self._value)
+
+
 class Live(Snapshot):
     """A value without a codec, such as a model: the object itself, which must not be changed in place.
 
     `version` returns what differs once it was changed; None if nothing tells.
     """
 
-    def __init__(self, value: Any, version: Callable[[Any], Any], digest: str | None = None, size: int = 0) -> None:
-        self._value, self._version, self.digest, self.size = value, version, digest, size
+    def __init__(self, value: Any, version: Callable[[Any], Any]) -> None:
+        self._value, self._version = value, version
         self._first_version = version(value)
 
     def open(self) -> Any:

@@ -121,7 +121,11 @@ def _recorded_nodes(records: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
     for record in itertools.islice(read_runs(records), _SEARCHED_RUNS):
         try:
-            nodes = [(record["workflow"], name, node) for name, node in record["nodes"].items() if node["status"] == "ran"]
+            nodes = [
+                (record["workflow"], name, node)
+                for name, node in record["nodes"].items()
+                if node["status"] in ("ran", "verified", "differed")
+            ]
             yield from (
                 (workflow, name, {"type": node["type"], "seconds": float(node["seconds"])}) for workflow, name, node in nodes
             )

@@ -11,19 +11,12 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 _ENDINGS: Final = (".dist-info", ".egg-info")
 _WITHOUT_RESULTS: Final = frozenset({"nodegraph", "click", "pluggy", "pytest"})  # the engine, what it offers to plugins, and tests
-_OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "PIL": ("pillow", "pillow_simd"),
-    "cv2": ("opencv_python", "opencv_python_headless", "opencv_contrib_python", "opencv_contrib_python_headless"),
-    "skimage": ("scikit_image",),
-    "sklearn": ("scikit_learn",),
-    "yaml": ("pyyaml",),
-}
 _MOST_BYTES: Final = 4_000_000  # of a list of files
 
 
@@ -59,11 +52,8 @@ def python_version() -> str:
 
 
 def _version(folder: str, name: str, installed: Mapping[str, str]) -> str | None:
-    for candidate in (_normal(name), *_OTHER_NAMES.get(name, ())):
-        if candidate in installed:
-            return installed[candidate]
-    owner = _owner(folder, name, tuple(sorted(installed.items())))
-    return installed.get(owner) if owner is not None else None
+    project = _normal(name)
+    return installed.get(project if project in installed else _owner(folder, name, tuple(installed)) or "")
 
 
 def _installed(folder: str) -> dict[str, str]:
@@ -78,22 +68,29 @@ def _installed(folder: str) -> dict[str, str]:
 
 
 @functools.lru_cache
-def _owner(folder: str, name: str, installed: tuple[tuple[str, str], ...]) -> str | None:
-    """The distribution whose list of files has the module `name`. Slow, and for few libraries: most have the module's name."""
-    beginnings = (f"{name}/".encode(), f"{name}.py".encode())
-    for project, listed in _file_lists(folder):
-        if any(line.startswith(beginnings) for line in listed.splitlines()):
-            return project
+def _owner(folder: str, name: str, projects: tuple[str, ...]) -> str | None:
+    """The distribution whose list of files has the module `name`; None if there is none.
+
+    Only lists of those that have no module of their own name are read, those with a similar name first: this runs at the start.
+    """
+    if not projects:
+        return None
+    modules = {_normal(entry.removesuffix(".py")) for entry in os.listdir(folder)}  # noqa: PTH208
+    others = (project for project in projects if project not in modules)
+    paths = {_normal(path.name.partition("-")[0]): path for path in Path(folder).glob("*-info")}
+    beginnings = (f"\n{name}/".encode(), f"\n{name}.py".encode())
+    for project in sorted(others, key=lambda project: (not project.startswith(name.lower()), project)):
+        for listed in map(_file_list, (paths[project] / "RECORD", paths[project] / "top_level.txt")):
+            if any(beginning in listed for beginning in beginnings) or f"\n{name}\n".encode() in listed:
+                return project
     return None
 
 
-def _file_lists(folder: str) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(Path(folder).glob("*-info")):
-        for name in ("RECORD", "top_level.txt"):
-            with contextlib.suppress(OSError):
-                if (path / name).stat().st_size < _MOST_BYTES:
-                    content = (path / name).read_bytes()
-                    yield _normal(path.name.partition("-")[0]), content.replace(b"\n", b"/\n") if name != "RECORD" else content
+def _file_list(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        if path.stat().st_size < _MOST_BYTES:
+            return b"\n" + path.read_bytes() + b"\n"
+    return b""
 
 
 def _normal(name: str) -> str:

@@ -226,7 +226,8 @@ class Scheduler:
 
     def _found(self, name: str) -> None:
         hit = self.known.hits[name]
-        if name not in self.reports:  # otherwise it ran in an earlier pass
+        report = self.reports.get(name)
+        if report is None or report.content != hit.key:  # otherwise it ran in an earlier pass, with the same inputs
             notices = hit.computation.notices
             self.reports[name] = NodeReport(status="cached", key=self.known.key(name), content=hit.key, notices=notices)
             self._context.emit(NodeCached(name))

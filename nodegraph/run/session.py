@@ -221,6 +221,7 @@ class Session:
 
     def _deliver(self, output: Output, stored: StoredValue | None, snapshot: Callable[[], Snapshot]) -> None:
         """Write an output, and keep its value for the result if it is not stored."""
+        self._values.pop(output.link, None)  # of an earlier pass, whose inputs may have been others
         if stored is None:
             self._values[output.link] = snapshot()
 

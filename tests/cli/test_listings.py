@@ -23,7 +23,7 @@ def test_help_lists_commands_and_registries(cli):
     lines = cli("--help").stdout.splitlines()
     listed = lines[lines.index("Commands:") + 1 :]
     commands = [line.split()[0] for line in listed[: listed.index("")]]
-    assert commands[:9] == ["run", "check", "explain", "show", "nodes", "plugins", "schema", "cache", "runs"]
+    assert commands[:10] == ["run", "check", "explain", "show", "examples", "nodes", "plugins", "schema", "cache", "runs"]
     assert {"loaded", "widgets"} <= set(commands)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nodegraph.cache.store.maintenance import verify
 from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
@@ -68,6 +69,21 @@ def test_sound_store_passes_verify(store: Store) -> None:
     found = store.verify()
     assert (found.blobs, found.bytes, found.wrong, found.missing, found.lost) == (2, 6, (), (), ())
     assert keys(store) == {1, 2}
+
+
+def test_interrupted_verify_checks_no_more_files(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        store.put_bytes(b"%d" % number, ".bin")
+    checked = []
+    monkeypatch.setattr(verify, "_AT_ONCE", 4)
+    monkeypatch.setattr(verify, "_check_blob", lambda entry: (checked.append(entry.name) is None, 1))
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.verify(stop)
+    assert len(checked) <= 4
 
 
 @pytest.mark.parametrize("size", [5, LARGE])

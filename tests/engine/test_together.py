@@ -135,10 +135,10 @@ def overtaken(make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatc
     lock, others = engine.cache.store.lock, iter([make_engine()])
 
     @contextmanager
-    def late(key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    def late(key: str, waiting: Callable[[], None], long_wait: Callable[[Path], None]) -> Iterator[bool]:
         for other in others:
             other.run(sum_of_three())
-        with lock(key, waiting) as waited:
+        with lock(key, waiting, long_wait) as waited:
             yield waited
 
     monkeypatch.setattr(engine.cache.store, "lock", late)

@@ -1,7 +1,7 @@
 """Run many fuzzed graphs, in several goes: `python -m tests.fuzz --graphs 1000000 --state FOLDER`.
 
 Ctrl-C or SIGTERM stops it; the same command goes on where it stopped. FOLDER/state.json holds the figures and every difference.
-`--group N` runs one group of a difference in this process, with a new cache.
+`--group N` runs one group of a difference in this process, with a new cache. `--mutants` shows that faults are found.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from tests.fuzz.driver import Driver, State, groups_of, stopped_by_signals
+from tests.fuzz.driver import Driver, State, find_mutant, groups_of, stopped_by_signals
+from tests.fuzz.mutants import MUTANTS
 
 
 def main() -> int:
@@ -21,14 +22,17 @@ def main() -> int:
     parser.add_argument("--graphs", type=int, default=1_000_000, help="how many graphs there are in all")
     parser.add_argument("--state", type=Path, default=Path("fuzz-state"), help="a folder for the figures and the caches")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
-    parser.add_argument("--kill-seconds", type=float, default=3.0, help="the mean time between two kills")
+    parser.add_argument("--kill-share", type=float, default=0.2, help="the share of tasks after which a worker is killed")
     parser.add_argument("--group", type=int, help="run only this group, in this process")
+    parser.add_argument("--mutants", nargs="*", metavar="NAME", help="put these faults into the engine, all if no name follows")
     options = parser.parse_args()
     if options.group is not None:
         return run_one(options.group)
+    if options.mutants is not None:
+        return sum([not find(name) for name in options.mutants or MUTANTS])
     path = options.state / "state.json"
     state = State.read(path)
-    driver = Driver(state, options.state, workers=options.workers, kill_seconds=options.kill_seconds)
+    driver = Driver(state, options.state, workers=options.workers, kill_share=options.kill_share)
 
     def save() -> None:
         state.write(path)
@@ -38,6 +42,15 @@ def main() -> int:
         driver.run(groups_of(options.graphs), save=save)
     save()
     return 1 if state.differences else 0
+
+
+def find(mutant: str) -> bool:
+    """Run graphs with a fault in the engine until it is found; whether it was, within the graphs of CI."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = find_mutant(mutant, Path(folder))
+    first = found.differences[0] if found.differences else {"kind": "NOT FOUND"}
+    print(f"{mutant}: {first['kind']} after {found.counts['graphs']} graphs, {found.seconds:.0f} s", flush=True)
+    return bool(found.differences)
 
 
 def run_one(group: int) -> int:

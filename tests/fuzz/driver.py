@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing
 import shutil
 import signal
@@ -27,6 +28,9 @@ from tests.fuzz.worker import GROUP, Report, Setup, Task, serve
 TASK_GROUPS: Final = 5
 SPAWN_SHARE: Final = 0.05
 """The share of workers that are started from nothing instead of forked from a process that has imported torch."""
+
+CI_GRAPHS: Final = 2000
+CI_EPOCH_GROUPS: Final = 50
 
 HANG_SECONDS: Final = 240
 MAX_DIFFERENCES: Final = 200
@@ -73,7 +77,10 @@ class _Process:
 
 
 class Driver:
-    """Runs groups until `stop` is set. `folder` holds the cache directories and what workers write down."""
+    """Runs groups until `stop` is set. `folder` holds the cache directories and what workers write down.
+
+    After this share of tasks, a worker is killed, within the time that such a task takes.
+    """
 
     def __init__(
         self,
@@ -81,12 +88,13 @@ class Driver:
         folder: Path,
         *,
         workers: int = 2,
-        kill_seconds: float = 3.0,
+        kill_share: float = 0.2,
         epoch_groups: int = 250,
         mutant: str | None = None,
     ) -> None:
         self.state, self._folder, self._workers = state, folder, workers
-        self._kill_seconds, self._epoch_groups, self._mutant = kill_seconds, epoch_groups, mutant
+        self._kill_share, self._epoch_groups, self._mutant = kill_share, epoch_groups, mutant
+        self._next_kill = math.inf
         self.stop = False
         self._random = Random()
         self._processes: list[_Process] = []
@@ -125,7 +133,7 @@ class Driver:
         cache = self._folder / f"cache-{number}"
         todo = deque([*self.state.again, *range(self.state.first, end)])
         self.state.again, self.state.first = list(todo), end
-        next_kill, next_save = self._next_kill(), time.monotonic() + 10
+        next_save = time.monotonic() + 10
         while (todo or self._busy()) and not self.stop:
             while len(self._processes) < self._workers:
                 self._processes.append(self._start())
@@ -133,10 +141,10 @@ class Driver:
                 if worker.task is None and todo:
                     groups = tuple(todo.popleft() for _ in range(min(TASK_GROUPS, len(todo))))
                     self._give(worker, Task(groups=groups, cache=cache, trimmed=trimmed), todo)
-            self._receive(todo, timeout=max(0.01, min(next_kill - time.monotonic(), 1.0)))
-            if time.monotonic() >= next_kill and self._busy():
+            self._receive(todo, timeout=max(0.001, min(self._next_kill - time.monotonic(), 1.0)))
+            if time.monotonic() >= self._next_kill and self._busy():
                 self._kill(self._random.choice(self._busy()), todo, "kills")
-                next_kill = self._next_kill()
+                self._next_kill = math.inf
             for worker in self._busy():
                 if time.monotonic() - worker.since > HANG_SECONDS:
                     self._note({"kind": "hang", "task": str(worker.task), "stacks": self._stacks(worker)})
@@ -199,6 +207,8 @@ class Driver:
             done = set(worker.task.groups)
             self.state.again = [group for group in self.state.again if group not in done]
             worker.task = None
+            if self._random.random() < self._kill_share:
+                self._next_kill = time.monotonic() + self._random.random() * (time.monotonic() - worker.since)
 
     def _lost(self, worker: _Process, todo: deque[int]) -> None:
         """A worker ended that was not killed."""
@@ -227,13 +237,18 @@ class Driver:
         except OSError:
             return ""
 
-    def _next_kill(self) -> float:
-        return time.monotonic() + self._random.expovariate(1 / self._kill_seconds)
-
     def _note(self, difference: dict[str, Any]) -> None:
         self.state.counts["differences"] += 1
         if len(self.state.differences) < MAX_DIFFERENCES:
             self.state.differences.append(difference)
+
+
+def find_mutant(mutant: str, folder: Path) -> State:
+    """Run the graphs of CI with a fault in the engine, until there is a difference."""
+    state = State()
+    driver = Driver(state, folder, kill_share=0.4, epoch_groups=CI_EPOCH_GROUPS, mutant=mutant)
+    driver.run(groups_of(CI_GRAPHS), stop_at_difference=True)
+    return state
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ NEIGHBOURS = 40
 
 LARGE_NODES = 34
 
+FLOATS = [0.0, -0.0, 0.0, -0.0, 1.0, 0.1, 5e-324, -2.5]
+
 
 class Link(NamedTuple):
     node: int
@@ -135,8 +137,8 @@ def _input(kind: str, by_kind: Mapping[str, list[Link]], random: Random) -> Inpu
         return None if None in items else Several(tuple(items))  # type: ignore[arg-type]
     if kind == "int" and random.random() < 0.4:
         return Literal(random.randrange(6))
-    if kind == "float" and random.random() < 0.3:
-        return Literal(random.choice([0.0, -0.0, 1.0, 0.1, 5e-324, -2.5]))
+    if kind == "float" and random.random() < 0.4:
+        return Literal(random.choice(FLOATS))
     links = [link for links in by_kind.values() for link in links] if kind == "any" else by_kind.get(kind, [])
     return random.choice(links[-12:]) if links else None
 
@@ -145,6 +147,9 @@ def _change_literal(nodes: dict[int, Node], random: Random) -> None:
     """Change one literal of one node, as a user does between two runs."""
     number = random.choice(sorted(nodes))
     node = nodes[number]
-    literals = [port for port, input in node.inputs.items() if isinstance(input, Literal) and type(input.value) is int]
+    literals = [port for port, input in node.inputs.items() if isinstance(input, Literal)]
     if literals and "size" not in literals:
-        nodes[number] = replace(node, inputs={**node.inputs, random.choice(literals): Literal(random.randrange(12))})
+        port = random.choice(literals)
+        is_float = type(node.inputs[port][0]) is float
+        value: Any = random.choice(FLOATS) if is_float else random.randrange(12)
+        nodes[number] = replace(node, inputs={**node.inputs, port: Literal(value)})

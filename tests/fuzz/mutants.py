@@ -1,7 +1,238 @@
-"""Faults to put into the engine: the fuzz test must find each of them."""
+"""Faults to put into the engine, one for each protection of the cache: the fuzz test must find each of them.
+
+`python -m tests.fuzz --mutants` runs graphs with each fault until it is found.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import mmap
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nodegraph.cache import keys, snapshots
+from nodegraph.cache.store import blobs, store
+from nodegraph.files import FileState
+from nodegraph.run import known_results, result
+from nodegraph.run.node import inputs, process_state, run_node
 
 MUTANTS: dict[str, Callable[[], None]] = {}
+
+
+def mutant(function: Callable[[], None]) -> Callable[[], None]:
+    MUTANTS[function.__name__] = function
+    return function
+
+
+def wrap(owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+    """Replace a function by what `make` makes of it."""
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+@mutant
+def readers_share_the_producers_object() -> None:
+    def make(take: Any) -> Any:
+        def take_file(self: Any, value: Any, codec: Any) -> Any:
+            taken = take(self, value, codec)
+            taken[0].open = lambda: value
+            return taken
+
+        return take_file
+
+    wrap(snapshots.Taker, "_take_file", make)
+
+
+@mutant
+def readers_share_lists_and_mappings() -> None:
+    def make(take: Any) -> Any:
+        def take_json(self: Any, value: Any, codec: Any) -> Any:
+            taken = take(self, value, codec)
+            taken.open = lambda: value
+            return taken
+
+        return take_json
+
+    wrap(snapshots.Taker, "_take_json", make)
+
+
+@mutant
+def readers_share_lists_of_pictures() -> None:
+    wrap(snapshots.Parts, "open", _once_for_each_object)
+
+
+@mutant
+def callers_share_results() -> None:
+    def make(get: Any) -> Any:
+        def get_once(self: Any, wanted: Any) -> Any:
+            known = self.__dict__.setdefault("_known", {})
+            if wanted not in known:
+                known[wanted] = get(self, wanted)
+            return known[wanted]
+
+        return get_once
+
+    wrap(result.Result, "__getitem__", make)
+
+
+@mutant
+def values_of_the_caller_are_not_copied() -> None:
+    inputs._own_copy = lambda input, cache: input.value
+
+
+@mutant
+def maps_write_to_the_file() -> None:
+    from nodegraph_nodes import codecs
+
+    class Writing:
+        """The module `mmap`, with maps that write through."""
+
+        ACCESS_COPY = mmap.ACCESS_WRITE
+
+        @staticmethod
+        def mmap(descriptor: int, length: int, access: int) -> mmap.mmap:
+            with Path(f"/proc/self/fd/{descriptor}").open("r+b") as file:
+                return mmap.mmap(file.fileno(), length, access=access)
+
+    codecs.mmap = Writing  # type: ignore[assignment]
+
+
+@mutant
+def versions_of_models_are_not_compared() -> None:
+    from nodegraph_nodes.models.backend import TorchBackend
+
+    TorchBackend.version = lambda self, value: None  # type: ignore[method-assign]
+
+
+@mutant
+def draws_are_not_noticed() -> None:
+    def make(leave: Any) -> Any:
+        def leave_without_look(self: Any, *error: Any) -> None:
+            leave(self, *error)
+            self.drew = False
+
+        return leave_without_look
+
+    wrap(process_state.ProcessWatch, "__exit__", make)
+
+
+@mutant
+def nodes_below_a_draw_have_aliases() -> None:
+    known_results.KnownResults._follows_from_unkeyed = lambda self, name: False  # type: ignore[method-assign]
+
+
+@mutant
+def switches_are_left_as_they_are() -> None:
+    from nodegraph_nodes.models.backend import TorchBackend
+
+    TorchBackend.known_state = lambda self: contextlib.nullcontext()  # type: ignore[method-assign]
+
+
+@mutant
+def a_retry_uses_the_same_arguments() -> None:
+    def make(compute: Any) -> Any:
+        def compute_with_old(spec: Any, arguments: Any, run: Any, context: Any, *, read_again: Any) -> Any:
+            before = dict(arguments)
+            return compute(spec, arguments, run, context, read_again=lambda: before)
+
+        return compute_with_old
+
+    wrap(run_node, "compute", make)
+
+
+@mutant
+def files_are_not_looked_at_again() -> None:
+    run_node.files_changed = lambda task, before, context: False
+
+
+@mutant
+def files_are_known_by_size_and_mtime() -> None:
+    def from_stat(stat: Any) -> FileState:
+        return FileState(device=stat.st_dev, inode=0, size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=0)
+
+    FileState.from_stat = from_stat  # type: ignore[method-assign]
+    FileState.settled = lambda self, granularity_ns: True  # type: ignore[method-assign]
+
+
+@mutant
+def zeros_have_no_sign_in_keys() -> None:
+    wrap(keys, "tagged", lambda tagged: lambda value: tagged(value + 0.0 if type(value) is float else value))
+
+
+@mutant
+def two_numbers_have_one_key() -> None:
+    wrap(keys, "tagged", lambda tagged: lambda value: tagged(value // 2 if type(value) is int else value))
+
+
+@mutant
+def content_of_blobs_is_not_compared() -> None:
+    def path(self: Any, name: str) -> Path:
+        found: Path = self._layout.blob(name)
+        if not found.exists():
+            raise store.LostResultError(f"{found} is gone")
+        return found
+
+    blobs.Blobs.path = path  # type: ignore[method-assign]
+
+
+@mutant
+def blobs_are_written_in_place() -> None:
+    def make(move: Any) -> Any:
+        def copy_slowly(temporary: Path, path: Path) -> None:
+            data = temporary.read_bytes()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb", buffering=0) as file:
+                file.write(data[: len(data) // 2])
+                time.sleep(0.005)
+                file.write(data[len(data) // 2 :])
+
+        return copy_slowly
+
+    wrap(blobs, "move", make)
+
+
+@mutant
+def records_are_written_before_blobs() -> None:
+    """The file of a blob gets its name only some time after the record."""
+    waiting: list[tuple[Path, Path]] = []
+
+    def move_later(temporary: Path, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        other = path.parent.parent.parent / "tmp" / f"{temporary.name}.waiting"
+        temporary.replace(other)
+        waiting.append((other, path))
+
+    def make_path(path: Any) -> Any:
+        def path_of_waiting(self: Any, name: str) -> Path:
+            target = self._layout.blob(name)
+            found = next((other for other, wanted in list(waiting) if wanted == target), None)
+            return found if found is not None and found.exists() else path(self, name)
+
+        return path_of_waiting
+
+    def make_put(put: Any) -> Any:
+        def put_record(self: Any, record: Any) -> None:
+            put(self, record)
+            time.sleep(0.005)
+            while waiting:
+                other, path = waiting.pop()
+                with contextlib.suppress(FileNotFoundError):
+                    other.replace(path)
+
+        return put_record
+
+    blobs.move = move_later
+    wrap(blobs.Blobs, "path", make_path)
+    wrap(store.Store, "put_record", make_put)
+
+
+def _once_for_each_object(open_value: Any) -> Any:
+    @functools.wraps(open_value)
+    def open_once(self: Any) -> Any:
+        if "_opened" not in self.__dict__:
+            self._opened = open_value(self)
+        return self._opened
+
+    return open_once

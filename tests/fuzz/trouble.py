@@ -34,6 +34,7 @@ class Trouble:
         self._seed: object = None  # of the round
         self.drew: set[bytes] = set()  # identities of the nodes that drew from a global generator in this round
         self.change_file: Callable[[Random], None] = lambda random: None
+        self.codec_fails = False
         self.is_single = True  # no other run goes on: the environment and the current directory can be restored
         self._leaked: deque[Any] = deque(maxlen=MAX_LEAKED)
         self._local = threading.local()
@@ -45,6 +46,7 @@ class Trouble:
     def begin(self, seed: object, *, single: bool, spoiling: bool) -> None:
         """Begin a round; `seed` None: nodes only compute. With `spoiling`, a thread changes what nodes leaked meanwhile."""
         self._seed, self.is_single = seed, single
+        self.codec_fails = self.happens(0.1, "codec")
         self.drew = set()
         if spoiling:
             if self._spoiler is None:
@@ -191,5 +193,7 @@ def _change_process(random: Random, *, numeric: bool, single: bool) -> None:
         torch.set_default_dtype(torch.float64)
         torch.backends.mkldnn.enabled = False
         torch.set_float32_matmul_precision("medium")
+        torch.set_flush_denormal(True)
+        torch.set_grad_enabled(False)
         if random.random() < 0.3:
             torch.set_autocast_enabled("cpu", True)

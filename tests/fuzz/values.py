@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,11 +68,14 @@ class GridCodec:
     name = "fuzzed-grid"
     suffix = ".npy"
     extension = ".npy"
+    fails: Callable[[], bool] = staticmethod(lambda: False)
 
     def digest(self, value: Grid) -> str:
         return hashlib.sha256(b"grid" + self._bytes(value)).hexdigest()
 
     def save(self, value: Grid, path: Path) -> None:
+        if self.fails():
+            raise RuntimeError("this codec fails on purpose")
         path.write_bytes(self._bytes(value))
 
     def load(self, path: Path) -> Grid:

@@ -50,6 +50,9 @@ EXPECTED_ERRORS: Final = (
 """What is in the messages of errors that trouble causes."""
 
 
+DELIVERED: Final = ("ran", "cached", "verified", "differed")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """Groups to run with one cache directory. `trimmed`: it is small, and files disappear from it."""
@@ -162,6 +165,7 @@ class Worker:
             "keep_going": random.random() < 0.5,
             "force": [name for name in graph.names.values() if random.random() < 0.3] if random.random() < 0.08 else [],
             "raise_errors": False,
+            "verify": 0.5 if random.random() < 0.08 else 0.0,
         }
         own = Random(random.random())
         if background or own.random() < 0.15:
@@ -225,12 +229,12 @@ class Worker:
         delivered: dict[Link, Any] = {}
         for link in graph.targets:
             name = graph.names[link.node]
-            if result.nodes[name].status in ("ran", "cached"):
+            if result.nodes[name].status in DELIVERED:
                 try:
                     delivered[link] = plain(result[_name(graph, link)])
                 except CacheError as error:
-                    if not self._trimmed and not _is_model(graph, link):
-                        self._differs(graph, "lost", link=link, error=str(error))
+                    if result.status == "done" and not self._trimmed and not _is_model(graph, link):
+                        self._differs(graph, "lost", link=link, error=str(error), status=result.nodes[name].status)
                 except KeyError as error:
                     self._differs(graph, "missing", link=link, error=str(error), status=result.status)
         meaning = Meaning(graph, self._types, delivered, possible)
@@ -271,8 +275,11 @@ class Worker:
             if report.status == "ran" and report.content is not None:
                 self._made.add(report.content)
             is_unknown = self._types[node.type].allows is not None
-            if node.type in ("Draw", "DrawTensor", "Tick") and (report.status == "cached" or report.content is not None):
+            is_hit = report.status not in ("ran", "failed", "pruned", "skipped")
+            if not self._types[node.type].kept and (is_hit or report.content is not None):
                 self._differs(graph, "kept", link=Link(number, "output"), status=report.status)
+            if report.status == "differed" and not self._trimmed:
+                self._differs(graph, "differed", link=Link(number, "output"))
             if not is_unknown and not self._trimmed and any("not deterministic" in notice for notice in report.notices):
                 self._differs(graph, "notice", link=Link(number, "output"), error=str(report.notices))
             if report.status == "ran" and report.content is not None and self._trouble.drew and not is_unknown:
@@ -410,7 +417,7 @@ def serve(connection: Connection, setup: Setup) -> None:
         while True:
             try:
                 task: Task = connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # the driver has ended
                 break
             worker.report = Report()
             worker.use(task.cache, trimmed=task.trimmed)
@@ -418,6 +425,7 @@ def serve(connection: Connection, setup: Setup) -> None:
                 faulthandler.dump_traceback_later(STALL_SECONDS, file=stacks)
                 worker.group(group)
                 faulthandler.cancel_dump_traceback_later()
-            connection.send(worker.report)
+            with contextlib.suppress(OSError):
+                connection.send(worker.report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -43,7 +43,7 @@ class ProcessWatch:
         global _read_generator
         if _read_generator is None:
             _read_generator = _generator_reader()
-        enter_known_locale(alone=not _running)
+        enter_known_locale(others_run=bool(_running))
         _running.add(self)
         self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
         self._directory = _current_directory()
@@ -64,7 +64,7 @@ class ProcessWatch:
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
         _running.discard(self)
         changed = self._variables != getattr(os.environ, _AS_BYTES, os.environ)
-        if leave_known_locale(alone=not _running):
+        if leave_known_locale(others_run=bool(_running)):
             self.restored += ("the locale",)
         if (changed or self._directory != _current_directory()) and not _running:  # otherwise it may be another node's change
             self._restore()

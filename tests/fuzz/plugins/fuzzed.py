@@ -36,7 +36,7 @@ class NodeType:
     returns: Mapping[str, str]  # by port
     meaning: Callable[..., Any]
     allows: Callable[..., bool] | None
-    pure: bool
+    kept: bool
 
 
 TYPES: dict[str, NodeType] = {}
@@ -49,6 +49,8 @@ def fuzzed(
     *,
     numeric: bool = False,
     pure: bool = True,
+    keep: bool = True,
+    draws: bool = False,
     allows: Callable[..., bool] | None = None,
     **takes: str,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -62,8 +64,9 @@ def fuzzed(
             return TROUBLE.run(name, body, arguments, numeric=numeric)
 
         outputs = {"output": returns} if isinstance(returns, str) else returns
-        TYPES[name] = NodeType(name=name, takes=takes, returns=outputs, meaning=meaning, allows=allows, pure=pure)
-        FUNCTIONS.append(node(name, numeric=numeric, pure=pure)(function))
+        kept = pure and keep and not draws
+        TYPES[name] = NodeType(name=name, takes=takes, returns=outputs, meaning=meaning, allows=allows, kept=kept)
+        FUNCTIONS.append(node(name, numeric=numeric, pure=pure, keep=keep)(function))
         return function
 
     return decorate
@@ -148,6 +151,12 @@ def Take(ints: list[int]) -> Taken:
 class Taken(NamedTuple):
     first: int
     rest: list[int]
+
+
+@fuzzed("ints", lambda ints: ints + ints[:3], keep=False, ints="ints")
+def Lengthen(ints: list[int]) -> list[int]:
+    ints += ints[:3]
+    return ints
 
 
 @fuzzed("same", lambda value: value, value="any")
@@ -278,6 +287,22 @@ def Decode(latent: Latent) -> Image:
     return Image(latent.samples.permute(0, 2, 3, 1))
 
 
+@fuzzed(
+    "latent",
+    lambda latent: PlainLatent(latent.samples * np.float32(1e-40), latent.size),
+    numeric=True,
+    latent="latent",
+)
+def Fade(latent: Latent) -> Latent:
+    """Its numbers are denormal."""
+    return Latent(latent.samples.mul_(1e-40), latent.size)
+
+
+@fuzzed("image", lambda image: image[:, ::-1], numeric=True, keep=False, image="image")
+def Flip(image: Image) -> Image:
+    return Image(image.pixels.flip(1))
+
+
 @fuzzed("noise", lambda n: PlainNoise(pixels_of(n, 2) - HALF, n), numeric=True, n="small")
 def MakeNoise(n: int) -> Noise:
     import torch
@@ -371,12 +396,12 @@ def After(n: int, value: Any, run: Run = Run()) -> int:
 # --- sources, whose values are not known before
 
 
-@fuzzed("int", allows=lambda value, n: n * 10 <= value < n * 10 + 3, n="small")
+@fuzzed("int", draws=True, allows=lambda value, n: n * 10 <= value < n * 10 + 3, n="small")
 def Draw(n: int) -> int:
     return n * 10 + random.randrange(3)
 
 
-@fuzzed("int", allows=lambda value, n: n * 10 <= value < n * 10 + 3, numeric=True, n="small")
+@fuzzed("int", draws=True, allows=lambda value, n: n * 10 <= value < n * 10 + 3, numeric=True, n="small")
 def DrawTensor(n: int) -> int:
     import torch
 
@@ -422,4 +447,6 @@ def register_nodes(register: Any) -> None:
 
 @hookimpl
 def register_codecs(register: Any) -> None:
-    register(Grid, GridCodec())
+    codec = GridCodec()
+    codec.fails = lambda: TROUBLE.codec_fails
+    register(Grid, codec)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.layout import KEY, MEMOS, Layout, remove
@@ -15,6 +16,8 @@ from nodegraph.cache.store.maintenance.exports import exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress
 from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_export, read_record
 from nodegraph.files import parse_json
+
+_AT_ONCE: Final = 256  # blobs that are handed to the threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +46,14 @@ def verify(layout: Layout, read_record: ReadRecord, progress: Progress = no_prog
     count = size = 0
     wrong: list[str] = []
     entries = list(layout.blobs())
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        checks = threads.map(_check_blob, entries)
-        try:
-            for i, (entry, (sound, read)) in enumerate(zip(entries, checks, strict=True), 1):
-                progress(i, len(entries))
-                if sound is None:
-                    continue  # removed meanwhile
-                count, size = count + 1, size + read
-                if not sound:
-                    wrong.append(entry.name)
-                    layout.quarantine(Path(entry.path))
-        except BaseException:  # such as Ctrl-C
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+    for i, (entry, (sound, read)) in enumerate(_checked(entries), 1):
+        progress(i, len(entries))
+        if sound is None:
+            continue  # removed meanwhile
+        count, size = count + 1, size + read
+        if not sound:
+            wrong.append(entry.name)
+            layout.quarantine(Path(entry.path))
     damaged, stale = _check_small_files(layout)
     on_disk = {entry.name for entry in layout.blobs()}
     missing: set[str] = set()
@@ -79,6 +76,18 @@ def verify(layout: Layout, read_record: ReadRecord, progress: Progress = no_prog
         damaged=tuple(sorted(damaged)),
         stale=stale,
     )
+
+
+def _checked(entries: Sequence[os.DirEntry[str]]) -> Iterator[tuple[os.DirEntry[str], tuple[bool | None, int]]]:
+    """Each blob with what `_check_blob` returns for it. Several threads check a few at a time, so that Ctrl-C waits for few."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            for start in range(0, len(entries), _AT_ONCE):
+                some = entries[start : start + _AT_ONCE]
+                yield from zip(some, threads.map(_check_blob, some), strict=True)
+        except BaseException:  # such as Ctrl-C, or GeneratorExit if the caller stops
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _check_blob(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
