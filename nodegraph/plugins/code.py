@@ -12,6 +12,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import site
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from nodegraph.plugins.libraries import python_version, versions_of_imported
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
+_FIRST_WORDS: Final = frozenset({b"import", b"from"})
+_HAS_MORE: Final = re.compile(rb"""[(\\;#"']|^from *\.""").search  # than one import that means the same in each module
 _LONGEST_NAMES: Final = 1 << 14  # bytes behind it
 _LONGEST_FROM: Final = 300  # bytes before the word import
 
@@ -135,19 +138,29 @@ class _Imports:
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
+        self._known_lines: set[bytes] = set()  # statements that mean the same in each module
         self._skipped = {*inside, _ENGINE, *sys.stdlib_module_names, *sys.builtin_module_names}
         self._skipped_bytes = {name.encode() for name in self._skipped}
 
     def add(self, source: bytes, *, package: str | None) -> None:
-        """Note what `source` imports. `package` is the package of its module; None: relative imports stay inside the plugin."""
+        """Note what `source` imports. `package` is the package of its module; None: relative imports stay inside the plugin.
+
+        Most imports are of the plugin itself, the engine, or the standard library, or were seen in another module: they are passed
+        over without taking them apart.
+        """
+        skipped, known = self._skipped_bytes, self._known_lines
         position = source.find(b"import")
         while position >= 0:
-            start = source.rfind(b"\n", 0, position) + 1
-            before = source[start:position].strip()
-            if before[:5] == b"from " and before.partition(b".")[0][5:] in self._skipped_bytes:
-                pass  # most imports end here: they are of the plugin itself, the engine, or the standard library
-            elif not before or before[:4] == b"from" or b":" in before or b";" in before or source[start - 2 : start - 1] == b"\\":
+            start, end = source.rfind(b"\n", 0, position) + 1, source.find(b"\n", position)
+            line = source[start : end if end >= 0 else len(source)].strip()
+            word, _, rest = line.partition(b" ")
+            of = rest.partition(b" ")[0].partition(b".")[0] if word == b"from" else rest.partition(b".")[0]
+            if line in known or (of in skipped and word in _FIRST_WORDS and b";" not in rest):
+                pass
+            elif word in _FIRST_WORDS or b":" in line or b";" in line or source[start - 2 : start - 1] == b"\\":
                 self._add_statement(source, position, package)
+                if word in _FIRST_WORDS and not _HAS_MORE(line):
+                    known.add(line)
             position = source.find(b"import", position + 6)
 
     def _add_statement(self, source: bytes, position: int, package: str | None) -> None:
@@ -243,7 +256,10 @@ class _Imports:
 
 def _origin(text: bytes) -> str | None:
     """The module in `from MODULE import`, whose dots may be apart; None if `text` is something else."""
-    origin = "".join(text.replace(b"\\\n", b" ").replace(b"\\\r\n", b" ").decode("utf-8", "replace").split())
+    line = text.replace(b"\\\n", b" ").replace(b"\\\r\n", b" ")
+    if b"\n" in line or b"import" in line:  # it begins with an earlier statement
+        return None
+    origin = "".join(line.decode("utf-8", "replace").split())
     return origin if not origin.strip(".") or _is_name(origin.lstrip(".")) else None
 
 

@@ -58,6 +58,8 @@ def digest(folder: Path) -> str:
 
 IMPORTS = {
     "import": "import helper",
+    "below other imports": "from pathlib import Path\n    import helper",
+    "at the end of the file": "from pathlib import Path; import helper",
     "import as": "import json, helper as h",
     "from": "from helper import VALUE",
     "from in brackets": "from helper import (\n        VALUE,  # this one\n    )",

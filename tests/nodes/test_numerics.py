@@ -59,12 +59,20 @@ def test_given_device_and_dtype_are_used():
     assert found.name.endswith(f" float16 torch {minor}")
 
 
-@pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"avx2", "amx_bf16"}, "bfloat16"), ((), "float32")])
-def test_auto_dtype_is_bfloat16_on_fast_cpus(flags, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "dtype", "instructions"),
+    [
+        ({"avx2", "avx512f"}, "float32", None),
+        ({"avx2", "avx512_bf16"}, "bfloat16", "avx512_bf16"),
+        ({"avx2", "avx512_bf16", "amx_bf16"}, "bfloat16", "amx"),
+        ((), "float32", None),
+    ],
+)
+def test_auto_dtype_is_bfloat16_on_fast_cpus(flags, dtype, instructions, monkeypatch):
     monkeypatch.setattr(numerics, "cpu_flags", lambda: frozenset(flags))
     found = numerics.resolve("cpu", "auto")
     assert found.dtype == dtype
-    assert (" amx " in found.name) == ("amx_bf16" in flags)
+    assert [name for name in ("amx", "avx512_bf16") if f" {name} " in found.name] == ([instructions] if instructions else [])
 
 
 def test_class_depends_on_dtype():

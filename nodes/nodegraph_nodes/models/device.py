@@ -104,11 +104,11 @@ def _accelerator() -> str:
 
 
 def _usual_dtype(device: str, kind: str) -> str:
-    """The fastest dtype that is exact enough for the UNet."""
+    """The fastest dtype that is exact enough for the UNet. The other parts always compute in float32: see docs/models.md."""
     import torch
 
     if kind == "cpu":
-        return "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+        return "bfloat16" if _bfloat16_instructions() else "float32"
     if kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return "bfloat16"
     return "float16"
@@ -120,6 +120,12 @@ def _architecture(device: str, kind: str) -> str:
     if kind == "cuda":
         return "sm_{}{}".format(*torch.cuda.get_device_capability(device))
     if kind == "cpu":
-        amx = " amx" if "amx_bf16" in cpu_flags() else ""
-        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
+        instructions = _bfloat16_instructions()
+        return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{instructions and f' {instructions}'}"
     return platform.machine()
+
+
+def _bfloat16_instructions() -> str:
+    """The processor's fastest instructions for products of bfloat16; empty if it has none."""
+    names = {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16"}
+    return next((name for flag, name in names.items() if flag in cpu_flags()), "")
