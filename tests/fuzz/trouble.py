@@ -6,7 +6,6 @@ exception is what is changed later, by other nodes or by the thread of `Trouble`
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random as global_random
 import threading
@@ -39,6 +38,7 @@ class Trouble:
         self._leaked: deque[Any] = deque(maxlen=MAX_LEAKED)
         self._local = threading.local()
         self._active = threading.Event()
+        self._spoiling = threading.Lock()
         self._spoiler: threading.Thread | None = None
 
     # --- what the worker calls
@@ -66,7 +66,7 @@ class Trouble:
             return
         if has_model(leaked) and random.random() < 0.9:
             return  # a model that is changed all the time is never computed
-        with contextlib.suppress(RuntimeError, ValueError, IndexError):  # another thread changes it at the same time
+        with self._spoiling:  # two threads that give a tensor other memory at the same time break torch
             spoil(leaked, random)
 
     def _spoil_forever(self) -> None:

@@ -421,6 +421,7 @@ def serve(connection: Connection, setup: Setup) -> None:
         MUTANTS[setup.mutant]()
     folder = setup.folder / f"process-{os.getpid()}"
     stacks = (setup.folder / f"stacks-{os.getpid()}.txt").open("w")
+    faulthandler.enable(stacks)
     worker = Worker(PLUGINS, folder)
     try:
         while True:
