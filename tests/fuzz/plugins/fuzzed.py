@@ -100,6 +100,11 @@ def Tree(n: int) -> dict[str, Any]:
     return {"a": [n, float(n), {"deep": [str(n), True]}], "b": {}}
 
 
+@fuzzed("text", lambda number: repr(number), number="float literal")
+def Digits(number: float) -> str:
+    return repr(number)
+
+
 @fuzzed("float", lambda a, b: a * b if a < 3 else -a, a="float", b="float")
 def Times(a: float, b: float) -> float:
     return a * b if a < 3 else -a
