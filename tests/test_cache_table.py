@@ -148,9 +148,11 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_switches_of_the_process_change_no_result",
             STATE + "test_switches_are_restored",
             STATE + "test_switches_that_a_node_sets_are_restored",
+            STATE + "test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch",
+            STATE + "test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library",
             THREAD + "test_switch_changes_no_result_and_is_restored",
         ],
-        [],
+        [STATE + "test_import_by_a_computed_name_is_not_noticed"],
     ),
     "gradients, inference mode": (
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
@@ -171,6 +173,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "a node draws from a global generator": (
         [
             STATE + "test_node_that_draws_from_a_global_generator_is_not_kept",
+            STATE + "test_draw_of_a_node_that_is_not_declared_numeric_is_noticed_if_its_plugin_imports_torch",
             "engine/test_unkept_results.py::test_nodes_below_a_result_that_is_not_kept_run_again",
         ],
         [READS],

@@ -26,6 +26,7 @@ from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.watched import WatchedNodes
 from nodegraph.text import did_you_mean, sentence
 
 __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
@@ -63,6 +64,8 @@ class Plugins:
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+        codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
+        self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
 
     def __repr__(self) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
+"""The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
+
 _lock = threading.Lock()
 _nodes = 0  # that run now
 _before: tuple[Any, ...] | None = None  # the switches when the first of them began, if they had other values
@@ -143,16 +146,16 @@ def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
         getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
 
 
-def generator_states(numeric: bool) -> dict[str, Any]:
+def generator_states(watched: bool) -> dict[str, Any]:
     """What differs once a number was drawn from the global generator of NumPy or of torch.
 
     None stands for a library that is not imported, or from whose generator no number was drawn since it was: a node may import it
-    and draw. Torch is asked for numeric nodes only: others do not compute with tensors.
+    and draw. Torch is asked for watched nodes only: others do not compute with tensors.
     """
     states: dict[str, Any] = {"numpy": None}
     if hasattr(random := sys.modules.get("numpy.random"), "mtrand"):  # otherwise another thread is importing it
         states["numpy"] = _numpy_state(random)
-    if numeric:
+    if watched:
         states["torch"] = None
         if hasattr(torch := sys.modules.get("torch"), "default_generator"):
             states["torch"] = _torch_state(torch)

@@ -25,7 +25,8 @@ def compute(
     `read_again` returns the arguments once more: the first call may have changed them before it ran out of memory.
     """
     before = _versions(arguments, context)
-    with run.in_use.active(), ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
+    watched = spec.numeric or context.plugins.watched[spec.name]
+    with run.in_use.active(), ProcessWatch(context.plugins.backend, watched=watched) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         run.notice(f"it changed {' and '.join(watch.restored)} of the process; the change was undone")

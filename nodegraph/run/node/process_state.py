@@ -27,14 +27,14 @@ _running: set[ProcessWatch] = set()  # adding and removing is atomic, and takes 
 class ProcessWatch:
     """Watch a node during the block, and restore what it changed if no other node runs.
 
-    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. A numeric
+    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. A watched
     node runs with the backend's known state.
     """
 
-    __slots__ = ("_backend", "_directory", "_known_state", "_numeric", "_others", "_python", "_variables", "drew", "restored")
+    __slots__ = ("_backend", "_directory", "_known_state", "_others", "_python", "_variables", "_watched", "drew", "restored")
 
-    def __init__(self, backend: Backend, *, numeric: bool) -> None:
-        self._backend, self._numeric = backend, numeric
+    def __init__(self, backend: Backend, *, watched: bool) -> None:
+        self._backend, self._watched = backend, watched
         self._known_state: AbstractContextManager[None] | None = None
         self.drew = False
         self.restored: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class ProcessWatch:
         _running.add(self)
         self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
         self._directory = _current_directory()
-        self._python, self._others = _read_generator(), self._backend.generator_states(self._numeric)
-        if self._numeric:
+        self._python, self._others = _read_generator(), self._backend.generator_states(self._watched)
+        if self._watched:
             self._known_state = self._backend.known_state()
             self._known_state.__enter__()
         return self
@@ -57,7 +57,7 @@ class ProcessWatch:
         assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
-        before, now = self._others, self._backend.generator_states(self._numeric)
+        before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
         elif before != now:  # a library that was imported meanwhile has only a state now
