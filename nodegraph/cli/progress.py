@@ -46,7 +46,7 @@ class PlainProgress:
         self.close()
 
     def __call__(self, event: events.Event) -> None:
-        if self.quiet:
+        if self.quiet and not (isinstance(event, events.Notice) and event.is_waiting):
             return
         match event:
             case events.RunStarted():
