@@ -184,7 +184,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "a node sets an environment variable": ([STATE + "test_environment_and_current_directory_are_restored"], [READS]),
+    "a node sets an environment variable": (
+        [
+            STATE + "test_environment_and_current_directory_are_restored",
+            STATE + "test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs",
+        ],
+        [READS],
+    ),
     "the time of day": ([], [READS]),
 }
 
