@@ -19,7 +19,9 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs watched manager",
+    "nodegraph.plugins": (
+        "backend registry registered codecs libraries import_scan code code_watch discovery hookspecs watched manager"
+    ),
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import time
 import types
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 import torch
 
 from nodegraph import Engine, Workflow
+from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
+from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes.process_state import generator_states, known_switches
 
 PLUGIN = """
@@ -320,3 +323,33 @@ def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp
     assert "MEDDLED" not in os.environ
     assert os.environ["MEDDLE_WITH_THIS"] == "ä"
     assert Path.cwd() == tmp_path
+
+
+def test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDDLE_WITH_THIS", "before")
+    monkeypatch.chdir(tmp_path)
+    changing, ending, beginning = (ProcessWatch(CpuBackend(), watched=False) for _ in range(3))
+    ending.__enter__()
+    changing.__enter__()
+    os.environ["MEDDLE_WITH_THIS"] = "changed"
+    os.chdir("/")
+    ending.__exit__(None, None, None)
+    beginning.__enter__()
+    changing.__exit__(None, None, None)
+    assert ending.restored == changing.restored == ()
+    beginning.__exit__(None, None, None)
+    assert (os.environ["MEDDLE_WITH_THIS"], Path.cwd()) == ("before", tmp_path)
+    assert beginning.restored == ("environment variables", "the current directory")
+    assert not beginning.alone
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the timezone cannot be set here")
+def test_timezone_that_a_node_sets_is_restored(monkeypatch):
+    monkeypatch.delenv("TZ", raising=False)
+    time.tzset()
+    before = time.localtime(0)
+    with ProcessWatch(CpuBackend(), watched=False):
+        os.environ["TZ"] = "XYZ-7:13"
+        time.tzset()
+        assert time.localtime(0) != before
+    assert time.localtime(0) == before
