@@ -92,13 +92,19 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             CODE + "test_every_file_of_a_package_is_part_of_the_digest",
             CODE + "test_module_on_the_path_is_part_of_the_digest",
             CODE + "test_indirect_imports_are_part_of_the_digest",
+            "engine/test_import_scan.py::test_scan_finds_whatever_the_parser_finds",
             CODE + "test_edited_helper_is_a_miss",
         ],
         [READS],
     ),
     "a module that a node imports by a computed name": (
-        [CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit"],
-        [],
+        [
+            CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit",
+            CODE + "test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit",
+            CODE + "test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit",
+            CODE + "test_computed_import_at_the_top_of_a_plugin_is_compared_at_a_hit",
+        ],
+        [READS],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (

@@ -33,12 +33,13 @@ class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
     `files` are part of the digest. `libraries` are one file of each installed library that the code imports: if it changes, the
-    library was installed again.
+    library was installed again. `is_dynamic`: the code may import modules by computed names, which are not part of the digest.
     """
 
     digest: str
     files: Mapping[str, FileState | None]
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
+    is_dynamic: bool = False
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
@@ -77,7 +78,7 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
             same = _first_digests.setdefault(path, digest) == digest
             is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
     total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
-    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries))
+    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries), is_dynamic=imports.is_dynamic())
     return code.unknown() if is_unknown else code
 
 
@@ -136,6 +137,10 @@ class _Imports:
         self._scan = ImportScan(self._skipped)
         self._pending = self._scan.names
         self.add = self._scan.add
+
+    def is_dynamic(self) -> bool:
+        """Whether the code that was read so far may import modules by computed names."""
+        return self._scan.is_dynamic
 
     def modules(self) -> Iterator[tuple[str, str, bytes, FileState]]:
         """Name, file, content and state of each module outside the standard library and installed distributions."""
@@ -241,11 +246,15 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
 
 def is_installed(path: Path) -> bool:
     """Whether a file or folder belongs to the standard library or to an installed distribution, by its place."""
-    return any(path.is_relative_to(folder) for folder in _installed_folders()) or not {"site-packages", "dist-packages"}.isdisjoint(
-        path.parts
-    )
+    return is_installed_file(str(path / "_"))
+
+
+def is_installed_file(path: str) -> bool:
+    """`is_installed` of the file at `path`."""
+    return path.startswith(_installed_folders()) or "/site-packages/" in path or "/dist-packages/" in path
 
 
 @cache
-def _installed_folders() -> tuple[Path, ...]:
-    return tuple(map(Path, dict.fromkeys([os.path.dirname(os.__file__), *site.getsitepackages()])))  # noqa: PTH120
+def _installed_folders() -> tuple[str, ...]:
+    folders = [os.path.dirname(os.__file__), *site.getsitepackages()]  # noqa: PTH120
+    return tuple(f"{folder}{os.sep}" for folder in dict.fromkeys(folders))

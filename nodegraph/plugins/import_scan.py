@@ -18,20 +18,21 @@ _HAS_MORE: Final = re.compile(
     rb"""[(\\;#"']|^from *\.|import.*import"""
 ).search  # than one import that means the same in each module
 _FROM: Final = re.compile(rb"(?:^|[:;\n])[ \n]*from(?=[ \n.])([ \n.\w\x80-\xff]+)\Z")  # what stands before the word import
+_DYNAMIC: Final = frozenset({"importlib", "runpy", "pkgutil"})  # modules that import others by name
 _AROUND_DOT: Final = re.compile(r" *\. *")
 
 
 class ImportScan:
     """Collects the modules that sources import, in `names`, except modules of the packages `skipped`.
 
-    `is_dynamic`: a source uses `import_module` or `__import__`, so the names of other modules may be computed.
+    `is_dynamic`: a source uses `import_module`, `__import__`, `runpy` or `pkgutil`, so it may compute the names of other modules.
     """
 
     def __init__(self, skipped: Iterable[str]) -> None:
         self.names: list[str] = []
         self.is_dynamic = False
         self._skipped = frozenset(skipped)
-        self._skipped_bytes = frozenset(name.encode() for name in self._skipped - {"importlib"})
+        self._skipped_bytes = frozenset(name.encode() for name in self._skipped - _DYNAMIC)
         self._known_lines: set[bytes] = set()  # statements that mean the same in each module
 
     def add(self, source: bytes, *, package: str | None) -> None:
@@ -97,14 +98,14 @@ def _plain(source: bytes) -> bytes:
 
 
 def _is_dynamic(source: bytes, position: int, line: bytes) -> bool:
-    """Whether the name of a module may be computed by the call whose word `import` is at `position`.
+    """Whether the line, which has the word `import` at `position`, may import a module by a computed name.
 
     A name below the module's own, as in `import_module(f"{__name__}.part")`, is no other module.
     """
     if source.startswith(b"import_module", position):
         is_own = source.startswith(b'import_module(f"{__name__}', position)
         return not is_own and (b" as " in line or not line.startswith(b"from"))
-    return source.startswith(b"import__", position)
+    return source.startswith(b"import__", position) or b"runpy" in line or b"pkgutil" in line
 
 
 def _line_before(source: bytes, position: int) -> bytes:

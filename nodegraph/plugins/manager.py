@@ -21,7 +21,7 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code import is_installed
-from nodegraph.plugins.code_watch import CodeWatch
+from nodegraph.plugins.code_watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
 from nodegraph.plugins.registered import RegisteredThings
@@ -55,6 +55,7 @@ class Plugins:
         self.backend: Backend = CpuBackend()
         self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
+        note_imports()
         found = list(find_plugins(plugin_dirs))
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
