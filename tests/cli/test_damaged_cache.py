@@ -164,12 +164,12 @@ def test_progress_is_reported_and_can_stop_the_work(tmp_path):
     store = Store(tmp_path / "cache")
     for i in range(20):
         store.put_bytes(bytes([i]) * 100, ".bin")
-    seen: list[tuple[int, int]] = []
-    store.verify(lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 20) for i in range(1, 21)]
+    seen: list[tuple[str, int, int | None]] = []
+    store.verify(lambda *action: seen.append(action))
+    assert [action for action in seen if action[2]] == [("checked", i, 20) for i in range(1, 21)]
 
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def stop(action: str, done: int, total: int | None) -> None:
+        if done == 5 and total:
             raise KeyboardInterrupt
 
     for work in (store.verify, store.clear):
