@@ -90,6 +90,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "the code of a plugin": (
         [
             CODE + "test_every_file_of_a_package_is_part_of_the_digest",
+            CODE + "test_folders_behind_links_are_part_of_the_digest",
+            CODE + "test_files_of_tools_are_not_part_of_the_digest",
             CODE + "test_module_on_the_path_is_part_of_the_digest",
             CODE + "test_indirect_imports_are_part_of_the_digest",
             "engine/test_import_scan.py::test_scan_finds_whatever_the_parser_finds",
@@ -164,6 +166,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
         [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
     ),
+    "how numbers are written": ([THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored"], [READS]),
+    "whether Pillow reads": ([THREAD + "test_half_a_picture_is_an_error_whatever_the_program_allows_pillow"], []),
     "the number of threads": (
         [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
         [THREAD + "test_number_of_threads_is_not_noticed"],
@@ -188,6 +192,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [
             STATE + "test_environment_and_current_directory_are_restored",
             STATE + "test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs",
+            STATE + "test_timezone_that_a_node_sets_is_restored",
         ],
         [READS],
     ),

@@ -26,7 +26,9 @@ LAYERS: dict[str, str] = {
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": "locale_state process_state node_run inputs failure call attempts stored_result outcome run_node",
+    "nodegraph.run.node": (
+        "locale_state decimal_state process_state node_run inputs failure call attempts stored_result outcome run_node"
+    ),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
@@ -69,7 +71,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "forks hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+        "forks hookspecs foreign_files model_files pictures types conversions codecs library_switches process_state models "
+        "commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.run.node.decimal_state import enter_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
 _HEADER_BYTES: Final = object.__basicsize__
@@ -24,6 +25,7 @@ _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: deco
 _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
 _lock = threading.Lock()  # held while a node enters or leaves, so that no snapshot is taken of what a node has changed
+_acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
 _running: set[ProcessWatch] = set()
 
 
@@ -35,7 +37,7 @@ class ProcessWatch:
     backend's known state.
     """
 
-    __slots__ = ("_backend", "_known_state", "_others", "_python", "_watched", "alone", "drew", "restored")
+    __slots__ = ("_backend", "_decimal", "_known_state", "_others", "_python", "_watched", "alone", "drew", "restored")
 
     def __init__(self, backend: Backend, *, watched: bool) -> None:
         self._backend, self._watched = backend, watched
@@ -47,13 +49,17 @@ class ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
         if _read_generator is None:
             _read_generator = _generator_reader()
-        with _lock:
+        _acquire()
+        try:
             others_run = bool(_running)
             if not others_run:
                 _variables, _directory, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), _current_directory(), 0
             enter_known_locale(others_run=others_run)
             _running.add(self)
             _nodes += 1
+        finally:
+            _release()
+        self._decimal = enter_known_decimal()
         self._python, self._others = _read_generator(), self._backend.generator_states(self._watched)
         if self._watched:
             self._known_state = self._backend.known_state()
@@ -64,18 +70,25 @@ class ProcessWatch:
         assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
+        if self._decimal is not None:
+            sys.modules["decimal"].setcontext(self._decimal)
         before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
         elif before != now:  # a library that was imported meanwhile has only a state now
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
-        with _lock:
+        _acquire()
+        try:
             _running.discard(self)
-            others_run, self.alone = bool(_running), _nodes == 1
+            others_run = bool(_running)
             if leave_known_locale(others_run=others_run):
                 self.restored += ("the locale",)
             if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
                 self.restored += _restore()
+            if self.restored:
+                self.alone = _nodes == 1
+        finally:
+            _release()
 
 
 # while nodes run: the process before the first of them began, and how many have begun since; plain variables cost the least
@@ -117,8 +130,9 @@ def _current_directory() -> str | None:
 
 def _forget_nodes() -> None:
     """In a process that was forked while nodes ran: their threads are not in it, and one of them may have held the lock."""
-    global _lock
+    global _lock, _acquire, _release
     _lock = threading.Lock()
+    _acquire, _release = _lock.acquire, _lock.release
     _running.clear()
 
 
