@@ -90,6 +90,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "the code of a plugin": (
         [
             CODE + "test_every_file_of_a_package_is_part_of_the_digest",
+            CODE + "test_folders_behind_links_are_part_of_the_digest",
+            CODE + "test_files_of_tools_are_not_part_of_the_digest",
             CODE + "test_module_on_the_path_is_part_of_the_digest",
             CODE + "test_indirect_imports_are_part_of_the_digest",
             "engine/test_import_scan.py::test_scan_finds_whatever_the_parser_finds",

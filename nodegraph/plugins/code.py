@@ -24,6 +24,10 @@ from nodegraph.plugins.import_scan import ImportScan
 from nodegraph.plugins.libraries import python_version, versions_of_imported
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
+_TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
+_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints")
+_NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
+_SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
 
@@ -49,10 +53,10 @@ class Code:
 def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int) -> Code:
     """The code of a plugin that consists of `roots`, files and folders.
 
-    All files below the roots count, without hidden files, bytecode, and names that match `excludes`; of other modules that they
-    import, directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is
-    when the import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if
-    a file cannot be read.
+    All files below the roots count, without bytecode, caches, and names that match `excludes`; of other modules that they import,
+    directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is when the
+    import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if a file cannot
+    be read.
     """
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
@@ -96,28 +100,34 @@ def _read(path: str) -> tuple[bytes, FileState]:
 
 
 def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
-    """The current state of the file `root`, or of the files below this folder, without hidden files and bytecode."""
+    """The current state of the file `root`, or of the files below this folder that are part of a plugin's code."""
     return file_states(root.parent / name for name in _file_names(root))
 
 
 def _file_names(root: Path) -> list[str]:
-    """The file `root`, or the files in this folder and below, without hidden files and bytecode.
+    """The file `root`, or the files in this folder and below, without bytecode, and caches and hidden files of tools.
 
-    The names are relative to the folder that contains `root`, with "/". This runs at every start: it makes no path objects.
+    The names are relative to the folder that contains `root`, with "/". Links to folders are followed, but not back into a folder
+    that contains them. This runs at every start: it makes no path objects.
     """
     if root.is_file():
         return [root.name]
-    folder, names, pending = str(root.parent), [], [root.name]
+    folder, names, pending = str(root.parent), [], [(root.name, frozenset[str]())]
     while pending:
-        parent = pending.pop()
+        parent, linked = pending.pop()
         with contextlib.suppress(PermissionError), os.scandir(f"{folder}/{parent}") as entries:
             for entry in entries:
-                if entry.name == "__pycache__" or entry.name.startswith("."):
+                if entry.name in _NO_CODE or (entry.name.startswith(".") and entry.name.endswith(_SWAP_FILES)):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{parent}/{entry.name}")
+                    pending.append((f"{parent}/{entry.name}", linked))
                 elif entry.is_file():
                     names.append(f"{parent}/{entry.name}")
+                elif entry.is_symlink() and entry.is_dir():
+                    target = os.path.realpath(entry.path)
+                    above = os.path.realpath(f"{folder}/{parent}")
+                    if target not in linked and not f"{above}/".startswith(f"{target}/"):
+                        pending.append((f"{parent}/{entry.name}", linked | {target}))
     return sorted(names, key=lambda name: name.split("/"))
 
 

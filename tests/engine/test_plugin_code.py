@@ -113,12 +113,39 @@ def test_included_module_of_a_plain_file(tmp_path, write, monkeypatch):
     assert digest(tmp_path / "plugins") != before
 
 
-@pytest.mark.parametrize("name", ["prompt.md", "table.json", "icon.png", "deep/template.txt"])
+@pytest.mark.parametrize("name", ["prompt.md", "table.json", "icon.png", "deep/template.txt", ".hidden.json", ".deep/template.txt"])
 def test_every_file_of_a_package_is_part_of_the_digest(tmp_path, write, name):
     write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
     write(f"plugins/pack/{name}", "one")
     before = digest(tmp_path / "plugins")
     write(f"plugins/pack/{name}", "two")
+    assert digest(tmp_path / "plugins") != before
+
+
+@pytest.mark.parametrize(
+    "name", [".git/HEAD", ".DS_Store", ".prompt.md.swp", "deep/.mypy_cache/x.json", "__pycache__/a.pyc", "a.pyc"]
+)
+def test_files_of_tools_are_not_part_of_the_digest(tmp_path, write, name):
+    write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
+    write("plugins/pack/deep/table.json", "1")
+    before = digest(tmp_path / "plugins")
+    write(f"plugins/pack/{name}", "two")
+    assert digest(tmp_path / "plugins") == before
+
+
+def test_folders_behind_links_are_part_of_the_digest(tmp_path, write):
+    write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
+    write("tables/deep/table.json", "one")
+    (tmp_path / "plugins/pack/tables").symlink_to(tmp_path / "tables")
+    before = digest(tmp_path / "plugins")
+    (tmp_path / "tables/again").symlink_to(tmp_path / "tables")
+    (tmp_path / "tables/whole").symlink_to(tmp_path / "plugins")
+    (tmp_path / "plugins/pack/itself").symlink_to(tmp_path / "plugins/pack")
+    digest(tmp_path / "plugins")  # ends
+    for link in ("tables/again", "tables/whole", "plugins/pack/itself"):
+        (tmp_path / link).unlink()
+    assert digest(tmp_path / "plugins") == before
+    write("tables/deep/table.json", "two")
     assert digest(tmp_path / "plugins") != before
 
 
