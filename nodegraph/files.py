@@ -111,6 +111,46 @@ def create_whole(path: Path, data: bytes) -> bool:
             temporary.unlink(missing_ok=True)
 
 
+def create_private(folder: Path) -> None:
+    """Create a folder, and those above it that are missing, for their owner only, whatever the umask is. Raises OSError."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        create_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def create_inside(directory: Path, folder: Path) -> None:
+    """Create `folder`, which is below `directory`, for those users who may use `directory`. Raises OSError.
+
+    If `directory` is missing, it is created for its owner only.
+    """
+    create_private(directory)
+    mode = directory.stat().st_mode & 0o777
+    for name in reversed(folder.relative_to(directory).parents[:-1]):
+        (directory / name).mkdir(mode=mode, exist_ok=True)
+    folder.mkdir(mode=mode, exist_ok=True)
+
+
+def open_unchanging(path: str, flags: int) -> int:
+    """Open a new file that only its owner may write to, for `open(..., opener=open_unchanging)`. Raises OSError."""
+    return os.open(path, flags, 0o644)
+
+
+def open_growing(path: str, flags: int) -> int:
+    """Open a file to which all those append who may write to its folder, for `open(..., opener=open_growing)`. Raises OSError."""
+    try:
+        return os.open(path, flags & ~os.O_CREAT)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, Path(path).parent.stat().st_mode & 0o666)
+
+
+def write_in_cache(path: Path, data: bytes) -> None:
+    """Write `data` in one step to a file in the cache directory, or in a folder of it. Raises OSError."""
+    with replacing(path) as temporary, open(temporary, "wb", opener=open_unchanging) as file:
+        file.write(data)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` in one step, creating the folders above it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)

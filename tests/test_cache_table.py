@@ -90,15 +90,23 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "the code of a plugin": (
         [
             CODE + "test_every_file_of_a_package_is_part_of_the_digest",
+            CODE + "test_folders_behind_links_are_part_of_the_digest",
+            CODE + "test_files_of_tools_are_not_part_of_the_digest",
             CODE + "test_module_on_the_path_is_part_of_the_digest",
             CODE + "test_indirect_imports_are_part_of_the_digest",
+            "engine/test_import_scan.py::test_scan_finds_whatever_the_parser_finds",
             CODE + "test_edited_helper_is_a_miss",
         ],
         [READS],
     ),
     "a module that a node imports by a computed name": (
-        [CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit"],
-        [],
+        [
+            CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit",
+            CODE + "test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit",
+            CODE + "test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit",
+            CODE + "test_computed_import_at_the_top_of_a_plugin_is_compared_at_a_hit",
+        ],
+        [READS],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (
@@ -148,14 +156,18 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_switches_of_the_process_change_no_result",
             STATE + "test_switches_are_restored",
             STATE + "test_switches_that_a_node_sets_are_restored",
+            STATE + "test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch",
+            STATE + "test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library",
             THREAD + "test_switch_changes_no_result_and_is_restored",
         ],
-        [],
+        [STATE + "test_import_by_a_computed_name_is_not_noticed"],
     ),
     "gradients, inference mode": (
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
         [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
     ),
+    "how numbers are written": ([THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored"], [READS]),
+    "whether Pillow reads": ([THREAD + "test_half_a_picture_is_an_error_whatever_the_program_allows_pillow"], []),
     "the number of threads": (
         [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
         [THREAD + "test_number_of_threads_is_not_noticed"],
@@ -171,11 +183,19 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "a node draws from a global generator": (
         [
             STATE + "test_node_that_draws_from_a_global_generator_is_not_kept",
+            STATE + "test_draw_of_a_node_that_is_not_declared_numeric_is_noticed_if_its_plugin_imports_torch",
             "engine/test_unkept_results.py::test_nodes_below_a_result_that_is_not_kept_run_again",
         ],
         [READS],
     ),
-    "a node sets an environment variable": ([STATE + "test_environment_and_current_directory_are_restored"], [READS]),
+    "a node sets an environment variable": (
+        [
+            STATE + "test_environment_and_current_directory_are_restored",
+            STATE + "test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs",
+            STATE + "test_timezone_that_a_node_sets_is_restored",
+        ],
+        [READS],
+    ),
     "the time of day": ([], [READS]),
 }
 

@@ -19,12 +19,16 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": "backend registry registered codecs libraries code code_watch discovery hookspecs manager",
+    "nodegraph.plugins": (
+        "backend registry registered codecs libraries import_scan code code_watch discovery hookspecs watched manager"
+    ),
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": "locale_state process_state node_run inputs failure call attempts stored_result outcome run_node",
+    "nodegraph.run.node": (
+        "locale_state decimal_state process_state node_run inputs failure call attempts stored_result outcome run_node"
+    ),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
@@ -67,7 +71,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "forks hookspecs foreign_files model_files pictures types conversions codecs process_state models commands nodes plugin"
+        "forks hookspecs foreign_files model_files pictures types conversions codecs library_switches process_state models "
+        "commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
     "nodegraph_nodes.models": (

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from nodegraph.files import FileState, parse_json, write_whole
+from nodegraph.files import FileState, create_private, open_growing, parse_json, write_in_cache
 
 GRANULARITY_NS: Final = 2_000_000_000
 """How coarse timestamps may be: FAT counts in steps of two seconds."""
@@ -75,8 +75,8 @@ class FileDigests:
             if self._memo is None:
                 return
             try:
-                self._memo.parent.mkdir(parents=True, exist_ok=True)
-                with self._memo.open("a", encoding="ascii") as file:
+                create_private(self._memo.parent)
+                with open(self._memo, "a", encoding="ascii", opener=open_growing) as file:
                     file.write(_memo_line(state, digest))
             except OSError:
                 self._memo = None
@@ -113,7 +113,7 @@ def hash_file(path: Path) -> str:
 def _rewrite_memo(memo: Path, entries: Iterable[tuple[FileState, str]]) -> None:
     """Replace the memo's lines. A line that another process adds meanwhile is lost; that file is then hashed once more."""
     with contextlib.suppress(OSError):
-        write_whole(memo, "".join(_memo_line(*entry) for entry in entries).encode())
+        write_in_cache(memo, "".join(_memo_line(*entry) for entry in entries).encode())
 
 
 def _memo_line(state: FileState, digest: str) -> str:

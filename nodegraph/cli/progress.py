@@ -46,7 +46,7 @@ class PlainProgress:
         self.close()
 
     def __call__(self, event: events.Event) -> None:
-        if self.quiet:
+        if self.quiet and not (isinstance(event, events.Notice) and event.is_waiting):
             return
         match event:
             case events.RunStarted():
@@ -164,17 +164,20 @@ def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
 
 
 @contextlib.contextmanager
-def counter(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function that shows how many files are done, of how many: on a terminal, in one line that goes away."""
+def counter() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yields a function that shows with how many files something is done, such as "removed", and how many there are.
+
+    It does so on a terminal, in one line that goes away.
+    """
     if not is_terminal(sys.stderr):
-        yield lambda done, total: None
+        yield lambda action, done, total: None
         return
     clock, shown = Clock(), 0
 
-    def show(done: int, total: int) -> None:
+    def show(action: str, done: int, total: int | None) -> None:
         nonlocal shown
         if clock.is_due(_COUNT_SECONDS):
-            text = f"{verb} {done} of {total} files"
+            text = f"{action} {done} files" if total is None else f"{action} {done} of {total} files"
             write(f"\r{text.ljust(shown)}", err=True, end="")
             shown = len(text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -57,14 +57,23 @@ class Backend(Protocol):
     def memory_budget(self, device: str) -> int | None:
         """How many bytes of models may stay on `device`. None: as many as in main memory."""
 
+    def watched_libraries(self) -> Collection[str]:
+        """Return the top-level modules whose switches `known_state` sets. Asked once, when plugins are loaded.
+
+        A node is watched if it is numeric, or if its plugin imports one of them, also through other libraries.
+        """
+
     def known_state(self) -> AbstractContextManager[None]:
-        """Give the switches of the library that results depend on known values during the block of a numeric node.
+        """Give the switches of the libraries that results depend on known values during the block of a watched node.
 
         Afterwards they are as before.
         """
 
-    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
-        """Return, by library, what differs once a number is drawn from its global generator. Asked before and after each node."""
+    def generator_states(self, watched: bool) -> Mapping[str, Any]:
+        """Return, by library, what differs once a number is drawn from its global generator.
+
+        Asked before and after each node. `watched`: the node may use the watched libraries.
+        """
 
     def version(self, value: Any) -> Any:
         """Return what differs once a value without a codec, such as a loaded model, is changed in place. None: nothing tells."""
@@ -104,10 +113,13 @@ class CpuBackend:
     def memory_budget(self, device: str) -> int | None:
         return None
 
+    def watched_libraries(self) -> Collection[str]:
+        return ()
+
     def known_state(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
+    def generator_states(self, watched: bool) -> Mapping[str, Any]:
         return {}
 
     def version(self, value: Any) -> Any:

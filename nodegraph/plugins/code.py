@@ -1,7 +1,6 @@
 """The code of a plugin: its files, the modules outside installed distributions that they import, and a digest of them all.
 
-The imports are read from the source, so modules that a node function imports later count, too. The source is not parsed, which
-would take long: lines of text that look like an import are read as one, which can only add a module that is not needed.
+The imports are read from the source, so modules that a node function imports later count, too.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
-import re
 import site
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,15 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
+from nodegraph.plugins.import_scan import ImportScan
 from nodegraph.plugins.libraries import python_version, versions_of_imported
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
+_TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
+_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints")
+_NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
+_SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
 _SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
-_FIRST_WORDS: Final = frozenset({b"import", b"from"})
-_HAS_MORE: Final = re.compile(rb"""[(\\;#"']|^from *\.""").search  # than one import that means the same in each module
-_LONGEST_NAMES: Final = 1 << 14  # bytes behind it
-_LONGEST_FROM: Final = 300  # bytes before the word import
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +37,13 @@ class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
     `files` are part of the digest. `libraries` are one file of each installed library that the code imports: if it changes, the
-    library was installed again.
+    library was installed again. `is_dynamic`: the code may import modules by computed names, which are not part of the digest.
     """
 
     digest: str
     files: Mapping[str, FileState | None]
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
+    is_dynamic: bool = False
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
@@ -53,10 +53,10 @@ class Code:
 def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int) -> Code:
     """The code of a plugin that consists of `roots`, files and folders.
 
-    All files below the roots count, without hidden files, bytecode, and names that match `excludes`; of other modules that they
-    import, directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is
-    when the import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if
-    a file cannot be read.
+    All files below the roots count, without bytecode, caches, and names that match `excludes`; of other modules that they import,
+    directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is when the
+    import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if a file cannot
+    be read.
     """
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
@@ -82,7 +82,7 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
             same = _first_digests.setdefault(path, digest) == digest
             is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
     total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
-    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries))
+    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries), is_dynamic=imports.is_dynamic())
     return code.unknown() if is_unknown else code
 
 
@@ -100,28 +100,34 @@ def _read(path: str) -> tuple[bytes, FileState]:
 
 
 def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
-    """The current state of the file `root`, or of the files below this folder, without hidden files and bytecode."""
+    """The current state of the file `root`, or of the files below this folder that are part of a plugin's code."""
     return file_states(root.parent / name for name in _file_names(root))
 
 
 def _file_names(root: Path) -> list[str]:
-    """The file `root`, or the files in this folder and below, without hidden files and bytecode.
+    """The file `root`, or the files in this folder and below, without bytecode, and caches and hidden files of tools.
 
-    The names are relative to the folder that contains `root`, with "/". This runs at every start: it makes no path objects.
+    The names are relative to the folder that contains `root`, with "/". Links to folders are followed, but not back into a folder
+    that contains them. This runs at every start: it makes no path objects.
     """
     if root.is_file():
         return [root.name]
-    folder, names, pending = str(root.parent), [], [root.name]
+    folder, names, pending = str(root.parent), [], [(root.name, frozenset[str]())]
     while pending:
-        parent = pending.pop()
+        parent, linked = pending.pop()
         with contextlib.suppress(PermissionError), os.scandir(f"{folder}/{parent}") as entries:
             for entry in entries:
-                if entry.name == "__pycache__" or entry.name.startswith("."):
+                if entry.name in _NO_CODE or (entry.name.startswith(".") and entry.name.endswith(_SWAP_FILES)):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{parent}/{entry.name}")
+                    pending.append((f"{parent}/{entry.name}", linked))
                 elif entry.is_file():
                     names.append(f"{parent}/{entry.name}")
+                elif entry.is_symlink() and entry.is_dir():
+                    target = os.path.realpath(entry.path)
+                    above = os.path.realpath(f"{folder}/{parent}")
+                    if target not in linked and not f"{above}/".startswith(f"{target}/"):
+                        pending.append((f"{parent}/{entry.name}", linked | {target}))
     return sorted(names, key=lambda name: name.split("/"))
 
 
@@ -134,48 +140,17 @@ class _Imports:
 
     def __init__(self, inside: Iterable[str]) -> None:
         self.libraries: list[str] = []
-        self._pending: list[str] = []
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
-        self._known_lines: set[bytes] = set()  # statements that mean the same in each module
         self._skipped = {*inside, _ENGINE, *sys.stdlib_module_names, *sys.builtin_module_names}
-        self._skipped_bytes = {name.encode() for name in self._skipped}
+        self._scan = ImportScan(self._skipped)
+        self._pending = self._scan.names
+        self.add = self._scan.add
 
-    def add(self, source: bytes, *, package: str | None) -> None:
-        """Note what `source` imports. `package` is the package of its module; None: relative imports stay inside the plugin.
-
-        Most imports are of the plugin itself, the engine, or the standard library, or were seen in another module: they are passed
-        over without taking them apart.
-        """
-        skipped, known = self._skipped_bytes, self._known_lines
-        position = source.find(b"import")
-        while position >= 0:
-            start, end = source.rfind(b"\n", 0, position) + 1, source.find(b"\n", position)
-            line = source[start : end if end >= 0 else len(source)].strip()
-            word, _, rest = line.partition(b" ")
-            of = rest.partition(b" ")[0].partition(b".")[0] if word == b"from" else rest.partition(b".")[0]
-            if line in known or (of in skipped and word in _FIRST_WORDS and b";" not in rest):
-                pass
-            elif word in _FIRST_WORDS or b":" in line or b";" in line or source[start - 2 : start - 1] == b"\\":
-                self._add_statement(source, position, package)
-                if word in _FIRST_WORDS and not _HAS_MORE(line):
-                    known.add(line)
-            position = source.find(b"import", position + 6)
-
-    def _add_statement(self, source: bytes, position: int, package: str | None) -> None:
-        """Note what the statement imports whose word `import` is at `position`, unless it is not a statement."""
-        clause = source.rfind(b"from", max(0, position - _LONGEST_FROM), position)
-        origin = _origin(source[clause + 4 : position]) if clause >= 0 else None
-        if not _begins_statement(source, position if origin is None else clause):
-            return
-        names = _names(source, position + len(b"import"))
-        if origin is None:
-            self._pending += names
-            return
-        base = _absolute(origin, package)
-        if base is not None and base.partition(".")[0] not in self._skipped:
-            self._pending += [base, *(f"{base}.{name}" for name in names)]
+    def is_dynamic(self) -> bool:
+        """Whether the code that was read so far may import modules by computed names."""
+        return self._scan.is_dynamic
 
     def modules(self) -> Iterator[tuple[str, str, bytes, FileState]]:
         """Name, file, content and state of each module outside the standard library and installed distributions."""
@@ -254,31 +229,6 @@ class _Imports:
         return spec if any(not is_installed(Path(folder)) for folder in folders) else None  # else built in, frozen or installed
 
 
-def _origin(text: bytes) -> str | None:
-    """The module in `from MODULE import`, whose dots may be apart; None if `text` is something else."""
-    line = text.replace(b"\\\n", b" ").replace(b"\\\r\n", b" ")
-    if b"\n" in line or b"import" in line:  # it begins with an earlier statement
-        return None
-    origin = "".join(line.decode("utf-8", "replace").split())
-    return origin if not origin.strip(".") or _is_name(origin.lstrip(".")) else None
-
-
-def _names(source: bytes, start: int) -> list[str]:
-    """The names behind the word import, which ends at `start`."""
-    text = source[start : start + _LONGEST_NAMES].lstrip(b" \t")
-    if text[:1] == b"(":
-        lines = text[1:].partition(b")")[0].split(b"\n")
-        text = b" ".join(line.partition(b"#")[0] for line in lines)
-    else:
-        text = text.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").partition(b"\n")[0].partition(b";")[0].partition(b"#")[0]
-    words = (part.split() for part in text.decode("utf-8", "replace").split(","))
-    return [part[0] for part in words if part and _is_name(part[0])]
-
-
-def _is_name(text: str) -> bool:
-    return all(map(str.isidentifier, text.split(".")))
-
-
 def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module is that is in no folder of `sys.path`: editable installs and archives have finders of their own."""
     machinery = importlib.machinery
@@ -287,24 +237,6 @@ def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:
     finders = (finder for finder in sys.meta_path if finder not in usual and (archives or finder is not machinery.PathFinder))
     specs = (finder.find_spec(name, None) for finder in finders if hasattr(finder, "find_spec"))
     return next((spec for spec in specs if spec is not None), None)
-
-
-def _begins_statement(source: bytes, start: int) -> bool:
-    """Whether a statement can begin at `start`: at the beginning of a line, or behind a colon or semicolon."""
-    before = source[source.rfind(b"\n", 0, start) + 1 : start].rstrip(b" \t")
-    return not before or before[-1:] in (b":", b";")
-
-
-def _absolute(origin: str, package: str | None) -> str | None:
-    """The absolute name of the module in `from origin import ...`; None for a relative import of the plugin's own."""
-    relative = len(origin) - len(origin.lstrip("."))
-    if not relative:
-        return origin
-    if package is None:
-        return None
-    parts = package.split(".")
-    above = parts[: len(parts) - relative + 1]
-    return ".".join([*above, *filter(None, [origin.lstrip(".")])]) if above else None
 
 
 def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[Path]] | None:
@@ -324,11 +256,15 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
 
 def is_installed(path: Path) -> bool:
     """Whether a file or folder belongs to the standard library or to an installed distribution, by its place."""
-    return any(path.is_relative_to(folder) for folder in _installed_folders()) or not {"site-packages", "dist-packages"}.isdisjoint(
-        path.parts
-    )
+    return is_installed_file(str(path / "_"))
+
+
+def is_installed_file(path: str) -> bool:
+    """`is_installed` of the file at `path`."""
+    return path.startswith(_installed_folders()) or "/site-packages/" in path or "/dist-packages/" in path
 
 
 @cache
-def _installed_folders() -> tuple[Path, ...]:
-    return tuple(map(Path, dict.fromkeys([os.path.dirname(os.__file__), *site.getsitepackages()])))  # noqa: PTH120
+def _installed_folders() -> tuple[str, ...]:
+    folders = [os.path.dirname(os.__file__), *site.getsitepackages()]  # noqa: PTH120
+    return tuple(f"{folder}{os.sep}" for folder in dict.fromkeys(folders))

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
-from nodegraph.plugins.code import Code, is_installed
+from nodegraph.plugins.code import Code, is_installed_file
+
+_NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the engine, and plugins
 
 
 class CodeWatch:
@@ -27,7 +29,9 @@ class CodeWatch:
         self._data: dict[str, list[tuple[str, FileState | None]]] = {}
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
         self._libraries: dict[str, Mapping[str, FileState | None]] = {}
+        self._dynamic = {plugin for plugin, code in codes.items() if code.is_dynamic}
         self._imports: dict[str, str] = {}
+        self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
         self._known_modules: set[str] = set()
         self._covered = {path for code in codes.values() for path in code.files}
         loaded = _files_of_modules(sys.modules)
@@ -38,6 +42,7 @@ class CodeWatch:
             self._libraries[plugin] = code.libraries
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
+        _import_times.look()
         self._module_count = len(self._known_modules)
 
     def changed(self, plugin: str) -> Path | None:
@@ -54,23 +59,50 @@ class CodeWatch:
                     break
         return found
 
-    def imports(self) -> Mapping[str, str]:
-        """The SHA-256 of each module, by path, that was imported while nodes ran and that is part of no plugin's code."""
-        return self._imports
+    def imports(self, plugins: Iterable[str]) -> Mapping[str, str]:
+        """The SHA-256 of each module, by path, that `plugins` may have imported and that is part of no plugin's code.
+
+        These are all modules that were imported while nodes ran. If one of the plugins imports modules by computed names, they are
+        all that this process has imported, by whatever code, except the script that runs, the engine and what is installed.
+        """
+        if len(sys.modules) != self._module_count:
+            self._look_at_new_modules()
+        if self._dynamic.isdisjoint(plugins):
+            return self._imports
+        with self._lock:
+            if self._all_imports is None:
+                others = self._outside(dict(sys.modules))
+                digests = _digests({path: name for path, name in others.items() if path not in self._imports})
+                self._all_imports = {**digests, **self._imports}
+            return self._all_imports
+
+    def _outside(self, modules: Mapping[str, object]) -> dict[str, str]:
+        """The names, by file, of the modules that are part of no plugin's code, of no distribution, and not of the engine."""
+        found = {}
+        script = getattr(sys.modules.get("__main__"), "__file__", None)
+        for name, module in modules.items():
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and file != script and file not in self._covered and not is_installed_file(file):
+                top = name.partition(".")[0]
+                if not (top in _NO_HELPERS or top.startswith(_NO_HELPERS[-1])):
+                    found[file] = name
+        return found
 
     def _look_at_new_modules(self) -> None:
         with self._lock:
             modules = dict(sys.modules)
-            new = _files_of_modules({name: module for name, module in modules.items() if name not in self._known_modules})
+            new_modules = {name: module for name, module in modules.items() if name not in self._known_modules}
+            new = _files_of_modules(new_modules)
             self._known_modules = set(modules)
             self._module_count = len(modules)
+            _import_times.look()
             for plugin, waiting in self._waiting.items():
                 for path in new & waiting.keys():
                     if _state(path) != waiting.pop(path):
                         self._changed.setdefault(plugin, Path(path))
             self._look_at_libraries(new)
-            others = (path for path in new if path.endswith(".py") and path not in self._covered)
-            self._imports = {**self._imports, **_digests(path for path in others if not is_installed(Path(path)))}
+            self._imports = {**self._imports, **_digests(self._outside(new_modules))}
+            self._all_imports = None
 
     def _look_at_libraries(self, new: Iterable[str]) -> None:
         """Note a library that was installed again and of which a module was imported since: its modules are of two versions."""
@@ -81,17 +113,47 @@ class CodeWatch:
                     self._changed.setdefault(plugin, Path(path))
 
 
-def _digests(paths: Iterable[str]) -> dict[str, str]:
-    """The digests of modules that were just imported. One that was changed meanwhile has a digest that no file has."""
+class _ImportTimes:
+    """When this process imported each module, at the earliest. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._earliest: dict[str, int] = {}
+        self._looked_ns = time.time_ns()  # modules that were imported before are as old as this one, nearly the whole process
+
+    def look(self) -> None:
+        """Note that all modules that are new have been imported since the last look."""
+        with self._lock:
+            now = time.time_ns()
+            for name in self._earliest.keys() - sys.modules.keys():  # may be imported again
+                del self._earliest[name]
+            self._earliest.update(dict.fromkeys(sys.modules.keys() - self._earliest.keys(), self._looked_ns))
+            self._looked_ns = now
+
+    def earliest(self, name: str) -> int:
+        """The earliest time, in nanoseconds, at which the module called `name` can have been imported."""
+        return self._earliest.get(name, self._looked_ns)
+
+
+_import_times = _ImportTimes()
+
+
+def note_imports() -> None:
+    """Note which modules this process has imported before it imports plugins."""
+    _import_times.look()
+
+
+def _digests(names: Mapping[str, str]) -> dict[str, str]:
+    """The digests of modules, whose names are given by path. One that may have changed since has a digest that no file has."""
     digests = {}
-    for path in paths:
+    for path, name in names.items():
         try:
             state = FileState.of(path)
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         except OSError:
             continue
-        is_new = max(state.mtime_ns, state.ctime_ns) >= time.time_ns() - CLOCK_NS
-        digests[path] = "changed during the import" if is_new else digest
+        is_new = max(state.mtime_ns, state.ctime_ns) >= _import_times.earliest(name) - CLOCK_NS
+        digests[path] = "changed since the import" if is_new else digest
     return digests
 
 

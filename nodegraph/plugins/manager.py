@@ -21,11 +21,12 @@ from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code import is_installed
-from nodegraph.plugins.code_watch import CodeWatch
+from nodegraph.plugins.code_watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.watched import WatchedNodes
 from nodegraph.text import did_you_mean, sentence
 
 __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
@@ -54,6 +55,7 @@ class Plugins:
         self.backend: Backend = CpuBackend()
         self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
+        note_imports()
         found = list(find_plugins(plugin_dirs))
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
@@ -63,6 +65,8 @@ class Plugins:
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+        codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
+        self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nodegraph.errors import DeviceError
-from nodegraph.files import parse_json, write_whole
+from nodegraph.files import create_private, parse_json, write_in_cache
 from nodegraph.plugins.backend import AUTO, Backend, Numerics
 
 
@@ -57,4 +57,5 @@ def _write(memo: Path, remembered: Mapping[str, Numerics]) -> None:
     """Best effort: if the file cannot be written, the next process asks again."""
     text = json.dumps({question: asdict(answer) for question, answer in remembered.items()})
     with contextlib.suppress(OSError):
-        write_whole(memo, text.encode())
+        create_private(memo.parent)
+        write_in_cache(memo, text.encode())

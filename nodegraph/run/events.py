@@ -68,10 +68,14 @@ class NodeFailed:
 
 @dataclass(frozen=True)
 class Notice:
-    """A message for the user. `node` is None if it concerns the run as a whole."""
+    """A message for the user. `node` is None if it concerns the run as a whole.
+
+    `is_waiting`: the run does nothing until another process goes on. The command line shows this with --quiet, too.
+    """
 
     node: str | None
     message: str
+    is_waiting: bool = False
 
 
 NodeEvent = NodeStarted | NodeProgress | Notice

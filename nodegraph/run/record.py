@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.keys import KeyParts
-from nodegraph.files import parse_json, write_whole
+from nodegraph.files import create_inside, parse_json, write_in_cache
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics
 from nodegraph.plugins.codecs import is_json
@@ -83,7 +83,8 @@ class RunRecord:
             "nodes": {name: self._node(name, report) for name, report in self.reports.items()},
         }
         with contextlib.suppress(OSError):
-            write_whole(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
+            create_inside(folder.parent, folder)
+            write_in_cache(folder / f"{self.run}.json", json.dumps(document, default=str).encode())
 
     def _node(self, name: str, report: NodeReport) -> dict[str, Any]:
         form = self.known.keys.parts.get(name)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
+
+from nodegraph_nodes.library_switches import known_library_switches
+
+WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
+"""The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
 
 _lock = threading.Lock()
 _nodes = 0  # that run now
@@ -24,10 +30,16 @@ def known_switches() -> Iterator[None]:
     """Give torch's switches their default values during the block.
 
     These are autocast, gradients, inference mode, the default device and denormal numbers in this thread; in the process: oneDNN,
-    the default dtype, TF32, deterministic algorithms and those that cuDNN chooses. Afterwards they are as before, whatever the
-    block did, and so are the number of threads and the implementations of attention. Nodes that run at the same time share the
-    switches of the process.
+    the default dtype, options of printing, TF32, deterministic algorithms and those that cuDNN chooses. Afterwards they are as
+    before, whatever the block did, and so are the number of threads and the implementations of attention. Nodes that run at the
+    same time share the switches of the process. The switches of other libraries are set, too.
     """
+    with known_library_switches(), _known_switches_of_torch():
+        yield
+
+
+@contextlib.contextmanager
+def _known_switches_of_torch() -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is None:
         yield
@@ -100,7 +112,7 @@ def _leave(torch: ModuleType) -> None:
             _write(torch, _before)
 
 
-_KNOWN: Final = (True, True, "highest", False, False, True, False, False)
+_KNOWN: Final = (True, True, "highest", False, False, True, False, False, (4, 1000, 3, 80, None))
 
 
 def _read(torch: ModuleType) -> tuple[Any, ...]:
@@ -115,6 +127,7 @@ def _read(torch: ModuleType) -> tuple[Any, ...]:
         native._get_cudnn_allow_tf32(),
         native._get_cudnn_benchmark(),
         native._get_cudnn_deterministic(),
+        _PRINTING(torch._tensor_str.PRINT_OPTS),
         native.get_num_threads(),
         native._get_flash_sdp_enabled(),
         native._get_mem_efficient_sdp_enabled(),
@@ -123,11 +136,14 @@ def _read(torch: ModuleType) -> tuple[Any, ...]:
     )
 
 
+_PRINT_OPTIONS: Final = ("precision", "threshold", "edgeitems", "linewidth", "sci_mode")
+_PRINTING: Final = operator.attrgetter(*_PRINT_OPTIONS)
 _ATTENTIONS: Final = ("flash", "mem_efficient", "math", "cudnn")
 
 
 def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
-    dtype, mkldnn, precision, deterministic, warn_only, tf32, benchmark, cudnn_deterministic, threads, *attentions = switches
+    dtype, mkldnn, precision, deterministic, warn_only, tf32, benchmark, cudnn_deterministic, *others = switches
+    printing, threads, *attentions = others
     now = _read(torch)
     torch.set_default_dtype(torch.float32 if dtype is True else dtype)
     torch.backends.mkldnn.enabled = mkldnn
@@ -137,22 +153,23 @@ def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = benchmark
     torch.backends.cudnn.deterministic = cudnn_deterministic
-    if threads != now[8]:
+    torch.set_printoptions(**dict(zip(_PRINT_OPTIONS, printing, strict=True)))
+    if threads != now[9]:
         torch.set_num_threads(threads)
     for name, enabled in zip(_ATTENTIONS, attentions, strict=True):
         getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
 
 
-def generator_states(numeric: bool) -> dict[str, Any]:
+def generator_states(watched: bool) -> dict[str, Any]:
     """What differs once a number was drawn from the global generator of NumPy or of torch.
 
     None stands for a library that is not imported, or from whose generator no number was drawn since it was: a node may import it
-    and draw. Torch is asked for numeric nodes only: others do not compute with tensors.
+    and draw. Torch is asked for watched nodes only: others do not compute with tensors.
     """
     states: dict[str, Any] = {"numpy": None}
     if hasattr(random := sys.modules.get("numpy.random"), "mtrand"):  # otherwise another thread is importing it
         states["numpy"] = _numpy_state(random)
-    if numeric:
+    if watched:
         states["torch"] = None
         if hasattr(torch := sys.modules.get("torch"), "default_generator"):
             states["torch"] = _torch_state(torch)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nodegraph
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.store import Store
 from nodegraph.files import parse_json
 
@@ -111,13 +112,42 @@ def test_clear_removes_only_files_of_our_names(cli, cache):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_cache_is_private_whatever_the_umask(tmp_path):
+def test_cache_is_private_whatever_the_umask(cli, greeting, tmp_path):
+    greeting.rename(tmp_path / "workflow.yaml")
+    cache = tmp_path / "new" / "cache"
     before = os.umask(0)
     try:
-        Store(tmp_path / "cache").put_bytes(b"x", ".bin")
+        ran = cli("run", "workflow.yaml", "--cache-dir", cache)
+        assert cli("run", "workflow.yaml", "--cache-dir", cache).exit_code == 0
+        Store(cache).put_exported("ab" * 32, ".png", [b"first"])
+        Store(cache).put_file(lambda path: path.write_bytes(bytes(100)), ".bin")
+        assert cli("cache", "ls", "--cache-dir", cache).exit_code == 0
+        FileDigests(cache / "files.jsonl", granularity_ns=0).sha256(tmp_path / "workflow.yaml")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    assert ran.exit_code == 0
+    assert "every user" not in ran.stderr
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [cache.parent, cache, *cache.rglob("*")]}
+    names = {path.name for path in modes}
+    assert {"CACHEDIR.TAG", "index.sqlite", "files.jsonl", "blobs", "records", "runs", "aliases"} <= names
+    assert {path: oct(mode) for path, mode in modes.items() if path.is_dir() and mode != 0o700} == {}
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o022} == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_cache_that_a_group_shares_stays_shared(cli, greeting, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o770)
+    greeting.rename(tmp_path / "workflow.yaml")
+    before = os.umask(0o002)
+    try:
+        assert cli("run", "workflow.yaml", "--cache-dir", cache).exit_code == 0
+        FileDigests(cache / "files.jsonl", granularity_ns=0).sha256(tmp_path / "workflow.yaml")
+    finally:
+        os.umask(before)
+    assert {path for path in cache.rglob("*") if path.is_dir() and stat.S_IMODE(path.stat().st_mode) != 0o770} == set()
+    assert stat.S_IMODE((cache / "files.jsonl").stat().st_mode) == 0o660
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -134,12 +164,12 @@ def test_progress_is_reported_and_can_stop_the_work(tmp_path):
     store = Store(tmp_path / "cache")
     for i in range(20):
         store.put_bytes(bytes([i]) * 100, ".bin")
-    seen: list[tuple[int, int]] = []
-    store.verify(lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 20) for i in range(1, 21)]
+    seen: list[tuple[str, int, int | None]] = []
+    store.verify(lambda *action: seen.append(action))
+    assert [action for action in seen if action[2]] == [("checked", i, 20) for i in range(1, 21)]
 
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def stop(action: str, done: int, total: int | None) -> None:
+        if done == 5 and total:
             raise KeyboardInterrupt
 
     for work in (store.verify, store.clear):

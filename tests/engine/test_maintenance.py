@@ -78,7 +78,7 @@ def test_interrupted_verify_checks_no_more_files(store: Store, monkeypatch: pyte
     monkeypatch.setattr(verify, "_AT_ONCE", 4)
     monkeypatch.setattr(verify, "_check_blob", lambda entry: (checked.append(entry.name) is None, 1))
 
-    def stop(done: int, total: int) -> None:
+    def stop(action: str, done: int, total: int | None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

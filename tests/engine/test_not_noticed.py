@@ -68,6 +68,19 @@ def order_of_a_set(text: str) -> str:
 def random_bytes(text: str) -> str:
     return os.urandom(8).hex()
 
+@node("Unseeded")
+def unseeded(how: str) -> float:
+    import random
+    import numpy
+    return float(eval(how))
+
+@node("Digits")
+def digits(text: str) -> str:
+    try:
+        return str(10**5000)
+    except ValueError:
+        return "too long"
+
 @node("Switched")
 def switched(path: File, to: str) -> str:
     link, target = Path(path).parent, os.readlink(Path(path).parent)
@@ -80,6 +93,8 @@ def switched(path: File, to: str) -> str:
 @hookimpl
 def register_nodes(register):
     register(order_of_a_set)
+    register(unseeded)
+    register(digits)
     for function in (time_of_day, environment, directory, count, helped, contents, data, library, random_bytes, switched):
         register(function)
 """
@@ -87,7 +102,7 @@ def register_nodes(register):
 
 @pytest.fixture
 def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Engine]]:
-    before = set(sys.modules)
+    before, longest = set(sys.modules), sys.get_int_max_str_digits()
     write(tmp_path / "plugins" / "odd.py", PLUGIN)
     write(tmp_path / "data.txt", "one")
     for name, text in (("__init__", "from . import inner"), ("inner", "VALUE = 'one'")):
@@ -95,6 +110,7 @@ def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     (tmp_path / "site-packages" / "an_installed_library-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "site-packages")
     yield lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    sys.set_int_max_str_digits(longest)
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -132,6 +148,13 @@ CHANGES: dict[str, tuple[str, dict[str, str], Change]] = {
         lambda folder, module: write(folder / "site-packages" / "an_installed_library" / "inner.py", "VALUE = 'two'"),
     ),
     "random bytes of the system": ("Random", {"text": ""}, lambda folder, module: None),
+    "own generator without a seed": ("Unseeded", {"how": "random.Random().random()"}, lambda folder, module: None),
+    "own generator of NumPy without a seed": (
+        "Unseeded",
+        {"how": "numpy.random.default_rng().random()"},
+        lambda folder, module: None,
+    ),
+    "longest whole number as text": ("Digits", {"text": ""}, lambda folder, module: sys.set_int_max_str_digits(0)),
 }
 
 

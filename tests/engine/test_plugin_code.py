@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.code import read_code
+from nodegraph.plugins.code_watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
 
 PLUGIN = """
@@ -111,12 +113,39 @@ def test_included_module_of_a_plain_file(tmp_path, write, monkeypatch):
     assert digest(tmp_path / "plugins") != before
 
 
-@pytest.mark.parametrize("name", ["prompt.md", "table.json", "icon.png", "deep/template.txt"])
+@pytest.mark.parametrize("name", ["prompt.md", "table.json", "icon.png", "deep/template.txt", ".hidden.json", ".deep/template.txt"])
 def test_every_file_of_a_package_is_part_of_the_digest(tmp_path, write, name):
     write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
     write(f"plugins/pack/{name}", "one")
     before = digest(tmp_path / "plugins")
     write(f"plugins/pack/{name}", "two")
+    assert digest(tmp_path / "plugins") != before
+
+
+@pytest.mark.parametrize(
+    "name", [".git/HEAD", ".DS_Store", ".prompt.md.swp", "deep/.mypy_cache/x.json", "__pycache__/a.pyc", "a.pyc"]
+)
+def test_files_of_tools_are_not_part_of_the_digest(tmp_path, write, name):
+    write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
+    write("plugins/pack/deep/table.json", "1")
+    before = digest(tmp_path / "plugins")
+    write(f"plugins/pack/{name}", "two")
+    assert digest(tmp_path / "plugins") == before
+
+
+def test_folders_behind_links_are_part_of_the_digest(tmp_path, write):
+    write("plugins/pack/__init__.py", PLUGIN.format(imports="pass", value="'x'"))
+    write("tables/deep/table.json", "one")
+    (tmp_path / "plugins/pack/tables").symlink_to(tmp_path / "tables")
+    before = digest(tmp_path / "plugins")
+    (tmp_path / "tables/again").symlink_to(tmp_path / "tables")
+    (tmp_path / "tables/whole").symlink_to(tmp_path / "plugins")
+    (tmp_path / "plugins/pack/itself").symlink_to(tmp_path / "plugins/pack")
+    digest(tmp_path / "plugins")  # ends
+    for link in ("tables/again", "tables/whole", "plugins/pack/itself"):
+        (tmp_path / link).unlink()
+    assert digest(tmp_path / "plugins") == before
+    write("tables/deep/table.json", "two")
     assert digest(tmp_path / "plugins") != before
 
 
@@ -269,3 +298,83 @@ def test_module_imported_by_a_computed_name_is_compared_at_a_hit(tmp_path, lazy,
     sys.modules.pop("helper_dynamic")
     again = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
     assert (again.ran, again["out"]) == (("node",), "a two")
+
+
+@pytest.fixture
+def run_dynamic(tmp_path, lazy, write, monkeypatch):
+    """Runs a node that imports `helper_dynamic` by its name, in a new engine: whether it ran, what it returned, and the record."""
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write("lib/helper_dynamic.py", "VALUE = ' one'")
+    time.sleep(0.02)
+
+    def run(text: str):
+        engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+        node = f"{{use: Dynamic, module: helper_dynamic, text: {text}}}"
+        result = engine.run(Workflow.parse(f"nodegraph: 1\nnodes: {{node: {node}}}\noutputs: {{out: $node}}\n"))
+        return result.ran, result["out"], engine
+
+    return run
+
+
+def edited(write) -> None:
+    write("lib/helper_dynamic.py", "VALUE = ' two'")
+    sys.modules.pop("helper_dynamic")
+
+
+def test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit(run_dynamic, write):
+    assert run_dynamic("a")[:2] == (("node",), "a one")
+    assert run_dynamic("b")[:2] == (("node",), "b one")
+    assert run_dynamic("b")[:2] == ((), "b one")
+    edited(write)
+    assert run_dynamic("b")[:2] == (("node",), "b two")
+
+
+def test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit(tmp_path, run_dynamic, write):
+    load_plugins([tmp_path / "plugins"])
+    importlib.import_module("helper_dynamic")
+    assert run_dynamic("a")[:2] == (("node",), "a one")
+    assert run_dynamic("a")[:2] == ((), "a one")
+    edited(write)
+    assert run_dynamic("a")[:2] == (("node",), "a two")
+
+
+def test_module_that_was_edited_after_the_script_imported_it_is_not_kept(tmp_path, run_dynamic, write):
+    load_plugins([tmp_path / "plugins"])
+    importlib.import_module("helper_dynamic")
+    write("lib/helper_dynamic.py", "VALUE = ' two'")
+    assert run_dynamic("a")[:2] == (("node",), "a one")
+    sys.modules.pop("helper_dynamic")
+    assert run_dynamic("a")[:2] == (("node",), "a two")
+
+
+def test_computed_import_at_the_top_of_a_plugin_is_compared_at_a_hit(tmp_path, run_dynamic, write):
+    text = "import importlib\nhelper = importlib.import_module('helper_' + 'dynamic')\n"
+    write("plugins/pack/__init__.py", text + LAZY.replace("text + part.VALUE", "text + helper.VALUE"))
+    workflow = Workflow.parse("nodegraph: 1\nnodes: {node: {use: Lazy, text: a}}\noutputs: {out: $node}\n")
+
+    def run():
+        result = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
+        return result.ran, result["out"]
+
+    assert run() == (("node",), "a one")
+    assert run() == ((), "a one")
+    edited(write)
+    assert run() == (("node",), "a two")
+
+
+def test_the_script_the_engine_and_plugins_are_not_recorded_as_imports(tmp_path, run_dynamic, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    (tmp_path / "script.py").write_text("")
+    engine = run_dynamic("a")[2]
+    (record,) = engine.cache.entries()
+    imports = set(record.computation.imports)
+    assert str(tmp_path / "lib" / "helper_dynamic.py") in imports
+    assert str(tmp_path / "script.py") not in imports
+    assert not [path for path in imports if "/nodegraph/" in path or "/plugins/" in path]
+
+
+def test_engine_modules_that_are_imported_while_nodes_run_are_not_recorded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "nodegraph.cli.time_left", raising=False)
+    watch = CodeWatch({})
+    importlib.import_module("nodegraph.cli.time_left")
+    assert watch.imports(()) == {}

@@ -595,7 +595,7 @@ def test_incomplete_backend_is_refused(tmp_path, write):
         """,
     )
     assert message == (
-        "[E302] WRONG registers a backend without free_memory, memory_budget, known_state, generator_states, version, "
-        "move. "
+        "[E302] WRONG registers a backend without free_memory, memory_budget, watched_libraries, known_state, "
+        "generator_states, version, move. "
         "Implement every method of nodegraph.plugin_api.Backend"
     )

@@ -128,6 +128,8 @@ def _input(kind: str, by_kind: Mapping[str, list[Link]], random: Random) -> Inpu
         return Literal(random.randrange(6))
     if kind == "size":
         return Literal(random.choices([1, 2, 3, 5, 80, 600], [10, 30, 30, 20, 3, 0.15])[0])
+    if kind == "float literal":
+        return Literal(random.choice(FLOATS))
     if kind == "file":
         return ReadFile(random.randrange(3))
     if kind.startswith("offered "):

@@ -276,7 +276,7 @@ class Worker:
                 self._made.add(report.content)
             is_unknown = self._types[node.type].allows is not None
             is_hit = report.status not in ("ran", "failed", "pruned", "skipped")
-            if not self._types[node.type].kept and (is_hit or report.content is not None):
+            if not self._types[node.type].keeps and (is_hit or report.content is not None):
                 self._differs(graph, "kept", link=Link(number, "output"), status=report.status)
             if report.status == "differed" and not self._trimmed:
                 self._differs(graph, "differed", link=Link(number, "output"))

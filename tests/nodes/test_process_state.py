@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import time
 import types
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 import torch
 
 from nodegraph import Engine, Workflow
+from nodegraph.plugin_api import CpuBackend
+from nodegraph.plugins.manager import load_plugins
+from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes.process_state import generator_states, known_switches
 
 PLUGIN = """
@@ -61,8 +65,15 @@ def box(number: float) -> Box:
 def unbox(box: Box) -> float:
     return box.number
 
+@node("NotNumeric")
+def not_numeric(how: str) -> str:
+    import torch
+    made = torch.full((8, 8), 1.001)
+    return f"{eval(how)} {(made @ made).sum().item()}"
+
 @hookimpl
 def register_nodes(register):
+    register(not_numeric)
     for function in (product, draws, meddles, switches, box, unbox):
         register(function)
 """
@@ -142,6 +153,70 @@ def test_switches_of_the_process_change_no_result(engine, state):
     with state():
         assert engine.run(one("Product", seed=1), force=["node"])["out"] == expected
         assert engine.run(one("Product", seed=1)).cached == ("node",)
+
+
+@pytest.mark.parametrize("name", ["autocast", "default dtype"])
+def test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch(engine, name):
+    expected = engine.run(one("NotNumeric", how="1"))["out"]
+    with STATES[name]():
+        assert engine.run(one("NotNumeric", how="1"), force=["node"])["out"] == expected
+
+
+def test_draw_of_a_node_that_is_not_declared_numeric_is_noticed_if_its_plugin_imports_torch(engine):
+    for _ in range(2):
+        assert engine.run(one("NotNumeric", how="torch.rand(1)")).ran == ("node",)
+    engine.run(one("NotNumeric", how="2"))
+    assert engine.run(one("NotNumeric", how="2")).cached == ("node",)
+
+
+IMPORTS = {
+    "import os": False,
+    "import torch": True,
+    "import numpy": True,
+    "import nodegraph_nodes.types": True,
+    "import safetensors.torch": True,
+    "import torchsde": True,
+    "import packaging": False,
+    "import networkx": True,
+    "import its_own_helper": True,
+}
+
+
+@pytest.mark.parametrize("line", IMPORTS)
+def test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library(tmp_path, monkeypatch, line):
+    (tmp_path / "its_own_helper.py").write_text("import torch")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + f"    {line}\n")
+    plugins = load_plugins([tmp_path / "plugins"])
+    assert plugins.watched["Plain"] == IMPORTS[line]
+
+
+def test_import_by_a_computed_name_is_not_noticed(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + "    __import__('to' + 'rch')\n")
+    assert not load_plugins([tmp_path / "plugins"]).watched["Plain"]
+
+
+def test_node_that_takes_any_value_is_watched(tmp_path):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(
+        "from typing import Any\n" + PLAIN.replace("plain()", "plain(values: list[Any])")
+    )
+    assert load_plugins([tmp_path / "plugins"]).watched["Plain"]
+
+
+PLAIN = """
+from nodegraph import hookimpl, node
+
+@hookimpl
+def register_nodes(register):
+    register(plain)
+
+@node("Plain")
+def plain() -> int:
+    return 1
+"""
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=STATES)
@@ -248,3 +323,33 @@ def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp
     assert "MEDDLED" not in os.environ
     assert os.environ["MEDDLE_WITH_THIS"] == "ä"
     assert Path.cwd() == tmp_path
+
+
+def test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDDLE_WITH_THIS", "before")
+    monkeypatch.chdir(tmp_path)
+    changing, ending, beginning = (ProcessWatch(CpuBackend(), watched=False) for _ in range(3))
+    ending.__enter__()
+    changing.__enter__()
+    os.environ["MEDDLE_WITH_THIS"] = "changed"
+    os.chdir("/")
+    ending.__exit__(None, None, None)
+    beginning.__enter__()
+    changing.__exit__(None, None, None)
+    assert ending.restored == changing.restored == ()
+    beginning.__exit__(None, None, None)
+    assert (os.environ["MEDDLE_WITH_THIS"], Path.cwd()) == ("before", tmp_path)
+    assert beginning.restored == ("environment variables", "the current directory")
+    assert not beginning.alone
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the timezone cannot be set here")
+def test_timezone_that_a_node_sets_is_restored(monkeypatch):
+    monkeypatch.delenv("TZ", raising=False)
+    time.tzset()
+    before = time.localtime(0)
+    with ProcessWatch(CpuBackend(), watched=False):
+        os.environ["TZ"] = "XYZ-7:13"
+        time.tzset()
+        assert time.localtime(0) != before
+    assert time.localtime(0) == before

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 
-from nodegraph import Engine, Workflow
+from nodegraph import Engine, NodeError, Workflow
 from nodegraph_nodes.process_state import known_switches
 
 PLUGIN = """
@@ -33,9 +36,16 @@ def leaves(code: str) -> str:
     exec(code)
     return ""
 
+@node("Written")
+def written(code: str) -> str:
+    import decimal, numpy, torch
+    text = f"{decimal.Decimal(1) / 3} {numpy.full(2, 1 / 3)} {torch.full((2,), 1 / 3)}"
+    exec(code)
+    return text
+
 @hookimpl
 def register_nodes(register):
-    for function in (seen, leaves):
+    for function in (seen, leaves, written):
         register(function)
 """
 
@@ -113,6 +123,49 @@ def test_switch_changes_no_result_and_is_restored(engine, state):
         before = switches()
         assert engine.run(one("Seen", number=1.0), force=["node"])["out"] == expected
         assert switches() == before
+
+
+@contextlib.contextmanager
+def printing_of_torch() -> Iterator[None]:
+    torch.set_printoptions(precision=2)
+    try:
+        yield
+    finally:
+        torch.set_printoptions(profile="default")
+
+
+WRITTEN: dict[str, tuple[Callable[[], AbstractContextManager[object]], str]] = {
+    "decimal numbers": (lambda: decimal.localcontext(prec=3), "decimal.getcontext().prec = 3"),
+    "arrays": (lambda: np.printoptions(precision=3), "numpy.set_printoptions(precision=3)"),
+    "tensors": (printing_of_torch, "torch.set_printoptions(precision=2)"),
+}
+
+
+@pytest.mark.parametrize(("state", "code"), WRITTEN.values(), ids=WRITTEN)
+def test_how_numbers_are_written_changes_no_result_and_is_restored(engine, state, code):
+    def text() -> str:
+        return f"{decimal.Decimal(1) / 3} {np.full(2, 1 / 3)} {torch.full((2,), 1 / 3)}"
+
+    expected, before = engine.run(one("Written", code=""))["out"], text()
+    with state():
+        changed = text()
+        assert changed != before
+        assert engine.run(one("Written", code=""), force=["node"])["out"] == expected
+        assert text() == changed
+    engine.run(one("Written", code=code))
+    assert text() == before
+    assert engine.run(one("Written", code=""), force=["node"])["out"] == expected
+
+
+def test_half_a_picture_is_an_error_whatever_the_program_allows_pillow(tmp_path, monkeypatch):
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    workflow = Workflow("half")
+    workflow.output("out", workflow.add("LoadImage", name="node", path=str(tmp_path / "half.png")).image)
+    with pytest.raises(NodeError, match="cannot be read"):
+        Engine(None).run(workflow)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 LEFT = {

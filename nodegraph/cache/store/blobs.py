@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Callable
@@ -76,7 +77,11 @@ class Blobs:
         def write_and_move() -> StoredBlob:
             with self._files.temporary_file(suffix) as temporary:
                 write_by(write, temporary)
-                blob = StoredBlob(hash_file(temporary) + suffix, temporary.stat().st_size)
+                written = temporary.stat()
+                if written.st_mode & 0o022:  # the umask lets other users write to it
+                    with contextlib.suppress(OSError):  # a file system without permissions
+                        temporary.chmod(0o644)
+                blob = StoredBlob(hash_file(temporary) + suffix, written.st_size)
                 move(temporary, self._layout.blob(blob.name))  # over an earlier one: it may be damaged, or about to be removed
             return blob
 

@@ -171,8 +171,10 @@ class Index:
                     uses=0,
                 )
             )
-        self._db.execute("DELETE FROM blobs")
-        self._put_blobs(self._layout.blob_sizes())
+        sizes = dict(self._layout.blob_sizes())
+        listed = dict(self._db.execute("SELECT name, size FROM blobs").fetchall())
+        self._db.executemany("DELETE FROM blobs WHERE name = ?", [(name,) for name in listed.keys() - sizes.keys()])
+        self._put_blobs((name, size) for name, size in sizes.items() if listed.get(name) != size)
 
     def _add_lines(self, lines: Iterable[Line]) -> dict[str, float]:
         """Add lines of the journal to the index. Returns the last use of each key that was used."""

@@ -28,16 +28,20 @@ class IndexQueries:
         self._layout, self._read_record = layout, read_record
         self._is_busy = False  # so that a run or command waits only once
 
-    def entries(self) -> list[Entry]:
-        """Every stored result with its size and use. The least recently used one comes first."""
+    def entries(self, read_record: Callable[[str], Record | None] | None = None) -> list[Entry]:
+        """Every stored result with its size and use. The least recently used one comes first.
+
+        `read_record` reads the records that are not in the index yet.
+        """
         from nodegraph.cache.store.index import IndexBusyError, query_in_memory, query_index
 
+        read_record = read_record or self._read_record
         if not self._is_busy:
             try:
-                return query_index(self._layout, self._read_record, lambda index: index.entries(), exact=True)
+                return query_index(self._layout, read_record, lambda index: index.entries(), exact=True)
             except IndexBusyError:
                 self._is_busy = True
-        return query_in_memory(self._layout, self._read_record, lambda index: index.entries(), exact=True)
+        return query_in_memory(self._layout, read_record, lambda index: index.entries(), exact=True)
 
     def total(self) -> int | None:
         """The bytes of all blobs; None if another process keeps the index locked."""

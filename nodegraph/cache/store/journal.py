@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.cache.store.locks import close, is_file_at, lock_until_closed
-from nodegraph.files import parse_json
+from nodegraph.files import open_growing, parse_json
 
 Line = list[Any]
 
@@ -45,7 +45,7 @@ class Journal:
     def _open(self) -> int:
         """Open the file for appending. It is not taken away until the descriptor is closed."""
         while True:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            descriptor = open_growing(str(self._path), os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
             if lock_until_closed(descriptor, exclusive=False) and is_file_at(descriptor, self._path):
                 return descriptor
             close(descriptor)  # another process took the file after this one had opened it

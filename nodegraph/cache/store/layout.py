@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from nodegraph.files import create_inside, write_in_cache
+
 BLOB: Final = re.compile(r"[0-9a-f]{64}(\.[A-Za-z0-9]+)*")
 KEY: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -77,10 +79,9 @@ class Layout:
 
     def create(self) -> None:
         """Create the directory, for its owner only, and the file in it that marks it as a cache. Raises OSError."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.directory / "tmp").mkdir(exist_ok=True)
+        create_inside(self.directory, self.directory / "tmp")
         if not self.tag.exists():
-            self.tag.write_text(_TAG, encoding="ascii")
+            write_in_cache(self.tag, _TAG.encode("ascii"))
 
     def is_cache(self) -> bool:
         """Whether the directory is a cache of nodegraph. If it is not, nothing in it is removed."""
@@ -113,7 +114,7 @@ class Layout:
         """Move a damaged file to the quarantine folder. If that fails, remove it."""
         target = self.directory / "quarantine" / file.name
         try:
-            target.parent.mkdir(exist_ok=True)
+            create_inside(self.directory, target.parent)
             file.replace(target)
             os.utime(target)  # its time in quarantine starts now
         except OSError:

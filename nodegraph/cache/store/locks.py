@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.errors import NodegraphError
+from nodegraph.files import create_inside
 
 FIRST_PAUSE_SECONDS: Final = 0.001
 LONGEST_PAUSE_SECONDS: Final = 0.05
@@ -136,7 +137,7 @@ class Locks:
         try:
             return os.open(path, flags, 0o666)
         except FileNotFoundError:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            create_inside(self._folder.parent, self._folder)
             return os.open(path, flags, 0o666)
 
 

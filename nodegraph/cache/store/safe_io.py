@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from nodegraph.cache.store.layout import Layout, remove
 from nodegraph.cache.store.locks import UNSUPPORTED, Locks
 from nodegraph.errors import NodegraphError
+from nodegraph.files import create_inside, open_unchanging
 
 T = TypeVar("T")
 
@@ -200,7 +201,7 @@ def _is_about(error: OSError, folder: Path) -> bool:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a new file. Raises OSError."""
-    with path.open("xb", buffering=0) as file:
+    with open(path, "xb", buffering=0, opener=open_unchanging) as file:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
@@ -211,7 +212,7 @@ def move(temporary: Path, path: Path) -> None:
     try:
         os.replace(temporary, path)  # noqa: PTH105
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_inside(temporary.parent.parent, path.parent)  # temporary files are in a folder of the cache directory
         temporary.replace(path)
     except PermissionError:
         if not path.exists():  # if it does: on Windows, another process has just written this file, and a third one is reading it

@@ -225,20 +225,30 @@ class Store:
         """
         return self._files.lock(key, waiting, long_wait)
 
-    def entries(self) -> list[Entry]:
+    def entries(self, progress: Progress | None = None) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""
-        return self._index.entries() if self.layout.is_cache() else []
+        if not self.layout.is_cache():
+            return []
+        if progress is None:
+            return self._index.entries()
+        from nodegraph.cache.store.maintenance.progress import with_progress
 
-    def stale(self) -> int:
+        return self._index.entries(with_progress(self.record, progress))
+
+    def stale(self, progress: Progress | None = None) -> int:
         """How many results another version of nodegraph stored in a way that this one does not read. `gc` removes them."""
+        from nodegraph.cache.store.maintenance.progress import no_progress
         from nodegraph.cache.store.maintenance.verify import count_stale
 
-        return count_stale(self.layout, {entry.key for entry in self.entries()})
+        return count_stale(self.layout, {entry.key for entry in self.entries(progress)}, progress or no_progress)
 
-    def info(self) -> StoreInfo:
+    def info(self, progress: Progress | None = None) -> StoreInfo:
         """How much is stored."""
-        sizes = [size for _, size in self.layout.blob_sizes()]
-        return StoreInfo(self.directory, sum(1 for _ in self.layout.records()), len(sizes), sum(sizes))
+        from nodegraph.cache.store.maintenance.progress import no_progress, steps
+
+        listed = steps(progress or no_progress, "listed")
+        sizes = [size for _, size in listed(self.layout.blob_sizes())]
+        return StoreInfo(self.directory, sum(1 for _ in listed(self.layout.records())), len(sizes), sum(sizes))
 
     def verify(self, progress: Progress | None = None) -> VerifyResult:
         """Check the content of every file. Damaged ones are moved to quarantine; records that name a damaged blob are removed."""
@@ -248,7 +258,7 @@ class Store:
         result = verify(self.layout, self.record, progress or no_progress)
         self._records.clear()
         self._blobs.check_again()
-        self.entries()  # updates the index
+        self.entries(progress)  # updates the index
         return result
 
     def gc(self, limit: int | None = None, older_than: float | None = None, progress: Progress | None = None) -> GcResult:
@@ -270,13 +280,12 @@ class Store:
         from nodegraph.cache.store.maintenance.clear import clear
         from nodegraph.cache.store.maintenance.progress import no_progress
 
-        before = self.info()
-        clear(self.layout, progress or no_progress)
-        self._blobs.check_again()
-        self._records.clear()
-        self._usage = RunUsage(self._journal)
-        after = self.info()
-        return StoreInfo(self.directory, before.records - after.records, before.blobs - after.blobs, before.bytes - after.bytes)
+        try:
+            return clear(self.layout, progress or no_progress)
+        finally:
+            self._blobs.check_again()
+            self._records.clear()
+            self._usage = RunUsage(self._journal)
 
     def _report_long_wait(self, lock: Path) -> None:
         from nodegraph.cache.store.lock_holder import gc_waiting_message
@@ -298,13 +307,15 @@ class Store:
 
     def _collect(self, limit: int | None, older_than: float | None, progress: Progress | None = None) -> GcResult:
         from nodegraph.cache.store.maintenance.collect import collect
-        from nodegraph.cache.store.maintenance.progress import no_progress
+        from nodegraph.cache.store.maintenance.progress import no_progress, with_progress
 
         self._usage.write()
-        last_used = {entry.key: entry.used for entry in self.entries()}
+        read = with_progress(self.record, progress or no_progress)
+        records = {key: record for key in list(self.layout.records()) if (record := read(key)) is not None}
+        last_used = {entry.key: entry.used for entry in self._index.entries(lambda key: records.get(key) or read(key))}
         result = collect(
             self.layout,
-            self.record,
+            records,
             last_used=last_used,
             limit=limit,
             older_than=older_than,

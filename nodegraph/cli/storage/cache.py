@@ -61,7 +61,9 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
     Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used.
     """
     store = _store(cache_dir)
-    entries = sorted(store.entries(), key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
+    with counter() as progress:
+        found = store.entries(progress)
+    entries = sorted(found, key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
     if as_json:
         echo_json(json.dumps([asdict(entry) for entry in entries]))
         return
@@ -88,9 +90,9 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
 def info(cache_dir: Path | None, as_json: bool) -> None:
     """Show the cache folder, how much it holds, and its limit."""
     store = _store(cache_dir)
-    found = store.info()
+    with counter() as progress:
+        found, stale = store.info(progress), store.stale(progress)
     facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
-    stale = store.stale()
     if as_json:
         facts |= {"stale": stale} if stale else {}
     _print_facts({**facts, "limit": store.limit}, as_json)
@@ -107,7 +109,7 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 
     Damaged files are moved aside, and the results that need them are computed again when a run needs them.
     """
-    with counter("checked") as progress:
+    with counter() as progress:
         found = _own_store(cache_dir).verify(progress)
     if as_json:
         lost = [{"key": record.key, "type": record.type, "workflow": record.workflow, "node": record.node} for record in found.lost]
@@ -152,7 +154,7 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
     Runs in other processes are not affected.
     """
     store = _own_store(cache_dir, size)
-    with counter("removed") as progress:
+    with counter() as progress:
         removed = store.gc(store.limit, older_than, progress)
     _print_facts(
         {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
@@ -176,11 +178,14 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     On a terminal, it asks first.
     """
     store = _own_store(cache_dir)
-    before = store.info()
+    with counter() as progress:
+        before = store.info(progress)
     if not yes and before.blobs and is_terminal(sys.stdin):
         question = f"Remove {before.records} results, {_size(before.bytes)}, from {before.directory}?"
-        click.confirm(question, abort=True, err=True)
-    with counter("removed") as progress:
+        if not click.confirm(question, err=True):
+            echo("nothing was removed", err=True)
+            ctx.exit(1)
+    with counter() as progress:
         removed = store.clear(progress)
     if before.blobs and not removed.blobs:
         warn(f"nothing could be removed from {before.directory}: make it writable, or run this as the user who owns it")

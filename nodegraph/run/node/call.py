@@ -25,10 +25,12 @@ def compute(
     `read_again` returns the arguments once more: the first call may have changed them before it ran out of memory.
     """
     before = _versions(arguments, context)
-    with run.in_use.active(), ProcessWatch(context.plugins.backend, numeric=spec.numeric) as watch:
+    watched = spec.numeric or context.plugins.watched[spec.name]
+    with run.in_use.active(), ProcessWatch(context.plugins.backend, watched=watched) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
-        run.notice(f"it changed {' and '.join(watch.restored)} of the process; the change was undone")
+        who = "it" if watch.alone else "it, or another node that ran at the same time,"
+        run.notice(f"{who} changed {' and '.join(watch.restored)} of the process; the change was undone")
     run.drew = watch.drew
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.registry import Entry
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
@@ -104,22 +105,27 @@ def _changed_code(task: NodeTask, context: RunContext) -> str | None:
     plugins = context.plugins
     entry = plugins.nodes.get(task.type)
     path, is_replaced = plugins.code_watch.changed(entry.origin.plugin), plugins.was_replaced(entry)
-    for input in task.inputs.values():
+    for used in _used_things(task, context):
         if path is not None or is_replaced:
             break
-        if type(input) is RegisteredInput:
-            used = plugins.registries[input.registry].get(input.name)
-        elif type(input) is Value and input.entry is not None:
-            used = input.entry
-        else:
-            continue
         path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
     if path is not None:
         return f"in {path} was changed"
     return "that it runs was replaced in memory" if is_replaced else None
 
 
+def _used_things(task: NodeTask, context: RunContext) -> Iterator[Entry[Any]]:
+    """The registered things that a node receives."""
+    for input in task.inputs.values():
+        if type(input) is RegisteredInput:
+            yield context.plugins.registries[input.registry].get(input.name)
+        elif type(input) is Value and input.entry is not None:
+            yield input.entry
+
+
 def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
+    plugins = context.plugins
+    used = [plugins.nodes.get(task.type), *_used_things(task, context)]
     return Computation(
         type=task.type,
         workflow=task.workflow,
@@ -127,7 +133,7 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
         seconds=seconds,
         notices=tuple(run.notices),
         machine=context.machine,
-        imports=context.plugins.code_watch.imports(),
+        imports=plugins.code_watch.imports(entry.origin.plugin for entry in used),
     )
 
 

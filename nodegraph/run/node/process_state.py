@@ -9,46 +9,59 @@ import contextlib
 import functools
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.run.node.decimal_state import enter_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
 _HEADER_BYTES: Final = object.__basicsize__
 _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
 _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
-_running: set[ProcessWatch] = set()  # adding and removing is atomic, and takes a quarter of the time that a lock takes
+_lock = threading.Lock()  # held while a node enters or leaves, so that no snapshot is taken of what a node has changed
+_acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
+_running: set[ProcessWatch] = set()
 
 
 class ProcessWatch:
-    """Watch a node during the block, and restore what it changed if no other node runs.
+    """Watch a node during the block. Once no node runs any more, what nodes changed is restored.
 
-    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. A numeric
-    node runs with the backend's known state.
+    Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
+    `alone`, another node may have changed it: several have run since the process was last at rest. A watched node runs with the
+    backend's known state.
     """
 
-    __slots__ = ("_backend", "_directory", "_known_state", "_numeric", "_others", "_python", "_variables", "drew", "restored")
+    __slots__ = ("_backend", "_decimal", "_known_state", "_others", "_python", "_watched", "alone", "drew", "restored")
 
-    def __init__(self, backend: Backend, *, numeric: bool) -> None:
-        self._backend, self._numeric = backend, numeric
+    def __init__(self, backend: Backend, *, watched: bool) -> None:
+        self._backend, self._watched = backend, watched
         self._known_state: AbstractContextManager[None] | None = None
-        self.drew = False
+        self.alone, self.drew = True, False
         self.restored: tuple[str, ...] = ()
 
     def __enter__(self) -> ProcessWatch:
-        global _read_generator
+        global _read_generator, _variables, _directory, _nodes
         if _read_generator is None:
             _read_generator = _generator_reader()
-        enter_known_locale(others_run=bool(_running))
-        _running.add(self)
-        self._variables: dict[Any, Any] = getattr(os.environ, _AS_BYTES, os.environ).copy()
-        self._directory = _current_directory()
-        self._python, self._others = _read_generator(), self._backend.generator_states(self._numeric)
-        if self._numeric:
+        _acquire()
+        try:
+            others_run = bool(_running)
+            if not others_run:
+                _variables, _directory, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), _current_directory(), 0
+            enter_known_locale(others_run=others_run)
+            _running.add(self)
+            _nodes += 1
+        finally:
+            _release()
+        self._decimal = enter_known_decimal()
+        self._python, self._others = _read_generator(), self._backend.generator_states(self._watched)
+        if self._watched:
             self._known_state = self._backend.known_state()
             self._known_state.__enter__()
         return self
@@ -57,34 +70,55 @@ class ProcessWatch:
         assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
-        before, now = self._others, self._backend.generator_states(self._numeric)
+        if self._decimal is not None:
+            sys.modules["decimal"].setcontext(self._decimal)
+        before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
         elif before != now:  # a library that was imported meanwhile has only a state now
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
-        _running.discard(self)
-        changed = self._variables != getattr(os.environ, _AS_BYTES, os.environ)
-        if leave_known_locale(others_run=bool(_running)):
-            self.restored += ("the locale",)
-        if (changed or self._directory != _current_directory()) and not _running:  # otherwise it may be another node's change
-            self._restore()
+        _acquire()
+        try:
+            _running.discard(self)
+            others_run = bool(_running)
+            if leave_known_locale(others_run=others_run):
+                self.restored += ("the locale",)
+            if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
+                self.restored += _restore()
+            if self.restored:
+                self.alone = _nodes == 1
+        finally:
+            _release()
 
-    def _restore(self) -> None:
-        if self._variables != getattr(os.environ, _AS_BYTES, os.environ):
-            _set_environment(self._variables)
-            self.restored += ("environment variables",)
-        if self._directory is not None and self._directory != _current_directory():
-            with contextlib.suppress(OSError):
-                os.chdir(self._directory)
-                self.restored += ("the current directory",)
+
+# while nodes run: the process before the first of them began, and how many have begun since; plain variables cost the least
+_variables: dict[Any, Any] = {}
+_directory: str | None = None
+_nodes = 0
+
+
+def _restore() -> tuple[str, ...]:
+    """Undo what nodes changed; returns the names of the parts."""
+    restored: tuple[str, ...] = ()
+    if _variables != getattr(os.environ, _AS_BYTES, os.environ):
+        _set_environment(_variables)
+        restored += ("environment variables",)
+    if _directory is not None and _directory != _current_directory():
+        with contextlib.suppress(OSError):
+            os.chdir(_directory)
+            restored += ("the current directory",)
+    return restored
 
 
 def _set_environment(variables: Mapping[Any, Any]) -> None:
     decode: Callable[[Any], str] = getattr(os.environ, "decodekey", str)
     before = {decode(name): os.fsdecode(value) for name, value in variables.items()}
+    has_timezone = "TZ" in os.environ or "TZ" in before
     for name in set(os.environ) - before.keys():
         del os.environ[name]
     os.environ.update(before)
+    if has_timezone and hasattr(time, "tzset"):
+        time.tzset()  # a node may have called it for another value
 
 
 def _current_directory() -> str | None:
@@ -92,6 +126,18 @@ def _current_directory() -> str | None:
         return os.getcwd()  # noqa: PTH109 (it makes no path object)
     except OSError:
         return None
+
+
+def _forget_nodes() -> None:
+    """In a process that was forked while nodes ran: their threads are not in it, and one of them may have held the lock."""
+    global _lock, _acquire, _release
+    _lock = threading.Lock()
+    _acquire, _release = _lock.acquire, _lock.release
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_nodes)
 
 
 _read_generator: Callable[[], Any] | None = None  # returns what differs once a number was drawn from Python's global generator

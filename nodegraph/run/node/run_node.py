@@ -116,7 +116,7 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
 
         message = waiting_message(lock, f"computes this node ({task.type})")
         way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
-        host.emit(Notice(task.node, f"{message}. {way_out}"))
+        host.emit(Notice(task.node, f"{message}. {way_out}", is_waiting=True))
 
     return _look_again(store.lock(task.key, waiting, long_wait), task)
 

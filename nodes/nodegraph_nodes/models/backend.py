@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -46,11 +46,14 @@ class TorchBackend:
     def memory_budget(self, device_name: str) -> int | None:
         return residency.memory_budget(device_name)
 
+    def watched_libraries(self) -> Collection[str]:
+        return process_state.WATCHED
+
     def known_state(self) -> AbstractContextManager[None]:
         return process_state.known_switches()
 
-    def generator_states(self, numeric: bool) -> Mapping[str, Any]:
-        return process_state.generator_states(numeric)
+    def generator_states(self, watched: bool) -> Mapping[str, Any]:
+        return process_state.generator_states(watched)
 
     def version(self, value: Any) -> Any:
         return residency.version_of(value)

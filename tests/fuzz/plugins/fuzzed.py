@@ -36,7 +36,7 @@ class NodeType:
     returns: Mapping[str, str]  # by port
     meaning: Callable[..., Any]
     allows: Callable[..., bool] | None
-    kept: bool
+    keeps: bool
 
 
 TYPES: dict[str, NodeType] = {}
@@ -64,8 +64,8 @@ def fuzzed(
             return TROUBLE.run(name, body, arguments, numeric=numeric)
 
         outputs = {"output": returns} if isinstance(returns, str) else returns
-        kept = pure and keep and not draws
-        TYPES[name] = NodeType(name=name, takes=takes, returns=outputs, meaning=meaning, allows=allows, kept=kept)
+        keeps = pure and keep and not draws
+        TYPES[name] = NodeType(name=name, takes=takes, returns=outputs, meaning=meaning, allows=allows, keeps=keeps)
         FUNCTIONS.append(node(name, numeric=numeric, pure=pure, keep=keep)(function))
         return function
 
@@ -98,6 +98,11 @@ def Ints(n: int) -> list[int]:
 @fuzzed("tree", lambda n: {"a": [n, float(n), {"deep": [str(n), True]}], "b": {}}, n="small")
 def Tree(n: int) -> dict[str, Any]:
     return {"a": [n, float(n), {"deep": [str(n), True]}], "b": {}}
+
+
+@fuzzed("text", lambda number: repr(number), number="float literal")
+def Digits(number: float) -> str:
+    return repr(number)
 
 
 @fuzzed("float", lambda a, b: a * b if a < 3 else -a, a="float", b="float")

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 from nodegraph.cache.store.layout import MEMOS, RESULT_FOLDERS, Layout, remove
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
+from nodegraph.cache.store.records import StoreInfo
 
 
-def clear(layout: Layout, progress: Progress = no_progress) -> None:
-    """Remove every result, and what is remembered of files and devices. Files of other programs stay."""
-    paths = [Path(entry.path) for folder in RESULT_FOLDERS for entry in layout.results(folder)]
+def clear(layout: Layout, progress: Progress = no_progress) -> StoreInfo:
+    """Remove every result, and what is remembered of files and devices. Files of other programs stay.
+
+    Returns how much was removed. If `progress` raises, the files that are still there are whole, and can be used.
+    """
+    listed = steps(progress, "listed")
+    files = {folder: list(listed(layout.results(folder))) for folder in RESULT_FOLDERS}
     memos = [path for name in (*MEMOS, "journal-*.taken", "index.sqlite-*") for path in layout.directory.glob(name)]
-    for path in steps(progress, len(paths) + len(memos))([*paths, *memos]):
+    step = steps(progress, "removed", sum(map(len, files.values())) + len(memos))
+    removed: dict[str, int] = {}
+    size = 0
+    for folder, entries in files.items():
+        for entry in step(entries):
+            bytes_there = _size(entry) if folder == "blobs" else 0
+            if remove(entry.path):
+                removed[folder] = removed.get(folder, 0) + 1
+                size += bytes_there
+    for path in step(memos):
         remove(path)
     for folder in RESULT_FOLDERS:
         _remove_empty(layout.directory / folder)
+    return StoreInfo(layout.directory, removed.get("records", 0), removed.get("blobs", 0), size)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0
 
 
 def _remove_empty(folder: Path) -> None:

@@ -14,7 +14,7 @@ from nodegraph.cache.store.layout import KEY, Layout, is_abandoned, remove
 from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.maintenance.exports import Export, exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
-from nodegraph.cache.store.records import ReadRecord, Record
+from nodegraph.cache.store.records import Record
 
 GRACE_SECONDS: Final = 3600
 """How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""
@@ -39,7 +39,7 @@ class GcResult:
 
 def collect(
     layout: Layout,
-    read_record: ReadRecord,
+    records: Mapping[str, Record],
     *,
     last_used: Mapping[str, float],
     limit: int | None,
@@ -48,10 +48,10 @@ def collect(
 ) -> GcResult:
     """Remove what nothing refers to, then the least recently used results; see `Store.gc`.
 
-    `last_used` holds the time of the last use of each key. Only one process at a time may do this.
+    `records` holds every record, and `last_used` the time of the last use, by key. Only one process at a time may do this.
     """
     now = time.time()
-    collection = _Collection(layout, read_record)
+    collection = _Collection(layout, records, progress)
     collection.drop_unreferenced(now)
     by_last_use = sorted(
         collection.records.values(), key=lambda record: (last_used.get(record.key, record.created), record.created)
@@ -69,17 +69,18 @@ def collect(
 class _Collection:
     """What is in the directory, what refers to what, and what is going to be removed."""
 
-    def __init__(self, layout: Layout, read_record: ReadRecord) -> None:
+    def __init__(self, layout: Layout, records: Mapping[str, Record], progress: Progress) -> None:
         self._layout = layout
+        listed = steps(progress, "listed")
         self._sizes: dict[str, tuple[int, int]] = {}  # bytes, and time of the last change in ns
-        for entry in layout.blobs():
+        for entry in listed(layout.blobs()):
             with contextlib.suppress(OSError):
                 stat = entry.stat(follow_symlinks=False)
                 self._sizes[entry.name] = stat.st_size, stat.st_mtime_ns
         self.total = sum(size for size, _ in self._sizes.values())
-        self.records = {record.key: record for record in filter(None, map(read_record, layout.records()))}
+        self.records = records
         self._exports: dict[str, list[Export]] = {}
-        for export in exports_in(layout):
+        for export in listed(exports_in(layout)):
             self._exports.setdefault(export.digest, []).append(export)
         self._records_with_value = Counter(digest for record in self.records.values() for digest in _digests(record))
         self._references = Counter(blob for record in self.records.values() for blob in record.blobs())
@@ -119,11 +120,11 @@ class _Collection:
 
         If `progress` raises, what is left is removed by the next collection.
         """
-        step = steps(progress, len(self._dropped_keys) + len(self._dropped_files) + len(self._dropped_blobs))
+        step = steps(progress, "removed", len(self._dropped_keys) + len(self._dropped_files) + len(self._dropped_blobs))
         keys = [key for key in step(self._dropped_keys) if remove(self._layout.record(key))]
         for path in step(self._dropped_files):
             remove(path)
-        for entry in self._layout.results("aliases"):
+        for entry in steps(progress, "read")(self._layout.results("aliases")):
             with contextlib.suppress(OSError, ValueError):
                 content = Path(entry.path).read_text(encoding="ascii")
                 if not (KEY.fullmatch(content) and self._layout.record(content).exists()):

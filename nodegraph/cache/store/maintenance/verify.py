@@ -13,7 +13,7 @@ from typing import Final
 from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.layout import KEY, MEMOS, Layout, remove
 from nodegraph.cache.store.maintenance.exports import exports_in
-from nodegraph.cache.store.maintenance.progress import Progress, no_progress
+from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps, with_progress
 from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_export, read_record
 from nodegraph.files import parse_json
 
@@ -47,18 +47,18 @@ def verify(layout: Layout, read_record: ReadRecord, progress: Progress = no_prog
     wrong: list[str] = []
     entries = list(layout.blobs())
     for i, (entry, (sound, read)) in enumerate(_checked(entries), 1):
-        progress(i, len(entries))
+        progress("checked", i, len(entries))
         if sound is None:
             continue  # removed meanwhile
         count, size = count + 1, size + read
         if not sound:
             wrong.append(entry.name)
             layout.quarantine(Path(entry.path))
-    damaged, stale = _check_small_files(layout)
+    damaged, stale = _check_small_files(layout, progress)
     on_disk = {entry.name for entry in layout.blobs()}
     missing: set[str] = set()
     lost: list[Record] = []
-    for record in filter(None, map(read_record, layout.records())):
+    for record in filter(None, map(with_progress(read_record, progress), layout.records())):
         gone = {blob for blob in record.blobs().keys() - on_disk if not layout.blob(blob).exists()}  # it may be there by now
         if gone:
             missing |= gone
@@ -100,10 +100,10 @@ def _check_blob(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
         return False, 0
 
 
-def count_stale(layout: Layout, listed: Collection[str]) -> int:
+def count_stale(layout: Layout, listed: Collection[str], progress: Progress = no_progress) -> int:
     """How many records are in a form that only another version of nodegraph reads; those whose keys are in `listed` are not."""
     count = 0
-    for key in layout.records():
+    for key in steps(progress, "listed")(layout.records()):
         if key not in listed:
             try:
                 read_record(layout.record(key).read_bytes(), key)
@@ -114,14 +114,14 @@ def count_stale(layout: Layout, listed: Collection[str]) -> int:
     return count
 
 
-def _check_small_files(layout: Layout) -> tuple[list[str], int]:
+def _check_small_files(layout: Layout, progress: Progress) -> tuple[list[str], int]:
     """Move the damaged ones among the records, aliases, exports, run records and memos to quarantine.
 
     Returns their paths below the directory, and how many records are in another format.
     """
     damaged: list[str] = []
     stale = 0
-    for path, is_sound in _small_files(layout):
+    for path, is_sound in steps(progress, "checked")(_small_files(layout)):
         try:
             sound = is_sound(path.read_bytes())
         except StaleRecordError:
