@@ -36,7 +36,7 @@ def known_library_switches() -> Iterator[None]:
 
     Libraries that are not imported have their defaults once they are. Nodes that run at the same time share Pillow's switch.
     """
-    numpy = sys.modules.get("numpy")
+    numpy: Any = sys.modules.get("numpy")
     before = numpy.get_printoptions() if hasattr(numpy, "set_printoptions") else None  # otherwise another thread is importing it
     _enter()
     try:

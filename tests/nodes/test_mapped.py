@@ -36,6 +36,13 @@ def put(cache, value):
     return cache.store.blob(cache.stored(KEY, "output").blob)
 
 
+def take(cache, value, *, store):
+    """The snapshot of a value that a node returned."""
+    snapshots, messages = cache.take({"output": value}, {"output": cache.codec(value)}, store=store)
+    assert messages == []
+    return snapshots["output"]
+
+
 def file_behind(tensor):
     """The file behind the tensor's memory, as Linux reports it; None if there is none."""
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -74,6 +81,32 @@ def test_tensor_outlives_its_removed_file(cache):
     put(cache, Mask(torch.zeros(1, 512, 512)))  # nor does another value that is written then
     cache.store.clear()
     assert torch.equal(loaded.values, value.values)
+
+
+def anonymous_bytes():
+    """The memory of this process that no file is behind: its own copies."""
+    return int(re.search(r"Anonymous: +(\d+) kB", Path("/proc/self/smaps_rollup").read_text())[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the memory that no file is behind")
+@pytest.mark.parametrize("stored", [True, False], ids=["in the cache directory", "in an anonymous file"])
+def test_reader_of_a_large_value_copies_nothing_until_it_writes(cache, stored):
+    size = 64 << 20
+    cache = cache if stored else Cache(load_plugins().codecs, None)
+    snapshot = take(cache, Mask(torch.full((1, 4096, 4096), 0.5)), store=stored)
+    snapshot.open()  # what is imported and remembered with the first
+    before = anonymous_bytes()
+    first, second = snapshot.open().values, snapshot.open().values
+    assert first.numel() * first.element_size() == size
+    assert first.sum() == second.sum() == size // 8  # both were read in full
+    assert anonymous_bytes() - before < size // 8
+    first.fill_(0.25)
+    assert anonymous_bytes() - before > size * 7 // 8  # the pages that changed, of the first reader only
+    second[:, :1] = 1.0
+    assert first.max() == 0.25
+    assert second[:, 1:].min() == second[:, 1:].max() == 0.5
+    assert torch.equal(snapshot.open().values, torch.full_like(first, 0.5))
+    assert snapshot.is_sound()
 
 
 HEADERS = {

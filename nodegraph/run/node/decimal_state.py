@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from decimal import Context
@@ -15,7 +14,7 @@ _known: Context | None = None
 def enter_known_decimal() -> Context | None:
     """Give this thread the context that Python begins with. Returns the one before; None if `decimal` is not imported."""
     global _known
-    decimal = sys.modules.get("decimal")
+    decimal: Any = sys.modules.get("decimal")
     if not hasattr(decimal, "setcontext"):  # not imported, or another thread is importing it
         return None
     if _known is None:
@@ -25,7 +24,7 @@ def enter_known_decimal() -> Context | None:
     return before
 
 
-def _make_known(decimal: ModuleType) -> Context:
+def _make_known(decimal: Any) -> Context:
     """The default context, by its documented values: a program can change `decimal.DefaultContext`."""
     context: Context = decimal.Context(
         prec=28,
