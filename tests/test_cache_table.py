@@ -90,6 +90,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "the code of a plugin": (
         [
             CODE + "test_every_file_of_a_package_is_part_of_the_digest",
+            CODE + "test_module_that_hides_a_standard_one_is_part_of_the_digest",
+            CODE + "test_archive_with_a_helper_is_part_of_the_digest",
             CODE + "test_folders_behind_links_are_part_of_the_digest",
             CODE + "test_files_of_tools_are_not_part_of_the_digest",
             CODE + "test_module_on_the_path_is_part_of_the_digest",
@@ -112,6 +114,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "an installed plugin": (
         [
             CODE + "test_two_installs_of_one_version_are_different_code",
+            CODE + "test_module_that_a_release_imports_from_outside_is_part_of_its_code",
+            CODE + "test_package_that_a_release_includes_is_part_of_its_code",
             "engine/test_plugins.py::test_installed_plugin_is_identified_by_version",
         ],
         [READS],

@@ -36,9 +36,9 @@ def _inputs(workflow: Workflow, types: Mapping[str, Entry[NodeSpec]]) -> dict[st
     names: dict[str, list[str]] = {}
     for node in workflow.nodes.values():
         for port in types[node.name].value.inputs if node.name in types else ():
-            given = node.inputs.get(port.name)
-            if literals.is_plain(port) and not isinstance(given, Link):
-                names.setdefault(port.name, []).append(given.name if isinstance(given, ParamRef) else f"{node.name}.{port.name}")
+            value = node.inputs.get(port.name)
+            if literals.is_plain(port) and not isinstance(value, Link):
+                names.setdefault(port.name, []).append(value.name if isinstance(value, ParamRef) else f"{node.name}.{port.name}")
     return names
 
 

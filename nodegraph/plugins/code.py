@@ -11,16 +11,15 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
-import site
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.plugins.import_scan import ImportScan
+from nodegraph.plugins.installed import ARCHIVES, SUFFIXES, file_on_disk, hidden_standard_modules, is_installed, sources_in_archive
 from nodegraph.plugins.libraries import python_version, versions_of_imported
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
@@ -28,7 +27,6 @@ _TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".n
 _CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints")
 _NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
 _SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
-_SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 _ENGINE: Final = "nodegraph"  # has its own version in keys
 
 
@@ -38,28 +36,33 @@ class Code:
 
     `files` are part of the digest. `libraries` are one file of each installed library that the code imports: if it changes, the
     library was installed again. `is_dynamic`: the code may import modules by computed names, which are not part of the digest.
+    `is_release`: the version and the RECORD identify its own files, which are not in `files`.
     """
 
     digest: str
     files: Mapping[str, FileState | None]
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
     is_dynamic: bool = False
+    is_release: bool = False
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
         return replace(self, digest=os.urandom(32).hex())
 
 
-def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int) -> Code:
+def read_code(
+    roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int, importers: Mapping[str, Path] | None = None
+) -> Code:
     """The code of a plugin that consists of `roots`, files and folders.
 
     All files below the roots count, without bytecode, caches, and names that match `excludes`; of other modules that they import,
     directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is when the
-    import of the plugin began: if another module was changed since, the code that runs is unknown. Raises OSError if a file cannot
-    be read.
+    import of the plugin began: if another module was changed since, the code that runs is unknown. Of `importers`, Python files by
+    names below their top-level folder, only what they import counts. Raises OSError if a file cannot be read.
     """
     total = hashlib.sha256()
     names = {root.stem if root.is_file() else root.name for root in roots}
+    names |= {name.partition("/")[0].removesuffix(".py") for name in importers or ()}
     files: dict[str, FileState | None] = {}
     is_unknown = False
     imports = _Imports(names)
@@ -74,6 +77,8 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
                 total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
                 if name.endswith(".py"):
                     imports.add(content, package=None)
+    for importer in (importers or {}).values():
+        imports.add(_read(str(importer))[0], package=None)
     for name, path, content, state in imports.modules():
         digest = hashlib.sha256(content).hexdigest()
         total.update(f"{name}\0{digest}\n".encode())
@@ -81,6 +86,8 @@ def read_code(roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_n
         if name in sys.modules:
             same = _first_digests.setdefault(path, digest) == digest
             is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
+    if importers and not files:  # the versions of what a release requires are in its key
+        return Code(digest=total.hexdigest(), files={}, is_dynamic=imports.is_dynamic())
     total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
     code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries), is_dynamic=imports.is_dynamic())
     return code.unknown() if is_unknown else code
@@ -143,7 +150,7 @@ class _Imports:
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
         self._tops: dict[str, importlib.machinery.ModuleSpec | None] = {}
-        self._skipped = {*inside, _ENGINE, *sys.stdlib_module_names, *sys.builtin_module_names}
+        self._skipped = {*inside, _ENGINE, *(sys.stdlib_module_names - hidden_standard_modules()), *sys.builtin_module_names}
         self._scan = ImportScan(self._skipped)
         self._pending = self._scan.names
         self.add = self._scan.add
@@ -162,7 +169,10 @@ class _Imports:
             self._seen.add(name)
             for module, path, is_package in self._files_of(name):
                 content, state = _read(str(path))
-                if path.suffix == ".py":
+                if path.suffix in ARCHIVES:
+                    for source in sources_in_archive(path):
+                        self.add(source, package=None)
+                elif path.suffix == ".py":
                     self.add(content, package=module if is_package else module.rpartition(".")[0])
                 yield module, str(path), content, state
 
@@ -175,7 +185,7 @@ class _Imports:
         locations = [Path(location) for location in spec.submodule_search_locations or ()]
         if spec.origin is not None and (parts[0] not in self._seen or len(parts) == 1):
             self._seen.add(parts[0])
-            yield parts[0], Path(spec.origin), bool(locations)
+            yield parts[0], Path(file_on_disk(spec.origin)), bool(locations)
         for count in range(2, len(parts) + 1):
             module = ".".join(parts[:count])
             found = _submodule(locations, parts[count - 1])
@@ -190,7 +200,7 @@ class _Imports:
         """Where a top-level module is, unless it belongs to an installed distribution or is not there."""
         if name not in self._tops:
             library = self._installed(name)
-            if library is not None:
+            if library is not None and name not in sys.stdlib_module_names:
                 self.libraries.append(str(library))
                 self._tops[name] = None
             else:
@@ -223,7 +233,8 @@ class _Imports:
         if spec.has_location and spec.origin is not None:
             if not is_installed(Path(spec.origin)):
                 return spec
-            self.libraries.append(spec.origin)
+            if name not in sys.stdlib_module_names:
+                self.libraries.append(spec.origin)
             return None
         folders = list(spec.submodule_search_locations or ())
         return spec if any(not is_installed(Path(folder)) for folder in folders) else None  # else built in, frozen or installed
@@ -233,7 +244,7 @@ def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module is that is in no folder of `sys.path`: editable installs and archives have finders of their own."""
     machinery = importlib.machinery
     usual = (machinery.BuiltinImporter, machinery.FrozenImporter)
-    archives = any(entry.endswith((".zip", ".egg")) and os.path.isfile(entry) for entry in sys.path)  # noqa: PTH113
+    archives = any(entry.endswith(ARCHIVES) and os.path.isfile(entry) for entry in sys.path)  # noqa: PTH113
     finders = (finder for finder in sys.meta_path if finder not in usual and (archives or finder is not machinery.PathFinder))
     specs = (finder.find_spec(name, None) for finder in finders if hasattr(finder, "find_spec"))
     return next((spec for spec in specs if spec is not None), None)
@@ -243,28 +254,12 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
     """The file of a submodule and the folders of its own submodules; None if there is no such module."""
     for location in locations:
         folder = location / name
-        for suffix in _SUFFIXES:
+        for suffix in SUFFIXES:
             if (path := folder / f"__init__{suffix}").is_file():
                 return path, [folder]
-        for suffix in _SUFFIXES:
+        for suffix in SUFFIXES:
             if (path := location / f"{name}{suffix}").is_file():
                 return path, []
         if folder.is_dir():
             return None, [folder]
     return None
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file or folder belongs to the standard library or to an installed distribution, by its place."""
-    return is_installed_file(str(path / "_"))
-
-
-def is_installed_file(path: str) -> bool:
-    """`is_installed` of the file at `path`."""
-    return path.startswith(_installed_folders()) or "/site-packages/" in path or "/dist-packages/" in path
-
-
-@cache
-def _installed_folders() -> tuple[str, ...]:
-    folders = [os.path.dirname(os.__file__), *site.getsitepackages()]  # noqa: PTH120
-    return tuple(f"{folder}{os.sep}" for folder in dict.fromkeys(folders))

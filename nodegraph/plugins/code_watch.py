@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
-from nodegraph.plugins.code import Code, is_installed_file
+from nodegraph.plugins.code import Code
+from nodegraph.plugins.installed import file_on_disk, is_installed_file
 
 _NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the engine, and plugins
 
@@ -85,7 +86,7 @@ class CodeWatch:
             if isinstance(file, str) and file != script and file not in self._covered and not is_installed_file(file):
                 top = name.partition(".")[0]
                 if not (top in _NO_HELPERS or top.startswith(_NO_HELPERS[-1])):
-                    found[file] = name
+                    found[file_on_disk(file)] = name
         return found
 
     def _look_at_new_modules(self) -> None:

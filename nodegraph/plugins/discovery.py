@@ -20,6 +20,7 @@ from typing import Any
 
 from nodegraph.files import file_states, parse_json
 from nodegraph.plugins.code import Code, file_states_below, read_code
+from nodegraph.plugins.installed import has_other_modules
 from nodegraph.plugins.libraries import python_version, versions_of_required
 from nodegraph.plugins.registry import Origin
 
@@ -85,7 +86,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
             code = (
-                _release(point.dist, point.module, requirements or ())
+                _release(point.dist, point.module, requirements or (), started_ns)
                 if point.dist and released
                 else _code_of(point.module, started_ns)
             )
@@ -180,18 +181,32 @@ def _roots(name: str) -> Iterator[Path]:
         yield Path(spec.origin)
 
 
-def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str]) -> Code:
+def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], imported_ns: int) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
-    The digest also covers the versions of Python and of the libraries in `requirements`, lines of Requires-Dist.
+    The digest also covers the versions of Python and of the libraries in `requirements`, lines of Requires-Dist, and the content of
+    modules that the release includes, or imports from outside of installed distributions.
     """
+    module = sys.modules[name]
     listed = (line for line in (dist.read_text("RECORD") or "").splitlines() if ",sha256=" in line)
-    files = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
-    libraries = versions_of_required(requirements)
-    digest = hashlib.sha256("\n".join([*files, python_version(), *libraries]).encode()).hexdigest()
-    file = getattr(sys.modules[name], "__file__", None)
-    return Code(digest=digest, files={}, libraries=file_states([file] if file else []))
+    lines = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
+    parts = [*lines, python_version(), *versions_of_required(requirements)]
+    included, others = list(_included(module)), Code(digest="", files={})
+    if included or has_other_modules():
+        names = [path for path in (line.rpartition(",sha256=")[0] for line in lines) if path.endswith(".py")]
+        sources = {path: Path(str(dist.locate_file(path))) for path in names}
+        importers = {path: file for path, file in sources.items() if file.is_file()}
+        others = read_code(included, getattr(module, EXCLUDES, ()), imported_ns=imported_ns, importers=importers)
+        parts += [others.digest] if others.files else []
+    file = getattr(module, "__file__", None)
+    return Code(
+        digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
+        files=others.files,
+        libraries=file_states([file] if file else []),
+        is_dynamic=others.is_dynamic,
+        is_release=True,
+    )
 
 
 def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:

@@ -20,10 +20,10 @@ from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
-from nodegraph.plugins.code import is_installed
 from nodegraph.plugins.code_watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
+from nodegraph.plugins.installed import is_installed
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.plugins.watched import WatchedNodes

@@ -45,7 +45,7 @@ class WatchedNodes(dict[str, bool]):
 
     def _imports(self, package: str) -> bool:
         code = self._codes.get(package)
-        if code is not None and not code.files:  # a release: its files were not read
+        if code is not None and code.is_release:  # its own files were not read
             code = _read_release(package)
         if code is None:
             return True

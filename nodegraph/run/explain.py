@@ -98,7 +98,10 @@ def _code_change(old: str, new: str) -> str:
         return f"plugin {old} -> {new}"
     if len(new_state) == 64 and len(old_state) == 64:
         return f"the code of plugin {new_name} changed"
-    return f"{new_name} {old_state[:12]} -> {new_state[:12]}"
+    (old_version, _, _), (new_version, _, _) = old_state.partition(" "), new_state.partition(" ")
+    if old_version == new_version:
+        return f"{new_name} {new_version} is another build, or libraries that it uses have other versions"
+    return f"{new_name} {old_version[:12]} -> {new_version[:12]}"
 
 
 @dataclass(frozen=True, repr=False)

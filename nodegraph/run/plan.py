@@ -58,7 +58,7 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), verification: Verification | None = None
+    graph: Graph, keys: Keys, cache: Cache, force: Collection[str] = (), *, verification: Verification | None = None
 ) -> Plan:
     """The plan of a run.
 

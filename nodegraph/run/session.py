@@ -105,7 +105,7 @@ class Session:
         began, started = time.time(), time.perf_counter()
         with gc_paused():
             keys = keys_of(self._graph)
-            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, self._verification)
+            plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, verification=self._verification)
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
         error = self._run_plan(plan, began)
         self._note_unchecked()
@@ -215,7 +215,7 @@ class Session:
                 done = {name for name, report in self._reports.items() if report.status in ("ran", "verified", "differed")}
                 force = [name for name in self._request.force if name not in done]
                 again = self._verification.without(done) if self._verification is not None else None
-                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, again)
+                plan = self._plan = make_plan(self._graph, plan.known.keys, self._cache, force, verification=again)
             else:
                 return
 

@@ -104,17 +104,17 @@ class Workflow(Document):
     def replace(self, node: NodeHandle | str, type: str | None = None, /, **inputs: Any) -> NodeHandle:
         """Give a node, by its handle or name, another type and other inputs; links to it stay.
 
-        Without `type`, the node keeps its type, and the inputs that are not given. Raises KeyError if there is no such node, and
+        Without `type`, the node keeps its type, and the inputs that are left out. Raises KeyError if there is no such node, and
         ValueError as `add` does.
         """
         before = self._node(node)
-        given = self._inputs(inputs)
+        new_inputs = self._inputs(inputs)
         if type is None:
             where = _calling_line()
-            moved = dict.fromkeys(given, (where, where))
-            changed = replace(before, inputs={**before.inputs, **given}, locations={**before.locations, **moved})
+            moved = dict.fromkeys(new_inputs, (where, where))
+            changed = replace(before, inputs={**before.inputs, **new_inputs}, locations={**before.locations, **moved})
         else:
-            changed = NodeDef(before.name, type, given, where=_calling_line())
+            changed = NodeDef(before.name, type, new_inputs, where=_calling_line())
         self.nodes[before.name] = changed
         return NodeHandle(self, before.name)
 

@@ -56,15 +56,15 @@ def test_records_without_the_code_of_their_codec_are_stale(cli, stored, greeting
     paths = change_records(stored)
     for path in paths:
         path.write_text(path.read_text().replace('"codec": "json"', '"codec": "image"'))
-    assert_stale(cli, stored, greeting, nodes_of, paths)
+    assert_stale(cli, stored, greeting, nodes_of, paths=paths)
 
 
 @pytest.mark.parametrize("version", LATER)
 def test_results_of_later_versions_are_stale(cli, stored, greeting, nodes_of, version):
-    assert_stale(cli, stored, greeting, nodes_of, change_records(stored, **LATER[version]))
+    assert_stale(cli, stored, greeting, nodes_of, paths=change_records(stored, **LATER[version]))
 
 
-def assert_stale(cli, stored, greeting, nodes_of, paths):
+def assert_stale(cli, stored, greeting, nodes_of, *, paths):
     """They are reported by every command, are not called damaged, are removed by `gc`, and are computed again."""
     (stored / "index.sqlite").unlink(missing_ok=True)  # another version has another index
     contents = [path.read_bytes() for path in paths]

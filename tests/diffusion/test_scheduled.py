@@ -74,8 +74,8 @@ def test_terms_have_weights():
         ["a red dog", "a blue dog"],
         ["a penguin"],
     ]
-    (alone,) = read_terms("a BAND at 16:9")
-    assert (alone.weight, alone.variants[0].text) == (1.0, "a BAND at 16:9")
+    (whole,) = read_terms("a BAND at 16:9")
+    assert (whole.weight, whole.variants[0].text) == (1.0, "a BAND at 16:9")
 
 
 def test_too_many_texts_are_refused():

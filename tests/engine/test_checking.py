@@ -204,7 +204,7 @@ outputs:
         "w.yaml:17:26 [E108] 'model' of node 'j' (Apply) takes Model, but $parsed.blob is Blob. Did you mean '$parsed.model'?",
         (
             "w.yaml:18:3 [E105] node 'k' (Apply) has no value for 'model' (Model). Add 'model: ...'. "
-            "It comes from Load or Parse or TooFewOutputs."
+            "It comes from EditAndLoad or Load or Parse or TooFewOutputs."
         ),
         "w.yaml:20:3 [E109] these nodes feed each other: l -> m -> l. Remove one of these links.",
         "w.yaml:23:3 [E109] these nodes feed each other: o -> o. Remove one of these links.",

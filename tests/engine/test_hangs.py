@@ -152,7 +152,7 @@ def test_ctrl_c_while_a_task_is_handed_out(make_engine: Callable[..., Engine], m
     workflow = Workflow("w")
     workflow.output("out", workflow.add("Number", value=1.0))
     assert engine.run(workflow, raise_errors=False).status == "cancelled"
-    assert ends(lambda: engine.run(workflow))  # it would join a job that nobody does
+    assert ends(lambda: engine.run(workflow))  # it would join a job that no worker does
 
 
 # --- runs inside nodes

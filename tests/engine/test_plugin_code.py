@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,82 @@ def test_two_installs_of_one_version_are_different_code(tmp_path, write, monkeyp
     assert load_plugins().origin("a_pack") == first  # scripts contain the path of the environment
     write("site-packages/a_pack-1.0.dist-info/RECORD", record.format("bbbb"))
     assert load_plugins().origin("a_pack").identity != first.identity
+
+
+def test_module_that_hides_a_standard_one_is_part_of_the_digest(tmp_path, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    write("plugins/adding.py", PLUGIN.format(imports="import colorsys", value="colorsys.VALUE"))
+    standard = digest(tmp_path / "plugins")
+    write("lib/colorsys.py", "VALUE = 'one'")
+    before = digest(tmp_path / "plugins")
+    write("lib/colorsys.py", "VALUE = 'two'")
+    assert len({standard, before, digest(tmp_path / "plugins")}) == 3
+
+
+def test_archive_with_a_helper_is_part_of_the_digest(tmp_path, write, monkeypatch):
+    def pack(value: str) -> None:
+        with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+            archive.writestr("helper_zipped/__init__.py", "import helper_beside")
+            archive.writestr("helper_zipped/part.py", f"VALUE = {value!r}")
+
+    pack("one")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.syspath_prepend(tmp_path / "lib.zip")
+    write("plugins/adding.py", PLUGIN.format(imports="from helper_zipped import part", value="part.VALUE"))
+    write("lib/helper_beside.py", "")
+    digests = [digest(tmp_path / "plugins")]
+    assert digest(tmp_path / "plugins") == digests[0]
+    pack("two")
+    digests.append(digest(tmp_path / "plugins"))
+    write("lib/helper_beside.py", "X = 1")
+    digests.append(digest(tmp_path / "plugins"))
+    assert len(set(digests)) == 3
+
+
+@pytest.fixture
+def release(tmp_path, write, monkeypatch):
+    """Installs a release of a plugin with this code; `helper_outside` is on PYTHONPATH."""
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+
+    def install(text: str) -> None:
+        write("lib/helper_outside/__init__.py", "VALUE = 'one'")
+        write("lib/helper_outside/table.json", "1")
+        write("site-packages/b_pack/__init__.py", "")
+        write("site-packages/b_pack/plugin.py", text)
+        write("site-packages/b_pack-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: b-pack\nVersion: 1.0\n")
+        write("site-packages/b_pack-1.0.dist-info/entry_points.txt", "[nodegraph]\nnodes = b_pack.plugin\n")
+        record = "b_pack/__init__.py,sha256=aa,0\nb_pack/plugin.py,sha256=bb,100\nb_pack/gone.py,sha256=cc,100\n"
+        write("site-packages/b_pack-1.0.dist-info/RECORD", record)
+
+    return install
+
+
+def release_identity() -> str:
+    for name in [name for name in sys.modules if name.startswith(("helper", "b_pack"))]:
+        del sys.modules[name]
+    origin = load_plugins().origin("b_pack")
+    assert origin is not None
+    return origin.identity
+
+
+def test_module_that_a_release_imports_from_outside_is_part_of_its_code(release, write):
+    release(PLUGIN.format(imports="import helper_outside", value="helper_outside.VALUE"))
+    before = release_identity()
+    assert release_identity() == before
+    write("lib/helper_outside/table.json", "2")
+    write("lib/helper_other.py", "")
+    assert release_identity() == before
+    write("lib/helper_outside/__init__.py", "VALUE = 'two'")
+    assert release_identity() != before
+
+
+def test_package_that_a_release_includes_is_part_of_its_code(release, write):
+    release("__nodegraph_includes__ = ['helper_outside']\n" + PLUGIN.format(imports="pass", value="''"))
+    before = release_identity()
+    write("lib/helper_outside/table.json", "2")
+    assert release_identity() != before
 
 
 def test_edited_helper_is_a_miss(tmp_path, write, monkeypatch):

@@ -21,11 +21,14 @@ from nodegraph_diffusion.adapters.lora import patch
 from nodegraph_diffusion.checkpoint import describe
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
-from tests.nodes.test_touched_files import models, workflow
 from tests.support import small_model
 from tests.support import synthetic_checkpoints as synthetic
+from tests.support.adapted_models import save_models, workflow
 
-__all__ = ["models"]  # a fixture
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 class Watched:

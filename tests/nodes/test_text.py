@@ -104,5 +104,5 @@ def test_a1111_prompts_are_encoded_for_their_steps(model, run):
         [False, False, True, True],
         [True] * 4,
     ]
-    alone = text_encode(model.text_encoder, "a blue house ", syntax="a1111", run=run)
-    assert torch.equal(encoded.prompts[1].embedding, alone.prompts[0].embedding)
+    second = text_encode(model.text_encoder, "a blue house ", syntax="a1111", run=run)
+    assert torch.equal(encoded.prompts[1].embedding, second.prompts[0].embedding)
