@@ -77,7 +77,7 @@ class WatchedNodes(dict[str, bool]):
 
 
 def _takes_anything(type_: Any) -> bool:
-    """Whether a value for a port of this type may be of any class, such as a tensor."""
+    """Whether a value for a port of this type may be of any class."""
     return type_ is Any or type_ is object or any(map(_takes_anything, get_args(type_)))
 
 
@@ -92,7 +92,7 @@ def _read_release(package: str) -> Code | None:
 
 
 def _top_level(file: str) -> str:
-    """The name of the top-level module that has `file`: "torch" for "site-packages/torch/__init__.py"."""
+    """The name of the top-level module that has `file`: "numbers" for "site-packages/numbers/__init__.py"."""
     path = Path(file)
     return path.parent.name if path.name.startswith("__init__.") else path.name.partition(".")[0]
 
