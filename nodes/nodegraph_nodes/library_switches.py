@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -30,23 +28,25 @@ _nodes = 0  # that run now
 _truncated: Any = False  # Pillow's switch when the first of them began
 
 
-@contextlib.contextmanager
-def known_library_switches() -> Iterator[None]:
-    """Give the switches their default values during the block. Afterwards they are as before, whatever the block did.
+def enter_known_libraries() -> dict[str, Any] | None:
+    """Give the switches their default values. Returns the options of printing before; None if NumPy is not imported.
 
     Libraries that are not imported have their defaults once they are. Nodes that run at the same time share Pillow's switch.
     """
     numpy: Any = sys.modules.get("numpy")
     before = numpy.get_printoptions() if hasattr(numpy, "set_printoptions") else None  # otherwise another thread is importing it
     _enter()
-    try:
-        if before is not None:
-            _write(numpy, before, {name: _KNOWN.get(name, value) for name, value in before.items()})
-        yield
-    finally:
-        if before is not None:
-            _write(numpy, numpy.get_printoptions(), before)
-        _leave()
+    if before is not None and before != _KNOWN:
+        _write(numpy, before, {name: _KNOWN.get(name, value) for name, value in before.items()})
+    return before
+
+
+def leave_known_libraries(before: dict[str, Any] | None) -> None:
+    """Give the switches the values of before, whatever the node did."""
+    if before is not None:
+        numpy: Any = sys.modules["numpy"]
+        _write(numpy, numpy.get_printoptions(), before)
+    _leave()
 
 
 def _write(numpy: Any, now: dict[str, Any], wanted: dict[str, Any]) -> None:

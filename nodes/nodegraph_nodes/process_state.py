@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
-from nodegraph_nodes.library_switches import known_library_switches
+from nodegraph_nodes.library_switches import enter_known_libraries, leave_known_libraries
 
 WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
 """The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
@@ -34,8 +34,12 @@ def known_switches() -> Iterator[None]:
     before, whatever the block did, and so are the number of threads and the implementations of attention. Nodes that run at the
     same time share the switches of the process. The switches of other libraries are set, too.
     """
-    with known_library_switches(), _known_switches_of_torch():
-        yield
+    before = enter_known_libraries()
+    try:
+        with _known_switches_of_torch():
+            yield
+    finally:
+        leave_known_libraries(before)
 
 
 @contextlib.contextmanager
