@@ -368,13 +368,13 @@ def test_which_files_count_as_code(tmp_path, write):
     write("pack/table.json", "1")
     digest = tree_digest([tmp_path / "pack"])
     assert len(digest) == 64
-    for ignored in ("__pycache__/x.py", "old.pyc", ".git/HEAD", ".notes"):
+    for ignored in ("__pycache__/x.py", "old.pyc", ".git/HEAD", ".notes.swp"):
         write(f"pack/{ignored}", "x")
     assert tree_digest([tmp_path / "pack"]) == digest
     for excluded in ("weights.safetensors", "deep/icon.png"):
         write(f"pack/{excluded}", "x")
     assert tree_digest([tmp_path / "pack"], ["*.safetensors", "*.png"]) == digest
-    for changed in ("table.json", "deep/new.py", "data.bin", "prompt.md"):
+    for changed in ("table.json", "deep/new.py", "data.bin", "prompt.md", ".notes"):
         before = tree_digest([tmp_path / "pack"])
         write(f"pack/{changed}", "2")
         assert tree_digest([tmp_path / "pack"]) != before
