@@ -24,7 +24,7 @@ from nodegraph.plugins.libraries import python_version, versions_of_imported
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
-_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".ipynb_checkpoints")
+_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 _NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
 _SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
 _ENGINE: Final = "nodegraph"  # has its own version in keys

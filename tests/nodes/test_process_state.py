@@ -340,7 +340,7 @@ def test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs(mon
     beginning.__exit__(None, None, None)
     assert (os.environ["MEDDLE_WITH_THIS"], Path.cwd()) == ("before", tmp_path)
     assert beginning.restored == ("environment variables", "the current directory")
-    assert not beginning.alone
+    assert not beginning.ran_by_itself
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the timezone cannot be set here")

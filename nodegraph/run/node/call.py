@@ -29,7 +29,7 @@ def compute(
     with run.in_use.active(), ProcessWatch(context.plugins.backend, watched=watched) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
-        who = "it" if watch.alone else "it, or another node that ran at the same time,"
+        who = "it" if watch.ran_by_itself else "it, or another node that ran at the same time,"
         run.notice(f"{who} changed {' and '.join(watch.restored)} of the process; the change was undone")
     run.drew = watch.drew
     for port, version in _versions(arguments, context).items() if before else ():

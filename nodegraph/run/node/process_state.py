@@ -33,16 +33,16 @@ class ProcessWatch:
     """Watch a node during the block. Once no node runs any more, what nodes changed is restored.
 
     Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
-    `alone`, another node may have changed it: several have run since the process was last at rest. A watched node runs with the
-    backend's known state.
+    `ran_by_itself`, another node may have changed it: several have run since the process was last at rest. A watched node runs
+    with the backend's known state.
     """
 
-    __slots__ = ("_backend", "_decimal", "_known_state", "_others", "_python", "_watched", "alone", "drew", "restored")
+    __slots__ = ("_backend", "_decimal", "_known_state", "_others", "_python", "_watched", "drew", "ran_by_itself", "restored")
 
     def __init__(self, backend: Backend, *, watched: bool) -> None:
         self._backend, self._watched = backend, watched
         self._known_state: AbstractContextManager[None] | None = None
-        self.alone, self.drew = True, False
+        self.ran_by_itself, self.drew = True, False
         self.restored: tuple[str, ...] = ()
 
     def __enter__(self) -> ProcessWatch:
@@ -86,7 +86,7 @@ class ProcessWatch:
             if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
                 self.restored += _restore()
             if self.restored:
-                self.alone = _nodes == 1
+                self.ran_by_itself = _nodes == 1
         finally:
             _release()
 
