@@ -58,6 +58,6 @@ def test_prompt_settings_are_stored_and_change_the_picture(run, workspace):
     assert "ran" not in run("late.start=0.3").values()
     moved = {name for name, status in run("area.x=0.5").items() if status == "ran"}
     assert moved - {"model"} == {"area", "late", "some", "all", "sized", "denoiser", "sampled", "picture"}
-    assert (workspace.folder / "out/mixed.png").read_bytes() != first
+    assert (workspace.folder / "out/mixed-2.png").read_bytes() != first
     longer = {name for name, status in run("sampled.steps=4").items() if status == "ran"}
     assert longer - {"model"} == {"denoiser", "sampled", "picture"}  # the prompts come from the cache
