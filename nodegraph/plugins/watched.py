@@ -8,8 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
+from nodegraph.node_types.port_types import AnyType, Class, Union, parse
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.code import Code, read_code
 from nodegraph.plugins.registry import Registry
@@ -78,7 +79,13 @@ class WatchedNodes(dict[str, bool]):
 
 def _takes_anything(type_: Any) -> bool:
     """Whether a value for a port of this type may be of any class."""
-    return type_ is Any or type_ is object or any(map(_takes_anything, get_args(type_)))
+    pending = [parse(type_)]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, AnyType) or (isinstance(part, Class) and part.cls is object):
+            return True
+        pending += part.alternatives if isinstance(part, Union) else part.arguments if isinstance(part, Class) else ()
+    return False
 
 
 def _read_release(package: str) -> Code | None:

@@ -219,4 +219,4 @@ def test_only_one_module_analyses_types():
     apart = re.compile(r"\bget_origin\b|\bget_args\b|\bUnionType\b|typing\.Union\b|__args__|__origin__")
     folders = (ROOT / "nodegraph", ROOT / "nodes/nodegraph_nodes")
     found = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py") if apart.search(path.read_text("utf-8"))}
-    assert found <= {Path("nodegraph/node_types/port_types.py"), Path("nodegraph/plugins/watched.py")}
+    assert found == {Path("nodegraph/node_types/port_types.py")}
