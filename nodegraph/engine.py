@@ -148,7 +148,9 @@ class Engine:
         """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
         with without_fetching():
             graph = _with_outputs(self._checked(workflow, params, overrides, targets))
-        return make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
+        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
+        plan.known.free_values([*plan.known.hits])
+        return plan
 
     def explain(self, plan: Plan) -> list[Explained]:
         """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
