@@ -12,7 +12,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews time_left progress running tables plugins group storage workflows"
+        "failures help plugin_options completion options previews time_left counter progress running tables plugins group storage "
+        "workflows"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
