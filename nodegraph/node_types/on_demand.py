@@ -28,3 +28,10 @@ class OnDemand(Generic[T]):
             self._value = self._make()
         value: T = self._value
         return value
+
+    def take(self) -> tuple[T, bool]:
+        """The value, and whether the caller may change it in place.
+
+        It may if memory has no room for this value and for another one of its size that is made from it. Nothing else has it then.
+        """
+        return self.get(), False

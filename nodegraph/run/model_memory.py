@@ -67,14 +67,44 @@ class ModelMemory:
         with self._loading(name):
             resident = self._find(name)
             if resident is None:
-                with self._lock:
-                    self._make_room(keep_last=False)
-                with _not_in_use():  # what it is made from need not stay
-                    resident = self._measure(make())
+                resident = self._measure(self._load(make))
                 with self._lock:
                     self._keep(name, resident)
             value: T = resident.value
         return value
+
+    def take(self, scope: Hashable, key: Hashable, make: Callable[[], T]) -> tuple[T, bool]:
+        """The value under `key`, as `get` returns it, and False, if its device has room for two of its size.
+
+        Otherwise a value that is made now and that nothing else has, and True: the caller may change it in place.
+        """
+        name = (scope, key)
+        with self._loading(name):
+            resident = self._find(name)
+            if resident is not None and not self._has_room_for_two(resident.blocks):
+                with self._lock:
+                    self._remove(name)
+                resident = None
+            if resident is None:
+                value = self._load(make)
+                if not self._has_room_for_two(self._backend.memory_of(value)):
+                    return value, True
+                resident = self._measure(value)
+                with self._lock:
+                    self._keep(name, resident)
+            return resident.value, False
+
+    def _load(self, make: Callable[[], T]) -> T:
+        with self._lock:
+            self._make_room(keep_last=False)
+        with _not_in_use():  # what it is made from need not stay
+            return make()
+
+    def _has_room_for_two(self, blocks: Blocks) -> bool:
+        sizes: Counter[str] = Counter()
+        for (device, _), size in blocks.items():
+            sizes[device] += size
+        return all(2 * size <= self._budget(device) for device, size in sizes.items())
 
     @contextlib.contextmanager
     def _loading(self, name: Hashable) -> Iterator[None]:
@@ -232,6 +262,11 @@ class _FromMemory(OnDemand[T]):
             return value
         value = self._memory.get(*self._name, self._make)
         return value if in_use is None else in_use.add(self._name, value)
+
+    def take(self) -> tuple[T, bool]:
+        in_use = _in_use.get()
+        value: T | None = None if in_use is None else in_use.find(self._name)
+        return (value, False) if value is not None else self._memory.take(*self._name, self._make)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _FromMemory) and self._memory is other._memory and self._name == other._name

@@ -56,6 +56,20 @@ def test_resident_is_made_once_while_it_fits(residents):
     assert residents.sizes() == {MAIN: 100}
 
 
+@pytest.mark.parametrize(("size", "is_own"), [(50, False), (51, True)])
+def test_taken_value_may_be_changed_if_there_is_no_room_for_two(residents, size, is_own):
+    def make() -> Thing:
+        return Thing("a", ((1, size),))
+
+    on_demand = residents.on_demand("scope", "a", make)
+    before = on_demand.get()
+    taken, may_change = on_demand.take()
+    assert may_change is is_own
+    assert (taken is before) is not is_own  # who else has the value keeps it as it was
+    assert residents.sizes() == ({} if is_own else {MAIN: size})
+    assert on_demand.get() is not taken or not is_own
+
+
 def test_least_recently_used_leaves_first(residents):
     for address, name in enumerate(("a", "b", "a", "c")):
         residents.get("scope", name, lambda name=name, address=address: Thing(name, ((address, 40),)))

@@ -14,12 +14,14 @@ from weakref import WeakSet
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import events
 from nodegraph_diffusion import checkpoint
 from nodegraph_diffusion.adapters.lora import patch
 from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from tests.support import small_model
@@ -159,7 +161,7 @@ def test_network_that_was_changed_in_place_is_not_used_again(models, watched):
 MIB = 2**20
 
 
-def peaks(budget: str, dtype: str, *models: Path) -> list[int]:
+def peaks(budget: str, dtype: str, *models: Path | str) -> list[int]:
     """The peak memory of a process after each of `models`, in bytes."""
     command = [sys.executable, "-m", "tests.support.peak_memory", budget, dtype, *map(str, models)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -190,6 +192,26 @@ def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models
     assert max(later) - first < size / 2
     first, *later = peaks("10 GB", "float32", *folders)
     assert max(later) - first > 2 * size  # the measure sees networks that stay
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
+def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
+    """Under a budget that has no room for two, the network is changed in place, one tensor after the other."""
+    unet, vae, text = UNet(LARGE), AutoencoderKL(small_model.VAE), describe(models / "model").model().text
+    encoder = checkpoint.load_text_encoder(text.parts[0], "cpu", torch.float32)
+    small_model.save(tmp_path / "model", unet, vae, encoder, tokenizer=models / "model" / "tokenizer", dtype=torch.float16)
+    changes = {}
+    for name, parameter in unet.named_parameters():
+        if parameter.dim() > 1:
+            module, size = f"lora_unet_{flat(name.removesuffix('.weight'))}", parameter.shape
+            changes[f"{module}.lora_up.weight"] = torch.full((size[0], 1, *[1] * (len(size) - 2)), 1e-6)
+            changes[f"{module}.lora_down.weight"] = torch.ones(1, *size[1:])
+    save_file(changes, tmp_path / "lora.safetensors")
+    (plain,) = peaks("1 kB", "float32", tmp_path / "model")
+    (patched,) = peaks("1 kB", "float32", f"{tmp_path / 'model'},{tmp_path / 'lora.safetensors'}")
+    assert patched - plain < size_of(unet) / 3
+    (both,) = peaks("10 GB", "float32", f"{tmp_path / 'model'},{tmp_path / 'lora.safetensors'}")
+    assert both - plain > size_of(unet) / 2  # the measure sees a second network
 
 
 @pytest.mark.skipif("NODEGRAPH_TEST_SDXL" not in os.environ, reason="NODEGRAPH_TEST_SDXL is not set: it takes many minutes")

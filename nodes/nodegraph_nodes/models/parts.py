@@ -71,11 +71,13 @@ def patched_on_demand(
     part, digest = opened.part.weights.part, run.digest
 
     def load() -> N:
-        from nodegraph_diffusion.adapters.lora.patch import patched
+        from nodegraph_diffusion.adapters.lora.patch import patch_in_place, patched
 
         for patch in patches:
             require_unchanged_patch(patch, digest)
-        changed = patched(network.get(), part, [(patch.lora, patch.strength) for patch in patches])
+        unpatched, may_change = network.take()
+        apply = patch_in_place if may_change else patched
+        changed = apply(unpatched, part, [(patch.lora, patch.strength) for patch in patches])
         for patch in patches:
             require_unchanged_patch(patch, digest)
         return changed

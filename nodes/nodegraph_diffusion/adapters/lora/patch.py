@@ -1,8 +1,9 @@
-"""Applying LoRA files to networks: each time a new network, which shares all tensors that no file changes."""
+"""Applying LoRA files to networks: to a new network that shares all tensors that no file changes, or in place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TypeVar
 
 import torch
@@ -52,60 +53,66 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
 def patched(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]]) -> Network:
     """A network like `network` with the changes of `files`, each at its strength, in their order.
 
-    It shares all tensors that they do not change; `network` stays as it is, to the last bit. Changes of modules that the network
-    does not have are left out. Weights are changed in float32 and converted back to the network's dtype; those of a text encoder
-    are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files are tuned by its pictures. Raises
-    CheckpointError if a file was changed since it was described.
+    It shares all tensors that they do not change; `network` stays as it is, to the last bit. Otherwise as `patch_in_place`.
+    """
+    copy = blank(type(network), network.config)
+    copy.load_state_dict(network.state_dict(), assign=True)
+    return patch_in_place(copy.requires_grad_(False).eval(), part, files)
+
+
+def patch_in_place(network: Network, part: Part, files: Sequence[tuple[LoraFile, float]]) -> Network:
+    """Replace the tensors of `network` that `files` change, one after the other. Returns `network`.
+
+    Changes of modules that the network does not have are left out. Weights are changed in float32 and converted back to the
+    network's dtype; those of a text encoder are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files
+    are tuned by its pictures. Raises CheckpointError if a file was changed since it was described.
     """
     modules = _modules(network)
-    state = dict(network.state_dict())
-    changes: dict[str, Tensor] = {}
-    for file, strength in files:
-        with MappedFile(file.weights) as mapped:
+    with ExitStack() as stack:
+        changes: dict[str, list[tuple[MappedFile, LoraFile, str, float]]] = {}
+        for file, strength in files:
+            mapped = stack.enter_context(MappedFile(file.weights))
             if mapped.header.tensors != file.tensors:
                 hint = "It was changed in the meantime. Run again."
                 raise CheckpointError(file.path, expected="the tensors that it held before", found="others", hint=hint)
-            for module, roles in file.changes.get(part, {}).items():
-                if module in modules and strength != 0:
-                    _change(
-                        changes,
-                        state,
-                        modules[module],
-                        tensors={role: mapped.tensor(key) for role, key in roles.items()},
-                        strength=strength,
-                        scale=file.scales.get((part, module)),
-                    )
-    for key, value in changes.items():
-        layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-        rounded = value.half() if isinstance(network, CLIPTextModel) else value
-        state[key] = rounded.to(state[key].dtype, memory_format=layout)
-    copy = blank(type(network), network.config)
-    copy.load_state_dict(state, assign=True)
-    return copy.requires_grad_(False).eval()
+            for name in file.changes.get(part, {}):
+                if name in modules and strength != 0:
+                    changes.setdefault(modules[name], []).append((mapped, file, name, strength))
+        for module, of_files in changes.items():
+            layer = network.get_submodule(module)
+            values: dict[str, Tensor] = {}
+            for mapped, file, name, strength in of_files:
+                tensors = {role: mapped.tensor(key) for role, key in file.changes[part][name].items()}
+                _change(values, layer, tensors=tensors, strength=strength, scale=file.scales.get((part, name)))
+            for parameter, value in values.items():
+                before = getattr(layer, parameter)
+                layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+                rounded = value.half() if isinstance(network, CLIPTextModel) else value
+                tensor = rounded.to(before.dtype, memory_format=layout)
+                setattr(layer, parameter, torch.nn.Parameter(tensor, requires_grad=False))
+    return network
 
 
 def _change(
-    changes: dict[str, Tensor],
-    state: Mapping[str, Tensor],
-    module: str,
+    values: dict[str, Tensor],
+    layer: torch.nn.Module,
     *,
     tensors: Mapping[str, Tensor],
     strength: float,
     scale: float | None,
 ) -> None:
-    """Add the changed weight and bias of a module to `changes`, in float32."""
-    key = f"{module}.weight"
-    device = state[key].device
+    """Add the changed weight and bias of a layer to `values`, in float32."""
+    device = layer.get_parameter("weight").device
     alpha = float(tensors["alpha"]) if "alpha" in tensors else None
     factors = {role: tensor.to(device, torch.float32) for role, tensor in tensors.items() if role not in _NOT_FACTORS}
     if any(role not in _FLAGS for role in factors):
-        weight = changes.get(key, state[key].float())
-        changes[key] = changed(weight, factors, alpha=alpha, strength=strength, scale=scale)
+        weight = values["weight"] if "weight" in values else layer.get_parameter("weight").float()
+        values["weight"] = changed(weight, factors, alpha=alpha, strength=strength, scale=scale)
     rank = len(tensors["down"]) if "down" in tensors else None
     for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
         if role in tensors:
-            bias = f"{module}.bias"
-            changes[bias] = changes.get(bias, state[bias].float()) + strength * times * tensors[role].to(device, torch.float32)
+            bias = values["bias"] if "bias" in values else layer.get_parameter("bias").float()
+            values["bias"] = bias + strength * times * tensors[role].to(device, torch.float32)
 
 
 def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
