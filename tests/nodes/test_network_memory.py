@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -196,7 +195,7 @@ def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
-    """Under a budget that has no room for two, the network is changed in place, one tensor after the other."""
+    """Under a budget that has no room for two, the network is changed in place. Otherwise the one without the LoRA stays, too."""
     unet, vae, text = UNet(LARGE), AutoencoderKL(small_model.VAE), describe(models / "model").model().text
     encoder = checkpoint.load_text_encoder(text.parts[0], "cpu", torch.float32)
     small_model.save(tmp_path / "model", unet, vae, encoder, tokenizer=models / "model" / "tokenizer", dtype=torch.float16)
@@ -207,16 +206,14 @@ def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
             changes[f"{module}.lora_up.weight"] = torch.full((size[0], 1, *[1] * (len(size) - 2)), 1e-6)
             changes[f"{module}.lora_down.weight"] = torch.ones(1, *size[1:])
     save_file(changes, tmp_path / "lora.safetensors")
-    (plain,) = peaks("1 kB", "float32", tmp_path / "model")
-    (patched,) = peaks("1 kB", "float32", f"{tmp_path / 'model'},{tmp_path / 'lora.safetensors'}")
-    assert patched - plain < size_of(unet) / 3
-    (both,) = peaks("10 GB", "float32", f"{tmp_path / 'model'},{tmp_path / 'lora.safetensors'}")
-    assert both - plain > size_of(unet) / 2  # the measure sees a second network
+    in_place, of_two = (
+        peaks(budget, "float32", f"{tmp_path / 'model'},{tmp_path / 'lora.safetensors'}")[0] for budget in ("1 kB", "10 GB")
+    )
+    assert of_two - in_place > size_of(unet) / 2
 
 
-@pytest.mark.skipif("NODEGRAPH_TEST_SDXL" not in os.environ, reason="NODEGRAPH_TEST_SDXL is not set: it takes many minutes")
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_of_sdxl_is_its_budget_and_one_network(tmp_path):
     layout = synthetic.read_layout("sdxl-base-ldm")
