@@ -31,7 +31,7 @@ _SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that 
 _ENGINE: Final = "nodegraph"  # has its own version in keys
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
