@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,12 @@ class Code:
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
     is_dynamic: bool = False
     is_release: bool = False
+
+    def changed_since(self, start_ns: int) -> bool:
+        """Whether a file was changed between `start_ns` and now. A time in the future is no time of change: a person set it."""
+        now_ns = time.time_ns()
+        states = (state for state in self.files.values() if state is not None)
+        return any(start_ns <= state.mtime_ns <= now_ns or start_ns <= state.ctime_ns <= now_ns for state in states)
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
