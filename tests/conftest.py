@@ -1,12 +1,16 @@
-"""Settings of every test: one thread for tensors, except in slow tests; the files of the installed pack are read once."""
+"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once."""
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import sys
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also for the processes that tests start
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of many container images: each of those processes would compile all modules
+sys.dont_write_bytecode = False
 
 import pytest
 import torch
@@ -15,6 +19,12 @@ from nodegraph.plugins import discovery
 from nodegraph.plugins.code import Code
 
 THREADS = os.cpu_count() or 1
+
+
+def pytest_collection_finish() -> None:
+    """Hide the imported modules and the collected tests from the garbage collector: they live to the end, and are many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
