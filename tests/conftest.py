@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also for the processes that tests start
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of many container images: each of those processes would compile all modules
-sys.dont_write_bytecode = False
 
 import pytest
 import torch
@@ -19,6 +17,10 @@ from nodegraph.plugins import discovery
 from nodegraph.plugins.code import Code
 
 THREADS = os.cpu_count() or 1
+
+# container images often forbid bytecode: then every process that a test starts compiles all modules again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:
