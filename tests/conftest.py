@@ -20,13 +20,17 @@ THREADS = os.cpu_count() or 1
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
+sys.dont_write_bytecode = False  # until the test modules are imported
 
 
 def pytest_collection_finish() -> None:
-    """Hide the imported modules and the collected tests from the garbage collector: they live to the end, and are many."""
+    """Hide the imported modules and the collected tests from the garbage collector: they live to the end, and are many.
+
+    No bytecode is written from here on: a test edits a module twice within a second, which Python does not notice.
+    """
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True
 
 
 @pytest.fixture(autouse=True)

@@ -76,12 +76,12 @@ def assert_clear(ran: Ran, message: str) -> None:
     ran.stderr.encode()
 
 
-def assert_refused_by_all(cli: Cli, file: Path | str, message: str) -> None:
+def assert_refused_by_all(cli: Cli, file: Path | str, message: str, *args: str) -> None:
     """`check` and `run` name each node that reads the file, with this message; nothing is written but the cache."""
     cli.write(workflow_of(str(file), LOADERS, file), "bad.yaml")
     before = contents(cli.folder)
     for command in ("check", "run"):
-        ran = cli(command, "bad.yaml")
+        ran = cli(command, "bad.yaml", *args)
         assert ran.exit_code == 2, ran.stderr
         assert_clear(ran, message)
         for name in ("model", "lora", "style", "net"):
