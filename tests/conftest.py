@@ -1,4 +1,7 @@
-"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once."""
+"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once.
+
+Modules that a test writes and imports are forgotten at its end.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,18 @@ def pytest_collection_finish() -> None:
 def threads(request: pytest.FixtureRequest) -> None:
     """Networks of a few thousand weights are slower with several threads; those of full size need them all."""
     torch.set_num_threads(THREADS if request.node.get_closest_marker("slow") else 1)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A later test would find their files edited, and keep no result of a node that may have imported them."""
+    folder = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
+    count = len(sys.modules)
+    yield
+    if folder is not None and len(sys.modules) != count:
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(folder):
+                del sys.modules[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

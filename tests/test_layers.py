@@ -12,7 +12,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
-        "failures help plugin_options completion options previews time_left progress running tables plugins group storage workflows"
+        "failures help plugin_options completion options previews time_left counter progress running tables plugins group storage "
+        "workflows"
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
@@ -71,7 +72,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "forks hookspecs foreign_files model_files pictures types conversions codecs library_switches process_state models "
+        "forks waiting hookspecs foreign_files model_files pictures types conversions codecs library_switches process_state models "
         "commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",
