@@ -1,8 +1,12 @@
-"""Settings of every test: one thread for tensors, except in slow tests; the files of the installed pack are read once."""
+"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once.
+
+Modules that a test writes and imports are forgotten at its end.
+"""
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -17,11 +21,37 @@ from nodegraph.plugins.code import Code
 
 THREADS = os.cpu_count() or 1
 
+# container images often forbid bytecode: then every process that a test starts compiles all modules again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False  # until the test modules are imported
+
+
+def pytest_collection_finish() -> None:
+    """Hide the imported modules and the collected tests from the garbage collector: they live to the end, and are many.
+
+    No bytecode is written from here on: a test edits a module twice within a second, which Python does not notice.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.dont_write_bytecode = True
+
 
 @pytest.fixture(autouse=True)
 def threads(request: pytest.FixtureRequest) -> None:
     """Networks of a few thousand weights are slower with several threads; those of full size need them all."""
     torch.set_num_threads(THREADS if request.node.get_closest_marker("slow") else 1)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A later test would find their files edited, and keep no result of a node that may have imported them."""
+    folder = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
+    count = len(sys.modules)
+    yield
+    if folder is not None and len(sys.modules) != count:
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(folder):
+                del sys.modules[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

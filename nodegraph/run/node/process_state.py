@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.plugins.code_watch import note_rest
 from nodegraph.run.node.decimal_state import enter_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
@@ -54,6 +55,7 @@ class ProcessWatch:
             others_run = bool(_running)
             if not others_run:
                 _variables, _directory, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), _current_directory(), 0
+                note_rest()
             enter_known_locale(others_run=others_run)
             _running.add(self)
             _nodes += 1
