@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict, Unpack
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
@@ -60,9 +60,22 @@ DEFAULT: Final = _Default()
 """The cache directory that the settings name."""
 
 
+class RunOptions(TypedDict, total=False):
+    """The options of `Engine.run`, which describes them, for methods that pass them on."""
+
+    params: Mapping[str, Any] | None
+    overrides: Sequence[Override]
+    targets: Iterable[Handle | str] | None
+    force: Sequence[str]
+    out: Path | str | None
+    overwrite: bool
+    keep_going: bool
+    verify: float | None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Options:
-    """The options of a run; `Engine.run` describes them."""
+    """The same with their defaults."""
 
     params: Mapping[str, Any] | None = None
     overrides: Sequence[Override] = ()
@@ -148,7 +161,9 @@ class Engine:
         """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
         with without_fetching():
             graph = _with_outputs(self._checked(workflow, params, overrides, targets))
-        return make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
+        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
+        plan.known.free_values([*plan.known.hits])
+        return plan
 
     def explain(self, plan: Plan) -> list[Explained]:
         """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
@@ -200,44 +215,20 @@ class Engine:
             result = self._execute(request, self._context(self._emit, cancel, overlapped))
         return result_or_error(result, raise_errors)
 
-    def start(
-        self,
-        workflow: WorkflowSource,
-        *,
-        params: Mapping[str, Any] | None = None,
-        overrides: Sequence[Override] = (),
-        targets: Iterable[Handle | str] | None = None,
-        force: Sequence[str] = (),
-        out: Path | str | None = None,
-        overwrite: bool = False,
-        keep_going: bool = False,
-        verify: float | None = None,
-        raise_errors: bool = True,
-    ) -> RunHandle:
+    def start(self, workflow: WorkflowSource, *, raise_errors: bool = True, **options: Unpack[RunOptions]) -> RunHandle:
         """Begin a run in the background; the options are those of `run`. The workflow may be changed afterwards.
 
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
-        options = _Options(
-            params=params,
-            overrides=overrides,
-            targets=targets,
-            force=force,
-            out=out,
-            overwrite=overwrite,
-            keep_going=keep_going,
-            verify=verify,
-        )
-        return RunHandle(self._begin(workflow, options, raise_errors=raise_errors))
+        return RunHandle(self._begin(workflow, _Options(**options), raise_errors=raise_errors))
 
-    async def arun(self, workflow: WorkflowSource, **options: Any) -> Result:
+    async def arun(self, workflow: WorkflowSource, *, raise_errors: bool = True, **options: Unpack[RunOptions]) -> Result:
         """Run as a coroutine; the options are those of `run`.
 
         If its task is cancelled, the run is cancelled too, and the coroutine waits until it has ended.
         """
         import asyncio
 
-        raise_errors = options.pop("raise_errors", True)
         background = self._begin(workflow, _Options(**options), raise_errors=raise_errors)
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 

@@ -10,7 +10,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -35,13 +35,19 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 class CachedResult:
     """A result in the cache: its content key and what computed it.
 
-    `digests` holds the digest of each value by port; `stored` says which values are on disk, and where.
+    `digests` holds the digest of each value by port; `stored` says which values are on disk, and where. `in_memory` holds the
+    wanted values that were found in memory, which the cache may remove at any time.
     """
 
     key: str
     computation: Computation
     digests: Mapping[str, str]
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
+    in_memory: Mapping[str, Snapshot] = field(default_factory=dict)
+
+    def without_values(self) -> CachedResult:
+        """The same result, which keeps no value in memory."""
+        return replace(self, in_memory={}) if self.in_memory else self
 
 
 class _ResultInMemory(NamedTuple):
@@ -111,16 +117,17 @@ class Cache:
         in_memory = self._in_memory(key)
         if in_memory is not None and not self._is_current(in_memory, ports):
             in_memory = None
-        on_disk = [port for port in ports if in_memory is None or port not in in_memory.values]
+        held = {port: in_memory.values[port] for port in ports if port in in_memory.values} if in_memory is not None else {}
+        on_disk = [port for port in ports if port not in held]
         if in_memory is not None and not on_disk:
-            return CachedResult(key=key, computation=in_memory.computation, digests=in_memory.digests)
+            return CachedResult(key=key, computation=in_memory.computation, digests=in_memory.digests, in_memory=held)
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
             return None
         if not all(self._files.unchanged(Path(path), digest) for path, digest in record.imports.items()):
             return None
         digests = {port: value.digest for port, value in record.outputs.items()}
-        return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs)
+        return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs, in_memory=held)
 
     def load(self, key: str, port: str) -> Any:
         """The value of a port, as an object of the reader's own.

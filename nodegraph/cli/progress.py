@@ -6,15 +6,13 @@ event.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nodegraph.cli.time_left import Clock, TimeLeft, duration
 from nodegraph.run import events
-from nodegraph.terminal import echo, escaped, is_terminal, write
+from nodegraph.terminal import echo, escaped, is_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from nodegraph.run.plan import Plan
 
 _PLAIN_STEP_SECONDS = 10.0  # between two lines about the steps of one node
-_COUNT_SECONDS = 0.1  # between two states of a counter
 _KEY_DIGITS = 16
 _FINISHED = {"ran": "done", "verified": "verified", "differed": "differs from the cache, computed"}
 
@@ -161,30 +158,6 @@ def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
     if quiet or not is_terminal(sys.stderr):
         return PlainProgress(quiet=quiet, verbose=verbose)
     return LiveProgress(verbose=verbose)
-
-
-@contextlib.contextmanager
-def counter() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yields a function that shows with how many files something is done, such as "removed", and how many there are.
-
-    It does so on a terminal, in one line that goes away.
-    """
-    if not is_terminal(sys.stderr):
-        yield lambda action, done, total: None
-        return
-    clock, shown = Clock(), 0
-
-    def show(action: str, done: int, total: int | None) -> None:
-        nonlocal shown
-        if clock.is_due(_COUNT_SECONDS):
-            text = f"{action} {done} files" if total is None else f"{action} {done} of {total} files"
-            write(f"\r{text.ljust(shown)}", err=True, end="")
-            shown = len(text)
-
-    try:
-        yield show
-    finally:
-        write(f"\r{' ' * shown}\r", err=True, end="")
 
 
 def _speed(rate: float) -> str:

@@ -303,6 +303,8 @@ def member_type(annotation: Any) -> Any:
 
 def without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """The type in `Annotated[X, ...]`, and its marks. `Annotated[X, ...] | None` is `X | None` with the marks of X."""
+    if type(hint) is type:  # a plain class, as most are
+        return hint, ()
     if typing.get_origin(hint) is Annotated:
         inner, *marks = typing.get_args(hint)
         bare, inner_marks = without_marks(inner)
@@ -316,4 +318,4 @@ def without_marks(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def has_marks(hint: Any) -> bool:
     """Whether `Annotated` is anywhere in the type."""
-    return typing.get_origin(hint) is Annotated or any(map(has_marks, typing.get_args(hint)))
+    return type(hint) is not type and (typing.get_origin(hint) is Annotated or any(map(has_marks, typing.get_args(hint))))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from nodegraph.errors import NodegraphError
 from nodegraph.node_types import literals
@@ -30,8 +31,7 @@ from nodegraph.node_types.spec import (
 )
 from nodegraph.text import described
 
-T = TypeVar("T")
-
+_MARKS: Final = (Help, Range, Choice, OptionsOf, Reads, RandomSeed)
 _SPEC: Final = "__nodegraph_spec__"  # where a function keeps its node type: a second engine does not read the signature again
 _RESERVED: Final = {"use": "the type", "name": "the name"}
 
@@ -132,7 +132,10 @@ def _check_attempts(declared: Mapping[str, Any], run_parameter: str | None) -> N
 
 
 def _hints(annotated: Any) -> dict[str, Any]:
+    """The types of a function's parameters and of what it returns, or of a class's attributes."""
     try:
+        if isinstance(annotated, types.FunctionType) and vars(annotated).keys().isdisjoint(("__wrapped__", "__no_type_check__")):
+            return _function_hints(annotated)
         return typing.get_type_hints(annotated, include_extras=True)
     except NameError as error:
         hint = "Its module must import the types of its signature outside TYPE_CHECKING"
@@ -141,25 +144,38 @@ def _hints(annotated: Any) -> dict[str, Any]:
         raise SignatureError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
 
 
+def _function_hints(function: types.FunctionType) -> dict[str, Any]:
+    """What `typing.get_type_hints` returns. Names of classes, which most annotations are, are looked up and not compiled."""
+    hints: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, hint in function.__annotations__.items():
+        found = function.__globals__.get(hint) or function.__builtins__.get(hint) if isinstance(hint, str) else None
+        if type(found) is type:
+            hints[name] = found
+        else:
+            others[name] = hint
+    if others:
+        rest = types.SimpleNamespace(__annotations__=others)
+        hints |= typing.get_type_hints(rest, function.__globals__, include_extras=True)
+    return hints
+
+
 def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
     kind, marks = without_marks(hint)
     if has_marks(kind):
         raise SignatureError(f"'{name}' has Annotated inside another type. Write Annotated[TYPE, ...] around the whole")
 
-    def mark(wanted: type[T]) -> T | None:
-        return next((m for m in reversed(marks) if isinstance(m, wanted)), None)
-
-    help_mark = mark(Help)
+    found: dict[type, Any] = {cls: mark for mark in marks for cls in _MARKS if isinstance(mark, cls)}  # the last of each class
     return Port(
         name=name,
         type=kind,
         default=default,
-        help=help_mark.text if help_mark else "",
-        range=mark(Range),
-        choice=mark(Choice),
-        options_of=mark(OptionsOf),
-        reads=mark(Reads),
-        seed=mark(RandomSeed) is not None,
+        help=found[Help].text if Help in found else "",
+        range=found.get(Range),
+        choice=found.get(Choice),
+        options_of=found.get(OptionsOf),
+        reads=found.get(Reads),
+        seed=RandomSeed in found,
     )
 
 

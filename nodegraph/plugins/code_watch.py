@@ -63,8 +63,9 @@ class CodeWatch:
     def imports(self, plugins: Iterable[str]) -> Mapping[str, str]:
         """The SHA-256 of each module, by path, that `plugins` may have imported and that is part of no plugin's code.
 
-        These are all modules that were imported while nodes ran. If one of the plugins imports modules by computed names, they are
-        all that this process has imported, by whatever code, except the script that runs, the engine and what is installed.
+        These are all modules that were imported while nodes ran; `note_rest` finds those that were imported between runs. If one
+        of the plugins imports modules by computed names, they are all that this process has imported, by whatever code, except
+        the script that runs, the engine and what is installed.
         """
         if len(sys.modules) != self._module_count:
             self._look_at_new_modules()
@@ -102,7 +103,8 @@ class CodeWatch:
                     if _state(path) != waiting.pop(path):
                         self._changed.setdefault(plugin, Path(path))
             self._look_at_libraries(new)
-            self._imports = {**self._imports, **_digests(self._outside(new_modules))}
+            by_nodes = {name: module for name, module in new_modules.items() if name not in _import_times.at_rest}
+            self._imports = {**self._imports, **_digests(self._outside(by_nodes))}
             self._all_imports = None
 
     def _look_at_libraries(self, new: Iterable[str]) -> None:
@@ -120,16 +122,24 @@ class _ImportTimes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._earliest: dict[str, int] = {}
+        self.at_rest: set[str] = set()  # imported while no node ran
+        self.module_count = 0
         self._looked_ns = time.time_ns()  # modules that were imported before are as old as this one, nearly the whole process
 
-    def look(self) -> None:
-        """Note that all modules that are new have been imported since the last look."""
+    def look(self, *, at_rest: bool = False) -> None:
+        """Note that all modules that are new have been imported since the last look; `at_rest`: no node has run since."""
         with self._lock:
             now = time.time_ns()
-            for name in self._earliest.keys() - sys.modules.keys():  # may be imported again
+            modules = set(sys.modules)
+            for name in self._earliest.keys() - modules:  # may be imported again
                 del self._earliest[name]
-            self._earliest.update(dict.fromkeys(sys.modules.keys() - self._earliest.keys(), self._looked_ns))
+                self.at_rest.discard(name)
+            new = modules - self._earliest.keys()
+            self._earliest.update(dict.fromkeys(new, self._looked_ns))
+            if at_rest:
+                self.at_rest |= new
             self._looked_ns = now
+            self.module_count = len(modules)
 
     def earliest(self, name: str) -> int:
         """The earliest time, in nanoseconds, at which the module called `name` can have been imported."""
@@ -142,6 +152,12 @@ _import_times = _ImportTimes()
 def note_imports() -> None:
     """Note which modules this process has imported before it imports plugins."""
     _import_times.look()
+
+
+def note_rest() -> None:
+    """Note that no node runs now: the modules that are new were not imported by a node."""
+    if len(sys.modules) != _import_times.module_count:
+        _import_times.look(at_rest=True)
 
 
 def _digests(names: Mapping[str, str]) -> dict[str, str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
 
 from nodegraph.cache.cache import Cache, CachedResult
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
+
+_NO_VALUES: Final[Mapping[str, Snapshot]] = {}
 
 
 class KnownResults:
@@ -110,6 +114,19 @@ class KnownResults:
         self.hits[name] = hit
         self._digests[name] = {**self._without_codec(name, hit.key), **hit.digests}
         self._note_alias(name)
+
+    def take_values(self, name: str) -> Mapping[str, Snapshot]:
+        """The values that the hit of a node holds in memory, by port. From now on it holds none."""
+        hit = self.hits.get(name)
+        if hit is None or not hit.in_memory:
+            return _NO_VALUES
+        self.hits[name] = hit.without_values()
+        return hit.in_memory
+
+    def free_values(self, names: Iterable[str]) -> None:
+        """Hold no values of these nodes in memory: nothing in this run reads them."""
+        for name in names:
+            self.take_values(name)
 
     def value_key(self, link: ResolvedLink) -> str | None:
         """The key under which the cache has the value behind a link if it has it at all; None if it cannot have it."""

@@ -83,6 +83,7 @@ def make_plan(
     actions: dict[str, Action] = {}
     for name in order:
         actions[name] = "pruned" if name not in needed else "cached" if name in known.hits else "run"
+    known.free_values(known.hits.keys() - needed.keys())
     return Plan(
         graph=graph,
         known=known,

@@ -233,6 +233,8 @@ class Scheduler:
             self._context.emit(NodeCached(name))
             for message in hit.computation.notices:
                 self._context.emit(Notice(name, message))
+        if hit.in_memory:
+            self._values.add(name, self.known.take_values(name))
         self._finish(name)
 
     def _made(self, name: str, outcome: Outcome) -> None:
@@ -306,6 +308,7 @@ class Scheduler:
                 self._consumers[source] -= 1
                 if not self._consumers[source]:
                     self._values.drop(source)
+                    self.known.take_values(source)
                     if source not in self._started and source not in self._outputs and source not in self._done:
                         self.reports.setdefault(source, NodeReport(status="pruned", key=self.known.key(source)))
                         pending.append(source)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from types import FunctionType, UnionType
+from typing import Annotated, Any, Final, Literal, TypeGuard, Union, get_args, get_origin
 
 Range = tuple[float | None, float | None]
 """The smallest and the largest value of an option; None means no limit."""
@@ -23,6 +23,8 @@ _WORDS: Final[Mapping[Any, str]] = {
 
 def options_of(function: Callable[..., object]) -> dict[str, object]:
     """The options of a sampler, schedule or guidance, with their defaults."""
+    if _is_plain(function):
+        return dict(function.__kwdefaults__ or {})
     return {name: parameter.default for name, parameter in _parameters(function).items()}
 
 
@@ -83,6 +85,11 @@ def require_callable_with(function: Any, kind: str, arguments: tuple[str, ...], 
 
     `kind` is "sampler", "schedule" or "guidance", for the message.
     """
+    if _is_plain(function):
+        code, options = function.__code__, function.__kwdefaults__ or {}
+        required = set(code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]) - options.keys()
+        if code.co_argcount == len(arguments) and required == {*keywords}:
+            return
     form = f"{kind}({', '.join(arguments)}{', *, ' if keywords else ''}{', '.join(keywords)}, **options)"
     if not callable(function):
         raise ValueError(f"expected a function {form}, found {type(function).__name__}")
@@ -93,6 +100,11 @@ def require_callable_with(function: Any, kind: str, arguments: tuple[str, ...], 
         raise ValueError(
             f"expected a function {form}, whose options are keyword-only with defaults, found {found}: {error}"
         ) from error
+
+
+def _is_plain(function: object) -> TypeGuard[FunctionType]:
+    """Whether a function has the parameters of its code. They are read at every start, for which `inspect.signature` is slow."""
+    return isinstance(function, FunctionType) and vars(function).keys().isdisjoint(("__wrapped__", "__signature__"))
 
 
 def _signature_text(function: Callable[..., Any]) -> str:

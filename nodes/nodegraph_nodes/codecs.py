@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
-from nodegraph_diffusion.conditioning.steps import as_lists, from_lists
 from nodegraph_nodes import conversions
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nodegraph_diffusion.conditioning.prompt import Prompt
 
 
 _DTYPES: Final = {
@@ -207,10 +207,15 @@ class PromptsCodec(SafetensorsCodec):
     AXES: Final = {"embedding": "1 L D", "pooled": "1 P", "mask": "B H W"}
 
     def tensors(self, value: Conditioning) -> dict[str, Tensor]:
+        from nodegraph_diffusion.conditioning.prompt import TENSORS  # most commands read no prompts
+
         tensors = ((f"{k}.{name}", getattr(prompt, name)) for k, prompt in enumerate(value.prompts) for name in TENSORS)
         return {name: tensor for name, tensor in tensors if tensor is not None}
 
     def plain_fields(self, value: Conditioning) -> dict[str, Any]:
+        from nodegraph_diffusion.conditioning.prompt import TENSORS
+        from nodegraph_diffusion.conditioning.steps import as_lists
+
         def fields_of(prompt: Prompt) -> dict[str, Any]:
             fields = {name: field for name, field in vars(prompt).items() if name not in TENSORS}
             plain = {name: vars(field) if dataclasses.is_dataclass(field) else field for name, field in fields.items()}
@@ -219,6 +224,9 @@ class PromptsCodec(SafetensorsCodec):
         return {"tensors": list(self.tensors(value)), "prompts": [fields_of(prompt) for prompt in value.prompts]}
 
     def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Conditioning:
+        from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
+        from nodegraph_diffusion.conditioning.steps import from_lists
+
         def prompt(k: int, others: dict[str, Any]) -> Prompt:
             area, size, steps = others.pop("area"), others.pop("size"), others.pop("steps", ())
             return Prompt(

@@ -12,7 +12,7 @@ from nodegraph.plugin_api import did_you_mean
 from nodegraph_diffusion.guidance import GUIDANCE, GuidanceSpec
 from nodegraph_diffusion.sampling import SAMPLERS, SamplerSpec
 from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
-from nodegraph_nodes import forks, hookspecs
+from nodegraph_nodes import forks, hookspecs, waiting
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
@@ -97,6 +97,7 @@ def register_codecs(register: Callable[[type, Codec], None]) -> None:
 @hookimpl
 def register_backend(register: Callable[[Backend], None]) -> None:
     forks.prepare()
+    waiting.wait_briefly()
     register(TorchBackend())
 
 

@@ -16,10 +16,10 @@ from nodegraph.cache.store import store as store_module
 from nodegraph.cache.store.records import Record, StoredValue, record_bytes
 from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.store import Store
-from nodegraph.cli import progress
+from nodegraph.cli import counter as counter_module
 from nodegraph.cli.storage import cache as commands
 
-COUNT = 300
+COUNT = 100
 
 Action = tuple[str, int, int | None]
 
@@ -109,8 +109,8 @@ def test_ctrl_c_leaves_a_cache_that_works(cli, large, count, command, action):
 
 
 def test_terminal_shows_what_is_read_and_then_removed(cli, large, monkeypatch):
-    monkeypatch.setattr(progress, "is_terminal", lambda stream: True)
-    monkeypatch.setattr(progress, "_COUNT_SECONDS", 0.0)
+    monkeypatch.setattr(counter_module, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(counter_module, "_COUNT_SECONDS", 0.0)
     shown = cli("cache", "gc", "--size", "1").stderr
     assert f"\rread {COUNT} files" in shown
     assert 0 < shown.index("read 1 files") < shown.index(f"removed {COUNT // 2} of ")

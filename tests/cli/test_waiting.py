@@ -20,19 +20,19 @@ outputs: {long: {from: $long}}
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
 @pytest.mark.parametrize("options", [(), ("-q",), ("--json",)], ids=" ".join)
 def test_run_behind_a_stopped_run_tells_how_to_go_on(cli, options):
-    file = cli.write(SLOW, "slow.yaml")
-    with cli.process("run", file, "--set", "long.steps=9") as first:
+    cli.write(SLOW, "slow.yaml")
+    with cli.process("run", "slow.yaml", "--set", "long.steps=9") as first:
         while not list(cli.folder.glob("cache/locks/*.lock")):
             assert first.poll() is None
         first.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
-        second = cli.process("run", file, "--set", "long.steps=9", *options)
+        second = cli.process("run", "slow.yaml", "--set", "long.steps=9", *options)
         line = second.stderr.readline()
         first.send_signal(signal.SIGCONT)
         out, rest = second.communicate(timeout=60)
         first.communicate(timeout=60)
     assert line.startswith(f"long  note: waiting for process {first.pid} (")
-    assert f"run {file} --set long.steps=9), which computes this node (Slow). It is stopped: 'fg'" in line
+    assert "run slow.yaml --set long.steps=9), which computes this node (Slow). It is stopped: 'fg'" in line
     assert "press Ctrl-C, and run with --no-cache or another --cache-dir" in line
     if "-q" in options:
         assert rest == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.run.events import RunStarted
 
 
 def test_file_changed_during_the_run_stores_nothing(engine: Engine, tmp_path: Path) -> None:
@@ -41,6 +42,22 @@ def test_file_changed_and_restored_stores_nothing(make_engine: Callable[..., Eng
     assert "changed during the run" in result.notices[0].message
     assert list(engine.cache.entries()) == []
     assert make_engine().plan(workflow, targets=[seen]).actions == {"seen": "run"}
+
+
+def test_outputs_of_a_run_may_come_from_both_states_of_a_file(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("ONE")
+    workflow = Workflow("w")
+    read = workflow.add("Contents", name="read", path=str(path))
+    below = workflow.add("Fold", name="below", text=read)
+    engine = make_engine()
+    engine.cache.quarantine(engine.run(workflow, targets=[below]).nodes["read"].content or "")
+    editing = make_engine(on_event=lambda event: path.write_text("TWO") if isinstance(event, RunStarted) else None)
+    result = editing.run(workflow, targets=[below, read])
+    assert (result[below], result[read]) == ("one", "TWO")
+    assert "Other results of this run may come from the file as it was before" in result.notices[0].message
+    result = engine.run(workflow, targets=[below, read])
+    assert (result[below], result[read]) == ("two", "TWO")
 
 
 def age(path: Path) -> None:

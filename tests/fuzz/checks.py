@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.fuzz.graphs import Graph, Input, Link, Literal, Node, Several
+from tests.fuzz.graphs import Graph, Input, Link, Literal, Node, ReadFile, Several
 from tests.fuzz.values import bits
 
 UNKNOWN: Any = object()
@@ -41,9 +42,33 @@ class Meaning:
         expected = self.value(link)
         return None if expected is UNKNOWN else bits(expected) == bits(value)
 
+    def is_right_for_another_state(self, link: Link, value: Any) -> bool:
+        """Whether a delivered value is right if nodes above it read their files in other states than those that were delivered.
+
+        A file that is changed during a run may be read before and after the change.
+        """
+        return any(other.is_right(link, value) for other in self._other_states(link))
+
     def inputs(self, node: Node) -> dict[str, Any]:
         """The right values of a node's inputs, by port."""
         return {port: self._input(input) for port, input in node.inputs.items()}
+
+    def _other_states(self, link: Link) -> Iterator[Meaning]:
+        above, pending = set[int](), [link.node]
+        while pending:
+            new = {source.node for source in self._graph.nodes[pending.pop()].links()} - above
+            above |= new
+            pending += new
+        options = []
+        for number in above:
+            node = self._graph.nodes[number]
+            for port, input in node.inputs.items():
+                if isinstance(input, ReadFile):
+                    inputs, meaning = self.inputs(node), self._types[node.type].meaning
+                    contents = dict.fromkeys(inputs[port])
+                    options.append([(Link(number, "output"), meaning(**{**inputs, port: content})) for content in contents])
+        for values in itertools.product(*options):
+            yield Meaning(self._graph, self._types, {**self._delivered, **dict(values)}, self._possible)
 
     def _compute(self, number: int) -> dict[str, Any]:
         node = self._graph.nodes[number]

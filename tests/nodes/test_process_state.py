@@ -192,9 +192,17 @@ def test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library(tmp_
     assert plugins.watched["Plain"] == IMPORTS[line]
 
 
-def test_import_by_a_computed_name_is_not_noticed(tmp_path):
+@pytest.mark.parametrize("line", ["__import__('to' + 'rch')", "import importlib; importlib.import_module('to' + 'rch')"])
+def test_node_is_watched_if_its_plugin_imports_modules_by_computed_names(tmp_path, line):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + "    __import__('to' + 'rch')\n")
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + f"    {line}\n")
+    assert load_plugins([tmp_path / "plugins"]).watched["Plain"]
+
+
+@pytest.mark.parametrize("line", ["exec('imp' + 'ort torch')", "import sys; sys.modules.get('torch')"])
+def test_torch_without_an_import_is_not_noticed(tmp_path, line):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + f"    {line}\n")
     assert not load_plugins([tmp_path / "plugins"]).watched["Plain"]
 
 

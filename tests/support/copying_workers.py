@@ -154,7 +154,8 @@ class _Host:
 
 def _copied(outcome: Outcome) -> Outcome:
     """The outcome without its values, as another process would send it."""
-    copied: Outcome = pickle.loads(pickle.dumps(outcome._replace(values={}, error=None)))
+    hit = outcome.hit.without_values() if outcome.hit is not None else None
+    copied: Outcome = pickle.loads(pickle.dumps(outcome._replace(values={}, hit=hit, error=None)))
     return copied._replace(error=outcome.error)  # an exception keeps its traceback, which tests look at
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nodegraph.cli.counter import counter
 from nodegraph.cli.failures import warn
 from nodegraph.cli.help import DONE, WRONG_CALL, epilog
 from nodegraph.cli.options import cache_dir_option, json_option
-from nodegraph.cli.progress import counter
 from nodegraph.cli.tables import aligned, print_table
 from nodegraph.terminal import echo, echo_json, is_terminal
 

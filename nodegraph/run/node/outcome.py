@@ -47,7 +47,10 @@ def store_outcome(
     drew = False
     if changed:
         key = None
-        run.notice("a file that it reads was changed during the run; its result is used but not kept")
+        run.notice(
+            "a file that it reads was changed during the run; its result is used but not kept. Other results of this run may come "
+            "from the file as it was before"
+        )
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
     elif (code := _changed_code(task, context)) is not None:

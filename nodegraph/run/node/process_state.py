@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
+from nodegraph.plugins.code_watch import note_rest
 from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
@@ -56,6 +57,7 @@ class ProcessWatch:
                     _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
                 except OSError:
                     _directory = None
+                note_rest()
             enter_known_locale(others_run=others_run)
             _running.add(self)
             _nodes += 1

@@ -128,7 +128,8 @@ class Outcome(NamedTuple):
 
     `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `verified`:
     the stored result of a checked node is the same; `wrong` describes one that is not. `abandoned`: there is no outcome that this
-    run can use; if it still needs one, it starts over with this node. Workers that share no memory leave `values` out.
+    run can use; if it still needs one, it starts over with this node. Workers that share no memory leave `values` out, and those
+    of the hit.
     """
 
     seconds: float = 0.0

@@ -2,7 +2,8 @@
 
 `takes` names the kind of each input: of a value, for a link, or of a literal that `tests.fuzz.graphs` draws. `returns` names the
 kind of the output, or of each output. A type with `allows` is a source whose value is not known before: `allows` says which values
-are right; it receives a list of what a file or an offered value may have been.
+are right; it receives a list of what a file or an offered value may have been. The meaning of a source that reads a file is a
+function of the file's content.
 """
 
 from __future__ import annotations
@@ -421,7 +422,13 @@ def Tick(n: int) -> int:
     return n + next(TICKS) % 3
 
 
-@fuzzed("text", allows=lambda value, path, n: value in [f"{n} {text}" for text in path], path="file", n="small")
+@fuzzed(
+    "text",
+    lambda path, n: f"{n} {path}",
+    allows=lambda value, path, n: value in [f"{n} {text}" for text in path],
+    path="file",
+    n="small",
+)
 def ReadText(path: File, n: int) -> str:
     text = path.read_text()
     if TROUBLE.happens(0.15, "file", n):
