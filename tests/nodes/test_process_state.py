@@ -19,7 +19,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.run.node.process_state import ProcessWatch
-from nodegraph_nodes.process_state import generator_states, known_switches
+from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
 PLUGIN = """
 import os
@@ -240,7 +240,7 @@ def test_switches_are_restored(state):
 
     with state():
         before = switches()
-        with known_switches():
+        with KnownSwitches():
             assert switches() == (False, torch.float32, True, "highest", False)
         assert switches() == before
 
