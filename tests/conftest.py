@@ -60,8 +60,10 @@ def digest_of_the_pack() -> Iterator[None]:
     compute = discovery._code_of
     known = functools.cache(compute)
 
-    def code_of(name: str, imported_ns: int) -> Code:
-        return known(name, 0) if name == "nodegraph_nodes.plugin" else compute(name, imported_ns)
+    def code_of(name: str, started_ns: int, *, was_imported: bool) -> Code:
+        if name == "nodegraph_nodes.plugin":
+            return known(name, sys.maxsize, was_imported=False)
+        return compute(name, started_ns, was_imported=was_imported)
 
     discovery._code_of = code_of
     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import os
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import nodegraph
 from nodegraph import Engine, Workflow
-from nodegraph.plugins.code import read_code
+from nodegraph.plugins.code import _matcher, read_code
 from nodegraph.plugins.code_watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
 
@@ -162,6 +163,12 @@ def test_prose_is_not_an_import(tmp_path, write):
     path = write("adding.py", '"""To import helper, write what you want; from there, import other things."""\n')
     write("helper.py", "")
     assert list(read_code([path], imported_ns=0).files) == [str(path)]
+
+
+@given(st.lists(st.text("ab.*?[]!-", max_size=6), max_size=4), st.text("ab.*[!]-", max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_excluded_names_are_those_that_fnmatch_finds(patterns, name):
+    assert _matcher(patterns)(name) == any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def test_helper_that_changed_after_its_import_is_unknown_code(tmp_path, write, monkeypatch):
