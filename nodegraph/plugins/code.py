@@ -50,8 +50,8 @@ class Code:
     def changed_since(self, start_ns: int) -> bool:
         """Whether a file was changed between `start_ns` and now. A time in the future is no time of change: a person set it."""
         now_ns = time.time_ns()
-        states = (state for state in self.files.values() if state is not None)
-        return any(start_ns <= state.mtime_ns <= now_ns or start_ns <= state.ctime_ns <= now_ns for state in states)
+        late = [state for state in self.files.values() if state is not None and max(state[3:]) >= start_ns]
+        return any(start_ns <= time_ns <= now_ns for state in late for time_ns in (state.mtime_ns, state.ctime_ns))
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
