@@ -119,11 +119,17 @@ def create_inside(directory: Path, folder: Path) -> None:
 
     If `directory` is missing, it is created for its owner only.
     """
-    create_private(directory)
-    mode = directory.stat().st_mode & 0o777
-    for name in reversed(folder.relative_to(directory).parents[:-1]):
-        (directory / name).mkdir(mode=mode, exist_ok=True)
-    folder.mkdir(mode=mode, exist_ok=True)
+    try:
+        mode = directory.stat().st_mode & 0o777
+    except FileNotFoundError:
+        create_private(directory)
+        mode = directory.stat().st_mode & 0o777
+    try:
+        folder.mkdir(mode=mode, exist_ok=True)
+    except FileNotFoundError:
+        for name in reversed(folder.relative_to(directory).parents[:-1]):
+            (directory / name).mkdir(mode=mode, exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
 
 
 def open_unchanging(path: str, flags: int) -> int:
