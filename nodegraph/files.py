@@ -33,13 +33,7 @@ class FileState(NamedTuple):
     @classmethod
     def from_stat(cls, stat: os.stat_result) -> FileState:
         """The state that `os.stat` returned."""
-        return cls(
-            device=stat.st_dev,
-            inode=stat.st_ino,
-            size=stat.st_size,
-            mtime_ns=stat.st_mtime_ns,
-            ctime_ns=stat.st_ctime_ns,
-        )
+        return cls._make((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
     def settled(self, granularity_ns: int) -> bool:
         """Whether every later change to the file will show, if the file system rounds times to `granularity_ns`."""
