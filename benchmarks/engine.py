@@ -5,6 +5,7 @@ of a few repetitions, as wall-clock time and as processor time of the whole proc
 the machine.
 
     python benchmarks/engine.py [--quick]
+    python benchmarks/engine.py --before FOLDER     # only what a node costs, here and in another clone, in turns
 
 `engine.md` explains the rows and how to install the other libraries. Those that are not installed are left out.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import resource
@@ -35,6 +37,7 @@ NODES = Path(__file__).parent / "engine_nodes"
 PEERS = ("nodegraph", "hamilton", "joblib", "dask")
 MEBIBYTES = 64
 REPEATS = 3
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,15 @@ class Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="use up to 1,000 nodes instead of 10,000")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="compare what a node costs with the clone in FOLDER")
+    parser.add_argument("--per-node", action="store_true", help="print only what a node costs, as JSON")
     arguments = parser.parse_args()
+    if arguments.per_node:
+        print(json.dumps(per_node()))
+        return
+    if arguments.before is not None:
+        compare(arguments.before)
+        return
     warnings.simplefilter("ignore")
     sys.setrecursionlimit(20_000)  # for the other libraries; this engine needs no more than the default of 1,000
     counts = (10, 100, 1_000) if arguments.quick else (10, 100, 1_000, 10_000)
@@ -162,6 +173,32 @@ def scheduling(workflow: Workflow, plugins: Plugins) -> Cost:
     plan = planning(Engine(None, plugins=plugins), workflow)
     run = best(lambda: Engine(None, plugins=plugins).run(workflow))
     return Cost(run.wall - check.wall - plan.wall, run.cpu - check.cpu - plan.cpu)
+
+
+def per_node() -> dict[str, list[float]]:
+    """Seconds of wall-clock and processor time for each node of a first run, by kind of node."""
+    plugins = load_plugins([NODES])
+    kinds = {"plain node, chain": (chain(1_000), 1_000), "plain node, wide": (wide(1_000), 1_000)}
+    kinds["numeric node, small tensor"] = (tensors(300), 300)
+    costs = {kind: (scheduling(workflow, plugins), count) for kind, (workflow, count) in kinds.items()}
+    return {kind: [cost.wall / count, cost.cpu / count] for kind, (cost, count) in costs.items()}
+
+
+def compare(before: Path) -> None:
+    """Print what a node costs in the clone `before` and in this one: the best of a few new processes that take turns."""
+    found: dict[str, dict[str, list[Cost]]] = {}
+    for _ in range(ROUNDS):
+        for name, folder in (("before", before.resolve()), ("now", Path(__file__).resolve().parents[1])):
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "nodes")])}
+            command = [sys.executable, __file__, "--per-node"]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, cwd=folder).stdout
+            for kind, (wall, cpu) in json.loads(output).items():
+                found.setdefault(kind, {}).setdefault(name, []).append(Cost(wall, cpu))
+    print("| a first run in memory, minus check, keys and plan | before | now | more processor time |\n| --- | --- | --- | --- |")
+    for kind, costs in found.items():
+        cpu = {name: min(cost.cpu for cost in each) for name, each in costs.items()}
+        cells = [f"{_time(min(cost.wall for cost in each))} / {_time(cpu[name])}" for name, each in costs.items()]
+        print(f"| {kind} | {' | '.join(cells)} | {(cpu['now'] - cpu['before']) * 1e6:+.1f} us |")
 
 
 def storing(engine: Engine, key: str, value: Any) -> Cost:

@@ -33,13 +33,7 @@ class FileState(NamedTuple):
     @classmethod
     def from_stat(cls, stat: os.stat_result) -> FileState:
         """The state that `os.stat` returned."""
-        return cls(
-            device=stat.st_dev,
-            inode=stat.st_ino,
-            size=stat.st_size,
-            mtime_ns=stat.st_mtime_ns,
-            ctime_ns=stat.st_ctime_ns,
-        )
+        return cls._make((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
     def settled(self, granularity_ns: int) -> bool:
         """Whether every later change to the file will show, if the file system rounds times to `granularity_ns`."""
@@ -125,11 +119,17 @@ def create_inside(directory: Path, folder: Path) -> None:
 
     If `directory` is missing, it is created for its owner only.
     """
-    create_private(directory)
-    mode = directory.stat().st_mode & 0o777
-    for name in reversed(folder.relative_to(directory).parents[:-1]):
-        (directory / name).mkdir(mode=mode, exist_ok=True)
-    folder.mkdir(mode=mode, exist_ok=True)
+    try:
+        mode = directory.stat().st_mode & 0o777
+    except FileNotFoundError:
+        create_private(directory)
+        mode = directory.stat().st_mode & 0o777
+    try:
+        folder.mkdir(mode=mode, exist_ok=True)
+    except FileNotFoundError:
+        for name in reversed(folder.relative_to(directory).parents[:-1]):
+            (directory / name).mkdir(mode=mode, exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
 
 
 def open_unchanging(path: str, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""Settings of every test: one thread for tensors, except in slow tests; the files of the installed pack are read once.
+"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once.
 
 Modules that a test writes and imports are forgotten at its end.
 """
@@ -6,6 +6,7 @@ Modules that a test writes and imports are forgotten at its end.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,20 @@ from nodegraph.plugins import discovery
 from nodegraph.plugins.code import Code
 
 THREADS = os.cpu_count() or 1
+
+# container images often forbid bytecode: then every process that a test starts compiles all modules again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False  # until the test modules are imported
+
+
+def pytest_collection_finish() -> None:
+    """Hide the imported modules and the collected tests from the garbage collector: they live to the end, and are many.
+
+    No bytecode is written from here on: a test edits a module twice within a second, which Python does not notice.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.dont_write_bytecode = True
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +60,10 @@ def digest_of_the_pack() -> Iterator[None]:
     compute = discovery._code_of
     known = functools.cache(compute)
 
-    def code_of(name: str, imported_ns: int) -> Code:
-        return known(name, 0) if name == "nodegraph_nodes.plugin" else compute(name, imported_ns)
+    def code_of(name: str, started_ns: int, *, was_imported: bool) -> Code:
+        if name == "nodegraph_nodes.plugin":
+            return known(name, sys.maxsize, was_imported=False)
+        return compute(name, started_ns, was_imported=was_imported)
 
     discovery._code_of = code_of
     yield

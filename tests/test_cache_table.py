@@ -163,9 +163,10 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_switches_that_a_node_sets_are_restored",
             STATE + "test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch",
             STATE + "test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library",
+            STATE + "test_node_is_watched_if_its_plugin_imports_modules_by_computed_names",
             THREAD + "test_switch_changes_no_result_and_is_restored",
         ],
-        [STATE + "test_import_by_a_computed_name_is_not_noticed"],
+        [STATE + "test_torch_without_an_import_is_not_noticed"],
     ),
     "gradients, inference mode": (
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],

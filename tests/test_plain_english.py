@@ -6,9 +6,8 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".md", ".yaml", ".txt", ".toml"}
@@ -55,18 +54,25 @@ IDENTIFIERS = {  # that say nothing about what they hold, and what to write inst
     "knowledge": "known results, what is known",
     "alone": "single, no_other_node, unguided_error",
 }
+BANNED = re.compile(rf"(?<![^\W_])({'|'.join(IDENTIFIERS)})(?![^\W_])")
 
 
+@cache
 def files() -> list[Path]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
     found = [ROOT / name for name in listed] if any(listed) else [path for path in ROOT.rglob("*") if ".venv" not in path.parts]
     return sorted(path for path in found if path.suffix in SUFFIXES and path.is_file() and path != Path(__file__))
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_banned_idiom(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = [f"{number}: '{match[0]}'" for number, line in enumerate(lines, 1) for match in PATTERN.finditer(line)]
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT).as_posix()}:{line}"
+
+
+def test_no_banned_idiom():
+    lines = (
+        (path, number, line) for path in files() for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    )
+    found = [f"{place(path, number)}: '{match[0]}'" for path, number, line in lines for match in PATTERN.finditer(line)]
     assert found == []
 
 
@@ -84,9 +90,8 @@ def defined_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in files() if path.suffix == ".py"], ids=lambda path: path.relative_to(ROOT).as_posix()
-)
-def test_identifiers(path):
-    names = defined_names(ast.parse(path.read_bytes()))
-    assert [f"{line}: {name}" for line, name in names if name.strip("_") in IDENTIFIERS] == []
+def test_identifiers():
+    names = (
+        (path, line, name) for path in files() if path.suffix == ".py" for line, name in defined_names(ast.parse(path.read_bytes()))
+    )
+    assert [f"{place(path, line)}: {name}" for path, line, name in names if name.strip("_") in IDENTIFIERS] == []

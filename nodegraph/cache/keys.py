@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import enum
 import functools
-import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from nodegraph.cache.key_text import MANY, KeyParts, KeyWriter, Piece, as_bytes, hashed, joined, write
 from nodegraph.errors import NodegraphError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
@@ -41,21 +40,19 @@ class NoCanonicalFormError(NodegraphError):
     """A value cannot be part of a key: there is no way to write it so that only equal values are written alike."""
 
 
-KeyParts = Mapping[str, Any]
-"""What a key covers, as JSON in which each link is a `ResolvedLink`."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Keys:
     """The static keys of a graph's nodes, by node name.
 
-    `without_key` says for each of the other nodes why it has no key. `parts` are what both keys of a node cover; a node that can
-    have neither key has none. `files` holds the digest of each file that a key covers, so that a change during the run shows.
+    `without_key` says for each of the other nodes why it has no key. `parts` are what both keys of a node cover, and `pieces` their
+    text; a node that can have neither key has none. `files` holds the digest of each file that a key covers, so that a change
+    during the run shows.
     """
 
     static: Mapping[str, str]
     without_key: Mapping[str, str]
     parts: Mapping[str, KeyParts] = field(default_factory=dict)
+    pieces: Mapping[str, Sequence[Piece]] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
     def content_keys(self, digest: Callable[[ResolvedLink], str]) -> Callable[[str], str | None]:
@@ -63,9 +60,17 @@ class Keys:
 
         `digest` returns the digest of the value behind a link.
         """
-        encode = _encoder(lambda link: ["value", digest(link)])
-        parts = self.parts
-        return lambda name: _hash(encode(parts[name])) if name in parts else None
+        writer = KeyWriter()
+
+        def content_key(name: str) -> str | None:
+            if name not in self.parts:
+                return None
+            pieces = self.pieces.get(name) or writer.pieces(self.parts[name])
+            if len(pieces) == 1 and name in self.static:  # without links, the two keys are the same
+                return self.static[name]
+            return hashed(joined(pieces, lambda link: f'["value",{write(digest(link))}]'))
+
+        return content_key
 
 
 class KeyMaker:
@@ -92,7 +97,12 @@ class KeyMaker:
         without_key: dict[str, str] = {}
         parts: dict[str, KeyParts] = {}
         files: dict[str, Mapping[Path, str]] = {}
-        encode = _encoder(lambda link: ["link", static[link.node], link.port])
+        pieces: dict[str, Sequence[Piece]] = {}
+        writer = KeyWriter()
+
+        def static_link(link: ResolvedLink) -> str:
+            return f'["link","{static[link.node]}",{write(link.port)}]'
+
         for name, node in graph.nodes.items():
             if not node.spec.pure:
                 without_key[name] = "its type is not pure: it may return a different result each time"
@@ -103,14 +113,15 @@ class KeyMaker:
             except NoCanonicalFormError as error:
                 without_key[name] = str(error)
                 continue
+            pieces[name] = writer.pieces(parts[name])
             if digests:
                 files[name] = digests
             source = next((link.node for link in node.links() if link.node in without_key), None)
             if source is None:
-                static[name] = _hash(encode(parts[name]))
+                static[name] = hashed(joined(pieces[name], static_link))
             else:
                 without_key[name] = f"it depends on '{source}', which has no key"
-        return Keys(static=static, without_key=without_key, parts=parts, files=files)
+        return Keys(static=static, without_key=without_key, parts=parts, pieces=pieces, files=files)
 
     def key_parts(self, node: GraphNode, digests: dict[Path, str] | None = None) -> KeyParts:
         """What the keys of one node cover. Raises NoCanonicalFormError, which names the input.
@@ -141,7 +152,7 @@ class KeyMaker:
         if isinstance(input, ResolvedLink):
             return input
         if isinstance(input, ListWithLinks):
-            return ["many", [self._input(item, digests) for item in input.items]]
+            return [MANY, [self._input(item, digests) for item in input.items]]
         if input.entry is not None:
             if not self._is_unchanged(input.entry):
                 raise NoCanonicalFormError(f"the code of '{input.entry.name}' was replaced after it was registered")
@@ -200,22 +211,5 @@ def tagged(value: Any) -> list[Any]:
     raise NoCanonicalFormError(f"two values of type {kind.__qualname__} cannot be compared by their content")
 
 
-def _encoder(link: Callable[[ResolvedLink], Any] | None = None) -> Callable[[Any], str]:
-    """Returns a function that writes a document as canonical JSON. Making an encoder for each document would take longer."""
-    return json.JSONEncoder(default=link, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(_bytes(text)).hexdigest()
-
-
-def _bytes(text: str) -> bytes:
-    # with \u escapes, two surrogates and the character they stand for would give the same bytes
-    return text.encode("utf-8", "surrogatepass")
-
-
-_write: Final = _encoder()
-
-
 def _encode(document: Any) -> bytes:
-    return _bytes(_write(document))
+    return as_bytes(write(document))

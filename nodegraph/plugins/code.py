@@ -12,7 +12,8 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -26,11 +27,12 @@ _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
 _CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 _NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
+_WILDCARDS: Final = frozenset("*?[")
 _SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
 _ENGINE: Final = "nodegraph"  # has its own version in keys
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
@@ -44,6 +46,12 @@ class Code:
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
     is_dynamic: bool = False
     is_release: bool = False
+
+    def changed_since(self, start_ns: int) -> bool:
+        """Whether a file was changed between `start_ns` and now. A time in the future is no time of change: a person set it."""
+        now_ns = time.time_ns()
+        late = [state for state in self.files.values() if state is not None and max(state[3:]) >= start_ns]
+        return any(start_ns <= time_ns <= now_ns for state in late for time_ns in (state.mtime_ns, state.ctime_ns))
 
     def unknown(self) -> Code:
         """The same files with a digest that no other code has: they changed during the import, so which code runs is unknown."""
@@ -66,12 +74,11 @@ def read_code(
     files: dict[str, FileState | None] = {}
     is_unknown = False
     imports = _Imports(names)
+    is_excluded = _matcher((*_NOT_CODE, *excludes))
     for root in roots:
         below, folder = _file_names(root), str(root.parent)
-        last_parts = {name.rpartition("/")[2] for name in below}
-        excluded = {part for pattern in (*_NOT_CODE, *excludes) for part in fnmatch.filter(last_parts, pattern)}
         for name in below:
-            if name.rpartition("/")[2] not in excluded:
+            if not is_excluded(name.rpartition("/")[2]):
                 path = f"{folder}{os.sep}{name}"
                 content, files[path] = _read(path)
                 total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
@@ -104,6 +111,23 @@ def _read(path: str) -> tuple[bytes, FileState]:
     finally:
         os.close(descriptor)
     return content, FileState.from_stat(stat)
+
+
+def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """A function that tells whether a name matches one of the patterns, as `fnmatch.fnmatch` does.
+
+    Most patterns are a name or the ending of one. These are compared, as making regular expressions at every start is slow.
+    """
+    normal = [os.path.normcase(pattern) for pattern in patterns]
+    names = {pattern for pattern in normal if _WILDCARDS.isdisjoint(pattern)}
+    endings = tuple(pattern[1:] for pattern in normal if pattern[:1] == "*" and _WILDCARDS.isdisjoint(pattern[1:]))
+    others = [pattern for pattern in normal if not (pattern in names or (pattern[:1] == "*" and pattern[1:] in endings))]
+
+    def matches(name: str) -> bool:
+        name = os.path.normcase(name)
+        return name in names or name.endswith(endings) or any(fnmatch.fnmatchcase(name, pattern) for pattern in others)
+
+    return matches
 
 
 def file_states_below(root: Path) -> Mapping[Path, FileState | None]:

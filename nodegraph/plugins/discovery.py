@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph.files import file_states, parse_json
+from nodegraph.files import CLOCK_NS, file_states, parse_json
 from nodegraph.plugins.code import Code, file_states_below, read_code
 from nodegraph.plugins.installed import has_other_modules
 from nodegraph.plugins.libraries import python_version, versions_of_required
@@ -31,6 +31,7 @@ EXCLUDES = "__nodegraph_excludes__"
 """An attribute of a plugin's module: patterns of file names, such as "*.csv", that are not part of the plugin's digest."""
 
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
+_first_ns = time.time_ns()  # when this process imported the engine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +82,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
         place = f"{metadata['Name']} {version}" if metadata else value
         url = _direct_url(point.dist) if point.dist else {}
         try:
+            was_imported = point.module.partition(".")[0] in sys.modules
             hooks = point.load()
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
@@ -88,7 +90,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             code = (
                 _release(point.dist, point.module, requirements or (), started_ns)
                 if point.dist and released
-                else _code_of(point.module, started_ns)
+                else _code_of(point.module, started_ns, was_imported=was_imported)
             )
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
@@ -131,7 +133,7 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
         before = file_states_below(root)
         module = _import_file(module_name, path)
         code = read_code([root, *_included(module)], getattr(module, EXCLUDES, ()), imported_ns=started_ns)
-        if file_states_below(root) != before:
+        if file_states_below(root) != before or code.changed_since(started_ns):
             code = code.unknown()
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
@@ -152,14 +154,17 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-def _code_of(name: str, imported_ns: int) -> Code:
+def _code_of(name: str, started_ns: int, *, was_imported: bool) -> Code:
     """The code of the package that contains the module `name`, and of the packages that it includes.
 
-    If the files changed after this process imported them, the code that runs is unknown.
+    If the files changed after this process imported them, or while it did, the code that runs is unknown. The import began at
+    `started_ns`, or before that if it `was_imported`, by a script.
     """
     module = sys.modules[name]
     roots = [*_roots(name.partition(".")[0]), *_included(module)]
-    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=imported_ns)
+    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns)
+    if _DIGEST not in module.__dict__ and code.changed_since((_first_ns if was_imported else started_ns) - CLOCK_NS):
+        code = code.unknown()
     return code if module.__dict__.setdefault(_DIGEST, code.digest) == code.digest else code.unknown()
 
 

@@ -49,10 +49,22 @@ class ImportScan:
             position += len(before) + len("import")
             above, newline, head = before.rpartition("\n")
             if newline and not (has_backslashes and above[-1:] == "\\"):
+                if head in known and not has_semicolons:
+                    continue
                 tail = after.partition("\n")[0]
-                if (head in known and not (has_semicolons and ";" in tail)) or f"{head}import{tail}" in known:
+                if f"{head}import{tail}" in known or (self._is_passed_over(head, tail) and ";" not in tail):
                     continue
             self._add_line(text, position, package)
+
+    def _is_passed_over(self, head: str, tail: str) -> bool:
+        """Whether a line is an import of one module that is skipped. It is `head`, the word import, and `tail`."""
+        if head in self._known:
+            return True
+        words = head.split()
+        if len(words) == 2 and words[0] == "from" and words[1].partition(".")[0] in self._passed_over:
+            self._known.add(head)
+            return True
+        return not words and tail.strip() in self._passed_over
 
     def _add_line(self, text: str, position: int, package: str | None) -> None:
         """Note what a line imports that has the word `import` at `position`."""
@@ -64,14 +76,9 @@ class ImportScan:
             self._add_statement(text, position, package)
         else:
             of = rest.partition(" ")[0].partition(".")[0] if word == "from" else rest.partition(".")[0]
-            if of in self._passed_over and ";" not in rest:
-                head = whole_line.partition("import")[0]
-                if word == "from" and len(head.split()) == 2:
-                    self._known.add(head)
-                    return
-                if word == "import" and not ("," in rest or "\\" in rest):
-                    self._known.add(whole_line)
-                    return
+            is_one = word == "from" or (word == "import" and not ("," in rest or "\\" in rest))
+            if is_one and of in self._passed_over and ";" not in rest:
+                return
             if line.startswith(("import", "from")) or ":" in line or ";" in line:
                 self._add_statement(text, position, package)
                 if word in _FIRST_WORDS and not _HAS_MORE(line):
@@ -99,7 +106,8 @@ def _plain(source: bytes) -> str:
     The scan works on text and not on bytes, for which `in` takes ten times as long.
     """
     text = source.decode("utf-8", "replace")
-    if any("coding" in line for line in text.split("\n", 2)[:2]):
+    first, _, rest = text.partition("\n")
+    if "coding" in first or "coding" in rest.partition("\n")[0]:
         with contextlib.suppress(SyntaxError, ValueError, LookupError):
             text = importlib.util.decode_source(source)
     if "\r" in text:

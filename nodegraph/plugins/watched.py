@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[\w.-]+").match
 
 
 class WatchedNodes(dict[str, bool]):
-    """Whether the plugin of a node type imports one of `libraries`, by the name of the type.
+    """Whether the plugin of a node type imports one of `libraries`, or modules by computed names, by the name of the type.
 
     Each answer is found when the first node of its plugin runs: it may read source and metadata. Where nothing tells, it is True.
     `codes` has the code of each plugin by the name of its top-level package.
@@ -48,7 +48,7 @@ class WatchedNodes(dict[str, bool]):
         code = self._codes.get(package)
         if code is not None and code.is_release:  # its own files were not read
             code = _read_release(package)
-        if code is None:
+        if code is None or code.is_dynamic:
             return True
         return self._need(_top_level(file) for file in code.libraries)
 

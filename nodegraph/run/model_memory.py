@@ -207,14 +207,12 @@ class InUse:
         self._values: dict[Hashable, Any] = {}
         self._versions: list[tuple[Any, Any]] = []  # each value with its version when the node got it
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Let values on demand that are read in this thread during the block be added."""
-        token = _in_use.set(self)
-        try:
-            yield
-        finally:
-            _in_use.reset(token)
+        self._token = _in_use.set(self)
+
+    def __exit__(self, *error: object) -> None:
+        _in_use.reset(self._token)
 
     def add(self, name: Hashable, value: T) -> T:
         self._values[name] = value

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.cache.keys import KeyParts
+from nodegraph.cache.key_text import KeyParts
 from nodegraph.files import create_inside, parse_json, write_in_cache
 from nodegraph.graph.graph import Graph
 from nodegraph.plugins.backend import Numerics

@@ -20,7 +20,7 @@ _REFERENCE = re.compile(rf"\$({NAME.pattern})(?:\.({NAME.pattern}))?")
 _ESCAPED = re.compile(rf"\$+{_REFERENCE.pattern}")
 _OLD_WORDS = {"y", "n", "yes", "no", "on", "off"}  # booleans in YAML 1.1: written in quotes
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*(?:[ :][A-Za-z0-9_./+-]+)*")
-_ESCAPES = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_ESCAPES: Final = "[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"  # rarely needed, and slow to compile
 _GIVEN: Final = " given in Python>"
 _LONGEST_KEY: Final = 1000  # a longer one needs a '?' (YAML 1.2.2, 7.4.2)
 
@@ -85,4 +85,7 @@ def _key(key: str) -> str:
 def _text(text: str) -> str:
     if _BARE.fullmatch(text) and text not in WORDS and text.lower() not in _OLD_WORDS:
         return text
-    return _ESCAPES.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    quoted = json.dumps(text, ensure_ascii=False)
+    if quoted.isascii() and "\x7f" not in quoted:
+        return quoted
+    return re.sub(_ESCAPES, lambda match: f"\\u{ord(match[0]):04x}", quoted)

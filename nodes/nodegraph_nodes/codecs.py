@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import mmap
 import struct
 import zlib
@@ -13,13 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from nodegraph_diffusion.conditioning.prompt import TENSORS, Area, Prompt, SizeConditioning
-from nodegraph_diffusion.conditioning.steps import as_lists, from_lists
 from nodegraph_nodes import conversions
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nodegraph_diffusion.conditioning.prompt import Prompt
 
 
 _DTYPES: Final = {
@@ -33,6 +34,11 @@ _DTYPES: Final = {
     "BOOL": "bool",
 }
 
+
+_SHORT_NAMES: Final = {long: short for short, long in _DTYPES.items()}
+
+_write_sorted: Final = json.JSONEncoder(sort_keys=True).encode
+_write_compact: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -70,7 +76,7 @@ class SafetensorsCodec:
         tensors = self._contiguous(value).values()
         shapes = (part for tensor in tensors for part in (str(tensor.dtype), list(tensor.shape)))
         description = [self.name, *shapes, self.plain_fields(value)]
-        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode() + b"\0")
+        digest = hashlib.sha256(_write_sorted(description).encode() + b"\0")
         for tensor in tensors:
             digest.update(_bytes_of(tensor))
         return digest.hexdigest()
@@ -103,7 +109,7 @@ class SafetensorsCodec:
         import torch
 
         end = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:end])
+        header = json.loads(str(content[8:end], "utf-8"))
         fields = json.loads(header.pop("__metadata__", {}).get("fields", "{}"))
         tensors = {}
         for name, entry in header.items():
@@ -147,10 +153,14 @@ class SafetensorsCodec:
         """The tensors on the CPU, each in its own memory, since the format does not allow two names for the same memory."""
         tensors: dict[str, Tensor] = {}
         addresses: set[int] = set()
-        for name, tensor in self.tensors(value).items():
-            contiguous = tensor.detach().cpu().contiguous()
-            address = contiguous.untyped_storage().data_ptr()
-            tensors[name] = contiguous.clone() if address in addresses else contiguous
+        named = self.tensors(value)
+        for name, tensor in named.items():
+            if tensor.requires_grad or not tensor.is_cpu or not tensor.is_contiguous():  # asking takes less time than each of these
+                tensor = tensor.detach().cpu().contiguous()
+            if len(named) == 1:
+                return {name: tensor}
+            address = tensor.untyped_storage().data_ptr()
+            tensors[name] = tensor.clone() if address in addresses else tensor
             addresses.add(address)
         return tensors
 
@@ -163,9 +173,8 @@ class SafetensorsCodec:
         end = 0
         for name, tensor in tensors.items():
             start, end = end, end + tensor.numel() * tensor.element_size()
-            dtype = next(short for short, long in _DTYPES.items() if long == _short(tensor.dtype))
-            entries[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
-        text = json.dumps(entries, separators=(",", ":")).encode()
+            entries[name] = {"dtype": _SHORT_NAMES[_short(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        text = _write_compact(entries).encode()
         text += b" " * (-len(text) % 8)
         return struct.pack("<Q", len(text)) + text
 
@@ -198,10 +207,15 @@ class PromptsCodec(SafetensorsCodec):
     AXES: Final = {"embedding": "1 L D", "pooled": "1 P", "mask": "B H W"}
 
     def tensors(self, value: Conditioning) -> dict[str, Tensor]:
+        from nodegraph_diffusion.conditioning.prompt import TENSORS  # most commands read no prompts
+
         tensors = ((f"{k}.{name}", getattr(prompt, name)) for k, prompt in enumerate(value.prompts) for name in TENSORS)
         return {name: tensor for name, tensor in tensors if tensor is not None}
 
     def plain_fields(self, value: Conditioning) -> dict[str, Any]:
+        from nodegraph_diffusion.conditioning.prompt import TENSORS
+        from nodegraph_diffusion.conditioning.steps import as_lists
+
         def fields_of(prompt: Prompt) -> dict[str, Any]:
             fields = {name: field for name, field in vars(prompt).items() if name not in TENSORS}
             plain = {name: vars(field) if dataclasses.is_dataclass(field) else field for name, field in fields.items()}
@@ -210,6 +224,9 @@ class PromptsCodec(SafetensorsCodec):
         return {"tensors": list(self.tensors(value)), "prompts": [fields_of(prompt) for prompt in value.prompts]}
 
     def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Conditioning:
+        from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
+        from nodegraph_diffusion.conditioning.steps import from_lists
+
         def prompt(k: int, others: dict[str, Any]) -> Prompt:
             area, size, steps = others.pop("area"), others.pop("size"), others.pop("steps", ())
             return Prompt(
@@ -279,7 +296,7 @@ def _problem(tensor: Tensor, axes: str) -> str | None:
     fits = len(names) == tensor.ndim and all(size == int(name) for name, size in sizes if name.isdigit())
     if not fits or tensor.dtype != torch.float32:
         return f"expected float32 of shape ({', '.join(names)}), found {_short(tensor.dtype)} of shape {tuple(tensor.shape)}"
-    if torch.isfinite(tensor).all():
+    if math.isfinite(tensor.detach().sum()) or torch.isfinite(tensor).all():  # the sum takes a fraction of the time
         return None
     counts = {"NaN": int(tensor.isnan().sum()), "infinite": int(tensor.isinf().sum())}
     found = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
@@ -290,6 +307,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor on the CPU."""
     import torch
 
+    if tensor.dtype != torch.bfloat16:  # which NumPy does not have
+        return tensor.numpy().data.cast("B") if tensor.numel() else memoryview(b"")
     flat = tensor.as_strided((tensor.numel(),), (1,))  # an axis of size 1 may have any stride, with which `view` fails
     data: memoryview = flat.view(torch.uint8).numpy().data
     return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,30 +23,34 @@ _KNOWN: Final[dict[str, Any]] = {
 }
 """NumPy's defaults for its options of printing. Some versions lack some of them."""
 
-_lock = threading.Lock()
-_nodes = 0  # that run now
-_truncated: Any = False  # Pillow's switch when the first of them began
+_format: ContextVar[dict[str, Any]] | None = None  # in which NumPy keeps its options
+_raw_known: dict[str, Any] = {}  # the options in it that are known to be the defaults
+_truncated: Any = False  # Pillow's switch before nodes ran
 
 
-def enter_known_libraries() -> dict[str, Any] | None:
-    """Give the switches their default values. Returns the options of printing before; None if NumPy is not imported.
+def enter_known_printing() -> dict[str, Any] | None:
+    """Give NumPy's options of printing their default values. Returns those before; None if NumPy is not imported.
 
-    Libraries that are not imported have their defaults once they are. Nodes that run at the same time share Pillow's switch.
+    A library that is not imported has its defaults once it is.
     """
+    if _format is not None and _format.get() == _raw_known:  # takes a third of the time
+        return _KNOWN
     numpy: Any = sys.modules.get("numpy")
-    before = numpy.get_printoptions() if hasattr(numpy, "set_printoptions") else None  # otherwise another thread is importing it
-    _enter()
-    if before is not None and before != _KNOWN:
-        _write(numpy, before, {name: _KNOWN.get(name, value) for name, value in before.items()})
+    if not hasattr(numpy, "set_printoptions"):  # not imported, or another thread is importing it
+        return None
+    before: dict[str, Any] = numpy.get_printoptions()
+    _write(numpy, before, {name: _KNOWN.get(name, value) for name, value in before.items()})
+    _remember_format(numpy)
     return before
 
 
-def leave_known_libraries(before: dict[str, Any] | None) -> None:
-    """Give the switches the values of before, whatever the node did."""
-    if before is not None:
-        numpy: Any = sys.modules["numpy"]
-        _write(numpy, numpy.get_printoptions(), before)
-    _leave()
+def leave_known_printing(before: dict[str, Any] | None) -> None:
+    """Give NumPy's options of printing the values of before, whatever the node did."""
+    if before is None or (before is _KNOWN and _format is not None and _format.get() == _raw_known):
+        return
+    numpy: Any = sys.modules["numpy"]
+    now = numpy.get_printoptions()
+    _write(numpy, now, {name: before.get(name, value) for name, value in now.items()})
 
 
 def _write(numpy: Any, now: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -54,25 +58,29 @@ def _write(numpy: Any, now: dict[str, Any], wanted: dict[str, Any]) -> None:
         numpy.set_printoptions(**wanted)
 
 
+def _remember_format(numpy: Any) -> None:
+    """Find where NumPy keeps its options, which have their defaults now."""
+    global _format, _raw_known
+    found = getattr(sys.modules.get("numpy._core.printoptions"), "format_options", None)
+    if isinstance(found, ContextVar) and {**found.get(), "legacy": False} == numpy.get_printoptions():
+        _format, _raw_known = found, dict(found.get())
+
+
 def _image_file() -> ModuleType | None:
     module = sys.modules.get("PIL.ImageFile")
     return module if hasattr(module, "LOAD_TRUNCATED_IMAGES") else None
 
 
-def _enter() -> None:
-    global _nodes, _truncated
-    with _lock:
-        if _nodes == 0:
-            module = _image_file()
-            _truncated = getattr(module, "LOAD_TRUNCATED_IMAGES", False)
-            if _truncated:
-                setattr(module, "LOAD_TRUNCATED_IMAGES", False)  # noqa: B010 (mypy does not know it)
-        _nodes += 1
+def enter_whole_pictures() -> None:
+    """Let Pillow refuse pictures that end too early. Called before nodes run; nodes that run at the same time share the switch."""
+    global _truncated
+    module = _image_file()
+    _truncated = getattr(module, "LOAD_TRUNCATED_IMAGES", False)
+    if _truncated:
+        setattr(module, "LOAD_TRUNCATED_IMAGES", False)  # noqa: B010 (mypy does not know it)
 
 
-def _leave() -> None:
-    global _nodes
-    with _lock:
-        _nodes -= 1
-        if _nodes == 0 and (module := _image_file()) is not None:
-            setattr(module, "LOAD_TRUNCATED_IMAGES", _truncated)  # noqa: B010
+def leave_whole_pictures() -> None:
+    """Give Pillow's switch the value of before. Called once no node runs any more."""
+    if (module := _image_file()) is not None:
+        setattr(module, "LOAD_TRUNCATED_IMAGES", _truncated)  # noqa: B010

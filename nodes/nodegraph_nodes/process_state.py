@@ -7,26 +7,25 @@ import functools
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from nodegraph_nodes.library_switches import enter_known_libraries, leave_known_libraries
+from nodegraph_nodes.library_switches import enter_known_printing, enter_whole_pictures, leave_known_printing, leave_whole_pictures
 
 WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
 """The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
 
-_lock = threading.Lock()
-_nodes = 0  # that run now
-_before: tuple[Any, ...] | None = None  # the switches when the first of them began, if they had other values
-
-
 _SMALLEST: Final = 2.2250738585072014e-308  # above 0 that is not denormal
 _HALF: Final = 0.5  # a name: the compiler would compute a product of two literals
 
+_lock = threading.Lock()
+_acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
+_nodes = 0  # that run now
+_before: list[Any] | None = None  # the switches of the process before they ran; None if torch is not imported
 
-@contextlib.contextmanager
-def known_switches() -> Iterator[None]:
+
+class KnownSwitches:
     """Give torch's switches their default values during the block.
 
     These are autocast, gradients, inference mode, the default device and denormal numbers in this thread; in the process: oneDNN,
@@ -34,32 +33,51 @@ def known_switches() -> Iterator[None]:
     before, whatever the block did, and so are the number of threads and the implementations of attention. Nodes that run at the
     same time share the switches of the process. The switches of other libraries are set, too.
     """
-    before = enter_known_libraries()
-    try:
-        with _known_switches_of_torch():
-            yield
-    finally:
-        leave_known_libraries(before)
 
+    __slots__ = ("_modes", "_printing", "_thread", "_torch")  # a generator as a context manager takes far longer
 
-@contextlib.contextmanager
-def _known_switches_of_torch() -> Iterator[None]:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    _enter(torch)
-    before = _read_thread(torch)
-    try:
-        if before == _KNOWN_THREAD:
-            yield
-        else:
-            with _known_thread(torch, before):
-                yield
-    finally:
-        if (after := _read_thread(torch)) != before:
-            _write_thread(torch, after, before)
-        _leave(torch)
+    def __enter__(self) -> None:
+        global _nodes, _before
+        self._modes: contextlib.ExitStack | None = None
+        self._printing = enter_known_printing()
+        torch = self._torch = sys.modules.get("torch")
+        _acquire()
+        try:
+            if _nodes == 0:
+                enter_whole_pictures()
+            _nodes += 1
+            if torch is not None and _before is None:
+                _before = _read(torch)
+                if (known := [*_KNOWN, *_before[len(_KNOWN) :]]) != _before:
+                    _write(torch, known)
+        finally:
+            _release()
+        if torch is not None:
+            self._thread = _read_thread(torch)
+            if self._thread != _KNOWN_THREAD:
+                self._modes = _known_modes(torch, self._thread)
+
+    def __exit__(self, *error: object) -> None:
+        global _nodes, _before
+        torch = self._torch
+        try:
+            if torch is not None:
+                if self._modes is not None:
+                    self._modes.close()
+                if (after := _read_thread(torch)) != self._thread:
+                    _write_thread(torch, after, self._thread)
+        finally:
+            _acquire()
+            try:
+                _nodes -= 1
+                if _nodes == 0:
+                    leave_whole_pictures()
+                    before, _before = _before, None
+                    if before is not None and _read(sys.modules["torch"]) != before:
+                        _write(sys.modules["torch"], before)
+            finally:
+                _release()
+                leave_known_printing(self._printing)
 
 
 _KNOWN_THREAD: Final = (False, False, True, False, False, 0)
@@ -67,25 +85,27 @@ _KNOWN_THREAD: Final = (False, False, True, False, False, 0)
 
 def _read_thread(torch: ModuleType) -> tuple[Any, ...]:
     """The switches of this thread."""
+    native = torch._C
+    has_autocast = native._is_any_autocast_enabled()  # for one device takes five times as long
     return (
-        torch.is_autocast_enabled("cpu"),
-        torch.is_autocast_enabled("cuda"),
+        has_autocast and torch.is_autocast_enabled("cpu"),
+        has_autocast and torch.is_autocast_enabled("cuda"),
         torch.is_grad_enabled(),
         _SMALLEST * _HALF == 0,  # the processor takes denormal numbers for 0; torch does not tell
         torch.is_inference_mode_enabled(),
-        torch._C._len_torch_function_stack(),  # a default device is one
+        native._len_torch_function_stack(),  # a default device is one
     )
 
 
-@contextlib.contextmanager
-def _known_thread(torch: ModuleType, found: tuple[Any, ...]) -> Iterator[None]:
+def _known_modes(torch: ModuleType, found: tuple[Any, ...]) -> contextlib.ExitStack:
+    """Set the switches of this thread. Returns what leaves the modes that this takes."""
     with contextlib.ExitStack() as stack:
         if found[4]:
             stack.enter_context(torch.inference_mode(False))
         if found[5]:
             stack.enter_context(torch.device("cpu"))
         _write_thread(torch, _read_thread(torch), _KNOWN_THREAD)
-        yield
+        return stack.pop_all()
 
 
 def _write_thread(torch: ModuleType, now: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
@@ -98,46 +118,35 @@ def _write_thread(torch: ModuleType, now: tuple[Any, ...], wanted: tuple[Any, ..
         torch.set_default_device(None)  # a node set one
 
 
-def _enter(torch: ModuleType) -> None:
-    global _nodes, _before
-    with _lock:
-        if _nodes == 0:
-            _before = _read(torch)
-            if (known := (*_KNOWN, *_before[len(_KNOWN) :])) != _before:
-                _write(torch, known)
-        _nodes += 1
-
-
-def _leave(torch: ModuleType) -> None:
-    global _nodes
-    with _lock:
-        _nodes -= 1
-        if _nodes == 0 and _before is not None and _read(torch) != _before:
-            _write(torch, _before)
-
-
 _KNOWN: Final = (True, True, "highest", False, False, True, False, False, (4, 1000, 3, 80, None))
+_NAMES: Final = (  # functions of torch._C; the properties of torch.backends, which call them, take ten times as long
+    "_get_mkldnn_enabled",
+    "_get_float32_matmul_precision",
+    "_get_deterministic_algorithms",
+    "_get_deterministic_algorithms_warn_only",
+    "_get_cudnn_allow_tf32",
+    "_get_cudnn_benchmark",
+    "_get_cudnn_deterministic",
+    "get_num_threads",
+    "_get_flash_sdp_enabled",
+    "_get_mem_efficient_sdp_enabled",
+    "_get_math_sdp_enabled",
+    "_get_cudnn_sdp_enabled",
+)
+_readers: tuple[Callable[[], Any], ...] = ()
 
 
-def _read(torch: ModuleType) -> tuple[Any, ...]:
+def _read(torch: ModuleType) -> list[Any]:
     """The switches of the process. Those in `_KNOWN` come first; the others are only restored."""
-    native = torch._C  # its functions are what the properties of torch.backends call, which take ten times as long
-    return (
-        native.get_default_dtype() is torch.float32 or native.get_default_dtype(),
-        native._get_mkldnn_enabled(),
-        native._get_float32_matmul_precision(),
-        native._get_deterministic_algorithms(),
-        native._get_deterministic_algorithms_warn_only(),
-        native._get_cudnn_allow_tf32(),
-        native._get_cudnn_benchmark(),
-        native._get_cudnn_deterministic(),
-        _PRINTING(torch._tensor_str.PRINT_OPTS),
-        native.get_num_threads(),
-        native._get_flash_sdp_enabled(),
-        native._get_mem_efficient_sdp_enabled(),
-        native._get_math_sdp_enabled(),
-        native._get_cudnn_sdp_enabled(),
-    )
+    global _readers
+    if not _readers:
+        printing = functools.partial(_PRINTING, torch._tensor_str.PRINT_OPTS)
+        functions = [getattr(torch._C, name) for name in _NAMES]
+        _readers = (torch.get_default_dtype, *functions[:7], printing, *functions[7:])
+    switches = [*map(operator.call, _readers)]
+    if switches[0] is torch.float32:
+        switches[0] = True  # comparing dtypes takes longer
+    return switches
 
 
 _PRINT_OPTIONS: Final = ("precision", "threshold", "edgeitems", "linewidth", "sci_mode")
@@ -145,14 +154,14 @@ _PRINTING: Final = operator.attrgetter(*_PRINT_OPTIONS)
 _ATTENTIONS: Final = ("flash", "mem_efficient", "math", "cudnn")
 
 
-def _write(torch: ModuleType, switches: tuple[Any, ...]) -> None:
+def _write(torch: ModuleType, switches: list[Any]) -> None:
     dtype, mkldnn, precision, deterministic, warn_only, tf32, benchmark, cudnn_deterministic, *others = switches
     printing, threads, *attentions = others
     now = _read(torch)
     torch.set_default_dtype(torch.float32 if dtype is True else dtype)
     torch.backends.mkldnn.enabled = mkldnn
     torch.set_float32_matmul_precision(precision)
-    if (deterministic, warn_only) != now[3:5]:  # setting them imports torch's compiler, which takes seconds
+    if [deterministic, warn_only] != now[3:5]:  # setting them imports torch's compiler, which takes seconds
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = benchmark
@@ -180,16 +189,61 @@ def generator_states(watched: bool) -> dict[str, Any]:
     return states
 
 
-_torch_at_first: bytes | None = None  # the state of torch's generator before its first number was drawn
-
-
 def _torch_state(torch: Any) -> bytes | None:
-    global _torch_at_first
+    global _torch_reader
     generator = torch.default_generator
+    if _torch_reader is None or _torch_reader[0] is not generator:
+        _torch_reader = generator, *_read_and_first_state(torch, generator)
+    state = _torch_reader[1]()
+    return None if state == _torch_reader[2] else state
+
+
+_torch_reader: tuple[Any, Callable[[], bytes], bytes | None] | None = None  # a generator, and its state before its first draw
+
+
+def _read_and_first_state(torch: Any, generator: Any) -> tuple[Callable[[], bytes], bytes | None]:
+    read = _memory_reader(torch, generator) or functools.partial(_state_of, generator)
+    is_at_first = _state_of(generator) == _state_of(torch.Generator().manual_seed(generator.initial_seed()))
+    return read, read() if is_at_first else None
+
+
+def _state_of(generator: Any) -> bytes:
     state: bytes = generator.get_state().numpy().tobytes()
-    if _torch_at_first is None:
-        _torch_at_first = torch.Generator().manual_seed(generator.initial_seed()).get_state().numpy().tobytes()
-    return None if state == _torch_at_first else state
+    return state
+
+
+def _memory_reader(torch: Any, generator: Any) -> Callable[[], bytes] | None:
+    """Returns a function that reads the memory of a generator, which takes a tenth of `get_state`. None if it looks unexpected.
+
+    The memory is: seed, counters, 624 words of state, and the normal numbers that are kept for the next call. It is found, and
+    its reading is tried, in a generator of the same kind that nothing else uses.
+    """
+    import ctypes
+
+    tried = torch.Generator()
+    words = memoryview(_state_of(tried)[_HEADER_BYTES:][: 8 * _WORDS]).cast("Q")  # each takes twice the bytes here
+    expected = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    start = ctypes.string_at(tried._cdata, _SEARCHED_BYTES).find(expected[:16]) - _HEADER_BYTES
+    if start < 0:
+        return None
+
+    def reader(generator: Any) -> Callable[[], bytes]:
+        size = _HEADER_BYTES + 4 * _WORDS + _KEPT_BYTES
+        return memoryview((ctypes.c_char * size).from_address(generator._cdata + start)).tobytes
+
+    read, states = reader(tried), []
+    if read()[_HEADER_BYTES:-_KEPT_BYTES] != expected:
+        return None
+    for draw in (torch.rand, torch.randn, torch.randn):  # the second normal number is one that was kept
+        states.append(read())
+        draw(1, generator=tried, device="cpu", dtype=torch.float64)
+    return reader(generator) if len({*states, read()}) == len(states) + 1 else None
+
+
+_HEADER_BYTES: Final = 24
+_WORDS: Final = 624
+_KEPT_BYTES: Final = 24
+_SEARCHED_BYTES: Final = 512
 
 
 def _numpy_state(random: Any) -> Any:
@@ -218,10 +272,10 @@ def _numpy_reader(random: Any, generator: Any) -> Callable[[], Any]:
     if [*memory] != [*words, position]:
         return lambda: repr(generator.state)
     end = ctypes.addressof(memory) + 4 * (_MT19937_WORDS - 2)
-    read = functools.partial(bytes, memoryview((ctypes.c_uint32 * 2).from_address(end)))
+    read = memoryview((ctypes.c_uint32 * 2).from_address(end)).tobytes
     owner, header = random.mtrand._rand, object.__basicsize__  # the header counts references
     owned = (ctypes.c_char * (type(owner).__basicsize__ - header)).from_address(id(owner) + header)
-    read_owned = functools.partial(bytes, memoryview(owned))
+    read_owned = memoryview(owned).tobytes
     at_first = (read(), read_owned()) if position == random.mtrand.RandomState()._bit_generator.state["state"]["pos"] else None
 
     def state() -> tuple[bytes, bytes] | None:

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from nodegraph.plugins import discovery
+from nodegraph.plugins.discovery import LoadedPlugin
 from tests.support.cli import GREETING, Cli, Ran
+from tests.support.plugin_folders import STUB_PLUGINS
 from tests.support.small_model import save_single_file, save_small_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stub_pack_is_imported_once() -> Iterator[None]:
+    """Each command in this process loads the plugins anew. The stub pack does not change, so all commands share its modules."""
+    load = discovery._load_file
+    loaded: list[LoadedPlugin] = []
+    modules = {}
+
+    def load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
+        if root != STUB_PLUGINS / "stub_pack":
+            return load(name, path, root)
+        if not loaded:
+            loaded.append(load(name, path, root))
+            modules.update({name: module for name, module in sys.modules.items() if name.startswith(loaded[0].package)})
+        sys.modules.update(modules)
+        return loaded[0]
+
+    discovery._load_file = load_file
+    yield
+    discovery._load_file = load
 
 
 @pytest.fixture

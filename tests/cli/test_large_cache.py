@@ -19,7 +19,7 @@ from nodegraph.cache.store.store import Store
 from nodegraph.cli import counter as counter_module
 from nodegraph.cli.storage import cache as commands
 
-COUNT = 300
+COUNT = 100
 
 Action = tuple[str, int, int | None]
 

@@ -114,10 +114,9 @@ def test_show_prints_mermaid(cli):
 
 def test_samplers_are_listed_with_their_plugin(cli):
     samplers = {line.split()[0]: line.split()[-1] for line in cli("samplers").stdout.splitlines()}
-    assert set(samplers) == set(SAMPLERS)
-    assert set(samplers.values()) == {"nodegraph_nodes"}
-    schedules = cli("schedules").stdout.splitlines()
-    assert [line.split()[0] for line in schedules] == sorted(SCHEDULES)
+    assert {name for name, plugin in samplers.items() if plugin == "nodegraph_nodes"} == set(SAMPLERS)
+    schedules = [line.split() for line in cli("schedules").stdout.splitlines()]
+    assert [words[0] for words in schedules if words[-1] == "nodegraph_nodes"] == sorted(SCHEDULES)
     assert "rho  float  default 7.0" in cli("schedules", "karras").stdout
 
 
@@ -234,7 +233,7 @@ def test_listings_print_json(cli):
     assert {"name": "times", "type": "int", "required": False, "default": 2, "min": 0, "max": 9} in nodes["Repeat"]["inputs"]
     assert nodes["Repeat"]["from"]["plugin"] == "stub_pack"
     samplers = {sampler["name"]: sampler for sampler in cli("samplers", "--json").json}
-    assert set(samplers) == set(SAMPLERS)
+    assert set(samplers) >= set(SAMPLERS)
     assert samplers["euler_ancestral"] == cli("samplers", "Euler A", "--json").json
     assert "Euler a" in samplers["euler_ancestral"]["aliases"]
     assert samplers["ddim"]["options"] == [

@@ -21,7 +21,7 @@ from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 from nodegraph_diffusion.text.inversion import read_inversion
 from tests.support.whole_checkpoint import whole
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DOORS = (
     lambda path: describe(path).model(),
     lambda path: describe(path).controlnet(),
@@ -66,7 +66,7 @@ entries = st.fixed_dictionaries(
 honest = st.lists(st.integers(0, 3), max_size=3).map(lambda shape: {"dtype": "F32", "shape": shape, "data_offsets": None})
 
 
-@settings(FUZZ, max_examples=500)
+@settings(FUZZ, max_examples=150)
 @given(data=st.data())
 def test_header_is_read_as_by_safetensors_or_refused(tmp_path, data):
     header: dict[str, Any] = data.draw(st.dictionaries(st.text(max_size=3), st.one_of(honest, entries), max_size=4))
@@ -142,7 +142,7 @@ VALUES = (
 NO_JSON = ("NaN", "Infinity", "-Infinity", "1e999", "[" * 20_000, "9" * 5000, '"\\ud800"', "nul")
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=60)
 @given(data=st.data())
 def test_config_with_any_value_is_read_or_refused(folder, data):
     file = folder / data.draw(st.sampled_from(CONFIGS))

@@ -252,7 +252,7 @@ def test_false_header_is_refused(tmp_path, entry):
         describe(tmp_path / "model.safetensors").model()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 60_000), byte=st.integers(0, 255))
 def test_changed_byte_is_harmless_or_reported(file, tmp_path, at, byte):
     content = bytearray(file.read_bytes())

@@ -65,10 +65,11 @@ FETCH = """
 import sys
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub import fetch
-try:
-    print(fetch(sys.argv[1]))
-except CheckpointError as error:
-    print(error)
+for text in sys.argv[1:]:
+    try:
+        print(fetch(text))
+    except CheckpointError as error:
+        print(error)
 print("huggingface_hub" in sys.modules)
 """
 
@@ -94,12 +95,18 @@ class Hub:
         self.address, self.asked, self.home = address, asked, home
 
     def fetch(self, text: str, **environment: str) -> Fetched:
+        """The result for an address, in a process of its own."""
+        return self.fetch_all(text, **environment)[0]
+
+    def fetch_all(self, *texts: str, **environment: str) -> list[Fetched]:
+        """The result for each of these addresses, in one process; the requests are those of all."""
         self.asked.clear()
         variables = {**os.environ, "HF_ENDPOINT": self.address, "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "0", **environment}
-        done = subprocess.run([sys.executable, "-c", FETCH, text], env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", FETCH, *texts], env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        output, imported = done.stdout.splitlines()
-        return Fetched(output, imported == "True", list(self.asked), done.stderr)
+        *outputs, imported = done.stdout.splitlines()
+        assert len(outputs) == len(texts)
+        return [Fetched(output, imported == "True", list(self.asked), done.stderr) for output in outputs]
 
 
 @pytest.fixture
@@ -167,21 +174,18 @@ def test_cached_file_does_not_hide_the_others(hub):
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("hf://org/nothing", "expected a model on the hub, found none. Copy its name from its page"),
-        ("hf://org/gated", "found one whose terms must be accepted first. Accept them on its page, then log in"),
-        ("hf://org/single@v9", "expected a revision 'v9', found none"),
-        ("hf://org/single/other.safetensors", "expected a file 'other.safetensors', found none"),
-        ("hf://org/folder/safety_checker", "expected a part of a model in 'safety_checker', found none"),
-        ("hf://org/pickles", "expected a diffusers folder or one .safetensors file, found neither"),
-    ],
-)
-def test_missing_files_give_a_one_line_error(hub, text, message):
-    output = hub.fetch(text).output
-    assert output.startswith(f"{text}: expected ")
-    assert message in output
+def test_missing_files_give_a_one_line_error(hub):
+    messages = {
+        "hf://org/nothing": "expected a model on the hub, found none. Copy its name from its page",
+        "hf://org/gated": "found one whose terms must be accepted first. Accept them on its page, then log in",
+        "hf://org/single@v9": "expected a revision 'v9', found none",
+        "hf://org/single/other.safetensors": "expected a file 'other.safetensors', found none",
+        "hf://org/folder/safety_checker": "expected a part of a model in 'safety_checker', found none",
+        "hf://org/pickles": "expected a diffusers folder or one .safetensors file, found neither",
+    }
+    for (text, message), fetched in zip(messages.items(), hub.fetch_all(*messages), strict=True):
+        assert fetched.output.startswith(f"{text}: expected ")
+        assert message in fetched.output
 
 
 def test_downloaded_files_work_offline(hub):

@@ -228,7 +228,7 @@ def test_reader_cannot_look_up_functions():
 # --- damage
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("allowed")
 def test_truncated_file_is_refused(tmp_path, data):
@@ -241,7 +241,7 @@ def test_truncated_file_is_refused(tmp_path, data):
         read_header(tmp_path / "cut.pt")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("allowed")
 def test_changed_bytes_are_harmless_or_refused(tmp_path, data):

@@ -86,6 +86,23 @@ def test_edited_helper_with_equal_times_is_a_miss(run: Callable[[], Any], pack: 
     assert run() == [[], "hey 1"]
 
 
+def test_plugin_that_was_edited_while_it_was_imported_is_not_kept(run: Callable[[], Any], pack: Path) -> None:
+    helper, once = pack / "deep" / "helper.py", pack.parent / "once"
+    once.touch()
+    edit = """
+from pathlib import Path
+helper, once = Path(__file__).parent / "deep" / "helper.py", Path(__file__).parents[1] / "once"
+if once.exists():
+    once.unlink()
+    helper.write_text(helper.read_text().replace("1", "2"))
+"""
+    (pack / "plugin.py").write_text(PLUGIN + edit)
+    assert run() == [["add", "lower"], "hey 1"]  # the code that was imported
+    assert "2" in helper.read_text()
+    assert run() == [["add", "lower"], "hey 2"]
+    assert run() == [[], "hey 2"]
+
+
 def test_touched_plugin_is_a_hit(run: Callable[[], Any], pack: Path) -> None:
     run()
     for file in pack.rglob("*.py"):

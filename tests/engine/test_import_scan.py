@@ -136,7 +136,7 @@ def statements(draw: st.DrawFn) -> str:
     st.lists(statements(), min_size=1, max_size=4),
     st.sampled_from(["; ", "\n", "\r", "\r\n", "\n\f\n", " # import y\n", "\n'''\nfrom here\n''';", "\nif x: "]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_scan_finds_whatever_the_parser_finds(parts, separator):
     source = separator.join(parts).encode()
     try:

@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(documents)
 def test_any_value_runs_or_is_refused_with_its_location(plugins: Plugins, folder: Path, source: str) -> None:
     engine = Engine(cache_dir=None, plugins=plugins)

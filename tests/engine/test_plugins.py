@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         if direct_url is not None:
             (info / "direct_url.json").write_text(direct_url if isinstance(direct_url, str) else json.dumps(direct_url))
         dists.append(importlib.metadata.Distribution.at(info))
+        time.sleep(0.02)  # a plugin whose files changed just before its import may have changed during the import, too
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     yield install
@@ -455,6 +458,23 @@ def test_code_changed_after_import_has_its_own_digest(install, write):
     assert len({origin.digest for origin in (first, second, third) if origin}) == 3
     path.write_text(textwrap.dedent(SAY))
     assert only(load_plugins()).origin == first
+
+
+def test_code_that_was_edited_after_a_script_imported_it_is_unknown(install, write):
+    path = write("site/some_pack.py", SAY)
+    install("some-pack", "1.4", "nodes = some_pack", direct_url=EDITABLE)
+    importlib.import_module("some_pack")
+    time.sleep(0.02)
+    path.write_text(path.read_text() + "\n# changed\n")
+    digests = [only(load_plugins()).origin.digest for _ in range(2)]
+    assert len({tree_digest([path]), *digests}) == 3
+
+
+def test_time_in_the_future_is_no_change(install, write):
+    path = write("site/some_pack.py", SAY)
+    os.utime(path, (4e9, 4e9))
+    install("some-pack", "1.4", "nodes = some_pack", direct_url=EDITABLE)
+    assert only(load_plugins()).origin.digest == tree_digest([path])
 
 
 def test_included_package_must_exist(install, write):

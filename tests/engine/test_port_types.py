@@ -93,7 +93,7 @@ def holds_path(kind: Any) -> bool:
     return "Path" in repr(kind)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(all_types, python_values)
 def test_accepted_literals_fit_their_port(kind, value):
     assume(not holds_path(kind))  # a path stays text until the function gets it
@@ -105,7 +105,7 @@ def test_accepted_literals_fit_their_port(kind, value):
     assert fits(kind, coerce(kind, found))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(all_types, python_values)
 def test_values_of_linked_outputs_fit(kind, value):
     given_type = type_of(value)
@@ -115,7 +115,7 @@ def test_values_of_linked_outputs_fit(kind, value):
         assert fits(kind, value)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(known_types, known_types, python_values)
 def test_output_values_fit_every_linked_input(wanted, given_type, value):
     if accepts(wanted, given_type) and fits(given_type, value):
@@ -128,7 +128,7 @@ def test_types_link_to_themselves_and_their_optional(kind):
     assert accepts(kind | None, kind)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(all_types, yaml_values)
 def test_json_schema_allows_accepted_values(kind, value):
     try:

@@ -1,5 +1,7 @@
 """Hands groups of graphs to worker processes, kills these at random, and adds up what they report.
 
+A worker is killed at some moment, or else it ends itself at one of its next writes to the cache directory (see `tests.fuzz.kills`).
+
 The graphs of an epoch share one cache directory. Every second epoch trims it and loses files; in the others nothing is removed, so
 that at the end each record must have its values.
 """
@@ -24,11 +26,22 @@ from typing import Any, Final
 from nodegraph.cache.file_digests import hash_file
 from nodegraph.cache.store.store import Store
 from nodegraph.files import write_whole
+from tests.fuzz.kills import EXITS
 from tests.fuzz.worker import GROUP, Report, Setup, Task, serve
 
 TASK_GROUPS: Final = 5
-SPAWN_SHARE: Final = 0.05
-"""The share of workers that are started from nothing instead of forked from a process that has imported torch."""
+CACHES: Final = "cache-"
+"""The names of cache directories begin with this."""
+
+SPAWN_SHARE: Final = 0.01
+"""The share of workers that are started from nothing, not forked from a process that has imported torch: that takes seconds."""
+
+ENDING_SHARE: Final = 0.75
+"""The share of workers that end themselves at a write to a cache directory."""
+
+WRITES: Final = 100
+MUTANT_WRITES: Final = 15
+"""How many writes to cache directories a worker survives on average if it ends itself at one."""
 
 CI_GRAPHS: Final = 2000
 CI_EPOCH_GROUPS: Final = 50
@@ -76,14 +89,16 @@ class State:
 class _Process:
     process: Any
     connection: Connection
+    ends_itself: bool = False
     task: Task | None = None
     since: float = 0.0
+    remaining: tuple[int, ...] = ()  # groups of the task that it has not reported yet
 
 
 class Driver:
     """Runs groups until `stop` is set. `folder` holds the cache directories and what workers write down.
 
-    After this share of tasks, a worker is killed, within the time that such a task takes.
+    After `kill_share` of tasks, a worker is killed. Most workers end themselves before, after `writes` writes on average.
     """
 
     def __init__(
@@ -95,8 +110,11 @@ class Driver:
         kill_share: float = 0.2,
         epoch_groups: int = 250,
         mutant: str | None = None,
+        spawn_share: float = SPAWN_SHARE,
+        writes: int = WRITES,
     ) -> None:
         self.state, self._folder, self._workers = state, folder, workers
+        self._spawn_share, self._writes = spawn_share, writes
         self._kill_share, self._epoch_groups, self._mutant = kill_share, epoch_groups, mutant
         self._next_kill = math.inf
         self.stop = False
@@ -134,7 +152,7 @@ class Driver:
     def _epoch(self, end: int, stop_at_difference: bool) -> None:
         number = (end - 1) // self._epoch_groups
         trimmed = number % 2 == 1
-        cache = self._folder / f"cache-{number}"
+        cache = self._folder / f"{CACHES}{number}"
         todo = deque([*self.state.again, *range(self.state.first, end)])
         self.state.again, self.state.first = list(todo), end
         next_save = time.monotonic() + 10
@@ -147,10 +165,8 @@ class Driver:
                     self._give(worker, Task(groups=groups, cache=cache, trimmed=trimmed), todo)
             self._receive(todo, timeout=max(0.001, min(self._next_kill - time.monotonic(), 1.0)))
             if time.monotonic() >= self._next_kill and self._busy():
-                self._kill(self._random.choice(self._busy()), todo, "kills")
                 self._next_kill = math.inf
-                if not trimmed and (self._epoch_groups <= CI_EPOCH_GROUPS or self._random.random() < CHECKED_KILLS):
-                    self._check_results(cache)
+                self._kill(self._random.choice(self._busy()), todo, "kills")
             for worker in self._busy():
                 if time.monotonic() - worker.since > HANG_SECONDS:
                     self._note({"kind": "hang", "task": str(worker.task), "stacks": self._stacks(worker)})
@@ -184,23 +200,24 @@ class Driver:
     # --- workers
 
     def _start(self) -> _Process:
-        context = multiprocessing.get_context("spawn" if self._random.random() < SPAWN_SHARE else "forkserver")
+        context = multiprocessing.get_context("spawn" if self._random.random() < self._spawn_share else "forkserver")
         if context.get_start_method() == "forkserver":
             context.set_forkserver_preload(["tests.fuzz.preload"])
         ours, theirs = context.Pipe()
-        setup = Setup(folder=self._folder / "work", mutant=self._mutant)
+        writes = 1 + int(self._random.expovariate(1 / self._writes)) if self._random.random() < ENDING_SHARE else None
+        setup = Setup(folder=self._folder / "work", mutant=self._mutant, caches=f"{self._folder}/{CACHES}", writes=writes)
         process = context.Process(target=serve, args=(theirs, setup), daemon=True)
         (self._folder / "work").mkdir(exist_ok=True)
         process.start()
         theirs.close()
         self.state.counts["processes"] += 1
-        return _Process(process=process, connection=ours)
+        return _Process(process=process, connection=ours, ends_itself=writes is not None)
 
     def _busy(self) -> list[_Process]:
         return [worker for worker in self._processes if worker.task is not None]
 
     def _give(self, worker: _Process, task: Task, todo: deque[int]) -> None:
-        worker.task, worker.since = task, time.monotonic()
+        worker.task, worker.since, worker.remaining = task, time.monotonic(), task.groups
         try:
             worker.connection.send(task)
         except OSError:
@@ -218,25 +235,31 @@ class Driver:
             self.state.counts.update(report.counts)
             for difference in report.differences:
                 self._note(difference)
-            assert worker.task is not None
-            done = set(worker.task.groups)
-            self.state.again = [group for group in self.state.again if group not in done]
-            worker.task = None
-            if self._next_kill == math.inf and self._random.random() < self._kill_share:
-                self._next_kill = time.monotonic() + self._random.random() * (time.monotonic() - worker.since)
+            self.state.again.remove(worker.remaining[0])
+            worker.remaining = worker.remaining[1:]
+            if not worker.remaining:
+                worker.task = None
+                if self._next_kill == math.inf and self._random.random() < self._kill_share:
+                    self._next_kill = time.monotonic() + self._random.random() * (time.monotonic() - worker.since)
 
     def _lost(self, worker: _Process, todo: deque[int]) -> None:
-        """A worker ended that was not killed."""
+        """A worker has ended: it was to end itself, or something went wrong."""
         worker.process.join(5)
+        if worker.ends_itself and worker.process.exitcode in EXITS:
+            self._kill(worker, todo, "kills")
+            return
         self._note({"kind": "died", "exit": worker.process.exitcode, "task": str(worker.task), "stacks": self._stacks(worker)})
         self._kill(worker, todo, "deaths")
 
     def _kill(self, worker: _Process, todo: deque[int], reason: str) -> None:
         self.state.counts[reason] += 1
         self._end(worker)
-        if worker.task is not None:
-            todo.extendleft(reversed(worker.task.groups))
+        todo.extendleft(reversed(worker.remaining))
         self._processes.remove(worker)
+        if worker.task is None or worker.task.trimmed:
+            return
+        if self._epoch_groups <= CI_EPOCH_GROUPS or self._random.random() < CHECKED_KILLS:
+            self._check_results(worker.task.cache)
 
     def _end(self, worker: _Process) -> None:
         worker.process.kill()
@@ -261,7 +284,7 @@ class Driver:
 def find_mutant(mutant: str, folder: Path) -> State:
     """Run the graphs of CI with a fault in the engine, until there is a difference."""
     state = State()
-    driver = Driver(state, folder, kill_share=0.4, epoch_groups=CI_EPOCH_GROUPS, mutant=mutant)
+    driver = Driver(state, folder, kill_share=0.8, epoch_groups=CI_EPOCH_GROUPS, mutant=mutant, spawn_share=0, writes=MUTANT_WRITES)
     driver.run(groups_of(CI_GRAPHS), stop_at_difference=True)
     return state
 

@@ -28,10 +28,6 @@ def test_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
     assert state.counts["hits of others"] > 60
 
 
-RARELY_FOUND = {"blobs_are_written_in_place", "records_are_written_before_blobs"}
-"""Faults that need over half of the graphs to be found: where kills fall is random. `python -m tests.fuzz --mutants` has them."""
-
-
 @pytest.mark.slow
 def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
     state = run(CI_GRAPHS, tmp_path, CI_EPOCH_GROUPS)
@@ -41,6 +37,6 @@ def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutant", [name for name in MUTANTS if name not in RARELY_FOUND])
+@pytest.mark.parametrize("mutant", MUTANTS)
 def test_fault_in_the_engine_is_found(mutant: str, tmp_path: Path) -> None:
     assert find_mutant(mutant, tmp_path).differences

@@ -24,6 +24,7 @@ from nodegraph.run.events import Event
 from nodegraph.run.result import Result
 from tests.fuzz.checks import UNKNOWN, Meaning
 from tests.fuzz.graphs import Graph, Input, Link, Literal, ReadFile, Several, make_graph
+from tests.fuzz.kills import end_at_write
 from tests.fuzz.mutants import MUTANTS
 from tests.fuzz.surroundings import Actor, Mark, Surroundings
 from tests.fuzz.trouble import FAILURE, identity
@@ -64,15 +65,20 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker needs to start. `mutant` names the fault to put into the engine."""
+    """What a worker needs to start. `mutant` names the fault to put into the engine.
+
+    After `writes` writes to files whose paths begin with `caches`, the worker ends itself; None: it does not.
+    """
 
     folder: Path
     mutant: str | None = None
+    caches: str = ""
+    writes: int | None = None
 
 
 @dataclass(kw_only=True)
 class Report:
-    """What a worker found in a task."""
+    """What a worker found in a group."""
 
     counts: Counter[str] = field(default_factory=Counter)
     differences: list[dict[str, Any]] = field(default_factory=list)
@@ -415,13 +421,15 @@ def _outer_switches(random: Random) -> Any:
 
 
 def serve(connection: Connection, setup: Setup) -> None:
-    """Run the tasks that come through the connection, and send a report of each, until the connection is closed."""
+    """Run the tasks that come through the connection, and send a report of each group, until the connection is closed."""
     from tests.fuzz.preload import PLUGINS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     if setup.mutant is not None:
         MUTANTS[setup.mutant]()
+    if setup.writes is not None:
+        end_at_write(setup.caches, setup.writes)
     folder = setup.folder / f"process-{os.getpid()}"
     stacks = (setup.folder / f"stacks-{os.getpid()}.txt").open("w")
     faulthandler.enable(stacks)
@@ -432,13 +440,13 @@ def serve(connection: Connection, setup: Setup) -> None:
                 task: Task = connection.recv()
             except (EOFError, OSError):  # the driver has ended
                 break
-            worker.report = Report()
             worker.use(task.cache, trimmed=task.trimmed)
             for group in task.groups:
+                worker.report = Report()
                 faulthandler.dump_traceback_later(STALL_SECONDS, file=stacks)
                 worker.group(group)
                 faulthandler.cancel_dump_traceback_later()
-            with contextlib.suppress(OSError):
-                connection.send(worker.report)
+                with contextlib.suppress(OSError):
+                    connection.send(worker.report)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

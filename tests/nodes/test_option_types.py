@@ -68,7 +68,7 @@ def engine_accepts(function: Callable[..., Any], option: str, value: Any) -> boo
     return fits(port.type, value)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TYPES, VALUES, st.booleans())
 def test_library_and_engine_accept_the_same_values(annotation, value, marked):
     function = function_with(Annotated[annotation, "a mark"] if marked else annotation)

@@ -19,7 +19,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.run.node.process_state import ProcessWatch
-from nodegraph_nodes.process_state import generator_states, known_switches
+from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
 PLUGIN = """
 import os
@@ -192,9 +192,17 @@ def test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library(tmp_
     assert plugins.watched["Plain"] == IMPORTS[line]
 
 
-def test_import_by_a_computed_name_is_not_noticed(tmp_path):
+@pytest.mark.parametrize("line", ["__import__('to' + 'rch')", "import importlib; importlib.import_module('to' + 'rch')"])
+def test_node_is_watched_if_its_plugin_imports_modules_by_computed_names(tmp_path, line):
     (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + "    __import__('to' + 'rch')\n")
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + f"    {line}\n")
+    assert load_plugins([tmp_path / "plugins"]).watched["Plain"]
+
+
+@pytest.mark.parametrize("line", ["exec('imp' + 'ort torch')", "import sys; sys.modules.get('torch')"])
+def test_torch_without_an_import_is_not_noticed(tmp_path, line):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text(PLAIN + f"    {line}\n")
     assert not load_plugins([tmp_path / "plugins"]).watched["Plain"]
 
 
@@ -232,7 +240,7 @@ def test_switches_are_restored(state):
 
     with state():
         before = switches()
-        with known_switches():
+        with KnownSwitches():
             assert switches() == (False, torch.float32, True, "highest", False)
         assert switches() == before
 

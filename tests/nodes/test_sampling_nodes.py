@@ -87,8 +87,13 @@ def test_prompts_can_differ_in_length(model, prompts):
 # --- Sampler: the same as the library used directly
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLERS))
-@pytest.mark.parametrize(("schedule", "strength"), [("karras", 1.0), ("normal", 0.6)])
+@pytest.mark.parametrize(
+    ("name", "schedule", "strength"),
+    [
+        *((name, "karras", 1.0) for name in sorted(SAMPLERS)),
+        *((name, "normal", 0.6) for name in ("ddim", "dpm_2", "dpmpp_2m_sde", "euler", "uni_pc")),  # dpm_2, uni_pc: one step fewer
+    ],
+)
 def test_sampler_equals_the_library(denoiser, name, schedule, strength):
     latent, drawn = start(batch=2), noise(start(batch=2), seed=3)
     result = sampler(denoiser, latent, drawn, sampler=name, schedule=schedule, steps=STEPS, strength=strength)

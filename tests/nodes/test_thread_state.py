@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageFile
 
 from nodegraph import Engine, NodeError, Workflow
-from nodegraph_nodes.process_state import known_switches
+from nodegraph_nodes.process_state import KnownSwitches
 
 PLUGIN = """
 from nodegraph import hookimpl, node
@@ -200,13 +200,13 @@ def test_number_of_threads_is_not_noticed(engine):
 
 OTHER_THREADS = """
 import torch
-from nodegraph_nodes.process_state import known_switches
+from nodegraph_nodes.process_state import KnownSwitches
 
 torch.set_flush_denormal(True)
 torch.set_num_threads(4)
 numbers = torch.full((10_000_000,), 2e-38)
 numbers.mul(2)  # starts the other threads
-with known_switches():
+with KnownSwitches():
     print(int((numbers * 0.25 == 0).sum()))
 """
 
@@ -221,5 +221,5 @@ def test_denormal_numbers_of_other_threads_are_not_noticed():
 
 def test_networks_can_still_be_made_without_memory():
     """A default device that is set to the CPU does not hide one that a node sets inside."""
-    with torch.device("cpu"), known_switches(), torch.device("meta"):
+    with torch.device("cpu"), KnownSwitches(), torch.device("meta"):
         assert torch.nn.Linear(2, 2).weight.device.type == "meta"

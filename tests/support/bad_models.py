@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from tests.support.cli import Cli, Ran
 
+LOADERS = {"LoadModel": (), "LoadLora": ("lora",), "LoadEmbedding": ("style",), "LoadControlNet": ("net", "hint", "control")}
+"""The node types that read a model file, each with the nodes that only it needs in the workflow."""
+
 
 def workflow(models: Path, node: str, file: Path | str) -> str:
     """A workflow that makes a picture with the small model, in which `node` reads `file`."""
-    model = str(file) if node == "LoadModel" else str(models / "small")
+    return workflow_of(str(file) if node == "LoadModel" else str(models / "small"), (node,), file)
+
+
+def workflow_of(model: str, loaders: Collection[str], file: Path | str) -> str:
+    """A workflow that makes a picture with the model, in which the other `loaders` read `file`."""
     nodes: dict[str, Any] = {
         "model": {"use": "LoadModel", "model": model},
         "lora": {"use": "LoadLora", "unet": "$model.unet", "text_encoder": "$model.text_encoder", "file": str(file)},
@@ -27,15 +35,15 @@ def workflow(models: Path, node: str, file: Path | str) -> str:
         "sampled": {"use": "Sampler", "denoiser": "$denoiser", "latent": "$latent", "noise": "$noise", "steps": 1},
         "image": {"use": "VAEDecode", "vae": "$model.vae", "latent": "$sampled"},
     }
-    used = {"LoadModel": (), "LoadLora": ("lora",), "LoadEmbedding": ("style",), "LoadControlNet": ("net", "hint", "control")}[node]
-    for name in ("lora", "style", "net", "hint", "control"):
-        if name not in used:
-            del nodes[name]
-    if node == "LoadLora":
+    used = {name for loader in loaders for name in LOADERS[loader]}
+    for name in {name for names in LOADERS.values() for name in names} - used:
+        del nodes[name]
+    if "LoadLora" in loaders:
         nodes["denoiser"]["unet"] = "$lora.unet"
-    if node == "LoadEmbedding":
+    if "LoadEmbedding" in loaders:
         nodes["positive"]["text_encoder"] = "$style"
-    if node == "LoadControlNet":
+    if "LoadControlNet" in loaders:
+        nodes["control"]["unet"] = nodes["denoiser"]["unet"]
         nodes["denoiser"]["unet"] = "$control"
     return json.dumps({"nodegraph": 1, "nodes": nodes, "outputs": {"picture": {"from": "$image"}}})
 
@@ -66,3 +74,17 @@ def assert_clear(ran: Ran, message: str) -> None:
         assert never not in ran.stderr
     assert len(ran.stderr) < 5000
     ran.stderr.encode()
+
+
+def assert_refused_by_all(cli: Cli, file: Path | str, message: str, *args: str) -> None:
+    """`check` and `run` name each node that reads the file, with this message; nothing is written but the cache."""
+    cli.write(workflow_of(str(file), LOADERS, file), "bad.yaml")
+    before = contents(cli.folder)
+    for command in ("check", "run"):
+        ran = cli(command, "bad.yaml", *args)
+        assert ran.exit_code == 2, ran.stderr
+        assert_clear(ran, message)
+        for name in ("model", "lora", "style", "net"):
+            lines = [line for line in ran.stderr.splitlines() if f"of node '{name}'" in line]
+            assert any(message in line for line in lines), (command, name, ran.stderr)
+    assert contents(cli.folder) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,13 +10,19 @@ import sys
 HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers", "sqlite3")
 
 
-def imported_by(cli, *args):
-    """The heavy modules that a command leaves in sys.modules."""
+def imported_by(cli, *commands):
+    """The heavy modules that each of these commands imports: their names by its words, for those that import any.
+
+    The commands run one after another in one process, so a module is counted for the first command that imports it.
+    """
     code = (
         "import sys\nfrom nodegraph.cli import main\n"
-        f"try:\n    main({[str(a) for a in args]!r}, prog_name='nodegraph')\n"
-        "except SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print('IMPORTED', *(name for name in {HEAVY!r} if name in sys.modules))\n"
+        f"seen = set()\nfor words in {[[str(word) for word in words] for words in commands]!r}:\n"
+        "    try:\n        main(words, prog_name='nodegraph')\n"
+        "    except SystemExit as end:\n        assert not end.code, (words, end.code)\n"
+        f"    new = [name for name in {HEAVY!r} if name in sys.modules and name not in seen]\n"
+        "    seen.update(new)\n"
+        "    print('IMPORTED', new)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -27,4 +34,6 @@ def imported_by(cli, *args):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    return set(ran.stdout.splitlines()[-1].split()[1:])
+    found = [ast.literal_eval(line.removeprefix("IMPORTED ")) for line in ran.stdout.splitlines() if line.startswith("IMPORTED ")]
+    assert len(found) == len(commands)
+    return {" ".join(map(str, words)): set(names) for words, names in zip(commands, found, strict=True) if names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,12 @@ State = dict[str, Tensor]
 
 
 def whole() -> State:
-    """A small model's tensors under the published names, with what published files have besides."""
+    """A small model's tensors under the published names, with what published files have besides. The caller may change them."""
+    return {name: tensor.clone() for name, tensor in _tensors().items()}
+
+
+@cache
+def _tensors() -> State:
     text = {f"cond_stage_model.transformer.text_model.{k}": v for k, v in small.our_text_encoder().state_dict().items()}
     unet = {f"model.diffusion_model.{key}": value for key, value in small.our_unet().state_dict().items()}
     vae = {f"first_stage_model.{key}": value for key, value in small.our_vae().state_dict().items()}

@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from decimal import Context
 
+_decimal: Any = None  # the module, once it is imported
 _known: Context | None = None
 
 
 def enter_known_decimal() -> Context | None:
     """Give this thread the context that Python begins with. Returns the one before; None if `decimal` is not imported."""
-    global _known
-    decimal: Any = sys.modules.get("decimal")
-    if not hasattr(decimal, "setcontext"):  # not imported, or another thread is importing it
-        return None
+    global _decimal, _known
     if _known is None:
-        _known = _make_known(decimal)
-    before: Context = decimal.getcontext()
-    decimal.setcontext(_known.copy())  # the node may change it
+        decimal: Any = sys.modules.get("decimal")
+        if not hasattr(decimal, "setcontext"):  # not imported, or another thread is importing it
+            return None
+        _decimal, _known = decimal, _make_known(decimal)
+    before: Context = _decimal.getcontext()
+    _decimal.setcontext(_known.copy())  # the node may change it
     return before
+
+
+def leave_known_decimal(before: Context) -> None:
+    """Give this thread the context of before."""
+    _decimal.setcontext(before)
 
 
 def _make_known(decimal: Any) -> Context:

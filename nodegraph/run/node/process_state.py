@@ -6,7 +6,6 @@ This runs for every node, so it avoids what is slow: generators as context manag
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import threading
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.code_watch import note_rest
-from nodegraph.run.node.decimal_state import enter_known_decimal
+from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
 _HEADER_BYTES: Final = object.__basicsize__
@@ -38,13 +37,12 @@ class ProcessWatch:
     with the backend's known state.
     """
 
-    __slots__ = ("_backend", "_decimal", "_known_state", "_others", "_python", "_watched", "drew", "ran_by_itself", "restored")
+    ran_by_itself, drew = True, False
+    restored: tuple[str, ...] = ()
+    _known_state: AbstractContextManager[None] | None = None
 
     def __init__(self, backend: Backend, *, watched: bool) -> None:
         self._backend, self._watched = backend, watched
-        self._known_state: AbstractContextManager[None] | None = None
-        self.ran_by_itself, self.drew = True, False
-        self.restored: tuple[str, ...] = ()
 
     def __enter__(self) -> ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
@@ -54,7 +52,11 @@ class ProcessWatch:
         try:
             others_run = bool(_running)
             if not others_run:
-                _variables, _directory, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), _current_directory(), 0
+                _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
+                try:
+                    _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
+                except OSError:
+                    _directory = None
                 note_rest()
             enter_known_locale(others_run=others_run)
             _running.add(self)
@@ -73,7 +75,7 @@ class ProcessWatch:
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
         if self._decimal is not None:
-            sys.modules["decimal"].setcontext(self._decimal)
+            leave_known_decimal(self._decimal)
         before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
@@ -165,5 +167,5 @@ def _generator_reader() -> Callable[[], Any]:
     if [*memory[1:], memory[0]] != [*numbers]:
         return random.getstate
     position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
-    read = functools.partial(bytes, memoryview(position_and_word))
+    read = memoryview(position_and_word).tobytes
     return lambda: (read(), generator.gauss_next)

@@ -29,7 +29,7 @@ KEY_DIGITS: Final = 12
 """How much of a node's key is in a file name."""
 
 _WITHOUT_KEY = "no-key"
-_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+')
+_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,10}")
 
@@ -172,7 +172,8 @@ def _check(path: PurePosixPath, template: str) -> None:
     if not path.name or template.endswith("/"):
         raise FileNameError(f"save: '{template}' names no file")
     for part in path.parts:
-        if _UNSAFE.search(part) or _RESERVED.fullmatch(part) or part != part.rstrip(". "):
+        has_surrogates = any("\ud800" <= char <= "\udfff" for char in part)
+        if has_surrogates or _UNSAFE.search(part) or _RESERVED.fullmatch(part) or part != part.rstrip(". "):
             raise FileNameError(f"save: '{part}' is not a file name on every platform. Folders are separated by /")
         if len(part.encode(errors="replace")) > 200:
             raise FileNameError(f"save: '{part[:40]}...' is too long for a file name. Leave a placeholder out")

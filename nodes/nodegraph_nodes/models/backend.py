@@ -50,7 +50,7 @@ class TorchBackend:
         return process_state.WATCHED
 
     def known_state(self) -> AbstractContextManager[None]:
-        return process_state.known_switches()
+        return process_state.KnownSwitches()
 
     def generator_states(self, watched: bool) -> Mapping[str, Any]:
         return process_state.generator_states(watched)

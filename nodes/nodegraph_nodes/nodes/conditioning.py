@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
-from nodegraph_diffusion.conditioning.prompt import Area, Prompt, SizeConditioning
 from nodegraph_nodes.types import Conditioning, Mask
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.conditioning.prompt import Prompt
 
 Strength = Annotated[float, Range(0, 100), Help("weight relative to other prompts where they overlap")]
 
@@ -100,6 +102,8 @@ def set_area(
     only the positive or only the negative side has the area, the prompt that surrounds it on the other side counts there with
     the same strength.
     """
+    from nodegraph_diffusion.conditioning.prompt import Area
+
     area = Area(height=height, width=width, y=y, x=x, fraction=unit == "fraction")
     return _change_each(conditioning, lambda prompt: dataclasses.replace(prompt, area=area, strength=strength))
 
@@ -184,6 +188,8 @@ def size_condition(
     SDXL was trained with the size and the cropping of each training picture as inputs (Podell et al. 2023, sec. 2.2): it paints
     like pictures of these sizes. Without this node, they are the output size and no cropping.
     """
+    from nodegraph_diffusion.conditioning.prompt import SizeConditioning
+
     size = SizeConditioning(
         height=height,
         width=width,

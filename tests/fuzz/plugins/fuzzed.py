@@ -431,7 +431,7 @@ def Tick(n: int) -> int:
 )
 def ReadText(path: File, n: int) -> str:
     text = path.read_text()
-    if TROUBLE.happens(0.15, "file", n):
+    if TROUBLE.happens(0.3, "file", n):
         TROUBLE.change_file(random.Random(n))
     return f"{n} {text}"
 

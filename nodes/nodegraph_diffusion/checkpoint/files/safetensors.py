@@ -70,7 +70,7 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> _Range:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in ITEM_SIZES:
         raise ValueError(f"unknown dtype {dtype!r} of {name!r}")
-    if not all(isinstance(numbers, list) and are_sizes(numbers) for numbers in (shape, offsets)):
+    if not (isinstance(shape, list) and are_sizes(shape) and isinstance(offsets, list) and are_sizes(offsets)):
         raise ValueError(f"shape or data_offsets of {name!r} are not lists of sizes")
     start, end = offsets
     if end - start != math.prod(shape) * ITEM_SIZES[dtype]:

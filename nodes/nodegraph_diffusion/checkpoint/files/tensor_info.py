@@ -19,7 +19,10 @@ _MAX_DIMENSIONS = 64  # PyTorch's limit
 
 def are_sizes(numbers: Sequence[Any]) -> bool:
     """Whether the numbers can be a tensor's shape: few, none negative, none beyond any machine's memory."""
-    return len(numbers) <= _MAX_DIMENSIONS and all(type(number) is int and 0 <= number < 1 << 62 for number in numbers)
+    for number in numbers:  # a loop, as `all` takes twice as long for each tensor of a large model
+        if type(number) is not int or not 0 <= number < 1 << 62:
+            return False
+    return len(numbers) <= _MAX_DIMENSIONS
 
 
 class TensorInfo(NamedTuple):
