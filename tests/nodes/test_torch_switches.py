@@ -86,7 +86,7 @@ if BACKENDS.opt_einsum.is_available():
 
 @pytest.fixture(autouse=True)
 def restored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The program's switches before and after a test are torch's defaults. The processor seems to have short floating point numbers."""
+    """The program's switches before and after a test are torch's defaults. The processor seems to have bfloat16."""
     monkeypatch.setattr(torch_switches, "_rounds_products", lambda torch: True)
     if "gpu" in request.fixturenames:
         monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
