@@ -32,7 +32,7 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 
 
 _NOTHING: Final[Mapping[str, str]] = {}
-_JSON: Final = frozenset({JSONCodec.name})  # never changes
+_JSON: Final = JSONCodec.name  # this codec never changes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,10 +55,10 @@ class CachedResult:
 
     def depends(self) -> Mapping[str, str]:
         """What the values depend on besides the key: imported modules, and their codecs."""
-        names = {value.codec for value in self.stored.values()} - _JSON
+        names = {value.codec for value in self.stored.values() if value.codec != _JSON}
         for snapshot in self.in_memory.values():
             names |= snapshot.codecs
-        return with_codecs(self.computation.imports, names) if names else self.computation.imports
+        return with_codecs(self.computation.imports, names)
 
 
 class _ResultInMemory(NamedTuple):
@@ -89,7 +89,7 @@ class Cache:
         self._version = version
         self.store = store
         self.codecs = codecs
-        self._aliases: dict[str, Alias] = {}
+        self._aliases: dict[str, tuple[str, Mapping[str, str]]] = {}  # as in `Alias`; making one for each node takes longer
         self._with_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(memory_bytes)
         self._without_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
@@ -106,19 +106,19 @@ class Cache:
 
     def resolve(self, static: str) -> Alias | None:
         """What a static key stands for; None if that is not known, or may be something else now."""
-        alias = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
-        return alias if alias is None or not alias.depends or self._are_same(alias.depends) else None
+        known = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
+        return None if known is None or (known[1] and not self._are_same(known[1])) else Alias(*known)
 
     def alias(self, static: str, content: str, depends: Mapping[str, str] = _NOTHING) -> None:
         """Make the static key `static` stand for the content key `content`, as long as what it `depends` on stays the same."""
         if static == content:
             return
-        alias = Alias(content, depends)
+        alias = content, depends
         if self._aliases.get(static) == alias:
             return
         self._aliases[static] = alias
         if self.store is not None and self.store.alias(static) != alias:
-            self.store.put_alias(static, alias)
+            self.store.put_alias(static, Alias(content, depends))
 
     def lookup(self, key: str, ports: Collection[str]) -> CachedResult | None:
         """The result of `key` if all of `ports` can be loaded, else None. Counts as a use."""
@@ -307,9 +307,9 @@ class Cache:
             return self._without_codec.get(key) or self._with_codec.get(key)
 
 
-def with_codecs(imports: Mapping[str, str], names: Iterable[str]) -> Mapping[str, str]:
+def with_codecs(imports: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
     """What values depend on: modules that were imported, and the codecs with these stored names."""
-    return {**imports, **{f"{CODEC}{name}": "" for name in sorted(names)}}
+    return {**imports, **{f"{CODEC}{name}": "" for name in sorted(names)}} if names else imports
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:

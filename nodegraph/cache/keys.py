@@ -170,7 +170,8 @@ class KeyMaker:
                 raise NoCanonicalFormError(f"the code of '{input.entry.name}' was replaced after it was registered")
             return ["registered", input.entry.name, input.entry.origin.identity]
         if input.files is not None:
-            return ["files", self._files(input, digests)]
+            files = self._files(input, digests)
+            return ["files", files] if input.text is None else ["read", input.text, files]
         if input.digest is not None:  # a value of a stored type, passed from Python
             return ["value", input.digest]
         try:

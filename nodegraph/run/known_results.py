@@ -84,11 +84,12 @@ class KnownResults:
         if content is None:
             return False
         self.content[name] = content
-        above = self._above(name)
+        above = self._above(name) if self._depends else _NOTHING
         if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports, above):
             self._note_alias(name)
             return True
-        self._note_depends(name, _NOTHING, above)
+        if above:
+            self._note_depends(name, _NOTHING, above)
         self._digests[name] = self._without_codec(name, content)
         return False
 
@@ -102,7 +103,8 @@ class KnownResults:
         """
         assumed = self._digests.get(name)
         self._digests[name] = digests
-        self._note_depends(name, depends, self._above(name))
+        if depends or self._depends:
+            self._note_depends(name, depends, self._above(name))
         if stored:
             self._note_alias(name)
             return True
@@ -168,15 +170,13 @@ class KnownResults:
     def _above(self, name: str) -> Mapping[str, str]:
         """What the results depend on that a node is computed from, besides their static keys."""
         found = _NOTHING
-        if self._depends:
-            for source in self.graph.nodes[name].sources:
-                found = joined(found, self._depends.get(source, _NOTHING))
+        for source in self.graph.nodes[name].sources:
+            found = joined(found, self._depends.get(source, _NOTHING))
         return found
 
     def _note_depends(self, name: str, own: Mapping[str, str], above: Mapping[str, str]) -> None:
         """Note what the result of a node depends on, by itself and because of the nodes above."""
-        if own or above or self._depends:
-            self._own[name], self._depends[name], self._inputs_depend[name] = own, joined(above, own), above
+        self._own[name], self._inputs_depend[name], self._depends[name] = own, above, joined(above, own)
 
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
@@ -196,7 +196,9 @@ class KnownResults:
         self.hits[name] = hit
         self.content[name] = content
         self._digests[name] = {**self._without_codec(name, content), **hit.digests}
-        self._note_depends(name, hit.depends(), above)
+        depends = hit.depends()
+        if depends or above:
+            self._note_depends(name, depends, above)
         return True
 
     def _without_codec(self, name: str, content: str) -> dict[str, str]:
@@ -212,7 +214,8 @@ class KnownResults:
     def _note_alias(self, name: str) -> None:
         static = self.keys.static.get(name)
         if static is not None and not self._follows_from_unkeyed(name):
-            self._cache.alias(static, self.content[name], self._inputs_depend.get(name, _NOTHING))
+            depends = self._inputs_depend.get(name, _NOTHING) if self._depends else _NOTHING
+            self._cache.alias(static, self.content[name], depends)
 
     def _follows_from_unkeyed(self, name: str) -> bool:
         """Whether a node's value may not be what its static key stands for.

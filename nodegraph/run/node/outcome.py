@@ -68,10 +68,12 @@ def store_outcome(
     for message in messages:
         run.notice(message)
     imports = _imports(task, context)
-    codec_names = [name for snapshot in snapshots.values() if snapshot.codecs for name in snapshot.codecs]
+    codec_names: frozenset[str] = frozenset()
     digests: dict[str, str] = {}
     for port in spec.outputs:
-        digest = snapshots[port.name].digest
+        snapshot = snapshots[port.name]
+        digest = snapshot.digest
+        codec_names |= snapshot.codecs
         if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
             digests[port.name] = digest
         elif key is not None:
@@ -84,7 +86,7 @@ def store_outcome(
     if stored_key is not None:
         if not task.checked:
             _note_difference(stored_key, digests, run, context)
-        inherited = joined(imports, task.inherited) if task.inherited else imports
+        inherited = joined(imports, task.inherited)
         cache.put(stored_key, snapshots, digests, _computation(task, seconds, run, context, imports=inherited), files=task.files)
     for name in task.passed_on:
         value_key = stored_key
@@ -102,7 +104,7 @@ def store_outcome(
         digests=digests,
         notices=tuple(run.notices),
         stored=stored_key is not None,
-        depends=with_codecs(imports, codec_names) if codec_names else imports,
+        depends=with_codecs(imports, codec_names),
         verified=verified,
         wrong=wrong,
     )
