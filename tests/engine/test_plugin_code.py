@@ -548,17 +548,12 @@ BY_PATH = "importlib.util.spec_from_file_location('helper', Path(__file__).paren
 FROM_SPEC = f"spec = {BY_PATH}; m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)"
 ZIP = "Path(__file__).parent.parent / 'z' / 'h.zip'"
 OTHER = "sys.path.insert(0, str(Path(__file__).parent.parent / 'other')); import helper as m; sys.path.pop(0)"
+LOADER = "m = L('helper', str(Path(__file__).parent / '_helper.py')).load_module()"
 HEAD = "import importlib, importlib.util, sys\nfrom pathlib import Path\n"
 UNUSUAL = {
     "by its path, at import": (f"{FROM_SPEC}\n", "pass", "plugins/_helper.py", source),
     "by its path, in the node": ("", FROM_SPEC, "plugins/_helper.py", source),
-    "by a loader": (
-        "from importlib.machinery import SourceFileLoader as L\n"
-        "m = L('helper', str(Path(__file__).parent / '_helper.py')).load_module()\n",
-        "pass",
-        "plugins/_helper.py",
-        source,
-    ),
+    "by a loader": (f"from importlib.machinery import SourceFileLoader as L\n{LOADER}\n", "pass", "plugins/_helper.py", source),
     "by pydoc": ("import pydoc\nm = pydoc.locate('helper')\n", "pass", "lib/helper.py", source),
     "removed at once": ("", "m = importlib.import_module('helper'); sys.modules.pop('helper')", "lib/helper.py", source),
     "loaded anew": ("import helper as m\n", "importlib.reload(sys.modules['helper'])", "lib/helper.py", source),
@@ -573,20 +568,66 @@ UNUSUAL = {
     ),
     "a name of the plugin's own": ("import adding as m\n", "pass", "lib/adding.py", source),
     "a lazy package": ("import lazy_package\nm = lazy_package.core\n", "pass", "lib/lazy_package/core.py", source),
+    "of which another plugin knows": ("", "m = importlib.import_module('helper_' + 'of_two')", "lib/helper_of_two.py", source),
+    "above an included package": ("import included.sub.work as m\n", "pass", "lib/included/constants.py", source),
     "everything of a package": ("from whole_package import *\nm = core\n", "pass", "lib/whole_package/core.py", source),
 }
 PACKAGES = {
     "lib/lazy_package/__init__.py": "import importlib\n"
     "def __getattr__(name):\n    return importlib.import_module(f'{__name__}.{name}')\n",
     "lib/whole_package/__init__.py": "__all__ = ['core']\n",
+    "lib/included/__init__.py": "",
+    "lib/included/sub/__init__.py": "",
+    "lib/included/sub/work.py": "from ..constants import VALUE",
+    "plugins/other.py": "import sys\nif False:\n    import helper_of_two\n",
 }
+
+
+def test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept(tmp_path, write, monkeypatch):
+    """As by a node, or by a notebook that loads edited modules again."""
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    helper = write("lib/helper_anew.py", "VALUE = 'one'")
+    time.sleep(0.02)
+    text = PLUGIN.format(imports="import importlib", value="importlib.reload(helper_anew).VALUE")
+    write("plugins/adding.py", f"import helper_anew\n{text}")
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    helper.write_text("VALUE = 'two'")
+    result = engine.run(add_workflow("a"))
+    assert result["out"] == "atwo"
+    assert f"the code in {helper} was changed during the run" in result.notices[0].message
+    assert list(engine.cache.entries()) == []
+
+
+def test_computed_name_that_finds_another_folder_is_no_hit(tmp_path, write, monkeypatch):
+    write(
+        "plugins/adding.py", PLUGIN.format(imports="import importlib", value="importlib.import_module('helper_'+'on_path').VALUE")
+    )
+    for folder in ("one", "two"):
+        write(f"{folder}/helper_on_path.py", f"VALUE = '{folder}'")
+    time.sleep(0.02)
+    for folder in ("one", "two"):
+        with monkeypatch.context() as context:
+            context.syspath_prepend(tmp_path / folder)
+            sys.modules.pop("helper_on_path", None)
+            assert Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(add_workflow("a"))["out"] == f"a{folder}"
+
+
+def test_archive_may_have_any_name(tmp_path, write, monkeypatch):
+    file = write("lib/helpers.bundle", "")
+    archive(file, "one")
+    monkeypatch.syspath_prepend(file)
+    write("plugins/adding.py", PLUGIN.format(imports="import helper", value="helper.VALUE"))
+    before = digest(tmp_path / "plugins")
+    archive(file, "two")
+    assert digest(tmp_path / "plugins") != before
 
 
 @pytest.mark.parametrize("way", UNUSUAL)
 def test_module_that_is_loaded_in_an_unusual_way_counts(run_plugin, write, tmp_path, way):
     top, in_node, file, make = UNUSUAL[way]
     text = PLUGIN.format(imports=in_node, value="m.VALUE")
-    write("plugins/adding.py", f"{HEAD}{top}{text}")
+    includes = "__nodegraph_includes__ = ['included.sub']\n" if "included" in way else ""
+    write("plugins/adding.py", f"{HEAD}{includes}{top}{text}")
     for name, content in PACKAGES.items():
         write(name, content)
     path = write(file, "")
