@@ -114,7 +114,7 @@ def read_code(
             if name in sys.modules:
                 same = _first_digests.setdefault(path, digest) == digest
                 is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
-        others = [load for load in loads if load.path not in files and load.state is not None]
+        others = [load for load in loads if load.path not in files and load.stat is not None]
         if not others:
             break
         for load in others:  # found in a way that is not in the source

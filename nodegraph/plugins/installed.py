@@ -26,7 +26,8 @@ def file_on_disk(path: str) -> str:
 def names_of_modules(folder: str) -> frozenset[str]:
     """The names of what is in a folder, and of the modules in it. Raises OSError if it cannot be read."""
     names = os.listdir(folder or ".")  # noqa: PTH208
-    return frozenset((*names, *(name.partition(".")[0] for name in names if name.endswith(SUFFIXES))))
+    endings = (".py",) if is_installed_file(f"{folder}{os.sep}_") else SUFFIXES  # the compiled modules of libraries do not matter
+    return frozenset((*names, *(name.partition(".")[0] for name in names if name.endswith(endings))))
 
 
 def has_archives() -> bool:

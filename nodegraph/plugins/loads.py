@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.machinery
+import os
 import threading
 import time
 import zipimport
@@ -21,17 +22,21 @@ _ENGINE: Final = "nodegraph."
 
 
 class Load(NamedTuple):
-    """The name and the file of a module, the state of the file just before it was read, and when that was.
+    """The name and the file of a module, what the file was just before it was read, and when that was.
 
     `thread` is where that happened. `by_node`: a node was running.
     """
 
     name: str
     path: str
-    state: FileState | None
+    stat: os.stat_result | None
     time_ns: int
     thread: int
     by_node: bool
+
+    @property
+    def state(self) -> FileState | None:
+        return None if self.stat is None else FileState.from_stat(self.stat)
 
 
 LOADS: Final[list[Load]] = []
@@ -56,10 +61,10 @@ def _note(name: str, path: str) -> None:
     if name.startswith(_ENGINE) or is_installed_file(path):
         return
     try:
-        state = FileState.of(path)
+        stat = os.stat(path)  # noqa: PTH116 (it makes no path object)
     except OSError:
-        state = None
-    LOADS.append(Load(name, path, state, time.time_ns(), threading.get_ident(), NODES.run))
+        stat = None
+    LOADS.append(Load(name, path, stat, time.time_ns(), threading.get_ident(), NODES.run))
 
 
 def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
