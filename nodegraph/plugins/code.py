@@ -118,7 +118,10 @@ def read_code(
         if not others:
             break
         for load in others:  # found in a way that is not in the source
-            content, files[load.path] = _read(load.path)
+            try:
+                content, files[load.path] = _read(load.path)
+            except OSError:  # it was removed
+                content, files[load.path] = b"", None
             total.update(f"{load.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
             is_unknown = is_unknown or files[load.path] != load.state
             if load.path.endswith(".py"):

@@ -85,7 +85,7 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
         try:
             was_imported, position = point.module.partition(".")[0] in sys.modules, len(LOADS)
             hooks = point.load()
-            loads = _loads_of(point.module, position)
+            loads = _loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
@@ -158,12 +158,12 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-_loads: dict[str, dict[str, Load]] = {}  # of each plugin, by file: what was loaded when this process imported it
+_loads: dict[str, dict[str, Load]] = {}  # by the file or folder of a plugin: what was loaded when this process imported it
 
 
-def _loads_of(plugin: str, position: int) -> Collection[Load]:
+def _loads_of(place: str, position: int) -> Collection[Load]:
     """What was loaded while a plugin was imported, from this position of `LOADS` on, and when it was imported before."""
-    known = _loads.setdefault(plugin, {})
+    known = _loads.setdefault(place, {})
     known.update((load.path, load) for load in loads_in_this_thread(position))
     return known.values()
 
