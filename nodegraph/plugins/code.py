@@ -84,55 +84,82 @@ def read_code(
     names below their top-level folder, only what they import counts. `loads` are modules that were loaded while the plugin was
     imported: they count, however that happened. Raises OSError if a file cannot be read.
     """
-    total = hashlib.sha256()
-    names = {name for name in roots.values() if name is not None and "." not in name}
-    names |= {name.partition("/")[0].removesuffix(".py") for name in importers or ()}
-    files: dict[str, FileState | None] = {}
-    is_unknown = False
-    imports = _Imports(names)
-    is_excluded = _matcher((*_NOT_CODE, *excludes))
+    reader = _Reader(
+        {*(name for name in roots.values() if name and "." not in name), *map(_top_level, importers or ())}, imported_ns
+    )
     for root, module in roots.items():
-        below, folder = _file_names(root), str(root.parent)
-        above = module.rpartition(".")[0] if module is not None else ""
-        for name in below:
+        reader.add_root(root, module, _matcher((*_NOT_CODE, *excludes)))
+    for importer in (importers or {}).values():
+        reader.imports.add(_read(str(importer))[0], package=None)
+    reader.add_imports()
+    reader.add_loads(loads)
+    return reader.code(is_release=bool(importers))
+
+
+class _Reader:
+    """Reads the code of one plugin. Modules of packages called one of `inside` are its own."""
+
+    def __init__(self, inside: Iterable[str], imported_ns: int) -> None:
+        self.imports = _Imports(inside)
+        self._total = hashlib.sha256()
+        self._files: dict[str, FileState | None] = {}
+        self._imported_ns, self._is_unknown = imported_ns, False
+
+    def add_root(self, root: Path, module: str | None, is_excluded: Callable[[str], bool]) -> None:
+        """Add the files of a package or module. Its relative imports leave it only if it is a part of a package."""
+        folder, above = str(root.parent), module.rpartition(".")[0] if module is not None else ""
+        for name in _file_names(root):
             if not is_excluded(name.rpartition("/")[2]):
                 path = f"{folder}{os.sep}{name}"
-                content, files[path] = _read(path)
-                total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-                if name.endswith(".py"):  # relative imports leave only a root that is part of a package
-                    package = f"{above}.{name.rpartition('/')[0].replace('/', '.')}".strip(".")
-                    imports.add(content, package=package if above else None)
-    for importer in (importers or {}).values():
-        imports.add(_read(str(importer))[0], package=None)
-    while True:
-        for name, path, content, state in imports.modules():
-            if path in files:
+                content, self._files[path] = _read(path)
+                self._total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+                if name.endswith(".py"):
+                    package = f"{above}.{name.rpartition('/')[0].replace('/', '.')}".strip(".") if above else None
+                    self.imports.add(content, package=package)
+
+    def add_imports(self) -> None:
+        """Add the modules that the code imports which was added so far, directly or indirectly."""
+        for name, path, content, state in self.imports.modules():
+            if path in self._files:
                 continue
             digest = hashlib.sha256(content).hexdigest()
-            total.update(f"{name}\0{digest}\n".encode())
-            files[path] = state
+            self._total.update(f"{name}\0{digest}\n".encode())
+            self._files[path] = state
             if name in sys.modules:
-                same = _first_digests.setdefault(path, digest) == digest
-                is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
-        others = [load for load in loads if load.path not in files and load.stat is not None]
-        if not others:
-            break
-        for load in others:  # found in a way that is not in the source
-            try:
-                content, files[load.path] = _read(load.path)
-            except OSError:  # it was removed
-                content, files[load.path] = b"", None
-            total.update(f"{load.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-            is_unknown = is_unknown or files[load.path] != load.state
-            if load.path.endswith(".py"):
-                imports.add(content, package=load.name.rpartition(".")[0])
-    if importers and not files:  # the versions of what a release requires are in its key
-        return Code(digest=total.hexdigest(), files={}, is_dynamic=imports.is_dynamic())
-    if imports.is_dynamic():  # what a computed name finds depends on the folders with modules
-        total.update("\0".join(entry for entry in sys.path if not is_installed_file(f"{entry}{os.sep}_")).encode())
-    total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
-    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries), is_dynamic=imports.is_dynamic())
-    return code.unknown() if is_unknown else code
+                is_first = _first_digests.setdefault(path, digest) == digest
+                is_old = max(state.mtime_ns, state.ctime_ns) < self._imported_ns - CLOCK_NS
+                self._is_unknown = self._is_unknown or not (is_first and is_old)
+
+    def add_loads(self, loads: Iterable[Load]) -> None:
+        """Add modules that were loaded in ways that are not in the source, and what these import."""
+        for load in loads:
+            if load.path not in self._files and load.stat is not None:
+                try:
+                    content, self._files[load.path] = _read(load.path)
+                except OSError:  # it was removed
+                    content, self._files[load.path] = b"", None
+                self._total.update(f"{load.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+                self._is_unknown = self._is_unknown or self._files[load.path] != load.state
+                if load.path.endswith(".py"):
+                    self.imports.add(content, package=load.name.rpartition(".")[0])
+                    self.add_imports()
+
+    def code(self, *, is_release: bool) -> Code:
+        """What was read. The versions of what a release requires are in its own key."""
+        is_dynamic = self.imports.is_dynamic()
+        if is_dynamic:  # what a computed name finds depends on the folders with modules
+            folders = [entry for entry in sys.path if not is_installed_file(f"{entry}{os.sep}_")]
+            self._total.update("\0".join(folders).encode())
+        if is_release and not self._files:
+            return Code(digest=self._total.hexdigest(), files={}, is_dynamic=is_dynamic)
+        libraries = self.imports.libraries
+        self._total.update("\n".join([python_version(), *versions_of_imported(libraries)]).encode())
+        code = Code(digest=self._total.hexdigest(), files=self._files, libraries=file_states(libraries), is_dynamic=is_dynamic)
+        return code.unknown() if self._is_unknown else code
+
+
+def _top_level(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
 
 
 def _read(path: str) -> tuple[bytes, FileState]:

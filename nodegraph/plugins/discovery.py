@@ -221,7 +221,7 @@ def _release(
         importers = {path: file for path, file in sources.items() if file.is_file()}
         excludes = getattr(module, EXCLUDES, ())
         others = read_code(included, excludes, imported_ns=imported_ns, importers=importers, loads=loads)
-        parts += [others.digest] if others.files else []
+        parts += [others.digest] if others.files or others.is_dynamic else []
     file = getattr(module, "__file__", None)
     return Code(
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
