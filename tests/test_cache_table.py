@@ -110,8 +110,12 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "a module that a node imports by a computed name": (
+    "a module that is imported by a computed name": (
         [
+            CODE + "test_module_that_is_loaded_in_an_unusual_way_counts",
+            CODE + "test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept",
+            CODE + "test_computed_name_that_finds_another_folder_is_no_hit",
+            CODE + "test_module_that_a_node_imports_is_recorded_although_its_source_does_not_name_it",
             CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit",
             CODE + "test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit",
             CODE + "test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit",

@@ -106,7 +106,7 @@ def _read_release(package: str) -> Code | None:
     file = getattr(sys.modules.get(package), "__file__", None)
     try:
         root = Path(file).parent if file and os.path.basename(file) == "__init__.py" else Path(file or "")  # noqa: PTH119
-        return read_code([root], imported_ns=sys.maxsize) if file else None
+        return read_code({root: package}, imported_ns=sys.maxsize) if file else None
     except OSError:
         return None
 
