@@ -339,7 +339,9 @@ class Engine:
 
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
-        return KeyMaker(self._files.sha256, lambda: numerics().name, self.plugins.is_unchanged).static_keys(graph)
+        plugins = self.plugins
+        maker = KeyMaker(self._files.sha256, lambda: numerics().name, plugins.is_unchanged, plugins.codecs.stored_name_of_type)
+        return maker.static_keys(graph)
 
     def _numerics(self) -> Callable[[], Numerics]:
         """What device and dtype mean in one run. Settings of the process may differ in the next."""

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also for the processes that tests start
 
@@ -60,10 +61,10 @@ def digest_of_the_pack() -> Iterator[None]:
     compute = discovery._code_of
     known = functools.cache(compute)
 
-    def code_of(name: str, started_ns: int, *, was_imported: bool) -> Code:
+    def code_of(name: str, started_ns: int, **options: Any) -> Code:
         if name == "nodegraph_nodes.plugin":
             return known(name, sys.maxsize, was_imported=False)
-        return compute(name, started_ns, was_imported=was_imported)
+        return compute(name, started_ns, **options)
 
     discovery._code_of = code_of
     yield

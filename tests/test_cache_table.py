@@ -18,6 +18,7 @@ SWITCHES = "nodes/test_torch_switches.py::"
 MODELS = "nodes/test_switched_models.py::"
 SIMILAR = "engine/test_similar_values.py::"
 CODECS = "engine/test_codec_changes.py::"
+ABOVE = "engine/test_nodes_above.py::"
 REPLACED = "engine/test_replaced_code.py::"
 LIBRARIES = "engine/test_libraries.py::"
 TIMES = "engine/test_file_times.py::"
@@ -58,7 +59,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "the order of a mapping": (
         [SIMILAR + "test_order_of_a_mapping_never_reaches_a_node"],
-        [LIMITS + "test_order_of_a_set_is_not_noticed"],
+        [LIMITS + "test_seed_of_hashes_is_not_noticed"],
     ),
     "a value of a subclass": ([CODECS + "test_field_that_a_subclass_adds_is_lost_for_every_reader_with_a_notice"], []),
     "an input file": (
@@ -76,6 +77,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             TIMES + "test_second_write_through_a_map_is_not_noticed_before_it_is_flushed",
             READS,
         ],
+    ),
+    "the path of an input file": (
+        [
+            "engine/test_keys.py::test_files_are_keyed_by_content",
+            "engine/test_keys.py::test_text_that_names_files_is_in_the_key_unless_their_content_says_all",
+        ],
+        [LIMITS + "test_name_of_a_file_is_not_noticed"],
     ),
     "the files of a model": (
         [
@@ -107,12 +115,19 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "a module that a node imports by a computed name": (
+    "a module that is imported by a computed name": (
         [
+            CODE + "test_module_that_is_loaded_in_an_unusual_way_counts",
+            CODE + "test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept",
+            CODE + "test_computed_name_that_finds_another_folder_is_no_hit",
+            CODE + "test_module_that_a_node_imports_is_recorded_although_its_source_does_not_name_it",
             CODE + "test_module_imported_by_a_computed_name_is_compared_at_a_hit",
             CODE + "test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit",
             CODE + "test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit",
             CODE + "test_computed_import_at_the_top_of_a_plugin_is_compared_at_a_hit",
+            ABOVE + "test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hit",
+            ABOVE + "test_static_key_that_is_learned_later_has_the_imports_above_too",
+            ABOVE + "test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit",
         ],
         [READS],
     ),
@@ -130,6 +145,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [
             LIBRARIES + "test_version_of_a_library_is_part_of_the_code_that_imports_it",
             LIBRARIES + "test_new_version_is_a_miss",
+            LIBRARIES + "test_optimized_python_has_other_keys",
             LIBRARIES + "test_release_has_the_versions_of_what_it_requires_in_its_code",
             LIBRARIES + "test_library_that_is_installed_again_during_the_run_is_used_but_not_kept",
         ],
@@ -150,6 +166,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             CODECS + "test_value_is_not_read_by_other_code_of_its_codec",
             CODECS + "test_digest_that_covers_something_else_mixes_up_nothing",
             CODECS + "test_files_that_other_code_exported_are_not_used",
+            ABOVE + "test_nodes_below_a_value_are_not_found_by_other_code_of_its_codec",
+            ABOVE + "test_codec_that_is_registered_later_changes_the_keys_below",
         ],
         [],
     ),
@@ -211,6 +229,10 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [READS],
     ),
     "the time of day": ([], [READS]),
+    "the seed of Python's hashes": (
+        [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
+        [LIMITS + "test_seed_of_hashes_is_not_noticed"],
+    ),
 }
 
 

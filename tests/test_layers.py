@@ -21,7 +21,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": (
-        "backend registry registered codecs libraries installed import_scan code code_watch discovery hookspecs watched manager"
+        "backend registry registered codecs libraries installed loads import_scan code code_watch discovery hookspecs "
+        "watched manager"
     ),
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "

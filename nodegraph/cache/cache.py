@@ -17,10 +17,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.least_recently_used import LeastRecentlyUsed
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
-from nodegraph.cache.store.records import Computation
+from nodegraph.cache.store.records import CODEC, Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
-from nodegraph.plugins.codecs import Codec, Codecs
+from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
 
 T = TypeVar("T")
 
@@ -29,6 +29,10 @@ MEMORY_BYTES: Final = 1 << 30
 
 MAX_RESULTS_WITHOUT_CODEC: Final = 8
 """How many results with a value without a codec are kept in memory; how large such values are is not known."""
+
+
+_NOTHING: Final[Mapping[str, str]] = {}
+_JSON: Final = JSONCodec.name  # this codec never changes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +52,13 @@ class CachedResult:
     def without_values(self) -> CachedResult:
         """The same result, which keeps no value in memory."""
         return replace(self, in_memory={}) if self.in_memory else self
+
+    def depends(self) -> Mapping[str, str]:
+        """What the values depend on besides the key: imported modules, and their codecs."""
+        names = {value.codec for value in self.stored.values() if value.codec != _JSON}
+        for snapshot in self.in_memory.values():
+            names |= snapshot.codecs
+        return with_codecs(self.computation.imports, names)
 
 
 class _ResultInMemory(NamedTuple):
@@ -78,7 +89,7 @@ class Cache:
         self._version = version
         self.store = store
         self.codecs = codecs
-        self._aliases: dict[str, str] = {}
+        self._aliases: dict[str, tuple[str, Mapping[str, str]]] = {}  # as in `Alias`; making one for each node takes longer
         self._with_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(memory_bytes)
         self._without_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
@@ -93,17 +104,21 @@ class Cache:
             cache.store = self.store.for_run(warn)
         return cache
 
-    def resolve(self, static: str) -> str | None:
-        """The content key that a static key stands for; None if that is not known."""
-        return self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
+    def resolve(self, static: str) -> Alias | None:
+        """What a static key stands for; None if that is not known, or may be something else now."""
+        known = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
+        return None if known is None or (known[1] and not self._are_same(known[1])) else Alias(*known)
 
-    def alias(self, static: str, content: str) -> None:
-        """Make the static key `static` stand for the content key `content`."""
-        if static == content or self._aliases.get(static) == content:
+    def alias(self, static: str, content: str, depends: Mapping[str, str] = _NOTHING) -> None:
+        """Make the static key `static` stand for the content key `content`, as long as what it `depends` on stays the same."""
+        if static == content:
             return
-        self._aliases[static] = content
-        if self.store is not None and self.store.alias(static) != content:
-            self.store.put_alias(static, content)
+        alias = content, depends
+        if self._aliases.get(static) == alias:
+            return
+        self._aliases[static] = alias
+        if self.store is not None and self.store.alias(static) != alias:
+            self.store.put_alias(static, Alias(content, depends))
 
     def lookup(self, key: str, ports: Collection[str]) -> CachedResult | None:
         """The result of `key` if all of `ports` can be loaded, else None. Counts as a use."""
@@ -124,7 +139,7 @@ class Cache:
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
             return None
-        if not all(self._files.unchanged(Path(path), digest) for path, digest in record.imports.items()):
+        if record.imports and not self._are_same(record.imports):
             return None
         digests = {port: value.digest for port, value in record.outputs.items()}
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs, in_memory=held)
@@ -273,6 +288,16 @@ class Cache:
             return True
         return file_states(result.files) == result.files
 
+    def _are_same(self, depends: Mapping[str, str]) -> bool:
+        """Whether modules that were imported still have these digests, and codecs are there with the same code."""
+        for name, digest in depends.items():
+            if name.startswith(CODEC):
+                if self.codecs.by_stored_name(name.removeprefix(CODEC)) is None:
+                    return False
+            elif not self._files.unchanged(Path(name), digest):
+                return False
+        return True
+
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
         return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
@@ -280,6 +305,11 @@ class Cache:
     def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
+
+
+def with_codecs(imports: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
+    """What values depend on: modules that were imported, and the codecs with these stored names."""
+    return {**imports, **{f"{CODEC}{name}": "" for name in sorted(names)}} if names else imports
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:

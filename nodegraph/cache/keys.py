@@ -3,7 +3,8 @@
 A key covers the node type and its version, the state of the plugin's code, the literals, the content (never the path) of the files
 that they name, and for each link:
 
-- in the static key, which is known before anything runs, the static key and the port of the node that feeds it;
+- in the static key, which is known before anything runs, the static key and the port of the node that feeds it, and the codec
+  of the type of this port;
 - in the content key, the digest of the value that comes through the link.
 
 Results are stored under content keys, and a static key is an alias of a content key. So if a node above runs again and computes the
@@ -78,7 +79,7 @@ class KeyMaker:
 
     `file_digest` hashes the files that literals name. `numeric_class` names the class of device, dtype and library that numeric
     nodes depend on; it is called for these nodes only. `is_unchanged` returns whether a node type or registered thing still is what
-    its plugin registered; default: always.
+    its plugin registered; default: always. `codec_name` returns what names the codec of a port type and its code, "" for none.
     """
 
     def __init__(
@@ -86,8 +87,9 @@ class KeyMaker:
         file_digest: FileDigest,
         numeric_class: Callable[[], str],
         is_unchanged: Callable[[NodeSpec | Entry[Any]], bool] = lambda thing: True,
+        codec_name: Callable[[Any], str] = lambda port_type: "",
     ) -> None:
-        self._file_digest = file_digest
+        self._file_digest, self._codec_name = file_digest, codec_name
         self._numeric_class = numeric_class
         self._is_unchanged = functools.cache(is_unchanged)
 
@@ -99,9 +101,14 @@ class KeyMaker:
         files: dict[str, Mapping[Path, str]] = {}
         pieces: dict[str, Sequence[Piece]] = {}
         writer = KeyWriter()
+        ends: dict[tuple[str, str], str] = {}
 
         def static_link(link: ResolvedLink) -> str:
-            return f'["link","{static[link.node]}",{write(link.port)}]'
+            spec = graph.nodes[link.node].spec
+            end = ends.get((spec.name, link.port))
+            if end is None:
+                end = ends[spec.name, link.port] = self._end_of_link(spec, link.port)
+            return f'["from","{static[link.node]}",{end}'
 
         for name, node in graph.nodes.items():
             if not node.spec.pure:
@@ -148,6 +155,11 @@ class KeyMaker:
             "numeric": self._numeric_class() if spec.numeric else None,
         }
 
+    def _end_of_link(self, spec: NodeSpec, port: str) -> str:
+        output = spec.output(port)
+        codec = self._codec_name(output.type) if output is not None else ""
+        return f"{write(port)},{write(codec)}]" if codec else f"{write(port)}]"
+
     def _input(self, input: Input, digests: dict[Path, str]) -> Any:
         if isinstance(input, ResolvedLink):
             return input
@@ -158,7 +170,8 @@ class KeyMaker:
                 raise NoCanonicalFormError(f"the code of '{input.entry.name}' was replaced after it was registered")
             return ["registered", input.entry.name, input.entry.origin.identity]
         if input.files is not None:
-            return ["files", self._files(input, digests)]
+            files = self._files(input, digests)
+            return ["files", files] if input.text is None else ["read", input.text, files]
         if input.digest is not None:  # a value of a stored type, passed from Python
             return ["value", input.digest]
         try:

@@ -33,12 +33,19 @@ IN_MEMORY_BYTES: Final = 1 << 22
 """An anonymous file up to this size is kept as bytes: a process may have only so many files open."""
 
 
+_NO_CODECS: Final[frozenset[str]] = frozenset()
+
+
 class Snapshot:
-    """A value as it was. `digest` is that of its codec, None without one; `size` is in bytes; `stored` says where it is on disk."""
+    """A value as it was. `digest` is that of its codec, None without one; `size` is in bytes; `stored` says where it is on disk.
+
+    `codecs` are the stored names of the codecs that readers get the value or its parts through, without that of JSON.
+    """
 
     digest: str | None = None
     size: int = 0
     stored: StoredValue | None = None
+    codecs: frozenset[str] = _NO_CODECS
 
     def open(self) -> Any:
         """The value, as an object of the reader's own. Raises LostResultError if it is gone or was changed."""
@@ -71,6 +78,12 @@ class Taker:
             return self._take_parts(value)
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
+        snapshot, message = self._take_written(value, codec)
+        snapshot.codecs = frozenset((self._codecs.stored_name(codec),))
+        return snapshot, message
+
+    def _take_written(self, value: Any, codec: Codec) -> tuple[Snapshot, str | None]:
+        """A snapshot of a value that its codec writes; of a copy if it fails to."""
         try:
             if hasattr(codec, "encode") and hasattr(codec, "decode") and codec.size(value) <= ENCODED_BYTES:
                 return self._take_encoded(value, codec)
@@ -214,6 +227,7 @@ class Parts(Snapshot):
 
     def __init__(self, rebuild: Callable[[], Any], parts: Iterable[Snapshot]) -> None:
         self._rebuild, self._parts = rebuild, tuple(parts)
+        self.codecs = _NO_CODECS.union(*(part.codecs for part in self._parts))
         self.size = sum(part.size for part in self._parts)
 
     def open(self) -> Any:

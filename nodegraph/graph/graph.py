@@ -19,7 +19,8 @@ from nodegraph.workflow.workflow import Workflow
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
-    `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read.
+    `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read. `text`:
+    what it was given as, if its key depends on more than the files.
     `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
     Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it.
     """
@@ -28,6 +29,7 @@ class Value:
     _: KW_ONLY
     files: Mapping[str, Path] | None = None
     states: Mapping[Path, FileState | None] | None = None
+    text: str | None = None
     entry: Entry[Any] | None = None
     digest: str | None = None
     not_fetched: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import inspect
 import math
@@ -148,8 +149,9 @@ def _function_hints(function: types.FunctionType) -> dict[str, Any]:
     """What `typing.get_type_hints` returns. Names of classes, which most annotations are, are looked up and not compiled."""
     hints: dict[str, Any] = {}
     others: dict[str, Any] = {}
+    known = function.__globals__
     for name, hint in function.__annotations__.items():
-        found = function.__globals__.get(hint) or function.__builtins__.get(hint) if isinstance(hint, str) else None
+        found = known.get(hint) or getattr(builtins, hint, None) if isinstance(hint, str) else None
         if type(found) is type:
             hints[name] = found
         else:

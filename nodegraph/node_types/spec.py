@@ -69,7 +69,10 @@ class Resource(NamedTuple):
 
 @dataclass(frozen=True)
 class Reads:
-    """An input whose text names files. Their content is part of the cache key, their path is not.
+    """An input whose text names files. Their content is part of the cache key, and so is the text.
+
+    `by_content`: the value depends on nothing in the text but the files, so the text is not in the key, and the same files under
+    another path are the same input.
 
     `resolve(text, base)` returns the `Resource`; `base` is the folder that relative paths start from. It raises FileNotFoundError
     or ValueError with a message for the user. If it would have to use the network although `may_fetch()` is false, it raises
@@ -77,6 +80,8 @@ class Reads:
     """
 
     resolve: Callable[[str, Path], Resource]
+    _: KW_ONLY
+    by_content: bool = False
 
 
 RANDOM: Final = "random"
@@ -104,7 +109,7 @@ def under(base: Path, text: str) -> Path:
         raise ValueError(f"{text}: {error}") from error
 
 
-File = Annotated[Path, Reads(_single_file)]
+File = Annotated[Path, Reads(_single_file, by_content=True)]
 """A path to a file. The cache key depends on the content of the file, not on its path."""
 
 Seed = Annotated[int, RandomSeed(), Range(0, 2**64 - 1)]

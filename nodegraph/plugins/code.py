@@ -13,15 +13,25 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.plugins.import_scan import ImportScan
-from nodegraph.plugins.installed import ARCHIVES, SUFFIXES, file_on_disk, hidden_standard_modules, is_installed, sources_in_archive
+from nodegraph.plugins.installed import (
+    SUFFIXES,
+    file_on_disk,
+    has_archives,
+    hidden_standard_modules,
+    is_installed,
+    is_installed_file,
+    names_of_modules,
+    sources_in_archive,
+)
 from nodegraph.plugins.libraries import python_version, versions_of_imported
+from nodegraph.plugins.loads import Load
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
@@ -59,45 +69,97 @@ class Code:
 
 
 def read_code(
-    roots: Sequence[Path], excludes: Iterable[str] = (), *, imported_ns: int, importers: Mapping[str, Path] | None = None
+    roots: Mapping[Path, str | None],
+    excludes: Iterable[str] = (),
+    *,
+    imported_ns: int,
+    importers: Mapping[str, Path] | None = None,
+    loads: Iterable[Load] = (),
 ) -> Code:
-    """The code of a plugin that consists of `roots`, files and folders.
+    """The code of a plugin that consists of `roots`, files and folders, each with its name as a module, if it has one.
 
     All files below the roots count, without bytecode, caches, and names that match `excludes`; of other modules that they import,
     directly or indirectly, the files with code count; of installed libraries and Python, the versions. `imported_ns` is when the
     import of the plugin began: if another module was changed since, the code that runs is unknown. Of `importers`, Python files by
-    names below their top-level folder, only what they import counts. Raises OSError if a file cannot be read.
+    names below their top-level folder, only what they import counts. `loads` are modules that were loaded while the plugin was
+    imported: they count, however that happened. Raises OSError if a file cannot be read.
     """
-    total = hashlib.sha256()
-    names = {root.stem if root.is_file() else root.name for root in roots}
-    names |= {name.partition("/")[0].removesuffix(".py") for name in importers or ()}
-    files: dict[str, FileState | None] = {}
-    is_unknown = False
-    imports = _Imports(names)
-    is_excluded = _matcher((*_NOT_CODE, *excludes))
-    for root in roots:
-        below, folder = _file_names(root), str(root.parent)
-        for name in below:
+    reader = _Reader(
+        {*(name for name in roots.values() if name and "." not in name), *map(_top_level, importers or ())}, imported_ns
+    )
+    for root, module in roots.items():
+        reader.add_root(root, module, _matcher((*_NOT_CODE, *excludes)))
+    for importer in (importers or {}).values():
+        reader.imports.add(_read(str(importer))[0], package=None)
+    reader.add_imports()
+    reader.add_loads(loads)
+    return reader.code(is_release=bool(importers))
+
+
+class _Reader:
+    """Reads the code of one plugin. Modules of packages called one of `inside` are its own."""
+
+    def __init__(self, inside: Iterable[str], imported_ns: int) -> None:
+        self.imports = _Imports(inside)
+        self._total = hashlib.sha256()
+        self._files: dict[str, FileState | None] = {}
+        self._imported_ns, self._is_unknown = imported_ns, False
+
+    def add_root(self, root: Path, module: str | None, is_excluded: Callable[[str], bool]) -> None:
+        """Add the files of a package or module. Its relative imports leave it only if it is a part of a package."""
+        folder, above = str(root.parent), module.rpartition(".")[0] if module is not None else ""
+        for name in _file_names(root):
             if not is_excluded(name.rpartition("/")[2]):
                 path = f"{folder}{os.sep}{name}"
-                content, files[path] = _read(path)
-                total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+                content, self._files[path] = _read(path)
+                self._total.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
                 if name.endswith(".py"):
-                    imports.add(content, package=None)
-    for importer in (importers or {}).values():
-        imports.add(_read(str(importer))[0], package=None)
-    for name, path, content, state in imports.modules():
-        digest = hashlib.sha256(content).hexdigest()
-        total.update(f"{name}\0{digest}\n".encode())
-        files[path] = state
-        if name in sys.modules:
-            same = _first_digests.setdefault(path, digest) == digest
-            is_unknown = is_unknown or not same or max(state.mtime_ns, state.ctime_ns) >= imported_ns - CLOCK_NS
-    if importers and not files:  # the versions of what a release requires are in its key
-        return Code(digest=total.hexdigest(), files={}, is_dynamic=imports.is_dynamic())
-    total.update("\n".join([python_version(), *versions_of_imported(imports.libraries)]).encode())
-    code = Code(digest=total.hexdigest(), files=files, libraries=file_states(imports.libraries), is_dynamic=imports.is_dynamic())
-    return code.unknown() if is_unknown else code
+                    package = f"{above}.{name.rpartition('/')[0].replace('/', '.')}".strip(".") if above else None
+                    self.imports.add(content, package=package)
+
+    def add_imports(self) -> None:
+        """Add the modules that the code imports which was added so far, directly or indirectly."""
+        for name, path, content, state in self.imports.modules():
+            if path in self._files:
+                continue
+            digest = hashlib.sha256(content).hexdigest()
+            self._total.update(f"{name}\0{digest}\n".encode())
+            self._files[path] = state
+            if name in sys.modules:
+                is_first = _first_digests.setdefault(path, digest) == digest
+                is_old = max(state.mtime_ns, state.ctime_ns) < self._imported_ns - CLOCK_NS
+                self._is_unknown = self._is_unknown or not (is_first and is_old)
+
+    def add_loads(self, loads: Iterable[Load]) -> None:
+        """Add modules that were loaded in ways that are not in the source, and what these import."""
+        for load in loads:
+            if load.path not in self._files and load.stat is not None:
+                try:
+                    content, self._files[load.path] = _read(load.path)
+                except OSError:  # it was removed
+                    content, self._files[load.path] = b"", None
+                self._total.update(f"{load.name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+                self._is_unknown = self._is_unknown or self._files[load.path] != load.state
+                if load.path.endswith(".py"):
+                    self.imports.add(content, package=load.name.rpartition(".")[0])
+                    self.add_imports()
+
+    def code(self, *, is_release: bool) -> Code:
+        """What was read. The versions of what a release requires are in its own key."""
+        is_dynamic = self.imports.is_dynamic()
+        if is_dynamic:  # what a computed name finds depends on the folders with modules
+            folders = [entry for entry in sys.path if not is_installed_file(f"{entry}{os.sep}_")]
+            self._total.update("\0".join(folders).encode())
+        if is_release and not self._files:
+            return Code(digest=self._total.hexdigest(), files={}, is_dynamic=is_dynamic)
+        libraries = self.imports.libraries
+        self._total.update("\n".join([python_version(), *versions_of_imported(libraries)]).encode())
+        code = Code(digest=self._total.hexdigest(), files=self._files, libraries=file_states(libraries), is_dynamic=is_dynamic)
+        return code.unknown() if self._is_unknown else code
+
+
+def _top_level(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
 
 
 def _read(path: str) -> tuple[bytes, FileState]:
@@ -193,11 +255,11 @@ class _Imports:
             self._seen.add(name)
             for module, path, is_package in self._files_of(name):
                 content, state = _read(str(path))
-                if path.suffix in ARCHIVES:
+                if path.suffix == ".py":
+                    self.add(content, package=module if is_package else module.rpartition(".")[0])
+                elif not path.name.endswith(SUFFIXES):  # an archive
                     for source in sources_in_archive(path):
                         self.add(source, package=None)
-                elif path.suffix == ".py":
-                    self.add(content, package=module if is_package else module.rpartition(".")[0])
                 yield module, str(path), content, state
 
     def _files_of(self, name: str) -> Iterator[tuple[str, Path, bool]]:
@@ -212,6 +274,10 @@ class _Imports:
             yield parts[0], Path(file_on_disk(spec.origin)), bool(locations)
         for count in range(2, len(parts) + 1):
             module = ".".join(parts[:count])
+            if parts[count - 1] == "*":  # `from package import *` may import any submodule
+                found_names = (names_of_modules(str(location)) for location in locations if location.is_dir())
+                self._pending += [f"{module[:-1]}{name}" for names in found_names for name in sorted(names) if name.isidentifier()]
+                return
             found = _submodule(locations, parts[count - 1])
             if found is None:
                 return
@@ -239,15 +305,15 @@ class _Imports:
         for entry in sys.path:
             if entry not in self._folders:
                 with contextlib.suppress(OSError):
-                    self._folders[entry] = frozenset(os.listdir(entry or "."))  # noqa: PTH208
-            names = self._folders.get(entry, frozenset())
-            if name in names or f"{name}.py" in names:
-                path = Path(entry, name, "__init__.py") if name in names else Path(entry, f"{name}.py")
+                    self._folders[entry] = names_of_modules(entry)
+            if name in self._folders.get(entry, ()):
+                path = Path(entry, f"{name}.py")
+                path = path if path.is_file() else Path(entry, name, "__init__.py")
                 return path if is_installed(path) and path.is_file() else None
         return None
 
     def _find(self, name: str) -> importlib.machinery.ModuleSpec | None:
-        on_path = any(name in names or f"{name}.py" in names for names in self._folders.values())
+        on_path = name in sys.modules or any(name in names for names in self._folders.values())
         try:
             spec = importlib.util.find_spec(name) if on_path else _from_other_finders(name)
         except (ImportError, ValueError, AttributeError):
@@ -268,7 +334,7 @@ def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:
     """Where a module is that is in no folder of `sys.path`: editable installs and archives have finders of their own."""
     machinery = importlib.machinery
     usual = (machinery.BuiltinImporter, machinery.FrozenImporter)
-    archives = any(entry.endswith(ARCHIVES) and os.path.isfile(entry) for entry in sys.path)  # noqa: PTH113
+    archives = has_archives()
     finders = (finder for finder in sys.meta_path if finder not in usual and (archives or finder is not machinery.PathFinder))
     specs = (finder.find_spec(name, None) for finder in finders if hasattr(finder, "find_spec"))
     return next((spec for spec in specs if spec is not None), None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from nodegraph.files import CLOCK_NS, FileState
 from nodegraph.plugins.code import Code
 from nodegraph.plugins.installed import file_on_disk, is_installed_file
+from nodegraph.plugins.loads import LOADS, Load
 
 _NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the engine, and plugins
 
@@ -19,9 +20,9 @@ _NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the 
 class CodeWatch:
     """Watches the code of plugins while nodes run. May be used from several threads.
 
-    A module that is imported when it is first needed is read from its file at that time, and a function may read a data file at
-    any time. So a module is looked at once it is imported, and data files whenever `changed` is called. A file that was edited
-    after its module was imported does no harm: the module that runs is the old one.
+    A module that is imported when it is first needed, or loaded again, is read from its file at that time, and a function may read
+    a data file at any time. So a module is looked at once it was loaded, and data files whenever `changed` is called. A file that
+    was edited after its module was imported does no harm: the module that runs is the old one.
     """
 
     def __init__(self, codes: Mapping[str, Code]) -> None:
@@ -34,7 +35,9 @@ class CodeWatch:
         self._imports: dict[str, str] = {}
         self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
         self._known_modules: set[str] = set()
+        self._codes = codes
         self._covered = {path for code in codes.values() for path in code.files}
+        self._loads = len(LOADS)
         loaded = _files_of_modules(sys.modules)
         for plugin, code in codes.items():
             states = {**code.files, **code.libraries}
@@ -48,7 +51,7 @@ class CodeWatch:
 
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
-        if len(sys.modules) != self._module_count:
+        if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
         if plugin not in self._data:
             return self._changed.get(plugin)
@@ -67,28 +70,17 @@ class CodeWatch:
         of the plugins imports modules by computed names, they are all that this process has imported, by whatever code, except
         the script that runs, the engine and what is installed.
         """
-        if len(sys.modules) != self._module_count:
+        if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
-        if self._dynamic.isdisjoint(plugins):
+        if self._dynamic.isdisjoint(used := tuple(plugins)):
             return self._imports
         with self._lock:
             if self._all_imports is None:
-                others = self._outside(dict(sys.modules))
+                others = _outside(_names_by_file(dict(sys.modules)))
                 digests = _digests({path: name for path, name in others.items() if path not in self._imports})
                 self._all_imports = {**digests, **self._imports}
-            return self._all_imports
-
-    def _outside(self, modules: Mapping[str, object]) -> dict[str, str]:
-        """The names, by file, of the modules that are part of no plugin's code, of no distribution, and not of the engine."""
-        found = {}
-        script = getattr(sys.modules.get("__main__"), "__file__", None)
-        for name, module in modules.items():
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file != script and file not in self._covered and not is_installed_file(file):
-                top = name.partition(".")[0]
-                if not (top in _NO_HELPERS or top.startswith(_NO_HELPERS[-1])):
-                    found[file_on_disk(file)] = name
-        return found
+            covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}
+            return {path: digest for path, digest in self._all_imports.items() if path not in covered}
 
     def _look_at_new_modules(self) -> None:
         with self._lock:
@@ -104,8 +96,21 @@ class CodeWatch:
                         self._changed.setdefault(plugin, Path(path))
             self._look_at_libraries(new)
             by_nodes = {name: module for name, module in new_modules.items() if name not in _import_times.at_rest}
-            self._imports = {**self._imports, **_digests(self._outside(by_nodes))}
+            names, loads = _names_by_file(by_nodes), self._new_loads()
+            names.update((load.path, load.name) for load in loads if load.by_node)
+            outside = {path: name for path, name in _outside(names).items() if path not in self._covered}
+            self._imports = {**self._imports, **_digests(outside, loads)}
             self._all_imports = None
+
+    def _new_loads(self) -> list[Load]:
+        """The loads since the last look. Notes a plugin of which code was loaded from another state of its file."""
+        loads = LOADS[self._loads :]
+        self._loads += len(loads)
+        for load in loads:
+            for plugin, code in self._codes.items():
+                if load.path in code.files and code.files[load.path] != load.state:
+                    self._changed.setdefault(plugin, Path(load.path))
+        return loads
 
     def _look_at_libraries(self, new: Iterable[str]) -> None:
         """Note a library that was installed again and of which a module was imported since: its modules are of two versions."""
@@ -160,8 +165,12 @@ def note_rest() -> None:
         _import_times.look(at_rest=True)
 
 
-def _digests(names: Mapping[str, str]) -> dict[str, str]:
-    """The digests of modules, whose names are given by path. One that may have changed since has a digest that no file has."""
+def _digests(names: Mapping[str, str], loads: Iterable[Load] = LOADS) -> dict[str, str]:
+    """The digests of modules, whose names are given by path. One that may have changed since has a digest that no file has.
+
+    `loads` tell when they were loaded; for others, which foreign loaders have loaded, the time at the earliest is known.
+    """
+    last = {load.path: load for load in loads}
     digests = {}
     for path, name in names.items():
         try:
@@ -169,9 +178,26 @@ def _digests(names: Mapping[str, str]) -> dict[str, str]:
             digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         except OSError:
             continue
-        is_new = max(state.mtime_ns, state.ctime_ns) >= _import_times.earliest(name) - CLOCK_NS
+        load = last.get(path)
+        loaded_ns = _import_times.earliest(name) if load is None else load.time_ns
+        is_new = max(state.mtime_ns, state.ctime_ns) >= loaded_ns - CLOCK_NS or (load is not None and load.state != state)
         digests[path] = "changed since the import" if is_new else digest
     return digests
+
+
+def _names_by_file(modules: Mapping[str, object]) -> dict[str, str]:
+    return {file: name for name, module in modules.items() if isinstance(file := getattr(module, "__file__", None), str)}
+
+
+def _outside(names: Mapping[str, str]) -> dict[str, str]:
+    """Of modules by file, those that are of no plugin, no distribution and not of the engine, and not the script that runs."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    found = {}
+    for file, name in names.items():
+        top = name.partition(".")[0]
+        if file != script and not is_installed_file(file) and not (top in _NO_HELPERS or top.startswith(_NO_HELPERS[-1])):
+            found[file_on_disk(file)] = name
+    return found
 
 
 def _files_of_modules(modules: Mapping[str, object]) -> set[str]:

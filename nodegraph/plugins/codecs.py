@@ -216,6 +216,11 @@ class Codecs:
         """What a record calls a codec: its name and the state of its plugin's code, which may change what a file means."""
         return self._stored_names[id(codec)]
 
+    def stored_name_of_type(self, kind: Any) -> str:
+        """The name in records of the codec for a port type; "" if it has none, or that of JSON."""
+        codec = self.for_type(kind)
+        return "" if codec is None or codec is _JSON else self.stored_name(codec)
+
     def by_stored_name(self, name: str) -> Codec | None:
         """The codec that a record names; None if it is not installed, or with other code."""
         return self._by_stored_name.get(name)

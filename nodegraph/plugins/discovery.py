@@ -13,7 +13,7 @@ import importlib.util
 import sys
 import time
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nodegraph.files import CLOCK_NS, file_states, parse_json
 from nodegraph.plugins.code import Code, file_states_below, read_code
 from nodegraph.plugins.installed import has_other_modules
 from nodegraph.plugins.libraries import python_version, versions_of_required
+from nodegraph.plugins.loads import LOADS, Load, loads_in_this_thread
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -82,15 +83,16 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
         place = f"{metadata['Name']} {version}" if metadata else value
         url = _direct_url(point.dist) if point.dist else {}
         try:
-            was_imported = point.module.partition(".")[0] in sys.modules
+            was_imported, position = point.module.partition(".")[0] in sys.modules, len(LOADS)
             hooks = point.load()
+            loads = _loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
             code = (
-                _release(point.dist, point.module, requirements or (), started_ns)
+                _release(point.dist, point.module, requirements or (), loads=loads, imported_ns=started_ns)
                 if point.dist and released
-                else _code_of(point.module, started_ns, was_imported=was_imported)
+                else _code_of(point.module, started_ns, was_imported=was_imported, loads=loads)
             )
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
@@ -130,9 +132,11 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
-        before = file_states_below(root)
+        before, position = file_states_below(root), len(LOADS)
         module = _import_file(module_name, path)
-        code = read_code([root, *_included(module)], getattr(module, EXCLUDES, ()), imported_ns=started_ns)
+        roots = {root: None, **_included(module)}
+        loads = _loads_of(str(root), position)
+        code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns, loads=loads)
         if file_states_below(root) != before or code.changed_since(started_ns):
             code = code.unknown()
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
@@ -154,39 +158,52 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
     return module
 
 
-def _code_of(name: str, started_ns: int, *, was_imported: bool) -> Code:
+_loads: dict[str, dict[str, Load]] = {}  # by the file or folder of a plugin: what was loaded when this process imported it
+
+
+def _loads_of(place: str, position: int) -> Collection[Load]:
+    """What was loaded while a plugin was imported, from this position of `LOADS` on, and when it was imported before."""
+    known = _loads.setdefault(place, {})
+    known.update((load.path, load) for load in loads_in_this_thread(position))
+    return known.values()
+
+
+def _code_of(name: str, started_ns: int, *, was_imported: bool, loads: Iterable[Load] = ()) -> Code:
     """The code of the package that contains the module `name`, and of the packages that it includes.
 
     If the files changed after this process imported them, or while it did, the code that runs is unknown. The import began at
     `started_ns`, or before that if it `was_imported`, by a script.
     """
     module = sys.modules[name]
-    roots = [*_roots(name.partition(".")[0]), *_included(module)]
-    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns)
+    roots = {**_roots(name.partition(".")[0]), **_included(module)}
+    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns, loads=loads)
     if _DIGEST not in module.__dict__ and code.changed_since((_first_ns if was_imported else started_ns) - CLOCK_NS):
         code = code.unknown()
     return code if module.__dict__.setdefault(_DIGEST, code.digest) == code.digest else code.unknown()
 
 
-def _included(module: types.ModuleType) -> Iterator[Path]:
+def _included(module: types.ModuleType) -> dict[Path, str | None]:
     """The packages and modules that a plugin's module declares as part of its code. Raises ImportError if one is not installed."""
+    found: dict[Path, str | None] = {}
     for name in getattr(module, INCLUDES, ()):
-        roots = list(_roots(name))
+        roots = _roots(name)
         if not roots:
             raise ImportError(f"{INCLUDES} names '{name}', which is not installed")
-        yield from roots
+        found |= roots
+    return found
 
 
-def _roots(name: str) -> Iterator[Path]:
-    """The file or the folders of a package or module; nothing if there is none."""
+def _roots(name: str) -> dict[Path, str | None]:
+    """The file or the folders of a package or module, with its name; empty if there is none."""
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations:
-        yield from map(Path, spec.submodule_search_locations)
-    elif spec is not None and spec.origin:
-        yield Path(spec.origin)
+        return dict.fromkeys(map(Path, spec.submodule_search_locations), name)
+    return {Path(spec.origin): name} if spec is not None and spec.origin else {}
 
 
-def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], imported_ns: int) -> Code:
+def _release(
+    dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load], imported_ns: int
+) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
@@ -197,13 +214,14 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
     listed = (line for line in (dist.read_text("RECORD") or "").splitlines() if ",sha256=" in line)
     lines = sorted(line for line in listed if not line.startswith("..") and ".dist-info/" not in line)
     parts = [*lines, python_version(), *versions_of_required(requirements)]
-    included, others = list(_included(module)), Code(digest="", files={})
-    if included or has_other_modules():
+    included, others = _included(module), Code(digest="", files={})
+    if included or loads or has_other_modules():
         names = [path for path in (line.rpartition(",sha256=")[0] for line in lines) if path.endswith(".py")]
         sources = {path: Path(str(dist.locate_file(path))) for path in names}
         importers = {path: file for path, file in sources.items() if file.is_file()}
-        others = read_code(included, getattr(module, EXCLUDES, ()), imported_ns=imported_ns, importers=importers)
-        parts += [others.digest] if others.files else []
+        excludes = getattr(module, EXCLUDES, ())
+        others = read_code(included, excludes, imported_ns=imported_ns, importers=importers, loads=loads)
+        parts += [others.digest] if others.files or others.is_dynamic else []
     file = getattr(module, "__file__", None)
     return Code(
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),

@@ -19,14 +19,16 @@ _HAS_MORE: Final = re.compile(
     r"""[(\\;#"']|^from *\.|import.*import"""
 ).search  # than one import that means the same in each module
 _FROM: Final = re.compile(r"(?:^|[:;\n])[ \n]*from(?=[ \n.])((?:[ \n.\w]|[^\x00-\x7f])+)\Z")  # what stands before the word import
-_DYNAMIC: Final = frozenset({"importlib", "runpy", "pkgutil"})  # modules that import others by name
+_DYNAMIC: Final = frozenset({"importlib", "runpy", "pkgutil", "pydoc", "zipimport"})  # modules that import others by name
+_BY_PATH: Final = ("runpy", "pkgutil", "pydoc", "zipimport", "machinery", "spec_from_", "LazyLoader", "importlib as ")
 _AROUND_DOT: Final = re.compile(r" *\. *")
 
 
 class ImportScan:
     """Collects the modules that sources import, in `names`, except modules of the packages `skipped`.
 
-    `is_dynamic`: a source uses `import_module`, `__import__`, `runpy` or `pkgutil`, so it may compute the names of other modules.
+    `is_dynamic`: a source uses `import_module`, `__import__`, a loader, `runpy` or similar, so it may compute the names of other
+    modules.
     """
 
     def __init__(self, skipped: Iterable[str]) -> None:
@@ -83,7 +85,7 @@ class ImportScan:
                 self._add_statement(text, position, package)
                 if word in _FIRST_WORDS and not _HAS_MORE(line):
                     self._known.add(whole_line)
-        self.is_dynamic = self.is_dynamic or _is_dynamic(text, position, line)
+        self.is_dynamic = self.is_dynamic or _is_dynamic(text, position, line, package)
 
     def _add_statement(self, text: str, position: int, package: str | None) -> None:
         """Note what the statement imports whose word `import` is at `position`, unless it is not a statement."""
@@ -97,7 +99,10 @@ class ImportScan:
         origin = unicodedata.normalize("NFKC", clause[1])
         base = _absolute("".join(origin.split()), package)
         if base is not None and base.partition(".")[0] not in self._skipped and _is_name(base):
-            self.names += [base, *(f"{base}.{name}" for name in _names(text, position + 6))]
+            names = _names(text, position + 6)
+            if not names and text[position + 6 :].lstrip(" (\\\n").startswith("*"):
+                names = ["*"]
+            self.names += [base, *(f"{base}.{name}" for name in names)]
 
 
 def _plain(source: bytes) -> str:
@@ -117,15 +122,15 @@ def _plain(source: bytes) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _is_dynamic(text: str, position: int, line: str) -> bool:
+def _is_dynamic(text: str, position: int, line: str, package: str | None) -> bool:
     """Whether the line, which has the word `import` at `position`, may import a module by a computed name.
 
-    A name below the module's own, as in `import_module(f"{__name__}.part")`, is no other module.
+    A name below the module's own, as in `import_module(f"{__name__}.part")`, is a module of the plugin, of which all are known.
     """
     if text.startswith("import_module", position):
-        is_own = text.startswith('import_module(f"{__name__}', position)
+        is_own = package is None and text.startswith('import_module(f"{__name__}', position)
         return not is_own and (" as " in line or not line.startswith("from"))
-    return text.startswith("import__", position) or "runpy" in line or "pkgutil" in line
+    return text.startswith("import__", position) or any(word in line for word in _BY_PATH)
 
 
 def _line_before(text: str, position: int) -> str:

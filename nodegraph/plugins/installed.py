@@ -12,8 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-ARCHIVES: Final = (".zip", ".egg", ".whl", ".pyz")
-"""Endings of archives that Python imports from."""
 SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 """Endings of files that are modules."""
 
@@ -23,6 +21,18 @@ def file_on_disk(path: str) -> str:
     if os.path.isfile(path):  # noqa: PTH113
         return path
     return next((str(file) for file in Path(path).parents if file.is_file()), path)
+
+
+def names_of_modules(folder: str) -> frozenset[str]:
+    """The names of what is in a folder, and of the modules in it. Raises OSError if it cannot be read."""
+    names = os.listdir(folder or ".")  # noqa: PTH208
+    endings = (".py",) if is_installed_file(f"{folder}{os.sep}_") else SUFFIXES  # the compiled modules of libraries do not matter
+    return frozenset((*names, *(name.partition(".")[0] for name in names if name.endswith(endings))))
+
+
+def has_archives() -> bool:
+    """Whether Python may import from an archive, whatever its name."""
+    return any(os.path.isfile(entry) for entry in sys.path)  # noqa: PTH113
 
 
 def sources_in_archive(path: Path) -> Iterator[bytes]:
@@ -42,7 +52,7 @@ def hidden_standard_modules() -> set[str]:
         if is_installed_file(f"{entry}{os.sep}_") or entry.endswith(os.path.dirname(os.__file__)):  # noqa: PTH120
             break
         with contextlib.suppress(OSError):
-            names |= {name.removesuffix(".py") for name in os.listdir(entry or ".")}  # noqa: PTH208
+            names |= names_of_modules(entry)
     return names & sys.stdlib_module_names - set(sys.builtin_module_names)
 
 

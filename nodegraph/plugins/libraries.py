@@ -47,8 +47,9 @@ def versions_of_required(requirements: Iterable[str]) -> list[str]:
 
 
 def python_version() -> str:
-    """The version of Python whose standard library nodes use."""
-    return f"python {sys.version_info[0]}.{sys.version_info[1]}"
+    """The version of Python whose standard library nodes use, and how it optimizes: with `python -O`, assertions do not run."""
+    optimized = f" -O{sys.flags.optimize}" if sys.flags.optimize else ""
+    return f"python {sys.version_info[0]}.{sys.version_info[1]}{optimized}"
 
 
 def _version(folder: str, name: str, installed: Mapping[str, str]) -> str | None:

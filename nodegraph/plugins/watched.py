@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 import sys
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from nodegraph.plugins.code import Code, read_code
 from nodegraph.plugins.registry import Registry
 
 _ENGINE: Final = frozenset({"nodegraph", "click", "pluggy"})  # computes nothing
+_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, deque, defaultdict, OrderedDict})
 _NAME: Final = re.compile(r"[\w.-]+").match
 
 
@@ -82,10 +84,21 @@ def _takes_anything(type_: Any) -> bool:
     pending = [parse(type_)]
     while pending:
         part = pending.pop()
-        if isinstance(part, AnyType) or (isinstance(part, Class) and part.cls is object):
+        if isinstance(part, AnyType) or (isinstance(part, Class) and not part.arguments and _may_hold_anything(part.cls)):
             return True
         pending += part.alternatives if isinstance(part, Union) else part.arguments if isinstance(part, Class) else ()
     return False
+
+
+def _may_hold_anything(cls: Any) -> bool:
+    """Whether a value of this class, without the types of its items, may be or hold an object of any class.
+
+    That is so for containers, and for classes that others need not name as their base, such as protocols and those of
+    `collections.abc`.
+    """
+    if not isinstance(cls, type) or cls is object or cls in _CONTAINERS:
+        return True
+    return bool(getattr(cls, "_is_protocol", False) or getattr(cls, "__abstractmethods__", ()))
 
 
 def _read_release(package: str) -> Code | None:
@@ -93,7 +106,7 @@ def _read_release(package: str) -> Code | None:
     file = getattr(sys.modules.get(package), "__file__", None)
     try:
         root = Path(file).parent if file and os.path.basename(file) == "__init__.py" else Path(file or "")  # noqa: PTH119
-        return read_code([root], imported_ns=sys.maxsize) if file else None
+        return read_code({root: package}, imported_ns=sys.maxsize) if file else None
     except OSError:
         return None
 

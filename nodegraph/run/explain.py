@@ -76,6 +76,8 @@ def differences(before: StoredForm, now: StoredForm) -> Iterator[str]:
 def _change(port: str, old: Any, new: Any) -> str:
     if old[0] == new[0] == "files":
         return _file_change(port, dict(old[1]), dict(new[1]))
+    if old[0] == new[0] == "read" and old[1] == new[1]:
+        return _file_change(port, dict(old[2]), dict(new[2]))
     if old[0] == new[0] == "registered" and old[1] == new[1]:
         return f"{port}: {new[1]}: {_code_change(old[2], new[2])}"
     return f"{port}: {described(_untagged(old))} -> {described(_untagged(new))}"

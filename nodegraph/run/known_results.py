@@ -12,6 +12,8 @@ from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
+_NOTHING: Final[Mapping[str, str]] = {}
+_DIFFERS: Final = "differs"  # no file has this digest
 
 
 class KnownResults:
@@ -44,6 +46,9 @@ class KnownResults:
         self._unstored: set[str] = set()
         self._unkeyed: set[str] = set()  # nodes whose result is not what their key stands for
         self._ports_without_codec: dict[str, list[str]] = {}  # by node type
+        self._own: dict[str, Mapping[str, str]] = {}  # what results depend on besides their keys,
+        self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
+        self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
 
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
@@ -63,8 +68,10 @@ class KnownResults:
         static = self.keys.static.get(name)
         if static is None or name in self.forced or name in self._untrusted or not self.graph.nodes[name].spec.keep:
             return False
-        content = self._cache.resolve(static) or static  # without links, the two are the same
-        return self._look_up(name, content, ports)
+        alias = self._cache.resolve(static)
+        if alias is None:
+            return self._look_up(name, static, ports)  # without links, the two keys are the same
+        return self._look_up(name, alias.content, ports, alias.depends)
 
     def derive(self, name: str, ports: Collection[str]) -> bool:
         """Look a node up by its content key, which needs the digests of all its inputs. True if its result is in the cache.
@@ -77,20 +84,27 @@ class KnownResults:
         if content is None:
             return False
         self.content[name] = content
-        if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports):
+        above = self._above(name) if self._depends else _NOTHING
+        if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports, above):
             self._note_alias(name)
             return True
+        if above:
+            self._note_depends(name, _NOTHING, above)
         self._digests[name] = self._without_codec(name, content)
         return False
 
-    def made(self, name: str, digests: Mapping[str, str], *, stored: bool) -> bool:
+    def made(self, name: str, digests: Mapping[str, str], *, stored: bool, depends: Mapping[str, str]) -> bool:
         """Note the digests of a node that has run, and whether its result is stored under its content key.
+
+        Its values depend on what is in `depends`, besides their key.
 
         Returns whether the result is what the key stands for. If it is not, it may be another one each time: keys of nodes below
         that follow from the key, as the digest of a value that is never stored does, are made again.
         """
         assumed = self._digests.get(name)
         self._digests[name] = digests
+        if depends or self._depends:
+            self._note_depends(name, depends, self._above(name))
         if stored:
             self._note_alias(name)
             return True
@@ -113,6 +127,7 @@ class KnownResults:
         """Note a result that was found in the cache when the node was about to run."""
         self.hits[name] = hit
         self._digests[name] = {**self._without_codec(name, hit.key), **hit.digests}
+        self._note_depends(name, hit.depends(), self._above(name))
         self._note_alias(name)
 
     def take_values(self, name: str) -> Mapping[str, Snapshot]:
@@ -135,6 +150,34 @@ class KnownResults:
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
 
+    def inherited(self, name: str) -> Mapping[str, str]:
+        """What the inputs of a node depend on besides its content key.
+
+        The digest of a value shows everything that the value depends on. One that follows from a key, such as that of a model,
+        does not show which modules and codecs its node used.
+        """
+        if not self._own:
+            return _NOTHING
+        found, pending, seen = _NOTHING, [name], {name}
+        while pending:
+            for link in self.graph.nodes[pending.pop()].links():
+                if link.node not in seen and (self.digest(link) or "").startswith(f"{self.content.get(link.node)}:"):
+                    seen.add(link.node)
+                    pending.append(link.node)
+                    found = joined(found, self._own.get(link.node, _NOTHING))
+        return found
+
+    def _above(self, name: str) -> Mapping[str, str]:
+        """What the results depend on that a node is computed from, besides their static keys."""
+        found = _NOTHING
+        for source in self.graph.nodes[name].sources:
+            found = joined(found, self._depends.get(source, _NOTHING))
+        return found
+
+    def _note_depends(self, name: str, own: Mapping[str, str], above: Mapping[str, str]) -> None:
+        """Note what the result of a node depends on, by itself and because of the nodes above."""
+        self._own[name], self._inputs_depend[name], self._depends[name] = own, above, joined(above, own)
+
     def _content_key(self, name: str) -> str | None:
         if None in map(self.digest, self.graph.nodes[name].links()):
             return None
@@ -143,7 +186,7 @@ class KnownResults:
     def _known_digest(self, link: ResolvedLink) -> str:
         return self._digests[link.node][link.port]
 
-    def _look_up(self, name: str, content: str, ports: Collection[str]) -> bool:
+    def _look_up(self, name: str, content: str, ports: Collection[str], above: Mapping[str, str] = _NOTHING) -> bool:
         hit = self._cache.lookup(content, ports)
         if hit is None:
             return False
@@ -153,6 +196,9 @@ class KnownResults:
         self.hits[name] = hit
         self.content[name] = content
         self._digests[name] = {**self._without_codec(name, content), **hit.digests}
+        depends = hit.depends()
+        if depends or above:
+            self._note_depends(name, depends, above)
         return True
 
     def _without_codec(self, name: str, content: str) -> dict[str, str]:
@@ -163,12 +209,13 @@ class KnownResults:
             ports = self._ports_without_codec[spec.name] = [
                 port.name for port in spec.outputs if not spec.keep or self.codecs.never(port.type)
             ]
-        return {port: value_of(content, port) for port in ports}
+        return {port: value_of(content, port, keep=spec.keep) for port in ports}
 
     def _note_alias(self, name: str) -> None:
         static = self.keys.static.get(name)
         if static is not None and not self._follows_from_unkeyed(name):
-            self._cache.alias(static, self.content[name])
+            depends = self._inputs_depend.get(name, _NOTHING) if self._depends else _NOTHING
+            self._cache.alias(static, self.content[name], depends)
 
     def _follows_from_unkeyed(self, name: str) -> bool:
         """Whether a node's value may not be what its static key stands for.
@@ -193,6 +240,16 @@ def key_of_value(digest: str, port: str) -> str:
     return hashlib.sha256(f"value {digest} {port}".encode()).hexdigest()
 
 
-def value_of(content: str, port: str) -> str:
-    """The digest of a value that has no codec: the content key of its node, and the port."""
-    return f"{content}:{port}"
+def value_of(content: str, port: str, *, keep: bool = True) -> str:
+    """The digest of a value that has no codec or is not kept: the content key of its node, and the port."""
+    return f"{content}:{port}" if keep else f"{content}:{port}:not kept"
+
+
+def joined(first: Mapping[str, str], second: Mapping[str, str]) -> Mapping[str, str]:
+    """All that is in one of two mappings of what results depend on. What differs between them is never found the same again."""
+    if not second or first is second:
+        return first
+    if first.items() >= second.items():
+        return first
+    differing = {name: _DIFFERS for name in first.keys() & second.keys() if first[name] != second[name]}
+    return {**first, **second, **differing}

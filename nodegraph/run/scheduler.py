@@ -238,7 +238,7 @@ class Scheduler:
         self._finish(name)
 
     def _made(self, name: str, outcome: Outcome) -> None:
-        is_keyed = self.known.made(name, outcome.digests, stored=outcome.stored)
+        is_keyed = self.known.made(name, outcome.digests, stored=outcome.stored, depends=outcome.depends)
         self._values.add(name, outcome.values)
         status = self._check(outcome) if name in self.known.checked else "ran"
         self.reports[name] = NodeReport(

@@ -121,7 +121,7 @@ def _choices_of_gpus(native: Any) -> Iterable[_Switch]:
 
 
 def _rounds_products(torch: Any) -> bool:
-    """Whether oneDNN computes with less precision here if it may. Other processors ignore these switches, which are slow to read."""
+    """Whether oneDNN computes with less precision here if it may. Other processors ignore the switches, which are slow to read."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(supported is None or supported())
 

@@ -21,6 +21,24 @@ from nodegraph.cache.keys import KeyMaker, Keys, NoCanonicalFormError, canonical
 from nodegraph.graph.graph import Graph, GraphNode, Input, ResolvedLink, Value
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Origin
+from nodegraph.run.result import Result
+
+PART_OF_A_FILE = """
+from typing import Annotated
+from nodegraph import Reads, Resource, hookimpl, node
+
+def part_of_a_file(text, base):
+    path, _, part = text.partition("#")
+    return Resource((path, part), {{"file": base / path}})
+
+@node("Part")
+def part(file: Annotated[tuple, Reads(part_of_a_file, by_content={by_content})]) -> str:
+    return file[1]
+
+@hookimpl
+def register_nodes(register):
+    register(part)
+"""
 
 SCALARS = (
     st.none()
@@ -149,6 +167,24 @@ def test_files_are_keyed_by_content(plugins: Plugins, tmp_path: Path) -> None:
 
     assert key_of(plugins, "Contents", path=file("a", "same")) == key_of(plugins, "Contents", path=file("b", "same"))
     assert key_of(plugins, "Contents", path=file("a", "same")) != key_of(plugins, "Contents", path=file("a", "other"))
+
+
+@pytest.mark.parametrize("by_content", [False, True])
+def test_text_that_names_files_is_in_the_key_unless_their_content_says_all(tmp_path: Path, by_content: bool) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "reading.py").write_text(PART_OF_A_FILE.format(by_content=by_content))
+    (tmp_path / "file.txt").write_text("x")
+
+    def run(text: str) -> Result:
+        workflow = Workflow("w", base=tmp_path)
+        workflow.output("out", workflow.add("Part", name="n", file=text))
+        return Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
+
+    assert run("file.txt#one")["out"] == "one"
+    assert run("file.txt#one").cached == ("n",)
+    assert run("file.txt#two")["out"] == ("one" if by_content else "two")
+    (tmp_path / "file.txt").write_text("y")
+    assert run("file.txt#two").ran == ("n",)
 
 
 # --- the keys of a graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,30 @@ def test_new_version_is_a_miss(tmp_path, install):
     assert run() == ("text 1.0", ("used",))
     install("1.1")
     assert run() == ("text 1.1", ())
+
+
+def test_optimized_python_has_other_keys(tmp_path, install):
+    """With `python -O`, assertions do not run, and `__debug__` is false."""
+    code = (
+        "from nodegraph.plugins.manager import load_plugins\nplugins = load_plugins(['plugins'])\n"
+        "print(*(plugins.origin(name).identity for name in ('using', 'a_pack')), sep='\\n')"
+    )
+    (tmp_path / "site-packages" / "a_pack-1.0.dist-info").mkdir()
+    (tmp_path / "site-packages" / "a_pack.py").write_text("")
+    information = tmp_path / "site-packages" / "a_pack-1.0.dist-info"
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: a-pack\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[nodegraph]\nnodes = a_pack\n")
+
+    def identities(level: str) -> list[str]:
+        environment = {**os.environ, "PYTHONOPTIMIZE": level, "PYTHONPATH": str(tmp_path / "site-packages")}
+        ran = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+        )
+        return ran.stdout.splitlines()
+
+    plain, optimized = identities(""), identities("1")
+    assert identity(tmp_path) == plain[0]
+    assert [before == after for before, after in zip(plain, optimized, strict=True)] == [False, False]
 
 
 @pytest.mark.parametrize("imported", [False, True])

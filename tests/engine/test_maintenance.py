@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph.cache.store.maintenance import verify
+from nodegraph.cache.store.records import Alias
 from nodegraph.cache.store.store import Record, Store, StoredValue
 from tests.support.other_process import end, start, wait_for
 
@@ -32,7 +33,7 @@ def keep(store: Store, i: int, data: bytes, digest: int | None = None, ago: floa
         Record(key=key(i), type="Type", workflow="workflow", node=f"node{i}", created=made, seconds=0.5, outputs=outputs)
     )
     os.utime(store.layout.record(key(i)), (made, made))
-    store.put_alias(key(2000 + i), key(i))
+    store.put_alias(key(2000 + i), Alias(key(i)))
     return put[0]
 
 
@@ -132,7 +133,7 @@ def test_least_recently_used_goes_first(store: Store) -> None:
     removed = store.gc(limit=250)
     assert keys(store) == {1, 4}
     assert (removed.keys, removed.bytes, removed.remaining) == ((key(2), key(3)), 200, 200)
-    assert store.alias(key(2001)) == key(1)
+    assert store.alias(key(2001)) == Alias(key(1))
     assert store.alias(key(2002)) is None
     assert store.info().bytes == 200
     assert {entry.key for entry in store.entries()} == {key(1), key(4)}
@@ -185,7 +186,7 @@ def test_all_files_of_a_removed_result_go(store: Store) -> None:
 def test_old_unreferenced_files_are_removed(store: Store) -> None:
     blob = store.put_bytes(b"its record is yet to come", ".bin")
     store.put_exported(key(9), ".png", [b"of a value that is yet to come"])
-    store.put_alias(key(5), key(6))
+    store.put_alias(key(5), Alias(key(6)))
     assert blob is not None
     store.gc(limit=0)
     assert store.has(blob[0])

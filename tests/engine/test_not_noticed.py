@@ -14,12 +14,13 @@ import pytest
 from nodegraph import Engine, Workflow
 
 PLUGIN = """
-import os, time
+import os, random, time
 from pathlib import Path
 from nodegraph import File, hookimpl, node
 import an_installed_library
 
 COUNT = {"calls": 0}
+DRAWN = random.random()
 
 def helper(text):
     return text + " helper"
@@ -64,6 +65,18 @@ def library(text: str) -> str:
 def order_of_a_set(text: str) -> str:
     return " ".join({*text.split()})
 
+@node("Hash")
+def hashed(text: str) -> int:
+    return hash(text)
+
+@node("Drawn")
+def drawn(text: str) -> float:
+    return DRAWN
+
+@node("Name")
+def name_of_a_file(path: File) -> str:
+    return path.name
+
 @node("Random")
 def random_bytes(text: str) -> str:
     return os.urandom(8).hex()
@@ -95,6 +108,9 @@ def register_nodes(register):
     register(order_of_a_set)
     register(unseeded)
     register(digits)
+    register(hashed)
+    register(drawn)
+    register(name_of_a_file)
     for function in (time_of_day, environment, directory, count, helped, contents, data, library, random_bytes, switched):
         register(function)
 """
@@ -138,6 +154,7 @@ CHANGES: dict[str, tuple[str, dict[str, str], Change]] = {
     "environment": ("Environment", {"variable": "NOT_NOTICED"}, lambda folder, module: os.environ.update(NOT_NOTICED="two")),
     "current directory": ("Directory", {"text": ""}, lambda folder, module: os.chdir(folder / "plugins")),
     "state of a module": ("Count", {"text": ""}, lambda folder, module: module.COUNT.update(calls=5)),
+    "number drawn at the import": ("Drawn", {"text": ""}, lambda folder, module: setattr(module, "DRAWN", 2)),
     "function that a node calls": ("Helped", {"text": ""}, lambda folder, module: setattr(module, "helper", str.upper)),
     "class that a node uses": ("Helped", {"text": ""}, lambda folder, module: setattr(module.Settings, "mark", "?")),
     "file that text names": ("Contents", {"path": "data.txt"}, lambda folder, module: write(folder / "data.txt", "two")),
@@ -181,9 +198,17 @@ def test_what_a_node_reads_besides_its_inputs_is_not_noticed(
     assert fresh.run(one(type, **inputs))["out"] != expected
 
 
-def test_order_of_a_set_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
-    """It differs between processes."""
-    workflow = one("Set", text="a b c d e f g h")
+def test_name_of_a_file_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write(tmp_path / name, "the same")
+    assert make_engine().run(one("Name", path=str(tmp_path / "one")))["out"] == "one"
+    assert make_engine().run(one("Name", path=str(tmp_path / "two")))["out"] == "one"
+
+
+@pytest.mark.parametrize("type", ["Set", "Hash"])
+def test_seed_of_hashes_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path, type: str) -> None:
+    """The order of a set, and `hash` of text, differ between processes."""
+    workflow = one(type, text="a b c d e f g h")
     write(tmp_path / "one.yaml", workflow.dump())
     code = (
         "from nodegraph import Engine, Workflow\nprint(Engine(None, plugin_dirs=['plugins']).run(Workflow.load('one.yaml'))['out'])"

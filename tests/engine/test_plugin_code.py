@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import os
+import py_compile
+import subprocess
 import sys
 import textwrap
 import time
@@ -154,7 +156,7 @@ def test_folders_behind_links_are_part_of_the_digest(tmp_path, write):
 
 def test_installed_libraries_and_the_engine_are_not_read(tmp_path, write):
     path = write("adding.py", "import json\nimport torch\nimport numpy.linalg\nfrom nodegraph import node\nimport no_such_module\n")
-    code = read_code([path], imported_ns=0)
+    code = read_code({path: None}, imported_ns=0)
     assert list(code.files) == [str(path)]
     assert {Path(library).parent.name for library in code.libraries} == {"torch", "numpy"}
 
@@ -162,7 +164,7 @@ def test_installed_libraries_and_the_engine_are_not_read(tmp_path, write):
 def test_prose_is_not_an_import(tmp_path, write):
     path = write("adding.py", '"""To import helper, write what you want; from there, import other things."""\n')
     write("helper.py", "")
-    assert list(read_code([path], imported_ns=0).files) == [str(path)]
+    assert list(read_code({path: None}, imported_ns=0).files) == [str(path)]
 
 
 @given(st.lists(st.text("ab.*?[]!-", max_size=6), max_size=4), st.text("ab.*[!]-", max_size=6))
@@ -187,7 +189,7 @@ def test_helper_that_changed_after_its_import_is_unknown_code(tmp_path, write, m
 def test_any_bytes_can_be_read(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("code") / "adding.py"
     path.write_bytes(b"import " + content)
-    assert str(path) in read_code([path], imported_ns=0).files
+    assert str(path) in read_code({path: None}, imported_ns=0).files
 
 
 def test_two_installs_of_one_version_are_different_code(tmp_path, write, monkeypatch):
@@ -494,3 +496,145 @@ def test_engine_modules_that_are_imported_while_nodes_run_are_not_recorded(monke
     watch = CodeWatch({})
     importlib.import_module("nodegraph.cli.time_left")
     assert watch.imports(()) == {}
+
+
+# --- modules that are found or loaded in unusual ways: an edit of them is no hit, in a new process
+
+RUNNING = """
+import sys
+from nodegraph import Engine, Workflow
+
+workflow = Workflow("w")
+workflow.output("out", workflow.add("Add", name="node", text=""))
+result = Engine("cache", plugin_dirs=["plugins"]).run(workflow)
+print(result["out"], "ran" if result.ran else "cached")
+"""
+
+
+@pytest.fixture
+def run_plugin(tmp_path, write):
+    """Runs the only node of a plugin in a new process: what it returned, and whether it ran."""
+    write("go.py", RUNNING)
+    write("lib/unused.py", "")
+
+    def run() -> tuple[str, str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, str(tmp_path / "go.py")]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        value, state = done.stdout.split()
+        return value, state
+
+    return run
+
+
+def bytecode(path: Path, value: str) -> None:
+    """A module without its source."""
+    source = path.with_name("source_of_it.txt")
+    source.write_text(f"VALUE = '{value}'")
+    py_compile.compile(str(source), cfile=str(path), doraise=True)
+
+
+def archive(path: Path, value: str) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("helper.py", f"VALUE = '{value}'")
+
+
+def source(path: Path, value: str) -> None:
+    path.write_text(f"VALUE = '{value}'")
+
+
+BY_PATH = "importlib.util.spec_from_file_location('helper', Path(__file__).parent / '_helper.py')"
+FROM_SPEC = f"spec = {BY_PATH}; m = importlib.util.module_from_spec(spec); spec.loader.exec_module(m)"
+ZIP = "Path(__file__).parent.parent / 'z' / 'h.zip'"
+OTHER = "sys.path.insert(0, str(Path(__file__).parent.parent / 'other')); import helper as m; sys.path.pop(0)"
+LOADER = "m = L('helper', str(Path(__file__).parent / '_helper.py')).load_module()"
+HEAD = "import importlib, importlib.util, sys\nfrom pathlib import Path\n"
+UNUSUAL = {
+    "by its path, at import": (f"{FROM_SPEC}\n", "pass", "plugins/_helper.py", source),
+    "by its path, in the node": ("", FROM_SPEC, "plugins/_helper.py", source),
+    "by a loader": (f"from importlib.machinery import SourceFileLoader as L\n{LOADER}\n", "pass", "plugins/_helper.py", source),
+    "by pydoc": ("import pydoc\nm = pydoc.locate('helper')\n", "pass", "lib/helper.py", source),
+    "removed at once": ("", "m = importlib.import_module('helper'); sys.modules.pop('helper')", "lib/helper.py", source),
+    "loaded anew": ("import helper as m\n", "importlib.reload(sys.modules['helper'])", "lib/helper.py", source),
+    "while the path was longer": (f"{OTHER}\n", "pass", "other/helper.py", source),
+    "bytecode": ("import helper as m\n", "pass", "lib/helper.pyc", bytecode),
+    "bytecode that hides a standard module": ("import colorsys as m\n", "pass", "lib/colorsys.pyc", bytecode),
+    "from an archive": (
+        f"import zipimport\nm = zipimport.zipimporter(str({ZIP})).load_module('helper')\n",
+        "pass",
+        "z/h.zip",
+        archive,
+    ),
+    "a name of the plugin's own": ("import adding as m\n", "pass", "lib/adding.py", source),
+    "a lazy package": ("import lazy_package\nm = lazy_package.core\n", "pass", "lib/lazy_package/core.py", source),
+    "of which another plugin knows": ("", "m = importlib.import_module('helper_' + 'of_two')", "lib/helper_of_two.py", source),
+    "above an included package": ("import included.sub.work as m\n", "pass", "lib/included/constants.py", source),
+    "everything of a package": ("from whole_package import *\nm = core\n", "pass", "lib/whole_package/core.py", source),
+}
+PACKAGES = {
+    "lib/lazy_package/__init__.py": "import importlib\n"
+    "def __getattr__(name):\n    return importlib.import_module(f'{__name__}.{name}')\n",
+    "lib/whole_package/__init__.py": "__all__ = ['core']\n",
+    "lib/included/__init__.py": "",
+    "lib/included/sub/__init__.py": "",
+    "lib/included/sub/work.py": "from ..constants import VALUE",
+    "plugins/other.py": "import sys\nif False:\n    import helper_of_two\n",
+}
+
+
+def test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept(tmp_path, write, monkeypatch):
+    """As by a node, or by a notebook that loads edited modules again."""
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    helper = write("lib/helper_anew.py", "VALUE = 'one'")
+    time.sleep(0.02)
+    text = PLUGIN.format(imports="import importlib", value="importlib.reload(helper_anew).VALUE")
+    write("plugins/adding.py", f"import helper_anew\n{text}")
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    helper.write_text("VALUE = 'two'")
+    result = engine.run(add_workflow("a"))
+    assert result["out"] == "atwo"
+    assert f"the code in {helper} was changed during the run" in result.notices[0].message
+    assert list(engine.cache.entries()) == []
+
+
+def test_computed_name_that_finds_another_folder_is_no_hit(tmp_path, write, monkeypatch):
+    write(
+        "plugins/adding.py", PLUGIN.format(imports="import importlib", value="importlib.import_module('helper_'+'on_path').VALUE")
+    )
+    for folder in ("one", "two"):
+        write(f"{folder}/helper_on_path.py", f"VALUE = '{folder}'")
+    time.sleep(0.02)
+    for folder in ("one", "two"):
+        with monkeypatch.context() as context:
+            context.syspath_prepend(tmp_path / folder)
+            sys.modules.pop("helper_on_path", None)
+            assert Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(add_workflow("a"))["out"] == f"a{folder}"
+
+
+def test_archive_may_have_any_name(tmp_path, write, monkeypatch):
+    file = write("lib/helpers.bundle", "")
+    archive(file, "one")
+    monkeypatch.syspath_prepend(file)
+    write("plugins/adding.py", PLUGIN.format(imports="import helper", value="helper.VALUE"))
+    before = digest(tmp_path / "plugins")
+    archive(file, "two")
+    assert digest(tmp_path / "plugins") != before
+
+
+@pytest.mark.parametrize("way", UNUSUAL)
+def test_module_that_is_loaded_in_an_unusual_way_counts(run_plugin, write, tmp_path, way):
+    top, in_node, file, make = UNUSUAL[way]
+    text = PLUGIN.format(imports=in_node, value="m.VALUE")
+    includes = "__nodegraph_includes__ = ['included.sub']\n" if "included" in way else ""
+    write("plugins/adding.py", f"{HEAD}{includes}{top}{text}")
+    for name, content in PACKAGES.items():
+        write(name, content)
+    path = write(file, "")
+    make(path, "one")
+    time.sleep(0.02)
+    assert run_plugin() == ("one", "ran")
+    assert run_plugin() == ("one", "cached")
+    make(path, "two")
+    time.sleep(0.02)
+    assert run_plugin() == ("two", "ran")

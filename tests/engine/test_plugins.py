@@ -83,7 +83,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def tree_digest(roots, excludes=()):
-    return read_code(roots, excludes, imported_ns=0).digest
+    return read_code(dict.fromkeys(roots), excludes, imported_ns=0).digest
 
 
 def only(plugins: Plugins) -> LoadedPlugin:

@@ -206,12 +206,30 @@ def test_torch_without_an_import_is_not_noticed(tmp_path, line):
     assert not load_plugins([tmp_path / "plugins"]).watched["Plain"]
 
 
-def test_node_that_takes_any_value_is_watched(tmp_path):
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "plain.py").write_text(
-        "from typing import Any\n" + PLAIN.replace("plain()", "plain(values: list[Any])")
+TAKEN = {
+    **dict.fromkeys(["list[Any]", "Any", "object", "list", "dict", "tuple", "set", "list | None", "dict[str, list]"], True),
+    **dict.fromkeys(["Sequence", "Iterable | None", "HasPixels", "Annotated[list, Help('some')]", "TypeVar('T')"], True),
+    **dict.fromkeys(
+        ["int", "str | None", "list[int]", "dict[str, float]", "tuple[int, ...]", "Path", "Literal['a']", "Box"], False
+    ),
+    "Sequence[int]": False,
+}
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_node_that_takes_any_value_is_watched(tmp_path, taken):
+    lines = (
+        "from collections.abc import Iterable, Sequence",
+        "from pathlib import Path",
+        "from typing import Annotated, Any, Literal, Protocol, TypeVar",
+        "from nodegraph import Help",
+        "class HasPixels(Protocol):\n    pixels: object",
+        "class Box:\n    pass",
+        PLAIN.replace("plain()", f"plain(values: {taken})"),
     )
-    assert load_plugins([tmp_path / "plugins"]).watched["Plain"]
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "plain.py").write_text("\n".join(lines))
+    assert load_plugins([tmp_path / "plugins"]).watched["Plain"] == TAKEN[taken]
 
 
 PLAIN = """

@@ -2,7 +2,7 @@
 
     blobs/ab/<sha256 of the file><suffix>               values and exported files; never changed once written
     records/ab/<content key>.json                       a node's result: which blobs hold its values, and what computed it
-    aliases/ab/<static key>                             the content key that a static key stands for
+    aliases/ab/<static key>                             the content key that a static key stands for, and on what that depends
     exports/ab/<digest of a value><extension>.json      the files that a value was exported to
     quarantine/                                         blobs whose content was found to be changed
     tmp/<process>-<random><suffix>                      files being written; renamed when they are complete

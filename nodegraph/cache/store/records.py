@@ -1,4 +1,4 @@
-"""Records as they are on disk: one for each stored result, and one for each list of exported files."""
+"""Records as they are on disk: one for each stored result, each list of exported files, and each static key."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ FORMAT: Final = 1
 _CODEC: Final = r"(?s:.+) [0-9a-f]{16}"  # its name, and a digest of its code
 
 _NO_IMPORTS: Final[Mapping[str, str]] = {}
+
+CODEC: Final = "codec "
+"""The beginning of the names of codecs among the modules in `imports` and `depends`. No path begins with it."""
 
 
 class StaleRecordError(NodegraphError):
@@ -50,7 +53,7 @@ class Computation(NamedTuple):
     """What computed a result: node type, workflow, node, kind of machine, how long it took, and the notices that it gave.
 
     On another kind of `machine`, the same computation may round in another way. `imports` holds the SHA-256 of modules, by path,
-    that were imported while nodes ran and that no key covers: the result is found only as long as they stay the same.
+    that were imported while nodes ran and that no key covers, and codecs: the result is found only as long as they stay the same.
     """
 
     type: str
@@ -60,6 +63,16 @@ class Computation(NamedTuple):
     notices: tuple[str, ...] = ()
     machine: str = ""
     imports: Mapping[str, str] = _NO_IMPORTS
+
+
+class Alias(NamedTuple):
+    """What a static key stands for: a content key, as long as what it `depends` on stays the same.
+
+    These are the modules (see `Computation`) and codecs that the nodes above used.
+    """
+
+    content: str
+    depends: Mapping[str, str] = _NO_IMPORTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +131,28 @@ def record_bytes(record: Record) -> bytes:
     if not record.imports:
         del fields["imports"]  # so that earlier versions can read it
     return _json(fields)
+
+
+def alias_bytes(alias: Alias) -> bytes:
+    """The content of the file for an alias: its content key, and on a second line what it depends on."""
+    return alias.content.encode("ascii") + (b"\n" + _json(alias.depends) if alias.depends else b"")
+
+
+def read_alias(data: bytes) -> Alias | None:
+    """The alias from the content of its file; None if `data` is not an alias."""
+    first, line_end, second = data.partition(b"\n")
+    content = first.decode("ascii", errors="replace")
+    if not KEY.fullmatch(content):
+        return None
+    if not line_end:
+        return Alias(content)
+    try:
+        depends = parse_json(second)
+    except ValueError:
+        return None
+    if not isinstance(depends, dict) or not all(isinstance(digest, str) for digest in depends.values()):
+        return None
+    return Alias(content, depends)
 
 
 def export_bytes(blobs: list[str]) -> bytes:

@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Final
 from nodegraph.cache.store.blobs import Blobs
 from nodegraph.cache.store.index_queries import IndexQueries
 from nodegraph.cache.store.journal import Journal
-from nodegraph.cache.store.layout import KEY, Layout, remove
+from nodegraph.cache.store.layout import Layout, remove
 from nodegraph.cache.store.locks import LockHeldError
 from nodegraph.cache.store.records import (
+    Alias,
     LostResultError,
     Record,
     StaleRecordError,
     StoredBlob,
     StoredValue,
     StoreInfo,
+    alias_bytes,
     export_bytes,
+    read_alias,
     read_export,
     read_record,
     record_bytes,
@@ -155,14 +158,14 @@ class Store:
 
     # --- aliases
 
-    def alias(self, static: str) -> str | None:
-        """The content key that the static key `static` stands for; None if that is not known."""
-        content = (self._files.read(self.layout.alias(static)) or b"").decode("ascii", errors="replace")
-        return content if KEY.fullmatch(content) else None
+    def alias(self, static: str) -> Alias | None:
+        """What the static key `static` stands for; None if that is not known."""
+        data = self._files.read(self.layout.alias(static))
+        return read_alias(data) if data is not None else None
 
-    def put_alias(self, static: str, content: str) -> None:
-        """Store that `static` stands for `content`, whose record must be stored already."""
-        self._files.write(self.layout.alias(static), content.encode("ascii"))
+    def put_alias(self, static: str, alias: Alias) -> None:
+        """Store what `static` stands for. The record of this result must be stored already."""
+        self._files.write(self.layout.alias(static), alias_bytes(alias))
 
     def remove_aliases(self) -> None:
         """Remove every alias. Nothing is lost but time: nodes are found by their content keys, from the first to the last."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nodegraph.cache.cache import with_codecs
 from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
@@ -13,7 +14,7 @@ from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
-from nodegraph.run.known_results import key_of_value, value_of
+from nodegraph.run.known_results import joined, key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 
@@ -66,13 +67,17 @@ def store_outcome(
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
+    imports = _imports(task, context)
+    codec_names: frozenset[str] = frozenset()
     digests: dict[str, str] = {}
     for port in spec.outputs:
-        digest = snapshots[port.name].digest
+        snapshot = snapshots[port.name]
+        digest = snapshot.digest
+        codec_names |= snapshot.codecs
         if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
             digests[port.name] = digest
         elif key is not None:
-            digests[port.name] = value_of(key, port.name)
+            digests[port.name] = value_of(key, port.name, keep=spec.keep)
     verified, wrong = False, None
     if task.checked and (key is not None or drew):
         from nodegraph.run.node.stored_result import check_stored
@@ -81,12 +86,13 @@ def store_outcome(
     if stored_key is not None:
         if not task.checked:
             _note_difference(stored_key, digests, run, context)
-        cache.put(stored_key, snapshots, digests, _computation(task, seconds, run, context), files=task.files)
+        inherited = joined(imports, task.inherited)
+        cache.put(stored_key, snapshots, digests, _computation(task, seconds, run, context, imports=inherited), files=task.files)
     for name in task.passed_on:
         value_key = stored_key
         if stored_key is None and name in digests:
             value_key = key_of_value(digests[name], name)
-            cache.put(value_key, {name: snapshots[name]}, digests, _computation(task, seconds, run, context))
+            cache.put(value_key, {name: snapshots[name]}, digests, _computation(task, seconds, run, context, imports=imports))
         if value_key is None or cache.stored(value_key, name) is None:
             raise CacheError(
                 f"its output '{name}' ({type(values[name]).__name__}) is not stored, and the nodes that need it run in other "
@@ -98,6 +104,7 @@ def store_outcome(
         digests=digests,
         notices=tuple(run.notices),
         stored=stored_key is not None,
+        depends=with_codecs(imports, codec_names),
         verified=verified,
         wrong=wrong,
     )
@@ -126,9 +133,14 @@ def _used_things(task: NodeTask, context: RunContext) -> Iterator[Entry[Any]]:
             yield input.entry
 
 
-def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext) -> Computation:
+def _imports(task: NodeTask, context: RunContext) -> Mapping[str, str]:
+    """The modules that the node may have imported and that no key covers."""
     plugins = context.plugins
     used = [plugins.nodes.get(task.type), *_used_things(task, context)]
+    return plugins.code_watch.imports(entry.origin.plugin for entry in used)
+
+
+def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunContext, *, imports: Mapping[str, str]) -> Computation:
     return Computation(
         type=task.type,
         workflow=task.workflow,
@@ -136,7 +148,7 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
         seconds=seconds,
         notices=tuple(run.notices),
         machine=context.machine,
-        imports=plugins.code_watch.imports(entry.origin.plugin for entry in used),
+        imports=imports,
     )
 
 

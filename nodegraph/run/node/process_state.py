@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.code_watch import note_rest
+from nodegraph.plugins.loads import NODES
 from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
@@ -58,6 +59,7 @@ class ProcessWatch:
                 except OSError:
                     _directory = None
                 note_rest()
+                NODES.run = True
             enter_known_locale(others_run=others_run)
             _running.add(self)
             _nodes += 1
@@ -84,7 +86,7 @@ class ProcessWatch:
         _acquire()
         try:
             _running.discard(self)
-            others_run = bool(_running)
+            others_run = NODES.run = bool(_running)
             if leave_known_locale(others_run=others_run):
                 self.restored += ("the locale",)
             if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
@@ -138,6 +140,7 @@ def _forget_nodes() -> None:
     _lock = threading.Lock()
     _acquire, _release = _lock.acquire, _lock.release
     _running.clear()
+    NODES.run = False
 
 
 if hasattr(os, "register_at_fork"):

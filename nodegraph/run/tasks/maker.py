@@ -62,6 +62,7 @@ class TaskMaker:
             numeric=spec.numeric,
             model=self._model(node) if spec.numeric else None,
             opened=self._opened(node),
+            inherited=known.inherited(name),
         )
 
     def can_pass_on(self, name: str, port: str) -> bool:

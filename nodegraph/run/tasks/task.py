@@ -99,6 +99,7 @@ class NodeTask(NamedTuple):
     is stored. A `checked` node does so, too, and the stored result is compared with what it computes. One `numeric` node runs at a
     time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
     `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
+    `inherited` is what its inputs depend on if their digests do not show it (see `KnownResults.inherited`).
     """
 
     node: str
@@ -117,6 +118,7 @@ class NodeTask(NamedTuple):
     numeric: bool = False
     model: str | None = None
     opened: Mapping[Path, FileState | None] = _NO_STATES
+    inherited: Mapping[str, str] = _NO_DIGESTS
 
     def without_key_after(self, unstored: Collection[str]) -> NodeTask:
         """This task; without a key if it takes a value of a node in `unstored`, whose results were not stored in this task."""
@@ -126,10 +128,10 @@ class NodeTask(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a task: values and digests by port, a result that another process stored meanwhile, or an error.
 
-    `stored`: the result is stored under the content key. `error` is what the node raised, and `message` explains it. `verified`:
-    the stored result of a checked node is the same; `wrong` describes one that is not. `abandoned`: there is no outcome that this
-    run can use; if it still needs one, it starts over with this node. Workers that share no memory leave `values` out, and those
-    of the hit.
+    `stored`: the result is stored under the content key. `depends`: what the values depend on besides the key. `error` is what the
+    node raised, and `message` explains it. `verified`: the stored result of a checked node is the same; `wrong` describes one that
+    is not. `abandoned`: there is no outcome that this run can use; if it still needs one, it starts over with this node. Workers
+    that share no memory leave `values` out, and those of the hit.
     """
 
     seconds: float = 0.0
@@ -143,6 +145,7 @@ class Outcome(NamedTuple):
     verified: bool = False
     wrong: WrongResult | None = None
     abandoned: bool = False
+    depends: Mapping[str, str] = _NO_DIGESTS
 
 
 def stopped() -> Cancelled:

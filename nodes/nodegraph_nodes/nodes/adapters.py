@@ -27,7 +27,11 @@ class Adapted(NamedTuple):
 def load_lora(
     unet: UNetModel,
     text_encoder: TextEncoder,
-    file: Annotated[LoraFile, Reads(find_lora), Help("a file, a folder written by PEFT or diffusers, or hf://organisation/name")],
+    file: Annotated[
+        LoraFile,
+        Reads(find_lora, by_content=True),
+        Help("a file, a folder written by PEFT or diffusers, or hf://organisation/name"),
+    ],
     strength_unet: Annotated[Strength, Help("factor for the changes to the UNet; 0 leaves it unchanged")] = 1.0,
     strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves them unchanged")] = 1.0,
     run: Run = Run(),
@@ -49,7 +53,7 @@ def load_lora(
 @node("LoadEmbedding")
 def load_embedding(
     text_encoder: TextEncoder,
-    file: Annotated[EmbeddingFile, Reads(find_embedding), Help("a textual inversion, or hf://organisation/name")],
+    file: Annotated[EmbeddingFile, Reads(find_embedding, by_content=True), Help("a textual inversion, or hf://organisation/name")],
     word: Annotated[str, Help("its name in prompts: embedding:WORD")],
 ) -> TextEncoder:
     """Make a textual inversion available in prompts, as `embedding:WORD`."""
@@ -66,7 +70,9 @@ def load_embedding(
 
 @node("LoadControlNet", foreign_names=("ControlNetLoader", "DiffControlNetLoader"))
 def load_control_net(
-    file: Annotated[ControlNetFile, Reads(find_control_net), Help("a file, a diffusers folder, or hf://organisation/name")],
+    file: Annotated[
+        ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
+    ],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
     run: Run = Run(),
 ) -> ControlNetModel:

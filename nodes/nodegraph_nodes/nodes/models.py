@@ -55,7 +55,7 @@ def _check_kind(**literals: Any) -> Iterable[str]:
 def load_model(
     model: Annotated[
         Description,
-        Reads(find_model),
+        Reads(find_model, by_content=True),
         Help("builtin:tiny, a file (.safetensors; .ckpt if pickles are allowed), a diffusers folder, or hf://organisation/name"),
     ],
     prediction: Prediction = "auto",
@@ -80,7 +80,7 @@ def load_model(
 def load_unet(
     unet: Annotated[
         UNetPart,
-        Reads(find_unet),
+        Reads(find_unet, by_content=True),
         Help("a file that holds a UNet or a whole model, a diffusers folder, or hf://organisation/name"),
     ],
     prediction: Prediction = "auto",
@@ -95,7 +95,7 @@ def load_unet(
 def load_vae(
     vae: Annotated[
         VAEPart,
-        Reads(find_vae),
+        Reads(find_vae, by_content=True),
         Help("a file that holds a VAE or a whole model, a diffusers folder, or hf://organisation/name"),
     ],
     like: Annotated[VAE | None, Help("the VAE that it replaces: the scaling factor and the native size are taken from it")] = None,
@@ -126,12 +126,12 @@ def load_vae(
 def load_text_encoder(
     text_encoder: Annotated[
         Description,
-        Reads(find_text_encoders),
+        Reads(find_text_encoders, by_content=True),
         Help("a file that holds text encoders or a whole model, a folder, or hf://organisation/name"),
     ],
     text_encoder_2: Annotated[
         Description | None,
-        Reads(find_text_encoders),
+        Reads(find_text_encoders, by_content=True),
         Help("SDXL's second text encoder, OpenCLIP bigG, if it is in a separate file"),
     ] = None,
     kind: Kind = "auto",

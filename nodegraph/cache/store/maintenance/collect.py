@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nodegraph.cache.store.layout import KEY, Layout, is_abandoned, remove
+from nodegraph.cache.store.layout import Layout, is_abandoned, remove
 from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.maintenance.exports import Export, exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
-from nodegraph.cache.store.records import Record
+from nodegraph.cache.store.records import Record, read_alias
 
 GRACE_SECONDS: Final = 3600
 """How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""
@@ -125,9 +125,9 @@ class _Collection:
         for path in step(self._dropped_files):
             remove(path)
         for entry in steps(progress, "read")(self._layout.results("aliases")):
-            with contextlib.suppress(OSError, ValueError):
-                content = Path(entry.path).read_text(encoding="ascii")
-                if not (KEY.fullmatch(content) and self._layout.record(content).exists()):
+            with contextlib.suppress(OSError):
+                alias = read_alias(Path(entry.path).read_bytes())
+                if alias is None or not self._layout.record(alias.content).exists():
                     remove(entry.path)
         blobs = [blob for blob in step(self._dropped_blobs) if self._remove_blob(blob)]
         freed = sum(self._sizes[blob][0] for blob in blobs)

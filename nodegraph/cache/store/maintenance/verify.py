@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.cache.file_digests import hash_file
-from nodegraph.cache.store.layout import KEY, MEMOS, Layout, remove
+from nodegraph.cache.store.layout import MEMOS, Layout, remove
 from nodegraph.cache.store.maintenance.exports import exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps, with_progress
-from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_export, read_record
+from nodegraph.cache.store.records import FORMAT, ReadRecord, Record, StaleRecordError, read_alias, read_export, read_record
 from nodegraph.files import parse_json
 
 _AT_ONCE: Final = 256  # blobs that are handed to the threads
@@ -142,7 +142,7 @@ def _small_files(layout: Layout) -> Iterator[tuple[Path, Callable[[bytes], bool]
     for entry in layout.results("records"):
         yield Path(entry.path), functools.partial(_is_record, key=entry.name[:64])
     for entry in layout.results("aliases"):
-        yield Path(entry.path), lambda data: KEY.fullmatch(data.decode("ascii")) is not None
+        yield Path(entry.path), lambda data: read_alias(data) is not None
     for entry in layout.results("exports"):
         yield Path(entry.path), _is_export
     for path in (layout.directory / "runs").glob("*.json"):
