@@ -192,7 +192,11 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             SWITCHES + "test_switch_of_gpus_is_known_to_nodes_and_restored",
             SWITCHES + "test_either_api_of_precisions_may_be_used_before_a_run_and_inside_a_node",
         ],
-        [STATE + "test_torch_without_an_import_is_not_noticed", SWITCHES + "test_dtype_of_autocast_is_not_noticed"],
+        [
+            STATE + "test_torch_without_an_import_is_not_noticed",
+            SWITCHES + "test_dtype_of_autocast_is_not_noticed",
+            SWITCHES + "test_switch_that_has_no_effect_here_is_not_noticed",
+        ],
     ),
     "gradients, inference mode": (
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],

@@ -189,3 +189,13 @@ def test_dtype_of_autocast_is_not_noticed():
     torch.set_autocast_dtype("cpu", torch.float16)
     with KnownSwitches():
         assert torch.get_autocast_dtype("cpu") == torch.float16
+
+
+def test_switch_that_has_no_effect_here_is_not_noticed(monkeypatch):
+    """Reading it would take time for every node."""
+    monkeypatch.setattr(torch_switches, "_rounds_products", lambda torch: False)
+    monkeypatch.setattr(torch_switches, "_switches", ())
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    with KnownSwitches():
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    torch.backends.mkldnn.conv.fp32_precision = "none"
