@@ -20,6 +20,7 @@ _SMALLEST: Final = 2.2250738585072014e-308  # above 0 that is not denormal
 _HALF: Final = 0.5  # a name: the compiler would compute a product of two literals
 
 _lock = threading.Lock()
+_making_readers = threading.Lock()
 _acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
 _nodes = 0  # that run now
 _before: tuple[Any, ...] | None = None  # the switches of the process before they ran; None if torch is not imported
@@ -134,11 +135,14 @@ def generator_states(watched: bool) -> dict[str, Any]:
 
 def _torch_state(torch: Any) -> bytes | None:
     global _torch_reader
-    generator = torch.default_generator
-    if _torch_reader is None or _torch_reader[0] is not generator:
-        _torch_reader = generator, *_read_and_first_state(torch, generator)
-    state = _torch_reader[1]()
-    return None if state == _torch_reader[2] else state
+    generator, known = torch.default_generator, _torch_reader
+    if known is None or known[0] is not generator:
+        with _making_readers:  # a second reader that is made meanwhile would take a draw of this node for the first state
+            known = _torch_reader
+            if known is None or known[0] is not generator:
+                known = _torch_reader = generator, *_read_and_first_state(torch, generator)
+    state = known[1]()
+    return None if state == known[2] else state
 
 
 _torch_reader: tuple[Any, Callable[[], bytes], bytes | None] | None = None  # a generator, and its state before its first draw
@@ -146,8 +150,9 @@ _torch_reader: tuple[Any, Callable[[], bytes], bytes | None] | None = None  # a 
 
 def _read_and_first_state(torch: Any, generator: Any) -> tuple[Callable[[], bytes], bytes | None]:
     read = _memory_reader(torch, generator) or functools.partial(_state_of, generator)
+    first = read()
     is_at_first = _state_of(generator) == _state_of(torch.Generator().manual_seed(generator.initial_seed()))
-    return read, read() if is_at_first else None
+    return read, first if is_at_first and read() == first else None  # otherwise another thread has drawn meanwhile
 
 
 def _state_of(generator: Any) -> bytes:
@@ -191,10 +196,13 @@ _SEARCHED_BYTES: Final = 512
 
 def _numpy_state(random: Any) -> Any:
     global _reader
-    generator = random.mtrand._rand._bit_generator
-    if _reader is None or _reader[0] is not generator:  # it can be replaced
-        _reader = generator, _numpy_reader(random, generator)
-    return _reader[1]()
+    generator, known = random.mtrand._rand._bit_generator, _reader
+    if known is None or known[0] is not generator:  # it can be replaced
+        with _making_readers:
+            known = _reader
+            if known is None or known[0] is not generator:
+                known = _reader = generator, _numpy_reader(random, generator)
+    return known[1]()
 
 
 _reader: tuple[Any, Callable[[], Any]] | None = None  # of NumPy's generator, which comes first
@@ -219,11 +227,12 @@ def _numpy_reader(random: Any, generator: Any) -> Callable[[], Any]:
     owner, header = random.mtrand._rand, object.__basicsize__  # the header counts references
     owned = (ctypes.c_char * (type(owner).__basicsize__ - header)).from_address(id(owner) + header)
     read_owned = memoryview(owned).tobytes
-    at_first = (read(), read_owned()) if position == random.mtrand.RandomState()._bit_generator.state["state"]["pos"] else None
+    first = read(), read_owned()
+    is_at_first = position == random.mtrand.RandomState()._bit_generator.state["state"]["pos"] and (read(), read_owned()) == first
 
     def state() -> tuple[bytes, bytes] | None:
         now = read(), read_owned()
-        return None if now == at_first else now
+        return None if is_at_first and now == first else now
 
     return state
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from pathlib import Path
@@ -19,6 +20,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.run.node.process_state import ProcessWatch
+from nodegraph_nodes import process_state
 from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
 PLUGIN = """
@@ -379,3 +381,38 @@ def test_timezone_that_a_node_sets_is_restored(monkeypatch):
         time.tzset()
         assert time.localtime(0) != before
     assert time.localtime(0) == before
+
+
+def test_draw_of_another_thread_while_the_generator_is_first_looked_at_is_not_its_first_state(monkeypatch):
+    """Otherwise the node that drew would seem not to have drawn."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(process_state, "_torch_reader", None)
+    look = process_state._state_of
+
+    def look_and_draw(generator):
+        state = look(generator)
+        if generator is torch.default_generator:
+            torch.rand(1)
+        return state
+
+    monkeypatch.setattr(process_state, "_state_of", look_and_draw)
+    assert generator_states(True)["torch"] is not None
+
+
+def test_generator_is_first_looked_at_by_one_thread(monkeypatch):
+    monkeypatch.setattr(process_state, "_torch_reader", None)
+    looks = []
+    look = process_state._read_and_first_state
+
+    def slow_look(torch, generator):
+        looks.append(generator)
+        time.sleep(0.05)
+        return look(torch, generator)
+
+    monkeypatch.setattr(process_state, "_read_and_first_state", slow_look)
+    threads = [threading.Thread(target=generator_states, args=(True,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(looks) == 1
