@@ -14,6 +14,7 @@ CHANGED = "nodes/test_changed_values.py::"
 CODE = "engine/test_plugin_code.py::"
 STATE = "nodes/test_process_state.py::"
 THREAD = "nodes/test_thread_state.py::"
+SWITCHES = "nodes/test_torch_switches.py::"
 MODELS = "nodes/test_switched_models.py::"
 SIMILAR = "engine/test_similar_values.py::"
 CODECS = "engine/test_codec_changes.py::"
@@ -71,7 +72,11 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             TIMES + "test_coarse_times_hide_no_change",
             TIMES + "test_clock_that_was_set_back_before_the_file_is_looked_at_hides_no_change",
         ],
-        [TIMES + "test_file_system_without_a_time_of_change_hides_a_change_whose_time_is_set_back", READS],
+        [
+            TIMES + "test_file_system_without_a_time_of_change_hides_a_change_whose_time_is_set_back",
+            TIMES + "test_second_write_through_a_map_is_not_noticed_before_it_is_flushed",
+            READS,
+        ],
     ),
     "the path of an input file": (
         [
@@ -183,8 +188,15 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library",
             STATE + "test_node_is_watched_if_its_plugin_imports_modules_by_computed_names",
             THREAD + "test_switch_changes_no_result_and_is_restored",
+            SWITCHES + "test_switch_of_the_process_is_known_to_nodes_and_restored",
+            SWITCHES + "test_switch_of_gpus_is_known_to_nodes_and_restored",
+            SWITCHES + "test_either_api_of_precisions_may_be_used_before_a_run_and_inside_a_node",
         ],
-        [STATE + "test_torch_without_an_import_is_not_noticed"],
+        [
+            STATE + "test_torch_without_an_import_is_not_noticed",
+            SWITCHES + "test_dtype_of_autocast_is_not_noticed",
+            SWITCHES + "test_switch_that_has_no_effect_here_is_not_noticed",
+        ],
     ),
     "gradients, inference mode": (
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],

@@ -157,6 +157,8 @@ class SafetensorsCodec:
         for name, tensor in named.items():
             if tensor.requires_grad or not tensor.is_cpu or not tensor.is_contiguous():  # asking takes less time than each of these
                 tensor = tensor.detach().cpu().contiguous()
+            if tensor.is_neg() or tensor.is_conj():
+                tensor = tensor.resolve_neg().resolve_conj()  # the bytes in memory are others
             if len(named) == 1:
                 return {name: tensor}
             address = tensor.untyped_storage().data_ptr()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from nodegraph_nodes.library_switches import enter_known_printing, enter_whole_pictures, leave_known_printing, leave_whole_pictures
+from nodegraph_nodes.torch_switches import enter_known_switches, leave_known_switches
 
 WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
 """The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
@@ -22,16 +22,16 @@ _HALF: Final = 0.5  # a name: the compiler would compute a product of two litera
 _lock = threading.Lock()
 _acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
 _nodes = 0  # that run now
-_before: list[Any] | None = None  # the switches of the process before they ran; None if torch is not imported
+_before: tuple[Any, ...] | None = None  # the switches of the process before they ran; None if torch is not imported
 
 
 class KnownSwitches:
     """Give torch's switches their default values during the block.
 
-    These are autocast, gradients, inference mode, the default device and denormal numbers in this thread; in the process: oneDNN,
-    the default dtype, options of printing, TF32, deterministic algorithms and those that cuDNN chooses. Afterwards they are as
-    before, whatever the block did, and so are the number of threads and the implementations of attention. Nodes that run at the
-    same time share the switches of the process. The switches of other libraries are set, too.
+    These are autocast, gradients, inference mode, the default device and denormal numbers in this thread, and those
+    of the process in `torch_switches`. Afterwards they are as before, whatever the block did, and so are the number of threads and
+    the implementations of attention. Nodes that run at the same time share the switches of the process. The switches of other
+    libraries are set, too.
     """
 
     __slots__ = ("_modes", "_printing", "_thread", "_torch")  # a generator as a context manager takes far longer
@@ -47,9 +47,7 @@ class KnownSwitches:
                 enter_whole_pictures()
             _nodes += 1
             if torch is not None and _before is None:
-                _before = _read(torch)
-                if (known := [*_KNOWN, *_before[len(_KNOWN) :]]) != _before:
-                    _write(torch, known)
+                _before = enter_known_switches(torch)
         finally:
             _release()
         if torch is not None:
@@ -73,8 +71,8 @@ class KnownSwitches:
                 if _nodes == 0:
                     leave_whole_pictures()
                     before, _before = _before, None
-                    if before is not None and _read(sys.modules["torch"]) != before:
-                        _write(sys.modules["torch"], before)
+                    if before is not None:
+                        leave_known_switches(before)
             finally:
                 _release()
                 leave_known_printing(self._printing)
@@ -116,61 +114,6 @@ def _write_thread(torch: ModuleType, now: tuple[Any, ...], wanted: tuple[Any, ..
     torch.set_flush_denormal(no_denormals)
     if now[5] > modes == 0:
         torch.set_default_device(None)  # a node set one
-
-
-_KNOWN: Final = (True, True, "highest", False, False, True, False, False, (4, 1000, 3, 80, None))
-_NAMES: Final = (  # functions of torch._C; the properties of torch.backends, which call them, take ten times as long
-    "_get_mkldnn_enabled",
-    "_get_float32_matmul_precision",
-    "_get_deterministic_algorithms",
-    "_get_deterministic_algorithms_warn_only",
-    "_get_cudnn_allow_tf32",
-    "_get_cudnn_benchmark",
-    "_get_cudnn_deterministic",
-    "get_num_threads",
-    "_get_flash_sdp_enabled",
-    "_get_mem_efficient_sdp_enabled",
-    "_get_math_sdp_enabled",
-    "_get_cudnn_sdp_enabled",
-)
-_readers: tuple[Callable[[], Any], ...] = ()
-
-
-def _read(torch: ModuleType) -> list[Any]:
-    """The switches of the process. Those in `_KNOWN` come first; the others are only restored."""
-    global _readers
-    if not _readers:
-        printing = functools.partial(_PRINTING, torch._tensor_str.PRINT_OPTS)
-        functions = [getattr(torch._C, name) for name in _NAMES]
-        _readers = (torch.get_default_dtype, *functions[:7], printing, *functions[7:])
-    switches = [*map(operator.call, _readers)]
-    if switches[0] is torch.float32:
-        switches[0] = True  # comparing dtypes takes longer
-    return switches
-
-
-_PRINT_OPTIONS: Final = ("precision", "threshold", "edgeitems", "linewidth", "sci_mode")
-_PRINTING: Final = operator.attrgetter(*_PRINT_OPTIONS)
-_ATTENTIONS: Final = ("flash", "mem_efficient", "math", "cudnn")
-
-
-def _write(torch: ModuleType, switches: list[Any]) -> None:
-    dtype, mkldnn, precision, deterministic, warn_only, tf32, benchmark, cudnn_deterministic, *others = switches
-    printing, threads, *attentions = others
-    now = _read(torch)
-    torch.set_default_dtype(torch.float32 if dtype is True else dtype)
-    torch.backends.mkldnn.enabled = mkldnn
-    torch.set_float32_matmul_precision(precision)
-    if [deterministic, warn_only] != now[3:5]:  # setting them imports torch's compiler, which takes seconds
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = benchmark
-    torch.backends.cudnn.deterministic = cudnn_deterministic
-    torch.set_printoptions(**dict(zip(_PRINT_OPTIONS, printing, strict=True)))
-    if threads != now[9]:
-        torch.set_num_threads(threads)
-    for name, enabled in zip(_ATTENTIONS, attentions, strict=True):
-        getattr(torch.backends.cuda, f"enable_{name}_sdp")(enabled)
 
 
 def generator_states(watched: bool) -> dict[str, Any]:

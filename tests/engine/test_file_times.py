@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from collections.abc import Callable
@@ -122,3 +123,21 @@ def test_file_system_without_a_time_of_change_hides_a_change_whose_time_is_set_b
     before = digests.sha256(path)
     path.write_text("two")
     assert digests.sha256(path) == before
+
+
+def test_second_write_through_a_map_is_not_noticed_before_it_is_flushed(tmp_path: Path) -> None:
+    """The first write to a page sets the times of the file; the next ones do not, until the page is on the disk."""
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    digests = FileDigests(tmp_path / "memo", granularity_ns=0)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 3) as pages:
+        pages[:] = b"two"
+        state, digest = FileState.of(path), digests.sha256(path)
+        pages[:] = b"six"
+        if FileState.of(path) != state or digests.sha256(path) != digest:
+            pytest.skip("the page was written to the disk in between")
+        pages.flush()
+        pages[:] = b"ten"
+        pages.flush()
+    os.utime(path)
+    assert digests.sha256(path) == hash_file(path)

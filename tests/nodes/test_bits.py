@@ -67,3 +67,12 @@ def test_layout_in_memory_is_not_part_of_a_value(tmp_path, tensor):
 
 def test_other_dtypes_are_refused():
     assert "expected float32" in str(CODEC.check(Sigmas(torch.zeros(3, dtype=torch.float64))))
+
+
+def test_tensor_whose_values_are_the_negatives_of_its_bytes_is_stored():
+    plain = torch.tensor([1.0, -2.0, 3.0])
+    negative = torch._neg_view(-plain)
+    assert negative.is_neg()
+    assert negative.is_contiguous()
+    assert CODEC.digest(Sigmas(negative)) == CODEC.digest(Sigmas(plain))
+    assert CODEC.encode(Sigmas(negative)) == CODEC.encode(Sigmas(plain))

@@ -90,7 +90,10 @@ def settings() -> str:
     import torch
 
     disabled = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
-    precision = torch.get_float32_matmul_precision()
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was chosen with the newer API, which nodes do not see
+        precision = "highest"
     words = ["sdpa", *(f"no-{name}" for name in disabled), *([] if precision == "highest" else [f"matmul-{precision}"])]
     return " ".join(words)
 
