@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from nodegraph.cache.dependencies import CODEC, NOTHING, with_codecs
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.least_recently_used import LeastRecentlyUsed
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
-from nodegraph.cache.store.records import CODEC, Alias, Computation
+from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
 from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
@@ -31,7 +32,6 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 """How many results with a value without a codec are kept in memory; how large such values are is not known."""
 
 
-_NOTHING: Final[Mapping[str, str]] = {}
 _JSON: Final = JSONCodec.name  # this codec never changes
 
 
@@ -109,7 +109,7 @@ class Cache:
         known = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
         return None if known is None or (known[1] and not self._are_same(known[1])) else Alias(*known)
 
-    def alias(self, static: str, content: str, depends: Mapping[str, str] = _NOTHING) -> None:
+    def alias(self, static: str, content: str, depends: Mapping[str, str] = NOTHING) -> None:
         """Make the static key `static` stand for the content key `content`, as long as what it `depends` on stays the same."""
         if static == content:
             return
@@ -305,11 +305,6 @@ class Cache:
     def _in_memory(self, key: str) -> _ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
-
-
-def with_codecs(imports: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
-    """What values depend on: modules that were imported, and the codecs with these stored names."""
-    return {**imports, **{f"{CODEC}{name}": "" for name in sorted(names)}} if names else imports
 
 
 def _once(warn: Callable[[str], None]) -> Callable[[str], None]:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.dependencies import NOTHING, joined
 from nodegraph.cache.keys import Keys
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 
 _NO_VALUES: Final[Mapping[str, Snapshot]] = {}
-_NOTHING: Final[Mapping[str, str]] = {}
-_DIFFERS: Final = "differs"  # no file has this digest
 
 
 class KnownResults:
@@ -84,12 +83,12 @@ class KnownResults:
         if content is None:
             return False
         self.content[name] = content
-        above = self._above(name) if self._depends else _NOTHING
+        above = self._above(name) if self._depends else NOTHING
         if name not in self.forced and self.graph.nodes[name].spec.keep and self._look_up(name, content, ports, above):
             self._note_alias(name)
             return True
         if above:
-            self._note_depends(name, _NOTHING, above)
+            self._note_depends(name, NOTHING, above)
         self._digests[name] = self._without_codec(name, content)
         return False
 
@@ -157,21 +156,21 @@ class KnownResults:
         does not show which modules and codecs its node used.
         """
         if not self._own:
-            return _NOTHING
-        found, pending, seen = _NOTHING, [name], {name}
+            return NOTHING
+        found, pending, seen = NOTHING, [name], {name}
         while pending:
             for link in self.graph.nodes[pending.pop()].links():
                 if link.node not in seen and (self.digest(link) or "").startswith(f"{self.content.get(link.node)}:"):
                     seen.add(link.node)
                     pending.append(link.node)
-                    found = joined(found, self._own.get(link.node, _NOTHING))
+                    found = joined(found, self._own.get(link.node, NOTHING))
         return found
 
     def _above(self, name: str) -> Mapping[str, str]:
         """What the results depend on that a node is computed from, besides their static keys."""
-        found = _NOTHING
+        found = NOTHING
         for source in self.graph.nodes[name].sources:
-            found = joined(found, self._depends.get(source, _NOTHING))
+            found = joined(found, self._depends.get(source, NOTHING))
         return found
 
     def _note_depends(self, name: str, own: Mapping[str, str], above: Mapping[str, str]) -> None:
@@ -186,7 +185,7 @@ class KnownResults:
     def _known_digest(self, link: ResolvedLink) -> str:
         return self._digests[link.node][link.port]
 
-    def _look_up(self, name: str, content: str, ports: Collection[str], above: Mapping[str, str] = _NOTHING) -> bool:
+    def _look_up(self, name: str, content: str, ports: Collection[str], above: Mapping[str, str] = NOTHING) -> bool:
         hit = self._cache.lookup(content, ports)
         if hit is None:
             return False
@@ -214,7 +213,7 @@ class KnownResults:
     def _note_alias(self, name: str) -> None:
         static = self.keys.static.get(name)
         if static is not None and not self._follows_from_unkeyed(name):
-            depends = self._inputs_depend.get(name, _NOTHING) if self._depends else _NOTHING
+            depends = self._inputs_depend.get(name, NOTHING) if self._depends else NOTHING
             self._cache.alias(static, self.content[name], depends)
 
     def _follows_from_unkeyed(self, name: str) -> bool:
@@ -243,13 +242,3 @@ def key_of_value(digest: str, port: str) -> str:
 def value_of(content: str, port: str, *, keep: bool = True) -> str:
     """The digest of a value that has no codec or is not kept: the content key of its node, and the port."""
     return f"{content}:{port}" if keep else f"{content}:{port}:not kept"
-
-
-def joined(first: Mapping[str, str], second: Mapping[str, str]) -> Mapping[str, str]:
-    """All that is in one of two mappings of what results depend on. What differs between them is never found the same again."""
-    if not second or first is second:
-        return first
-    if first.items() >= second.items():
-        return first
-    differing = {name: _DIFFERS for name in first.keys() & second.keys() if first[name] != second[name]}
-    return {**first, **second, **differing}

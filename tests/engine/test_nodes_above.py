@@ -14,6 +14,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
+from tests.support.copying_workers import use_copying_workers, with_both_workers
 
 KEY = "ab" * 32
 
@@ -222,11 +223,16 @@ def test_static_key_is_learned_again_after_an_edit(make_engine: MakeEngine, writ
     assert (again["out"], again.ran, again.nodes["n0"].status) == (202, (), "pruned")
 
 
+@with_both_workers
 @pytest.mark.parametrize("first", ["Unkept", "Load"])
-def test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit(make_engine: MakeEngine, write: Write, first: str) -> None:
+def test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit(
+    make_engine: MakeEngine, write: Write, first: str, workers: str
+) -> None:
     """The digest of such a value follows from the key, which does not cover what the node imported."""
     workflow = stacked(first, "Plus")
     engine = make_engine()
+    if workers == "copying":
+        use_copying_workers(engine)
     importlib.import_module("helper_above")  # before nodes run: only plugins with computed imports depend on it
     assert engine.run(workflow)["out"] == 101
     assert make_engine().run(workflow).cached == ("n1",)

@@ -93,10 +93,10 @@ class CopyingWorkers:
         """Run the nodes of a task. Values that no cache has pass between them in `values`."""
         self.tasks.append(tasks)
         values: dict[ResolvedLink, Any] = {}
-        unstored: set[str] = set()
+        earlier: dict[str, tuple[NodeTask, Outcome]] = {}
         failed = False
         for job, handed_out in zip(jobs, tasks, strict=True):
-            task = handed_out.without_key_after(unstored)
+            task = handed_out.after(earlier)
             if failed:
                 job.abandon()
                 continue
@@ -107,8 +107,7 @@ class CopyingWorkers:
                 job.finish(error)
                 continue
             failed = outcome.error is not None
-            if outcome.hit is None and not outcome.stored:
-                unstored.add(task.node)
+            earlier[task.node] = task, outcome
             if outcome.hit is not None:
                 found = outcome.hit
                 values |= {ResolvedLink(task.node, port): self._context.cache.load(found.key, port) for port in task.wanted}

@@ -20,9 +20,6 @@ _CODEC: Final = r"(?s:.+) [0-9a-f]{16}"  # its name, and a digest of its code
 
 _NO_IMPORTS: Final[Mapping[str, str]] = {}
 
-CODEC: Final = "codec "
-"""The beginning of the names of codecs among the modules in `imports` and `depends`. No path begins with it."""
-
 
 class StaleRecordError(NodegraphError):
     """A record in another format: another version of nodegraph wrote it."""
@@ -68,7 +65,7 @@ class Computation(NamedTuple):
 class Alias(NamedTuple):
     """What a static key stands for: a content key, as long as what it `depends` on stays the same.
 
-    These are the modules (see `Computation`) and codecs that the nodes above used.
+    These are modules and codecs that the nodes above used (see `dependencies.py`).
     """
 
     content: str

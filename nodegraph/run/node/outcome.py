@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nodegraph.cache.cache import with_codecs
+from nodegraph.cache.dependencies import joined, with_codecs
 from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
@@ -14,7 +14,7 @@ from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
-from nodegraph.run.known_results import joined, key_of_value, value_of
+from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 

@@ -5,12 +5,13 @@ Tasks and outcomes are tuples: making a frozen dataclass takes three times as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.dependencies import joined
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
@@ -120,9 +121,19 @@ class NodeTask(NamedTuple):
     opened: Mapping[Path, FileState | None] = _NO_STATES
     inherited: Mapping[str, str] = _NO_DIGESTS
 
-    def without_key_after(self, unstored: Collection[str]) -> NodeTask:
-        """This task; without a key if it takes a value of a node in `unstored`, whose results were not stored in this task."""
-        return self._replace(key=None) if any(link.node in unstored for link in self.sources) else self
+    def after(self, earlier: Mapping[str, tuple[NodeTask, Outcome]]) -> NodeTask:
+        """This task as it is to be run after nodes in `earlier`, by name, which belong to the same task of a worker.
+
+        It has no key if it takes a value of a node whose result was not stored, and inherits what values depend on that it takes.
+        """
+        key, inherited = self.key, self.inherited
+        for link in self.sources:
+            if link.node in earlier:
+                task, outcome = earlier[link.node]
+                key = key if outcome.stored or outcome.hit is not None else None
+                depends = outcome.depends if outcome.hit is None else outcome.hit.depends()
+                inherited = joined(inherited, joined(task.inherited, depends))
+        return self._replace(key=key, inherited=inherited)
 
 
 class Outcome(NamedTuple):

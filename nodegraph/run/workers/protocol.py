@@ -53,8 +53,8 @@ class Workers(Protocol):
 
     A task is one or more nodes that one worker runs in order. Each comes as a `Job`, whose `task` describes it as plain data:
     type, literals, links, keys and digests. The worker finds the function by the name of the type among its own plugins. If a
-    node of a task has no result (an error, or it was stopped), the worker abandons the jobs after it. If its result is not stored,
-    the worker runs those after it as `NodeTask.without_key_after` says.
+    node of a task has no result (an error, or it was stopped), the worker abandons the jobs after it. The worker runs
+    those after the first as `NodeTask.after` says.
 
     With `shares_memory`, workers are in the process of the run: every task is one node, `job.run` runs it, and its values pass in
     memory. Without it, a worker may be in any process that has the same plugins and the same cache directory:
