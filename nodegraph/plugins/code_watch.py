@@ -14,6 +14,7 @@ from nodegraph.plugins.code import Code
 from nodegraph.plugins.installed import file_on_disk, is_installed_file
 from nodegraph.plugins.loads import LOADS, Load
 
+_NOTHING: Mapping[str, str] = {}
 _NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the engine, and plugins
 
 
@@ -32,7 +33,7 @@ class CodeWatch:
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
         self._libraries: dict[str, Mapping[str, FileState | None]] = {}
         self._dynamic = {plugin for plugin, code in codes.items() if code.is_dynamic}
-        self._imports: dict[str, str] = {}
+        self._imports: dict[str, dict[str, str]] = {}  # by plugin, whose nodes ran at that time; "" for unknown ones
         self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
         self._known_modules: set[str] = set()
         self._codes = codes
@@ -66,19 +67,22 @@ class CodeWatch:
     def imports(self, plugins: Iterable[str]) -> Mapping[str, str]:
         """The SHA-256 of each module, by path, that `plugins` may have imported and that is part of no plugin's code.
 
-        These are all modules that were imported while nodes ran; `note_rest` finds those that were imported between runs. If one
-        of the plugins imports modules by computed names, they are all that this process has imported, by whatever code, except
-        the script that runs, the engine and what is installed.
+        These are the modules that were imported while their nodes ran; `note_rest` finds those that were imported between runs.
+        If one of the plugins imports modules by computed names, they are all that this process has imported, by whatever code,
+        except the script that runs, the engine and what is installed.
         """
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
         if self._dynamic.isdisjoint(used := tuple(plugins)):
-            return self._imports
+            if not self._imports:
+                return _NOTHING
+            return {path: digest for plugin in ("", *used) for path, digest in self._imports.get(plugin, _NOTHING).items()}
         with self._lock:
             if self._all_imports is None:
+                by_nodes = {path: digest for digests in self._imports.values() for path, digest in digests.items()}
                 others = _outside(_names_by_file(dict(sys.modules)))
-                digests = _digests({path: name for path, name in others.items() if path not in self._imports})
-                self._all_imports = {**digests, **self._imports}
+                digests = _digests({path: name for path, name in others.items() if path not in by_nodes})
+                self._all_imports = {**digests, **by_nodes}
             covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}
             return {path: digest for path, digest in self._all_imports.items() if path not in covered}
 
@@ -97,9 +101,12 @@ class CodeWatch:
             self._look_at_libraries(new)
             by_nodes = {name: module for name, module in new_modules.items() if name not in _import_times.at_rest}
             names, loads = _names_by_file(by_nodes), self._new_loads()
-            names.update((load.path, load.name) for load in loads if load.by_node)
+            plugins = {load.path: load.by_nodes for load in loads}
+            names.update((load.path, load.name) for load in loads if load.by_nodes)
             outside = {path: name for path, name in _outside(names).items() if path not in self._covered}
-            self._imports = {**self._imports, **_digests(outside, loads)}
+            for path, digest in _digests(outside, loads).items():
+                for plugin in plugins.get(path, ("",)):
+                    self._imports[plugin] = {**self._imports.get(plugin, _NOTHING), path: digest}
             self._all_imports = None
 
     def _new_loads(self) -> list[Load]:

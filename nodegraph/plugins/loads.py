@@ -24,7 +24,7 @@ _ENGINE: Final = "nodegraph."
 class Load(NamedTuple):
     """The name and the file of a module, what the file was just before it was read, and when that was.
 
-    `thread` is where that happened. `by_node`: a node was running.
+    `thread` is where that happened. `by_nodes`: the plugins of the nodes that were running.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Load(NamedTuple):
     stat: os.stat_result | None
     time_ns: int
     thread: int
-    by_node: bool
+    by_nodes: tuple[str, ...]
 
     @property
     def state(self) -> FileState | None:
@@ -43,12 +43,8 @@ LOADS: Final[list[Load]] = []
 """All loads so far; only ever appended to."""
 
 
-class _Nodes:
-    run = False
-
-
-NODES: Final = _Nodes()
-"""`NODES.run`: whether a node is running."""
+RUNNING: Final[dict[str, int]] = {}
+"""How many nodes of each plugin are running, by its name."""
 
 
 def loads_in_this_thread(start: int) -> list[Load]:
@@ -64,7 +60,7 @@ def _note(name: str, path: str) -> None:
         stat = os.stat(path)  # noqa: PTH116 (it makes no path object)
     except OSError:
         stat = None
-    LOADS.append(Load(name, path, stat, time.time_ns(), threading.get_ident(), NODES.run))
+    LOADS.append(Load(name, path, stat, time.time_ns(), threading.get_ident(), tuple(RUNNING)))
 
 
 def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:

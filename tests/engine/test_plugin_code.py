@@ -491,6 +491,22 @@ def test_module_that_a_node_imports_is_recorded_although_its_source_does_not_nam
     assert set(record.computation.imports) == {str(helper)}
 
 
+def test_module_that_a_node_of_another_plugin_imports_costs_no_hit(tmp_path, write, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    helper = write("lib/helper_hidden.py", "VALUE = ' one'")
+    time.sleep(0.02)
+    plugin = PLUGIN.format(imports="pass", value="eval('__imp' + 'ort__')('helper_hidden').VALUE")
+    write("plugins/importing.py", plugin.replace('"Add"', '"Import"'))
+    write("plugins/adding.py", PLUGIN.format(imports="pass", value="'x'"))
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Import", name="node", text="a"))
+    engine.run(workflow)
+    engine.run(add_workflow("a"))
+    imports = {record.type: set(record.computation.imports) for record in engine.cache.entries()}
+    assert imports == {"Import": {str(helper)}, "Add": set()}
+
+
 def test_engine_modules_that_are_imported_while_nodes_run_are_not_recorded(monkeypatch):
     monkeypatch.delitem(sys.modules, "nodegraph.cli.time_left", raising=False)
     watch = CodeWatch({})

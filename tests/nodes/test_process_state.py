@@ -356,7 +356,7 @@ def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp
 def test_change_that_a_node_leaves_while_others_run_is_undone_once_none_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("MEDDLE_WITH_THIS", "before")
     monkeypatch.chdir(tmp_path)
-    changing, ending, beginning = (ProcessWatch(CpuBackend(), watched=False) for _ in range(3))
+    changing, ending, beginning = (ProcessWatch(CpuBackend(), watched=False, plugin="some") for _ in range(3))
     ending.__enter__()
     changing.__enter__()
     os.environ["MEDDLE_WITH_THIS"] = "changed"
@@ -376,7 +376,7 @@ def test_timezone_that_a_node_sets_is_restored(monkeypatch):
     monkeypatch.delenv("TZ", raising=False)
     time.tzset()
     before = time.localtime(0)
-    with ProcessWatch(CpuBackend(), watched=False):
+    with ProcessWatch(CpuBackend(), watched=False, plugin="some"):
         os.environ["TZ"] = "XYZ-7:13"
         time.tzset()
         assert time.localtime(0) != before

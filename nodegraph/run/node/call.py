@@ -26,7 +26,8 @@ def compute(
     """
     before = _versions(arguments, context)
     watched = spec.numeric or context.plugins.watched[spec.name]
-    with run.in_use, ProcessWatch(context.plugins.backend, watched=watched) as watch:
+    plugin = context.plugins.nodes.get(spec.name).origin.plugin
+    with run.in_use, ProcessWatch(context.plugins.backend, watched=watched, plugin=plugin) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         who = "it" if watch.ran_by_itself else "it, or another node that ran at the same time,"

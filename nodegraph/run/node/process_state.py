@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.code_watch import note_rest
-from nodegraph.plugins.loads import NODES
+from nodegraph.plugins.loads import RUNNING
 from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 
@@ -35,15 +35,15 @@ class ProcessWatch:
 
     Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
     `ran_by_itself`, another node may have changed it: several have run since the process was last at rest. A watched node runs
-    with the backend's known state.
+    with the backend's known state. `plugin` is the name of the node's plugin.
     """
 
     ran_by_itself, drew = True, False
     restored: tuple[str, ...] = ()
     _known_state: AbstractContextManager[None] | None = None
 
-    def __init__(self, backend: Backend, *, watched: bool) -> None:
-        self._backend, self._watched = backend, watched
+    def __init__(self, backend: Backend, *, watched: bool, plugin: str) -> None:
+        self._backend, self._watched, self._plugin = backend, watched, plugin
 
     def __enter__(self) -> ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
@@ -59,9 +59,9 @@ class ProcessWatch:
                 except OSError:
                     _directory = None
                 note_rest()
-                NODES.run = True
             enter_known_locale(others_run=others_run)
             _running.add(self)
+            RUNNING[self._plugin] = RUNNING.get(self._plugin, 0) + 1
             _nodes += 1
         finally:
             _release()
@@ -86,7 +86,10 @@ class ProcessWatch:
         _acquire()
         try:
             _running.discard(self)
-            others_run = NODES.run = bool(_running)
+            others_run = bool(_running)
+            RUNNING[self._plugin] -= 1
+            if not RUNNING[self._plugin]:
+                del RUNNING[self._plugin]
             if leave_known_locale(others_run=others_run):
                 self.restored += ("the locale",)
             if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
@@ -140,7 +143,7 @@ def _forget_nodes() -> None:
     _lock = threading.Lock()
     _acquire, _release = _lock.acquire, _lock.release
     _running.clear()
-    NODES.run = False
+    RUNNING.clear()
 
 
 if hasattr(os, "register_at_fork"):
