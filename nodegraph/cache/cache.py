@@ -130,7 +130,10 @@ class Cache:
     def peek(self, key: str, ports: Collection[str] = ()) -> CachedResult | None:
         """The result of `key` if all of `ports` can be loaded, else None. Does not count as a use."""
         in_memory = self._in_memory(key)
-        if in_memory is not None and not self._is_current(in_memory, ports):
+        if in_memory is not None and not (
+            self._is_current(in_memory, ports)
+            and (not in_memory.computation.imports or self._are_same(in_memory.computation.imports))
+        ):
             in_memory = None
         held = {port: in_memory.values[port] for port in ports if port in in_memory.values} if in_memory is not None else {}
         on_disk = [port for port in ports if port not in held]
@@ -294,7 +297,7 @@ class Cache:
             if name.startswith(CODEC):
                 if self.codecs.by_stored_name(name.removeprefix(CODEC)) is None:
                     return False
-            elif not self._files.unchanged(Path(name), digest):
+            elif "\0" in name or not self._files.unchanged(Path(name), digest):  # a damaged record may have any name
                 return False
         return True
 

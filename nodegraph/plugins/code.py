@@ -47,13 +47,15 @@ class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
     `files` are part of the digest. `libraries` are one file of each installed library that the code imports: if it changes, the
-    library was installed again. `is_dynamic`: the code may import modules by computed names, which are not part of the digest.
-    `is_release`: the version and the RECORD identify its own files, which are not in `files`.
+    library was installed again. `own` are the files of the plugin itself and of what it includes. `is_dynamic`: the code may import
+    modules by computed names, which are not part of the digest. `is_release`: the version and the RECORD identify its own files,
+    which are not in `files`.
     """
 
     digest: str
     files: Mapping[str, FileState | None]
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
     is_dynamic: bool = False
     is_release: bool = False
 
@@ -103,6 +105,7 @@ class _Reader:
         self.imports = _Imports(inside)
         self._total = hashlib.sha256()
         self._files: dict[str, FileState | None] = {}
+        self._own: frozenset[str] = frozenset()
         self._imported_ns, self._is_unknown = imported_ns, False
 
     def add_root(self, root: Path, module: str | None, is_excluded: Callable[[str], bool]) -> None:
@@ -116,6 +119,7 @@ class _Reader:
                 if name.endswith(".py"):
                     package = f"{above}.{name.rpartition('/')[0].replace('/', '.')}".strip(".") if above else None
                     self.imports.add(content, package=package)
+        self._own = frozenset(self._files)
 
     def add_imports(self) -> None:
         """Add the modules that the code imports which was added so far, directly or indirectly."""
@@ -154,7 +158,13 @@ class _Reader:
             return Code(digest=self._total.hexdigest(), files={}, is_dynamic=is_dynamic)
         libraries = self.imports.libraries
         self._total.update("\n".join([python_version(), *versions_of_imported(libraries)]).encode())
-        code = Code(digest=self._total.hexdigest(), files=self._files, libraries=file_states(libraries), is_dynamic=is_dynamic)
+        code = Code(
+            digest=self._total.hexdigest(),
+            files=self._files,
+            libraries=file_states(libraries),
+            own=self._own,
+            is_dynamic=is_dynamic,
+        )
         return code.unknown() if self._is_unknown else code
 
 

@@ -37,6 +37,7 @@ class CodeWatch:
         self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
         self._known_modules: set[str] = set()
         self._codes = codes
+        self._own = {path for code in codes.values() for path in code.own}
         self._covered = {path for code in codes.values() for path in code.files}
         self._loads = len(LOADS)
         loaded = _files_of_modules(sys.modules)
@@ -80,7 +81,8 @@ class CodeWatch:
         with self._lock:
             if self._all_imports is None:
                 by_nodes = {path: digest for digests in self._imports.values() for path, digest in digests.items()}
-                others = _outside(_names_by_file(dict(sys.modules)))
+                names = _outside(_names_by_file(dict(sys.modules)))
+                others = {path: name for path, name in names.items() if path not in self._own}
                 digests = _digests({path: name for path, name in others.items() if path not in by_nodes})
                 self._all_imports = {**digests, **by_nodes}
             covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}

@@ -614,6 +614,18 @@ def test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept(
     assert list(engine.cache.entries()) == []
 
 
+@pytest.mark.parametrize("cache_dir", ["cache", None])
+def test_result_in_memory_is_no_hit_once_a_module_that_its_node_loads_each_time_was_edited(tmp_path, write, cache_dir):
+    helper = write("plugins/_helper.py", "VALUE = 'one'")
+    time.sleep(0.02)
+    write("plugins/adding.py", HEAD + PLUGIN.format(imports=FROM_SPEC, value="m.VALUE"))
+    engine = Engine(None if cache_dir is None else tmp_path / cache_dir, plugin_dirs=[tmp_path / "plugins"])
+    assert engine.run(add_workflow("a"))["out"] == "aone"
+    assert engine.run(add_workflow("a")).ran == ()
+    helper.write_text("VALUE = 'other'")
+    assert engine.run(add_workflow("a"))["out"] == "aother"
+
+
 def test_computed_name_that_finds_another_folder_is_no_hit(tmp_path, write, monkeypatch):
     write(
         "plugins/adding.py", PLUGIN.format(imports="import importlib", value="importlib.import_module('helper_'+'on_path').VALUE")
