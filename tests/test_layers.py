@@ -73,7 +73,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
     "nodegraph_diffusion.training": "speed team budget optimiser",
     "nodegraph_nodes": (
-        "forks waiting hookspecs foreign_files model_files pictures types conversions codecs library_switches torch_switches "
+        "imported_torch forks waiting hookspecs "
+        "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
         "process_state models commands nodes plugin"
     ),
     "nodegraph_nodes.commands": "help convert options models new_plugin",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
+from nodegraph_nodes.imported_torch import imported_torch
 from nodegraph_nodes.library_switches import enter_known_printing, enter_whole_pictures, leave_known_printing, leave_whole_pictures
 from nodegraph_nodes.torch_switches import enter_known_switches, leave_known_switches
 
@@ -41,7 +42,7 @@ class KnownSwitches:
         global _nodes, _before
         self._modes: contextlib.ExitStack | None = None
         self._printing = enter_known_printing()
-        torch = self._torch = sys.modules.get("torch")
+        torch = self._torch = imported_torch()
         _acquire()
         try:
             if _nodes == 0:
@@ -128,7 +129,7 @@ def generator_states(watched: bool) -> dict[str, Any]:
         states["numpy"] = _numpy_state(random)
     if watched:
         states["torch"] = None
-        if hasattr(torch := sys.modules.get("torch"), "default_generator"):
+        if hasattr(torch := imported_torch(), "default_generator"):
             states["torch"] = _torch_state(torch)
     return states
 

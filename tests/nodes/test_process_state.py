@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import random
 import subprocess
@@ -21,6 +22,8 @@ from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
 from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes import process_state
+from nodegraph_nodes.models import residency
+from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
 PLUGIN = """
@@ -381,6 +384,20 @@ def test_timezone_that_a_node_sets_is_restored(monkeypatch):
         time.tzset()
         assert time.localtime(0) != before
     assert time.localtime(0) == before
+
+
+def test_torch_that_another_thread_is_importing_is_not_used(monkeypatch):
+    """A node that does not need it may run meanwhile."""
+    half = types.ModuleType("torch")
+    half.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    half.__spec__._initializing = True
+    monkeypatch.setitem(sys.modules, "torch", half)
+    with KnownSwitches():
+        assert generator_states(True)["torch"] is None
+    assert residency.version_of(["text"]) is None
+    assert residency.memory_of(["text"]) == {}
+    assert residency.move(["text"], "cpu") is None
+    assert TorchBackend().is_out_of_memory(ValueError()) is False
 
 
 def test_draw_of_another_thread_while_the_generator_is_first_looked_at_is_not_its_first_state(monkeypatch):

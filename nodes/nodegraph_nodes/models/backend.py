@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from nodegraph.plugin_api import Blocks, Numerics, Renderer, SettingsError
 from nodegraph_nodes import process_state
+from nodegraph_nodes.imported_torch import imported_torch
 from nodegraph_nodes.models import device, residency
 
 DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
@@ -32,7 +32,7 @@ class TorchBackend:
         return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
 
     def free_memory(self) -> None:
-        torch = sys.modules.get("torch")  # a process that has not imported torch holds none of its memory
+        torch = imported_torch()  # a process that has not imported torch holds none of its memory
         if torch is None:
             return
         if torch.cuda.is_available():

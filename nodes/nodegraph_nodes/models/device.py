@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from nodegraph.plugin_api import AUTO, Numerics
+from nodegraph_nodes.imported_torch import imported_torch
 
 DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_ALIASES = {
@@ -32,7 +33,7 @@ def fingerprint() -> str:
         "driver": driver.read_text().splitlines()[0] if driver.exists() else "",
         "cpu": f"{platform.machine()} {' '.join(sorted(cpu_flags()))}",
         "variables": [os.environ.get(name) for name in VARIABLES],
-        "settings": settings() if "torch" in sys.modules else "sdpa",
+        "settings": settings() if imported_torch() is not None else "sdpa",
     }
     return repr(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Collection, Mapping
 from itertools import chain
 from operator import attrgetter
@@ -13,6 +12,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from nodegraph.plugin_api import Blocks
+from nodegraph_nodes.imported_torch import imported_torch
 
 SHARE: Final = 0.8
 """The share of an accelerator's memory that networks may fill; the rest is for what they compute."""
@@ -28,7 +28,7 @@ _tensors: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # by network
 
 def memory_of(value: Any) -> Blocks:
     """Bytes of the storages of a network's parameters and buffers, by device and address; empty for anything else."""
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     if torch is None or not isinstance(value, torch.nn.Module):
         return {}
     storages = (tensor.untyped_storage() for tensor in chain(value.parameters(), value.buffers()))
@@ -41,7 +41,7 @@ def version_of(value: Any) -> int | None:
     None if there are no tensors in it, or if torch does not count their changes. Objects inside functions are not seen, and
     neither are changes through `tensor.data`, NumPy, or by replacing a tensor with another one.
     """
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     if torch is None:
         return None
     total, has_tensors = 0, False
@@ -82,7 +82,7 @@ def _attributes(item: Any) -> Collection[Any]:
 
 def memory_budget(device: str) -> int | None:
     """Four fifths of a CUDA device's memory, in bytes; None for other devices."""
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     if torch is None or not device.startswith("cuda"):
         return None
     return int(torch.cuda.get_device_properties(device).total_memory * SHARE)
@@ -93,7 +93,7 @@ def move(value: Any, device: str) -> Any:
 
     The original stays unchanged: a denoiser that holds it goes on computing on the old device.
     """
-    torch = sys.modules.get("torch")
+    torch = imported_torch()
     if torch is None or not isinstance(value, torch.nn.Module):
         return None
     tensors = chain(value.parameters(), value.buffers())
