@@ -37,6 +37,8 @@ def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_fault_in_the_engine_is_found(mutant: str, tmp_path: Path) -> None:
-    assert find_mutant(mutant, tmp_path).differences
+    """When a worker is killed is a matter of chance, so there are three attempts."""
+    assert any(find_mutant(mutant, tmp_path / str(attempt)).differences for attempt in range(3))
