@@ -102,11 +102,11 @@ def distance(one, other):
 @pytest.mark.parametrize("name", BROWNIAN)
 def test_more_steps_converge_to_one_picture(name):
     """The purpose of a Brownian path: with more steps, the picture depends less on their number and on the schedule."""
-    finest = run(name, 200)
-    distances = [distance(run(name, steps), finest) for steps in (12, 25, 50)]
+    finest = run(name, 400)
+    distances = [distance(run(name, steps), finest) for steps in (12, 25, 50, 100)]
     assert all(finer < coarser / 1.5 for coarser, finer in pairwise(distances))
-    assert distances[-1] < 0.12
-    assert distance(run(name, 200, "normal"), finest) < 0.45
+    assert distances[-1] < 0.06
+    assert distance(run(name, 400, "normal"), finest) < 0.2
 
 
 def test_independent_noise_does_not_converge():
