@@ -306,3 +306,10 @@ def test_alias_is_read_as_it_was_written(alias: Alias) -> None:
 @pytest.mark.parametrize("data", [b"ab", b"\xff" * 64, *(f"{KEY}\n{text}".encode() for text in ("", "[]", '{"a":1}', "{"))])
 def test_damaged_alias_is_not_followed(data: bytes) -> None:
     assert read_alias(data) is None
+
+
+def test_name_that_no_file_can_have_is_no_hit(tmp_path: Path) -> None:
+    """In a damaged record or alias."""
+    cache = Engine(tmp_path / "cache").cache
+    cache.alias("a" * 64, KEY, {"/lib/\0.py": "cd"})
+    assert cache.resolve("a" * 64) is None
