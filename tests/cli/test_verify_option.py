@@ -17,8 +17,8 @@ def stored(cli, greeting):
 def test_right_results_are_verified(cli, stored, nodes_of):
     ran = cli("run", stored, "--verify-cache")
     assert (ran.exit_code, ran.stdout) == (0, "out/greeting-result.json\n")
-    assert "word   verified in 0.00 s\n" in ran.stderr
-    assert "twice  verified in 0.00 s\n" in ran.stderr
+    assert "word   verified in " in ran.stderr
+    assert "twice  verified in " in ran.stderr
     assert "done in" in ran.stderr
     again = cli("run", stored, "--verify-cache", "--json")
     assert nodes_of(again) == {"word": "verified", "twice": "verified"}
@@ -29,7 +29,7 @@ def test_wrong_result_is_named_and_the_status_is_3(cli, stored):
     spoil(cli.folder / "cache", "twice", "nonsense", created=1.8e9)
     ran = cli("run", stored, "--verify-cache")
     assert (ran.exit_code, ran.stdout) == (3, "out/greeting-result.json\n")
-    assert "twice  differs from the cache, computed in 0.00 s\n" in ran.stderr
+    assert "twice  differs from the cache, computed in " in ran.stderr
     assert "note: the stored result of node 'twice' (Repeat) was wrong: 'output' was " in ran.stderr
     assert "It was made on 2027-01-15 at " in ran.stderr
     assert "and this kind of machine, under key " in ran.stderr
