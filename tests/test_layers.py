@@ -71,7 +71,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
-    "nodegraph_diffusion.training": "speed team budget optimiser",
+    "nodegraph_diffusion.training": "betas gaussian speed steps targets team budget optimiser variational_bound",
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
@@ -82,6 +82,7 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
+    "nodegraph_nodes.pictures": "colours side_data files sheets",
     "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent mask concat image models sigmas sampling text",
 }
 """The modules and packages inside each package, lowest first."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodegraph.plugin_api import Problem, WorkflowError, echo
+from nodegraph.plugin_api import Problem, WorkflowError, echo, echo_json
 from nodegraph_nodes.commands.help import epilog
 from nodegraph_nodes.commands.options import pickles_option
 from nodegraph_nodes.models.errors import file_error_message
@@ -48,7 +48,7 @@ def models(model: tuple[str, ...], as_json: bool) -> None:
         for note in found.notes:
             echo(f"  note: {note}")
     if as_json:
-        echo(json.dumps(objects))
+        echo_json(json.dumps(objects))
 
 
 def _object(found: Model) -> dict[str, Any]:
