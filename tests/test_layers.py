@@ -48,7 +48,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
     ),
-    "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip scaled_fp8",
+    "nodegraph_diffusion.checkpoint.layouts": (
+        "configs diffusers_folder ldm lora modules controlnet openclip other_families scaled_fp8"
+    ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
