@@ -115,9 +115,9 @@ def file_refusal(wanted: Content, path: Path, keys: Collection[str], *, found: C
     The error calls a file broken if it seems to be what is wanted.
     """
     name, holds = found.name, found.content
-    if found.other_family:
-        hint = RUNS
-    elif name is None or holds == wanted:
+    if name is not None and found.other_family:
+        return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=RUNS)
+    if name is None or holds == wanted:
         what = "a broken one, or one with an unknown layout" if holds else "a file of other tensors"
         name, holds = f"{what} ({first_names(keys)}, ...)", None
     return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=hint, holds=holds)
