@@ -82,7 +82,7 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files sheets",
+    "nodegraph_nodes.pictures": "colours side_data files formats sheets",
     "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent mask concat image models sigmas sampling text",
 }
 """The modules and packages inside each package, lowest first."""
