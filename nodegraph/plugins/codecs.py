@@ -45,13 +45,6 @@ class Codec(Protocol):
     def export(self, value: Any) -> list[bytes]:
         """The contents of the files that a user gets, one for each item of a batch, without metadata."""
 
-    def in_format(self, extension: str, options: Mapping[str, Any]) -> Codec:
-        """This codec, exporting files with `extension` (in small letters, with its dot): `save: {file: "a.ext", option: value}`.
-
-        What it returns is used for `extension`, `export`, `embed` and `extract` only. Raises ValueError for an unknown extension
-        or option. This method may be missing: then outputs have the codec's own extension, and no options.
-        """
-
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
         """An exported file with `metadata` inside it; `data` itself if the format has no place for it."""
 
@@ -73,6 +66,17 @@ class Codec(Protocol):
 
     def size(self, value: Any) -> int:
         """Bytes that `value` takes in memory."""
+
+
+class FormatsCodec(Codec, Protocol):
+    """A codec that can export in several file formats."""
+
+    def in_format(self, extension: str, options: Mapping[str, Any]) -> Codec:
+        """This codec, exporting files with `extension` (in small letters, with its dot): `save: {file: "a.ext", option: value}`.
+
+        What it returns is used for `extension`, `export`, `embed` and `extract` only. Raises ValueError for an unknown extension
+        or option. Outputs of a codec without this method have the codec's own extension, and no options.
+        """
 
 
 class JSONCodec:

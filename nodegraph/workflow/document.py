@@ -257,7 +257,7 @@ class _Reader:
                 self._problem("E115", f"'save' of output '{name}' {error}", parts["save"], "Put the name in quotes.")
                 continue
             document.unread.remove(name)
-            document.outputs[name] = OutputDef(name, link, file, parts["from"].where, options)
+            document.outputs[name] = OutputDef(name, link, file, parts["from"].where, options=options)
 
     # --- pieces
 

@@ -175,7 +175,7 @@ class Workflow(Document):
         except ValueError as error:
             raise ValueError(f"output '{name}': 'save' {error}") from None
         checked = _checked_name("output", name, _taken(self.outputs))
-        self.outputs[checked] = OutputDef(name, link, file, _calling_line(), options)
+        self.outputs[checked] = OutputDef(name, link, file, _calling_line(), options=options)
 
     @classmethod
     def load(cls, path: Path | str) -> Workflow:

@@ -182,7 +182,9 @@ class SafetensorsCodec:
 class TensorCodec(SafetensorsCodec):
     """Stores a value with one tensor, which has these `axes`, and a few other fields."""
 
-    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str, convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, value_type: type, tensor: str, axes: str, fields: tuple[str, ...] = (), *, convert: Callable[[Any], Any]
+    ) -> None:
         super().__init__(convert)
         self.value_type, self.tensor, self.axes, self.fields = value_type, tensor, axes, fields
         self.name = value_type.__name__.lower()
@@ -198,6 +200,22 @@ class TensorCodec(SafetensorsCodec):
 
     def axes_of(self, name: str) -> str:
         return self.axes
+
+
+class LatentCodec(TensorCodec):
+    """Stores a Latent; its space as channels, factor and scale."""
+
+    def plain_fields(self, value: Latent) -> dict[str, Any]:
+        space = value.space
+        parts = None if space is None else [space.channels, space.factor, space.scaling_factor]
+        return {"size": value.size, "space": parts}
+
+    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Latent:
+        from nodegraph_diffusion.networks.config import LatentSpace
+
+        parts = fields.get("space")  # which files of earlier versions do not have
+        height, width = fields["size"]
+        return Latent(tensors["samples"], (height, width), None if parts is None else LatentSpace(*parts))
 
 
 class PromptsCodec(SafetensorsCodec):
@@ -309,8 +327,8 @@ def _short(dtype: object) -> str:
 CODECS: dict[type, SafetensorsCodec] = {
     Image: PictureCodec(Image, "pixels", "B H W 3", convert=conversions.image),
     Mask: PictureCodec(Mask, "values", "B H W", convert=conversions.mask),
-    Latent: TensorCodec(Latent, "samples", "B C h w", "size", convert=conversions.latent),
+    Latent: LatentCodec(Latent, "samples", "B C h w", convert=conversions.latent),
     Conditioning: PromptsCodec(),
-    Noise: TensorCodec(Noise, "values", "B C h w", "seed", convert=conversions.noise),
+    Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw"), convert=conversions.noise),
     Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

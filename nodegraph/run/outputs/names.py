@@ -13,7 +13,7 @@ import posixpath
 import re
 import string
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import Any, Final
@@ -91,11 +91,10 @@ def exporter(codec: Codec, output: Output) -> Codec:
     extension = posixpath.splitext(output.save or "")[1]
     if not _EXTENSION.fullmatch(extension):  # of the template: a name that is filled in may end in "-5.0"
         extension = codec.extension
-    in_format = getattr(codec, "in_format", None)
+    in_format: Callable[[str, Mapping[str, Any]], Codec] | None = getattr(codec, "in_format", None)  # as FormatsCodec has it
     try:
         if in_format is not None:
-            chosen: Codec = in_format(extension.lower(), output.options)
-            return chosen
+            return in_format(extension.lower(), output.options)
     except ValueError as error:
         raise FileNameError(f"save: {error}") from None
     if output.options:
