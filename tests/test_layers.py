@@ -36,7 +36,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars text_file yaml_tree document json_schema workflow",
     "nodegraph_diffusion": (
-        "masks networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
+        "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
@@ -84,8 +84,8 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.pictures": "colours side_data files sheets",
-    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent mask concat image models sigmas sampling text",
+    "nodegraph_nodes.pictures": "colours side_data files formats sheets",
+    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent latents mask concat image models sigmas sampling text",
 }
 """The modules and packages inside each package, lowest first."""
 
