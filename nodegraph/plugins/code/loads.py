@@ -1,7 +1,7 @@
 """Which modules Python has loaded from files since the engine was imported, in whatever way.
 
-`sys.modules` does not show modules that were loaded by a path, removed again, or loaded anew. So the loaders of Python note what
-they load. Installed modules and those of the engine are left out.
+`sys.modules` does not show modules that were loaded by a path, removed again, or loaded anew. So the loaders of Python, and
+`runpy.run_path`, note what they load. Installed modules and those of the engine are left out.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import os
+import runpy
 import threading
 import time
 import zipimport
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from nodegraph.files import FileState
-from nodegraph.plugins.installed import is_installed_file
+from nodegraph.files import CLOCK_NS, FileState
+from nodegraph.plugins.code.installed import is_installed_file
 
-_ENGINE: Final = "nodegraph."
+ENGINE_FOLDER: Final = f"{Path(__file__).parents[2]}{os.sep}"
 
 
 class Load(NamedTuple):
@@ -38,6 +40,10 @@ class Load(NamedTuple):
     def state(self) -> FileState | None:
         return None if self.stat is None else FileState.from_stat(self.stat)
 
+    def is_of(self, state: FileState) -> bool:
+        """Whether the module has what the file contains while it is in this state: no change since can have kept its times."""
+        return self.state == state and not state.changed_since(self.time_ns - CLOCK_NS)
+
 
 LOADS: Final[list[Load]] = []
 """All loads so far; only ever appended to."""
@@ -47,6 +53,10 @@ RUNNING: Final[dict[str, int]] = {}
 """How many nodes of each plugin are running, by its name."""
 
 
+PLUGIN_NAMES: Final[set[str]] = set()
+"""The names that the engine gave to the modules of plugins in folders. Each engine loads them anew."""
+
+
 def loads_in_this_thread(start: int) -> list[Load]:
     """The loads from the position `start` of `LOADS` on that happened in the calling thread."""
     thread = threading.get_ident()
@@ -54,7 +64,7 @@ def loads_in_this_thread(start: int) -> list[Load]:
 
 
 def _note(name: str, path: str) -> None:
-    if name.startswith(_ENGINE) or is_installed_file(path):
+    if path.startswith(ENGINE_FOLDER) or is_installed_file(path):
         return
     try:
         stat = os.stat(path)  # noqa: PTH116 (it makes no path object)
@@ -74,6 +84,17 @@ def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
     return load
 
 
+def _noting_run_path(read: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of `runpy` that reads a script. Its last argument is the path."""
+
+    @functools.wraps(read)
+    def read_script(*arguments: Any) -> Any:
+        _note("a script", os.path.abspath(os.fsdecode(arguments[-1])))  # noqa: PTH100
+        return read(*arguments)
+
+    return read_script
+
+
 def _watch_loaders() -> None:
     machinery: Any = importlib.machinery
     source_loader = next(kind for kind in machinery.SourceFileLoader.__mro__ if "get_code" in vars(kind))
@@ -85,6 +106,9 @@ def _watch_loaders() -> None:
     ):
         if not hasattr(getattr(kind, method), "__wrapped__"):
             setattr(kind, method, _noting(getattr(kind, method), attribute))
+    name = "_get_code_from_file"
+    if hasattr(runpy, name) and not hasattr(getattr(runpy, name), "__wrapped__"):
+        setattr(runpy, name, _noting_run_path(getattr(runpy, name)))
 
 
 _watch_loaders()
