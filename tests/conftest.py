@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nodegraph.plugins import discovery
-from nodegraph.plugins.code import import_times
+from nodegraph.plugins.code import loads
 from nodegraph.plugins.code.plugin_code import Code
 
 THREADS = os.cpu_count() or 1
@@ -55,8 +55,8 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
             if str(getattr(module, "__file__", None)).startswith(folder):
                 del sys.modules[name]
     if folder is not None:
-        for path in [path for path in import_times.last_loads() if path.startswith(folder)]:
-            del import_times._loaded_states._last[path], import_times._loaded_states._states[path]
+        for path in [path for path in loads.last_loads() if path.startswith(folder)]:
+            del loads._loaded_states._last[path], loads._loaded_states._states[path]
 
 
 @pytest.fixture(scope="session", autouse=True)

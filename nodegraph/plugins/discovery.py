@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.files import file_states, parse_json
-from nodegraph.plugins.code.files import file_states_below
 from nodegraph.plugins.code.installed import has_other_modules
 from nodegraph.plugins.code.libraries import python_version, versions_of_required
 from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
-from nodegraph.plugins.code.plugin_code import Code, read_code
+from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"

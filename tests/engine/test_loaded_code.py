@@ -17,18 +17,11 @@ import pytest
 from nodegraph import Engine, Workflow
 
 PLUGIN = """
-import importlib, importlib.util, runpy, sys
+import sys
 from pathlib import Path
 from nodegraph import hookimpl, node
 
 FILE = str(Path(__file__).parent.parent / "lib" / "helper.py")
-
-def load(name="by_path"):
-    spec = importlib.util.spec_from_file_location(name, FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 {top}
 
 @node("Value")
@@ -40,6 +33,15 @@ def value(x: int) -> int:
 def register_nodes(register):
     {in_hook}
     register(value)
+"""
+LOADING = """
+import importlib, importlib.util, runpy
+
+def load(name="by_path"):
+    spec = importlib.util.spec_from_file_location(name, FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 """
 
 Write = Callable[[str, str], Path]
@@ -70,8 +72,9 @@ def make_engine(tmp_path: Path) -> Callable[[], Engine]:
     return lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
 
 
-def plugin(*, top: str = "pass", in_node: str = "pass", in_hook: str = "pass") -> str:
-    return PLUGIN.format(top=top, in_node=in_node, in_hook=in_hook)
+def plugin(*, top: str = "pass", in_node: str = "pass", in_hook: str = "pass", loads: bool = True) -> str:
+    """A plugin with these lines. If it `loads` modules by computed names, all that the process has imported count."""
+    return PLUGIN.format(top=f"{LOADING}\n{top}" if loads else top, in_node=in_node, in_hook=in_hook)
 
 
 def one(x: int = 1) -> Workflow:
@@ -134,7 +137,7 @@ def test_module_that_a_script_imported_is_not_kept_if_it_was_edited_before_the_e
 def test_module_that_was_loaded_anew_and_put_back_is_not_kept(
     write: Write, make_engine: Callable[[], Engine], includes: str
 ) -> None:
-    write("plugins/value.py", plugin(top=f"{includes}from helper import VALUE"))
+    write("plugins/value.py", plugin(top=f"{includes}from helper import VALUE", loads=False))
     assert make_engine().run(one())["out"] == 1
     helper = write("lib/helper.py", "VALUE = 2")
     importlib.reload(sys.modules["helper"])
@@ -147,7 +150,7 @@ def test_module_that_was_loaded_anew_and_put_back_is_not_kept(
 
 
 def test_module_that_was_edited_and_put_back_without_a_load_is_kept(write: Write, make_engine: Callable[[], Engine]) -> None:
-    write("plugins/value.py", plugin(top="from helper import VALUE"))
+    write("plugins/value.py", plugin(top="from helper import VALUE", loads=False))
     assert make_engine().run(one()).ran == ("node",)
     write("lib/helper.py", "VALUE = 2")
     write("lib/helper.py", "VALUE = 1")
@@ -186,13 +189,11 @@ def get(name):
         spec.loader.exec_module(known[name])
     return known[name]
 """
-IN_A_THREAD = (
-    "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor() as pool: VALUE = pool.submit({}).result()"
-)
+THREADS = "from concurrent.futures import ThreadPoolExecutor\n"
 HIDDEN = "global VALUE; VALUE = eval('__imp' + 'ort__')('helper').VALUE"
 WAYS = {
     "by its path, in a hook": {"in_hook": "global VALUE; VALUE = load().VALUE"},
-    "hidden, in a hook": {"in_hook": HIDDEN},
+    "hidden, in a hook": {"in_hook": HIDDEN, "loads": False},
     "in a thread, at import": {"top": f"{THREADS}with ThreadPoolExecutor() as pool: VALUE = pool.submit(load).result().VALUE"},
     "kept by a module, at import of another plugin": {"top": "import store\nVALUE = store.get('kept').VALUE"},
     "runpy.run_path, in the node": {"in_node": "VALUE = runpy.run_path(FILE)['VALUE']"},
@@ -229,7 +230,7 @@ def test_submodule_that_only_other_code_imports_is_compared_at_a_hit(write: Writ
     write("lib/helper_package/__init__.py", "")
     write("lib/helper_package/inner.py", "VALUE = 1")
     write("plugins/another.py", "import helper_package.inner\n")
-    write("plugins/value.py", plugin(top="import helper_package", in_node="VALUE = helper_package.inner.VALUE"))
+    write("plugins/value.py", plugin(top="import helper_package", in_node="VALUE = helper_package.inner.VALUE", loads=False))
 
     def run() -> tuple[object, tuple[str, ...]]:
         for name in [name for name in sys.modules if name.startswith("helper_package")]:

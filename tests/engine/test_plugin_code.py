@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 import nodegraph
 from nodegraph import Engine, Workflow
-from nodegraph.plugins.code.files import matcher
 from nodegraph.plugins.code.loads import LOADS
-from nodegraph.plugins.code.plugin_code import read_code
+from nodegraph.plugins.code.plugin_code import matcher, read_code
 from nodegraph.plugins.code.watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from nodegraph.files import FileState
-from nodegraph.plugins.code.files import read_file
 from nodegraph.plugins.code.import_scan import ImportScan
 from nodegraph.plugins.code.installed import (
     SUFFIXES,
@@ -151,3 +151,16 @@ def _submodule(locations: Iterable[Path], name: str) -> tuple[Path | None, list[
         if folder.is_dir():
             return None, [folder]
     return None
+
+
+def read_file(path: str) -> tuple[bytes, FileState]:
+    """The content of a file and its state. This runs for each file of code at every start: it makes no path and file objects."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        stat = os.fstat(descriptor)
+        content = os.read(descriptor, stat.st_size + 1)
+        while more := os.read(descriptor, 1 << 20) if len(content) > stat.st_size else b"":
+            content += more
+    finally:
+        os.close(descriptor)
+    return content, FileState.from_stat(stat)

@@ -5,6 +5,8 @@ The imports are read from the source, so modules that a node function imports la
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import hashlib
 import os
 import sys
@@ -14,14 +16,17 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
-from nodegraph.plugins.code.files import file_names, matcher, read_file
-from nodegraph.plugins.code.import_times import has_read, import_times, loaded_files
-from nodegraph.plugins.code.imports import Imports
+from nodegraph.plugins.code.imports import Imports, read_file
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.libraries import python_version, versions_of_imported
-from nodegraph.plugins.code.loads import Load
+from nodegraph.plugins.code.loads import Load, has_read, import_times, loaded_files
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
+_TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
+_CACHES: Final = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
+_NO_CODE: Final = frozenset((*_TOOLS, *_CACHES))
+_WILDCARDS: Final = frozenset("*?[")
+_SWAP_FILES: Final = ("swp", "swo", "swx", "#")  # hidden files of editors that are open
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -86,13 +91,13 @@ class _Reader:
         self._total = hashlib.sha256()
         self._files: dict[str, FileState | None] = {}
         self._packages: set[str] = set()
-        self._loaded = loaded_files()
         self._changed: str | None = None  # a file that is not what was loaded
 
     def add_root(self, root: Path, module: str | None, is_excluded: Callable[[str], bool]) -> None:
         """Add the files of a package or module. Its relative imports leave it only if it is a part of a package."""
         folder, above = str(root.parent), module.rpartition(".")[0] if module is not None else ""
         loaded_ns = import_times.earliest(module) if module is not None and module in sys.modules else sys.maxsize
+        loaded = loaded_files(module)
         for name in file_names(root):
             if not is_excluded(name.rpartition("/")[2]):
                 path = f"{folder}{os.sep}{name}"
@@ -100,8 +105,8 @@ class _Reader:
                 self._files[path] = state
                 digest = hashlib.sha256(content).hexdigest()
                 self._total.update(f"{name}\0{digest}\n".encode())
-                if path in self._loaded:
-                    self._compare(self._loaded[path], path, state, digest)
+                if path in loaded:
+                    self._compare(loaded[path], path, state, digest)
                 elif not name.endswith(".py") and state.changed_since(loaded_ns - CLOCK_NS):  # it may have been read before
                     self._changed = path
                 if name.endswith(".py"):
@@ -117,13 +122,13 @@ class _Reader:
                 self._files[path] = state
                 if levels := name.count(".") + path.endswith("__init__.py"):
                     self._packages.add(f"{Path(path).parents[levels - 1]}{os.sep}")
-                if name in sys.modules or path in self._loaded:
+                if name in sys.modules:
                     self._compare(name, path, state, digest)
 
     def add_loads(self, loads: Iterable[Load]) -> None:
         """Add modules that were loaded in ways that are not in the source, and what these import."""
         for load in loads:
-            if load.path not in self._files and load.stat is not None:
+            if load.path not in self._files and load.state is not None:
                 try:
                     content, state = read_file(load.path)
                 except OSError:  # it was removed
@@ -163,3 +168,52 @@ class _Reader:
 
 def _top_level(file: str) -> str:
     return file.partition("/")[0].removesuffix(".py")
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """A function that tells whether a name matches one of the patterns, as `fnmatch.fnmatch` does.
+
+    Most patterns are a name or the ending of one. These are compared, as making regular expressions at every start is slow.
+    """
+    normal = [os.path.normcase(pattern) for pattern in patterns]
+    names = {pattern for pattern in normal if _WILDCARDS.isdisjoint(pattern)}
+    endings = tuple(pattern[1:] for pattern in normal if pattern[:1] == "*" and _WILDCARDS.isdisjoint(pattern[1:]))
+    others = [pattern for pattern in normal if not (pattern in names or (pattern[:1] == "*" and pattern[1:] in endings))]
+
+    def matches(name: str) -> bool:
+        name = os.path.normcase(name)
+        return name in names or name.endswith(endings) or any(fnmatch.fnmatchcase(name, pattern) for pattern in others)
+
+    return matches
+
+
+def file_states_below(root: Path) -> Mapping[Path, FileState | None]:
+    """The current state of the file `root`, or of the files below this folder that are part of a plugin's code."""
+    return file_states(root.parent / name for name in file_names(root))
+
+
+def file_names(root: Path) -> list[str]:
+    """The file `root`, or the files in this folder and below, without bytecode, and caches and hidden files of tools.
+
+    The names are relative to the folder that contains `root`, with "/". Links to folders are followed, but not back into a folder
+    that contains them. This runs at every start: it makes no path objects.
+    """
+    if root.is_file():
+        return [root.name]
+    folder, names, pending = str(root.parent), [], [(root.name, frozenset[str]())]
+    while pending:
+        parent, linked = pending.pop()
+        with contextlib.suppress(PermissionError), os.scandir(f"{folder}/{parent}") as entries:
+            for entry in entries:
+                if entry.name in _NO_CODE or (entry.name.startswith(".") and entry.name.endswith(_SWAP_FILES)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((f"{parent}/{entry.name}", linked))
+                elif entry.is_file():
+                    names.append(f"{parent}/{entry.name}")
+                elif entry.is_symlink() and entry.is_dir():
+                    target = os.path.realpath(entry.path)
+                    above = os.path.realpath(f"{folder}/{parent}")
+                    if target not in linked and not f"{above}/".startswith(f"{target}/"):
+                        pending.append((f"{parent}/{entry.name}", linked | {target}))
+    return sorted(names, key=lambda name: name.split("/"))

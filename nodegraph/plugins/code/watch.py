@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
-from nodegraph.plugins.code.import_times import import_times, last_loads, loaded_files
 from nodegraph.plugins.code.installed import file_on_disk, is_installed_file
-from nodegraph.plugins.code.loads import ENGINE_FOLDER, LOADS, PLUGIN_NAMES, Load
+from nodegraph.plugins.code.loads import ENGINE_FOLDER, LOADS, PLUGIN_NAMES, Load, import_times, last_loads, loaded_files
 from nodegraph.plugins.code.plugin_code import Code
 
 _NOTHING: Mapping[str, str] = {}
@@ -45,7 +44,8 @@ class CodeWatch:
         for plugin, loads in registering.items():
             self._note_imports({load.path: load.name for load in loads}, {load.path: (plugin,) for load in loads})
         loaded = _files_of_modules(sys.modules)
-        self._note_submodules(dict(sys.modules))
+        if self._packages:
+            self._note_submodules(dict(sys.modules))
         for plugin, code in codes.items():
             states = {**code.files, **code.libraries}
             if data := [(path, state) for path, state in states.items() if not path.endswith(".py")]:
