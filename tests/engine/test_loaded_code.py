@@ -99,8 +99,8 @@ for name in ("one", "three", "four", "two"):
     workflow = Workflow("one")
     workflow.output("out", workflow.add("Value", name="node", x=1))
     result = engine.run(workflow)
-    kept = len(list(engine.cache.entries()))
-    print(name, result["out"], kept, *[notice.message for notice in result.notices])
+    count = len(list(engine.cache.entries()))
+    print(name, result["out"], count, *[notice.message for notice in result.notices])
 """
 EARLY_PLUGINS = {
     "one": "import early_one\nVALUE = early_one.VALUE",
@@ -273,3 +273,21 @@ def test_script_of_another_process_is_not_noticed(write: Write, make_engine: Cal
     for value in (1, 2):
         write("lib/helper.py", f"print({value})")
         assert make_engine().run(one())["out"] == 1
+
+
+def test_module_whose_file_is_removed_once_it_is_loaded_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    write("plugins/value.py", plugin(in_node="VALUE = load().VALUE; Path(FILE).unlink()"))
+    for value in (1, 2):
+        write("lib/helper.py", f"VALUE = {value}")
+        assert make_engine().run(one())["out"] == 1
+
+
+def test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    in_node = "global KEPT; KEPT = KEPT or load(); load(); VALUE = KEPT.VALUE"
+    write("plugins/value.py", plugin(top="KEPT = None", in_node=in_node))
+    engine = make_engine()
+    assert engine.run(one())["out"] == 1
+    write("lib/helper.py", "VALUE = 2")
+    assert engine.run(one(3))["out"] == 3
+    again = make_engine().run(one(3))
+    assert (again["out"], again.cached) == (3, ("node",))

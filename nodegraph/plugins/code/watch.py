@@ -80,7 +80,7 @@ class CodeWatch:
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
         if self._dynamic.isdisjoint(used := tuple(plugins)):
-            if not self._imports:
+            if self._imports.keys().isdisjoint(("", *used)):
                 return _NOTHING
             return {path: digest for plugin in ("", *used) for path, digest in self._imports.get(plugin, _NOTHING).items()}
         with self._lock:
