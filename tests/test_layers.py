@@ -40,7 +40,7 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "formulas patch",
+    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file description"
@@ -48,7 +48,9 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.checkpoint.files": (
         "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
     ),
-    "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
+    "nodegraph_diffusion.checkpoint.layouts": (
+        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip"
+    ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
