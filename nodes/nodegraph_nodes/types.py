@@ -52,7 +52,7 @@ class Image(_Value):
 
     def to_pil(self, index: int = 0) -> Picture:
         """One of the pictures, for Pillow: mode RGB, 8 bits."""
-        from nodegraph_nodes.pictures import as_pillow
+        from nodegraph_nodes.pictures.sheets import as_pillow
 
         return as_pillow(self.pixels[index])
 
@@ -62,7 +62,7 @@ class Image(_Value):
         return array
 
     def _repr_png_(self) -> bytes:
-        from nodegraph_nodes.pictures import as_png
+        from nodegraph_nodes.pictures.sheets import as_png
 
         return as_png(self.pixels)
 
@@ -75,7 +75,7 @@ class Mask(_Value):
 
     def to_pil(self, index: int = 0) -> Picture:
         """One of the masks, for Pillow: mode L, 8 bits."""
-        from nodegraph_nodes.pictures import as_pillow
+        from nodegraph_nodes.pictures.sheets import as_pillow
 
         return as_pillow(self.values[index])
 
@@ -85,7 +85,7 @@ class Mask(_Value):
         return array
 
     def _repr_png_(self) -> bytes:
-        from nodegraph_nodes.pictures import as_png
+        from nodegraph_nodes.pictures.sheets import as_png
 
         return as_png(self.values[..., None].expand(-1, -1, -1, 3))
 

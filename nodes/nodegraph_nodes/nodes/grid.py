@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
-from nodegraph_nodes.pictures import LONGEST_SIDE, contact_sheet, resize_pictures, rgb, text_band
+from nodegraph_nodes.pictures.sheets import LONGEST_SIDE, contact_sheet, resize_pictures, rgb, text_band
 from nodegraph_nodes.types import Image
 
 Colour = Annotated[str, Help("a name or #rrggbb")]

@@ -35,13 +35,17 @@ _ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetFile:
-    """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it."""
+    """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it.
+
+    `notes` say what was ignored.
+    """
 
     path: Path
     weights: Path
     layout: Literal["ldm", "diffusers"]
     config: UNetConfig
     difference: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_conten
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
-from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
+from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
 from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, is_change, kind_of
 from nodegraph_diffusion.checkpoint.layouts.lora import (
     LoraName,
@@ -33,7 +33,6 @@ OTHER_FAMILY = "It was made for another family of models; give the family's own.
 
 _METADATA = "lora_adapter_metadata"  # where diffusers puts PEFT's config, in the header
 _MAX_CONFIG_BYTES = 10_000_000
-_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 _DAMAGED = "The file is damaged, or of an unknown kind."
 
 Roles = Mapping[str, str]
@@ -171,9 +170,9 @@ def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -
             if info.size != 1:
                 expected, found = f"one number as {key!r}", f"a tensor of shape {list(info.shape)}"
                 raise CheckpointError(path, expected=expected, found=found, hint=_DAMAGED)
-        elif info.dtype not in _FLOATS:
+        elif info.dtype not in FLOATS:
             hint = "Give the adapter as its trainer saved it; this copy was converted."
-            raise CheckpointError(path, expected=f"{key!r} in {', '.join(_FLOATS)}", found=info.dtype, hint=hint)
+            raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=hint)
 
 
 def _require_changes(
@@ -201,8 +200,8 @@ def _embeddings(path: Path, tensors: Mapping[str, TensorInfo], bundled: Mapping[
         if len(info.shape) not in (1, 2) or 0 in info.shape:
             expected = f"vectors for the prompt's word {word!r} as {key!r}"
             raise CheckpointError(path, expected=expected, found=f"a tensor of shape {list(info.shape)}", hint=_DAMAGED)
-        if info.dtype not in _FLOATS:
-            raise CheckpointError(path, expected=f"{key!r} in {', '.join(_FLOATS)}", found=info.dtype, hint=_DAMAGED)
+        if info.dtype not in FLOATS:
+            raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=_DAMAGED)
         embeddings.setdefault(re.sub(r"[\s,:()]+", "_", word), {})[name] = key
     return embeddings
 
