@@ -50,7 +50,8 @@ def rotated(
 def cayley(skew: Tensor) -> Tensor:
     """(I + Q)(I - Q)^-1 of skew-symmetric matrices (..., b, b): orthogonal ones."""
     identity = torch.eye(skew.shape[-1], device=skew.device, dtype=skew.dtype)
-    return torch.linalg.solve(identity - skew, identity + skew, left=False)
+    turn: Tensor = torch.linalg.solve(identity - skew, identity + skew, left=False)
+    return turn
 
 
 def _by_rows(matrix: Tensor, blocks: Tensor, *, constraint: float, strength: float) -> Tensor:
@@ -109,9 +110,10 @@ def _butterfly(matrix: Tensor, turns: Tensor, *, piece: int) -> Tensor:
         half = 2**i * (size // 2)
         if size % 2 or len(matrix) % (2 * half):
             raise ValueError(f"expected blocks of an even size that fit {len(matrix)} rows or columns, found {list(turns.shape)}")
-        shuffled = matrix.unflatten(0, (-1, 2, half // piece, piece)).transpose(1, 2)
-        turned = _turn(shuffled.flatten(0, 3), turn).unflatten(0, (-1, half // piece, 2, piece))
-        matrix = turned.transpose(1, 2).flatten(0, 3)
+        columns = matrix.shape[1]
+        shuffled = matrix.reshape(-1, 2, half // piece, piece, columns).transpose(1, 2)
+        turned = _turn(shuffled.reshape(-1, columns), turn).reshape(-1, half // piece, 2, piece, columns)
+        matrix = turned.transpose(1, 2).reshape(-1, columns)
     return matrix
 
 
@@ -119,7 +121,8 @@ def _turn(matrix: Tensor, turns: Tensor) -> Tensor:
     """The rows of `matrix`, (n b, columns), turned block by block by (n, b, b)."""
     if turns.shape[0] * turns.shape[1] != len(matrix):
         raise ValueError(f"expected blocks for {len(matrix)} rows or columns, found {list(turns.shape)}")
-    return (turns @ matrix.unflatten(0, turns.shape[:2])).flatten(0, 1)
+    blocks = matrix.reshape(*turns.shape[:2], matrix.shape[1])
+    return (turns @ blocks).flatten(0, 1)
 
 
 def _eased(turns: Tensor, strength: float) -> Tensor:

@@ -125,7 +125,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
 
 
 def _changes(path: Path, tensors: Mapping[str, TensorInfo], names: Mapping[str, LoraName]) -> tuple[Changes, list[Unused]]:
-    """The changes that the tensors of known kinds make together, and the tensors of those that are none.
+    """The changes that the tensors of known kinds make together, and the tensors that change nothing.
 
     Raises CheckpointError if a factor is missing, occurs twice, or cannot be read.
     """

@@ -55,7 +55,14 @@ _WITHOUT_LORA = ("alpha", "diff", "diff_b", "w_norm", "b_norm", "ia3_l", "boft_R
 # of names that do not contain "lora":
 _OTHER_ENDINGS = (*(f".{end}" for end in _WITHOUT_LORA), *(f".{end}.weight" for end in (*_GLORA, "oft_R")))
 
+_COMFYUI_ENCODERS: dict[str, Part] = {"clip_l": "text_encoder", "clip_h": "text_encoder", "clip_g": "text_encoder_2"}
 _PREFIXES: tuple[tuple[str, Part], ...] = (
+    *(
+        (f"{before}{encoder}.{after}", part)
+        for encoder, part in _COMFYUI_ENCODERS.items()
+        for before in ("text_encoders.", "")
+        for after in ("transformer.", "")
+    ),
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
     ("lora_te2_", "text_encoder_2"),
@@ -67,13 +74,7 @@ _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("text_encoder_2.", "text_encoder_2"),
     ("model.diffusion_model.", "unet"),
     ("diffusion_model.", "unet"),
-    *(
-        (f"{before}{encoder}.{after}", part)
-        for before in ("text_encoders.", "")
-        for encoder, part in (("clip_l", "text_encoder"), ("clip_h", "text_encoder"), ("clip_g", "text_encoder_2"))
-        for after in ("transformer.", "")
-    ),
-)  # type: ignore[assignment]
+)
 _FLAT_PREFIXES = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lycoris_", "oft_unet_")
 _FOREIGN = (
     "transformer.",

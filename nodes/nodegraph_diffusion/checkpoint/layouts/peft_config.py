@@ -21,7 +21,7 @@ _KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleOptions:
-    """What a trainer's config says about the change of one module.
+    """The settings in a trainer's config for the change of one module.
 
     `scale` replaces alpha / rank if there is no alpha. `on_input`: an IA3 scales the module's input; None: its shape shows it.
     Of an OFT: how many terms of Neumann's series replace the inverse (None: the inverse itself), and the largest norm of all blocks
