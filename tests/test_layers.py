@@ -71,7 +71,10 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
-    "nodegraph_diffusion.training": "betas gaussian speed steps targets team budget optimiser variational_bound",
+    "nodegraph_diffusion.training": (
+        "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
+        "variational_bound"
+    ),
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
