@@ -107,6 +107,17 @@ class LatentSpace:
     factor: int = 8
     scaling_factor: float = 0.18215
 
+    def __str__(self) -> str:
+        known = {(4, 8, 0.18215): "Stable Diffusion 1 and 2", (4, 8, 0.13025): "Stable Diffusion XL", (4, 4, 1.0): "builtin:tiny"}
+        sizes = f"{self.channels} channels, scale {self.scaling_factor:g}"
+        name = known.get((self.channels, self.factor, self.scaling_factor))
+        return f"{name} ({sizes})" if name else f"an autoencoder with {sizes}, {self.factor} pixels per cell"
+
+    def holds(self, other: LatentSpace) -> bool:
+        """Whether latents of `other` mean the same here. A UNet alone does not show the pixels per cell, so these may differ."""
+        same_scale = math.isclose(self.scaling_factor, other.scaling_factor, rel_tol=1e-4)
+        return self.channels == other.channels and same_scale
+
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
