@@ -78,6 +78,7 @@ def _param() -> Schema:
 
 
 def _output() -> Schema:
+    file = {"type": "string", "description": "A file name; {workflow}, {output} and {PARAM} are replaced by their values."}
     described = {
         "type": "object",
         "required": ["from"],
@@ -85,8 +86,10 @@ def _output() -> Schema:
         "properties": {
             "from": _LINK,
             "save": {
-                "type": "string",
-                "description": "A file name; {workflow}, {output} and {PARAM} are replaced by their values.",
+                "if": {"type": "object"},
+                "then": {"required": ["file"], "properties": {"file": file}},
+                "else": file,
+                "description": "A file name, or a mapping with the name as 'file' and options of the file format.",
             },
         },
     }

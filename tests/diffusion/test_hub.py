@@ -48,6 +48,15 @@ REPOSITORIES = {
     "org/several": {"a.safetensors": b"a", "b.safetensors": b"b", "deep/c.safetensors": b"c"},
     "org/adapter": {"README.md": b"", "adapter_config.json": b"{}", "adapter_model.safetensors": b"adapter"},
     "org/pickles": {"model.ckpt": b"not wanted"},
+    "org/variants": {
+        "model_index.json": b"{}",
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.bf16.safetensors": b"unet",
+        "unet/diffusion_pytorch_model.non_ema.safetensors": b"not wanted",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.non_ema-00001-of-00001.safetensors": b"vae",
+        "vae/diffusion_pytorch_model.safetensors.index.non_ema.json": b"{}",
+    },
     "org/gated": {"model.safetensors": b"secret"},
 }
 WANTED = {
@@ -121,6 +130,13 @@ def test_needed_files_of_a_folder_are_fetched_once(hub):
     first, second = hub.fetch("hf://org/folder"), hub.fetch("hf://org/folder")
     assert first.files == WANTED
     assert second == Fetched(first.output, imported=False, asked=[])
+
+
+def test_a_variant_is_fetched_if_nothing_else_is_published(hub):
+    assert hub.fetch("hf://org/variants").files == {
+        ".nodegraph",
+        *(name for name, content in REPOSITORIES["org/variants"].items() if content != b"not wanted"),
+    }
 
 
 def test_part_alone_is_fetched_once(hub):

@@ -77,6 +77,8 @@ def load_control_net(
     run: Run = Run(),
 ) -> ControlNetModel:
     """Open a ControlNet."""
+    for note in file.notes:
+        run.notice(f"{file.path.name}: {note}")
     if file.difference and unet is None:
         raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
     return open_control_net(file, run.digest, unet if file.difference else None)

@@ -31,7 +31,7 @@ def _check_colours(**literals: Any) -> Iterable[str]:
                 yield f"{name}: {error}"
 
 
-@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
+@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, LONGEST_SIDE), Help("pixels; default: in proportion to the height")] = None,

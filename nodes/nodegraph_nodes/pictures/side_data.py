@@ -33,17 +33,17 @@ def without_side_data(data: bytes) -> Iterator[tuple[bytes, str]]:
 
     Nothing for a format whose side data cannot stop a reader.
     """
-    for kept, missing in _ATTEMPTS:
+    for wanted, missing in _ATTEMPTS:
         if data.startswith(_PNG):
-            yield _png(data, _PNG_PIXELS | {_PNG_NAMES[name] for name in kept}), missing
+            yield _png(data, _PNG_PIXELS | {_PNG_NAMES[name] for name in wanted}), missing
         elif data.startswith(_JPEG):
-            yield _jpeg(data, (*_JPEG_PIXELS, *(_JPEG_MARKERS[name] for name in kept))), missing
+            yield _jpeg(data, (*_JPEG_PIXELS, *(_JPEG_MARKERS[name] for name in wanted))), missing
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            yield _webp(data, _WEBP_PIXELS | {_WEBP_NAMES[name] for name in kept}), missing
+            yield _webp(data, _WEBP_PIXELS | {_WEBP_NAMES[name] for name in wanted}), missing
 
 
-def _png(data: bytes, kept: Collection[bytes]) -> bytes:
-    """The chunks named in `kept` (PNG specification, 5.3), with those of the pixels in one piece.
+def _png(data: bytes, wanted: Collection[bytes]) -> bytes:
+    """The chunks named in `wanted` (PNG specification, 5.3), with those of the pixels in one piece.
 
     A wrong checksum is corrected only for chunks that decoders may skip: the first letter of their name is small.
     """
@@ -54,18 +54,18 @@ def _png(data: bytes, kept: Collection[bytes]) -> bytes:
         (length,) = struct.unpack(">I", data[position : position + 4])
         name, chunk = data[position + 4 : position + 8], data[position : position + 12 + length]
         position += 12 + length
-        if name in kept and name[:1].islower():
+        if name in wanted and name[:1].islower():
             body = chunk[4 : 8 + length]
             chunk = chunk[:4] + body + struct.pack(">I", zlib.crc32(body))
-        if name in kept:
+        if name in wanted:
             (pixels if name in (b"IDAT", b"IEND") else chunks).append(chunk)
         if name == b"IEND":
             break
     return _PNG + b"".join(chunks) + b"".join(pixels)
 
 
-def _jpeg(data: bytes, kept: Collection[int]) -> bytes:
-    """The segments before the first scan whose markers are no side data, or in `kept`; the scans as they are (ITU T.81, B.1)."""
+def _jpeg(data: bytes, wanted: Collection[int]) -> bytes:
+    """The segments before the first scan whose markers are no side data, or in `wanted`; the scans as they are (ITU T.81, B.1)."""
     segments = [_JPEG]
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
@@ -75,14 +75,14 @@ def _jpeg(data: bytes, kept: Collection[int]) -> bytes:
             continue
         if marker == _START_OF_SCAN:
             break
-        if marker not in _JPEG_SIDE or marker in kept:
+        if marker not in _JPEG_SIDE or marker in wanted:
             segments.append(data[position : position + 2 + length])
         position += 2 + length
     return b"".join(segments) + data[position:]
 
 
-def _webp(data: bytes, kept: Collection[bytes]) -> bytes:
-    """The chunks named in `kept` (WebP container specification), with a header that announces only these."""
+def _webp(data: bytes, wanted: Collection[bytes]) -> bytes:
+    """The chunks named in `wanted` (WebP container specification), with a header that announces only these."""
     chunks: list[bytes] = []
     position = 12
     while position + 8 <= len(data):
@@ -91,9 +91,9 @@ def _webp(data: bytes, kept: Collection[bytes]) -> bytes:
         chunk = data[position : position + 8 + length + length % 2]
         position += 8 + length + length % 2
         if name == b"VP8X":
-            removed = sum(flag for side, flag in _WEBP_FLAGS.items() if side not in kept)
+            removed = sum(flag for side, flag in _WEBP_FLAGS.items() if side not in wanted)
             chunk = chunk[:8] + bytes([chunk[8] & ~removed]) + chunk[9:] if len(chunk) > 8 else chunk
-        if name in kept:
+        if name in wanted:
             chunks.append(chunk)
     body = b"WEBP" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -25,7 +25,9 @@ _REFERENCE = r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
 _PEFT = frozenset({"adapter_config.json", "adapter_model.safetensors"})
-_WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
+_WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.(fp16|bf16|fp32|ema|non_ema))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
+_INDEX = r".*?(?P<before>\.\w+)?\.safetensors\.index(?P<after>\.\w+)?\.json"
+_PREFERRED = (".fp16", "", ".bf16", ".fp32", ".ema", ".non_ema")  # variants, the one to download first
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,15 @@ def _one_variant(names: Iterable[str]) -> list[str]:
     """The files to load from folders in diffusers' layout: from each folder, one variant of the weights."""
     inside = list(names)
     weights = {name: match for name in inside if (match := re.fullmatch(_WEIGHTS, name))}
-    halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
-    chosen = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
-    chosen = [name for name in chosen if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
-    indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
-    return sorted([*filter(_is_config, inside), *chosen, *indices])
+    weights = {name: match for name, match in weights.items() if not match["stem"].endswith(("flax_model", "openvino_model"))}
+    variants = {name: match["variant"] or "" for name, match in weights.items()}
+    indices = {name: match["before"] or match["after"] or "" for name in inside if (match := re.fullmatch(_INDEX, name))}
+    best: dict[str, str] = {}
+    for name, variant in variants.items():
+        folder = name.rpartition("/")[0]
+        best[folder] = min(best.get(folder, variant), variant, key=_PREFERRED.index)
+    chosen = [name for name, variant in (variants | indices).items() if variant == best.get(name.rpartition("/")[0])]
+    return sorted([*filter(_is_config, inside), *chosen])
 
 
 def _is_config(name: str) -> bool:
