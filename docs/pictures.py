@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nodegraph import Engine, Workflow
 
@@ -34,6 +34,30 @@ def inpainted(out: Path) -> Image.Image:
     return side_by_side([examples / "scene.png", examples / "mask.png", *result.outputs["result"]])
 
 
+def masks(out: Path) -> Image.Image:
+    """For docs/pictures.md: a scene with a transparent hole, the mask that LoadImage makes of it, and the repainted scene."""
+    scene = Image.open(WORKFLOWS / "examples" / "scene.png").convert("RGBA")
+    opacity = Image.new("L", scene.size, 255)
+    box = tuple(round(part * side) for part, side in zip((0.05, 0.25, 0.45, 0.85), scene.size * 2, strict=True))
+    ImageDraw.Draw(opacity).ellipse(box, fill=0)
+    scene.putalpha(opacity)
+    hole = out / "hole.png"
+    scene.save(hole)
+    workflow = Workflow.load(WORKFLOWS / "inpaint.yaml")
+    workflow.replace("hole", "Mask", path=hole, channel="alpha", grow=4, blur=2)
+    load = workflow.add("LoadImage", path=hole)
+    workflow.output("mask", load.mask, save="mask")
+    result = Engine(cache_dir=None).run(workflow, params={"image": hole}, out=out)
+    squares = Image.new("RGB", scene.size, "white")
+    draw = ImageDraw.Draw(squares)
+    for y in range(0, scene.height, 8):
+        for x in range(y % 16, scene.width, 16):
+            draw.rectangle((x, y, x + 7, y + 7), fill="#c8c8c8")
+    squares.paste(scene, (0, 0), scene)
+    squares.save(out / "squares.png")
+    return side_by_side([out / "squares.png", *result.outputs["mask"], *result.outputs["result"]])
+
+
 def samplers(out: Path) -> Image.Image:
     """The sheet of workflows/compare_samplers.yaml."""
     result = Engine(cache_dir=None).run(Workflow.load(WORKFLOWS / "compare_samplers.yaml"), out=out)
@@ -41,7 +65,7 @@ def samplers(out: Path) -> Image.Image:
 
 
 def main() -> None:
-    for name, make in (("inpaint", inpainted), ("samplers", samplers)):
+    for name, make in (("inpaint", inpainted), ("samplers", samplers), ("mask", masks)):
         with tempfile.TemporaryDirectory() as out:
             picture = make(Path(out))
         target = ROOT / "docs" / "images" / f"{name}.png"

@@ -21,11 +21,11 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import Graph
 from nodegraph.graph.load import load_workflow
-from nodegraph.graph.overrides import Override
+from nodegraph.graph.overrides import Override, all_overrides
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.run.device import kind_of_machine, resolve
+from nodegraph.run.device import check_names, kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
@@ -39,6 +39,7 @@ from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_settings, load_stall_seconds, load_verify_share
+from nodegraph.text import described
 from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
 
 if TYPE_CHECKING:
@@ -114,8 +115,9 @@ class Engine:
     ) -> None:
         settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
         self.cache_dir = None if settings is None else settings.cache_dir
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = str(device), str(dtype)  # libraries have objects for them, too
         self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
+        check_names(self.plugins.backend, self.device, self.dtype)
         self._on_event = on_event
         self._settings, self._model_memory = settings, load_model_memory(model_memory)
         self._set_up()
@@ -161,7 +163,7 @@ class Engine:
         """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
         with without_fetching():
             graph = _with_outputs(self._checked(workflow, params, overrides, targets))
-        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), force)
+        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), _names(force))
         plan.known.free_values([*plan.known.hits])
         return plan
 
@@ -266,11 +268,11 @@ class Engine:
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
         self.plugins.require_sound()
-        all_overrides = _all_overrides(params, overrides)
+        changes = all_overrides(params, overrides)
         with gc_paused():
             if not isinstance(workflow, Workflow):
-                workflow = load_workflow(Path(workflow), self.plugins, all_overrides)
-            graph = build_graph(workflow, self.plugins, all_overrides, [_target(target) for target in targets or ()])
+                workflow = load_workflow(_path(workflow), self.plugins, changes)
+            graph = build_graph(workflow, self.plugins, changes, _names(targets))
             file_names(graph, self.plugins.codecs)
         return graph
 
@@ -296,14 +298,14 @@ class Engine:
     def _request(self, workflow: WorkflowSource, run: str, *, inline: bool, options: _Options) -> RunRequest:
         """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
         verify = load_verify_share(options.verify)
-        targets = [_target(target) for target in options.targets or ()]
+        targets = _names(options.targets)
         graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
-            overrides={override.name: override.value for override in _all_overrides(options.params, options.overrides)},
+            overrides={override.name: override.value for override in all_overrides(options.params, options.overrides)},
             targets=targets,
-            force=options.force,
+            force=_names(options.force),
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
@@ -369,10 +371,6 @@ class Engine:
         self._emit(Notice(None, message))
 
 
-def _all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
-    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
-
-
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
@@ -387,11 +385,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_set_up_in_child)
 
 
-def _target(target: Handle | str) -> str:
-    if isinstance(target, NodeHandle | PortHandle):
-        link = link_of(target)
-        return f"{link.node}.{link.port}" if link.port is not None else link.node
-    return target
+def _names(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:
+    """The names of nodes, ports or outputs, also for handles; a single one may stand alone. Raises WorkflowError for others."""
+    if isinstance(targets, str | NodeHandle | PortHandle):
+        targets = [targets]
+    names = []
+    for target in targets or ():
+        if isinstance(target, NodeHandle | PortHandle):
+            link = link_of(target)
+            target = f"{link.node}.{link.port}" if link.port is not None else link.node
+        if not isinstance(target, str):
+            raise WorkflowError([Problem("E120", f"expected the name or the handle of a node, found {described(target)}")])
+        names.append(target)
+    return names
+
+
+def _path(workflow: Path | str) -> Path:
+    """The path of a workflow. Raises WorkflowError for things that cannot be one."""
+    try:
+        return Path(workflow)
+    except TypeError:
+        message = f"expected a workflow or the path of its file, found {described(workflow)}"
+        raise WorkflowError([Problem("E100", message, None, "Workflow.parse reads text.")]) from None
 
 
 def _with_outputs(graph: Graph) -> Graph:

@@ -45,7 +45,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
-from nodegraph.terminal import echo
+from nodegraph.terminal import echo, echo_json
 from nodegraph.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ __all__ = [
     "WorkflowError",
     "did_you_mean",
     "echo",
+    "echo_json",
     "events",
     "file_states",
     "hookimpl",

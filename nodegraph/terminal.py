@@ -18,6 +18,7 @@ from nodegraph.errors import OutputError
 MAX_LINE: Final = 4000
 """The longest line that is shown, in characters. JSON is never cut."""
 
+_JSON_WRITTEN: Final = "nodegraph.json_written"
 _CONTROL: Final = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of the direction of text
@@ -57,7 +58,20 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 def echo_json(text: str) -> None:
     """Write JSON, which is never cut."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[_JSON_WRITTEN] = True
     write(escaped(text))
+
+
+def has_written_json() -> bool:
+    """Whether this call of the program has written JSON."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_JSON_WRITTEN))
 
 
 def write(text: str, *, err: bool = False, end: str = "\n") -> None:

@@ -34,19 +34,22 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
     "nodegraph.workflow": "definitions scalars text_file yaml_tree document json_schema workflow",
     "nodegraph_diffusion": (
-        "masks networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
+        "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "formulas patch",
+    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
-        "contents embedding lora model shapes sizes controlnet taesd text_encoders unets folder single_file description"
+        "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
+        "hub_connection hub_errors hub json_file pickle_opcodes pickle_permission "
+        "tensor_info pickle_file safetensors header mapped_file"
     ),
-    "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip",
+    "nodegraph_diffusion.checkpoint.layouts": (
+        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip other_families scaled_fp8"
+    ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
@@ -55,7 +58,7 @@ LAYERS: dict[str, str] = {
         "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
         "perp_neg rescale self_attention spec"
     ),
-    "nodegraph_diffusion.networks": "source attention config clip taesd unet controlnet vae",
+    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet controlnet vae",
     "nodegraph_diffusion.recipes": "tiny",
     "nodegraph_diffusion.recipes.tiny": (
         "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"
@@ -69,7 +72,10 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
-    "nodegraph_diffusion.training": "speed team budget optimiser",
+    "nodegraph_diffusion.training": (
+        "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
+        "variational_bound"
+    ),
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
@@ -80,7 +86,8 @@ LAYERS: dict[str, str] = {
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
-    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent mask concat image models sigmas sampling text",
+    "nodegraph_nodes.pictures": "colours side_data files formats sheets",
+    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent latents mask concat image models sigmas sampling text",
 }
 """The modules and packages inside each package, lowest first."""
 

@@ -19,6 +19,7 @@ JSON = {
     "nodegraph/cli/running.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",
     "nodegraph/cli/storage/runs.py": "--json",
+    "nodegraph/cli/group.py": "--json",
     "nodegraph/cli/plugins/nodes.py": "--json",
     "nodegraph/cli/plugins/plugins.py": "--json",
     "nodegraph/cli/plugins/registries.py": "--json",

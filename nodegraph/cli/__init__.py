@@ -44,5 +44,6 @@ _STATUS = (
 def main() -> None:
     """Run node graphs, and compute only what changed since the last run.
 
-    Paths and data go to stdout; progress, notes and errors go to stderr.
+    Paths and data go to stdout; progress, notes and errors go to stderr. With --json, errors also go to stdout, as one object
+    with a list of "problems".
     """

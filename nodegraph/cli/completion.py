@@ -38,15 +38,33 @@ class _Safe(ShellComplete):
 
 
 class _Bash(_Safe, BashComplete):
-    """Writes no space after a word that is not complete, such as `seed=`."""
+    """Writes no space after a word that is not complete, such as `seed=`, and offers files beside words."""
 
     source_template = BashComplete.source_template.replace(
         "COMPREPLY+=($value)", 'COMPREPLY+=("$value"); if [[ $value == *[=.] ]]; then compopt -o nospace; fi'
+    ).replace(  # bash lists files by itself only if there are no words
+        "COMPREPLY=()\n            compopt -o default",
+        'compopt -o default -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$value")',
     )
 
 
 class _Zsh(_Safe, ZshComplete):
-    pass
+    """Writes no space after a word that is not complete."""
+
+    source_template = (
+        ZshComplete.source_template.replace(
+            'if [[ "$type" == "plain" ]]; then',
+            'if [[ "$type" == "plain" && "$key" == *[=.] ]]; then\n'
+            '            unfinished+=("$key${${descr:#_}:+:$descr}")\n'
+            '        elif [[ "$type" == "plain" ]]; then',
+        )
+        .replace(
+            '    if [ -n "$completions" ]; then',
+            "    if [ -n \"$unfinished\" ]; then\n        _describe -V unsorted unfinished -U -S ''\n    fi\n\n"
+            '    if [ -n "$completions" ]; then',
+        )
+        .replace("local -a completions\n", "local -a completions unfinished\n")
+    )
 
 
 class _Fish(_Safe, FishComplete):
@@ -72,6 +90,16 @@ def registered(ctx: click.Context, kind: str, incomplete: str) -> list[Completio
     """The names in the registry `kind`."""
     registry = _plugins(ctx).registries.get(kind)
     return [CompletionItem(name) for name in (registry.names() if registry else ()) if _fits(name, incomplete)]
+
+
+def workflows(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """What a command takes as its workflow: files, and the names of examples."""
+    return [CompletionItem(incomplete, type="file"), *examples(ctx, incomplete)]
+
+
+def examples(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """The names of examples."""
+    return registered(ctx, "examples", incomplete)
 
 
 def settings(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -121,6 +149,7 @@ def _plugins(ctx: click.Context) -> Plugins:
 def _workflow(ctx: click.Context) -> Workflow | None:
     """The workflow on the command line, as far as it can be read."""
     from nodegraph.errors import WorkflowError
+    from nodegraph.graph.load import example_file
     from nodegraph.workflow.text_file import decode, read_bytes
     from nodegraph.workflow.workflow import Workflow
 
@@ -128,7 +157,8 @@ def _workflow(ctx: click.Context) -> Workflow | None:
     if str(file) == "-":
         return None
     try:
-        return Workflow.parse_parts(decode(read_bytes(Path(file)), ""), file="", name="", base=Path())[0]
+        path = Path(file) if Path(file).exists() else example_file(Path(file), _plugins(ctx)) or Path(file)
+        return Workflow.parse_parts(decode(read_bytes(path), ""), file="", name="", base=Path())[0]
     except WorkflowError:
         return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nodegraph.errors import Cancelled, NodegraphError
+from nodegraph.errors import Cancelled, Location, NodegraphError, WorkflowError
 from nodegraph.terminal import echo
 from nodegraph.text import sentence
 
@@ -34,26 +34,38 @@ def is_verbose(ctx: click.Context) -> bool:
 
 
 def report(error: BaseException, *, verbose: bool) -> int:
-    """Write the error to stderr; returns the exit status.
-
-    An error of nodegraph is written as it is. Any other one is a bug: one line, and how to report it.
-    """
+    """Write the error to stderr; returns the exit status."""
     if verbose:
         import traceback
 
         echo("".join(traceback.format_exception(error)).rstrip(), err=True)
-    if isinstance(error, NodegraphError):
-        echo(str(error) or "Cancelled", err=True)
-        return error.exit_status
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        echo("Interrupted", err=True)
-        return Cancelled.exit_status
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    message = " ".join(f"{type(error).__name__}: {error}".split())
-    wanted = "the lines above" if verbose else "what the same command prints with -v"
-    echo(f"nodegraph: unexpected {message}{_location(error)}. This is a bug in nodegraph: please report {wanted}.", err=True)
-    return 1
+    echo(_message(error, verbose=verbose), err=True)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Cancelled.exit_status
+    return error.exit_status if isinstance(error, NodegraphError) else 1
+
+
+def problems(error: BaseException) -> list[dict[str, Any]]:
+    """The mistakes that ended a command, for `--json`."""
+    if isinstance(error, WorkflowError):
+        return [{"code": p.code, **located(p.message, p.where), "hint": p.hint} for p in error.problems]
+    message, code = _message(error, verbose=False), None
+    _, bracket, after = message.partition("[E")
+    if bracket and after[3:5] == "] ":  # it begins with its location, if it has one, and its code
+        code, message = f"E{after[:3]}", after[5:]
+    return [{"code": code, **located(message, getattr(error, "where", None)), "hint": ""}]
+
+
+def located(message: str, where: Location | None) -> dict[str, Any]:
+    """A message and its location in a workflow, for `--json`."""
+    return {
+        "message": message,
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+    }
 
 
 def warn(message: str) -> None:
@@ -69,6 +81,19 @@ def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:
     for plugin in plugins.broken():
         if fatal or not plugin.fatal:
             warn(str(plugin.error))
+
+
+def _message(error: BaseException, *, verbose: bool) -> str:
+    """An error of nodegraph as it is. Any other one is a bug: one line, and how to report it."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, NodegraphError):
+        return str(error) or "Cancelled"
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return "Interrupted"
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    wanted = "the lines above" if verbose else "what the same command prints with -v"
+    return f"nodegraph: unexpected {message}{_location(error)}. This is a bug in nodegraph: please report {wanted}."
 
 
 def _location(error: BaseException) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMPLETION_VARIABLE = "_NODEGRAPH_COMPLETE"
 """What click's shell scripts set to ask for completions."""
 
+_JSON_FLAG = "--json"
 _ADDED = "nodegraph.added_commands"  # where a context keeps the commands of plugins once they are loaded
 
 
@@ -73,16 +74,24 @@ class Commands(click.Group):
             sys.exit(failures.report(error, verbose=False))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; every exception becomes a message on stderr and an exit status."""
+        """Run the command; every exception becomes a message on stderr and an exit status.
+
+        With --json, it is also a JSON object on stdout, unless the command has printed one.
+        """
+        as_json = _JSON_FLAG in ctx.args  # these are the words after the name of the command
         try:
             result = super().invoke(ctx)
             terminal.flush()
         except click.ClickException as error:
+            if as_json:
+                _print_problems(error)
             error.message = terminal.escaped(error.message)  # type: ignore[misc]  # it may repeat what a file says
             raise
         except (click.exceptions.Exit, BrokenPipeError):
             raise
         except BaseException as error:
+            if as_json and not isinstance(error, SystemExit):
+                _print_problems(error)
             ctx.exit(failures.report(error, verbose=failures.is_verbose(ctx)))
         return result
 
@@ -116,3 +125,11 @@ class Commands(click.Group):
             if kind not in owners:
                 added[kind] = registry_command(kind, registry)
         return added
+
+
+def _print_problems(error: BaseException) -> None:
+    """Print the mistakes that ended a command as JSON, if it has not printed its own JSON before."""
+    import json
+
+    if not terminal.has_written_json():
+        terminal.echo_json(json.dumps({"problems": failures.problems(error)}))

@@ -27,7 +27,7 @@ def complete(function: str) -> Completion:
     return values
 
 
-file_argument: Option = click.argument("file", type=click.Path(path_type=Path))
+file_argument: Option = click.argument("file", type=click.Path(path_type=Path), shell_complete=complete("workflows"))
 
 plugin_dir_option: Option = click.option(
     "--plugin-dir",

@@ -142,7 +142,7 @@ class _Builder:
             if self.plugins.codecs.for_type(port.type) is None:
                 message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
                 self._problem("E115", message, output.where, self._writable(output.link))
-            outputs[output.name] = Output(name=output.name, link=link, save=output.save, where=output.where)
+            outputs[output.name] = Output(name=output.name, link=link, save=output.save, options=output.options, where=output.where)
         return outputs
 
     def _targets(self, targets: Iterable[str]) -> dict[str, Output]:
@@ -152,9 +152,9 @@ class _Builder:
             wanted = self.workflow.outputs.get(target)
             if name in self.workflow.nodes:
                 link = Link(name, port or None)
-                save = wanted.save if wanted and wanted.link.node == name else None
+                wanted = wanted if wanted and wanted.link.node == name else None
             elif wanted is not None:
-                link, save = wanted.link, wanted.save
+                link = wanted.link
             elif name in self.workflow.unread:
                 continue
             else:
@@ -163,7 +163,8 @@ class _Builder:
                 continue
             found = self.inputs.link(link, None, f"target '{target}'")
             if found is not None:
-                outputs[target] = Output(name=target, link=found[0], save=save)
+                save, options = (wanted.save, wanted.options) if wanted is not None else (None, {})
+                outputs[target] = Output(name=target, link=found[0], save=save, options=options)
         return outputs
 
     def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:

@@ -96,11 +96,12 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A wanted result: an output of a node, and the template of the file name it is saved under."""
+    """A wanted result: an output of a node, the template of the file name it is saved under, and options of the file format."""
 
     name: str
     link: ResolvedLink
     save: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     where: Location | None = None
 
 

@@ -200,7 +200,11 @@ class Inputs:
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
             return made
-        value = literals.coerce(kind, value)
+        try:
+            value = literals.coerce(kind, value)
+        except LiteralError as error:
+            error.hint = self._hint_in_python(kind) if raw.in_python and not literals.is_plain(port) else error.hint
+            raise
         literals.check_range(port, value)
         return Value(value)
 
@@ -215,6 +219,13 @@ class Inputs:
                 raise LiteralError(str(error)) from error
             codec = None if value is None else codecs.for_type(type(value))
         return None if codec is None else Value(value, digest=codecs.digest(codec, value))
+
+    def _hint_in_python(self, kind: Any) -> str:
+        """What a port that takes no literals accepts in Python."""
+        codec = self.plugins.codecs.for_type(kind)
+        others = ", or an array or another object that it can be made from" if hasattr(codec, "convert") else ""
+        value = f", or an object of type {type_name(kind)}{others}" if codec is not None else ""
+        return f"Give the output of a node, such as node.output{value}."
 
     def _choice(self, kind: str, name: Any) -> Value:
         registry = self.plugins.registries.get(kind)

@@ -31,7 +31,7 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
         file, name, base = "<stdin>", "workflow", Path.cwd()
         data = sys.stdin.buffer.read()
     else:
-        path = _example(path, plugins) or path
+        path = example_file(path, plugins) or path
         file, name, base = relative_path(path), path.stem, path.resolve().parent
         data = read_bytes(path)
     try:
@@ -46,7 +46,7 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
     return workflow
 
 
-def _example(path: Path, plugins: Plugins) -> Path | None:
+def example_file(path: Path, plugins: Plugins) -> Path | None:
     """The file of the example that `path` names; None if it names a file that exists, or is not a name.
 
     Raises WorkflowError with a suggestion for the misspelt name of an example.

@@ -8,18 +8,19 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nodegraph.errors import Location, Problem
+from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.suggest import suggest_input
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, member_type, type_name
 from nodegraph.node_types.spec import MISSING, RANDOM, NodeSpec, Port, Range, under
 from nodegraph.plugins.registry import Entry
-from nodegraph.text import did_you_mean
+from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import PARAM_TYPES, ParamDef, ParamRef
 from nodegraph.workflow.document import parse_value
 from nodegraph.workflow.workflow import Workflow
 
+_SET = "--set "
 _SEEDS_BELOW = 2**32  # short enough to type again
 
 
@@ -37,6 +38,23 @@ class Override:
     base: Path = field(default_factory=Path.cwd)
 
 
+def all_overrides(params: Any, overrides: Any) -> list[Override]:
+    """The values that a call gives by name, and its overrides. Raises WorkflowError if either is something else."""
+    problem = None
+    if not (params is None or isinstance(params, Mapping)):
+        message = f"params: expected a mapping of names to values, found {described(params)}"
+        problem = Problem("E110", message, None, "For example: params={'seed': 7, 'node.input': 1}.")
+    elif bad := [name for name in params or () if not isinstance(name, str)]:
+        message = f"params: expected names as text, found {described(bad[0])}"
+        problem = Problem("E110", message, None, "Write 'name' or 'node.input'.")
+    elif not isinstance(overrides, Sequence) or not all(isinstance(override, Override) for override in overrides):
+        message = f"overrides: expected a list of Override objects, found {described(overrides)}"
+        problem = Problem("E110", message, None, "Pass values by name as params: params={'name': value, 'node.input': value}.")
+    if problem is not None:
+        raise WorkflowError([problem])
+    return [*(Override(name, value) for name, value in (params or {}).items()), *overrides]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputValue:
     """A value for a port, with what is needed to read it and to say in a message where it came from.
@@ -51,6 +69,12 @@ class InputValue:
     where: Location | None = None
     text: bool = False
     source: str = ""
+
+    @property
+    def in_python(self) -> bool:
+        """Whether it was given in Python: neither in a file nor as the text of `--set`."""
+        in_file = self.where is not None and self.where.column > 1  # inside the mapping of a node
+        return not in_file and not self.source.startswith(_SET)
 
     def in_workflow(self, *, path: bool) -> Any:
         """The value as the workflow file would have it: a relative path (`path`) becomes relative to the workflow's folder."""
@@ -136,7 +160,7 @@ class InputValues:
         return self.workflow.params[name].type == "path" or any(use.port.reads for use in self._uses[name])
 
     def _override(self, override: Override) -> None:
-        source = f"--set {override.name}" if override.text else f"'{override.name}'"
+        source = f"{_SET}{override.name}" if override.text else f"'{override.name}'"
         raw = InputValue(value=override.value, base=override.base, home=self.workflow.base, text=override.text, source=source)
         node, _, rest = override.name.partition(".")
         input, *keys = rest.split(".") if rest else [""]
@@ -157,6 +181,9 @@ class InputValues:
         elif override.name not in self.workflow.unread:
             choices = f"The params are {', '.join(self.params)}." if self.params else "It has no params."
             hint = suggest_input(override.name, self.workflow, self.types) or f"{choices} 'node.input' sets an input of a node."
+            if override.name in self.workflow.nodes:
+                inputs = override.value if isinstance(override.value, Mapping) else ()
+                hint = f"It is a node: name its inputs one by one, such as '{override.name}.{next(iter(inputs), 'input')}'."
             self.problems.append(Problem("E120", f"{source}: the workflow has no such param or node input", None, hint))
 
     def _with_member(self, node: str, input: str, keys: Sequence[str], raw: InputValue) -> InputValue:

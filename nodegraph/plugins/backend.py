@@ -45,6 +45,9 @@ class Backend(Protocol):
         Raises ValueError if the machine does not have them.
         """
 
+    def check_names(self, device: str, dtype: str) -> None:
+        """Raise ValueError, as `resolve` does, if a name is that of no device or dtype on any machine. Called for every engine."""
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether `error` means that an accelerator or the machine ran out of memory. The node then runs once more."""
 
@@ -100,6 +103,9 @@ class CpuBackend:
 
     def resolve(self, device: str, dtype: str) -> Numerics:
         return Numerics(device="cpu" if device == AUTO else device, dtype=dtype, name="none")
+
+    def check_names(self, device: str, dtype: str) -> None:
+        return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)

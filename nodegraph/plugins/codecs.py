@@ -68,6 +68,17 @@ class Codec(Protocol):
         """Bytes that `value` takes in memory."""
 
 
+class FormatsCodec(Codec, Protocol):
+    """A codec that can export in several file formats."""
+
+    def in_format(self, extension: str, options: Mapping[str, Any]) -> Codec:
+        """This codec, exporting files with `extension` (in small letters, with its dot): `save: {file: "a.ext", option: value}`.
+
+        What it returns is used for `extension`, `export`, `embed` and `extract` only. Raises ValueError for an unknown extension
+        or option. Outputs of a codec without this method have the codec's own extension, and no options.
+        """
+
+
 class JSONCodec:
     """Numbers, text, booleans, lists and mappings of these."""
 

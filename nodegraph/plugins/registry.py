@@ -128,6 +128,14 @@ class Registry(Generic[T]):
         """All aliases, sorted."""
         return sorted(self._aliases)
 
+    def words_of_aliases(self, name: str) -> list[list[str]]:
+        """The words of each alias of the entry `name`, in lower case. `get` finds it by them in any case, however separated.
+
+        Aliases that lead to several things unless they are written exactly are left out.
+        """
+        folded = {_folded(alias) for alias in self._entries[name].aliases}
+        return [alias.split() for alias in sorted(folded) if len(self._folded[alias]) == 1]
+
     def entries(self) -> Iterator[Entry[T]]:
         return (self._entries[name] for name in self.names())
 

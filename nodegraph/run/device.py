@@ -32,18 +32,30 @@ def resolve(backend: Backend, device: str = AUTO, dtype: str = AUTO, memo: Path 
     try:
         numerics = backend.resolve(device, dtype)
     except Exception as error:
-        raise DeviceError(
-            f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' uses what the machine has"
-        ) from error
+        raise _refused(device, dtype, error) from error
     if memo is not None and fingerprint:
         _write(memo, {**remembered, question: numerics})
     return numerics
+
+
+def check_names(backend: Backend, device: str, dtype: str) -> None:
+    """Raise DeviceError for a misspelt device or dtype, whether or not a node will compute with it."""
+    if device == dtype == AUTO:
+        return
+    try:
+        backend.check_names(device, dtype)
+    except Exception as error:
+        raise _refused(device, dtype, error) from error
 
 
 def kind_of_machine(backend: Backend) -> str:
     """A digest of what may make the same computation round differently on another machine: libraries, processor, threads."""
     facts = [backend.fingerprint(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _refused(device: str, dtype: str, error: Exception) -> DeviceError:
+    return DeviceError(f"[E305] device '{device}' with dtype '{dtype}' cannot be used: {error}. 'auto' uses what the machine has")
 
 
 def _read(memo: Path) -> dict[str, Numerics]:

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from nodegraph.errors import Location
+from nodegraph.text import described
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 """A valid name of a node, param or output."""
@@ -87,12 +88,27 @@ class NodeDef:
 
 @dataclass(frozen=True)
 class OutputDef:
-    """An output of the workflow: its link, and the template of the file name it is saved under."""
+    """An output of the workflow: its link, the template of the file name it is saved under, and options of the file format."""
 
     name: str
     link: Link
     save: str | None = None
     where: Location | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_save(save: Any) -> tuple[str | None, dict[str, Any]]:
+    """The file name and the options in a `save` as a workflow writes it: text, or a mapping with `file`. Raises ValueError."""
+    options = dict(save) if isinstance(save, dict) else {}
+    file = options.pop("file", None) if isinstance(save, dict) else save
+    if not isinstance(file, str | None) or (isinstance(save, dict) and file is None):
+        raise ValueError(f"must be a file name, or a mapping with the name as 'file', not {described(save)}")
+    return file, options
+
+
+def written_save(save: str | None, options: Mapping[str, Any]) -> str | dict[str, Any] | None:
+    """`save` as a workflow writes it: text, or a mapping if there are options."""
+    return {"file": save, **options} if options else save
 
 
 @dataclass(eq=False)

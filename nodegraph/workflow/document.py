@@ -20,7 +20,9 @@ from nodegraph.workflow.definitions import (
     NodeDef,
     OutputDef,
     ParamDef,
+    read_save,
     references,
+    written_save,
 )
 from nodegraph.workflow.scalars import as_yaml, read_scalar, unwritable
 from nodegraph.workflow.text_file import decode, read_bytes
@@ -87,7 +89,9 @@ def dump(workflow: Document, *, all_values: bool = True) -> str:
     if workflow.outputs:
         lines.append("outputs:")
         for output in workflow.outputs.values():
-            fields = {"from": output.link} | ({"save": output.save} if output.save is not None else {})
+            fields = {"from": output.link} | (
+                {"save": written_save(output.save, output.options)} if output.save is not None else {}
+            )
             lines.append(f"  {output.name}: {as_yaml(fields)}")
     return "\n".join(lines) + "\n"
 
@@ -246,12 +250,14 @@ class _Reader:
             document.unread.add(name)
             if not isinstance(link, Link):
                 self._problem("E115", f"output '{name}' has no link to a node", part, f"Write '{name}: {{from: $NODE}}'.")
-            elif save is not None and not isinstance(save, str):
-                message = f"'save' of output '{name}' must be a file name, not {described(save)}"
-                self._problem("E115", message, parts["save"], "Put it in quotes.")
-            else:
-                document.unread.remove(name)
-                document.outputs[name] = OutputDef(name, link, save, parts["from"].where)
+                continue
+            try:
+                file, options = read_save(save)
+            except ValueError as error:
+                self._problem("E115", f"'save' of output '{name}' {error}", parts["save"], "Put the name in quotes.")
+                continue
+            document.unread.remove(name)
+            document.outputs[name] = OutputDef(name, link, file, parts["from"].where, options=options)
 
     # --- pieces
 

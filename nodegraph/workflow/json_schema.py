@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from nodegraph.node_types.port_types import AnyType, Choices, Class, List, Mapping, PortType, Tuple, Union, parse
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
+from nodegraph.plugins.registry import Entry, Registry
 from nodegraph.workflow.definitions import NAME, PARAM_TYPES
 from nodegraph.workflow.document import FORMAT
 
@@ -17,6 +18,9 @@ Schema = dict[str, Any]
 
 _LINK: Final[Schema] = {"$ref": "#/definitions/link"}
 _WHOLE_NAME: Final = f"^{NAME.pattern}$"
+_SEPARATOR: Final = r"[\s_-]+"
+_SEPARATORS: Final = r"[\s_-]*"
+_SYNTAX: Final = r"\^$.*+?()[]{}|/"
 _JSON_TYPES: Final = {
     str: "string",
     int: "integer",
@@ -74,6 +78,7 @@ def _param() -> Schema:
 
 
 def _output() -> Schema:
+    file = {"type": "string", "description": "A file name; {workflow}, {output} and {PARAM} are replaced by their values."}
     described = {
         "type": "object",
         "required": ["from"],
@@ -81,8 +86,10 @@ def _output() -> Schema:
         "properties": {
             "from": _LINK,
             "save": {
-                "type": "string",
-                "description": "A file name; {workflow}, {output} and {PARAM} are replaced by their values.",
+                "if": {"type": "object"},
+                "then": {"required": ["file"], "properties": {"file": file}},
+                "else": file,
+                "description": "A file name, or a mapping with the name as 'file' and options of the file format.",
             },
         },
     }
@@ -110,7 +117,7 @@ def _options(spec: NodeSpec, port: Port, plugins: Plugins) -> Iterator[Schema]:
     for entry in registry.entries():
         options = {option.name: _input(option, plugins) for option in option_ports(entry.value)}
         taken: Schema = {"type": ["object", "null"], "properties": options, "additionalProperties": False}
-        names: Schema = {"enum": [entry.name, *entry.aliases]}
+        names: Schema = {"anyOf": [{"const": entry.name}, *_aliases(registry, [entry])]}
         absent = other.default == entry.name
         yield {
             "if": {"properties": {other.name: names}} | ({} if absent else {"required": [other.name]}),
@@ -130,7 +137,7 @@ def _input(port: Port, plugins: Plugins) -> Schema:
 def _literals(port: Port, plugins: Plugins) -> list[Schema]:
     if port.choice is not None:
         registry = plugins.registries.get(port.choice.registry)
-        return [{"enum": [*registry.names(), *registry.aliases()] if registry is not None else []}]
+        return [_choice(registry) if registry is not None else {"enum": []}]
     if port.reads is not None:
         nothing = [{"type": "null"}] if parse(port.type).optional else []
         return [{"type": "string"}, *nothing]
@@ -141,6 +148,31 @@ def _literals(port: Port, plugins: Plugins) -> list[Schema]:
             if literal.get("type") in ("integer", "number"):
                 literal |= {key: bound for key, bound in bounds.items() if bound is not None}
     return [*literals, {"const": "random"}] if port.seed else literals
+
+
+def _choice(registry: Registry[Any]) -> Schema:
+    """The names in a registry, or an alias in any spelling. A validator's message, and an editor's menu, list the names alone."""
+    names: Schema = {"enum": registry.names()}
+    aliases = _aliases(registry, registry.entries())
+    return {"if": {"anyOf": aliases}, "else": names} if aliases else names
+
+
+def _aliases(registry: Registry[Any], entries: Iterable[Entry[Any]]) -> list[Schema]:
+    """Schemas of the aliases of `entries`: as they are, and in any case and with any separators between their words."""
+    chosen = list(entries)
+    exact = [alias for entry in chosen for alias in entry.aliases]
+    alike = {_SEPARATOR.join(map(_in_any_case, words)) for entry in chosen for words in registry.words_of_aliases(entry.name)}
+    patterns = [{"type": "string", "pattern": f"^{_SEPARATORS}({'|'.join(sorted(alike))}){_SEPARATORS}$"}] if alike else []
+    return [*([{"enum": exact}] if exact else []), *patterns]
+
+
+def _in_any_case(word: str) -> str:
+    """A pattern for `word`, which is in lower case. Patterns in schemas have no switch for that."""
+    return "".join(f"[{c}{c.upper()}]" if c != c.upper() and len(c.upper()) == 1 else _escaped(c) for c in word)
+
+
+def _escaped(character: str) -> str:
+    return f"\\{character}" if character in _SYNTAX else character  # others must not be escaped in the patterns of schemas
 
 
 def literal_schema(annotation: Any) -> list[Schema]:

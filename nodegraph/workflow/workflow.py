@@ -21,6 +21,7 @@ from nodegraph.workflow.definitions import (
     OutputDef,
     ParamDef,
     ParamRef,
+    read_save,
     references,
 )
 
@@ -160,15 +161,21 @@ class Workflow(Document):
         )
         return ParamRef(name)
 
-    def output(self, name: str, handle: Handle, save: str | None = None) -> None:
+    def output(self, name: str, handle: Handle, save: str | dict[str, Any] | None = None) -> None:
         """Add an output: the value of `handle`, saved under the file name that the template `save` describes.
 
-        Raises ValueError if the name is taken or not valid, or if `handle` is not a node of this workflow.
+        With options of the file format, `save` is a mapping: `{"file": "{workflow}.jpg", "quality": 90}`. Raises ValueError if the
+        name is taken or not valid, or if `handle` is not a node of this workflow.
         """
         link = self._linked(handle)
         if not isinstance(link, Link):
             raise ValueError(f"output '{name}' is {described(handle)}. Expected a node that 'add' returned, or one of its outputs")
-        self.outputs[_checked_name("output", name, _taken(self.outputs))] = OutputDef(name, link, save, _calling_line())
+        try:
+            file, options = read_save(save)
+        except ValueError as error:
+            raise ValueError(f"output '{name}': 'save' {error}") from None
+        checked = _checked_name("output", name, _taken(self.outputs))
+        self.outputs[checked] = OutputDef(name, link, file, _calling_line(), options=options)
 
     @classmethod
     def load(cls, path: Path | str) -> Workflow:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import mmap
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_nodes import conversions
+from nodegraph_nodes.pictures.formats import PictureFormat, Png, picture_format
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ _SHORT_NAMES: Final = {long: short for short, long in _DTYPES.items()}
 
 _write_sorted: Final = json.JSONEncoder(sort_keys=True).encode
 _write_compact: Final = json.JSONEncoder(separators=(",", ":")).encode
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
 class SafetensorsCodec:
@@ -184,7 +182,9 @@ class SafetensorsCodec:
 class TensorCodec(SafetensorsCodec):
     """Stores a value with one tensor, which has these `axes`, and a few other fields."""
 
-    def __init__(self, value_type: type, tensor: str, axes: str, *fields: str, convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, value_type: type, tensor: str, axes: str, fields: tuple[str, ...] = (), *, convert: Callable[[Any], Any]
+    ) -> None:
         super().__init__(convert)
         self.value_type, self.tensor, self.axes, self.fields = value_type, tensor, axes, fields
         self.name = value_type.__name__.lower()
@@ -200,6 +200,22 @@ class TensorCodec(SafetensorsCodec):
 
     def axes_of(self, name: str) -> str:
         return self.axes
+
+
+class LatentCodec(TensorCodec):
+    """Stores a Latent; its space as channels, factor and scale."""
+
+    def plain_fields(self, value: Latent) -> dict[str, Any]:
+        space = value.space
+        parts = None if space is None else [space.channels, space.factor, space.scaling_factor]
+        return {"size": value.size, "space": parts}
+
+    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Latent:
+        from nodegraph_diffusion.networks.config import LatentSpace
+
+        parts = fields.get("space")  # which files of earlier versions do not have
+        height, width = fields["size"]
+        return Latent(tensors["samples"], (height, width), None if parts is None else LatentSpace(*parts))
 
 
 class PromptsCodec(SafetensorsCodec):
@@ -248,45 +264,29 @@ class PromptsCodec(SafetensorsCodec):
 
 
 class PictureCodec(TensorCodec):
-    """Stores pixels without loss, and exports each picture as a PNG file with 8 bits for each channel."""
+    """Stores pixels without loss, and exports each picture with 8 bits for each channel: as a PNG file, or `in_format`."""
 
     extension = ".png"
+    format: PictureFormat = Png()
+
+    def in_format(self, extension: str, options: Mapping[str, Any]) -> PictureCodec:
+        if extension == self.extension and not options:
+            return self
+        other = copy.copy(self)
+        other.extension, other.format = extension, picture_format(extension, options)
+        return other
 
     def export(self, value: Any) -> list[bytes]:
         from PIL import Image as pillow
 
-        files = []
-        for plane in (self._contiguous(value)[self.tensor] * 255).round().clamp(0, 255).byte().numpy():
-            buffer = io.BytesIO()
-            pillow.fromarray(plane).save(buffer, format="PNG")
-            files.append(buffer.getvalue())
-        return files
+        planes = (self._contiguous(value)[self.tensor] * 255).round().clamp(0, 255).byte().numpy()
+        return [self.format.encode(pillow.fromarray(plane)) for plane in planes]
 
     def embed(self, data: bytes, metadata: Mapping[str, str]) -> bytes:
-        """The PNG file with an iTXt chunk for each text after its header (PNG specification, 11.3.3.4)."""
-        (length,) = struct.unpack(">I", data[8:12])
-        end = 8 + 12 + length  # of IHDR, which is always the first chunk
-        return data[:end] + b"".join(_text_chunk(key, text) for key, text in metadata.items()) + data[end:]
+        return self.format.embed(data, metadata)
 
     def extract(self, data: bytes) -> tuple[bytes, Mapping[str, str]]:
-        position, chunks, texts = len(_PNG), [data[: len(_PNG)]], {}
-        if chunks != [_PNG]:
-            raise ValueError("expected a PNG file")
-        while position < len(data):
-            (length,) = struct.unpack(">I", data[position : position + 4])
-            chunk = data[position : position + 12 + length]
-            position += len(chunk)
-            key, _, text = chunk[8:-4].partition(b"\0\0\0\0\0")
-            if chunk[4:8] == b"iTXt" and text:
-                texts[key.decode("latin-1")] = text.decode()
-            else:
-                chunks.append(chunk)
-        return b"".join(chunks), texts
-
-
-def _text_chunk(key: str, text: str) -> bytes:
-    body = b"iTXt" + key.encode("latin-1") + b"\0\0\0\0\0" + text.encode()  # not compressed, no language, key not translated
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        return self.format.extract(data)
 
 
 def _problem(tensor: Tensor, axes: str) -> str | None:
@@ -327,8 +327,8 @@ def _short(dtype: object) -> str:
 CODECS: dict[type, SafetensorsCodec] = {
     Image: PictureCodec(Image, "pixels", "B H W 3", convert=conversions.image),
     Mask: PictureCodec(Mask, "values", "B H W", convert=conversions.mask),
-    Latent: TensorCodec(Latent, "samples", "B C h w", "size", convert=conversions.latent),
+    Latent: LatentCodec(Latent, "samples", "B C h w", convert=conversions.latent),
     Conditioning: PromptsCodec(),
-    Noise: TensorCodec(Noise, "values", "B C h w", "seed", convert=conversions.noise),
+    Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw"), convert=conversions.noise),
     Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
 }

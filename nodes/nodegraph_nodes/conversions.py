@@ -75,7 +75,7 @@ def _pixels(value: Any, *, grey: bool = False) -> Tensor | None:
     """Numbers from 0 to 1, float32, of a picture (H, W, 3), or (H, W) if `grey`, or of an array of any shape."""
     pillow = sys.modules.get("PIL.Image")
     if pillow is not None and isinstance(value, pillow.Image):
-        from nodegraph_nodes.pictures import colours_and_opacity
+        from nodegraph_nodes.pictures.files import colours_and_opacity
 
         colours = colours_and_opacity(value, "the picture")[0][0]
         if not grey:

@@ -15,7 +15,20 @@ from nodegraph_diffusion.schedules import SCHEDULES, ScheduleSpec
 from nodegraph_nodes import forks, hookspecs, waiting
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.models.backend import TorchBackend
-from nodegraph_nodes.nodes import adapters, concat, conditioning, grid, guidance, image, latent, mask, sampling, sigmas, text
+from nodegraph_nodes.nodes import (
+    adapters,
+    concat,
+    conditioning,
+    grid,
+    guidance,
+    image,
+    latent,
+    latents,
+    mask,
+    sampling,
+    sigmas,
+    text,
+)
 from nodegraph_nodes.nodes import models as load
 
 if TYPE_CHECKING:
@@ -58,6 +71,10 @@ NODES = (
     latent.vae_decode,
     latent.empty_latent,
     latent.noise,
+    latents.load_latent,
+    latents.from_batch,
+    latents.image_from_batch,
+    latents.resize_latent,
     mask.mask,
     concat.apply_inpaint,
     concat.apply_pix2pix,

@@ -23,7 +23,11 @@ class _Value:
     """A value that shows itself in one line: tensors by dtype and shape."""
 
     def __repr__(self) -> str:
-        shown = (f"{field.name} {_shown(getattr(self, field.name))}" for field in fields(self))  # type: ignore[arg-type]
+        shown = (
+            f"{field.name} {_shown(getattr(self, field.name))}"
+            for field in fields(self)  # type: ignore[arg-type]
+            if field.repr or getattr(self, field.name) is not None
+        )
         return f"<{type(self).__name__}: {', '.join(shown)}>"
 
 
@@ -33,6 +37,8 @@ def _shown(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, shape))}"
     if isinstance(value, _Value) or value is None or isinstance(value, int | float | str):
         return repr(value)
+    if hasattr(value, "scaling_factor"):
+        return f"of {value}"
     if isinstance(value, tuple | Mapping):
         if isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
             return "x".join(map(str, value))
@@ -52,7 +58,7 @@ class Image(_Value):
 
     def to_pil(self, index: int = 0) -> Picture:
         """One of the pictures, for Pillow: mode RGB, 8 bits."""
-        from nodegraph_nodes.pictures import as_pillow
+        from nodegraph_nodes.pictures.sheets import as_pillow
 
         return as_pillow(self.pixels[index])
 
@@ -62,7 +68,7 @@ class Image(_Value):
         return array
 
     def _repr_png_(self) -> bytes:
-        from nodegraph_nodes.pictures import as_png
+        from nodegraph_nodes.pictures.sheets import as_png
 
         return as_png(self.pixels)
 
@@ -75,7 +81,7 @@ class Mask(_Value):
 
     def to_pil(self, index: int = 0) -> Picture:
         """One of the masks, for Pillow: mode L, 8 bits."""
-        from nodegraph_nodes.pictures import as_pillow
+        from nodegraph_nodes.pictures.sheets import as_pillow
 
         return as_pillow(self.values[index])
 
@@ -85,7 +91,7 @@ class Mask(_Value):
         return array
 
     def _repr_png_(self) -> bytes:
-        from nodegraph_nodes.pictures import as_png
+        from nodegraph_nodes.pictures.sheets import as_png
 
         return as_png(self.values[..., None].expand(-1, -1, -1, 3))
 
@@ -95,10 +101,20 @@ class Latent(_Value):
     """Encoded pictures: `samples` (B, C, h, w), float32, scaled as the UNet expects them.
 
     `size` is the height and width of the pictures in pixels. Encoding pads pictures if needed; decoding crops them to `size`.
+    `space` describes the autoencoder that it belongs to: its channels and its scale. None means that it is not known.
     """
 
     samples: Tensor
     size: tuple[int, int]
+    space: LatentSpace | None = field(default=None, repr=False)
+
+    def require_space(self, space: LatentSpace | None, use: str) -> None:
+        """Raise ValueError if the latent is of another space than `space`, that of what is to `use` it; None fits any."""
+        if self.space is not None and space is not None and not space.holds(self.space):
+            raise ValueError(
+                f"latent: expected one of {space}, which this {use}, found one of {self.space}; decode it with its own VAE, and "
+                f"encode the picture with the VAE of this model"
+            )
 
     def numpy(self) -> NDArray[Any]:
         """The samples as an array (B, C, h, w), float32."""
@@ -122,10 +138,11 @@ class Conditioning(_Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Noise(_Value):
-    """Noise to start from: `values` (B, C, h, w), float32 on the CPU, drawn from `seed`."""
+    """Noise to start from: `values` (B, C, h, w), float32 on the CPU, drawn from `seed` in the way that `draw` says, if known."""
 
     values: Tensor
     seed: int
+    draw: Literal["per_picture", "sequential", "none"] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

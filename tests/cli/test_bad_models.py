@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from nodegraph_diffusion.checkpoint.layouts.configs import write_unet
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from tests.support.bad_models import LOADERS, assert_clear, assert_refused, assert_refused_by_all, workflow, workflow_of
+from tests.support.cli import Ran
 from tests.support.small_model import UNET
 
 LORA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # (16, 32)
@@ -163,7 +166,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an index that is a pipe": (lambda folder: _pipe(folder / "model_index.json"), "a folder with model_index.json"),
     "weights that are a pipe": (lambda folder: _pipe(folder / "unet" / "diffusion_pytorch_model.safetensors"), "unet"),
-    "a word twice as wide": (lambda folder: edit(folder / "unet" / "config.json", cross_attention_dim=64), "64 numbers a token"),
+    "a word twice as wide": (
+        lambda folder: edit(folder / "unet" / "config.json", cross_attention_dim=64),
+        "of shape [16, 64] in F16",
+    ),
 }
 
 
@@ -373,13 +379,46 @@ def test_many_tensors_are_refused(cli, models, node, name, message):
     assert_refused(cli, models, node, cli.folder / "many.safetensors", message)
 
 
+@pytest.mark.parametrize("damage", ["dtype", "extra", "missing", "width"])
+def test_check_and_models_find_without_torch_what_cannot_load(cli, models, damage):
+    content = (models / "single.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    tensors, name = json.loads(content[8 : 8 + length]), "model.diffusion_model.out.0.bias"
+    if damage == "dtype":
+        tensors[name]["dtype"] = "I16"
+    elif damage == "width":
+        tensors[name]["shape"] = [2, 16]
+    else:
+        tensors["model.diffusion_model.surprise"] = tensors.pop(name) if damage == "missing" else entry(0, 0, [0])
+    (cli.folder / "bad.safetensors").write_bytes(header(tensors, content[8 + length :]))
+    message = {"dtype": "in I16", "width": "shape [2, 16]"}.get(damage, "1 unknown (model.diffusion_model.surprise")
+    cli.write(workflow(models, "LoadModel", cli.folder / "bad.safetensors"), "bad.yaml")
+    for args in (["check", "bad.yaml"], ["models", "bad.safetensors"]):
+        hidden = "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy'))"
+        script = f"{hidden}; sys.argv[1:] = {args}; from nodegraph.cli import main; main()"
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=cli.folder,
+            env={**os.environ, **cli.env},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert ran.returncode == 2
+        assert_clear(Ran(ran.returncode, ran.stdout, ran.stderr), message)
+
+
 def test_many_extra_tensors_are_refused(cli, models):
-    """They are refused by name, outside the networks and inside."""
+    """They are refused by name inside the networks; outside they are ignored, with one note."""
     content = (models / "single.safetensors").read_bytes()
     length = int.from_bytes(content[:8], "little")
     known = json.loads(content[8 : 8 + length])
     end = len(content) - 8 - length
-    for prefix, message in (("more", "unknown, such as 'more.0'"), ("model.diffusion_model.more", f"{MANY} unknown")):
+    for prefix in ("model.diffusion_model.more", "more"):
         more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(MANY)}
         (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(4 * MANY)))
-        assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", message)
+        if prefix == "more":
+            ran = cli("models", "many.safetensors")
+            assert f"{MANY} tensors belong to no part of the model and are ignored ('more.0', ...)" in ran.stdout
+        else:
+            assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", f"{MANY} unknown")

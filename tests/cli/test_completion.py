@@ -24,7 +24,7 @@ outputs:
 
 BASH = """
 eval "$(_NODEGRAPH_COMPLETE=bash_source "$NODEGRAPH")"
-compopt() { printf 'compopt %s %s\\n' "$@"; }
+compopt() { printf compopt; printf ' %s' "$@"; echo; }
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
 _nodegraph_completion "$NODEGRAPH"
 printf '%s\\n' "${COMPREPLY[@]}"
@@ -73,6 +73,25 @@ def test_targets_and_nodes_are_completed(complete):
     assert complete("run", "w.yaml", "--force", "w") == ["word"]
 
 
+def test_examples_are_completed_beside_files(complete, cli):
+    assert complete("run", "txt") == ["file,txt", "txt2img"]
+    assert complete("check", "txt2img.y") == ["file,txt2img.y"]
+    assert "inpaint" in complete("show", "")
+    assert complete("examples", "txt2img", "in") == ["inpaint"]
+
+
+def test_params_and_targets_of_examples_are_completed(complete):
+    assert complete("run", "txt2img", "--set", "pro") == ["prompt="]
+    assert complete("run", "txt2img", "--set", "sampled.sa") == ["sampled.sampler="]
+    assert complete("run", "txt2img", "--target", "sa") == ["sampled"]
+    assert complete("run", "txt3img", "--set", "") == []
+
+
+def test_file_comes_before_an_example(complete, cli):
+    cli.write(WORKFLOW, "txt2img")
+    assert complete("run", "txt2img", "--set", "t") == ["times="]
+
+
 def test_options_of_plugins_are_completed(complete):
     assert complete("run", "w.yaml", "--allow") == ["--allow-pickles"]
 
@@ -81,13 +100,39 @@ def test_help_is_one_line_without_control_characters(answer):
     assert answer("run", "w.yaml", "--set", "word=", shell="zsh").splitlines() == ["plain", "word=", "one\\n\\e[31mword"]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_bash_completes(cli):
+@pytest.fixture
+def bash(cli):
+    """What bash offers for words, the last of which is not complete, after the options of its completion that were set."""
     program = Path(sys.executable).parent / "nodegraph"
-    if not program.exists():
-        pytest.skip("no nodegraph beside this Python")
-    cli.write(WORKFLOW, "w.yaml")
-    command = ["bash", "-c", BASH, "nodegraph", "nodegraph", "run", "w.yaml", "--set", "t"]
+    if shutil.which("bash") is None or not program.exists():
+        pytest.skip("no bash here, or no nodegraph beside this Python")
     env = {**os.environ, **cli.env, "NODEGRAPH": str(program)}
-    ran = subprocess.run(command, cwd=cli.folder, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert (ran.stdout, ran.stderr) == ("compopt -o nospace\ntimes=\n", "")
+
+    def bash(*words):
+        command = ["bash", "-c", BASH, "nodegraph", "nodegraph", *words]
+        ran = subprocess.run(command, cwd=cli.folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert ran.stderr == ""
+        return ran.stdout.splitlines()
+
+    return bash
+
+
+def test_bash_completes(bash, cli):
+    cli.write(WORKFLOW, "w.yaml")
+    assert bash("run", "w.yaml", "--set", "t") == ["compopt -o nospace", "times="]
+
+
+def test_bash_lists_files_beside_examples(bash, cli):
+    cli.write(WORKFLOW, "txt *.yaml")
+    assert bash("run", "txt") == ["compopt -o default -o filenames", "txt *.yaml", "txt2img"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_scripts_of_other_shells_are_accepted_by_them(shell, cli):
+    """They are those of click, except that zsh, too, writes no space after `seed=`."""
+    script = cli(env={"_NODEGRAPH_COMPLETE": f"{shell}_source"}).stdout
+    assert ("unfinished -U -S ''" in script) == (shell == "zsh")
+    assert f"_NODEGRAPH_COMPLETE={shell}_complete" in script
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nodegraph_diffusion.sampling import SAMPLERS
 from nodegraph_diffusion.schedules import SCHEDULES
 
@@ -259,3 +261,39 @@ def test_workflows_are_read_from_standard_input(cli, greeting):
     ran = cli("run", "-", stdin=text)
     assert (ran.exit_code, ran.stdout) == (0, "out/workflow-result.json\n")
     assert cli("check", "-", stdin="nodes: 5").stderr.startswith("<stdin>:1:1 [E101]")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("show", "wrong.yaml"), "E103", "there is no node type 'Txt' (node 'w')"),
+        (("explain", "wrong.yaml"), "E103", "there is no node type 'Txt' (node 'w')"),
+        (("run", "wrong.yaml"), "E103", "there is no node type 'Txt' (node 'w')"),
+        (("run", "greeting.yaml", "--device", "cpuu"), "E305", "device 'cpuu'"),
+        (("run", "greeting.yaml", "--set", "word"), None, "Invalid value for '--set': expected name=value"),
+        (("run",), None, "Missing argument 'FILE'."),
+        (("nodes", "Txt"), None, "There is no node type 'Txt'. Did you mean 'Text'?"),
+        (("samplers", "eulr"), None, "There is no sampler 'eulr'. Did you mean 'euler'?"),
+        (("examples", "txt2imgs"), None, "There is no example 'txt2imgs'. Did you mean 'txt2img'?"),
+        (("models", "nothing"), "E113", "nothing"),
+        (("runs", "show", "gone"), None, "There is no run 'gone'."),
+        (("check", "greeting.yaml", "--plugin-dir", "gone"), "E304", "gone cannot be read"),
+        (("cache", "gc", "--size", "much"), "E401", "much"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_errors_are_json_too(cli, greeting, args, code, message):
+    cli.write("nodegraph: 1\nnodes: {w: {use: Txt}}\noutputs: {r: {from: $w}}\n", "wrong.yaml")
+    ran = cli(*args, "--json")
+    assert ran.exit_code != 0
+    (problem,) = ran.json["problems"]
+    assert problem.keys() == {"code", "message", "file", "line", "column", "hint"}
+    assert problem["code"] == code
+    assert message in problem["message"]
+    assert message in ran.stderr  # for people, as without --json
+
+
+def test_command_that_prints_json_about_a_failure_prints_no_other(cli):
+    workflow = cli.write("nodegraph: 1\nnodes: {f: {use: Fail, text: x}}\noutputs: {r: {from: $f}}\n")
+    ran = cli("run", workflow, "--json")
+    assert (ran.exit_code, ran.json["status"]) == (1, "failed")

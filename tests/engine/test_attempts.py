@@ -39,11 +39,11 @@ def limited(steps: int = 1000, run: Run = Run()) -> int:
     return steps
 
 
-@node("Patient", timeout=0.05, retries=1)
+@node("Patient", timeout=0.3, retries=1)
 def patient(run: Run = Run()) -> int:
     SEEN.append([])
     if len(SEEN) == 1:
-        time.sleep(0.06)
+        time.sleep(0.31)
     run.step(1, 2)
     return len(SEEN)
 

@@ -599,7 +599,10 @@ def test_errors_in_outputs_are_reported():
     assert refused(f"nodegraph: 1\nnodes: {{}}\noutputs:\n{outputs}") == [
         "w.yaml:4:6 [E115] output 'a' has no link to a node. Write 'a: {from: $NODE}'.",
         "w.yaml:5:6 [E115] output 'b' has no link to a node. Write 'b: {from: $NODE}'.",
-        "w.yaml:6:23 [E115] 'save' of output 'c' must be a file name, not 3. Put it in quotes.",
+        (
+            "w.yaml:6:23 [E115] 'save' of output 'c' must be a file name, or a mapping with the name as 'file', not 3. "
+            "Put the name in quotes."
+        ),
         "w.yaml:7:17 [E101] output 'd' has no 'to'. It has from, save.",
         "w.yaml:8:6 [E115] output 'e' has no link to a node. Write 'e: {from: $NODE}'.",
     ]

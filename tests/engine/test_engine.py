@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nodegraph import Engine, Workflow, WorkflowError
+from nodegraph import DeviceError, Engine, Workflow, WorkflowError
 from nodegraph.engine import DEFAULT
 from nodegraph.plugin_api import CpuBackend, Numerics
 from nodegraph.plugins.manager import Plugins
@@ -59,6 +59,64 @@ def test_wrong_workflow_runs_nothing(engine: Engine, stubs: types.ModuleType, ev
     with pytest.raises(WorkflowError, match="Did you mean 'Plus'"):
         engine.run(workflow)
     assert (stubs.CALLS, events) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            {"overrides": {"value": 2.0}},
+            "[E110] overrides: expected a list of Override objects, found {value: 2.0}. Pass ",
+        ),
+        ({"overrides": {"plus": {"b": 2.0}}}, "[E110] overrides: expected a list of Override objects, found {plus: {b: 2.0}}. "),
+        ({"overrides": [{"b": 1}]}, "[E110] overrides: expected a list of Override objects, found [{b: 1}]. "),
+        ({"overrides": 3}, "[E110] overrides: expected a list of Override objects, found 3. "),
+        ({"params": ["value"]}, "[E110] params: expected a mapping of names to values, found ['value']. For example: "),
+        ({"params": {3: 1}}, "[E110] params: expected names as text, found 3. Write 'name' or 'node.input'."),
+        (
+            {"params": {"plus": {"b": 2.0}}},
+            (
+                "[E120] 'plus': the workflow has no such param or node input. "
+                "It is a node: name its inputs one by one, such as 'plus.b'."
+            ),
+        ),
+        ({"params": {"plus": 2.0}}, "[E120] 'plus': the workflow has no such param or node input. It is a node: "),
+        ({"targets": [3]}, "[E120] expected the name or the handle of a node, found 3."),
+        ({"targets": "pluss"}, "[E120] target 'pluss': there is no such node"),
+        ({"force": "pluss"}, "[E120] force 'pluss': there is no such node. Did you mean 'plus'?"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_wrong_call_says_what_is_expected(engine: Engine, call: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        engine.run(sum_of(1.0, 2.0), **call)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_workflow_is_named(engine: Engine) -> None:
+    with pytest.raises(WorkflowError, match=r"\[E100\] expected a workflow or the path of its file, found 3\. "):
+        engine.run(3)  # type: ignore[arg-type]
+
+
+def test_single_target_may_stand_alone(engine: Engine) -> None:
+    workflow = sum_of(1.0, 2.0)
+    assert engine.run(workflow, targets="number")["number"] == 1.0  # type: ignore[arg-type]
+    assert engine.run(workflow, force="plus").ran == ("plus",)
+
+
+def test_value_of_another_kind_gets_a_hint(engine: Engine) -> None:
+    workflow = Workflow("w")
+    workflow.add("Grow", name="it", blob="hello")
+    with pytest.raises(WorkflowError) as caught:
+        engine.check(workflow)
+    assert str(caught.value).partition(" ")[2] == (
+        "[E110] 'blob' of node 'it': expected a link to an output of type Blob, found 'hello'. "
+        "Give the output of a node, such as node.output, or an object of type Blob."
+    )
+    in_file = "nodegraph: 1\nnodes: {it: {use: Grow, blob: hello}}"
+    with pytest.raises(WorkflowError, match=r"found 'hello'\. Write '\$node' or '\$node\.port'\.$"):
+        engine.check(Workflow.parse(in_file))
 
 
 def test_workflow_without_outputs_is_an_error(engine: Engine) -> None:
@@ -197,6 +255,23 @@ def test_graph_without_numeric_nodes_asks_no_backend(make_engine: Callable[..., 
 def test_missing_device_error_has_a_next_step(make_engine: Callable[..., Engine], plugins: Plugins) -> None:
     with knowing(plugins, Devices()), pytest.raises(Exception, match=r"'tpu'.*there is no tpu here.*'auto'"):
         make_engine(device="tpu").run(numeric())
+
+
+def test_misspelt_device_and_dtype_are_refused_when_the_engine_is_made(
+    make_engine: Callable[..., Engine], plugins: Plugins
+) -> None:
+    class Named(Devices):
+        def check_names(self, device: str, dtype: str) -> None:
+            if dtype == "fp61":
+                raise ValueError("expected float32, found 'fp61'")
+
+    with knowing(plugins, Named()):
+        with pytest.raises(DeviceError) as caught:
+            make_engine(dtype="fp61")
+        assert make_engine(dtype="float32").dtype == "float32"
+    assert str(caught.value) == (
+        "[E305] device 'auto' with dtype 'fp61' cannot be used: expected float32, found 'fp61'. 'auto' uses what the machine has"
+    )
 
 
 def test_damaged_numerics_memo_is_replaced(make_engine: Callable[..., Engine], plugins: Plugins, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from nodegraph.plugins.manager import Plugins
-from nodegraph.workflow.json_schema import workflow_schema
+from nodegraph.node_types.spec import Choice, Port
+from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.workflow.json_schema import _literals, workflow_schema
 
 WORKFLOWS = sorted((Path(__file__).parents[2] / "workflows").glob("*.yaml"))
 
@@ -105,3 +106,57 @@ def test_validators_name_the_samplers() -> None:
     assert list(validator.iter_errors(workflow(**node, sampler="$params.sampler", options={"eta": 1}))) == []
     (error,) = validator.iter_errors(workflow(**node) | {"outputs": {"a": "sampled"}})
     assert error.message.startswith("'sampled' does not match ")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Plugins:
+    return load_plugins()
+
+
+@pytest.fixture(scope="module")
+def shipped_validator(shipped: Plugins) -> jsonschema.Draft7Validator:
+    return jsonschema.Draft7Validator(workflow_schema(shipped))
+
+
+def sampler_node(name: str) -> dict[str, Any]:
+    return workflow(use="Sampler", denoiser="$d", latent="$l", noise="$n", sampler=name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Euler A", "euler a", "Euler-a", "EULER_A", "DPM++ 2M", "dpm++  2m", "DPM++_2M", " Heun ", "DDIMScheduler"],
+)
+def test_spellings_that_a_check_accepts_are_valid(
+    shipped: Plugins, shipped_validator: jsonschema.Draft7Validator, name: str
+) -> None:
+    assert name in shipped.registries["samplers"]
+    assert list(shipped_validator.iter_errors(sampler_node(name))) == []
+
+
+@pytest.mark.parametrize("name", ["Euler B", "EulerA", "dpmpp 2m", "DPM++ 2M Karras", "DPMpp 2M", "", "x Euler A"])
+def test_spellings_that_a_check_refuses_get_one_short_message(
+    shipped: Plugins, shipped_validator: jsonschema.Draft7Validator, name: str
+) -> None:
+    names = shipped.registries["samplers"].names()
+    assert name not in shipped.registries["samplers"]
+    (error,) = shipped_validator.iter_errors(sampler_node(name))
+    assert error.message == f"{name!r} is not one of {names!r}"  # without the aliases, of which there are more than names
+    assert error.context == []
+
+
+def test_every_alias_is_valid_in_every_spelling(shipped: Plugins, shipped_validator: jsonschema.Draft7Validator) -> None:
+    for registry in (shipped.registries["samplers"], shipped.registries["schedules"]):
+        (choice,) = _literals(Port("x", str, choice=Choice(registry.kind)), shipped)
+        accepts = jsonschema.Draft7Validator(choice).is_valid
+        for name in (*registry.names(), *registry.aliases()):
+            for spelling in (name, name.upper(), name.swapcase(), name.replace(" ", "-"), name.replace("_", "  "), f"{name}_"):
+                assert accepts(spelling) == (spelling in registry), spelling
+
+
+def test_options_belong_to_a_sampler_in_any_spelling(shipped_validator: jsonschema.Draft7Validator) -> None:
+    node = sampler_node("DPM++ 2m SDE")
+    node["nodes"]["node"]["options"] = {"etta": 1}
+    (error,) = shipped_validator.iter_errors(node)
+    assert error.message == "Additional properties are not allowed ('etta' was unexpected)"
+    node["nodes"]["node"]["options"] = {"eta": 1}
+    assert list(shipped_validator.iter_errors(node)) == []

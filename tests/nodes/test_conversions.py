@@ -116,6 +116,13 @@ def test_masks_latents_noise_and_sigmas(engine):
         (np.zeros((2, 2), np.int32), "expected numbers from 0 to 1 or unsigned integers, found int32"),
         (np.array([["a"]]), "expected an array of numbers"),
         (object(), "expected a link to an output of type Image"),
+        (
+            "hello",
+            (
+                r"expected a link to an output of type Image, found 'hello'\. Give the output of a node, such as node\.output, "
+                r"or an object of type Image, or an array or another object that it can be made from\."
+            ),
+        ),
     ],
 )
 def test_object_that_does_not_fit_is_refused(engine, value, message):

@@ -34,7 +34,7 @@ def colours(tmp_path):
         ("red", [128 / 255, 1, 0]),
         ("green", [128 / 255, 0, 0]),
         ("blue", [128 / 255, 0, 1]),
-        ("alpha", [1, 1, 128 / 255]),
+        ("alpha", [0, 0, 127 / 255]),
     ],
 )
 def test_file_channels_become_masks(colours, channel, expected):
@@ -58,9 +58,9 @@ def test_16_bit_masks_are_exact(tmp_path):
     assert mask(path=tmp_path / "deep.png").values[0, 0].tolist() == pytest.approx([1 / 65535, 40001 / 65535])
 
 
-def test_file_without_alpha_is_opaque(tmp_path):
+def test_nothing_of_a_file_without_alpha_is_repainted(tmp_path):
     pillow.new("RGB", (3, 2)).save(tmp_path / "opaque.png")
-    assert torch.equal(mask(path=tmp_path / "opaque.png", channel="alpha").values, torch.ones(1, 2, 3))
+    assert torch.equal(mask(path=tmp_path / "opaque.png", channel="alpha").values, torch.zeros(1, 2, 3))
 
 
 def test_mask_of_a_mask_is_that_mask():

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from nodegraph import Engine
 from nodegraph_nodes.models import device as numerics
 
 
@@ -134,3 +135,28 @@ def test_missing_device_is_named():
 def test_unknown_dtype_is_an_error(dtype):
     with pytest.raises(ValueError, match=f"expected a dtype of auto, float32, bfloat16, float16, found '{dtype}'"):
         numerics.resolve("cpu", dtype)
+
+
+def test_misspelt_names_are_refused_without_torch():
+    code = (
+        "import sys\n"
+        "from nodegraph import DeviceError, Engine\n"
+        "for names in ({'dtype': 'fp61'}, {'device': 'gpu'}, {'device': None}):\n"
+        "    try:\n        Engine(None, **names)\n    except DeviceError as error:\n        print(error)\n"
+        "print(Engine(None, device='cuda:1', dtype='fp16'), 'torch' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    devices = "expected auto or a device of this machine (cpu, cuda, cuda:N, mps), found"
+    dtypes = "expected a dtype of auto, float32, bfloat16, float16, found"
+    end = "'auto' uses what the machine has"
+    assert ran.stdout.splitlines() == [
+        f"[E305] device 'auto' with dtype 'fp61' cannot be used: {dtypes} 'fp61'. {end}",
+        f"[E305] device 'gpu' with dtype 'auto' cannot be used: {devices} 'gpu'. {end}",
+        f"[E305] device 'None' with dtype 'auto' cannot be used: {devices} 'None'. {end}",
+        "<Engine: device cuda:1, dtype fp16, results in memory> False",
+    ]
+
+
+def test_dtype_of_torch_names_itself():
+    assert Engine(None, device=torch.device("cpu"), dtype=torch.float16).dtype == "torch.float16"
+    assert numerics.resolve("cpu", "torch.float16").dtype == "float16"

@@ -38,3 +38,26 @@ PUBLISHED = {
         added_dim=2816,
     ),
 }
+
+_XL = {"num_heads": None, "head_channels": 64, "context_dim": 2048, "linear_projection": True, "added_dim": 2816}
+DISTILLED = {
+    "ssd-1b": UNetConfig(
+        channel_mult=(1, 2, 4),
+        transformer_depth=(0, 2, 4),
+        up_depth=((0, 0, 0), (2, 1, 1), (4, 4, 10)),
+        middle_blocks=1,
+        middle_depth=0,
+        **_XL,
+    ),
+    "segmind-vega": UNetConfig(
+        channel_mult=(1, 2, 4),
+        transformer_depth=(0, 1, 2),
+        middle_blocks=1,
+        middle_depth=0,
+        **_XL,
+    ),
+    "bk-sdm-base": UNetConfig(num_res_blocks=1),
+    "small-sd": UNetConfig(num_res_blocks=1, middle_blocks=0, middle_depth=0),
+    "tiny-sd": UNetConfig(channel_mult=(1, 2, 4), transformer_depth=(1, 1, 1), num_res_blocks=1, middle_blocks=0, middle_depth=0),
+}
+"""The published networks that were distilled to fewer blocks: Segmind's and those of Kim et al. 2023 (BK-SDM)."""

@@ -6,17 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from nodegraph.cli.failures import verbose_option, warn, warn_of_broken
+from nodegraph.cli.failures import located, problems, verbose_option, warn, warn_of_broken
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
 from nodegraph.cli.workflows.notes import print_not_fetched
-from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.errors import WorkflowError
 from nodegraph.terminal import echo, echo_json
 
 
@@ -55,11 +54,11 @@ def check(
         graph = engine.check(workflow, overrides=overrides(settings))
     except WorkflowError as error:
         if as_json:
-            echo_json(json.dumps({"file": _named(file), "problems": list(map(_problem, error.problems)), "warnings": []}))
+            echo_json(json.dumps({"file": _named(file), "problems": problems(error), "warnings": []}))
         raise
     found = remarks(workflow)
     if as_json:
-        summary = {"file": _named(file), "problems": [], "warnings": [_message(remark.message, remark.where) for remark in found]}
+        summary = {"file": _named(file), "problems": [], "warnings": [located(remark.message, remark.where) for remark in found]}
         sizes = {"nodes": len(graph.nodes), "outputs": len(graph.outputs)}
         params = {name: plain_json(value) for name, value in graph.params.items()}
         not_fetched = [asdict(missing) for missing in graph.not_fetched]
@@ -72,19 +71,6 @@ def check(
     if verbose:
         for name, value in graph.params.items():
             echo(f"  {name} = {as_yaml(value)}")
-
-
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {"code": problem.code} | _message(problem.message, problem.where) | {"hint": problem.hint}
-
-
-def _message(message: str, where: Location | None) -> dict[str, Any]:
-    return {
-        "message": message,
-        "file": where.file if where else None,
-        "line": where.line if where else None,
-        "column": where.column if where else None,
-    }
 
 
 def _named(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nodegraph.cli.help import epilog
-from nodegraph.cli.options import json_option, plugin_dir_option
+from nodegraph.cli.options import complete, json_option, plugin_dir_option
 from nodegraph.cli.plugin_options import plugins_of
 from nodegraph.cli.tables import print_table
 from nodegraph.terminal import echo, echo_json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=epilog("nodegraph examples", "nodegraph examples --copy my_workflows"))
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete("examples"))
 @click.option(
     "--copy",
     "folder",

@@ -18,6 +18,7 @@ from nodegraph.cli.tables import aligned, plain_json
 from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
+from nodegraph.workflow.definitions import written_save
 
 if TYPE_CHECKING:
     from nodegraph.graph.graph import Graph
@@ -100,7 +101,8 @@ def as_object(graph: Graph) -> dict[str, Any]:
             for name, node in graph.nodes.items()
         },
         "outputs": {
-            name: {"from": f"${output.link.node}.{output.link.port}", "save": output.save} for name, output in graph.outputs.items()
+            name: {"from": f"${output.link.node}.{output.link.port}", "save": written_save(output.save, output.options)}
+            for name, output in graph.outputs.items()
         },
         "not_fetched": [asdict(missing) for missing in graph.not_fetched],
     }

@@ -1,8 +1,8 @@
 """The paths of outputs.
 
 `save` is a template below the output folder, in which params, `{node.input}`, `{workflow}`, `{output}`, `{date}`, `{time}`, `{run}`
-and `{key}` are filled in and `{{` is a brace. A value that becomes several files, such as a batch, gets -0, -1, ... before the
-extension.
+and `{key}` are filled in and `{{` is a brace. Its extension names the file format, if the type of the value has several. A value
+that becomes several files, such as a batch, gets -0, -1, ... before the extension.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import posixpath
 import re
 import string
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import Any, Final
 
 from nodegraph.errors import NodegraphError, Problem, WorkflowError
 from nodegraph.graph.graph import Graph, Output, Value
-from nodegraph.plugins.codecs import Codecs
+from nodegraph.plugins.codecs import Codec, Codecs
 from nodegraph.text import as_file_name, did_you_mean
 
 DEFAULT_TEMPLATE: Final = "{workflow}-{output}"
@@ -66,11 +66,11 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
     facts = facts or _example(graph)
     for output in graph.outputs.values():
         try:
-            name = _name(output, graph, {**_of_run(facts, output), **params}, codecs)
+            name, extension = _name(output, graph, {**_of_run(facts, output), **params}, codecs)
         except FileNameError as error:
             problems.append(Problem("E117", f"output '{output.name}': {error}", output.where))
             continue
-        other = taken.setdefault(str(name).casefold(), output.name)
+        other = taken.setdefault(f"{name}{extension}".casefold(), output.name)
         if other != output.name:
             same = other.casefold() == output.name.casefold()
             hint = "Their names differ only in case: rename one." if same else "Put {output} into 'save'."
@@ -86,16 +86,37 @@ def numbers(count: int) -> list[str]:
     return [""] if count == 1 else [f"-{i}" for i in range(count)]
 
 
-def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codecs) -> PurePosixPath:
+def exporter(codec: Codec, output: Output) -> Codec:
+    """The codec in the file format that `save` names by its extension, with its options. Raises FileNameError if there is none."""
+    extension = posixpath.splitext(output.save or "")[1]
+    if not _EXTENSION.fullmatch(extension):  # of the template: a name that is filled in may end in "-5.0"
+        extension = codec.extension
+    in_format: Callable[[str, Mapping[str, Any]], Codec] | None = getattr(codec, "in_format", None)  # as FormatsCodec has it
+    try:
+        if in_format is not None:
+            return in_format(extension.lower(), output.options)
+    except ValueError as error:
+        raise FileNameError(f"save: {error}") from None
+    if output.options:
+        raise FileNameError(f"save: a {codec.extension} file has no options, found {' and '.join(output.options)}. Leave it out")
+    if extension.lower() != codec.extension:
+        raise FileNameError(f"save: this output is written as {codec.extension}, found {extension}")
+    return codec
+
+
+def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codecs) -> tuple[PurePosixPath, str]:
+    """The path of an output without its extension, and its extension, "" if it is not known yet."""
     template = output.save if output.save is not None else DEFAULT_TEMPLATE
     kind = graph.nodes[output.link.node].spec.output(output.link.port)
     codec = codecs.for_type(kind.type) if kind is not None else None
     known = {**params, "workflow": graph.workflow, "output": output.name}
-    path = PurePosixPath("".join(_filled(template, known, graph)))
+    path, extension = PurePosixPath("".join(_filled(template, known, graph))), ""
     if codec is not None:
-        path = _without_extension(path, template, codec.extension)
+        extension = exporter(codec, output).extension
+        if path.name.lower().endswith(extension) and len(path.name) > len(extension):
+            path = path.with_name(path.name[: -len(extension)])
     _check(path, template)
-    return path
+    return path, extension
 
 
 def _of_run(facts: RunFacts, output: Output) -> dict[str, str]:
@@ -155,15 +176,6 @@ def _param(graph: Graph, name: str) -> Any:
     """A param in a file name; for a path, the name of its file without the extension."""
     value, definition = graph.params[name], graph.resolved.params.get(name)
     return PurePath(str(value)).stem if definition is not None and definition.type == "path" else value
-
-
-def _without_extension(path: PurePosixPath, template: str, extension: str) -> PurePosixPath:
-    if path.name.lower().endswith(extension) and len(path.name) > len(extension):
-        return path.with_name(path.name[: -len(extension)])
-    wanted = posixpath.splitext(template)[1]
-    if _EXTENSION.fullmatch(wanted):  # of the template: a name that is filled in may end in "-5.0"
-        raise FileNameError(f"save: this output is written as {extension}, found {wanted}")
-    return path
 
 
 def _check(path: PurePosixPath, template: str) -> None:

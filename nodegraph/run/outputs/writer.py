@@ -15,7 +15,7 @@ from nodegraph.errors import OutputError
 from nodegraph.files import create_whole, replacing
 from nodegraph.graph.graph import Graph, Output
 from nodegraph.plugins.codecs import Codec
-from nodegraph.run.outputs.names import RunFacts, file_names, numbers
+from nodegraph.run.outputs.names import RunFacts, exporter, file_names, numbers
 from nodegraph.run.outputs.same_file import is_same, output_data
 
 
@@ -73,17 +73,19 @@ class Writer:
             kind = type(value()).__name__
             raise OutputError(f"[E212] output '{output.name}' is {kind}, which cannot be written to a file. Name another output")
         try:
-            exported = self._cache.export(codec, stored.digest if stored is not None else None, value)
+            own = exporter(codec, output)
+            stored_as = stored.digest if stored is not None and own is codec else None
+            exported = self._cache.export(own, stored_as, value)
             described = [
-                output_data(data, codec, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
+                output_data(data, own, name=output.name, digest=digest or "", index=index) for index, data in enumerate(exported)
             ]
-            contents = [codec.embed(data, self._metadata(says)) for data, says in zip(exported, described, strict=True)]
+            contents = [own.embed(data, self._metadata(says)) for data, says in zip(exported, described, strict=True)]
         except LostResultError:
             raise
         except Exception as error:
             raise OutputError(f"[E212] output '{output.name}' cannot be made a {codec.extension} file: {error}") from error
-        names = self._candidates(output, len(contents), codec.extension)
-        return next(paths for paths in names if self._place(output, dict(zip(paths, contents, strict=True)), codec))
+        names = self._candidates(output, len(contents), own.extension)
+        return next(paths for paths in names if self._place(output, dict(zip(paths, contents, strict=True)), own))
 
     def _candidates(self, output: Output, count: int, extension: str) -> Iterator[list[Path]]:
         """The paths of an output's files: as `save` has them, then with the numbers 2, 3, ..."""

@@ -16,6 +16,7 @@ from nodegraph_diffusion.checkpoint.detect.description import Description, descr
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
+from nodegraph_diffusion.checkpoint.detect.sources import verify
 from nodegraph_diffusion.checkpoint.detect.taesd import TAESDFile
 from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
 from nodegraph_diffusion.checkpoint.families import NAMES, Kind, Part
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         load_text_encoder,
         load_unet,
         load_vae,
-        verify,
     )
     from nodegraph_diffusion.checkpoint.write.diffusers_folder import save_diffusers
     from nodegraph_diffusion.checkpoint.write.safetensors_file import convert

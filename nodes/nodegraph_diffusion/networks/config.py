@@ -8,9 +8,12 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 _WIDEST = 1 << 20  # more than any network has, and small enough that the product of two is a possible number of bytes
-_REPEATED = ("layers", "num_res_blocks", "transformer_depth", "middle_depth", "channel_mult")
+_REPEATED = ("layers", "num_res_blocks", "transformer_depth", "up_depth", "middle_blocks", "middle_depth", "channel_mult")
 _MOST_REPEATED = 256
 _MOST_LEVELS = 16
+
+HINT_WIDTHS = (16, 32, 96, 256)
+"""The channels of a ControlNet's maps of its hint; each has half the height and width of the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,14 @@ class CLIPTextConfig:
 class UNetConfig:
     """Sizes of a denoising network.
 
-    `transformer_depth` is the number of transformer blocks after each residual block of a level (0: none), `middle_depth` their
-    number in the middle block. Give either `num_heads` or `head_channels`. `linear_projection`: the transformers have linear input
-    and output layers instead of convolutions. `added_dim` is the width of the vector conditioning of Stable Diffusion XL and its
-    refiner, `guidance_dim` the width of the guidance embedding of a network that was distilled with guidance; None means that the
-    network has no such input. Raises ValueError for sizes that cannot be built.
+    `transformer_depth` is the number of transformer blocks after each residual block of a level (0: none). `up_depth` has these
+    numbers for each residual block on the way up, in the order of use, level by level from the finest; None means that they are
+    those of `transformer_depth`. The middle block has `middle_blocks` residual blocks (0: there is no middle block, 1: in distilled
+    networks, 2), with `middle_depth` transformer blocks between them. Give either `num_heads` or `head_channels`.
+    `linear_projection`: the transformers have linear input and output layers instead of convolutions. `added_dim` is the width of
+    the vector conditioning of Stable Diffusion XL and its refiner, `guidance_dim` the width of the guidance embedding of a network
+    that was distilled with guidance; None means that the network has no such input. Raises ValueError for sizes that cannot be
+    built.
     """
 
     in_channels: int = 4
@@ -55,6 +61,8 @@ class UNetConfig:
     channel_mult: tuple[int, ...] = (1, 2, 4, 4)
     num_res_blocks: int = 2
     transformer_depth: tuple[int, ...] = (1, 1, 1, 0)
+    up_depth: tuple[tuple[int, ...], ...] | None = None
+    middle_blocks: int = 2
     middle_depth: int = 1
     num_heads: int | None = 8
     head_channels: int | None = None
@@ -65,17 +73,26 @@ class UNetConfig:
     guidance_dim: int | None = None
 
     def __post_init__(self) -> None:
-        _check_sizes(self, may_be_zero=("transformer_depth", "middle_depth"))
-        if len(self.transformer_depth) != len(self.channel_mult):
-            levels = f"{len(self.transformer_depth)} levels, channel_mult {len(self.channel_mult)}"
-            raise ValueError(f"transformer_depth names {levels}")
+        _check_sizes(self, may_be_zero=("transformer_depth", "up_depth", "middle_blocks", "middle_depth"))
+        for name, levels in (("transformer_depth", self.transformer_depth), ("up_depth", self.up_depths)):
+            if len(levels) != len(self.channel_mult):
+                raise ValueError(f"{name} names {len(levels)} levels, channel_mult {len(self.channel_mult)}")
+        if any(len(depths) != self.num_res_blocks + 1 for depths in self.up_depths):
+            raise ValueError(f"up_depth is {self.up_depth}, not {self.num_res_blocks + 1} numbers for each level")
+        if self.middle_blocks > 2 or (self.middle_depth and self.middle_blocks < 2):
+            raise ValueError(f"a middle block of {self.middle_blocks} residual blocks and {self.middle_depth} transformer blocks")
         if (self.num_heads is None) == (self.head_channels is None):
             raise ValueError(f"one of num_heads and head_channels must be given, got {self.num_heads} and {self.head_channels}")
         for name, divisor in (("num_heads", self.num_heads), ("head_channels", self.head_channels)):
-            for mult, depth in zip(self.channel_mult, self.transformer_depth, strict=True):
-                if divisor is not None and depth:
+            for mult, depth, up in zip(self.channel_mult, self.transformer_depth, self.up_depths, strict=True):
+                if divisor is not None and (depth or any(up)):
                     _check_divides(name, divisor, self.model_channels * mult)
         _check_divides("norm_groups", self.norm_groups, self.model_channels)
+
+    @property
+    def up_depths(self) -> tuple[tuple[int, ...], ...]:
+        """The transformer blocks after each residual block on the way up, in the order of use, by level from the finest."""
+        return self.up_depth or tuple((depth,) * (self.num_res_blocks + 1) for depth in self.transformer_depth)
 
     def heads(self, channels: int) -> int:
         """The number of attention heads of a transformer of this width."""
@@ -89,6 +106,17 @@ class LatentSpace:
     channels: int = 4
     factor: int = 8
     scaling_factor: float = 0.18215
+
+    def __str__(self) -> str:
+        known = {(4, 8, 0.18215): "Stable Diffusion 1 and 2", (4, 8, 0.13025): "Stable Diffusion XL", (4, 4, 1.0): "builtin:tiny"}
+        sizes = f"{self.channels} channels, scale {self.scaling_factor:g}"
+        name = known.get((self.channels, self.factor, self.scaling_factor))
+        return f"{name} ({sizes})" if name else f"an autoencoder with {sizes}, {self.factor} pixels per cell"
+
+    def holds(self, other: LatentSpace) -> bool:
+        """Whether latents of `other` mean the same here. A UNet alone does not show the pixels per cell, so these may differ."""
+        same_scale = math.isclose(self.scaling_factor, other.scaling_factor, rel_tol=1e-4)
+        return self.channels == other.channels and same_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +193,11 @@ def _check_sizes(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, 
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
         sizes = value if isinstance(value, tuple) else (value,)
+        sizes = tuple(size for level in sizes for size in (level if isinstance(level, tuple) else (level,)))
         least = 0 if name in may_be_zero else 1
         most = _MOST_REPEATED if name in _REPEATED else _WIDEST
-        if not 1 <= len(sizes) <= _MOST_LEVELS:
-            raise ValueError(f"{name} must have 1 to {_MOST_LEVELS} levels, got {len(sizes)}")
+        if not 1 <= (len(value) if isinstance(value, tuple) else 1) <= _MOST_LEVELS:
+            raise ValueError(f"{name} must have 1 to {_MOST_LEVELS} levels, got {len(value)}")
         for size in sizes:
             if "int" in str(field.type) and type(size) is not int and not (size is None and "None" in str(field.type)):
                 raise ValueError(f"{name} must be a whole number, got {value!r}")

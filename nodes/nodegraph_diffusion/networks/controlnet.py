@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.attention import Context
-from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.config import HINT_WIDTHS, UNetConfig
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
 
-HINT_WIDTHS = (16, 32, 96, 256)  # channels; each map has half the height and width of the one before
 HINT_SCALE = 8  # pixels of the hint per latent cell along a side
 
 

@@ -135,8 +135,8 @@ class UNetEncoder(nn.Module):
                 self.input_blocks.append(Block([Downsample(channels)]))
                 self.skips.append(channels)
 
-        middle = self._transformer(channels, config.middle_depth)
-        self.middle_block = Block([self._res_block(channels, channels), *middle, self._res_block(channels, channels)])
+        middle: list[nn.Module] = [self._res_block(channels, channels) for _ in range(config.middle_blocks)]
+        self.middle_block = Block([*middle[:1], *self._transformer(channels, config.middle_depth), *middle[1:]])
 
     def _res_block(self, channels: int, out_channels: int) -> ResBlock:
         return ResBlock(channels, out_channels, self.config.model_channels * 4, self.config.norm_groups)
@@ -169,10 +169,10 @@ class UNet(UNetEncoder):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
         skips, channels = list(self.skips), self.skips[-1]
-        levels = list(zip(config.channel_mult, config.transformer_depth, strict=True))
+        levels = list(zip(config.channel_mult, config.up_depths, strict=True))
         self.output_blocks = nn.ModuleList()
-        for level, (mult, depth) in reversed(list(enumerate(levels))):
-            for i in range(config.num_res_blocks + 1):
+        for level, (mult, depths) in reversed(list(enumerate(levels))):
+            for i, depth in enumerate(depths):
                 block = Block([self._res_block(channels + skips.pop(), mult * config.model_channels)])
                 channels = mult * config.model_channels
                 block.extend(self._transformer(channels, depth))

@@ -36,15 +36,18 @@ def draw_noise(shape: Sequence[int], seed: int, draw: Draw = "per_picture") -> T
     return _draw_each(shape, [torch.Generator().manual_seed(_picture_seed(seed, k)) for k in range(shape[0])])
 
 
-def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float] | None = None) -> NoiseSource:
+def step_noise_source(
+    kind: StepNoise, x: Tensor, seed: int, levels: tuple[float, float] | None = None, *, part: str = ""
+) -> NoiseSource:
     """The source of the noise that stochastic samplers add, with the shape, dtype and device of `x` (B, C, h, w).
 
     `fresh` draws each picture from its own generator, derived from its seed and independent of its start noise. `comfyui` draws the
     whole batch from one generator that starts from `seed` again, as in ComfyUI 0.3.64: its first draw repeats the start noise of a
     `sequential` draw. With `levels`, the smallest and the largest noise level, the noise follows a Brownian path between them: the
     noise of a step is the sum of that of its halves, scaled to unit variance. Other `levels` give another path. The path is
-    resolved to 1e-6 of a level. Raises ValueError for a seed outside [0, 2^64) or another `kind`; the source raises ValueError for
-    a step that leaves the path or is too short for it.
+    resolved to 1e-6 of a level. `part` names a later part of a run: its `fresh` draws are independent of those of the first; on a
+    Brownian path they are anyway. Raises ValueError for a seed outside [0, 2^64) or another `kind`; the source raises ValueError
+    for a step that leaves the path or is too short for it.
     """
     _require_seed(seed)
     if kind not in ("fresh", "comfyui"):
@@ -56,7 +59,7 @@ def step_noise_source(kind: StepNoise, x: Tensor, seed: int, levels: tuple[float
     if kind == "comfyui":
         generator = torch.Generator().manual_seed(seed)
         return lambda sigma_from, sigma_to: torch.randn(x.shape, generator=generator).to(x)
-    generators = [torch.Generator().manual_seed(_step_seed(_picture_seed(seed, k))) for k in range(x.shape[0])]
+    generators = [torch.Generator().manual_seed(_step_seed(_picture_seed(seed, k), part)) for k in range(x.shape[0])]
     return lambda sigma_from, sigma_to: _draw_each(x.shape, generators).to(x)
 
 
@@ -110,9 +113,9 @@ def _picture_seed(seed: int, k: int) -> int:
     return (seed + k) % 2**64
 
 
-def _step_seed(seed: int) -> int:
-    """A seed that is unlikely to be chosen by people."""
-    return int.from_bytes(hashlib.sha256(f"step noise {seed}".encode()).digest()[:8], "little")
+def _step_seed(seed: int, part: str = "") -> int:
+    """A seed that is unlikely to be chosen by people; another one for each `part` of a run."""
+    return int.from_bytes(hashlib.sha256(f"step noise {seed}{part}".encode()).digest()[:8], "little")
 
 
 def _require_seed(seed: int) -> None:

@@ -113,9 +113,10 @@ def sample(
     any size in [0, 1], only its white part changes; `soft_mask` sets the meaning of greys (see `MaskedDenoiser`). `seed` is the
     seed of the noise of stochastic samplers, and `step_noise` says how it is drawn (see `step_noise_source`). A `fresh` Brownian
     path covers all noise levels of the model, so that the parts of a run follow the same path; a `comfyui` path covers those of
-    this run, so that a later part follows another path, as in ComfyUI. `options` are the sampler's. For prompts that change
-    during a run, `first_step` is the number of this run's first step, and `steps` the number of all steps, if this is a part of a
-    longer run. Raises ValueError for shapes that do not fit and for options that the sampler does not have.
+    this run, so that a later part follows another path, as in ComfyUI. With `noise` of zeros, independent `fresh` noise differs
+    from that of the earlier part, too. `options` are the sampler's. For prompts that change during a run, `first_step` is the
+    number of this run's first step, and `steps` the number of all steps, if this is a part of a longer run. Raises ValueError for
+    shapes that do not fit and for options that the sampler does not have.
     """
     import torch
 
@@ -143,6 +144,7 @@ def sample(
         if on_step is not None:
             on_step(i, x, denoised)
 
+    part = "" if bool(noise.any()) else f" from {float(sigmas[0]):.6g}"
     with torch.no_grad(), counted(current):
         x = start_latent(latent, noise, float(sigmas[0]), denoiser.noise_schedule.sigma_max)
         if mask is not None:
@@ -155,7 +157,7 @@ def sample(
             as_guided(denoiser),
             x,
             sigmas,
-            noise=step_noise_source(step_noise, x, seed, levels),
+            noise=step_noise_source(step_noise, x, seed, levels, part=part),
             on_step=done,
             **options,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nodegraph.plugin_api import Problem, WorkflowError, echo
+from nodegraph.plugin_api import Problem, WorkflowError, echo, echo_json
 from nodegraph_nodes.commands.help import epilog
 from nodegraph_nodes.commands.options import pickles_option
 from nodegraph_nodes.models.errors import file_error_message
@@ -45,13 +45,16 @@ def models(model: tuple[str, ...], as_json: bool) -> None:
         count = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
         echo(f"{name}: {_described(found)}, {size / 1e6:,.1f} MB in {count}")
         echo(f"  {_reason(found)}")
+        for note in found.notes:
+            echo(f"  note: {note}")
     if as_json:
-        echo(json.dumps(objects))
+        echo_json(json.dumps(objects))
 
 
 def _object(found: Model) -> dict[str, Any]:
     """What was found, for `--json`; a model and a UNet have the prediction, a model has its native size."""
     facts: dict[str, Any] = {"holds": type(found).__name__, "description": _described(found), "reason": _reason(found)}
+    facts["notes"] = list(found.notes)
     facts |= {name: value for name in ("kind", "layout", "sample_size") if (value := getattr(found, name, None)) is not None}
     schedule = getattr(found, "noise_schedule", None)
     return facts | ({} if schedule is None else {"prediction": schedule.prediction})

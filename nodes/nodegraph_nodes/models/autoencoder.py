@@ -30,7 +30,7 @@ def encode_pictures(vae: VAE, image: Image, run: Run, seed: int | None = None) -
         mean, log_variance = network.encode(pixels)  # (B, C, h, w)
         if seed is not None:
             mean = mean + (0.5 * log_variance).exp() * draw_noise(mean.shape, seed).to(mean.device)
-    return Latent((mean * config.scaling_factor).cpu(), size)
+    return Latent((mean * config.scaling_factor).cpu(), size, config.latent)
 
 
 def decode_latent(vae: VAE, latent: Latent, run: Run) -> Image:
@@ -44,6 +44,7 @@ def decode_latent(vae: VAE, latent: Latent, run: Run) -> Image:
             f"expected a latent of {config.latent_channels} channels, which this autoencoder decodes, found one of {channels}; "
             f"use the autoencoder of the model that the latent is for"
         )
+    latent.require_space(config.latent, "autoencoder decodes")
     network = load_vae_network(vae, run)
     height, width = latent.size
     with torch.no_grad():

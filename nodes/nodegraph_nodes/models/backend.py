@@ -25,6 +25,9 @@ class TorchBackend:
     def resolve(self, device_name: str, dtype: str) -> Numerics:
         return device.resolve(device_name, dtype)
 
+    def check_names(self, device_name: str, dtype: str) -> None:
+        device.check_names(device_name, dtype)
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, MemoryError):
             return True

@@ -19,6 +19,7 @@ DTYPE_ALIASES = {
     **dict.fromkeys(("fp16", "f16", "half"), "float16"),
 }
 """What other programs call the dtypes."""
+_EXPECTED_DEVICE = "expected auto or a device of this machine (cpu, cuda, cuda:N, mps)"
 DEVICES = ("cpu", "cuda", "mps")
 ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")  # implementations that torch chooses from
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ATEN_CPU_CAPABILITY")  # of the environment
@@ -63,27 +64,44 @@ def resolve(device: str, dtype: str) -> Numerics:
 
     Raises ValueError if this machine does not have the device, or if the dtype is unknown.
     """
+    dtype = _check_dtype(dtype)
+    _check_kind(device)
     import torch
 
-    dtype = DTYPE_ALIASES.get(dtype.lower().removeprefix("torch."), dtype.removeprefix("torch."))
-    if dtype not in (AUTO, *DTYPES):
-        raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{dtype}'")
     found = _accelerator() if device == AUTO else device
     kind = found.partition(":")[0]
-    expected = "expected auto or a device of this machine (cpu, cuda, cuda:N, mps)"
-    if kind not in DEVICES:
-        raise ValueError(f"{expected}, found '{found}'")
     try:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:  # the latter if torch is built without CUDA
         raise ValueError(
-            f"{expected}, found '{found}', which it does not have ({str(error).splitlines()[0].rstrip('.')})"
+            f"{_EXPECTED_DEVICE}, found '{found}', which it does not have ({str(error).splitlines()[0].rstrip('.')})"
         ) from error
     if dtype == AUTO:
         dtype = _usual_dtype(found, kind)
     minor = ".".join(torch.__version__.split(".")[:2])
     name = f"{kind} {_architecture(found, kind)} {settings()} {dtype} torch {minor}"
     return Numerics(device=found, dtype=dtype, name=name)
+
+
+def check_names(device: str, dtype: str) -> None:
+    """Raise ValueError, as `resolve` does, if a name is that of no device or dtype on any machine. Does not import torch."""
+    _check_dtype(dtype)
+    _check_kind(device)
+
+
+def _check_dtype(name: str) -> str:
+    """The dtype, or `auto`, that `name` means. Raises ValueError if it means none."""
+    short = name.removeprefix("torch.")
+    dtype = DTYPE_ALIASES.get(short.lower(), short)
+    if dtype not in (AUTO, *DTYPES):
+        raise ValueError(f"expected a dtype of auto, {', '.join(DTYPES)}, found '{name}'")
+    return dtype
+
+
+def _check_kind(device: str) -> None:
+    """Raise ValueError if this is the name of no device that torch computes on here, such as `cuda:0`."""
+    if device.partition(":")[0] not in (AUTO, *DEVICES):
+        raise ValueError(f"{_EXPECTED_DEVICE}, found '{device}'")
 
 
 def settings() -> str:

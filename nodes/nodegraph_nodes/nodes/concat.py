@@ -35,5 +35,6 @@ def apply_pix2pix(unet: UNetModel, latent: Latent) -> UNetModel:
     The prompt says how to change it. Start from an `EmptyLatent` of the same size.
     """
     require_kind(unet, "pix2pix")
+    latent.require_space(unet.part.latent, "UNet sees")
     channels = latent.samples / unet.part.latent.scaling_factor
     return dataclasses.replace(unet, concat=Concat(channels, "pix2pix"))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from nodegraph import Help, Range, node
-from nodegraph_nodes.pictures import LONGEST_SIDE, contact_sheet, resize_pictures, rgb, text_band
+from nodegraph_nodes.pictures.sheets import LONGEST_SIDE, contact_sheet, resize_pictures, rgb, text_band
 from nodegraph_nodes.types import Image
 
 Colour = Annotated[str, Help("a name or #rrggbb")]
@@ -31,7 +31,7 @@ def _check_colours(**literals: Any) -> Iterable[str]:
                 yield f"{name}: {error}"
 
 
-@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy", "LatentUpscale", "LatentUpscaleBy"))
+@node("Resize", check=_check_size, foreign_names=("ImageScale", "ImageScaleBy"))
 def resize(
     image: Image,
     width: Annotated[int | None, Range(1, LONGEST_SIDE), Help("pixels; default: in proportion to the height")] = None,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nodegraph import File, Run, node
 from nodegraph_nodes.nodes.mask import resize_mask
-from nodegraph_nodes.pictures import read_picture
+from nodegraph_nodes.pictures.files import read_picture
 from nodegraph_nodes.types import Image, Mask
 
 

@@ -24,7 +24,7 @@ def empty_latent(
     native, config = vae.part.sample_size, vae.part.config
     size = (height or native, width or native)
     h, w = (-(-side // config.factor) for side in size)
-    return Latent(torch.zeros(batch, config.latent_channels, h, w), size)
+    return Latent(torch.zeros(batch, config.latent_channels, h, w), size, config.latent)
 
 
 @node("VAEEncode", numeric=True, foreign_names=("VAEEncodeForInpaint",))
@@ -68,5 +68,5 @@ def noise(
     from nodegraph_diffusion.sampling import draw_noise
 
     if draw == "none":
-        return Noise(torch.zeros_like(like.samples), seed)
-    return Noise(draw_noise(like.samples.shape, seed, draw), seed)
+        return Noise(torch.zeros_like(like.samples), seed, draw)
+    return Noise(draw_noise(like.samples.shape, seed, draw), seed, draw)

@@ -1,4 +1,4 @@
-"""Nodes that make masks. White, 1, is repainted."""
+"""Nodes that make masks. White, 1, is repainted; what is transparent in a file is to be repainted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import File, Help, Range, Run, node
-from nodegraph_nodes.pictures import read_picture
+from nodegraph_nodes.pictures.files import read_picture
 from nodegraph_nodes.types import Image, Latent, Mask
 
 if TYPE_CHECKING:
@@ -23,12 +23,19 @@ def _check_source(**literals: Any) -> Iterable[str]:
         yield "only a file has an alpha channel: give its path, or link the mask of its LoadImage"
 
 
-@node("Mask", check=_check_source, foreign_names=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"))
+@node(
+    "Mask",
+    version=2,
+    check=_check_source,
+    foreign_names=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"),
+)
 def mask(
     path: File | None = None,
     mask: Mask | None = None,
     image: Image | None = None,
-    channel: Annotated[Channel, Help("the channel of the file or picture to use")] = "luminance",
+    channel: Annotated[
+        Channel, Help("the channel of the file or picture to use; alpha: white where the file is transparent")
+    ] = "luminance",
     invert: bool = False,
     threshold: Annotated[float | None, Range(0, 1), Help("values from here on become white, all others black")] = None,
     grow: Annotated[float, Range(-1024, 1024), Help("pixels to widen the white part by; negative values narrow it")] = 0,
@@ -37,13 +44,14 @@ def mask(
 ) -> Mask:
     """Make a mask from a file, a picture or another mask.
 
-    Give one of `path`, `mask` and `image`. The mask is inverted, thresholded, grown and blurred, in this order.
+    Give one of `path`, `mask` and `image`. White is repainted, and so is what is transparent with `channel: alpha`, as for the
+    mask of `LoadImage`. The mask is inverted, thresholded, grown and blurred, in this order.
     """
     from nodegraph_diffusion import masks
 
     if path is not None:
         pixels, opacity = read_picture(path, run)
-        values = opacity if channel == "alpha" else _channel(pixels, channel)
+        values = 1 - opacity if channel == "alpha" else _channel(pixels, channel)
     elif image is not None:
         values = _channel(image.pixels, channel)
     elif mask is not None:

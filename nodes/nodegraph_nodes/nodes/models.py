@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Help, Range, Reads, Run, node
 from nodegraph_diffusion.checkpoint import (
+    Checkpoint,
     CheckpointError,
     Description,
+    TextEncoders,
     UNetPart,
     VAEPart,
     pair_text_encoders,
@@ -70,6 +72,7 @@ def load_model(
     """
     with file_errors():
         found = model.model(None if kind == "auto" else kind)
+    _tell_notes(found, run)
     unet = _override_training(found.unet, prediction, zero_snr)
     return Model(
         UNetModel(open_part(unet, run.digest)), VAE(open_part(found.vae, run.digest)), open_text_encoder(found.text, run.digest)
@@ -88,6 +91,7 @@ def load_unet(
     run: Run = Run(),
 ) -> UNetModel:
     """Open a UNet to use instead of the model's own."""
+    _tell_notes(unet, run)
     return UNetModel(open_part(_override_training(unet, prediction, zero_snr), run.digest))
 
 
@@ -114,6 +118,7 @@ def load_vae(
     The VAEs of SDXL and of Stable Diffusion 1 have the same shapes. For a file that holds only the VAE of SDXL, give
     `like: $model.vae` or `scaling: 0.13025`.
     """
+    _tell_notes(vae, run)
     size = vae.trained_size
     if like is not None:
         _require_same_latents(vae, like)
@@ -140,8 +145,17 @@ def load_text_encoder(
     """Open text encoders to use instead of the model's own."""
     with file_errors():
         if text_encoder_2 is not None:
-            return open_text_encoder(pair_text_encoders(text_encoder, text_encoder_2), run.digest)
-        return open_text_encoder(text_encoder.text_encoders(None if kind == "auto" else kind), run.digest)
+            found = pair_text_encoders(text_encoder, text_encoder_2)
+        else:
+            found = text_encoder.text_encoders(None if kind == "auto" else kind)
+    _tell_notes(found, run)
+    return open_text_encoder(found, run.digest)
+
+
+def _tell_notes(found: Checkpoint | UNetPart | VAEPart | TextEncoders, run: Run) -> None:
+    """Pass on as notices what was ignored or assumed when the files were read."""
+    for note in found.notes:
+        run.notice(f"{found.path.name}: {note}")
 
 
 def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:

@@ -90,8 +90,13 @@ def sampler(
         Help("for grey parts of the mask: blend mixes at every step, differential keeps them for some of the steps"),
     ] = "blend",
     step_noise: Annotated[
-        Literal["fresh", "comfyui"], Help("the noise of samplers that draw some; comfyui: the same as ComfyUI 0.3.64")
-    ] = "fresh",
+        Literal["fresh", "comfyui"] | None,
+        Help("the noise of samplers that draw some; comfyui: the same as ComfyUI 0.3.64; default: fresh, or what like says"),
+    ] = None,
+    like: Annotated[
+        Literal["comfyui"] | None,
+        Help("comfyui: all noise is drawn as in ComfyUI, as with draw: sequential of Noise and step_noise: comfyui"),
+    ] = None,
     options: Annotated[dict[str, Any] | None, OptionsOf("sampler"), Help("'nodegraph samplers NAME' lists them")] = None,
     schedule_options: ScheduleOptions = None,
     run: Run = Run(),
@@ -100,7 +105,8 @@ def sampler(
 
     The latent is noised to the first level, then denoised step by step. With a `strength` s below 1, only the last `steps` steps
     of a schedule of int(steps / s) steps run. With a mask, the black part is kept: at every step it is the given latent, noised
-    to the current level, so that the white part is painted to fit.
+    to the current level, so that the white part is painted to fit. A part of a split run, whose noise has `draw: none`, draws
+    other noise for its steps than the parts before it.
     """
     from nodegraph_diffusion.sampling import SAMPLERS, sample, sigmas_for
     from nodegraph_diffusion.schedules import SCHEDULES
@@ -122,15 +128,16 @@ def sampler(
         levels = sigmas.values
         _require_sampler_for(levels, method)
     last = len(levels) - 1
+    latent.require_space(denoiser.latent, "UNet denoises")
     samples = sample(
         denoiser.function,
         latent.samples.to(run.device),
-        noise.values.to(run.device),
+        _start_noise(noise, like).to(run.device),
         method,
         sigmas=levels,
         mask=None if mask is None else mask_for_latent(mask, latent, run).to(run.device),
         soft_mask=soft_mask,
-        step_noise=step_noise,
+        step_noise=step_noise or like or "fresh",
         seed=noise.seed,
         on_step=lambda i, x, denoised: run.step(i + 1, last, LatentPreview(denoised, denoiser.latent, latent.size)),
         options=options,
@@ -138,7 +145,16 @@ def sampler(
         steps=steps if start_step or end_step is not None else None,
     )
     _require_same_shape(samples, latent.samples)
-    return Latent(samples.float().cpu(), latent.size)
+    return Latent(samples.float().cpu(), latent.size, latent.space or denoiser.latent)
+
+
+def _start_noise(noise: Noise, like: str | None) -> Tensor:
+    """The noise to start from, drawn again as in ComfyUI if it was drawn otherwise and should be `like` it."""
+    if like != "comfyui" or noise.draw != "per_picture":
+        return noise.values
+    from nodegraph_diffusion.sampling import draw_noise
+
+    return draw_noise(noise.values.shape, noise.seed, "sequential")
 
 
 def _require_sampler_for(levels: Tensor, method: Any) -> None:

@@ -14,7 +14,7 @@ from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.json_file import read_json
 from nodegraph_diffusion.checkpoint.layouts.configs import read_unet
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, PREFIX
-from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICKLED, WEIGHTS
+from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICKLED, VARIANTS, WEIGHTS
 from nodegraph_diffusion.networks.config import UNetConfig
 
 _WEIGHTS = WEIGHTS["unet"]
@@ -35,13 +35,17 @@ _ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetFile:
-    """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it."""
+    """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it.
+
+    `notes` say what was ignored.
+    """
 
     path: Path
     weights: Path
     layout: Literal["ldm", "diffusers"]
     config: UNetConfig
     difference: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -52,7 +56,7 @@ class ControlNetFile:
 
 def folder_controlnet(folder: Path, headers: HeaderCache) -> ControlNetFile:
     """The ControlNet in a folder that diffusers wrote. Raises CheckpointError for other folders."""
-    names = [f"{Path(name).stem}{half}{Path(name).suffix}" for name in (_WEIGHTS, PICKLED[_WEIGHTS]) for half in ("", ".fp16")]
+    names = [f"{Path(name).stem}{half}{Path(name).suffix}" for name in (_WEIGHTS, PICKLED[_WEIGHTS]) for half in ("", *VARIANTS)]
     weights = next((folder / name for name in names if (folder / name).is_file()), folder / _WEIGHTS)
     if not weights.exists():
         contents = folder_contents(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, fil
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, UNetPart, VAEPart
+from nodegraph_diffusion.checkpoint.detect.sources import checked, checked_controlnet
 from nodegraph_diffusion.checkpoint.detect.taesd import Half, TAESDFile, file_taesd, folder_taesd
 from nodegraph_diffusion.checkpoint.detect.text_encoders import TextSource, read_text_encoders
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, CheckpointError, Content
@@ -41,6 +42,7 @@ class Description:
     controlnet_or_error: ControlNetFile | CheckpointError
     embedding_or_error: EmbeddingFile | CheckpointError
     taesd_or_error: Mapping[Half, TAESDFile | CheckpointError]
+    headers: HeaderCache = field(repr=False)
 
     def model(self, kind: Kind | None = None) -> Checkpoint:
         """The whole model, read as one of family `kind`. Raises CheckpointError if it does not have the parts of one."""
@@ -69,7 +71,8 @@ class Description:
 
     def text_encoders(self, kind: Kind | None = None, part: Part | None = None) -> TextEncoders:
         """The text encoders, of a whole model or by themselves, read as those of family `kind`, or as only this part of them."""
-        return read_text_encoders(self.path, _value(self.text_sources), kind, part)
+        found = read_text_encoders(self.path, _value(self.text_sources), kind, part)
+        return replace(found, parts=tuple(checked(text, self.headers) for text in found.parts))
 
     def model_or_part(self) -> Checkpoint | UNetPart | VAEPart | TextEncoders:
         """The whole model, or its part if that is all that is there."""
@@ -99,8 +102,8 @@ class Description:
 def describe(path: str | Path) -> Description:
     """The description of the file or folder at `path`. Reads headers and configs only, each once.
 
-    Raises CheckpointError if there is nothing, or if a file is damaged or in an unknown format. Names and shapes of all tensors
-    are checked by `verify`, and when something is loaded.
+    Name, shape and dtype of every tensor of what can be loaded are checked. Raises CheckpointError if there is nothing, or if a
+    file is damaged or in an unknown format.
     """
     path = Path(path)
     if not os.path.lexists(path):  # unlike Path's methods, it does not raise for impossible paths
@@ -134,13 +137,14 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
     else:
         unet = _attempt(lambda: file_unet(header, contents, headers))
         vae = _attempt(lambda: file_vae(header, contents))
+    unet, vae = _attempt(lambda: checked(_value(unet), headers)), _attempt(lambda: checked(_value(vae), headers))
     lora = _attempt(lambda: file_lora(header, contents))
-    controlnet = _attempt(lambda: file_controlnet(header, contents))
+    controlnet = _attempt(lambda: checked_controlnet(file_controlnet(header, contents), headers))
     embedding = _attempt(lambda: file_embedding(header, contents))
     return Description(
         path=path,
         content=_content(contents, {"lora": lora, "controlnet": controlnet, "embedding": embedding}),
-        models=models,
+        models=_attempt(lambda: _checked_models(_value(models), _value(unet), vae=_value(vae), headers=headers)),
         unet_or_error=unet,
         vae_or_error=vae,
         text_sources=_attempt(lambda: file_text_sources(header, contents)),
@@ -151,6 +155,7 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
             "encoder": _attempt(lambda: file_taesd(header, "encoder")),
             "decoder": _attempt(lambda: file_taesd(header, "decoder")),
         },
+        headers=headers,
     )
 
 
@@ -164,14 +169,15 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
     )
 
     contents = _attempt(lambda: folder_contents(path))
-    unet = _attempt(lambda: folder_unet(path, headers))
-    vae = _attempt(lambda: folder_vae(path, headers))
+    unet = _attempt(lambda: checked(folder_unet(path, headers), headers))
+    vae = _attempt(lambda: checked(folder_vae(path, headers), headers))
     text_sources = _attempt(lambda: folder_text_sources(path, headers))
     lora = _attempt(lambda: folder_lora(path, headers))
 
     def models() -> Mapping[Kind, Checkpoint]:
         require_parts(path)
-        return folder_models(path, _value(unet), _value(vae), _value(text_sources))
+        models = folder_models(path, _value(unet), _value(vae), _value(text_sources))
+        return _checked_models(models, _value(unet), vae=_value(vae), headers=headers)
 
     return Description(
         path=path,
@@ -181,13 +187,28 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
         vae_or_error=vae,
         text_sources=text_sources,
         lora_or_error=lora,
-        controlnet_or_error=_attempt(lambda: folder_controlnet(path, headers)),
+        controlnet_or_error=_attempt(lambda: checked_controlnet(folder_controlnet(path, headers), headers)),
         embedding_or_error=_attempt(lambda: file_embedding(headers.read(path), file_contents(()))),
         taesd_or_error={
             "encoder": _attempt(lambda: folder_taesd(path, "encoder", headers)),
             "decoder": _attempt(lambda: folder_taesd(path, "decoder", headers)),
         },
+        headers=headers,
     )
+
+
+def _checked_models(
+    models: Mapping[Kind, Checkpoint], unet: UNetPart, *, vae: VAEPart, headers: HeaderCache
+) -> Mapping[Kind, Checkpoint]:
+    """The models, of whose parts `unet` and `vae` are checked, with the notes of all. Raises CheckpointError as `checked` does.
+
+    The parts have the same tensors in each family that the model can be read as.
+    """
+    model = next(iter(models.values()))
+    texts = [checked(text, headers) for text in model.text.parts]
+    text_notes = [note for text in texts for note in text.notes]
+    notes = tuple(dict.fromkeys([*model.notes, *unet.notes, *vae.notes, *text_notes]))
+    return {kind: replace(read, notes=notes) for kind, read in models.items()} if notes else models
 
 
 def _content(contents: Contents, adapters: Mapping[Content, object]) -> Content | None:

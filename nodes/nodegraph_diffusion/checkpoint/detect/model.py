@@ -30,7 +30,8 @@ class UNetPart:
     """A denoising network on disk, and what it was trained with.
 
     `latent` is the latent space in which it denoises. `files` are all files that affect its output, in a fixed order. `reason`
-    says how its prediction type is known. Raises CheckpointError if it has input channels that no published UNet has.
+    says how its prediction type is known; `notes` what was ignored or assumed. Raises CheckpointError if it has input channels
+    that no published UNet has.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class UNetPart:
     latent: LatentSpace
     files: tuple[Path, ...]
     reason: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         channels = self.config.out_channels
@@ -66,6 +68,7 @@ class VAEPart:
     files: tuple[Path, ...]
     reason: str
     trained_size: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sample_size(self) -> int:
@@ -82,6 +85,7 @@ class TextPart:
     weights: Weights
     files: tuple[Path, ...]
     tokenizer: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class TextEncoders:
         return tuple(dict.fromkeys(file for part in self.parts for file in part.files))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was ignored or assumed."""
+        return tuple(dict.fromkeys(note for part in self.parts for note in part.notes))
+
+    @property
     def width(self) -> int:
         """The numbers that all of them together give for a token."""
         return sum(part.config.width for part in self.parts)
@@ -108,8 +117,8 @@ class TextEncoders:
 class Checkpoint:
     """A whole model on disk, with its parts.
 
-    `files` are all files that affect its outputs, in a fixed order. `reason` says in one line how `kind` is known. Raises
-    CheckpointError if the parts do not fit each other.
+    `files` are all files that affect its outputs, in a fixed order. `reason` says in one line how `kind` is known; `notes` what was
+    ignored or assumed, also in its parts. Raises CheckpointError if the parts do not fit each other.
     """
 
     path: Path
@@ -120,6 +129,7 @@ class Checkpoint:
     text: TextEncoders
     files: tuple[Path, ...]
     reason: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         latent, unet = self.vae.config.latent_channels, self.unet.config
@@ -136,6 +146,13 @@ class Checkpoint:
                 expected=f"text encoders of {unet.context_dim} numbers a token, which the UNet attends to",
                 found=f"{len(self.text.parts)} of {self.text.width}",
                 hint=_OTHER_MODELS,
+            )
+        if unet.added_dim is not None and self.text.parts[-1].config.projection is None:
+            raise CheckpointError(
+                self.path,
+                expected="a UNet that receives only a prompt, as the text encoder has no projection",
+                found=f"one that receives {unet.added_dim} more numbers, such as that of Stable unCLIP",
+                hint="Only Stable Diffusion 1, 2 and XL are supported.",
             )
 
     @property

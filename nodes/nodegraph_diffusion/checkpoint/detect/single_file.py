@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from nodegraph_diffusion.checkpoint.detect.contents import Contents, class_conte
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart, Weights
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
 from nodegraph_diffusion.checkpoint.detect.sizes import diffusers_unet_config, ldm_unet_config, vae_config
+from nodegraph_diffusion.checkpoint.detect.sources import ignored_note
 from nodegraph_diffusion.checkpoint.detect.text_encoders import (
     AS_REQUESTED,
     WIDTH_2,
@@ -29,7 +31,7 @@ from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.json_file import ConfigFile, Json, read_config
 from nodegraph_diffusion.checkpoint.layouts.configs import read_unet, read_vae
 from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG
-from nodegraph_diffusion.checkpoint.layouts.ldm import EDM_MARKS, PREFIXES, TEXT_PREFIXES, UNET_PREFIX, UNUSED, VAE_PREFIX
+from nodegraph_diffusion.checkpoint.layouts.ldm import PREFIXES, TEXT_PREFIXES, UNET_PREFIX, UNUSED, VAE_PREFIX
 
 T = TypeVar("T")
 
@@ -52,13 +54,14 @@ _ANOTHER_FILE = "Give a file that has one."
 def file_models(header: Header, contents: Contents, headers: HeaderCache) -> dict[Kind, Checkpoint]:
     """The whole model in a file, by each family that it can be read as, its own first. Raises CheckpointError for other files."""
     layout, because = _layout(header, contents)
+    notes = ignored_note(_ignored(header, layout))
     kind = layout
     if layout == "sd1" and kind_by_shapes(Shapes(header, PREFIXES[layout]["text_encoder"])) == "sd2":
         kind, because = "sd2", f"{because} and is {WIDTH_2} wide"
-    models = {kind: _model(header, layout, headers, kind=kind, because=because)}
+    models = {kind: replace(_model(header, layout, headers, kind=kind, because=because), notes=notes)}
     for other in SAME_PARTS.get(kind, ()):
         try:
-            models[other] = _model(header, layout, headers, kind=other, because=AS_REQUESTED)
+            models[other] = replace(_model(header, layout, headers, kind=other, because=AS_REQUESTED), notes=notes)
         except CheckpointError:  # what is missing matters only to the other family
             continue
     return models
@@ -96,7 +99,7 @@ def file_vae(header: Header, contents: Contents) -> VAEPart:
 def file_text_sources(header: Header, contents: Contents) -> tuple[TextSource, ...]:
     """The text encoders in a file. Raises CheckpointError if it has none."""
     prefixes = find_prefixes(header.tensors)
-    if not prefixes or contents.content not in ("text_encoder", "model", None):
+    if not prefixes or contents.other_family or contents.content not in ("text_encoder", "model", None):
         raise file_refusal("text_encoder", header.path, header.tensors, found=contents, hint=_ANOTHER_FILE)
     return tuple(_text_source(header, prefix) for prefix in prefixes)
 
@@ -134,16 +137,26 @@ def _layout(header: Header, contents: Contents) -> tuple[Kind, str]:
             hint="Give the file of a whole Stable Diffusion model: UNet, autoencoder and text encoder.",
         )
     prefixes = tuple(PREFIXES[kind].values())
-    unknown = [key for key in keys if not key.startswith(prefixes) and key not in EDM_MARKS and not re.fullmatch(UNUSED, key)]
-    if unknown:
-        raise CheckpointError(
-            path,
-            expected=f"only tensors of a {NAMES[kind]} model",
-            found=f"{len(unknown)} unknown, such as {unknown[0]!r}",
-            hint="Remove them or give another file.",
-        )
     below = " and ".join(repr(prefix) for prefix in prefixes[2:])
     return kind, f"because its text encoder{'s are' if len(prefixes) > 3 else ' is'} below {below}"
+
+
+def _ignored(header: Header, layout: Kind) -> list[str]:
+    """The names of tensors that belong to no part of a model, and are not known as unused. Raises CheckpointError for some.
+
+    Those are the names of another text encoder: with them, the file could be a model of another family.
+    """
+    prefixes = tuple(PREFIXES[layout].values())
+    outside = [key for key in header.tensors if not key.startswith(prefixes) and not re.fullmatch(UNUSED, key)]
+    others = tuple(prefix for parts in PREFIXES.values() for prefix in parts.values())
+    if unknown := [key for key in outside if key.startswith(others)]:
+        raise CheckpointError(
+            header.path,
+            expected=f"only the text encoders of a {NAMES[layout]} model",
+            found=f"{len(unknown)} tensors of another one, such as {unknown[0]!r}",
+            hint="Remove them or give another file.",
+        )
+    return outside
 
 
 def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, because: str) -> Checkpoint:
@@ -195,7 +208,7 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
 
 def _find(wanted: Content, header: Header, contents: Contents, layouts: Layouts) -> tuple[Naming, str]:
     """The naming scheme and prefix of a part in a file. Raises CheckpointError if the file does not have it."""
-    if contents.content in (wanted, "model") or contents.content is None:
+    if contents.content in (wanted, "model") or (contents.content is None and not contents.other_family):
         for naming, prefix, signs in layouts:
             if any(key.startswith(tuple(prefix + sign for sign in signs)) for key in header.tensors):
                 return naming, prefix

@@ -6,6 +6,7 @@ is opened only if pickles are allowed.
 
 from __future__ import annotations
 
+import math
 import stat
 import struct
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from pathlib import Path
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
 from nodegraph_diffusion.checkpoint.files.pickle_permission import pickles_allowed
 from nodegraph_diffusion.checkpoint.files.safetensors import read_safetensors
-from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
+from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
 
-_FORMATS = {"F16": "<e", "F32": "<f"}
+_FORMATS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+_COMPILED = "_orig_mod."  # in the names of modules that `torch.compile` wrapped
 _PICKLES = (b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6)))  # how pickles begin: in an archive, or alone
 
 
@@ -30,17 +32,21 @@ class Header:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read_floats(self, name: str) -> list[float]:
-        """The numbers of one small tensor in float16, bfloat16 or float32. Raises CheckpointError for other dtypes."""
+        """The numbers of one small tensor of floats. Raises CheckpointError for other dtypes."""
         tensor = self.tensors[name]
         dtype = tensor.dtype
-        if dtype not in ("BF16", *_FORMATS) or tensor.strides not in (None, (1,)):
-            expected, hint = f"{name!r} in F16, BF16 or F32", "The file is damaged, or belongs to another model."
+        if dtype not in FLOATS or tensor.strides not in (None, (1,)):
+            expected, hint = f"{name!r} in {', '.join(FLOATS)}", "The file is damaged, or belongs to another model."
             raise CheckpointError(self.path, expected=expected, found=dtype, hint=hint)
         with self.path.open("rb") as file:
             file.seek(tensor.start)
             data = file.read(tensor.end - tensor.start)
+        if dtype == "F8_E4M3":
+            return [_eight_bits(byte) for byte in data]
         if dtype == "BF16":  # the upper half of a float32
             data, dtype = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
+        if dtype == "F8_E5M2":  # the upper half of a float16
+            data, dtype = b"".join(bytes([0, byte]) for byte in data), "F16"
         return [number for (number,) in struct.iter_unpack(_FORMATS[dtype], data)]
 
 
@@ -60,6 +66,8 @@ class HeaderCache:
 def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
     """The header of the file at `path`. `allow_pickles`: whether it may be a pickle; None: the environment decides.
 
+    Names are those of modules that were never compiled: what `torch.compile` adds to them is removed.
+
     Raises CheckpointError for files in another format, for damaged files, and for pickles that are not allowed.
     """
     try:
@@ -68,8 +76,13 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
             raise CheckpointError(path, expected="a file", found=found, hint=NOT_A_CHECKPOINT)
         with path.open("rb") as file:
-            if not _is_pickle(file.read(9)):
-                return Header(path, *read_safetensors(path, file))
+            start = file.read(9)
+            if start.startswith(b"GGUF"):
+                hint = "GGUF holds weights of fewer bits, which are not supported. Give the model as a .safetensors file."
+                raise CheckpointError(path, expected="a safetensors file", found="a GGUF file", hint=hint)
+            if not _is_pickle(start):
+                tensors, metadata = read_safetensors(path, file)
+                return Header(path, _without_compiler(path, tensors), metadata)
             if not (pickles_allowed() if allow_pickles is None else allow_pickles):
                 raise CheckpointError(
                     path,
@@ -80,7 +93,7 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
                 )
             from nodegraph_diffusion.checkpoint.files.pickle_file import read_pickled  # seldom needed, and slow to import
 
-            return Header(path, read_pickled(path, file))
+            return Header(path, _without_compiler(path, read_pickled(path, file)))
     except FileNotFoundError as error:
         raise CheckpointError(path, expected="a readable file", found="nothing", hint=CHECK_PATH) from error
     except OSError as error:
@@ -88,6 +101,26 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
         raise CheckpointError(path, expected="a readable file", found=found, hint=NOT_A_CHECKPOINT) from error
     except ValueError as error:  # the path is one that no file can have
         raise CheckpointError(path, expected="a readable file", found=str(error), hint=NOT_A_CHECKPOINT) from error
+
+
+def _without_compiler(path: Path, tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
+    """The tensors, by their names without what `torch.compile` adds. Raises CheckpointError if two names become one."""
+    if not any(_COMPILED in name for name in tensors):
+        return tensors
+    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors.items()}
+    if len(plain) < len(tensors):
+        names = [name.replace(_COMPILED, "") for name in tensors]
+        twice = next(name for name in names if names.count(name) > 1)
+        hint = "The file holds two models. Remove one of them."
+        raise CheckpointError(path, expected="each tensor once", found=f"{twice!r} twice, not counting {_COMPILED!r}", hint=hint)
+    return plain
+
+
+def _eight_bits(byte: int) -> float:
+    """The number of a byte in F8_E4M3: a sign, 4 bits of exponent and 3 of fraction, no infinities (Micikevicius et al. 2022)."""
+    sign, exponent, fraction = byte >> 7, byte >> 3 & 15, byte & 7
+    size = math.nan if byte & 127 == 127 else math.ldexp(8 + fraction if exponent else fraction, max(exponent, 1) - 10)
+    return -size if sign else size
 
 
 def _is_pickle(start: bytes) -> bool:

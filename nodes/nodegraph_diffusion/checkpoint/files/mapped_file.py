@@ -11,7 +11,19 @@ from torch import Tensor
 
 from nodegraph_diffusion.checkpoint.files.header import read_header
 
-DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+DTYPES = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+_INTEGERS = {  # of numbers beside the factors of adapters
+    "BOOL": torch.bool,
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": getattr(torch, f"uint{bits}") for bits in (8, 16, 32, 64)},
+}
 
 
 class MappedFile:
@@ -34,7 +46,7 @@ class MappedFile:
     def tensor(self, name: str) -> Tensor:
         """A tensor in the dtype of the file: its own pages, not a copy."""
         info = self.header.tensors[name]
-        dtype = DTYPES[info.dtype]
+        dtype = DTYPES[info.dtype] if info.dtype in DTYPES else _INTEGERS[info.dtype]
         if not info.span:
             return torch.empty(info.shape, dtype=dtype)
         numbers = torch.frombuffer(self._map, dtype=dtype, count=info.span, offset=info.start)

@@ -14,6 +14,10 @@ ITEM_SIZES = {
 }
 """Bytes of a number, by the safetensors name of its dtype."""
 
+EIGHT_BIT_FLOATS = ("F8_E4M3", "F8_E5M2")
+FLOATS = ("F16", "BF16", "F32", "F64", *EIGHT_BIT_FLOATS)
+"""The dtypes of tensors that networks can be loaded from."""
+
 _MAX_DIMENSIONS = 64  # PyTorch's limit
 
 

@@ -31,6 +31,12 @@ UNUSED = (
 )
 """A regular expression: the names of tensors that published files contain and that no network needs."""
 
+HARMLESS = (
+    r"(denoiser|embedding_manager|control_model|model_ema|optimizer_states|lr_schedulers|loops|callbacks)\..*"
+    r"|scale_factor|global_step|epoch"
+)
+"""A regular expression: the names of tensors that belong to no part of a model, in files of one part without a prefix."""
+
 VELOCITY_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 EDM_MARKS = ("edm_mean", "edm_std", "edm_vpred.sigma_min", "edm_vpred.sigma_max")  # of Playground 2.5 and CosXL
 VELOCITY_BIAS: dict[Naming, str] = {

@@ -31,12 +31,12 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
         "out.2": "conv_out",
         "label_emb.0.0": "add_embedding.linear_1",
         "label_emb.0.2": "add_embedding.linear_2",
-        "middle_block.1": "mid_block.attentions.0",
-        **_res_block("middle_block.0", "mid_block.resnets.0"),
-        **_res_block(f"middle_block.{2 if config.middle_depth else 1}", "mid_block.resnets.1"),
     }
-    if not config.middle_depth:
-        del table["middle_block.1"]
+    attention = config.middle_depth > 0
+    if attention:
+        table["middle_block.1"] = "mid_block.attentions.0"
+    for i in range(config.middle_blocks):
+        table |= _res_block(f"middle_block.{i * (1 + attention)}", f"mid_block.resnets.{i}")
     levels = len(config.channel_mult)
     for level in range(levels):
         down, first = f"down_blocks.{level}", 1 + level * (config.num_res_blocks + 1)
@@ -46,8 +46,8 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
         table[f"input_blocks.{first + config.num_res_blocks}.0.op"] = f"{down}.downsamplers.0.conv"
 
         up, first = f"up_blocks.{level}", level * (config.num_res_blocks + 1)
-        attention = config.transformer_depth[levels - 1 - level] > 0
-        for i in range(config.num_res_blocks + 1):
+        for i, depth in enumerate(config.up_depths[levels - 1 - level]):
+            attention = depth > 0
             table |= _res_block(f"output_blocks.{first + i}.0", f"{up}.resnets.{i}")
             if attention:
                 table[f"output_blocks.{first + i}.1"] = f"{up}.attentions.{i}"

@@ -17,6 +17,7 @@ from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from nodegraph_diffusion.recipes.tiny.data import pictures, to_pixels, to_tensor
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget, cosine
+from nodegraph_diffusion.training.gaussian import DiagonalGaussian
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
 
 CONFIG = VAEConfig(channels=16, channel_mult=(1, 2, 4), num_res_blocks=1, norm_groups=8, mid_attention=False, scaling_factor=1.0)
@@ -31,11 +32,6 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     error = output - target
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
     return error.abs().mean() + 4 * error.square().mean() + 0.5 * edges
-
-
-def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL of a diagonal Gaussian from the standard one, mean over all elements (Kingma and Welling 2013, appendix B)."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
 
 
 def train_autoencoder(
@@ -53,10 +49,10 @@ def train_autoencoder(
     while budget.remains():
         pixels = _batch(training, random)
         mean, log_variance = model.encode(pixels.bfloat16())
-        mean, log_variance = mean.float(), log_variance.float()
-        latent = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
-        output = model.decode(latent.bfloat16()).float()
-        (reconstruction_loss(output, pixels) + KL_WEIGHT * kl_divergence(mean, log_variance)).backward()  # type: ignore[no-untyped-call]
+        encoded = DiagonalGaussian(mean=mean.float(), log_variance=log_variance.float())
+        output = model.decode(encoded.sample(torch.randn_like(encoded.mean)).bfloat16()).float()
+        divergence = encoded.kl_from_standard().mean() / mean[0].numel()
+        (reconstruction_loss(output, pixels) + KL_WEIGHT * divergence).backward()  # type: ignore[no-untyped-call]
         weights.step(cosine(PEAK_LR, budget.fraction))
         if team.rank() == 0 and budget.elapsed - saved > 60:
             saved = budget.elapsed

@@ -24,6 +24,7 @@ from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget, cosine
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
 from nodegraph_diffusion.training.speed import prepare_for_training
+from nodegraph_diffusion.training.targets import add_noise, min_snr_weight, training_target
 
 CONFIG = UNetConfig(
     model_channels=64,
@@ -60,9 +61,8 @@ def velocity_loss(predicted: Tensor, latent: Tensor, noise: Tensor, *, signal: T
     `signal` is a, the signal's share of the variance, (B, 1, 1, 1). The weight min(SNR, 5) / (SNR + 1) is that of Hang et
     al. 2023, sec. 3.4, for velocities; it is multiplied by `weights`, (B, 1, h, w).
     """
-    velocity = signal.sqrt() * noise - (1 - signal).sqrt() * latent
-    snr = signal / (1 - signal)
-    weights = weights * snr.clamp_max(SNR_CAP) / (snr + 1)
+    velocity = training_target("v", clean=latent, noise=noise, signal=signal)
+    weights = weights * min_snr_weight("v", signal, SNR_CAP)
     return (weights * (predicted - velocity).square()).mean()
 
 
@@ -93,7 +93,7 @@ class Batches:
         timesteps = torch.randint(SCHEDULE.steps, (BATCH,))
         signal = self.signal[timesteps].view(-1, 1, 1, 1)
         noise = torch.randn_like(latent)
-        noisy = signal.sqrt() * latent + (1 - signal).sqrt() * noise
+        noisy = add_noise(latent, noise, signal)
         context = self.contexts([self.scenes[index] for index in chosen])
         noisy = noisy.bfloat16().contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, timesteps.float(), context.bfloat16()).float()

@@ -1,13 +1,9 @@
-"""Pictures as numbers: reading files, and laying pictures and text out for people to compare."""
+"""Pictures for people to compare: resized, with bands of text, side by side."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
-
-from nodegraph import Run
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -15,70 +11,6 @@ if TYPE_CHECKING:
 
 LONGEST_SIDE: Final = 32_768
 """The longest side of a picture that is made here, in pixels."""
-
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""The formats that are read, whatever a file is called. Pillow would try others, too: for EPS it starts Ghostscript."""
-
-
-def read_picture(path: Path, run: Run) -> tuple[Tensor, Tensor]:
-    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture file, float32 in [0, 1], turned upright.
-
-    If the file holds several pictures, the first one is returned, with a notice. Raises ValueError if the file is not a picture,
-    is damaged, or has more than 179 million pixels.
-    """
-    return colours_and_opacity(_open(path, run), f"the picture {path}")
-
-
-def colours_and_opacity(picture: Picture, name: str) -> tuple[Tensor, Tensor]:
-    """Pixels (1, H, W, 3) and opacity (1, H, W) of a picture, float32 in [0, 1]. Errors call it `name`."""
-    import numpy as np
-    import torch
-
-    if picture.mode == "F" or picture.mode.startswith("I"):  # when these are converted, libraries keep only the lowest 8 bits
-        grey = _grey_values(picture, name)[None]
-        transparent = picture.info.get("transparency")
-        opacity = torch.ones_like(grey) if transparent is None else (grey != transparent / 65535).float()
-        return grey[..., None].expand(-1, -1, -1, 3).contiguous(), opacity
-    planes = torch.from_numpy(np.array(picture.convert("RGBA"))).float()[None] / 255  # (1, H, W, 4)
-    return planes[..., :3].contiguous(), planes[..., 3].contiguous()
-
-
-def _open(path: Path, run: Run) -> Picture:
-    """The first picture in a file, upright. Raises ValueError as `read_picture` does."""
-    from PIL import Image as pillow
-    from PIL import ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 (these add their formats)
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)  # above twice this size, it is an error
-            with pillow.open(path, formats=FORMATS) as picture:
-                several = getattr(picture, "is_animated", False)
-                picture.load()
-                upright = ImageOps.exif_transpose(picture)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that can be read. Give a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM file") from error
-    except pillow.DecompressionBombError as error:
-        raise ValueError(f"the picture {path} is too large ({error}). Scale it down first") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise many kinds of errors for damaged files
-        raise ValueError(f"the picture {path} cannot be read: {error}. Copy or save it again") from error
-    if several:
-        run.notice(f"{path.name} holds several pictures: the first one is used")
-    return upright
-
-
-def _grey_values(picture: Picture, name: str) -> Tensor:
-    """The values of a grey picture with 16 bits or with floating-point values from 0 to 1: (H, W), float32 in [0, 1]."""
-    import numpy as np
-    import torch
-
-    values = torch.from_numpy(np.asarray(picture).astype(np.float32))
-    white = 1.0 if picture.mode == "F" else 65535.0
-    if not (values.min() >= 0 and values.max() <= white):
-        found = f"{values.min():g} to {values.max():g}"
-        raise ValueError(f"{name}: expected grey values from 0 to {white:g}, found {found}. Save it as a PNG file")
-    return values / white
 
 
 def resize_pictures(pixels: Tensor, size: tuple[int, int], method: Literal["nearest", "bilinear", "bicubic", "area"]) -> Tensor:
