@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
+from nodegraph_diffusion.checkpoint.files.hub_errors import LOG_IN, describe_error
 
 SCHEME = "hf://"
 
@@ -80,7 +81,11 @@ def describe_fetch(text: str) -> str:
         files = "this file"
     else:
         files = "its configs and weights (.safetensors, in half precision if that is published)"
-    return f"{files}, from {os.environ.get('HF_ENDPOINT') or _ENDPOINT} to {_cache_folder()}"
+    return f"{files}, from {_endpoint()} to {_cache_folder()}"
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
 
 
 def _find_in_cache(reference: Reference) -> Path | None:
@@ -130,11 +135,8 @@ def _download(reference: Reference) -> Path:
         folder = _folder_of_another_program(reference)
         if folder is not None:
             return folder
-        message = (" ".join(str(error).split()) or type(error).__name__)[:300]
-        hint = "Check the connection (and HF_ENDPOINT, HF_HUB_OFFLINE, the free space on the disk), or give a path instead."
-        raise CheckpointError(
-            str(reference), expected="a download from the hub", found=f"an error ({message})", hint=hint
-        ) from error
+        found, hint = describe_error(error, _endpoint())
+        raise CheckpointError(str(reference), expected="a download from the hub", found=found, hint=hint) from error
 
 
 def _folder_of_another_program(reference: Reference) -> Path | None:
@@ -145,7 +147,7 @@ def _folder_of_another_program(reference: Reference) -> Path | None:
 
 def _request(reference: Reference) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
-        require_answer(os.environ.get("HF_ENDPOINT") or _ENDPOINT)
+        require_answer(_endpoint(), f"/api/models/{reference.repo}")
     with without_retry_messages():
         return _fetch_files(reference)
 
@@ -173,16 +175,15 @@ def _refusal(reference: Reference, error: Exception) -> CheckpointError | None:
     """The error for a refusal of the hub; None if it did not answer."""
     from huggingface_hub import errors
 
-    log_in = "log in with `hf auth login`, or set HF_TOKEN"
     refusals = (  # gated ones are RepositoryNotFoundErrors, too
         (
             errors.GatedRepoError,
             "a model that you may read",
             "one whose terms must be accepted first",
-            f"Accept them on its page, then {log_in}.",
+            f"Accept them on its page, then {LOG_IN}.",
         ),
         (errors.RevisionNotFoundError, f"a revision '{reference.revision}'", "none", "Leave it out, or copy it from its page."),
-        (errors.RepositoryNotFoundError, "a model on the hub", "none", f"Copy its name from its page; if it is private, {log_in}."),
+        (errors.RepositoryNotFoundError, "a model on the hub", "none", f"Copy its name from its page; if it is private, {LOG_IN}."),
         (
             errors.RemoteEntryNotFoundError,
             f"a file '{reference.file}'",
