@@ -20,10 +20,8 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": (
-        "backend registry registered codecs libraries installed loads import_scan code code_watch discovery hookspecs "
-        "watched manager"
-    ),
+    "nodegraph.plugins": ("backend registry registered codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins.code": "libraries installed loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
@@ -40,15 +38,18 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "formulas patch",
+    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub json_file pickle_opcodes pickle_permission tensor_info pickle_file safetensors header mapped_file"
+        "hub_connection hub_errors hub json_file pickle_opcodes pickle_permission "
+        "tensor_info pickle_file safetensors header mapped_file"
     ),
-    "nodegraph_diffusion.checkpoint.layouts": "configs diffusers_folder ldm lora modules controlnet openclip scaled_fp8",
+    "nodegraph_diffusion.checkpoint.layouts": (
+        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip other_families scaled_fp8"
+    ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
@@ -71,7 +72,10 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": "betas gaussian speed steps targets team budget optimiser variational_bound",
+    "nodegraph_diffusion.training": (
+        "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
+        "variational_bound"
+    ),
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "foreign_files model_files pictures types conversions codecs library_switches torch_switches "

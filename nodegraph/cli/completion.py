@@ -49,7 +49,22 @@ class _Bash(_Safe, BashComplete):
 
 
 class _Zsh(_Safe, ZshComplete):
-    pass
+    """Writes no space after a word that is not complete."""
+
+    source_template = (
+        ZshComplete.source_template.replace(
+            'if [[ "$type" == "plain" ]]; then',
+            'if [[ "$type" == "plain" && "$key" == *[=.] ]]; then\n'
+            '            unfinished+=("$key${${descr:#_}:+:$descr}")\n'
+            '        elif [[ "$type" == "plain" ]]; then',
+        )
+        .replace(
+            '    if [ -n "$completions" ]; then',
+            "    if [ -n \"$unfinished\" ]; then\n        _describe -V unsorted unfinished -U -S ''\n    fi\n\n"
+            '    if [ -n "$completions" ]; then',
+        )
+        .replace("local -a completions\n", "local -a completions unfinished\n")
+    )
 
 
 class _Fish(_Safe, FishComplete):

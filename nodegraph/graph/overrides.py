@@ -38,7 +38,7 @@ class Override:
     base: Path = field(default_factory=Path.cwd)
 
 
-def all_overrides(params: Mapping[str, Any] | None, overrides: Sequence[Override]) -> list[Override]:
+def all_overrides(params: Any, overrides: Any) -> list[Override]:
     """The values that a call gives by name, and its overrides. Raises WorkflowError if either is something else."""
     problem = None
     if not (params is None or isinstance(params, Mapping)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -176,7 +177,6 @@ def test_old_vae_attention_names_are_read(copy):
     [
         ("model_index.json", "none"),
         ("unet/config.json", "no file"),
-        ("scheduler/scheduler_config.json", "no file"),
         ("vae/diffusion_pytorch_model.safetensors", "no weights"),
         ("text_encoder", "no file"),
         ("tokenizer", "none"),
@@ -188,6 +188,43 @@ def test_folder_without_a_part_is_refused(copy, missing, found):
     with pytest.raises(CheckpointError) as caught:
         describe(copy).model()
     assert caught.value.found == found
+
+
+def test_folder_without_scheduler_takes_the_noise_levels_of_its_family(copy):
+    (copy / "scheduler" / "scheduler_config.json").unlink()
+    found = describe(copy).model()
+    assert found.noise_schedule == NoiseSchedule()
+    [note] = found.notes
+    family = "the noise levels are those of Stable Diffusion 1.x, and it predicts noise"
+    assert note == f"the folder has no scheduler/scheduler_config.json: {family}"
+
+
+def test_folder_without_tokenizer_takes_the_vocabulary_of_all_families(tmp_path, copy):
+    """If the text encoder has that vocabulary; another one needs its own."""
+    with_vocabulary = dataclasses.replace(small.TEXT, vocab_size=49408, eos=49407)
+    networks = small.our_unet(), small.our_vae(), small.our_text_encoder(with_vocabulary)
+    small_model.save(tmp_path / "model", *networks, schedule=SCHEDULE, tokenizer=copy / "tokenizer")
+    shutil.rmtree(tmp_path / "model" / "tokenizer")
+    found = describe(tmp_path / "model").model()
+    assert found.text.parts[0].tokenizer is None
+    assert found.notes == ("the folder has no tokenizer: prompts are read with CLIP's vocabulary, that of all families",)
+
+
+@pytest.mark.parametrize("variant", ["bf16", "fp32", "ema", "non_ema"])
+def test_variants_load(copy, variant):
+    for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
+        weights = copy / part / f"{name}.safetensors"
+        weights.rename(weights.with_suffix(f".{variant}.safetensors"))
+    assert load_all(copy)[0].state_dict().keys() == small.our_unet().state_dict().keys()
+
+
+def test_shards_of_a_variant_load(copy):
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    shard = weights.with_name("diffusion_pytorch_model.bf16-00001-of-00001.safetensors")
+    weights.rename(shard)
+    index = {"weight_map": dict.fromkeys(load_file(shard), shard.name)}
+    weights.with_name("diffusion_pytorch_model.safetensors.index.bf16.json").write_text(json.dumps(index))
+    assert describe(copy).unet().weights.paths == (shard,)
 
 
 def test_part_alone_is_named(copy):
@@ -207,7 +244,7 @@ def test_pickled_weights_are_refused(copy):
     ("file", "changes", "found"),
     [
         ("model_index.json", {"unet": ["diffusers", "UNet1DModel"]}, "UNet1DModel in a StableDiffusionPipeline"),
-        ("model_index.json", {"unet": None, "_class_name": "FluxPipeline"}, "none in a FluxPipeline"),
+        ("model_index.json", {"unet": None, "_class_name": "FluxPipeline"}, "a Flux model (FluxPipeline)"),
         ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}, "no file"),
         ("unet/config.json", {"only_cross_attention": True}, "only_cross_attention is True, not False"),
         ("unet/config.json", {"attention_head_dim": [5, 10, 20, 20]}, "attention_head_dim is [5, 10, 20, 20]"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
+from nodegraph_diffusion.checkpoint.files.hub_errors import describe_error
 from tests.support.hub import COMMIT, serve
 
 REPOSITORIES = {
@@ -46,6 +48,15 @@ REPOSITORIES = {
     "org/several": {"a.safetensors": b"a", "b.safetensors": b"b", "deep/c.safetensors": b"c"},
     "org/adapter": {"README.md": b"", "adapter_config.json": b"{}", "adapter_model.safetensors": b"adapter"},
     "org/pickles": {"model.ckpt": b"not wanted"},
+    "org/variants": {
+        "model_index.json": b"{}",
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.bf16.safetensors": b"unet",
+        "unet/diffusion_pytorch_model.non_ema.safetensors": b"not wanted",
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.non_ema-00001-of-00001.safetensors": b"vae",
+        "vae/diffusion_pytorch_model.safetensors.index.non_ema.json": b"{}",
+    },
     "org/gated": {"model.safetensors": b"secret"},
 }
 WANTED = {
@@ -111,7 +122,7 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(REPOSITORIES, gated=frozenset({"org/gated"})) as (address, asked):
+    with serve(REPOSITORIES, gated=frozenset({"org/gated"}), statuses={"org/lost": 404, "org/closed": 403}) as (address, asked):
         yield Hub(address, asked, tmp_path)
 
 
@@ -119,6 +130,13 @@ def test_needed_files_of_a_folder_are_fetched_once(hub):
     first, second = hub.fetch("hf://org/folder"), hub.fetch("hf://org/folder")
     assert first.files == WANTED
     assert second == Fetched(first.output, imported=False, asked=[])
+
+
+def test_a_variant_is_fetched_if_nothing_else_is_published(hub):
+    assert hub.fetch("hf://org/variants").files == {
+        ".nodegraph",
+        *(name for name, content in REPOSITORIES["org/variants"].items() if content != b"not wanted"),
+    }
 
 
 def test_part_alone_is_fetched_once(hub):
@@ -193,8 +211,10 @@ def test_downloaded_files_work_offline(hub):
     (Path(fetched.output) / ".nodegraph").unlink()  # as if another program had fetched it
     assert hub.fetch("hf://org/folder", HF_HUB_OFFLINE="1").output == fetched.output
     output = hub.fetch("hf://org/single", HF_HUB_OFFLINE="1").output
-    assert output.startswith("hf://org/single: expected a download from the hub, found an error (")
-    assert "HF_HUB_OFFLINE" in output
+    assert output == (
+        "hf://org/single: expected a download from the hub, found HF_HUB_OFFLINE, which forbids downloads. "
+        "Unset it, or give a path instead."
+    )
 
 
 @pytest.fixture
@@ -206,9 +226,65 @@ def silent() -> Iterator[socket.socket]:
 
 def test_unreachable_hub_is_one_message(hub):
     fetched = hub.fetch("hf://org/single", HF_ENDPOINT="http://127.0.0.1:9")
-    assert fetched.output.startswith("hf://org/single: expected a download from the hub, found an error (http://127.0.0.1:9: ")
+    assert fetched.output.startswith("hf://org/single: expected a download from the hub, found no connection (http://127.0.0.1:9: ")
     assert "Check the connection" in fetched.output
     assert fetched.stderr == ""  # not one message for each time that the hub's library tries again
+
+
+def test_answer_without_a_reason_is_no_connection_problem(hub):
+    lost, closed, file = hub.fetch_all("hf://org/lost", "hf://org/closed", "hf://org/lost/x.safetensors")
+    not_found = (
+        f"expected a download from the hub, found the answer 'not found' (404) from {hub.address}. Copy the names of model and "
+        "file from the model's page. HF_ENDPOINT is set: check that there is a hub."
+    )
+    assert lost.output == f"hf://org/lost: {not_found}"
+    assert file.output == f"hf://org/lost/x.safetensors: {not_found}"
+    assert f"found a refusal (403) by {hub.address}. If the model is private, log in with" in closed.output
+    assert lost.stderr == ""
+
+
+class TimeoutException(Exception):
+    """As httpx calls it."""
+
+
+class TransportError(Exception):
+    """As httpx calls it."""
+
+
+class StatusError(Exception):
+    """An answer with a status, as httpx and requests have it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{status} Error for url: https://hub/api/x. More: https://developer.mozilla.org")
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.mark.parametrize(
+    ("cause", "found", "hint"),
+    [
+        (TimeoutException("The read operation timed out"), "no answer from https://hub in time", "HF_HUB_DOWNLOAD_TIMEOUT"),
+        (TimeoutError("timed out"), "no answer from https://hub in time", "Run again: a download goes on where it stopped."),
+        (TransportError("Server disconnected"), "a lost connection to https://hub (Server disconnected)", "Check the connection"),
+        (StatusError(429), "the answer 'too many requests' (429) from https://hub", "Wait some minutes"),
+        (StatusError(503), "a failure of https://hub itself (503)", "Run again later"),
+        (StatusError(418), "an answer with status 418 from https://hub", "Check HF_ENDPOINT"),
+        (OSError(28, "No space left on device"), "an error of the disk: No space left on device", "Free some space"),
+        (ValueError("odd"), "an error (odd)", "Check the connection"),
+        (ValueError(), "an error (ValueError)", "Check the connection"),
+    ],
+    ids=str,
+)
+def test_errors_of_the_hub_are_in_our_words(cause, found, hint):
+    described = describe_error(cause, "https://hub")
+    assert described[0] == found
+    assert hint in described[1]
+
+
+@pytest.mark.parametrize("cause", [TimeoutException("x"), TransportError("x"), StatusError(404)], ids=str)
+def test_error_behind_another_one_counts(cause):
+    error = FileNotFoundError("Please check your connection and try again")
+    error.__cause__ = cause
+    assert describe_error(error, "https://hub") == describe_error(cause, "https://hub")
 
 
 def test_hub_that_is_away_is_noticed(silent, hub):
@@ -219,7 +295,7 @@ def test_hub_that_is_away_is_noticed(silent, hub):
         ("http://hub.invalid", "its name cannot be found"),
     ):
         with pytest.raises(ConnectionError, match=f"{address}: {reason}"):
-            require_answer(address, 0.1 if "answer" in reason else 60)
+            require_answer(address, seconds=0.1 if "answer" in reason else 60)
 
 
 def test_hub_addresses_are_parsed():

@@ -10,10 +10,14 @@ import torch
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.training.adversarial import PatchDiscriminator, adaptive_weight, generator_loss, hinge_loss
 from nodegraph_diffusion.training.betas import make_betas, signal_shares
+from nodegraph_diffusion.training.contrastive import Temperature, contrastive_loss, zero_shot_accuracy
 from nodegraph_diffusion.training.gaussian import DiagonalGaussian
+from nodegraph_diffusion.training.perceptual import perceptual_loss
 from nodegraph_diffusion.training.steps import EvenSteps, ImportanceSteps
 from nodegraph_diffusion.training.targets import add_noise, min_snr_weight, predicted_clean, training_target
 from nodegraph_diffusion.training.variational_bound import (
@@ -24,6 +28,7 @@ from nodegraph_diffusion.training.variational_bound import (
     reverse_step,
     variational_bound,
 )
+from nodegraph_diffusion.training.vector_quantiser import VectorQuantiser
 
 TARGETS = ("eps", "x0", "v")
 SIGNAL = signal_shares(make_betas("squared_cosine", 50))
@@ -262,3 +267,97 @@ def test_important_steps_forget_old_losses_and_leave_none_out() -> None:
     for loss in (5.0, 0.0, 0.0, 0.0):
         sampler.learn(torch.tensor([0, 1]), torch.tensor([loss, 1.0]))
     assert sampler.probabilities().tolist() == pytest.approx([0.05, 0.95])
+
+
+# --- the discriminator, perception, codebooks
+
+
+def test_hinge_losses_are_those_of_the_paper() -> None:
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.25, 1.0])
+    assert float(hinge_loss(real, fake)) == pytest.approx(0.5 * ((0 + 0.5 + 2) / 3 + (0 + 1.25 + 2) / 3))
+    assert float(generator_loss(fake)) == pytest.approx(1.75 / 3)
+
+
+def test_patch_of_the_discriminator_is_70_pixels() -> None:
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(channels=8).eval()
+    pixels = torch.zeros(1, 3, 256, 256, requires_grad=True)
+    logits = discriminator(pixels)
+    assert logits.shape == (1, 1, 30, 30)
+    (gradient,) = torch.autograd.grad(logits[0, 0, 15, 15], pixels)
+    rows = gradient.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert int(rows[-1] - rows[0]) + 1 == 70
+
+
+def test_adaptive_weight_is_the_ratio_of_gradients() -> None:
+    torch.manual_seed(0)
+    decoder, critic = torch.nn.Linear(4, 3), torch.nn.Linear(3, 1)
+    latent, target = torch.randn(5, 4), torch.randn(5, 3)
+    output = decoder(latent)
+    reconstruction, adversarial = (output - target).square().mean(), -critic(output).mean()
+    weight = adaptive_weight(reconstruction, adversarial, decoder.weight)
+    by_output = 2 * (output - target) / output.numel()  # both gradients written out
+    wanted = (by_output.T @ latent).norm()
+    found = (-critic.weight.expand(5, 3).T @ latent / 5).norm()
+    torch.testing.assert_close(weight, (wanted / (found + 1e-6)).detach())
+    assert not weight.requires_grad
+    assert float(adaptive_weight(reconstruction, 0 * adversarial, decoder.weight)) == 1e4
+
+
+def test_perceptual_loss_is_the_distance_of_unit_features() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 4, 3)
+    pixels, target = torch.randn(2, 3, 5, 5, requires_grad=True), torch.randn(2, 3, 5, 5)
+    found = perceptual_loss(lambda x: [layer(x), 3 * layer(x)], pixels, target)
+    similarity = torch.cosine_similarity(layer(pixels), layer(target), dim=1)
+    torch.testing.assert_close(found, 2 * (2 - 2 * similarity).mean((1, 2)), rtol=1e-4, atol=1e-5)
+    assert perceptual_loss(lambda x: [layer(x)], target, target).abs().max() == 0
+    found.sum().backward()
+    assert pixels.grad is not None
+
+
+def test_cells_become_the_nearest_vectors_and_keep_their_gradients() -> None:
+    torch.manual_seed(0)
+    quantiser = VectorQuantiser(7, 3)
+    torch.nn.init.normal_(quantiser.codebook.weight)
+    latent = torch.randn(2, 3, 4, 5, requires_grad=True)
+    quantised = quantiser(latent)
+    cells = latent.movedim(1, -1).reshape(-1, 3)
+    nearest = torch.cdist(cells, quantiser.codebook.weight).argmin(1)
+    assert quantised.codes.flatten().tolist() == nearest.tolist()
+    torch.testing.assert_close(quantised.latent, quantiser.decode(quantised.codes))
+    upstream = torch.randn(2, 3, 4, 5)
+    (gradient,) = torch.autograd.grad(quantised.latent, latent, upstream, retain_graph=True)
+    torch.testing.assert_close(gradient, upstream)
+    difference = quantiser.decode(quantised.codes) - latent
+    torch.testing.assert_close(quantised.loss, 1.25 * difference.square().mean())
+    by_latent, by_book = torch.autograd.grad(quantised.loss, (latent, quantiser.codebook.weight))
+    torch.testing.assert_close(by_latent, -2 * 0.25 * difference.detach() / latent.numel())
+    used = set(nearest.tolist())
+    assert {index for index in range(7) if float(by_book[index].abs().sum()) > 0} == used
+
+
+# --- pictures and texts
+
+
+def test_contrastive_loss_is_that_of_transformers() -> None:
+    torch.manual_seed(0)
+    images, texts, temperature = torch.randn(4, 8), torch.randn(4, 8), Temperature()
+    similarities = temperature(images, texts)
+    torch.testing.assert_close(similarities, torch.cosine_similarity(images[:, None], texts[None], dim=-1) / 0.07)
+    torch.testing.assert_close(contrastive_loss(similarities), image_text_contrastive_loss(similarities.T))
+
+
+def test_temperature_stays_below_its_limit() -> None:
+    temperature = Temperature()
+    torch.nn.init.constant_(temperature.logit_scale, 50.0)
+    same = torch.ones(1, 2)
+    similarity = temperature(same, same)
+    assert similarity.item() == pytest.approx(100)
+    similarity.sum().backward()
+    assert float(temperature.logit_scale.grad) == pytest.approx(100)
+
+
+def test_zero_shot_accuracy_counts_the_right_texts() -> None:
+    similarities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    assert zero_shot_accuracy(similarities, torch.tensor([0, 1, 1, 1])) == 0.75

@@ -15,8 +15,10 @@ Repositories = Mapping[str, Mapping[str, bytes]]
 
 
 @contextmanager
-def serve(repositories: Repositories, gated: frozenset[str] = frozenset()) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub with these repositories, and the requested paths."""
+def serve(
+    repositories: Repositories, gated: frozenset[str] = frozenset(), statuses: Mapping[str, int] = {}
+) -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub with these repositories, and the requested paths. Requests for others get the status in `statuses`."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -33,7 +35,9 @@ def serve(repositories: Repositories, gated: frozenset[str] = frozenset()) -> It
             parts = self.path.split("?")[0].strip("/").split("/")
             api = parts[:2] == ["api", "models"]
             repo, rest = "/".join(parts[2:4] if api else parts[:2]), parts[4:] if api else parts[2:]
-            if repo not in repositories:
+            if repo in statuses:
+                self.reply(statuses[repo], b"a page of another program", {}, body)
+            elif repo not in repositories:
                 self.reply(401, b"Invalid username or password.", {"X-Error-Code": "RepoNotFound"}, body)
             elif repo in gated:
                 self.reply(403, b"gated", {"X-Error-Code": "GatedRepo"}, body)

@@ -94,14 +94,28 @@ def reference_unet(config: UNetConfig = UNET) -> diffusers.UNet2DConditionModel:
         layers_per_block=config.num_res_blocks,
         cross_attention_dim=config.context_dim,
         attention_head_dim=config.num_heads or [width // config.head_channels for width in widths],
-        transformer_layers_per_block=[*(depth or 1 for depth in config.transformer_depth[:-1]), config.middle_depth],
+        transformer_layers_per_block=_depths(config),
         use_linear_projection=config.linear_projection,
         norm_num_groups=config.norm_groups,
         time_cond_proj_dim=config.guidance_dim,
+        mid_block_type={0: None, 1: "UNetMidBlock2D", 2: "UNetMidBlock2DCrossAttn"}[config.middle_blocks],
+        reverse_transformer_layers_per_block=_reversed_depths(config),
         **added,
     )
     synthetic.fill(unet)
     return unet.eval().requires_grad_(False)
+
+
+def _depths(config: UNetConfig) -> list[int]:
+    """In diffusers, the middle has the depth of the last level."""
+    depths = [depth or 1 for depth in config.transformer_depth]
+    return [*depths[:-1], config.middle_depth] if config.middle_blocks == 2 else depths
+
+
+def _reversed_depths(config: UNetConfig) -> list[list[int]] | None:
+    if config.up_depth is None:
+        return None
+    return [[depth or 1 for depth in level] for level in reversed(config.up_depth)]
 
 
 @copied

@@ -52,7 +52,6 @@ DISTILLED = {
     "segmind-vega": UNetConfig(
         channel_mult=(1, 2, 4),
         transformer_depth=(0, 1, 2),
-        up_depth=((0, 0, 0), (1, 1, 1), (2, 2, 2)),
         middle_blocks=1,
         middle_depth=0,
         **_XL,

@@ -90,8 +90,8 @@ def load_images(
 ) -> LoadedImages:
     """Read the pictures of a folder as a list, sorted by name.
 
-    Each picture has the mask of its transparency. The names are those of the files without the extension. Numbers in names are sorted by their value: 2 before 10. `FromList`
-    takes one out, and `Grid` shows them all.
+    Each picture has the mask of its transparency. The names are those of the files without the extension. Numbers in names are
+    sorted by their value: 2 before 10. `FromList` takes one out, and `Grid` shows them all.
     """
     images, masks, names = [], [], []
     for name, file in path.files:

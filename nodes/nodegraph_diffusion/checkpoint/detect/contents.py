@@ -12,6 +12,7 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
 from nodegraph_diffusion.checkpoint.files.json_file import read_json
 from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, INDEX
 from nodegraph_diffusion.checkpoint.layouts.ldm import TEXT_PREFIXES, UNET_PREFIX, VAE_PREFIX
+from nodegraph_diffusion.checkpoint.layouts.other_families import RUNS, family_of_class, family_of_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +20,13 @@ class Contents:
     """What a file or folder is.
 
     `name` is for messages, None if it is unknown. `content` is what can be loaded from it, None if nothing can.
-    `is_whole_model`: it has a UNet, an autoencoder and a text encoder.
+    `is_whole_model`: it has a UNet, an autoencoder and a text encoder. `other_family`: it is of a kind that we cannot run.
     """
 
     name: str | None = None
     content: Content | None = None
     is_whole_model: bool = False
+    other_family: bool = False
 
 
 Rules = tuple[tuple[str, Contents], ...]
@@ -41,12 +43,8 @@ _EXPECTED: dict[Content, str] = {
 _MISSING = ("a UNet", "an autoencoder", "a text encoder")
 
 # The first rule whose pattern matches the beginning of a tensor's name decides what the file is.
-_UNSUPPORTED: Rules = (
-    (r"(model\.diffusion_model\.)?joint_blocks\.", Contents("a Stable Diffusion 3 model")),
-    (r"(model\.diffusion_model\.)?double_blocks\.", Contents("a Flux model")),
-)
 _ADAPTERS: Rules = (
-    (r".*(lora_|\.lora\.|\.hada_|\.lokr_)", Contents("a LoRA", "lora")),
+    (r".*(lora_|\.lora\.|\.hada_|\.lokr_|\.b?oft_|\.ia3_l|\.set_weight)|bundle_emb\.", Contents("a LoRA", "lora")),
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", Contents("a ControlNet", "controlnet")),
     (r"(emb_params|clip_[lg]$|string_to_param)", Contents("a textual inversion embedding", "embedding")),
 )
@@ -75,26 +73,33 @@ _CLASSES: dict[str, Contents] = {
 def file_contents(keys: Collection[str]) -> Contents:
     """What a file with tensors of these names is."""
     has = [any(key.startswith(prefix) for key in keys) for prefix in (UNET_PREFIX, VAE_PREFIX, TEXT_PREFIXES)]
+    adapter = None if has[0] else _first(_ADAPTERS, keys)
+    if adapter is not None:
+        return adapter
+    if family := family_of_names(keys):
+        return Contents(family, other_family=True)
     if sum(has) > 1:
-        rest = Contents("a whole model", "model", True) if all(has) else Contents(f"a model without {_MISSING[has.index(False)]}")
-        parts: Rules = ((".", rest),)
-    else:
-        parts = _PARTS
-    rules = _UNSUPPORTED + (() if has[0] else _ADAPTERS) + parts
-    return next((found for pattern, found in rules if any(map(re.compile(pattern).match, keys))), Contents())
+        return Contents("a whole model", "model", True) if all(has) else Contents(f"a model without {_MISSING[has.index(False)]}")
+    return _first(_PARTS, keys) or Contents()
+
+
+def _first(rules: Rules, keys: Collection[str]) -> Contents | None:
+    return next((found for pattern, found in rules if any(map(re.compile(pattern).match, keys))), None)
 
 
 def class_contents(config: Mapping[str, Any]) -> Contents:
     """What a network with this config of diffusers or transformers is."""
     architectures = config.get("architectures")
     name = config.get("_class_name") or (architectures[0] if isinstance(architectures, list) and architectures else None)
-    return _CLASSES.get(str(name), Contents())
+    family = family_of_class(str(name))
+    return Contents(family, other_family=True) if family else _CLASSES.get(str(name), Contents())
 
 
 def folder_contents(folder: Path) -> Contents:
     """What the folder is, by its index or config. Raises CheckpointError if the config is damaged."""
     if (folder / INDEX).is_file():
-        return Contents("a whole model", "model", True)
+        found = class_contents(read_json(folder / INDEX))
+        return found if found.other_family else Contents("a whole model", "model", True)
     config = folder / CONFIG
     return class_contents(read_json(config)) if config.is_file() else Contents()
 
@@ -110,6 +115,8 @@ def file_refusal(wanted: Content, path: Path, keys: Collection[str], *, found: C
     The error calls a file broken if it seems to be what is wanted.
     """
     name, holds = found.name, found.content
+    if name is not None and found.other_family:
+        return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=RUNS)
     if name is None or holds == wanted:
         what = "a broken one, or one with an unknown layout" if holds else "a file of other tensors"
         name, holds = f"{what} ({first_names(keys)}, ...)", None

@@ -14,7 +14,7 @@ from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.json_file import read_json
 from nodegraph_diffusion.checkpoint.layouts.configs import read_unet
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, PREFIX
-from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICKLED, WEIGHTS
+from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICKLED, VARIANTS, WEIGHTS
 from nodegraph_diffusion.networks.config import UNetConfig
 
 _WEIGHTS = WEIGHTS["unet"]
@@ -56,7 +56,7 @@ class ControlNetFile:
 
 def folder_controlnet(folder: Path, headers: HeaderCache) -> ControlNetFile:
     """The ControlNet in a folder that diffusers wrote. Raises CheckpointError for other folders."""
-    names = [f"{Path(name).stem}{half}{Path(name).suffix}" for name in (_WEIGHTS, PICKLED[_WEIGHTS]) for half in ("", ".fp16")]
+    names = [f"{Path(name).stem}{half}{Path(name).suffix}" for name in (_WEIGHTS, PICKLED[_WEIGHTS]) for half in ("", *VARIANTS)]
     weights = next((folder / name for name in names if (folder / name).is_file()), folder / _WEIGHTS)
     if not weights.exists():
         contents = folder_contents(folder)

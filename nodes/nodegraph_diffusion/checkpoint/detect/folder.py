@@ -13,7 +13,7 @@ from nodegraph_diffusion.checkpoint.detect.text_encoders import (
     kind_by_config,
     read_text_encoders,
 )
-from nodegraph_diffusion.checkpoint.detect.unets import unet_kind, unet_without_model
+from nodegraph_diffusion.checkpoint.detect.unets import noise_schedule, unet_kind, unet_without_model
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import NAMES, SAME_PARTS, TEXT_PARTS, Kind, Naming, Part
 from nodegraph_diffusion.checkpoint.files.header import HeaderCache
@@ -26,8 +26,12 @@ from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import (
     PICKLED,
     SCHEDULER_CONFIG,
     TOKENIZERS,
+    VARIANTS,
     WEIGHTS,
 )
+from nodegraph_diffusion.checkpoint.layouts.other_families import RUNS
+from nodegraph_diffusion.networks.config import CLIPTextConfig
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
 _ARTICLES = {"unet": "a UNet", "vae": "an autoencoder (VAE)", "text_encoder": "a text encoder"}
 _OTHER_PART = "Give the folder of the part, or that of a whole model."
@@ -66,7 +70,7 @@ def require_parts(path: Path) -> None:
         path,
         expected=f"a folder with {INDEX}",
         found=found.name or "none",
-        hint=_OTHER_FOLDER,
+        hint=RUNS if found.other_family else _OTHER_FOLDER,
         holds=found.content,
     )
 
@@ -83,16 +87,22 @@ def folder_unet(path: Path, headers: HeaderCache) -> UNetPart:
         files = (config_file.path, *weights.paths)
         return unet_without_model(path, config=config, weights=weights, files=files, headers=headers)
     scheduler, vae = model_folder / SCHEDULER_CONFIG, model_folder / "vae" / CONFIG
-    return UNetPart(
+    part = UNetPart(
         path=path,
         kind=unet_kind(config),
         config=config,
         weights=weights,
-        noise_schedule=read_config(scheduler).parse(read_scheduler),
+        noise_schedule=NoiseSchedule(),
         latent=read_config(vae).parse(read_vae).latent,
-        files=(config_file.path, scheduler, vae, *weights.paths),
+        files=(config_file.path, vae, *weights.paths),
         reason="its scheduler says what it predicts",
     )
+    if scheduler.exists():
+        files = (config_file.path, scheduler, vae, *weights.paths)
+        return replace(part, noise_schedule=read_config(scheduler).parse(read_scheduler), files=files)
+    schedule, reason = noise_schedule(weights, headers, part.kind, config)
+    note = f"the folder has no {SCHEDULER_CONFIG}: the noise levels are those of {NAMES[part.kind]}, and {reason}"
+    return replace(part, noise_schedule=schedule, reason=reason, notes=(note,))
 
 
 def folder_vae(path: Path, headers: HeaderCache) -> VAEPart:
@@ -130,10 +140,14 @@ def _text_source(path: Path, part: Part, index_reason: str | None, headers: Head
     weights = _weights(folder, part, "transformers", headers)
     files = (config_file.path, *weights.paths)
     tokenizer = None if model_folder is None else model_folder / TOKENIZERS[part]
-    if tokenizer is not None:
-        if not tokenizer.is_dir():
-            raise CheckpointError(tokenizer.parent, expected=f"a folder '{tokenizer.name}'", found="none", hint=_OTHER_FOLDER)
+    notes: tuple[str, ...] = ()
+    if tokenizer is not None and tokenizer.is_dir():
         files = (*files, *sorted(file for file in tokenizer.iterdir() if file.is_file()))
+    elif tokenizer is not None:
+        if config_file.content.get("vocab_size") != CLIPTextConfig.vocab_size:
+            raise CheckpointError(tokenizer.parent, expected=f"a folder '{tokenizer.name}'", found="none", hint=_OTHER_FOLDER)
+        notes = (f"the folder has no {tokenizer.name}: prompts are read with CLIP's vocabulary, that of all families",)
+        tokenizer = None
     by_index = index_reason is not None
     return TextSource(
         path=path,
@@ -145,6 +159,7 @@ def _text_source(path: Path, part: Part, index_reason: str | None, headers: Head
         tokenizer=tokenizer,
         reason=index_reason or "as its config says",
         from_index=by_index,
+        notes=notes,
     )
 
 
@@ -171,6 +186,10 @@ def _part_config(path: Path, part: Part) -> tuple[Path | None, ConfigFile]:
 
 def _model_parts(path: Path, index: Json) -> list[Part]:
     """The parts of a model: all, or all but one of the two text encoders. Raises CheckpointError if one has another class."""
+    whole = class_contents(index)
+    if whole.other_family:
+        expected = "a Stable Diffusion model"
+        raise CheckpointError(path, expected=expected, found=f"{whole.name} ({index['_class_name']})", hint=RUNS)
     classes = {part: entry[1] for part in CLASSES if isinstance(entry := index.get(part), list) and len(entry) == 2}
     text_parts = [part for part in TEXT_PARTS if classes.get(part)] or ["text_encoder"]
     parts: list[Part] = ["unet", "vae", *text_parts]
@@ -193,26 +212,26 @@ def _weights(folder: Path, part: Part, naming: Naming, headers: HeaderCache) -> 
 
 
 def _weight_files(folder: Path, part: Part) -> tuple[Path, ...]:
-    """The files of a part's weights, one or several shards: the standard ones, or else the half-precision variant."""
+    """The files of a part's weights, one or several shards: the standard ones, or else a variant."""
     standard = folder / WEIGHTS[part]
     pickled = standard.with_name(PICKLED[WEIGHTS[part]])
     for whole in (standard, pickled):
-        for file in (whole, whole.with_suffix(f".fp16{whole.suffix}")):
+        for variant in ("", *VARIANTS):
+            file = whole.with_suffix(f"{variant}{whole.suffix}")
             if file.is_file():
                 return (file,)
-            for index in (file.with_name(f"{file.name}.index.json"), _variant_index(file)):
+            for index in (file.with_name(f"{file.name}.index.json"), _variant_index(whole, variant)):
                 if index.is_file():
                     return _shards(index)
     others = sorted(file.name for file in folder.glob("*model*")) if folder.is_dir() else []
     found = ", ".join(others) or "no weights"
-    expected = f"{standard.name} (or .fp16, or {pickled.name})"
+    expected = f"{standard.name} (or {', '.join(VARIANTS)}, or {pickled.name})"
     raise CheckpointError(folder, expected=expected, found=found, hint=_OTHER_FOLDER)
 
 
-def _variant_index(file: Path) -> Path:
+def _variant_index(whole: Path, variant: str) -> Path:
     """diffusers' name for the index of a variant's shards: the variant follows the word index."""
-    name = file.name.replace(f".fp16{file.suffix}", f"{file.suffix}.index.fp16.json")
-    return file.with_name(name if name != file.name else f"{file.name}.index.json")
+    return whole.with_name(f"{whole.name}.index{variant}.json")
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

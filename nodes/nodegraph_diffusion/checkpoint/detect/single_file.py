@@ -99,7 +99,7 @@ def file_vae(header: Header, contents: Contents) -> VAEPart:
 def file_text_sources(header: Header, contents: Contents) -> tuple[TextSource, ...]:
     """The text encoders in a file. Raises CheckpointError if it has none."""
     prefixes = find_prefixes(header.tensors)
-    if not prefixes or contents.content not in ("text_encoder", "model", None):
+    if not prefixes or contents.other_family or contents.content not in ("text_encoder", "model", None):
         raise file_refusal("text_encoder", header.path, header.tensors, found=contents, hint=_ANOTHER_FILE)
     return tuple(_text_source(header, prefix) for prefix in prefixes)
 
@@ -208,7 +208,7 @@ def _model(header: Header, layout: Kind, headers: HeaderCache, *, kind: Kind, be
 
 def _find(wanted: Content, header: Header, contents: Contents, layouts: Layouts) -> tuple[Naming, str]:
     """The naming scheme and prefix of a part in a file. Raises CheckpointError if the file does not have it."""
-    if contents.content in (wanted, "model") or contents.content is None:
+    if contents.content in (wanted, "model") or (contents.content is None and not contents.other_family):
         for naming, prefix, signs in layouts:
             if any(key.startswith(tuple(prefix + sign for sign in signs)) for key in header.tensors):
                 return naming, prefix

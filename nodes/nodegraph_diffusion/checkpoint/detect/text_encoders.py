@@ -76,7 +76,7 @@ class TextSource:
 
     `sizes` is its config, or its shapes if it has none. `kind` is its family if it is the only text encoder; `reason` says how
     that is known; None means by its width. `part` is its part of the model that contains it, None if no model does.
-    `from_index`: the index of a diffusers folder says so.
+    `from_index`: the index of a diffusers folder says so. `notes` say what was assumed.
     """
 
     path: Path
@@ -88,6 +88,7 @@ class TextSource:
     tokenizer: Path | None = None
     reason: str | None = None
     from_index: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def find_prefixes(keys: Collection[str]) -> list[TextPrefix]:
@@ -156,7 +157,9 @@ def _text_part(source: TextSource, kind: Kind, part: Part) -> TextPart:
         config = text_config(source.sizes, weights, kind)
     if part == TEXT_PARTS[1] and config.projection is None:
         raise _without_projection(source.path, config.width)
-    return TextPart(path=source.path, config=config, weights=weights, files=source.files, tokenizer=source.tokenizer)
+    return TextPart(
+        path=source.path, config=config, weights=weights, files=source.files, tokenizer=source.tokenizer, notes=source.notes
+    )
 
 
 def text_config(shapes: Shapes, weights: Weights, kind: Kind) -> CLIPTextConfig:

@@ -76,7 +76,11 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
             found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or a socket"
             raise CheckpointError(path, expected="a file", found=found, hint=NOT_A_CHECKPOINT)
         with path.open("rb") as file:
-            if not _is_pickle(file.read(9)):
+            start = file.read(9)
+            if start.startswith(b"GGUF"):
+                hint = "GGUF holds weights of fewer bits, which are not supported. Give the model as a .safetensors file."
+                raise CheckpointError(path, expected="a safetensors file", found="a GGUF file", hint=hint)
+            if not _is_pickle(start):
                 tensors, metadata = read_safetensors(path, file)
                 return Header(path, _without_compiler(path, tensors), metadata)
             if not (pickles_allowed() if allow_pickles is None else allow_pickles):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
+from nodegraph_diffusion.checkpoint.files.hub_errors import LOG_IN, describe_error
 
 SCHEME = "hf://"
 
@@ -24,7 +25,9 @@ _REFERENCE = r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
 _PEFT = frozenset({"adapter_config.json", "adapter_model.safetensors"})
-_WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.fp16)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
+_WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.(fp16|bf16|fp32|ema|non_ema))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
+_INDEX = r".*?(?P<before>\.\w+)?\.safetensors\.index(?P<after>\.\w+)?\.json"
+_PREFERRED = (".fp16", "", ".bf16", ".fp32", ".ema", ".non_ema")  # variants, the one to download first
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,11 @@ def describe_fetch(text: str) -> str:
         files = "this file"
     else:
         files = "its configs and weights (.safetensors, in half precision if that is published)"
-    return f"{files}, from {os.environ.get('HF_ENDPOINT') or _ENDPOINT} to {_cache_folder()}"
+    return f"{files}, from {_endpoint()} to {_cache_folder()}"
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or _ENDPOINT).rstrip("/")
 
 
 def _find_in_cache(reference: Reference) -> Path | None:
@@ -128,11 +135,8 @@ def _download(reference: Reference) -> Path:
         folder = _folder_of_another_program(reference)
         if folder is not None:
             return folder
-        message = (" ".join(str(error).split()) or type(error).__name__)[:300]
-        hint = "Check the connection (and HF_ENDPOINT, HF_HUB_OFFLINE, the free space on the disk), or give a path instead."
-        raise CheckpointError(
-            str(reference), expected="a download from the hub", found=f"an error ({message})", hint=hint
-        ) from error
+        found, hint = describe_error(error, _endpoint())
+        raise CheckpointError(str(reference), expected="a download from the hub", found=found, hint=hint) from error
 
 
 def _folder_of_another_program(reference: Reference) -> Path | None:
@@ -143,7 +147,7 @@ def _folder_of_another_program(reference: Reference) -> Path | None:
 
 def _request(reference: Reference) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
-        require_answer(os.environ.get("HF_ENDPOINT") or _ENDPOINT)
+        require_answer(_endpoint(), f"/api/models/{reference.repo}")
     with without_retry_messages():
         return _fetch_files(reference)
 
@@ -171,16 +175,15 @@ def _refusal(reference: Reference, error: Exception) -> CheckpointError | None:
     """The error for a refusal of the hub; None if it did not answer."""
     from huggingface_hub import errors
 
-    log_in = "log in with `hf auth login`, or set HF_TOKEN"
     refusals = (  # gated ones are RepositoryNotFoundErrors, too
         (
             errors.GatedRepoError,
             "a model that you may read",
             "one whose terms must be accepted first",
-            f"Accept them on its page, then {log_in}.",
+            f"Accept them on its page, then {LOG_IN}.",
         ),
         (errors.RevisionNotFoundError, f"a revision '{reference.revision}'", "none", "Leave it out, or copy it from its page."),
-        (errors.RepositoryNotFoundError, "a model on the hub", "none", f"Copy its name from its page; if it is private, {log_in}."),
+        (errors.RepositoryNotFoundError, "a model on the hub", "none", f"Copy its name from its page; if it is private, {LOG_IN}."),
         (
             errors.RemoteEntryNotFoundError,
             f"a file '{reference.file}'",
@@ -227,11 +230,15 @@ def _one_variant(names: Iterable[str]) -> list[str]:
     """The files to load from folders in diffusers' layout: from each folder, one variant of the weights."""
     inside = list(names)
     weights = {name: match for name in inside if (match := re.fullmatch(_WEIGHTS, name))}
-    halves = {match["stem"].rpartition("/")[0] for match in weights.values() if match["variant"]}
-    chosen = [name for name, match in weights.items() if bool(match["variant"]) == (match["stem"].rpartition("/")[0] in halves)]
-    chosen = [name for name in chosen if not weights[name]["stem"].endswith(("non_ema", "flax_model", "openvino_model"))]
-    indices = [name for name in inside if ".safetensors.index" in name and ("fp16" in name) == (name.rpartition("/")[0] in halves)]
-    return sorted([*filter(_is_config, inside), *chosen, *indices])
+    weights = {name: match for name, match in weights.items() if not match["stem"].endswith(("flax_model", "openvino_model"))}
+    variants = {name: match["variant"] or "" for name, match in weights.items()}
+    indices = {name: match["before"] or match["after"] or "" for name in inside if (match := re.fullmatch(_INDEX, name))}
+    best: dict[str, str] = {}
+    for name, variant in variants.items():
+        folder = name.rpartition("/")[0]
+        best[folder] = min(best.get(folder, variant), variant, key=_PREFERRED.index)
+    chosen = [name for name, variant in (variants | indices).items() if variant == best.get(name.rpartition("/")[0])]
+    return sorted([*filter(_is_config, inside), *chosen])
 
 
 def _is_config(name: str) -> bool:

@@ -10,8 +10,8 @@ SECONDS: Final = 5.0
 """How long the hub may take to answer the first request."""
 
 
-def require_answer(address: str, seconds: float = SECONDS) -> None:
-    """Raise ConnectionError, with the reason, if nothing answers at the hub's `address` within some seconds.
+def require_answer(address: str, page: str = "", *, seconds: float = SECONDS) -> None:
+    """Raise ConnectionError, with the reason, if the hub at `address` does not answer a request for `page` within some seconds.
 
     Any answer will do, and so will a certificate that only the hub's library knows.
     """
@@ -20,7 +20,7 @@ def require_answer(address: str, seconds: float = SECONDS) -> None:
     reasons: list[str] = []
 
     def ask() -> None:
-        reasons.append(_why_silent(address, seconds))
+        reasons.append(_why_silent(address + page, seconds))
 
     thread = threading.Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
     thread.start()

@@ -27,7 +27,6 @@ UNET_FIXED: Json = {
     "flip_sin_to_cos": True,
     "freq_shift": 0,
     "mid_block_scale_factor": 1,
-    "mid_block_type": "UNetMidBlock2DCrossAttn",
     "norm_eps": 1e-5,
     "num_class_embeds": None,
     "only_cross_attention": False,
@@ -49,6 +48,9 @@ SCHEDULER_FIXED: Json = {"beta_schedule": "scaled_linear", "trained_betas": None
 
 _BLOCKS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP_BLOCKS = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+_MIDDLE = {"UNetMidBlock2DCrossAttn": 2, "UNetMidBlock2D": 1, None: 0}
+"""How many residual blocks each kind of middle block has in a UNet2DConditionModel. Only the first has transformers."""
+
 _PREDICTIONS = {"eps": "epsilon", "v": "v_prediction"}
 
 
@@ -56,12 +58,16 @@ def read_unet(json: Json) -> UNetConfig:
     """The sizes in a UNet2DConditionModel's config. Raises ValueError if our UNet cannot be such a network."""
     _check_fixed(json, UNET_FIXED)
     widths = _widths(json["block_out_channels"])
+    channel_mult = _mults(widths)
     attention = tuple(_one_of(_BLOCKS, name) for name in json["down_block_types"])
     if tuple(_one_of(_UP_BLOCKS, name) for name in json["up_block_types"]) != attention[::-1]:
         raise ValueError("up_block_types does not mirror down_block_types")
     # diffusers calls the number of heads of these models `attention_head_dim`
     num_heads, head_channels = _heads(json.get("num_attention_heads") or json.get("attention_head_dim", 8), widths)
-    depths = _by_level("transformer_layers_per_block", json.get("transformer_layers_per_block", 1), len(widths))
+    layers = _single("layers_per_block", json["layers_per_block"])
+    depths = _depths_down(json, len(widths))
+    transformer_depth = tuple(depth if attends else 0 for depth, attends in zip(depths, attention, strict=True))
+    middle_blocks = _one_of(_MIDDLE, json.get("mid_block_type", "UNetMidBlock2DCrossAttn"))
     added = json.get("addition_embed_type")
     if added not in (None, "text_time"):
         raise ValueError(f"addition_embed_type is {added!r}, not None or 'text_time'")
@@ -71,10 +77,12 @@ def read_unet(json: Json) -> UNetConfig:
         in_channels=json["in_channels"],
         out_channels=json["out_channels"],
         model_channels=widths[0],
-        channel_mult=_mults(widths),
-        num_res_blocks=_single("layers_per_block", json["layers_per_block"]),
-        transformer_depth=tuple(depth if attends else 0 for depth, attends in zip(depths, attention, strict=True)),
-        middle_depth=depths[-1],
+        channel_mult=channel_mult,
+        num_res_blocks=layers,
+        transformer_depth=transformer_depth,
+        up_depth=_depths_up(json, transformer_depth, layers + 1),
+        middle_blocks=middle_blocks,
+        middle_depth=depths[-1] if middle_blocks == 2 else 0,
         num_heads=num_heads,
         head_channels=head_channels,
         context_dim=_single("cross_attention_dim", json["cross_attention_dim"]),
@@ -93,7 +101,11 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
     if heads is None:
         heads = [config.heads(mult * config.model_channels) for mult in config.channel_mult]
     depths = [depth or 1 for depth in config.transformer_depth]
-    depths[-1] = config.middle_depth  # in diffusers the middle has the depth of the last level
+    if config.middle_blocks == 2:
+        depths[-1] = config.middle_depth  # in diffusers the middle has the depth of the last level
+    ups = {}
+    if config.up_depth is not None:
+        ups["reverse_transformer_layers_per_block"] = [[depth or 1 for depth in level] for level in reversed(config.up_depth)]
     added: Json = {"addition_embed_type": None}
     if config.added_dim is not None:
         dims = {"addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": config.added_dim}
@@ -106,6 +118,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
         "down_block_types": [down[attends] for attends in attention],
         "in_channels": config.in_channels,
         "layers_per_block": config.num_res_blocks,
+        "mid_block_type": next(name for name, blocks in _MIDDLE.items() if blocks == config.middle_blocks),
         "norm_num_groups": config.norm_groups,
         "out_channels": config.out_channels,
         "sample_size": sample_size,
@@ -114,6 +127,7 @@ def write_unet(config: UNetConfig, sample_size: int) -> Json:
         "up_block_types": [up[attends] for attends in reversed(attention)],
         "use_linear_projection": config.linear_projection,
         **added,
+        **ups,
         **UNET_FIXED,
     }
 
@@ -196,6 +210,8 @@ def write_text(config: CLIPTextConfig, tokens: Mapping[str, int]) -> Json:
 
 def read_scheduler(json: Json) -> NoiseSchedule:
     """The training-time noise schedule in the config of any scheduler of diffusers. Raises ValueError for other schedules."""
+    if str(json.get("_class_name", "")).startswith("EDM"):
+        raise ValueError("the noise levels of Karras et al. 2022 (Playground 2.5, CosXL)")
     _check_fixed(json, SCHEDULER_FIXED)
     predictions = {diffusers_name: name for name, diffusers_name in _PREDICTIONS.items()}
     return NoiseSchedule(
@@ -230,9 +246,9 @@ def _check_fixed(json: Json, fixed: Json) -> None:
             raise ValueError(f"{name} is {json[name]!r}, not {value!r}")
 
 
-def _one_of(table: Mapping[str, Any], name: str) -> Any:
-    if name not in table:
-        raise ValueError(f"{name!r} is not one of {', '.join(table)}")
+def _one_of(table: Mapping[Any, Any], name: Any) -> Any:
+    if not isinstance(name, str | None) or name not in table:
+        raise ValueError(f"{name!r} is not one of {', '.join(map(str, table))}")
     return table[name]
 
 
@@ -250,6 +266,30 @@ def _by_level(name: str, value: Any, levels: int) -> list[int]:
     if len(values) != levels or not all(isinstance(one, int) for one in values):
         raise ValueError(f"{name} is {value}, not a number or one for each of {levels} levels")
     return values
+
+
+def _depths_down(json: Json, levels: int) -> list[int]:
+    """The depth of the transformers of each level on the way down, which may be given for each of its blocks, all the same."""
+    name = "transformer_layers_per_block"
+    value = json.get(name, 1)
+    if isinstance(value, list):
+        value = [_single(name, level) if isinstance(level, list) else level for level in value]
+    return _by_level(name, value, levels)
+
+
+def _depths_up(json: Json, down: tuple[int, ...], blocks: int) -> tuple[tuple[int, ...], ...] | None:
+    """The depth of the transformer after each block on the way up, by level from the finest; None if it is that on the way down."""
+    name = "reverse_transformer_layers_per_block"
+    value = json.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != len(down):
+        raise ValueError(f"{name} is {value}, not one entry for each of {len(down)} levels")
+    levels = [level if isinstance(level, list) else [level] * blocks for level in reversed(value)]
+    if any(type(depth) is not int for level in levels for depth in level):
+        raise ValueError(f"{name} is {value}, not numbers of transformer blocks")
+    ups = tuple(tuple(level) if depth else (0,) * blocks for level, depth in zip(levels, down, strict=True))
+    return None if all(set(level) == {depth} for level, depth in zip(ups, down, strict=True)) else ups
 
 
 def _heads(value: Any, widths: list[int]) -> tuple[int | None, int | None]:

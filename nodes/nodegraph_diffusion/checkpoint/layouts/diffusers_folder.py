@@ -22,4 +22,7 @@ WEIGHTS: dict[Part, str] = {
 PICKLED = {"diffusion_pytorch_model.safetensors": "diffusion_pytorch_model.bin", "model.safetensors": "pytorch_model.bin"}
 """The names of the weights when they are pickles."""
 
+VARIANTS = (".fp16", ".bf16", ".fp32", ".ema", ".non_ema")
+"""The endings of names of weights in another dtype, or with or without a moving average, in the order in which they are taken."""
+
 TOKENIZERS: dict[Part, str] = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
