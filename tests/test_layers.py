@@ -78,10 +78,10 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
-        "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
+        "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "
         "process_state models commands nodes plugin"
     ),
-    "nodegraph_nodes.commands": "help convert options models new_plugin",
+    "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
