@@ -45,7 +45,7 @@ def store_outcome(
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
     key, cache = task.key, context.cache
-    drew = False
+    is_hidden = False  # what it depends on from its key
     if changed:
         key = None
         run.notice(
@@ -58,10 +58,16 @@ def store_outcome(
         key = None
         run.notice(f"the code {code} during the run; its result is used but not kept. Start again to use the new code")
     elif run.drew and key is not None:
-        key, drew = None, True
+        key, is_hidden = None, True
         run.notice(
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
+        )
+    elif run.read_numerics and not spec.numeric and key is not None:
+        key, is_hidden = None, True
+        run.notice(
+            "it reads the device or dtype of the run, which its key does not cover; its result is used but not kept. Declare "
+            "@node(..., numeric=True)"
         )
     stored_key = key if spec.keep else None
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
@@ -79,7 +85,7 @@ def store_outcome(
         elif key is not None:
             digests[port.name] = value_of(key, port.name, keep=spec.keep)
     verified, wrong = False, None
-    if task.checked and (key is not None or drew):
+    if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
 
         verified, wrong = check_stored(task, digests, context)
