@@ -31,6 +31,8 @@ X = small.noise(2, 4, 8, 8)
 LINEAR = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "time_emb_proj", "linear_1"]
 CONVOLUTIONS = ["proj_in", "proj_out", "conv_in", "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv"]
 EVERYWHERE = [*LINEAR, *CONVOLUTIONS]
+TURNED = [*LINEAR, "proj_in", "proj_out", "conv_shortcut"]  # PEFT folds larger kernels in another way than it merges them
+IA3 = ["to_k", "to_v", "ff.net.2", "conv1", "conv2", "proj_out", "linear_1"]
 
 KINDS = {
     "lora": peft.LoraConfig(r=4, lora_alpha=6, target_modules=LINEAR),
@@ -51,6 +53,15 @@ KINDS = {
     "lokr of two products": peft.LoKrConfig(r=2, alpha=6, decompose_both=True, decompose_factor=8, target_modules=EVERYWHERE),
     "lokr with cores": peft.LoKrConfig(r=2, alpha=3, use_effective_conv2d=True, target_modules=EVERYWHERE),
     "lokr of two whole factors": peft.LoKrConfig(r=64, alpha=32, target_modules=LINEAR),
+    "lora with whole modules": peft.LoraConfig(r=4, target_modules=["to_q"], modules_to_save=["conv_in", "conv_norm_out"]),
+    "lora with whole biases": peft.LoraConfig(r=4, target_modules=["to_q", "conv1"], bias="all"),
+    "oft": peft.OFTConfig(oft_block_size=8, target_modules=TURNED),
+    "oft with the inverse": peft.OFTConfig(oft_block_size=4, target_modules=TURNED, use_cayley_neumann=False),
+    "oft with shared blocks": peft.OFTConfig(oft_block_size=8, target_modules=TURNED, block_share=True, num_cayley_neumann_terms=3),
+    "oft with a limit": peft.OFTConfig(oft_block_size=8, target_modules=TURNED, coft=True, eps=0.7),
+    "boft": peft.BOFTConfig(boft_block_size=4, target_modules=TURNED),
+    "ia3": peft.IA3Config(target_modules=IA3, feedforward_modules=["ff.net.2", "conv2"]),
+    "ia3 with a pattern": peft.IA3Config(target_modules=IA3, feedforward_modules=r".*(ff\.net\.2|proj_out|to_v)"),
 }
 
 
@@ -59,11 +70,14 @@ def randomise(network: nn.Module) -> None:
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if not any(kind in name for kind in ("lora_", "hada_", "lokr_")):
+            trained = ("lora_", "hada_", "lokr_", "oft_", "ia3_", "modules_to_save", "bias")
+            if not any(kind in name for kind in trained) or not parameter.requires_grad:
                 continue
             drawn = torch.randn(parameter.shape, generator=generator)
-            if "magnitude" in name:
+            if any(kind in name for kind in ("magnitude", "ia3_", "boft_s", "modules_to_save")):
                 parameter.mul_(1 + 0.1 * drawn)
+            elif "oft_" in name or not any(kind in name for kind in trained[:3]):
+                parameter.add_(0.15 * drawn)
             elif "lora_" in name:
                 parameter.copy_(drawn * (0.3 if name.endswith("bias") else 0.6 * (parameter.shape[0] / parameter.numel()) ** 0.5))
             else:
@@ -84,7 +98,8 @@ def plain() -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain):
+def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch):
+    monkeypatch.setattr("peft.tuners.boft.layer._FBD_CUDA", False)  # otherwise PEFT tries to compile a kernel for each layer
     reference = small.reference_unet()
     unet = ours_like(reference)
     adapted = peft.get_peft_model(reference, KINDS[kind])
@@ -95,7 +110,7 @@ def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain):
     file = describe(tmp_path / "adapter").lora()
     assert unmatched(file, "unet", unet) == []
     assert small.difference(patched(unet, "unet", [(file, 1.0)])(X, TIMESTEPS, CONTEXT), expected) <= small.TOLERANCE
-    assert describe(tmp_path / "adapter" / "adapter_model.safetensors").lora().scales == file.scales
+    assert describe(tmp_path / "adapter" / "adapter_model.safetensors").lora().options == file.options
     assert [one.name for one in file.files] == ["adapter_model.safetensors", "adapter_config.json"]
 
 
@@ -121,9 +136,9 @@ def test_scale_in_the_header_is_used(tmp_path):
     (file,) = tmp_path.iterdir()
     with safe_open(file, "pt") as opened:
         assert json.loads(opened.metadata()["lora_adapter_metadata"])["use_rslora"]
-    assert set(describe(file).lora().scales.values()) == {3 / 2}
+    assert {options.scale for options in describe(file).lora().options.values()} == {3 / 2}
     save_file(load_file(file), file)
-    assert describe(file).lora().scales == {}
+    assert {options.scale for options in describe(file).lora().options.values()} == {None}
 
 
 def test_parts_of_one_file_have_separate_scales(tmp_path):
@@ -142,7 +157,7 @@ def test_parts_of_one_file_have_separate_scales(tmp_path):
         for role, tensor in (("B", up), ("A", down))
     }
     save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
-    scales = {part: scale for (part, _), scale in describe(tmp_path / "a.safetensors").lora().scales.items()}
+    scales = {part: options.scale for (part, _), options in describe(tmp_path / "a.safetensors").lora().options.items()}
     assert scales == {"unet": 2.0, "text_encoder": 3.0}
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
@@ -81,6 +81,38 @@ def test_lora_of_another_family_is_refused_before_loading(tmp_path, model, run):
                 model.unet, model.text_encoder, describe(lora(tmp_path, rows=24) if "16x32" in message else file).lora(), run=run
             )
     assert not run.residents
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (f"lora_unet_{MODULE.replace('to_k', 'to_v')}.alpha", "1 of 5 tensors are not used: they are alphas and scales without a"),
+        (f"{TEXT.replace('lora_te_', 'lora_te2_')}.diff", "they are for text_encoder_2, which this model does not have (lora_te2"),
+        ("lora_unet_down_blocks_9_attentions_0_proj_in.diff", "their modules of unet do not exist in this model (lora_unet_down"),
+        ("flower.lora_up.weight", "their names are unknown (flower.lora_up.weight, ...)"),
+    ],
+)
+def test_tensors_that_are_not_used_are_named(tmp_path, model, run, extra, message):
+    file = lora(tmp_path)
+    save_file({**load_file(file), extra: torch.ones(1)}, file)
+    load_lora(model.unet, model.text_encoder, describe(file).lora(), run=run)
+    (notice,) = run.notices
+    assert notice.startswith("some.safetensors: 1 of 5 tensors are not used: ")
+    assert message in notice
+
+
+def test_an_embedding_in_a_lora_is_a_word_of_prompts(tmp_path, model, run):
+    file, vectors = lora(tmp_path), synthetic.draw("v", [2, 32])
+    save_file({**load_file(file), "bundle_emb.mything.string_to_param.*": vectors}, file)
+    adapted = load_lora(model.unet, model.text_encoder, describe(file).lora(), strength_text=0.0, run=run)
+    save_file({"emb_params": vectors}, tmp_path / "word.safetensors")
+    other = load_embedding(model.text_encoder, described(tmp_path / "word.safetensors"), "mything")
+    found, expected = (text_encode(encoder, "a embedding:mything", run=run) for encoder in (adapted.text_encoder, other))
+    assert torch.equal(found.prompts[0].embedding, expected.prompts[0].embedding)
+    assert run.notices == []
+    save_file({**load_file(file), "bundle_emb.mything.clip_g": torch.ones(1, 40)}, file)
+    with pytest.raises(ValueError, match=r"expected vectors of 32 numbers.* in 'bundle_emb.mything.clip_g', found 40"):
+        load_lora(model.unet, model.text_encoder, describe(file).lora(), run=run)
 
 
 def test_lora_changed_during_the_run_is_an_error(tmp_path, model, run):

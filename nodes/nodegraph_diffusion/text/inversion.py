@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
-from nodegraph_diffusion.checkpoint import CheckpointError, EmbeddingFile
+from nodegraph_diffusion.checkpoint import CheckpointError, EmbeddingFile, LoraFile
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
 
 _OTHER_FAMILY = "It was made for another family of models; give the family's own."
@@ -17,15 +18,34 @@ def read_inversion(inversion: EmbeddingFile, widths: Sequence[int]) -> tuple[Ten
 
     Raises CheckpointError if no encoder has the width of the vectors, and if the file was changed since it was described.
     """
-    path, shapes = inversion.path, inversion.shapes
-    missing = [name for name, shape in shapes.items() if shape[-1] not in widths]
-    if missing:
+    _require_widths(inversion.path, inversion.shapes, widths)
+    return _read(inversion.path, inversion.path, inversion.shapes, widths=widths)
+
+
+def read_bundled(file: LoraFile, widths: Sequence[int]) -> dict[str, tuple[Tensor | None, ...]]:
+    """The embeddings that an adapter's file has besides, by word; otherwise as `read_inversion`."""
+    words = {}
+    for word, names in file.embeddings.items():
+        shapes = {key: file.tensors[key].shape for key in names.values()}
+        _require_widths(file.path, shapes, widths)
+        words[word] = _read(file.path, file.weights, shapes, widths=widths)
+    return words
+
+
+def _require_widths(path: Path, shapes: Mapping[str, tuple[int, ...]], widths: Sequence[int]) -> None:
+    """Raise CheckpointError unless each tensor has the width of an encoder."""
+    other = [name for name, shape in shapes.items() if shape[-1] not in widths]
+    if other:
         expected = f"vectors of {' or '.join(map(str, dict.fromkeys(widths)))} numbers, as the model's text encoders have"
-        raise CheckpointError(path, expected=expected, found=f"{shapes[missing[0]][-1]}", hint=_OTHER_FAMILY)
-    with MappedFile(path) as file:
+        expected = f"{expected}, in {other[0]!r}"
+        raise CheckpointError(path, expected=expected, found=f"{shapes[other[0]][-1]}", hint=_OTHER_FAMILY)
+
+
+def _read(path: Path, weights: Path, shapes: Mapping[str, tuple[int, ...]], *, widths: Sequence[int]) -> tuple[Tensor | None, ...]:
+    with MappedFile(weights) as file:
         tensors = file.header.tensors
         if any(name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()):
             hint = "It was changed in the meantime. Run again."
             raise CheckpointError(path, expected="the vectors that it held before", found="others", hint=hint)
-        vectors = {shapes[name][-1]: file.tensor(name).float().reshape(-1, shapes[name][-1]) for name in shapes}
+        vectors = {shape[-1]: file.tensor(name).float().reshape(-1, shape[-1]) for name, shape in shapes.items()}
     return tuple(vectors.get(width) for width in widths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nodegraph_nodes.model_files import Patch
@@ -28,15 +29,32 @@ def require_unchanged_patch(patch: Patch, digest: Digest) -> None:
         raise ValueError(f"the file {patch.lora.path} was changed during the run. Run again")
 
 
-def unmatched_modules(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:
-    """The modules that the file changes and the model does not have. Raises ValueError if it is for another family of models."""
+def unused_tensors(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -> list[str]:
+    """A message for each kind of tensors of the file that do not change the model.
+
+    Raises ValueError if it is for another family of models.
+    """
     from nodegraph_diffusion.adapters.lora.patch import unmatched
     from nodegraph_diffusion.checkpoint.load.blank_network import blank
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
 
+    unused = {part.reason: list(part.names) for part in file.unused}
     with file_errors():
-        modules = unmatched(file, "unet", blank(UNet, unet.part.config))
+        missing = {"unet": unmatched(file, "unet", blank(UNet, unet.part.config))}
         for text in text_encoder.parts:
-            modules += unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
-        return modules
+            missing[text.weights.part] = unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
+    for part, changes in file.changes.items():
+        if part not in missing:
+            unused[f"they are for {part}, which this model does not have"] = _names(changes.values())
+        elif missing[part]:
+            unused[f"their modules of {part} do not exist in this model"] = _names(changes[module] for module in missing[part])
+    total = len(file.tensors)
+    return [
+        f"{file.path.name}: {len(names)} of {total} tensors are not used: {reason} ({names[0]}, ...)"
+        for reason, names in unused.items()
+    ]
+
+
+def _names(changes: Iterable[Mapping[str, str]]) -> list[str]:
+    return [name for roles in changes for name in roles.values()]

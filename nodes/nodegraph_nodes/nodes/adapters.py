@@ -10,7 +10,7 @@ from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFi
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora
-from nodegraph_nodes.models.patches import open_patch, unmatched_modules
+from nodegraph_nodes.models.patches import open_patch, unused_tensors
 from nodegraph_nodes.types import Control, ControlNetModel, Image, TextEncoder, UNetModel
 
 Strength = Annotated[float, Range(-10, 10)]
@@ -33,20 +33,25 @@ def load_lora(
         Help("a file, a folder written by PEFT or diffusers, or hf://organisation/name"),
     ],
     strength_unet: Annotated[Strength, Help("factor for the changes to the UNet; 0 leaves it unchanged")] = 1.0,
-    strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves them unchanged")] = 1.0,
+    strength_text: Annotated[Strength, Help("factor for the changes to the text encoders; 0 leaves their weights unchanged")] = 1.0,
     run: Run = Run(),
 ) -> Adapted:
-    """Apply a LoRA, LoHa, LoKr or DoRA to a model.
+    """Apply a LoRA, LoHa, LoKr, DoRA, GLoRA, OFT, BOFT or IA3 to a model.
 
-    To apply several, chain the nodes.
+    Embeddings in the file become words of prompts, embedding:WORD. To apply several files, chain the nodes.
     """
-    missing = unmatched_modules(file, unet, text_encoder)
-    if missing:
-        run.notice(f"{file.path.name} changes {len(missing)} modules that this model does not have ({missing[0]}, ...): skipped")
+    for message in unused_tensors(file, unet, text_encoder):
+        run.notice(message)
     if strength_unet:
         unet = replace(unet, patches=(*unet.patches, open_patch(file, strength_unet, run.digest)))
     if strength_text:
         text_encoder = replace(text_encoder, patches=(*text_encoder.patches, open_patch(file, strength_text, run.digest)))
+    if file.embeddings:
+        from nodegraph_diffusion.text.inversion import read_bundled
+
+        with file_errors():
+            words = read_bundled(file, [part.config.width for part in text_encoder.parts])
+        text_encoder = replace(text_encoder, embeddings={**text_encoder.embeddings, **words})
     return Adapted(unet, text_encoder)
 
 

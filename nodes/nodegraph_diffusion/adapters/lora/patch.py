@@ -1,28 +1,39 @@
-"""Applying LoRA files to networks: to a new network that shares all tensors that no file changes, or in place."""
+"""Applying adapter files to networks: to a new network that shares all tensors that no file changes, or in place."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.adapters.lora.formulas import change_of_shape, changed, scaling
+from nodegraph_diffusion.adapters.lora.formulas import Change, changed, ia3_scales
+from nodegraph_diffusion.adapters.lora.shapes import WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
+from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, kind_of
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.checkpoint.layouts.peft_config import ModuleOptions
 from nodegraph_diffusion.checkpoint.load.blank_network import blank
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 
 Network = TypeVar("Network", UNet, CLIPTextModel)
 
-_OTHER_FAMILY = "It was made for another family of models; give the family's own."
-_FLAGS = ("alpha", "bias", "up_bias", "magnitude", "dora_scale")  # parts of a change that are not factors
-_NOT_FACTORS = ("alpha", "bias", "up_bias")  # of these, the ones that do not affect the change of the weight
+
+class _FileChange(NamedTuple):
+    """The change of one module by an open file."""
+
+    mapped: MappedFile
+    file: LoraFile
+    roles: Mapping[str, str]
+    options: ModuleOptions
+    strength: float
 
 
 def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list[str]:
@@ -32,7 +43,7 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
     for a model of another family.
     """
     modules = _modules(network)
-    weights = dict(network.state_dict())
+    shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
     changes = file.changes.get(part, {})
     missing = [module for module in changes if module not in modules]
     if changes and len(missing) == len(changes):
@@ -40,13 +51,13 @@ def unmatched(file: LoraFile, part: Part, network: UNet | CLIPTextModel) -> list
             file.path,
             expected=f"changes of modules that this model's {part} has",
             found=f"none ({missing[0]}, ...)",
-            hint=_OTHER_FAMILY,
+            hint=OTHER_FAMILY,
         )
     for module, roles in changes.items():
         if module in modules:
-            _check_bias(file, module, roles, weights.get(f"{modules[module]}.bias"))
-            if any(role not in _FLAGS for role in roles):
-                _check_shape(file, module, roles, weights[f"{modules[module]}.weight"])
+            _check_bias(file, module, roles, shapes.get(f"{modules[module]}.bias"))
+            if kind_of(roles) is not None:
+                _check_shape(file, roles, shapes[f"{modules[module]}.weight"])
     return missing
 
 
@@ -65,25 +76,26 @@ def patch_in_place(network: Network, part: Part, files: Sequence[tuple[LoraFile,
 
     Changes of modules that the network does not have are left out. Weights are changed in float32 and converted back to the
     network's dtype; those of a text encoder are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files
-    are tuned by its pictures. Raises CheckpointError if a file was changed since it was described.
+    are tuned by its pictures. Raises CheckpointError if a file was changed since it was described, or has a number that is not
+    finite.
     """
     modules = _modules(network)
     with ExitStack() as stack:
-        changes: dict[str, list[tuple[MappedFile, LoraFile, str, float]]] = {}
+        changes: dict[str, list[_FileChange]] = {}
         for file, strength in files:
             mapped = stack.enter_context(MappedFile(file.weights))
             if mapped.header.tensors != file.tensors:
                 hint = "It was changed in the meantime. Run again."
                 raise CheckpointError(file.path, expected="the tensors that it held before", found="others", hint=hint)
-            for name in file.changes.get(part, {}):
+            for name, roles in file.changes.get(part, {}).items():
                 if name in modules and strength != 0:
-                    changes.setdefault(modules[name], []).append((mapped, file, name, strength))
+                    change = _FileChange(mapped, file, roles, options=file.options[part, name], strength=strength)
+                    changes.setdefault(modules[name], []).append(change)
         for module, of_files in changes.items():
             layer = network.get_submodule(module)
             values: dict[str, Tensor] = {}
-            for mapped, file, name, strength in of_files:
-                tensors = {role: mapped.tensor(key) for role, key in file.changes[part][name].items()}
-                _change(values, layer, tensors=tensors, strength=strength, scale=file.scales.get((part, name)))
+            for change in of_files:
+                _change(values, layer, change)
             for parameter, value in values.items():
                 before = getattr(layer, parameter)
                 layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
@@ -93,59 +105,81 @@ def patch_in_place(network: Network, part: Part, files: Sequence[tuple[LoraFile,
     return network
 
 
-def _change(
-    values: dict[str, Tensor],
-    layer: torch.nn.Module,
-    *,
-    tensors: Mapping[str, Tensor],
-    strength: float,
-    scale: float | None,
-) -> None:
+def _change(values: dict[str, Tensor], layer: torch.nn.Module, of_file: _FileChange) -> None:
     """Add the changed weight and bias of a layer to `values`, in float32."""
+    roles, strength = of_file.roles, of_file.strength
     device = layer.get_parameter("weight").device
-    alpha = float(tensors["alpha"]) if "alpha" in tensors else None
-    factors = {role: tensor.to(device, torch.float32) for role, tensor in tensors.items() if role not in _NOT_FACTORS}
-    if any(role not in _FLAGS for role in factors):
-        weight = values["weight"] if "weight" in values else layer.get_parameter("weight").float()
-        values["weight"] = changed(weight, factors, alpha=alpha, strength=strength, scale=scale)
+    tensors = {role: of_file.mapped.tensor(key).to(device, torch.float32) for role, key in roles.items() if role not in NUMBERS}
+    numbers = {role: _number(of_file, roles[role]) for role in NUMBERS if role in roles}
+    change = Change(
+        factors={role: tensor for role, tensor in tensors.items() if role not in OF_BIAS},
+        alpha=numbers.get("alpha"),
+        scalar=numbers.get("scalar", 1.0),
+        on_input=numbers.get("on_input", 0.0) != 0,
+        options=of_file.options,
+    )
+
+    def value(parameter: str) -> Tensor:
+        return values[parameter] if parameter in values else layer.get_parameter(parameter).float()
+
+    if "ia3_l" in tensors and getattr(layer, "bias", None) is not None:
+        scales = ia3_scales(value("weight"), change, strength)
+        if scales is not None and scales.shape[0] == scales.numel():  # PEFT scales the output, with the bias in it
+            values["bias"] = value("bias") * scales.flatten()
+    if kind_of(roles) is not None:
+        try:
+            values["weight"] = changed(value("weight"), change, strength)
+        except ValueError as error:
+            raise _misfit(of_file.file, roles, error) from error
     rank = len(tensors["down"]) if "down" in tensors else None
-    for role, times in (("bias", 1.0), ("up_bias", scaling(alpha, rank, scale))):
+    if "set_bias" in tensors:
+        values["bias"] = torch.lerp(value("bias"), tensors["set_bias"], strength)
+    for role, times in (("bias", 1.0), ("up_bias", change.scaling(rank))):
         if role in tensors:
-            bias = values["bias"] if "bias" in values else layer.get_parameter("bias").float()
-            values["bias"] = bias + strength * times * tensors[role].to(device, torch.float32)
+            values["bias"] = value("bias") + strength * times * tensors[role]
 
 
-def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: Tensor | None) -> None:
-    for role in ("bias", "up_bias"):
-        if role in roles and (bias is None or file.tensors[roles[role]].shape != bias.shape):
-            has = "none" if bias is None else f"one of {len(bias)}"
+def _number(of_file: _FileChange, key: str) -> float:
+    """The only number of a tensor. Raises CheckpointError unless it is finite."""
+    number = float(of_file.mapped.tensor(key).flatten().double()[0])
+    if not math.isfinite(number):
+        path, hint = of_file.file.path, "The file is damaged; download or copy it again."
+        raise CheckpointError(path, expected=f"a finite number as {key!r}", found=f"{number}", hint=hint)
+    return number
+
+
+def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: torch.Size | None) -> None:
+    for role in OF_BIAS:
+        if role in roles and (bias is None or file.tensors[roles[role]].shape != tuple(bias)):
+            has = "none" if bias is None else f"one of {bias[0]}"
             raise CheckpointError(
                 file.path,
                 expected=f"a change of the bias that {module!r} has: {has}",
                 found=f"one of {'x'.join(map(str, file.tensors[roles[role]].shape))}",
-                hint=_OTHER_FAMILY,
+                hint=OTHER_FAMILY,
             )
 
 
-def _check_shape(file: LoraFile, module: str, roles: Mapping[str, str], weight: Tensor) -> None:
-    shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in _FLAGS}
-    expected = (weight.shape[0], weight.numel() // weight.shape[0])
+def _check_shape(file: LoraFile, roles: Mapping[str, str], weight: torch.Size) -> None:
+    """Raise CheckpointError unless the change of a module fits its weight."""
+    shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in (*NUMBERS, *OF_BIAS)}
     try:
-        found = change_of_shape(shapes)
+        check_fit(tuple(weight), shapes)
     except ValueError as error:
-        hint = "The file is damaged, or of an unknown kind."
-        raise CheckpointError(file.path, expected=f"a change of {module!r}", found=str(error), hint=hint) from error
-    if found != expected and found[0] * found[1] != weight.numel():
-        raise CheckpointError(
-            file.path,
-            expected=f"a change of {expected[0]}x{expected[1]} for {module!r}",
-            found=f"one of {found[0]}x{found[1]}",
-            hint=_OTHER_FAMILY,
-        )
+        raise _misfit(file, roles, error) from error
+
+
+def _misfit(file: LoraFile, roles: Mapping[str, str], error: ValueError) -> CheckpointError:
+    """The error for a change that `changed` refuses."""
+    first = next(iter(roles.values()))
+    if isinstance(error, WrongShapeError):
+        return CheckpointError(file.path, expected=f"{error.expected} at {first!r}", found=error.found, hint=OTHER_FAMILY)
+    hint = "The file is damaged, or was made for another family of models."
+    return CheckpointError(file.path, expected=f"a change that fits at {first!r}", found=f"another: {error}", hint=hint)
 
 
 def _modules(network: UNet | CLIPTextModel) -> dict[str, str]:
-    """Our modules that have weights, by every name that a LoRA file may have for them, joined by underscores."""
+    """Our modules that have weights, by every name that an adapter's file may have for them, joined by underscores."""
     names = [key.removesuffix(".weight") for key in network.state_dict() if key.endswith(".weight")]
     modules = {flat(module): module for module in names}
     if isinstance(network, UNet):

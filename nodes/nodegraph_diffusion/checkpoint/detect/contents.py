@@ -44,7 +44,7 @@ _MISSING = ("a UNet", "an autoencoder", "a text encoder")
 
 # The first rule whose pattern matches the beginning of a tensor's name decides what the file is.
 _ADAPTERS: Rules = (
-    (r".*(lora_|\.lora\.|\.hada_|\.lokr_)", Contents("a LoRA", "lora")),
+    (r".*(lora_|\.lora\.|\.hada_|\.lokr_|\.b?oft_|\.ia3_l|\.set_weight)|bundle_emb\.", Contents("a LoRA", "lora")),
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", Contents("a ControlNet", "controlnet")),
     (r"(emb_params|clip_[lg]$|string_to_param)", Contents("a textual inversion embedding", "embedding")),
 )

@@ -1,50 +1,73 @@
-"""LoRA files and related formats: headers show what they change, and the trainer's config by how much."""
+"""LoRA files and other adapters: headers show what they change, and the trainer's config by how much.
+
+Every tensor is used, or is listed as unused, or the file is refused.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, file_refusal, folder_contents
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
-from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
-from nodegraph_diffusion.checkpoint.layouts.lora import LoraName, parse_name
+from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.lora import (
+    LoraName,
+    bundled_embedding,
+    is_adapter_name,
+    is_foreign,
+    is_known_prefix,
+    parse_name,
+)
+from nodegraph_diffusion.checkpoint.layouts.peft_config import Config, ModuleOptions, module_options, parse_config
 
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 WEIGHTS = (PEFT_WEIGHTS, "pytorch_lora_weights.safetensors")  # PEFT's and diffusers' names for them in a folder
+OTHER_FAMILY = "It was made for another family of models; give the family's own."
 
 _METADATA = "lora_adapter_metadata"  # where diffusers puts PEFT's config, in the header
 _MAX_CONFIG_BYTES = 10_000_000
-_KINDS = ("LORA", "LOHA", "LOKR")
+_DAMAGED = "The file is damaged, or of an unknown kind."
 
-Config = Mapping[str, Any]
+Roles = Mapping[str, str]
+Changes = dict[Part, dict[str, dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Tensors of an adapter that change nothing, and why."""
+
+    reason: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFile:
-    """The changes in a LoRA file: for each part of a model and each module, the names of its tensors by their roles.
+    """The changes in an adapter's file: for each part of a model and each module, the names of its tensors by their roles.
 
-    `scales` are, by part and module, the factors that replace alpha / rank, if the trainer's config gives them. `files` are all
-    files that affect the result, in a fixed order.
+    `options` are, by part and module, what the trainer's config says. `embeddings` are vectors for words of prompts: by word, the
+    names of their tensors by those that they have in a file of one word. `files` are all files that affect the result, in a fixed
+    order.
     """
 
     path: Path
     weights: Path
-    changes: Mapping[Part, Mapping[str, Mapping[str, str]]]
-    scales: Mapping[tuple[Part, str], float]
+    changes: Mapping[Part, Mapping[str, Roles]]
+    options: Mapping[tuple[Part, str], ModuleOptions]
+    embeddings: Mapping[str, Mapping[str, str]]
+    unused: tuple[Unused, ...]
     tensors: Mapping[str, TensorInfo]
     files: tuple[Path, ...]
 
 
 def folder_lora(folder: Path, headers: HeaderCache) -> LoraFile:
-    """The LoRA in a folder that PEFT or diffusers wrote. Raises CheckpointError for other folders."""
+    """The adapter in a folder that PEFT or diffusers wrote. Raises CheckpointError for other folders."""
     name = next((name for name in WEIGHTS if (folder / name).is_file()), None)
     if name is None:
         found = folder_contents(folder)
@@ -60,21 +83,127 @@ def folder_lora(folder: Path, headers: HeaderCache) -> LoraFile:
 
 
 def file_lora(header: Header, contents: Contents, folder: Path | None = None) -> LoraFile:
-    """The LoRA in a file, which is in a `folder` of PEFT or diffusers or separate. Raises CheckpointError for other files."""
+    """The adapter in a file, which is in a `folder` of PEFT or diffusers or separate. Raises CheckpointError for other files."""
     path, tensors = folder or header.path, header.tensors
     names = {key: name for key in tensors if (name := parse_name(key)) is not None}
-    if not names or len(names) < len(tensors) - len(tensors) // 2:
+    bundled = {key: word for key in tensors if (word := bundled_embedding(key)) is not None}
+    rest = [key for key in tensors if key not in names and key not in bundled]
+    unknown_kinds = [key for key in rest if is_adapter_name(key)]
+    understood = len(names) + len(bundled) + len(unknown_kinds)
+    if not understood or understood < len(tensors) - len(tensors) // 2:
         raise file_refusal("lora", path, tensors, found=contents, hint="Give a file of one of these.")
-    changes: dict[Part, dict[str, dict[str, str]]] = {}
-    for key, name in names.items():
-        changes.setdefault(name.part, {}).setdefault(name.module, {})[name.role] = key
+    unknown_kinds = [key for key in rest if is_known_prefix(key)]
+    if unknown_kinds:
+        raise CheckpointError(
+            path,
+            expected=f"a kind of adapter that is supported: {NAMES}",
+            found=f"{len(unknown_kinds)} tensors of another kind ({unknown_kinds[0]}, ...)",
+            hint="Convert the adapter to a LoRA with the program that trained it, or give another.",
+        )
+    changes, unused = _changes(path, tensors, names)
+    if rest:
+        unused.append(Unused("their names are unknown", tuple(rest)))
+    _require_changes(path, names, changes=changes, bundled=bundled, unused=unused)
     config, files = _peft_config(header)
+    known = {(name.part, name.module): name for name in names.values() if name.part is not None}
     try:
-        modules = {(name.part, name.module): name for name in names.values()}
-        scales = {module: scale for module, name in modules.items() if (scale := _scale(config, name)) is not None}
+        options = {
+            (part, module): module_options(config, known[part, module]) for part, modules in changes.items() for module in modules
+        }
     except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise _config_error(path, str(error)) from error
-    return LoraFile(path=path, weights=header.path, changes=changes, scales=scales, tensors=tensors, files=files)
+    return LoraFile(
+        path=path,
+        weights=header.path,
+        changes=changes,
+        options=options,
+        embeddings=_embeddings(path, tensors, bundled),
+        unused=tuple(unused),
+        tensors=tensors,
+        files=files,
+    )
+
+
+def _changes(path: Path, tensors: Mapping[str, TensorInfo], names: Mapping[str, LoraName]) -> tuple[Changes, list[Unused]]:
+    """The changes that the tensors of known kinds make together, and the tensors that change nothing.
+
+    Raises CheckpointError if a factor is missing, occurs twice, or cannot be read.
+    """
+    grouped: dict[tuple[Part, str], dict[str, str]] = {}
+    unused: dict[str, list[str]] = defaultdict(list)
+    for key, name in names.items():
+        if name.part is None:
+            unused["they belong to another family" if is_foreign(name.written) else "their names are unknown"].append(key)
+            continue
+        roles = grouped.setdefault((name.part, name.module), {})
+        if name.role in roles and name.role.startswith("set_"):  # PEFT may write a whole module's bias twice
+            unused["they occur twice, and the other one is used"].append(key)
+            continue
+        if name.role in roles:
+            expected = f"one tensor for each factor of {name.written!r}"
+            raise CheckpointError(path, expected=expected, found=f"{roles[name.role]!r} and {key!r}", hint=_DAMAGED)
+        roles[name.role] = key
+    changes: Changes = {}
+    for (part, module), roles in grouped.items():
+        if not is_change(roles):
+            unused["they are alphas and scales without a change"].extend(roles.values())
+        elif any(0 in tensors[key].shape for key in roles.values()):
+            unused["their rank is 0"].extend(roles.values())
+        else:
+            _check_module(path, tensors, roles)
+            changes.setdefault(part, {})[module] = roles
+    return changes, [Unused(reason, tuple(keys)) for reason, keys in unused.items()]
+
+
+def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -> None:
+    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales."""
+    try:
+        kind_of(roles)
+    except ValueError as error:
+        first = next(iter(roles.values()))
+        raise CheckpointError(
+            path, expected=f"a whole change at {first!r}", found=f"a broken one: {error}", hint=_DAMAGED
+        ) from error
+    for role, key in roles.items():
+        info = tensors[key]
+        if role in NUMBERS:
+            if info.size != 1:
+                expected, found = f"one number as {key!r}", f"a tensor of shape {list(info.shape)}"
+                raise CheckpointError(path, expected=expected, found=found, hint=_DAMAGED)
+        elif info.dtype not in FLOATS:
+            hint = "Give the adapter as its trainer saved it; this copy was converted."
+            raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=hint)
+
+
+def _require_changes(
+    path: Path,
+    names: Mapping[str, LoraName],
+    *,
+    changes: Changes,
+    bundled: Collection[str],
+    unused: Collection[Unused],
+) -> None:
+    """Raise CheckpointError if the file changes nothing at all."""
+    if changes or bundled:
+        return
+    reasons = ", ".join(f"{len(part.names)} tensors that change nothing: {part.reason} ({part.names[0]}, ...)" for part in unused)
+    foreign = any(name.part is None and is_foreign(name.written) for name in names.values())
+    hint = OTHER_FAMILY if foreign else "Give an adapter for Stable Diffusion, with names as its trainer wrote them."
+    raise CheckpointError(path, expected="changes of a Stable Diffusion model", found=reasons, hint=hint)
+
+
+def _embeddings(path: Path, tensors: Mapping[str, TensorInfo], bundled: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:
+    """The bundled embeddings by word. Raises CheckpointError unless they are vectors."""
+    embeddings: dict[str, dict[str, str]] = {}
+    for key, (word, name) in bundled.items():
+        info = tensors[key]
+        if len(info.shape) not in (1, 2) or 0 in info.shape:
+            expected = f"vectors for the prompt's word {word!r} as {key!r}"
+            raise CheckpointError(path, expected=expected, found=f"a tensor of shape {list(info.shape)}", hint=_DAMAGED)
+        if info.dtype not in FLOATS:
+            raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=_DAMAGED)
+        embeddings.setdefault(re.sub(r"[\s,:()]+", "_", word), {})[name] = key
+    return embeddings
 
 
 def _peft_config(header: Header) -> tuple[Config, tuple[Path, ...]]:
@@ -89,40 +218,11 @@ def _peft_config(header: Header) -> tuple[Config, tuple[Path, ...]]:
 
 def _parse_config(path: Path, text: str | bytes) -> Config:
     try:
-        config = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+        return parse_config(text)
+    except (TypeError, ValueError) as error:
         raise _config_error(path, str(error)) from error
-    if not isinstance(config, dict):
-        raise _config_error(path, type(config).__name__)
-    return config
 
 
 def _config_error(path: Path, found: str) -> CheckpointError:
-    hint = "Only LoRA, LoHa and LoKr as PEFT saves them are supported; download or copy the file again if it is damaged."
+    hint = "Only LoRA, LoHa, LoKr, OFT, BOFT and IA3 as PEFT saves them are supported; if the file is damaged, download it again."
     return CheckpointError(path, expected="a config of PEFT", found=found, hint=hint)
-
-
-def _scale(config: Config, name: LoraName) -> float | None:
-    """alpha / rank of a module by PEFT's config, or alpha / sqrt(rank) (Kalajdzievski 2023, rsLoRA, eq. 4).
-
-    Diffusers writes the configs of several parts into one, each key after the name of the part. None if the config gives no scale.
-    """
-    part = f"{name.part}."
-    settings = {key.removeprefix(part): value for key, value in config.items() if key.startswith(part)} or config
-    kind = settings.get("peft_type", _KINDS[0])
-    if kind not in _KINDS:
-        raise ValueError(f"peft_type {kind!r}, not one of {', '.join(_KINDS)}")
-    alpha = _value_for_module(settings, "alpha_pattern", name.written, settings.get("lora_alpha", settings.get("alpha")))
-    rank = _value_for_module(settings, "rank_pattern", name.written, settings.get("r"))
-    if alpha is None or rank is None:
-        return None
-    scale = float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else float(rank)) if float(rank) > 0 else math.nan
-    if not math.isfinite(scale):
-        raise ValueError(f"alpha {alpha} and rank {rank} for {name.written!r}")
-    return scale
-
-
-def _value_for_module(config: Config, pattern: str, module: str, default: Any) -> Any:
-    """The value of the first pattern that matches the end of the module's name, as PEFT matches them; or the default."""
-    patterns = config.get(pattern) or {}
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)

@@ -19,6 +19,11 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+_INTEGERS = {  # of numbers beside the factors of adapters
+    "BOOL": torch.bool,
+    **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": getattr(torch, f"uint{bits}") for bits in (8, 16, 32, 64)},
+}
 
 
 class MappedFile:
@@ -41,7 +46,7 @@ class MappedFile:
     def tensor(self, name: str) -> Tensor:
         """A tensor in the dtype of the file: its own pages, not a copy."""
         info = self.header.tensors[name]
-        dtype = DTYPES[info.dtype]
+        dtype = DTYPES[info.dtype] if info.dtype in DTYPES else _INTEGERS[info.dtype]
         if not info.span:
             return torch.empty(info.shape, dtype=dtype)
         numbers = torch.frombuffer(self._map, dtype=dtype, count=info.span, offset=info.start)
