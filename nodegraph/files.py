@@ -35,6 +35,12 @@ class FileState(NamedTuple):
         """The state that `os.stat` returned."""
         return cls._make((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
+    def changed_since(self, start_ns: int) -> bool:
+        """Whether the file changed between `start_ns` and now, by its times. One that a person set to the future says nothing."""
+        if self.mtime_ns < start_ns and self.ctime_ns < start_ns:
+            return False
+        return self.ctime_ns >= start_ns or self.mtime_ns <= time.time_ns()
+
     def settled(self, granularity_ns: int) -> bool:
         """Whether every later change to the file will show, if the file system rounds times to `granularity_ns`."""
         return max(self.mtime_ns, self.ctime_ns) <= time.time_ns() - granularity_ns

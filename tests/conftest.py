@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +19,17 @@ import pytest
 import torch
 
 from nodegraph.plugins import discovery
-from nodegraph.plugins.code import Code
+from nodegraph.plugins.code import loads
+from nodegraph.plugins.code.plugin_code import Code
 
 THREADS = os.cpu_count() or 1
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False  # until the test modules are imported
+
+# a shell that starts the tests in the background lets them ignore Ctrl-C, and tests raise it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
@@ -53,6 +58,9 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None)).startswith(folder):
                 del sys.modules[name]
+    if folder is not None:
+        for path in [path for path in loads.last_loads() if path.startswith(folder)]:
+            del loads._loaded_states._last[path], loads._loaded_states._states[path]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,10 +69,8 @@ def digest_of_the_pack() -> Iterator[None]:
     compute = discovery._code_of
     known = functools.cache(compute)
 
-    def code_of(name: str, started_ns: int, **options: Any) -> Code:
-        if name == "nodegraph_nodes.plugin":
-            return known(name, sys.maxsize, was_imported=False)
-        return compute(name, started_ns, **options)
+    def code_of(name: str, **options: Any) -> Code:
+        return known(name) if name == "nodegraph_nodes.plugin" else compute(name, **options)
 
     discovery._code_of = code_of
     yield

@@ -12,6 +12,7 @@ HEADER = "| what changes | what happens | not noticed |"
 
 CHANGED = "nodes/test_changed_values.py::"
 CODE = "engine/test_plugin_code.py::"
+LOADED = "engine/test_loaded_code.py::"
 STATE = "nodes/test_process_state.py::"
 THREAD = "nodes/test_thread_state.py::"
 SWITCHES = "nodes/test_torch_switches.py::"
@@ -112,8 +113,12 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             CODE + "test_indirect_imports_are_part_of_the_digest",
             "engine/test_import_scan.py::test_scan_finds_whatever_the_parser_finds",
             CODE + "test_edited_helper_is_a_miss",
+            LOADED + "test_module_that_a_script_imported_is_not_kept_if_it_was_edited_before_the_engine_was_made",
+            LOADED + "test_module_that_was_loaded_anew_and_put_back_is_not_kept",
+            LOADED + "test_module_that_was_edited_and_put_back_without_a_load_is_kept",
+            LOADED + "test_submodule_that_only_other_code_imports_is_compared_at_a_hit",
         ],
-        [READS],
+        [READS, LOADED + "test_what_another_plugin_puts_into_a_shared_module_is_not_noticed"],
     ),
     "a module that is imported by a computed name": (
         [
@@ -125,11 +130,19 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             CODE + "test_computed_import_of_a_second_run_of_the_process_is_compared_at_a_hit",
             CODE + "test_computed_import_of_what_the_script_had_imported_is_compared_at_a_hit",
             CODE + "test_computed_import_at_the_top_of_a_plugin_is_compared_at_a_hit",
+            LOADED + "test_module_of_a_computed_name_that_is_loaded_anew_between_runs_is_recorded_as_it_was_loaded",
+            LOADED + "test_module_that_is_loaded_in_a_hidden_way_is_compared_at_a_hit",
+            LOADED + "test_module_of_another_plugin_is_compared_at_a_hit",
             ABOVE + "test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hit",
             ABOVE + "test_static_key_that_is_learned_later_has_the_imports_above_too",
             ABOVE + "test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit",
         ],
-        [READS],
+        [
+            READS,
+            LOADED + "test_script_of_another_process_is_not_noticed",
+            LOADED + "test_module_whose_file_is_removed_once_it_is_loaded_is_not_noticed",
+            LOADED + "test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed",
+        ],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph.files import CLOCK_NS, file_states, parse_json
-from nodegraph.plugins.code import Code, file_states_below, read_code
-from nodegraph.plugins.installed import has_other_modules
-from nodegraph.plugins.libraries import python_version, versions_of_required
-from nodegraph.plugins.loads import LOADS, Load, loads_in_this_thread
+from nodegraph.files import file_states, parse_json
+from nodegraph.plugins.code.installed import has_other_modules
+from nodegraph.plugins.code.libraries import python_version, versions_of_required
+from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
+from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
 from nodegraph.plugins.registry import Origin
 
 GROUP = "nodegraph"
@@ -32,7 +32,6 @@ EXCLUDES = "__nodegraph_excludes__"
 """An attribute of a plugin's module: patterns of file names, such as "*.csv", that are not part of the plugin's digest."""
 
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
-_first_ns = time.time_ns()  # when this process imported the engine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,23 +75,23 @@ def _resolved(folder: Path | str) -> Path:
 def _from_entry_points() -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
     for value, point in sorted(points.items()):
-        started, started_ns = time.perf_counter(), time.time_ns()
+        started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
         metadata = point.dist.metadata if point.dist else None  # reading it is slow
         version = metadata["Version"] if metadata else "0"
         place = f"{metadata['Name']} {version}" if metadata else value
         url = _direct_url(point.dist) if point.dist else {}
         try:
-            was_imported, position = point.module.partition(".")[0] in sys.modules, len(LOADS)
+            position = len(LOADS)
             hooks = point.load()
-            loads = _loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
+            loads = loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
             code = (
-                _release(point.dist, point.module, requirements or (), loads=loads, imported_ns=started_ns)
+                _release(point.dist, point.module, requirements or (), loads=loads)
                 if point.dist and released
-                else _code_of(point.module, started_ns, was_imported=was_imported, loads=loads)
+                else _code_of(point.module, loads=loads)
             )
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield _unloadable(name, place, error)
@@ -129,16 +128,17 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
     """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    PLUGIN_NAMES.add(module_name)
     for loaded in [m for m in sys.modules if m == module_name or m.startswith(f"{module_name}.")]:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
         before, position = file_states_below(root), len(LOADS)
         module = _import_file(module_name, path)
         roots = {root: None, **_included(module)}
-        loads = _loads_of(str(root), position)
-        code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns, loads=loads)
-        if file_states_below(root) != before or code.changed_since(started_ns):
-            code = code.unknown()
+        loads = loads_of(str(root), position)
+        code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)
+        if changed := str(root) if file_states_below(root) != before else code.changed_since(started_ns):
+            code = code.unknown(changed)
     except (Exception, SystemExit) as error:  # raised by the plugin's own code
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(root), error)
@@ -161,25 +161,23 @@ def _import_file(name: str, path: Path) -> types.ModuleType:
 _loads: dict[str, dict[str, Load]] = {}  # by the file or folder of a plugin: what was loaded when this process imported it
 
 
-def _loads_of(place: str, position: int) -> Collection[Load]:
+def loads_of(place: str, position: int) -> Collection[Load]:
     """What was loaded while a plugin was imported, from this position of `LOADS` on, and when it was imported before."""
     known = _loads.setdefault(place, {})
     known.update((load.path, load) for load in loads_in_this_thread(position))
     return known.values()
 
 
-def _code_of(name: str, started_ns: int, *, was_imported: bool, loads: Iterable[Load] = ()) -> Code:
+def _code_of(name: str, *, loads: Iterable[Load] = ()) -> Code:
     """The code of the package that contains the module `name`, and of the packages that it includes.
 
-    If the files changed after this process imported them, or while it did, the code that runs is unknown. The import began at
-    `started_ns`, or before that if it `was_imported`, by a script.
+    If the files changed after this process imported them, the code that runs is unknown.
     """
     module = sys.modules[name]
     roots = {**_roots(name.partition(".")[0]), **_included(module)}
-    code = read_code(roots, getattr(module, EXCLUDES, ()), imported_ns=started_ns, loads=loads)
-    if _DIGEST not in module.__dict__ and code.changed_since((_first_ns if was_imported else started_ns) - CLOCK_NS):
-        code = code.unknown()
-    return code if module.__dict__.setdefault(_DIGEST, code.digest) == code.digest else code.unknown()
+    code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)
+    is_first = module.__dict__.setdefault(_DIGEST, code.digest) == code.digest
+    return code if is_first or code.changed is not None else code.unknown(next(iter(code.files)))
 
 
 def _included(module: types.ModuleType) -> dict[Path, str | None]:
@@ -201,9 +199,7 @@ def _roots(name: str) -> dict[Path, str | None]:
     return {Path(spec.origin): name} if spec is not None and spec.origin else {}
 
 
-def _release(
-    dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load], imported_ns: int
-) -> Code:
+def _release(dist: importlib.metadata.Distribution, name: str, requirements: Iterable[str], *, loads: Collection[Load]) -> Code:
     """The code of an installed release that has the module `name`: the digests of its files, as they are listed in its RECORD.
 
     Two installs of one version may differ, such as a wheel that was built again. Files edited after the install are not noticed.
@@ -220,15 +216,17 @@ def _release(
         sources = {path: Path(str(dist.locate_file(path))) for path in names}
         importers = {path: file for path, file in sources.items() if file.is_file()}
         excludes = getattr(module, EXCLUDES, ())
-        others = read_code(included, excludes, imported_ns=imported_ns, importers=importers, loads=loads)
+        others = read_code(included, excludes, importers=importers, loads=loads)
         parts += [others.digest] if others.files or others.is_dynamic else []
     file = getattr(module, "__file__", None)
     return Code(
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         files=others.files,
         libraries=file_states([file] if file else []),
+        packages=others.packages,
         is_dynamic=others.is_dynamic,
         is_release=True,
+        changed=others.changed,
     )
 
 

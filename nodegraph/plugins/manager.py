@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
-from nodegraph.plugins.code_watch import CodeWatch, note_imports
+from nodegraph.plugins.code.installed import is_installed
+from nodegraph.plugins.code.loads import LOADS, Load
+from nodegraph.plugins.code.watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
-from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins
-from nodegraph.plugins.installed import is_installed
+from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins, loads_of
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.plugins.watched import WatchedNodes
@@ -56,18 +57,21 @@ class Plugins:
         self._backend_origin: Origin | None = None
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         note_imports()
+        start = len(LOADS)
         found = list(find_plugins(plugin_dirs))
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
         self._registered = RegisteredThings()
+        self._loads: dict[str, Collection[Load]] = {}  # what the hooks of each plugin loaded
         registered = [self._register(plugin) for plugin in found]
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
         self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
         self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
-        self.code_watch = CodeWatch({plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None})
+        codes = {plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None}
+        self.code_watch = CodeWatch(codes, start=start, registering=self._loads)
 
     def __repr__(self) -> str:
         return f"<Plugins: {', '.join(f'{plugin.name} (broken)' if plugin.error else plugin.name for plugin in self.loaded)}>"
@@ -183,6 +187,7 @@ class Plugins:
         """Call the plugin's own `register_...` hooks, so that each registered thing gets the plugin's origin."""
         if plugin.error is not None or plugin.origin is None:  # without an origin only if loading failed
             return plugin
+        position = len(LOADS)
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             kind = hook.name.removeprefix(_REGISTER)
             if not hook.name.startswith(_REGISTER) or kind in _COMMAND_LINE_HOOKS:
@@ -197,6 +202,7 @@ class Plugins:
             except Exception as error:  # raised by the plugin's own code
                 message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {describe_error(error)}"
                 return replace(plugin, error=message, fatal=True)
+        self._loads[plugin.name] = loads_of(f"{plugin.place} registers", position)
         return plugin
 
     def _registrar(self, kind: str, plugin: LoadedPlugin, origin: Origin) -> Callable[..., None]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from nodegraph.node_types.port_types import AnyType, Class, Union, parse
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.plugins.code import Code, read_code
+from nodegraph.plugins.code.plugin_code import Code, read_code
 from nodegraph.plugins.registry import Registry
 
 _ENGINE: Final = frozenset({"nodegraph", "click", "pluggy"})  # computes nothing
@@ -106,7 +106,7 @@ def _read_release(package: str) -> Code | None:
     file = getattr(sys.modules.get(package), "__file__", None)
     try:
         root = Path(file).parent if file and os.path.basename(file) == "__init__.py" else Path(file or "")  # noqa: PTH119
-        return read_code({root: package}, imported_ns=sys.maxsize) if file else None
+        return read_code({root: package}) if file else None
     except OSError:
         return None
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodegraph.plugins.import_scan import ImportScan
+from nodegraph.plugins.code.import_scan import ImportScan
 
 SKIPPED = {"os", "xml", "importlib", "nodegraph"}
 
@@ -161,6 +161,13 @@ def test_modules_of_python_and_of_the_engine_are_skipped():
         ("from importlib import import_module as load\nload(x)", True),
         ("x = __import__(y)", True),
         ("load = importlib.import_module", True),
+        ("from importlib import import_module\nfrom_lib = import_module(x)", True),
+        ("from importlib import import_module; x = import_module(y)", True),
+        ("import importlib.util\nx = importlib.util.find_spec(y).loader.load_module(y)", True),
+        ("from importlib import metadata, util\nspec = util.spec_from_file_location(x, y)", True),
+        ("import importlib.util as u\nspec = u.spec_from_file_location(x, y)", True),
+        ("import importlib.util\nhas_it = importlib.util.find_spec('numpy') is not None", False),
+        ("from importlib import import_module", False),
         ('from importlib import import_module\nx = import_module(f"{__name__}.part")', False),
         ("import importlib.metadata", False),
         ("import os", False),

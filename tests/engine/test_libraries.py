@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
-from nodegraph.plugins.libraries import versions_of_imported, versions_of_required
+from nodegraph.plugins.code.libraries import versions_of_imported, versions_of_required
 from nodegraph.plugins.manager import load_plugins
 
 PLUGIN = """
@@ -151,7 +151,7 @@ def test_library_that_is_installed_again_during_the_run_is_used_but_not_kept(tmp
     workflow.output("out", workflow.add("UseMore", name="node", text=installed))
     result = engine.run(workflow)
     assert result["out"] == " 1.1"
-    assert any("was changed during the run; its result is used but not kept" in notice.message for notice in result.notices)
+    assert any("was changed while this process ran; its result is used but not kept" in notice.message for notice in result.notices)
     assert [record.node for record in engine.cache.entries() if record.type == "UseMore"] == []
 
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 import nodegraph
 from nodegraph import Engine, Workflow
-from nodegraph.plugins.code import _matcher, read_code
-from nodegraph.plugins.code_watch import CodeWatch
+from nodegraph.plugins.code.loads import LOADS
+from nodegraph.plugins.code.plugin_code import matcher, read_code
+from nodegraph.plugins.code.watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
 
 PLUGIN = """
@@ -156,7 +157,7 @@ def test_folders_behind_links_are_part_of_the_digest(tmp_path, write):
 
 def test_installed_libraries_and_the_engine_are_not_read(tmp_path, write):
     path = write("adding.py", "import json\nimport torch\nimport numpy.linalg\nfrom nodegraph import node\nimport no_such_module\n")
-    code = read_code({path: None}, imported_ns=0)
+    code = read_code({path: None})
     assert list(code.files) == [str(path)]
     assert {Path(library).parent.name for library in code.libraries} == {"torch", "numpy"}
 
@@ -164,13 +165,13 @@ def test_installed_libraries_and_the_engine_are_not_read(tmp_path, write):
 def test_prose_is_not_an_import(tmp_path, write):
     path = write("adding.py", '"""To import helper, write what you want; from there, import other things."""\n')
     write("helper.py", "")
-    assert list(read_code({path: None}, imported_ns=0).files) == [str(path)]
+    assert list(read_code({path: None}).files) == [str(path)]
 
 
 @given(st.lists(st.text("ab.*?[]!-", max_size=6), max_size=4), st.text("ab.*[!]-", max_size=6))
 @settings(max_examples=300, deadline=None)
 def test_excluded_names_are_those_that_fnmatch_finds(patterns, name):
-    assert _matcher(patterns)(name) == any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    assert matcher(patterns)(name) == any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def test_helper_that_changed_after_its_import_is_unknown_code(tmp_path, write, monkeypatch):
@@ -189,7 +190,7 @@ def test_helper_that_changed_after_its_import_is_unknown_code(tmp_path, write, m
 def test_any_bytes_can_be_read(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("code") / "adding.py"
     path.write_bytes(b"import " + content)
-    assert str(path) in read_code({path: None}, imported_ns=0).files
+    assert str(path) in read_code({path: None}).files
 
 
 def test_two_installs_of_one_version_are_different_code(tmp_path, write, monkeypatch):
@@ -352,7 +353,7 @@ def test_plugin_edited_while_it_runs_is_used_but_not_kept(tmp_path, lazy, type, 
     workflow.output("out", workflow.add(type, name="late", text=edited))
     result = engine.run(workflow)
     assert result["out"] == " two"
-    assert any("was changed during the run; its result is used but not kept" in notice.message for notice in result.notices)
+    assert any("was changed while this process ran; its result is used but not kept" in notice.message for notice in result.notices)
     assert "late" not in {record.node for record in engine.cache.entries()}
     restarted = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"]).run(workflow)
     assert set(restarted.ran) == {"edited", "late"}
@@ -509,7 +510,7 @@ def test_module_that_a_node_of_another_plugin_imports_costs_no_hit(tmp_path, wri
 
 def test_engine_modules_that_are_imported_while_nodes_run_are_not_recorded(monkeypatch):
     monkeypatch.delitem(sys.modules, "nodegraph.cli.time_left", raising=False)
-    watch = CodeWatch({})
+    watch = CodeWatch({}, start=len(LOADS), registering={})
     importlib.import_module("nodegraph.cli.time_left")
     assert watch.imports(()) == {}
 
@@ -610,7 +611,7 @@ def test_module_that_was_loaded_anew_from_another_state_of_its_file_is_not_kept(
     helper.write_text("VALUE = 'two'")
     result = engine.run(add_workflow("a"))
     assert result["out"] == "atwo"
-    assert f"the code in {helper} was changed during the run" in result.notices[0].message
+    assert f"the code in {helper} was changed while this process ran" in result.notices[0].message
     assert list(engine.cache.entries()) == []
 
 

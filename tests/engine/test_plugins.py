@@ -18,7 +18,7 @@ import pytest
 
 from nodegraph import PluginError, hookimpl
 from nodegraph.plugin_api import Numerics
-from nodegraph.plugins.code import read_code
+from nodegraph.plugins.code.plugin_code import read_code
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
 from tests.support.plugin_folders import STUB_PLUGINS
 
@@ -83,7 +83,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def tree_digest(roots, excludes=()):
-    return read_code(dict.fromkeys(roots), excludes, imported_ns=0).digest
+    return read_code(dict.fromkeys(roots), excludes).digest
 
 
 def only(plugins: Plugins) -> LoadedPlugin:

@@ -56,7 +56,7 @@ def store_outcome(
         run.notice(f"its result is not kept: {task.uncached_reason}")
     elif (code := _changed_code(task, context)) is not None:
         key = None
-        run.notice(f"the code {code} during the run; its result is used but not kept. Start again to use the new code")
+        run.notice(f"the code {code}; its result is used but not kept. Start again to use the new code")
     elif run.drew and key is not None:
         key, drew = None, True
         run.notice(
@@ -120,8 +120,8 @@ def _changed_code(task: NodeTask, context: RunContext) -> str | None:
             break
         path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
     if path is not None:
-        return f"in {path} was changed"
-    return "that it runs was replaced in memory" if is_replaced else None
+        return f"in {path} was changed while this process ran"
+    return "that it runs was replaced in memory during the run" if is_replaced else None
 
 
 def _used_things(task: NodeTask, context: RunContext) -> Iterator[Entry[Any]]:

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
-from nodegraph.plugins.code_watch import note_rest
-from nodegraph.plugins.loads import RUNNING
+from nodegraph.plugins.code.loads import RUNNING
+from nodegraph.plugins.code.watch import note_rest
 from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
 

@@ -62,6 +62,10 @@ class HeaderCache:
             self._headers[path] = read_header(path)
         return self._headers[path]
 
+    def read_so_far(self) -> tuple[Header, ...]:
+        """The headers that were read."""
+        return tuple(self._headers.values())
+
 
 def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
     """The header of the file at `path`. `allow_pickles`: whether it may be a pickle; None: the environment decides.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
-from nodegraph.plugins.code import Code
-from nodegraph.plugins.installed import file_on_disk, is_installed_file
-from nodegraph.plugins.loads import LOADS, Load
+from nodegraph.plugins.code.installed import file_on_disk, is_installed_file
+from nodegraph.plugins.code.loads import ENGINE_FOLDER, LOADS, PLUGIN_NAMES, Load, import_times, last_loads, loaded_files
+from nodegraph.plugins.code.plugin_code import Code
 
 _NOTHING: Mapping[str, str] = {}
-_NO_HELPERS = ("__main__", "nodegraph", "nodegraph_plugin_")  # the script, the engine, and plugins
 
 
 class CodeWatch:
@@ -26,9 +24,11 @@ class CodeWatch:
     was edited after its module was imported does no harm: the module that runs is the old one.
     """
 
-    def __init__(self, codes: Mapping[str, Code]) -> None:
+    def __init__(self, codes: Mapping[str, Code], *, start: int, registering: Mapping[str, Iterable[Load]]) -> None:
+        """`start` is the position in `LOADS` at which plugins began to load; `registering`, what each loaded in its hooks."""
         self._lock = threading.Lock()
-        self._changed: dict[str, Path] = {}  # by plugin: a file that is not as it was when the keys were made
+        # by plugin: a file that is not as it was when the keys were made, or not what was loaded before
+        self._changed = {plugin: Path(code.changed) for plugin, code in codes.items() if code.changed is not None}
         self._data: dict[str, list[tuple[str, FileState | None]]] = {}
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
         self._libraries: dict[str, Mapping[str, FileState | None]] = {}
@@ -37,10 +37,15 @@ class CodeWatch:
         self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
         self._known_modules: set[str] = set()
         self._codes = codes
-        self._own = {path for code in codes.values() for path in code.own}
+        self._packages = {plugin: tuple(code.packages) for plugin, code in codes.items() if code.packages}
         self._covered = {path for code in codes.values() for path in code.files}
-        self._loads = len(LOADS)
+        self._loads = start
+        self._new_loads()
+        for plugin, loads in registering.items():
+            self._note_imports({load.path: load.name for load in loads}, {load.path: (plugin,) for load in loads})
         loaded = _files_of_modules(sys.modules)
+        if self._packages:
+            self._note_submodules(dict(sys.modules))
         for plugin, code in codes.items():
             states = {**code.files, **code.libraries}
             if data := [(path, state) for path, state in states.items() if not path.endswith(".py")]:
@@ -48,7 +53,7 @@ class CodeWatch:
             self._libraries[plugin] = code.libraries
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
-        _import_times.look()
+        import_times.look()
         self._module_count = len(self._known_modules)
 
     def changed(self, plugin: str) -> Path | None:
@@ -75,15 +80,14 @@ class CodeWatch:
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
         if self._dynamic.isdisjoint(used := tuple(plugins)):
-            if not self._imports:
+            if self._imports.keys().isdisjoint(("", *used)):
                 return _NOTHING
             return {path: digest for plugin in ("", *used) for path, digest in self._imports.get(plugin, _NOTHING).items()}
         with self._lock:
             if self._all_imports is None:
                 by_nodes = {path: digest for digests in self._imports.values() for path, digest in digests.items()}
-                names = _outside(_names_by_file(dict(sys.modules)))
-                others = {path: name for path, name in names.items() if path not in self._own}
-                digests = _digests({path: name for path, name in others.items() if path not in by_nodes})
+                names = {**{path: load.name for path, load in last_loads().items()}, **loaded_files()}
+                digests = _digests({path: name for path, name in _outside(names).items() if path not in by_nodes})
                 self._all_imports = {**digests, **by_nodes}
             covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}
             return {path: digest for path, digest in self._all_imports.items() if path not in covered}
@@ -95,21 +99,35 @@ class CodeWatch:
             new = _files_of_modules(new_modules)
             self._known_modules = set(modules)
             self._module_count = len(modules)
-            _import_times.look()
+            import_times.look()
             for plugin, waiting in self._waiting.items():
                 for path in new & waiting.keys():
                     if _state(path) != waiting.pop(path):
                         self._changed.setdefault(plugin, Path(path))
             self._look_at_libraries(new)
-            by_nodes = {name: module for name, module in new_modules.items() if name not in _import_times.at_rest}
-            names, loads = _names_by_file(by_nodes), self._new_loads()
-            plugins = {load.path: load.by_nodes for load in loads}
-            names.update((load.path, load.name) for load in loads if load.by_nodes)
-            outside = {path: name for path, name in _outside(names).items() if path not in self._covered}
-            for path, digest in _digests(outside, loads).items():
-                for plugin in plugins.get(path, ("",)):
+            by_nodes = {name: module for name, module in new_modules.items() if name not in import_times.at_rest}
+            names, plugins = _names_by_file(by_nodes), dict[str, tuple[str, ...]]()
+            for load in self._new_loads():
+                again = [plugin for plugin, digests in self._imports.items() if load.path in digests]
+                if load.by_nodes or again:
+                    names[load.path] = load.name
+                    plugins[load.path] = (*plugins.get(load.path, ()), *load.by_nodes, *again)
+            self._note_imports(names, plugins)
+            self._note_submodules(new_modules)
+
+    def _note_submodules(self, modules: Mapping[str, object]) -> None:
+        """Note the modules of packages that a plugin imports, whatever code imported them: they are attributes of the package."""
+        for plugin, packages in self._packages.items():
+            names = {path: name for path, name in _names_by_file(modules).items() if path.startswith(packages)}
+            self._note_imports(names, dict.fromkeys(names, (plugin,)))
+
+    def _note_imports(self, names: Mapping[str, str], plugins: Mapping[str, tuple[str, ...]]) -> None:
+        """Note the digests of modules, given by file, for the plugins that imported each, as far as they are not in their code."""
+        for path, digest in _digests(_outside(names)).items():
+            for plugin in plugins.get(path, ("",)):
+                if path not in (self._codes[plugin].files if plugin in self._codes else self._covered):
                     self._imports[plugin] = {**self._imports.get(plugin, _NOTHING), path: digest}
-            self._all_imports = None
+        self._all_imports = None
 
     def _new_loads(self) -> list[Load]:
         """The loads since the last look. Notes a plugin of which code was loaded from another state of its file."""
@@ -130,68 +148,48 @@ class CodeWatch:
                     self._changed.setdefault(plugin, Path(path))
 
 
-class _ImportTimes:
-    """When this process imported each module, at the earliest. May be used from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._earliest: dict[str, int] = {}
-        self.at_rest: set[str] = set()  # imported while no node ran
-        self.module_count = 0
-        self._looked_ns = time.time_ns()  # modules that were imported before are as old as this one, nearly the whole process
-
-    def look(self, *, at_rest: bool = False) -> None:
-        """Note that all modules that are new have been imported since the last look; `at_rest`: no node has run since."""
-        with self._lock:
-            now = time.time_ns()
-            modules = set(sys.modules)
-            for name in self._earliest.keys() - modules:  # may be imported again
-                del self._earliest[name]
-                self.at_rest.discard(name)
-            new = modules - self._earliest.keys()
-            self._earliest.update(dict.fromkeys(new, self._looked_ns))
-            if at_rest:
-                self.at_rest |= new
-            self._looked_ns = now
-            self.module_count = len(modules)
-
-    def earliest(self, name: str) -> int:
-        """The earliest time, in nanoseconds, at which the module called `name` can have been imported."""
-        return self._earliest.get(name, self._looked_ns)
-
-
-_import_times = _ImportTimes()
-
-
 def note_imports() -> None:
     """Note which modules this process has imported before it imports plugins."""
-    _import_times.look()
+    import_times.look()
 
 
 def note_rest() -> None:
     """Note that no node runs now: the modules that are new were not imported by a node."""
-    if len(sys.modules) != _import_times.module_count:
-        _import_times.look(at_rest=True)
+    if len(sys.modules) != import_times.module_count:
+        import_times.look(at_rest=True)
 
 
-def _digests(names: Mapping[str, str], loads: Iterable[Load] = LOADS) -> dict[str, str]:
+def _digests(names: Mapping[str, str]) -> dict[str, str]:
     """The digests of modules, whose names are given by path. One that may have changed since has a digest that no file has.
 
-    `loads` tell when they were loaded; for others, which foreign loaders have loaded, the time at the earliest is known.
+    It is known when they were loaded; for those that foreign loaders have loaded, at the earliest.
     """
-    last = {load.path: load for load in loads}
-    digests = {}
+    last, digests = last_loads(), {}
     for path, name in names.items():
         try:
             state = FileState.of(path)
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            digest = _digest(path, state)
         except OSError:
             continue
         load = last.get(path)
-        loaded_ns = _import_times.earliest(name) if load is None else load.time_ns
-        is_new = max(state.mtime_ns, state.ctime_ns) >= loaded_ns - CLOCK_NS or (load is not None and load.state != state)
-        digests[path] = "changed since the import" if is_new else digest
+        earliest_ns = import_times.earliest(name) - CLOCK_NS if load is None else 0
+        is_same = load.is_of(state) if load is not None else not state.changed_since(earliest_ns)
+        digests[path] = digest if is_same else "changed since the import"
     return digests
+
+
+_known_digests: dict[str, tuple[FileState, str]] = {}
+
+
+def _digest(path: str, state: FileState) -> str:
+    """The digest of the file at `path`, which is in this state. Raises OSError."""
+    known = _known_digests.get(path)
+    if known is not None and known[0] == state:
+        return known[1]
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if state.settled(CLOCK_NS) and FileState.of(path) == state:
+        _known_digests[path] = state, digest
+    return digest
 
 
 def _names_by_file(modules: Mapping[str, object]) -> dict[str, str]:
@@ -199,12 +197,12 @@ def _names_by_file(modules: Mapping[str, object]) -> dict[str, str]:
 
 
 def _outside(names: Mapping[str, str]) -> dict[str, str]:
-    """Of modules by file, those that are of no plugin, no distribution and not of the engine, and not the script that runs."""
+    """Of modules by file, those outside of distributions that are not of a plugin in a folder, the engine, or the script itself."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     found = {}
     for file, name in names.items():
-        top = name.partition(".")[0]
-        if file != script and not is_installed_file(file) and not (top in _NO_HELPERS or top.startswith(_NO_HELPERS[-1])):
+        is_inside = file == script or file.startswith(ENGINE_FOLDER) or is_installed_file(file)
+        if not is_inside and name.partition(".")[0] not in PLUGIN_NAMES:
             found[file_on_disk(file)] = name
     return found
 

@@ -20,7 +20,11 @@ _HAS_MORE: Final = re.compile(
 ).search  # than one import that means the same in each module
 _FROM: Final = re.compile(r"(?:^|[:;\n])[ \n]*from(?=[ \n.])((?:[ \n.\w]|[^\x00-\x7f])+)\Z")  # what stands before the word import
 _DYNAMIC: Final = frozenset({"importlib", "runpy", "pkgutil", "pydoc", "zipimport"})  # modules that import others by name
-_BY_PATH: Final = ("runpy", "pkgutil", "pydoc", "zipimport", "machinery", "spec_from_", "LazyLoader", "importlib as ")
+_BY_PATH: Final = re.compile(
+    r"runpy|pkgutil|pydoc|zipimport|machinery|spec_from_|LazyLoader|load_module|find_spec\(.*\.loader"
+    r"|importlib(?:\.util)? as |importlib import [^#;]*\b(?:util|_bootstrap)"
+).search
+_IN_CLAUSE: Final = re.compile(r"from [\w. ]+ import [\w, (]*").fullmatch  # what stands before a name in `from x import ...`
 _AROUND_DOT: Final = re.compile(r" *\. *")
 
 
@@ -129,8 +133,9 @@ def _is_dynamic(text: str, position: int, line: str, package: str | None) -> boo
     """
     if text.startswith("import_module", position):
         is_own = package is None and text.startswith('import_module(f"{__name__}', position)
-        return not is_own and (" as " in line or not line.startswith("from"))
-    return text.startswith("import__", position) or any(word in line for word in _BY_PATH)
+        before = text[text.rfind("\n", 0, position) + 1 : position].rpartition(";")[2].lstrip(" ")
+        return not is_own and (" as " in line or not _IN_CLAUSE(before))
+    return text.startswith("import__", position) or _BY_PATH(line) is not None
 
 
 def _line_before(text: str, position: int) -> str:

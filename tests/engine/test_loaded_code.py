@@ -1,0 +1,293 @@
+"""The code that runs is what the process loaded, which may not be what the files contain now, nor what the source names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodegraph import Engine, Workflow
+
+PLUGIN = """
+import sys
+from pathlib import Path
+from nodegraph import hookimpl, node
+
+FILE = str(Path(__file__).parent.parent / "lib" / "helper.py")
+{top}
+
+@node("Value")
+def value(x: int) -> int:
+    {in_node}
+    return VALUE * x
+
+@hookimpl
+def register_nodes(register):
+    {in_hook}
+    register(value)
+"""
+LOADING = """
+import importlib, importlib.util, runpy
+
+def load(name="by_path"):
+    spec = importlib.util.spec_from_file_location(name, FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+"""
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a file. Modules of the test are forgotten at its end."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        time.sleep(0.03)  # a module that may have changed since it was imported is never the same again
+        importlib.invalidate_caches()
+        return path
+
+    write("lib/helper.py", "VALUE = 1")
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def make_engine(tmp_path: Path) -> Callable[[], Engine]:
+    return lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+
+
+def plugin(*, top: str = "pass", in_node: str = "pass", in_hook: str = "pass", loads: bool = True) -> str:
+    """A plugin with these lines. If it `loads` modules by computed names, all that the process has imported count."""
+    return PLUGIN.format(top=f"{LOADING}\n{top}" if loads else top, in_node=in_node, in_hook=in_hook)
+
+
+def one(x: int = 1) -> Workflow:
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add("Value", name="node", x=x))
+    return workflow
+
+
+# --- modules that were edited after they were loaded
+
+EARLY = """
+import os, sys, time
+import early_one, early_two, early_three, early_four.inner
+from nodegraph import Engine, Workflow
+
+for name in ("early_one.py", "early_two.py", "early_three.py", "early_four/table.txt"):
+    with open(os.path.join("lib", name), "w") as file:
+        file.write("VALUE = 2")
+time.sleep(0.03)
+for name in ("one", "three", "four", "two"):
+    engine = Engine("cache", plugin_dirs=[f"plugins_{name}"])
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add("Value", name="node", x=1))
+    result = engine.run(workflow)
+    count = len(list(engine.cache.entries()))
+    print(name, result["out"], count, *[notice.message for notice in result.notices])
+"""
+EARLY_PLUGINS = {
+    "one": "import early_one\nVALUE = early_one.VALUE",
+    "two": "VALUE = importlib.import_module('early_' + 'two').VALUE",
+    "three": "__nodegraph_includes__ = ['early_three']\nfrom early_three import VALUE",
+    "four": "__nodegraph_includes__ = ['early_four']\nfrom early_four.inner import VALUE",
+}
+
+
+def test_module_that_a_script_imported_is_not_kept_if_it_was_edited_before_the_engine_was_made(
+    tmp_path: Path, write: Write
+) -> None:
+    """Also if it was imported before the engine, by a computed name, or read a data file of a package that the plugin includes."""
+    for name in ("one", "two", "three"):
+        write(f"lib/early_{name}.py", "VALUE = 1")
+    write("lib/early_four/__init__.py", "")
+    write("lib/early_four/table.txt", "VALUE = 1")
+    write("lib/early_four/inner.py", "from pathlib import Path\nexec((Path(__file__).parent / 'table.txt').read_text())")
+    for name, top in EARLY_PLUGINS.items():
+        write(f"plugins_{name}/value.py", plugin(top=top))
+    script = write("script.py", EARLY)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert {name: line[:3] for name, line in lines.items()} == {"one": "1 0", "two": "1 1", "three": "1 0", "four": "1 0"}
+    for name, file in (("one", "early_one.py"), ("three", "early_three.py"), ("four", "early_four/table.txt")):
+        assert f"{file} was changed while this process ran; its result is used but not kept" in lines[name]
+    (record,) = Engine(tmp_path / "cache").cache.entries()  # of the computed name: no file ever has this digest
+    assert record.computation.imports[str(tmp_path / "lib" / "early_two.py")] == "changed since the import"
+
+
+@pytest.mark.parametrize("includes", ["", "__nodegraph_includes__ = ['helper']\n"], ids=["imports", "includes"])
+def test_module_that_was_loaded_anew_and_put_back_is_not_kept(
+    write: Write, make_engine: Callable[[], Engine], includes: str
+) -> None:
+    write("plugins/value.py", plugin(top=f"{includes}from helper import VALUE", loads=False))
+    assert make_engine().run(one())["out"] == 1
+    helper = write("lib/helper.py", "VALUE = 2")
+    importlib.reload(sys.modules["helper"])
+    write("lib/helper.py", "VALUE = 1")
+    engine = make_engine()
+    result = engine.run(one(2))
+    assert result["out"] == 4
+    assert f"the code in {helper} was changed while this process ran" in result.notices[0].message
+    assert len(list(engine.cache.entries())) == 1
+
+
+def test_module_that_was_edited_and_put_back_without_a_load_is_kept(write: Write, make_engine: Callable[[], Engine]) -> None:
+    write("plugins/value.py", plugin(top="from helper import VALUE", loads=False))
+    assert make_engine().run(one()).ran == ("node",)
+    write("lib/helper.py", "VALUE = 2")
+    write("lib/helper.py", "VALUE = 1")
+    result = make_engine().run(one())
+    assert (result.cached, result.notices) == (("node",), ())
+
+
+def test_module_of_a_computed_name_that_is_loaded_anew_between_runs_is_recorded_as_it_was_loaded(
+    write: Write, make_engine: Callable[[], Engine]
+) -> None:
+    write("plugins/value.py", plugin(in_node="VALUE = importlib.import_module('hel' + 'per').VALUE"))
+    engine = make_engine()
+    assert engine.run(one())["out"] == 1
+    helper = write("lib/helper.py", "VALUE = 2")
+    importlib.reload(sys.modules["helper"])
+    assert engine.run(one(2))["out"] == 4
+    write("lib/helper.py", "VALUE = 1")
+    assert engine.run(one(3))["out"] == 6
+    second = hashlib.sha256(b"VALUE = 2").hexdigest()
+    found = [record.computation.imports[str(helper)] for record in engine.cache.entries()]
+    assert sorted(found) == sorted([hashlib.sha256(b"VALUE = 1").hexdigest(), second, second])
+
+
+# --- modules that are loaded in ways that neither the source nor `sys.modules` shows
+
+STORE = """
+import importlib.util
+from pathlib import Path
+
+known = {}
+
+def get(name):
+    if name not in known:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("helper.py"))
+        known[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(known[name])
+    return known[name]
+"""
+THREADS = "from concurrent.futures import ThreadPoolExecutor\n"
+HIDDEN = "global VALUE; VALUE = eval('__imp' + 'ort__')('helper').VALUE"
+WAYS = {
+    "by its path, in a hook": {"in_hook": "global VALUE; VALUE = load().VALUE"},
+    "hidden, in a hook": {"in_hook": HIDDEN, "loads": False},
+    "in a thread, at import": {"top": f"{THREADS}with ThreadPoolExecutor() as pool: VALUE = pool.submit(load).result().VALUE"},
+    "kept by a module, at import of another plugin": {"top": "import store\nVALUE = store.get('kept').VALUE"},
+    "runpy.run_path, in the node": {"in_node": "VALUE = runpy.run_path(FILE)['VALUE']"},
+    "runpy.run_path, at import": {"top": "VALUE = runpy.run_path(FILE)['VALUE']"},
+    "with the name of the script": {"in_node": "VALUE = load('__main__').VALUE"},
+    "with the name of the engine": {"in_node": "VALUE = load('nodegraph.extra').VALUE"},
+    "with a name like those of plugins": {"in_node": "VALUE = load('nodegraph_plugin_extra').VALUE"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_module_that_is_loaded_in_a_hidden_way_is_compared_at_a_hit(
+    write: Write, make_engine: Callable[[], Engine], way: str
+) -> None:
+    write("lib/store.py", STORE)
+    write("plugins/another.py", "import store\nstore.get('kept')\n")
+    write("plugins/value.py", plugin(**WAYS[way]))
+
+    def run() -> tuple[object, tuple[str, ...]]:
+        """As in a new process."""
+        for name in ("store", "helper"):
+            sys.modules.pop(name, None)
+        result = make_engine().run(one())
+        return result["out"], result.ran
+
+    assert run() == (1, ("node",))
+    assert run() == (1, ())
+    write("lib/helper.py", "VALUE = 2")
+    assert run() == (2, ("node",))
+
+
+def test_submodule_that_only_other_code_imports_is_compared_at_a_hit(write: Write, make_engine: Callable[[], Engine]) -> None:
+    """It is an attribute of its package, once any code has imported it."""
+    write("lib/helper_package/__init__.py", "")
+    write("lib/helper_package/inner.py", "VALUE = 1")
+    write("plugins/another.py", "import helper_package.inner\n")
+    write("plugins/value.py", plugin(top="import helper_package", in_node="VALUE = helper_package.inner.VALUE", loads=False))
+
+    def run() -> tuple[object, tuple[str, ...]]:
+        for name in [name for name in sys.modules if name.startswith("helper_package")]:
+            del sys.modules[name]
+        result = make_engine().run(one())
+        return result["out"], result.ran
+
+    assert run() == (1, ("node",))
+    assert run() == (1, ())
+    write("lib/helper_package/inner.py", "VALUE = 2")
+    assert run() == (2, ("node",))
+
+
+def test_module_of_another_plugin_is_compared_at_a_hit(tmp_path: Path, write: Write, make_engine: Callable[[], Engine]) -> None:
+    """A plugin that imports it by a computed name finds it imported already, as a part of the other plugin's code."""
+    write("lib/pack_of_others/__init__.py", "from . import inner")
+    write("lib/pack_of_others/inner.py", "VALUE = 1")
+    write("lib/pack_of_others-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: pack-of-others\nVersion: 1.0\n")
+    write("lib/pack_of_others-1.0.dist-info/entry_points.txt", "[nodegraph]\nnodes = pack_of_others\n")
+    write("lib/pack_of_others-1.0.dist-info/direct_url.json", '{"url": "file:///", "dir_info": {"editable": true}}')
+    write("plugins/value.py", plugin(in_node="VALUE = importlib.import_module('pack_of_' + 'others.inner').VALUE"))
+    engine = make_engine()
+    assert engine.run(one())["out"] == 1
+    (record,) = engine.cache.entries()
+    inner = tmp_path / "lib" / "pack_of_others" / "inner.py"
+    assert record.computation.imports[str(inner)] == hashlib.sha256(b"VALUE = 1").hexdigest()
+
+
+def test_what_another_plugin_puts_into_a_shared_module_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    write("lib/helper_shared.py", "KNOWN = {}")
+    write("plugins/value.py", plugin(top="import helper_shared", in_node="VALUE = helper_shared.KNOWN['value']"))
+    for value in (1, 2):
+        write("plugins/another.py", f"import helper_shared\nhelper_shared.KNOWN['value'] = {value}\n")
+        assert make_engine().run(one())["out"] == 1
+
+
+def test_script_of_another_process_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    run = "import subprocess; VALUE = int(subprocess.run([sys.executable, '-I', FILE], capture_output=True, check=True).stdout)"
+    write("plugins/value.py", plugin(in_node=run))
+    for value in (1, 2):
+        write("lib/helper.py", f"print({value})")
+        assert make_engine().run(one())["out"] == 1
+
+
+def test_module_whose_file_is_removed_once_it_is_loaded_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    write("plugins/value.py", plugin(in_node="VALUE = load().VALUE; Path(FILE).unlink()"))
+    for value in (1, 2):
+        write("lib/helper.py", f"VALUE = {value}")
+        assert make_engine().run(one())["out"] == 1
+
+
+def test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    in_node = "global KEPT; KEPT = KEPT or load(); load(); VALUE = KEPT.VALUE"
+    write("plugins/value.py", plugin(top="KEPT = None", in_node=in_node))
+    engine = make_engine()
+    assert engine.run(one())["out"] == 1
+    write("lib/helper.py", "VALUE = 2")
+    assert engine.run(one(3))["out"] == 3
+    again = make_engine().run(one(3))
+    assert (again["out"], again.cached) == (3, ("node",))
