@@ -45,6 +45,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.settings import model_dirs
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import did_you_mean
 
@@ -98,6 +99,7 @@ __all__ = [
     "hookspec",
     "load_plugins",
     "may_fetch",
+    "model_dirs",
     "node",
     "replacing",
     "spec_of",

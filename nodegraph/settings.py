@@ -1,10 +1,14 @@
-"""Settings of the cache and the model memory: from a flag, the environment or the config file, in this order.
+"""Settings of the cache, the model memory and the folders of models: from a flag, the environment or the config file.
 
-The file is `config.toml` in the user's configuration folder (`~/.config/nodegraph/` on Linux):
+The first of these that has a setting counts. The file is `config.toml` in the user's configuration folder
+(`~/.config/nodegraph/` on Linux):
 
     [cache]
     dir = "~/big-disk/nodegraph"        # a relative path starts at the folder of this file
     size = "50 GB"                      # or a number of bytes, or "unlimited"
+
+    [models]
+    dirs = ["~/models", "~/ComfyUI/models"]
 """
 
 from __future__ import annotations
@@ -25,9 +29,12 @@ DIRECTORY_VARIABLE: Final = "NODEGRAPH_CACHE_DIR"
 SIZE_VARIABLE: Final = "NODEGRAPH_CACHE_SIZE"
 MODEL_MEMORY_VARIABLE: Final = "NODEGRAPH_MODEL_MEMORY"
 STALL_VARIABLE: Final = "NODEGRAPH_STALL"
+MODELS_VARIABLE: Final = "NODEGRAPH_MODELS"
 VERIFY_VARIABLE: Final = "NODEGRAPH_VERIFY"
 DEFAULT_SIZE: Final = 20 * 10**9
 UNLIMITED: Final = "unlimited"
+
+_TABLES: Final = {"cache": "[cache] with 'dir' and 'size'", "models": "[models] with 'dirs'"}
 
 _UNITS: Final[dict[str, int]] = {"": 1, "b": 1} | {
     prefix + end: base**power
@@ -51,7 +58,7 @@ def load_settings(cache_dir: Path | str | None = None, cache_size: int | str | N
     Each is the argument (a flag), else the environment variable, else the entry in the config file, else the default: the cache
     folder of the platform, and 20 GB. Raises SettingsError, which names the source of a value that cannot be used.
     """
-    configured = _read_config(config_file())
+    configured = _cache_table(config_file())
     directory = cache_dir or os.environ.get(DIRECTORY_VARIABLE) or configured.get("dir")
     size: int | str | None = configured.get("size", DEFAULT_SIZE)
     return Settings(_absolute(directory) if directory else _default_directory(), _cache_size(cache_size, size))
@@ -73,6 +80,22 @@ def load_model_memory(size: int | str | None = None) -> int | None:
     except ValueError as error:
         raise SettingsError(f"[E401] {source} cannot be used: {error}") from None
     return sys.maxsize if limit is None else limit
+
+
+def model_dirs() -> tuple[Path, ...]:
+    """The user's folders of models, absolute: NODEGRAPH_MODELS, separated as in PATH, else `dirs` in [models] of the config file.
+
+    Raises SettingsError if the config file cannot be used.
+    """
+    file = config_file()
+    if text := os.environ.get(MODELS_VARIABLE):
+        return tuple(_absolute(part, "folder of models") for part in text.split(os.pathsep) if part)
+    dirs = _table(_read_config(file), "models", ("dirs",), file).get("dirs", [])
+    if not isinstance(dirs, list) or not all(isinstance(part, str) for part in dirs):
+        raise SettingsError(
+            f"[E401] 'dirs' in {file} cannot be used: expected a list of paths, such as [\"~/models\"], found {described(dirs)}"
+        )
+    return tuple(_absolute(part, "folder of models", file.parent if file else None) for part in dirs)
 
 
 def load_verify_share(share: float | str | None = None, name: str = "verify") -> float:
@@ -169,16 +192,17 @@ def _default_directory() -> Path:
     return folder
 
 
-def _absolute(directory: Path | str) -> Path:
-    """The path, absolute, so that it stays the same if the current directory changes."""
+def _absolute(directory: Path | str, name: str = "cache folder", base: Path | None = None) -> Path:
+    """The path, absolute, so that it stays the same if the current directory changes. A relative one starts at `base`."""
     try:
-        return Path(directory).expanduser().absolute()
+        path = Path(directory).expanduser()
     except RuntimeError as error:
-        raise SettingsError(f"[E401] the cache folder {directory} cannot be used: {error}. Give its full path") from None
+        raise SettingsError(f"[E401] the {name} {directory} cannot be used: {error}. Give its full path") from None
+    return (path if base is None else base / path).absolute()
 
 
 def _read_config(file: Path | None) -> dict[str, Any]:
-    """The table [cache] of the config file; empty if there is no file. `dir` is made absolute."""
+    """The tables of the config file; empty if there is no file."""
     if file is None:
         return {}
     try:
@@ -193,16 +217,25 @@ def _read_config(file: Path | None) -> dict[str, Any]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"[E401] the config file {file} is not valid TOML: {error}") from None
-    _refuse_unknown(document, ("cache",), f"{file}")
-    table = document.get("cache", {})
+    _refuse_unknown(document, tuple(_TABLES), f"{file}")
+    return document
+
+
+def _table(document: Mapping[str, Any], name: str, known: tuple[str, ...], file: Path | None) -> dict[str, Any]:
+    """A table of the config file, which has only `known` settings. Raises SettingsError for anything else."""
+    table = document.get(name, {})
     if not isinstance(table, dict):
-        raise SettingsError(
-            f"[E401] 'cache' in {file} is not a table: expected [cache] with 'dir' and 'size', found {described(table)}"
-        )
-    _refuse_unknown(table, ("dir", "size"), f"[cache] of {file}")
+        raise SettingsError(f"[E401] '{name}' in {file} is not a table: expected {_TABLES[name]}, found {described(table)}")
+    _refuse_unknown(table, known, f"[{name}] of {file}")
+    return table
+
+
+def _cache_table(file: Path | None) -> dict[str, Any]:
+    """The table [cache] of the config file; empty if there is no file. `dir` is made absolute."""
+    table = _table(_read_config(file), "cache", ("dir", "size"), file)
     if not isinstance(table.get("dir", ""), str):
         raise SettingsError(f"[E401] 'dir' in {file} cannot be used: expected a path in quotes, found {described(table['dir'])}")
-    if table.get("dir"):
+    if table.get("dir") and file is not None:
         table["dir"] = file.parent / Path(table["dir"]).expanduser()
     return table
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,9 @@ THREADS = os.cpu_count() or 1
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False  # until the test modules are imported
+
+# a shell that starts the tests in the background lets them ignore Ctrl-C, and tests raise it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -71,23 +71,25 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
-    "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax tokenizer encode",
+    "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
     "nodegraph_diffusion.training": (
         "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
         "variational_bound"
     ),
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
-        "foreign_files model_files pictures types conversions codecs library_switches torch_switches "
+        "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "
         "process_state models commands nodes plugin"
     ),
-    "nodegraph_nodes.commands": "help convert options models new_plugin",
+    "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
         "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
     "nodegraph_nodes.pictures": "colours side_data files formats sheets",
-    "nodegraph_nodes.nodes": "adapters conditioning grid guidance latent latents mask concat image models sigmas sampling text",
+    "nodegraph_nodes.nodes": (
+        "adapters conditioning grid guidance latent latents lists mask concat image models sigmas sampling template text"
+    ),
 }
 """The modules and packages inside each package, lowest first."""
 

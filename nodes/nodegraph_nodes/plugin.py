@@ -24,9 +24,11 @@ from nodegraph_nodes.nodes import (
     image,
     latent,
     latents,
+    lists,
     mask,
     sampling,
     sigmas,
+    template,
     text,
 )
 from nodegraph_nodes.nodes import models as load
@@ -58,6 +60,10 @@ NODES = (
     adapters.load_control_net,
     adapters.apply_control_net,
     image.load_image,
+    lists.load_images,
+    lists.load_table,
+    lists.from_list,
+    template.text_template,
     text.text_encode,
     conditioning.combine_conditioning,
     conditioning.concat_conditioning,

@@ -168,7 +168,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights that are a pipe": (lambda folder: _pipe(folder / "unet" / "diffusion_pytorch_model.safetensors"), "unet"),
     "a word twice as wide": (
         lambda folder: edit(folder / "unet" / "config.json", cross_attention_dim=64),
-        "of shape [16, 64] in F16",
+        "of shape [16, 64], found",
     ),
 }
 
@@ -368,7 +368,7 @@ MANY = 8_000
     [
         ("LoadModel", "tensor.{}", "tensors whose names begin with"),
         ("LoadModel", "model.diffusion_model.input_blocks.{}.0.in_layers.2.weight", "found only a UNet, which LoadUNet takes"),
-        ("LoadLora", "lora_unet_block_{}.lora_up.weight", "changes of modules that this model's unet has"),
+        ("LoadLora", "lora_unet_block_{}.diff", "changes of modules that this model's unet has"),
         ("LoadEmbedding", "word {}", "a file of other tensors"),
         ("LoadControlNet", "control_model.input_hint_block.{}.weight", "control_model.input_blocks.0.0.weight"),
     ],
@@ -391,7 +391,7 @@ def test_check_and_models_find_without_torch_what_cannot_load(cli, models, damag
     else:
         tensors["model.diffusion_model.surprise"] = tensors.pop(name) if damage == "missing" else entry(0, 0, [0])
     (cli.folder / "bad.safetensors").write_bytes(header(tensors, content[8 + length :]))
-    message = {"dtype": "in I16", "width": "shape [2, 16]"}.get(damage, "1 unknown (model.diffusion_model.surprise")
+    message = {"dtype": "F8_E5M2, found I16", "width": "shape [2, 16]"}.get(damage, "1 unknown (model.diffusion_model.surprise")
     cli.write(workflow(models, "LoadModel", cli.folder / "bad.safetensors"), "bad.yaml")
     for args in (["check", "bad.yaml"], ["models", "bad.safetensors"]):
         hidden = "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy'))"

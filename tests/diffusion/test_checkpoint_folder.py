@@ -253,7 +253,7 @@ def test_pickled_weights_are_refused(copy):
         ("unet/config.json", {"block_out_channels": None}, "block_out_channels is None, not the width of each level"),
         ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"]}, "'AttnDownBlock2D' is not one of"),
         ("unet/config.json", {"in_channels": 10}, "one with 10 in and 4 out"),
-        ("unet/config.json", {"cross_attention_dim": 64}, "shape [32, 128] in F"),
+        ("unet/config.json", {"cross_attention_dim": 64}, "one of shape [32, 128]"),
         ("vae/config.json", {"shift_factor": 0.1}, "shift_factor is 0.1, not None"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("text_encoder/config.json", {"num_attention_heads": 3}, "heads 3 does not divide the width 128"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +17,7 @@ from nodegraph_diffusion.checkpoint.layouts.modules import rename
 from nodegraph_diffusion.denoising.unet_denoiser import UNetDenoiser
 from nodegraph_diffusion.networks.config import UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet, ControlNetGuide, fitted
+from nodegraph_diffusion.networks.unet import timestep_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
@@ -45,6 +47,66 @@ def test_folder_of_diffusers_opens_here(tmp_path, changes):
     network = load_controlnet(found, "cpu", torch.float32)
     expected = reference(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT.movedim(-1, 1), return_dict=False)
     assert_close(network(X, HINT.movedim(-1, 1), TIMESTEPS, CONTEXT), *expected)
+
+
+NO_ATTENTION, ATTENTION = "DownBlock2D", "CrossAttnDownBlock2D"
+SMALLER_XL = {  # as diffusers publishes them for SDXL, with thinner layers
+    "small": {"down_block_types": [NO_ATTENTION] * 3, "mid_block_type": "UNetMidBlock2D"},
+    "mid": {"down_block_types": [NO_ATTENTION, ATTENTION, ATTENTION], "transformer_layers_per_block": [1, 1, 1]},
+    "other depths": {"down_block_types": [NO_ATTENTION, ATTENTION, ATTENTION], "transformer_layers_per_block": [1, 2, 3]},
+    "other maps of the hint": {"down_block_types": [NO_ATTENTION] * 3, "conditioning_embedding_out_channels": [8, 24, 40, 48]},
+    "fewer maps of the hint": {"down_block_types": [NO_ATTENTION] * 3, "conditioning_embedding_out_channels": [8, 24]},
+}
+
+
+@pytest.mark.parametrize("kind", SMALLER_XL)
+def test_smaller_controlnets_of_sdxl_open_from_folders_and_single_files(tmp_path, kind):
+    reference = diffusers.ControlNetModel(
+        block_out_channels=[64, 128, 128],
+        cross_attention_dim=2048,
+        attention_head_dim=[1, 2, 2],
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+        **SMALLER_XL[kind],
+    )
+    synthetic.fill(reference)
+    reference.eval().requires_grad_(False).save_pretrained(tmp_path / "control")
+    pooled, sizes, context = small.noise(2, 1280), torch.arange(12.0).reshape(2, 6) * 64, small.noise(2, 5, 2048)
+    hint = HINT.movedim(-1, 1)
+    hint = hint if kind != "fewer maps of the hint" else hint[:, :, ::4, ::4]  # one halving: 2 pixels for a cell, not 8
+    conditions = {"text_embeds": pooled, "time_ids": sizes}
+    expected = reference(
+        X, TIMESTEPS, context, controlnet_cond=hint, added_cond_kwargs=conditions, return_dict=False, conditioning_scale=1.0
+    )
+    added = torch.cat([pooled, timestep_embedding(sizes.flatten(), 256).reshape(2, -1)], dim=1)
+    files = [tmp_path / "control", tmp_path / "control" / "diffusion_pytorch_model.safetensors"]
+    configs = []
+    for path in files:
+        found = describe(path).controlnet()
+        network = load_controlnet(found, "cpu", torch.float32)
+        assert_close(network(X, hint, TIMESTEPS, context, added), *expected)
+        guided = ControlNetGuide(network, hint.movedim(1, -1), 1.0)(X, TIMESTEPS, context, added)
+        assert_close(guided, *expected)
+        configs.append(dataclasses.replace(found.config, num_heads=None, head_channels=64, up_depth=None))
+    assert configs[0] == configs[1]
+
+
+def test_the_hint_of_the_authors_layout_may_have_other_maps(tmp_path):
+    network = ControlNet(small.UNET, hint_widths=(8, 24, 40))
+    synthetic.fill(network)
+    found = describe(write(tmp_path, network.state_dict())).controlnet()
+    assert (found.hint_widths, found.config) == ((8, 24, 40), small.UNET)
+    assert load_controlnet(found, "cpu", torch.float32).state_dict().keys() == network.state_dict().keys()
+
+
+def test_a_hint_with_channels_in_another_order_is_refused(tmp_path):
+    reference = theirs(small.UNET)
+    reference.register_to_config(controlnet_conditioning_channel_order="bgr")
+    reference.save_pretrained(tmp_path / "control")
+    with pytest.raises(CheckpointError, match="controlnet_conditioning_channel_order is 'bgr', not 'rgb'"):
+        describe(tmp_path / "control").controlnet()
 
 
 @pytest.mark.parametrize("prefix", ["control_model.", ""])

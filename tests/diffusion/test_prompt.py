@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
-from nodegraph_diffusion.text.encode import chunk_prompt, encode_prompt, parse_weights
+from nodegraph_diffusion.text.encode import Reader, chunk_prompt, encode_prompt, parse_weights, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.support import synthetic_checkpoints as synthetic
 
@@ -167,3 +167,36 @@ def test_tokenizer_of_another_model_is_refused(change):
 def test_tokenizer_without_room_is_refused():
     with pytest.raises(ValueError, match="max_length of at least 3, found 2"):
         chunk_prompt(dataclasses.replace(TOKENIZER, max_length=2), "a")
+
+
+# --- a text for each of two encoders
+
+
+@pytest.fixture(scope="module")
+def readers(model):
+    second = CLIPTextModel(dataclasses.replace(CONFIG, width=48, activation="gelu", projection=16)).eval().requires_grad_(False)
+    synthetic.fill(second)
+    return Reader(model, TOKENIZER), Reader(second, load_tokenizer(pad=0))
+
+
+def test_each_encoder_reads_its_own_text(readers):
+    red, blue = (read_prompt(readers, text) for text in ("a (red:1.3) house", "blue"))
+    both = read_prompt(readers, "a (red:1.3) house", text_2="blue")
+    assert torch.equal(both.embedding, torch.cat([red.embedding[..., :32], blue.embedding[..., 32:]], dim=-1))
+    assert torch.equal(both.pooled, blue.pooled)
+    assert torch.equal(read_prompt(readers, "a (red:1.3) house", text_2="a (red:1.3) house").embedding, red.embedding)
+
+
+@pytest.mark.parametrize(("text", "text_2"), [("blue", SEVEN * 12), (SEVEN * 12, "blue")])
+def test_the_shorter_text_is_filled_up_with_empty_chunks(readers, text, text_2):
+    both = read_prompt(readers, text, text_2=text_2).embedding
+    parts = [read_prompt(readers, part).embedding for part in (text, text_2)]
+    empty = read_prompt(readers, "").embedding
+    assert both.shape[1] == max(part.shape[1] for part in parts) == 154
+    filled = [torch.cat([part, empty], dim=1)[:, :154] if part.shape[1] == 77 else part for part in parts]
+    assert torch.allclose(both, torch.cat([filled[0][..., :32], filled[1][..., 32:]], dim=-1), atol=1e-5)
+
+
+def test_a_second_text_needs_a_second_encoder(readers):
+    with pytest.raises(ValueError, match="text_2: expected a model with two text encoders, such as SDXL, found 1; leave it out"):
+        read_prompt(readers[:1], "a", text_2="b")

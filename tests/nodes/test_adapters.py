@@ -138,7 +138,15 @@ def described(file):
         return describe(file).embedding()
 
 
-@pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 32)}, {"<style>": torch.ones(32)}, {"clip_l": torch.ones(2, 32)}])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"emb_params": torch.ones(2, 32)},
+        {"<style>": torch.ones(32)},
+        {"clip_l": torch.ones(2, 32)},
+        {"emb_params": torch.ones(2, 32).to(torch.float8_e4m3fn)},
+    ],
+)
 def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
     save_file(tensors, tmp_path / "style.safetensors")
     encoder = load_embedding(model.text_encoder, described(tmp_path / "style.safetensors"), "style")
@@ -161,6 +169,7 @@ def test_embedding_word_becomes_its_vectors(tmp_path, model, run, tensors):
         ({"clip_l": torch.ones(2, 32), "clip_g": torch.ones(2, 48)}, "found 48"),
         ({"a.weight": torch.ones(2, 32), "b.weight": torch.ones(2, 32)}, "a file of other tensors"),
         ({"emb_params": torch.ones(2, 3, 32)}, "found a broken one"),
+        ({"emb_params": torch.ones(2, 32).int()}, "'emb_params' in F16, .*, found I32"),
         ({}, "no tensor"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ NODES = {
     "LoadControlNet": ({"file", "unet"}, {"output": ControlNetModel}),
     "ApplyControlNet": ({"unet", "control_net", "image", "strength", "start", "end"}, {"output": UNetModel}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
-    "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax"}, {"output": Conditioning}),
+    "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax", "text_2"}, {"output": Conditioning}),
     "CombineConditioning": ({"conditioning_1", "conditioning_2"}, {"output": Conditioning}),
     "ConcatConditioning": ({"conditioning_to", "conditioning_from"}, {"output": Conditioning}),
     "AverageConditioning": ({"conditioning_to", "conditioning_from", "conditioning_to_strength"}, {"output": Conditioning}),
@@ -60,6 +61,10 @@ NODES = {
     "VAEDecode": ({"vae", "latent"}, {"output": Image}),
     "EmptyLatent": ({"vae", "width", "height", "batch"}, {"output": Latent}),
     "Noise": ({"like", "seed", "draw"}, {"output": Noise}),
+    "LoadImages": ({"path"}, {"images": list[Image], "masks": list[Mask], "names": list[str]}),
+    "LoadTable": ({"path", "column"}, {"values": list[Any], "rows": list[Any], "columns": list[str]}),
+    "FromList": ({"items", "index", "key"}, {"output": Any}),
+    "TextTemplate": ({"text", "negative", "seed", "wildcards", "styles", "style"}, {"text": str, "negative": str}),
     "LoadLatent": ({"path"}, {"output": Latent}),
     "FromBatch": ({"latent", "index", "count"}, {"output": Latent}),
     "ImageFromBatch": ({"image", "index", "count"}, {"output": Image}),

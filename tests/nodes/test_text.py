@@ -8,6 +8,7 @@ import torch
 from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_nodes.models.text_encoders import load_text_network
+from nodegraph_nodes.nodes import text as text_module
 from nodegraph_nodes.nodes.text import text_encode
 from nodegraph_nodes.types import Conditioning
 from tests.support.small_model import UNET
@@ -106,3 +107,20 @@ def test_a1111_prompts_are_encoded_for_their_steps(model, run):
     ]
     second = text_encode(model.text_encoder, "a blue house ", syntax="a1111", run=run)
     assert torch.equal(encoded.prompts[1].embedding, second.prompts[0].embedding)
+
+
+def test_second_text_reaches_the_second_encoder(model, run, monkeypatch):
+    """The small model has one encoder; here it stands for both of SDXL's."""
+    (reader,) = text_module.load_readers(model.text_encoder, run)
+    monkeypatch.setattr(text_module, "load_readers", lambda encoder, run, clip_skip: (reader, reader))
+    both = text_encode(model.text_encoder, "a red house", text_2="night", run=run).prompts[0].embedding
+    red, night = (text_encode(model.text_encoder, text, run=run).prompts[0].embedding for text in ("a red house", "night"))
+    width = UNET.context_dim
+    assert torch.equal(both, torch.cat([red[..., :width], night[..., width:]], dim=-1))
+    with pytest.raises(ValueError, match=r"text_2: expected a prompt without \[a:b:0\.5\]"):
+        text_encode(model.text_encoder, "a", text_2="[red|blue]", syntax="a1111", run=run)
+
+
+def test_second_text_is_refused_for_one_encoder(model, run):
+    with pytest.raises(ValueError, match="text_2: expected a model with two text encoders, such as SDXL, found 1"):
+        text_encode(model.text_encoder, "a", text_2="b", run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from weakref import WeakKeyDictionary
 
@@ -13,22 +14,23 @@ from nodegraph_diffusion.networks.config import HINT_WIDTHS, UNetConfig
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import Controls, UNetEncoder
 
-HINT_SCALE = 8  # pixels of the hint per latent cell along a side
-
 
 class ControlNet(UNetEncoder):
     """Residuals for each skip connection of a UNet of the same config, and for its middle block, from a latent and a hint.
 
-    Zhang et al. 2023, sec. 3.2; the modules are named as in the published files.
+    Zhang et al. 2023, sec. 3.2; the modules are named as in the published files. `hint_widths` are the channels of the maps that it
+    makes of a hint, each of half the height and width of the one before; `hint_scale` are pixels of the hint per latent cell along
+    a side.
     """
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, hint_widths: Sequence[int] = HINT_WIDTHS) -> None:
         super().__init__(config)
-        layers: list[nn.Module] = [nn.Conv2d(3, HINT_WIDTHS[0], 3, padding=1), nn.SiLU()]
-        for width, following in pairwise(HINT_WIDTHS):
+        self.hint_scale = 2 ** (len(hint_widths) - 1)
+        layers: list[nn.Module] = [nn.Conv2d(3, hint_widths[0], 3, padding=1), nn.SiLU()]
+        for width, following in pairwise(hint_widths):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
             layers += [nn.Conv2d(width, following, 3, padding=1, stride=2), nn.SiLU()]
-        last = nn.Conv2d(HINT_WIDTHS[-1], config.model_channels, 3, padding=1)
+        last = nn.Conv2d(hint_widths[-1], config.model_channels, 3, padding=1)
         self.input_hint_block = nn.Sequential(*layers, last)
         self.zero_convs = nn.ModuleList(nn.Sequential(nn.Conv2d(width, width, 1)) for width in self.skips)
         self.middle_block_out = nn.Sequential(nn.Conv2d(self.skips[-1], self.skips[-1], 1))
@@ -72,7 +74,7 @@ class ControlNetGuide:
         projected = self._projected.get(network)
         if projected is None or projected[0] is not context:
             projected = self._projected[network] = (context, network.project_context(context.to(weight)))
-        hint = fitted(self.hint, (x.shape[-2] * HINT_SCALE, x.shape[-1] * HINT_SCALE)).to(weight)
+        hint = fitted(self.hint, (x.shape[-2] * network.hint_scale, x.shape[-1] * network.hint_scale)).to(weight)
         if x.shape[0] % hint.shape[0]:
             raise ValueError(
                 f"image: expected one hint, or one for each of the pictures, found {hint.shape[0]} for {x.shape[0]} "

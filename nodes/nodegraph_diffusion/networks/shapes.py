@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from nodegraph_diffusion.networks.config import HINT_WIDTHS, CLIPTextConfig, UNetConfig, VAEConfig
@@ -26,13 +27,13 @@ def unet_shapes(config: UNetConfig) -> TensorShapes:
     return shapes | _norm("out.0", channels) | _convolution("out.2", channels, config.out_channels)
 
 
-def controlnet_shapes(config: UNetConfig) -> TensorShapes:
-    """The tensors of a `ControlNet` for UNets of this config."""
+def controlnet_shapes(config: UNetConfig, hint_widths: Sequence[int] = HINT_WIDTHS) -> TensorShapes:
+    """The tensors of a `ControlNet` of this config and these channels of the maps of its hint."""
     shapes, skips = _encoder(config), _skips(config)
-    layers = [(3, HINT_WIDTHS[0])]
-    for width, following in pairwise(HINT_WIDTHS):
+    layers = [(3, hint_widths[0])]
+    for width, following in pairwise(hint_widths):
         layers += [(width, width), (width, following)]
-    for i, (into, out) in enumerate([*layers, (HINT_WIDTHS[-1], config.model_channels)]):
+    for i, (into, out) in enumerate([*layers, (hint_widths[-1], config.model_channels)]):
         shapes |= _convolution(f"input_hint_block.{2 * i}", into, out)
     for i, width in enumerate(skips):
         shapes |= _convolution(f"zero_convs.{i}.0", width, width, size=1)

@@ -40,7 +40,9 @@ class Reader:
     embeddings: Mapping[str, Tensor | None] = field(default_factory=dict)
 
 
-def read_prompt(readers: Sequence[Reader], text: str, clip_skip: int | None = None, syntax: Syntax = "comfyui") -> Prompt:
+def read_prompt(
+    readers: Sequence[Reader], text: str, clip_skip: int | None = None, syntax: Syntax = "comfyui", *, text_2: str | None = None
+) -> Prompt:
     """Encode `text`, which may have weights and any length, with all text encoders of a model.
 
     For n chunks, the embedding is (1, n * max_length, width), float32 on the models' device: the encodings of all encoders joined
@@ -49,9 +51,19 @@ def read_prompt(readers: Sequence[Reader], text: str, clip_skip: int | None = No
 
     A token of weight w becomes empty + w * (z - empty), where z is its encoding and `empty` that of an empty prompt at the
     same position. By A1111's rules it becomes w * z, and then each chunk is scaled back to its mean. `BREAK` begins a new chunk.
-    Raises ValueError for an unknown embedding, and if tokenizer and model do not belong together.
+    With `text_2`, the second of two encoders reads this text instead, and the shorter one is filled up with empty chunks, as in
+    ComfyUI. Raises ValueError for an unknown embedding, for a `text_2` without two encoders, and if tokenizer and model do not
+    belong together.
     """
-    encoded = [_read(reader, text, clip_skip, syntax) for reader in readers]
+    if text_2 is None:
+        encoded = [_read(reader, text, clip_skip, syntax) for reader in readers]
+    else:
+        if len(readers) != 2:
+            raise ValueError(f"text_2: expected a model with two text encoders, such as SDXL, found {len(readers)}; leave it out")
+        texts = (text, text_2)
+        chunks = (chunk_prompt(r.tokenizer, t, syntax, _inserted(r)[0]) for r, t in zip(readers, texts, strict=True))
+        least = max(map(len, chunks))
+        encoded = [_read(r, t, clip_skip, syntax, least=least) for r, t in zip(readers, texts, strict=True)]
     length = min(embedding.shape[1] for embedding, _ in encoded)
     return Prompt(torch.cat([embedding[:, :length] for embedding, _ in encoded], dim=-1), pooled=encoded[-1][1])
 
@@ -153,11 +165,12 @@ def _filled_to_commas(pieces: Iterable[_Piece | None], room: int, comma: int) ->
     return chunks
 
 
-def _read(reader: Reader, text: str, clip_skip: int | None, syntax: Syntax) -> tuple[Tensor, Tensor | None]:
-    """One encoder's encoding of `text`: (1, n * max_length, width), and the pooled (1, projection) or None."""
+def _read(reader: Reader, text: str, clip_skip: int | None, syntax: Syntax, *, least: int = 1) -> tuple[Tensor, Tensor | None]:
+    """One encoder's encoding of `text`, in `least` chunks or more: (1, n * max_length, width), and the pooled (1, projection)."""
     model, tokenizer = reader.model, reader.tokenizer
     embeddings, inserted = _inserted(reader)
     chunks = chunk_prompt(tokenizer, text, syntax, embeddings)
+    chunks += chunk_prompt(tokenizer, "") * (least - len(chunks))
     count = len(chunks)
     weights = torch.tensor([[weight for _, weight in chunk] for chunk in chunks])
     weighted = bool((weights != 1).any())

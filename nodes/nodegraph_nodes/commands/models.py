@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodegraph.plugin_api import Problem, WorkflowError, echo, echo_json
+from nodegraph_nodes.catalogue import CatalogueEntry, catalogue
 from nodegraph_nodes.commands.help import epilog
+from nodegraph_nodes.commands.model_summary import summary
 from nodegraph_nodes.commands.options import pickles_option
 from nodegraph_nodes.models.errors import file_error_message
 from nodegraph_nodes.models.find import BUILTIN, builtin_models, model_path, model_resource
@@ -18,37 +20,75 @@ if TYPE_CHECKING:
     from nodegraph_nodes.models.find import Model
 
 
-@click.command(params=[pickles_option()], epilog=epilog("nodegraph models --json", "nodegraph models model.safetensors"))
+@click.command(
+    params=[pickles_option()],
+    epilog=epilog("nodegraph models --json", "nodegraph models model.safetensors", "nodegraph models dreamshaper_8"),
+)
 @click.argument("model", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def models(model: tuple[str, ...], as_json: bool) -> None:
-    """List the built-in models, or describe each MODEL.
+    """List the built-in models and yours, or describe each MODEL.
 
-    MODEL is a file, a folder, builtin:NAME or hf://organisation/name. No weights are read. The description has the kind of the
-    model, its layout, its native size, its size on disk, and how the kind was detected.
+    MODEL is a file, a folder, builtin:NAME, hf://organisation/name, or a name from the list. No weights are read. The description
+    has the kind of the model, its layout, its native size, its size on disk, and how the kind was detected.
+
+    Your folders are those of 'dirs' in [models] of the config file, or of NODEGRAPH_MODELS. The list has models, LoRAs,
+    ControlNets, VAEs and embeddings, each with its family, dtype and size, or with the reason why it cannot be loaded.
     """
+    objects = [_describe(name, as_json) for name in model or [BUILTIN + known for known in builtin_models()]]
+    if not model:
+        objects += [_list(entry, as_json) for entry in catalogue()]
+    if as_json:
+        echo_json(json.dumps(objects))
+
+
+def _describe(name: str, as_json: bool) -> dict[str, Any]:
+    """Print what a model, part or adapter is, or return it for `--json`. Raises WorkflowError if it cannot be loaded."""
     from nodegraph_diffusion.checkpoint import CheckpointError, describe
 
-    objects = []
-    for name in model or [BUILTIN + known for known in builtin_models()]:
-        try:
-            found = describe(model_path(name, Path.cwd())).model_or_part()
-        except CheckpointError as error:
-            raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
-        except (OSError, ValueError) as error:
-            raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
-        files = model_resource(found).files
-        size = sum(file.stat().st_size for file in files.values())
-        if as_json:
-            objects.append({"model": name, **_object(found), "bytes": size, "files": list(map(str, files.values()))})
-            continue
+    try:
+        path = model_path(name, Path.cwd(), None)
+        description = describe(path)
+        if description.content in ("lora", "controlnet", "embedding"):
+            return _print_summary(name, path, summary(description), as_json)
+        found = description.model_or_part()
+    except CheckpointError as error:
+        raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
+    except (OSError, ValueError) as error:
+        raise WorkflowError([Problem("E113", str(error).rstrip("."))]) from error
+    files = model_resource(found).files
+    size = sum(file.stat().st_size for file in files.values())
+    if not as_json:
         count = f"{len(files)} {'file' if len(files) == 1 else 'files'}"
         echo(f"{name}: {_described(found)}, {size / 1e6:,.1f} MB in {count}")
         echo(f"  {_reason(found)}")
         for note in found.notes:
             echo(f"  note: {note}")
-    if as_json:
-        echo_json(json.dumps(objects))
+    return {"model": name, **_object(found), "bytes": size, "files": list(map(str, files.values()))}
+
+
+def _list(entry: CatalogueEntry, as_json: bool) -> dict[str, Any]:
+    """Print an entry of the catalogue in one line, or return it for `--json`."""
+    from nodegraph_diffusion.checkpoint import CheckpointError, describe
+
+    try:
+        return _print_summary(entry.name, entry.path, summary(describe(entry.path)), as_json)
+    except CheckpointError as error:
+        reason = f"found {error.found}. {error.hint}"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if not as_json:
+        echo(f"{entry.name}: cannot be loaded: {reason}")
+    return {"model": entry.name, "path": str(entry.path), "problem": reason}
+
+
+def _print_summary(name: str, path: Path, facts: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    if not as_json:
+        size = f"{facts['bytes'] / 1e6:,.1f} MB"
+        echo(f"{name}: {facts['holds']}, {facts['family'] or 'unknown family'}, {facts['dtype']}, {size}")
+        for note in facts["notes"]:
+            echo(f"  note: {note}")
+    return {"model": name, "path": str(path), **facts}
 
 
 def _object(found: Model) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nodegraph_diffusion.checkpoint import (
     VAEPart,
     describe,
 )
+from nodegraph_nodes.catalogue import Wanted, find_by_name
 from nodegraph_nodes.models.errors import file_errors
 
 Model = Checkpoint | UNetPart | VAEPart | TextEncoders
@@ -39,7 +40,7 @@ def builtin_models() -> dict[str, Path]:
     return {"tiny": Path(nodegraph_diffusion.__file__).parent / "tiny"}
 
 
-def model_path(text: str, base: Path) -> Path:
+def model_path(text: str, base: Path, wanted: Wanted | None = "model") -> Path:
     """The file or folder that `text` names: `builtin:NAME`, or what `file_path` returns.
 
     Raises ValueError if there is no such built-in model, and as `file_path` does.
@@ -50,17 +51,20 @@ def model_path(text: str, base: Path) -> Path:
             known = ", ".join(BUILTIN + model for model in models)
             raise ValueError(f"there is no built-in model '{name}'; there is {known}")
         return models[name]
-    return file_path(text, base)
+    return file_path(text, base, wanted)
 
 
-def file_path(text: str, base: Path) -> Path:
-    """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, or a path relative to `base`.
+def file_path(text: str, base: Path, wanted: Wanted | None) -> Path:
+    """The file or folder that `text` names: `hf://ORGANISATION/NAME`, which is downloaded, a path relative to `base`, or a name.
 
-    Raises ValueError if the download fails, and for the name of a model on the hub without `hf://`; NotFetchedError if nothing
-    may be downloaded now.
+    A name is looked up in the user's folders of models if there is nothing at such a path; `wanted` is what it should hold. Raises
+    ValueError if the download fails, if no or several models have the name, and for the name of a model on the hub without `hf://`;
+    NotFetchedError if nothing may be downloaded now.
     """
     if not text.startswith("hf://"):
         path = under(base, text)
+        if not os.path.lexists(path) and (named := _named(text, wanted)):
+            return named
         if not os.path.lexists(path) and not path.parent.is_dir() and (address := _hub_address(text)):
             expected = "a .safetensors file or a diffusers folder"
             raise ValueError(
@@ -76,6 +80,17 @@ def file_path(text: str, base: Path) -> Path:
         if found is None:
             raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")
         return found
+
+
+def _named(text: str, wanted: Wanted | None) -> Path | None:
+    """What `find_by_name` returns. Its error also says if the text could be the name of a model on the hub."""
+    try:
+        return find_by_name(text, wanted)
+    except ValueError as error:
+        address = _hub_address(text)
+        if address is None:
+            raise
+        raise ValueError(f"{str(error).rstrip('.')}. '{address}' is a model on the Hugging Face hub") from error
 
 
 def _hub_address(text: str) -> str | None:
@@ -124,10 +139,10 @@ def _name_in(folder: Path, file: Path) -> str:
     return f"../{file.relative_to(folder.parent).as_posix()}"
 
 
-def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) -> Callable[[str, Path], Resource]:
+def _model_finder(pick: Callable[[Description], Model], wanted: Wanted, *, whole: bool = False) -> Callable[[str, Path], Resource]:
     def find(text: str, base: Path) -> Resource:
         """The model that `text` names. Raises ValueError, with what was found, if it is not of this kind."""
-        path = _steady(model_path(text, base))
+        path = _steady(model_path(text, base, wanted))
         with file_errors():
             description = _described(path)
             resource = model_resource(pick(description))
@@ -137,16 +152,16 @@ def _model_finder(pick: Callable[[Description], Model], *, whole: bool = False) 
 
 
 # These two nodes can read what they find as one of another family, so they receive the whole description.
-find_model = _model_finder(Description.model, whole=True)
-find_text_encoders = _model_finder(Description.text_encoders, whole=True)
+find_model = _model_finder(Description.model, "model", whole=True)
+find_text_encoders = _model_finder(Description.text_encoders, "text_encoder", whole=True)
 
-find_unet = _model_finder(Description.unet)
-find_vae = _model_finder(Description.vae)
+find_unet = _model_finder(Description.unet, "unet")
+find_vae = _model_finder(Description.vae, "vae")
 
 
 def find_lora(text: str, base: Path) -> Resource:
     """The LoRA or similar adapter that `text` names, a file or a folder. Raises ValueError for anything else."""
-    path = file_path(text, base)
+    path = file_path(text, base, "lora")
     with file_errors():
         found = _described(_steady(path)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
@@ -155,7 +170,7 @@ def find_lora(text: str, base: Path) -> Resource:
 
 def find_embedding(text: str, base: Path) -> Resource:
     """The textual inversion that `text` names. Raises ValueError for anything else."""
-    path = file_path(text, base)
+    path = file_path(text, base, "embedding")
     with file_errors():
         found = _described(_steady(path)).embedding()
     return Resource(found, {"file": found.path})
@@ -163,7 +178,7 @@ def find_embedding(text: str, base: Path) -> Resource:
 
 def find_control_net(text: str, base: Path) -> Resource:
     """The ControlNet that `text` names, a file or a diffusers folder. Raises ValueError for anything else."""
-    path = file_path(text, base)
+    path = file_path(text, base, "controlnet")
     with file_errors():
         found = _described(_steady(path)).controlnet()
     return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})

@@ -31,6 +31,9 @@ def text_encode(
         Literal["comfyui", "a1111"],
         Help("a1111: nested weights multiply, [word] weighs less, the mean is restored, and [a:b:0.5], [a|b] and AND work"),
     ] = "comfyui",
+    text_2: Annotated[
+        str | None, Help("the prompt for the second text encoder of an SDXL model (OpenCLIP bigG); default: the same text")
+    ] = None,
     run: Run = Run(),
 ) -> Conditioning:
     """Encode a prompt for `UNetDenoise`.
@@ -38,7 +41,7 @@ def text_encode(
     A long prompt is read in chunks, and the picture attends to all of them. With `syntax: a1111`, `[from:to:when]` switches after
     `when` steps, a number or a fraction of them (`[to:when]` adds, `[from::when]` removes), and `[one|other]` takes the next one in
     each step. `AND` between prompts, each with a weight such as `:1.2` at its end, adds what each of them adds to the negative
-    prompt.
+    prompt. With `text_2`, each of SDXL's two text encoders reads its own text; the second one also sets the pooled embedding.
     """
     from nodegraph_diffusion.text.encode import read_prompt
     from nodegraph_diffusion.text.plain_syntax import EMBEDDING, plain_syntax
@@ -50,6 +53,8 @@ def text_encode(
         listed = ", ".join(f"'{part}' ({advice})" for part, advice in untaken)
         run.notice(f"the prompt contains syntax of other programs, which is read as text: {listed}")
     terms = read_terms(text) if syntax == "a1111" else [Term((Variant(text),))]
+    if text_2 is not None and syntax == "a1111" and [len(term.variants) for term in read_terms(text_2)] != [1]:
+        raise ValueError("text_2: expected a prompt without [a:b:0.5], [a|b] and AND, found one with them; write them in text")
     texts = [variant.text for term in terms for variant in term.variants]
     plain = EMBEDDING.sub("", " ".join(texts))
     if text_encoder.parts[0].tokenizer is not None and (unknown := tokenizer.unknown_words(plain)):
@@ -58,7 +63,7 @@ def text_encode(
         )
     prompts = tuple(
         dataclasses.replace(
-            read_prompt(readers, variant.text, clip_skip, syntax).map(lambda tensor: tensor.cpu()),
+            read_prompt(readers, variant.text, clip_skip, syntax, text_2=text_2).map(lambda tensor: tensor.cpu()),
             steps=variant.steps,
             term=number,
             term_weight=term.weight,

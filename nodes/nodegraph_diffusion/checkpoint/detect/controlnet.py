@@ -8,36 +8,27 @@ from typing import Literal
 
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, file_refusal, folder_contents
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
-from nodegraph_diffusion.checkpoint.detect.sizes import ldm_unet_config
+from nodegraph_diffusion.checkpoint.detect.sizes import diffusers_unet_config, ldm_unet_config
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.json_file import read_json
 from nodegraph_diffusion.checkpoint.layouts.configs import read_unet
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, PREFIX
 from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICKLED, VARIANTS, WEIGHTS
-from nodegraph_diffusion.networks.config import UNetConfig
+from nodegraph_diffusion.networks.config import HINT_WIDTHS, UNetConfig
 
 _WEIGHTS = WEIGHTS["unet"]
-_XL = {
-    "channel_mult": (1, 2, 4),
-    "transformer_depth": (0, 2, 10),
-    "middle_depth": 10,
-    "context_dim": 2048,
-    "added_dim": 2816,
+_HINT = {  # the first convolution of a hint, and the one that makes map i of it smaller
+    "ldm": ("input_hint_block.0.weight", lambda i: f"input_hint_block.{4 * i}.weight"),
+    "diffusers": ("controlnet_cond_embedding.conv_in.weight", lambda i: f"controlnet_cond_embedding.blocks.{2 * i - 1}.weight"),
 }
-_PUBLISHED = {  # for diffusers' files without a config, by the width of the prompts that they attend to
-    768: UNetConfig(),
-    1024: UNetConfig(num_heads=None, head_channels=64, context_dim=1024, linear_projection=True),
-    2048: UNetConfig(num_heads=None, head_channels=64, linear_projection=True, **_XL),  # type: ignore[arg-type]
-}
-_ATTENTION = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetFile:
     """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it.
 
-    `notes` say what was ignored.
+    `hint_widths` are the channels of the maps that it makes of a hint. `notes` say what was ignored.
     """
 
     path: Path
@@ -45,6 +36,7 @@ class ControlNetFile:
     layout: Literal["ldm", "diffusers"]
     config: UNetConfig
     difference: bool
+    hint_widths: tuple[int, ...] = HINT_WIDTHS
     notes: tuple[str, ...] = ()
 
     @property
@@ -72,27 +64,41 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
     try:
         if any(key.startswith("controlnet_cond_embedding.") for key in tensors):
             config = _diffusers_config(folder, header)
-            return ControlNetFile(path=path, weights=header.path, layout="diffusers", config=config, difference=False)
+            hint = _hint_widths(Shapes(header), "diffusers")
+            return ControlNetFile(
+                path=path, weights=header.path, layout="diffusers", config=config, difference=False, hint_widths=hint
+            )
         prefix = PREFIX if any(key.startswith(PREFIX) for key in tensors) else ""
         if f"{prefix}input_hint_block.0.weight" in tensors:
-            config = ldm_unet_config(Shapes(header, prefix), whole=False)
-            difference = DIFFERENCE_MARK in tensors
-            return ControlNetFile(path=path, weights=header.path, layout="ldm", config=config, difference=difference)
+            shapes = Shapes(header, prefix)
+            config = ldm_unet_config(shapes, whole=False)
+            difference, hint = DIFFERENCE_MARK in tensors, _hint_widths(shapes, "ldm")
+            return ControlNetFile(
+                path=path, weights=header.path, layout="ldm", config=config, difference=difference, hint_widths=hint
+            )
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        expected, hint = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or has another layout."
-        raise CheckpointError(header.path, expected=expected, found=str(error), hint=hint) from error
-    hint = "Give a .safetensors file, or the folder that diffusers wrote."
-    raise file_refusal("controlnet", header.path, tensors, found=contents, hint=hint)
+        expected, damaged = "sizes of a ControlNet for Stable Diffusion", "The file is damaged or has another layout."
+        raise CheckpointError(header.path, expected=expected, found=str(error), hint=damaged) from error
+    instead = "Give a .safetensors file, or the folder that diffusers wrote."
+    raise file_refusal("controlnet", header.path, tensors, found=contents, hint=instead)
+
+
+def _hint_widths(shapes: Shapes, layout: Literal["ldm", "diffusers"]) -> tuple[int, ...]:
+    """The channels of each map of the hint, the largest map first."""
+    first, following = _HINT[layout]
+    widths = [shapes.get(first, 4)[0]]
+    while (name := following(len(widths))) in shapes:
+        widths.append(shapes.get(name, 4)[0])
+    return tuple(widths)
 
 
 def _diffusers_config(folder: Path | None, header: Header) -> UNetConfig:
-    """The sizes in the folder's config; without one, those of the published family that the shapes show."""
-    if folder is not None and (folder / CONFIG).is_file():
-        config = read_json(folder / CONFIG)
-        ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
-        blocks = [ups[name] for name in reversed(config["down_block_types"])]
-        return read_unet({**config, "up_block_types": blocks, "out_channels": config["in_channels"]})
-    width = header.tensors[_ATTENTION].shape[1] if _ATTENTION in header.tensors else 0
-    if width not in _PUBLISHED:
-        raise ValueError(f"prompts of width {width}, which no Stable Diffusion has")
-    return _PUBLISHED[width]
+    """The sizes in the folder's config; without one, those that the shapes show."""
+    if folder is None or not (folder / CONFIG).is_file():
+        return diffusers_unet_config(Shapes(header), whole=False)
+    config = read_json(folder / CONFIG)
+    if (order := config.get("controlnet_conditioning_channel_order", "rgb")) != "rgb":
+        raise ValueError(f"controlnet_conditioning_channel_order is {order!r}, not 'rgb'")
+    ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
+    blocks = [ups[name] for name in reversed(config["down_block_types"])]
+    return read_unet({**config, "up_block_types": blocks, "out_channels": config["in_channels"]})

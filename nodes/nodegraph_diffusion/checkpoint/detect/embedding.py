@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_refusal
+from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.header import Header
+from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS
 
 PAIR = ("clip_l", "clip_g")  # the vectors for each of Stable Diffusion XL's text encoders
-_FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ def file_embedding(header: Header, contents: Contents) -> EmbeddingFile:
     tensors = header.tensors
     names = [name for name in (*PAIR, "emb_params") if name in tensors] or list(tensors)
     several = len(names) > 1 and set(names) != set(PAIR)
-    if not names or several or any(len(tensors[name].shape) not in (1, 2) or tensors[name].dtype not in _FLOATS for name in names):
+    if not names or several or any(len(tensors[name].shape) not in (1, 2) for name in names):
         raise file_refusal("embedding", header.path, tensors, found=contents, hint="Give a textual inversion file.")
+    if integers := [name for name in names if tensors[name].dtype not in FLOATS]:
+        expected = f"vectors for a prompt's word: {integers[0]!r} in {', '.join(FLOATS)}"
+        raise CheckpointError(
+            header.path, expected=expected, found=tensors[integers[0]].dtype, hint="Give a textual inversion file of floats."
+        )
     return EmbeddingFile(header.path, {name: tensors[name].shape for name in names})

@@ -14,6 +14,7 @@ from nodegraph_diffusion.networks.config import UNetConfig, VAEConfig
 
 _GUIDANCE = "time_embedding.cond_proj.weight"  # in both layouts
 _LDM_SIZES = "label_emb.0.0.weight"
+_CONTEXT_OF_ADDED = {2816: 2048, 2560: 1280}  # the width of prompts by that of the vector conditioning: XL and its refiner
 
 
 def ldm_unet_config(shapes: Shapes, whole: bool = True) -> UNetConfig:
@@ -52,8 +53,8 @@ def ldm_unet_config(shapes: Shapes, whole: bool = True) -> UNetConfig:
     )
 
 
-def diffusers_unet_config(shapes: Shapes) -> UNetConfig:
-    """The sizes of diffusers' UNet2DConditionModel. Raises CheckpointError, ValueError."""
+def diffusers_unet_config(shapes: Shapes, whole: bool = True) -> UNetConfig:
+    """The sizes of diffusers' UNet2DConditionModel; if not `whole`, without its up half. Raises CheckpointError, ValueError."""
     model_channels, in_channels, _, _ = shapes.get("conv_in.weight", 4)
     levels = range(shapes.count("down_blocks.{}.resnets.0.conv1.weight"))
     widths = [shapes.get(f"down_blocks.{level}.resnets.0.conv1.weight", 4)[0] for level in levels]
@@ -63,11 +64,11 @@ def diffusers_unet_config(shapes: Shapes) -> UNetConfig:
         shapes,
         transformers=_Transformers(
             down=[[f"down_blocks.{level}.attentions.{i}." for i in range(blocks)] for level in levels],
-            up=[[f"up_blocks.{level}.attentions.{i}." for i in range(blocks + 1)] for level in reversed(levels)],
+            up=[[f"up_blocks.{level}.attentions.{i}." for i in range(blocks + 1)] for level in reversed(levels) if whole],
             middle="mid_block.attentions.0.",
         ),
         in_channels=in_channels,
-        out_channels=shapes.get("conv_out.weight", 4)[0],
+        out_channels=shapes.get("conv_out.weight", 4)[0] if whole else in_channels,
         model_channels=model_channels,
         channel_mult=tuple(multiple(width, model_channels) for width in widths),
         num_res_blocks=blocks,
@@ -95,14 +96,18 @@ def _unet_config(shapes: Shapes, *, transformers: _Transformers, **sizes: Any) -
     middle_depth = _depth(shapes, transformers.middle)
     names = [name for level in transformers.down for name in level if _depth(shapes, name)]
     last = transformers.middle if middle_depth or not names else names[-1]
-    linear = shapes.rank(f"{last}proj_in.weight") == 2
+    if not (names or middle_depth or transformers.up) and sizes["added_dim"] in _CONTEXT_OF_ADDED:
+        linear, context_dim = True, _CONTEXT_OF_ADDED[sizes["added_dim"]]  # a half without any transformer, as in small ControlNets
+    else:
+        linear = shapes.rank(f"{last}proj_in.weight") == 2
+        context_dim = shapes.get(f"{last}transformer_blocks.0.attn2.to_k.weight", 2)[1]
     return UNetConfig(
         transformer_depth=depths,
         up_depth=None if even else ups,
         middle_depth=middle_depth,
         num_heads=None if linear else 8,
         head_channels=64 if linear else None,  # Stable Diffusion 2 changed both at once
-        context_dim=shapes.get(f"{last}transformer_blocks.0.attn2.to_k.weight", 2)[1],
+        context_dim=context_dim,
         linear_projection=linear,
         guidance_dim=shapes.get(_GUIDANCE, 2)[1] if _GUIDANCE in shapes else None,
         **sizes,

@@ -98,16 +98,17 @@ def part_sources(part: AnyPart, headers: Sequence[Header]) -> Sources:
 def controlnet_sources(file: ControlNetFile, header: Header) -> Sources:
     """The sources of a ControlNet. Raises CheckpointError if a tensor is missing, unknown or wrong."""
     prefix = PREFIX if file.layout == "ldm" and any(key.startswith(PREFIX) for key in header.tensors) else ""
+    expected = controlnet_shapes(file.config, file.hint_widths)
     if file.layout == "ldm":
         return find_sources(
-            controlnet_shapes(file.config),
+            expected,
             [header],
             name="ControlNet",
             prefix=prefix,
             pieces_of=lambda key: [] if key == DIFFERENCE_MARK else [Piece(key)],
         )
-    pieces = _diffusers_pieces(controlnet_modules(file.config))
-    return find_sources(controlnet_shapes(file.config), [header], name="ControlNet", prefix="", pieces_of=pieces)
+    pieces = _diffusers_pieces(controlnet_modules(file.config, file.hint_widths))
+    return find_sources(expected, [header], name="ControlNet", prefix="", pieces_of=pieces)
 
 
 def find_sources(expected: TensorShapes, headers: Sequence[Header], *, name: str, prefix: str, pieces_of: PiecesOf) -> Sources:
@@ -175,17 +176,16 @@ def _diffusers_pieces(table: dict[str, str]) -> PiecesOf:
 
 
 def _check_tensor(path: Path, name: str, info: TensorInfo, *, shape: tuple[int, ...], piece: Piece) -> None:
-    """Raise CheckpointError unless the tensor has `shape`; a linear layer may replace a convolution of size one."""
+    """Raise CheckpointError unless the tensor has `shape`, or that of a linear layer for a convolution of size one, and floats."""
     whole = shape if piece.third is None else (3 * shape[0], *shape[1:])
     whole = whole[::-1] if piece.transposed else whole
     pointwise = whole == info.shape or (whole[:2] == info.shape[:2] and {*whole[2:], *info.shape[2:]} <= {1})
-    if info.dtype not in FLOATS or not pointwise:
+    if not pointwise:
         raise CheckpointError(
-            path,
-            expected=f"{name!r} of shape {list(whole)} in {', '.join(FLOATS)}",
-            found=f"shape {list(info.shape)} in {info.dtype}",
-            hint=_DAMAGED,
+            path, expected=f"{name!r} of shape {list(whole)}", found=f"one of shape {list(info.shape)}", hint=_DAMAGED
         )
+    if info.dtype not in FLOATS:
+        raise CheckpointError(path, expected=f"{name!r} in {', '.join(FLOATS)}", found=info.dtype, hint=_DAMAGED)
 
 
 def _checked_scale(header: Header, name: str, weight: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -47,7 +48,9 @@ def load_controlnet(file: ControlNetFile, device: torch.device | str, dtype: tor
     """
     mapped = MappedFile(file.weights)
     sources = controlnet_sources(file, mapped.header)
-    network = fill(blank(ControlNet, file.config), sources.tensors, [mapped], device=device, dtype=dtype)
+    network = fill(
+        blank(partial(ControlNet, hint_widths=file.hint_widths), file.config), sources.tensors, [mapped], device=device, dtype=dtype
+    )
     if not file.difference:
         return network
     if base is None:

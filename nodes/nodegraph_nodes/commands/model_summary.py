@@ -1,0 +1,67 @@
+"""What a file or folder holds in a few words: for the list of the user's models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nodegraph_nodes.models.errors import TAKEN_BY
+
+if TYPE_CHECKING:
+    from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile
+
+_BY_WIDTH: Final = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
+"""The families, by the width of the prompts that their UNets attend to."""
+
+
+def summary(description: Description) -> dict[str, object]:
+    """What a file holds, its family, dtype, size in bytes and notes, and the node that takes it. Raises CheckpointError."""
+    content = description.content
+    if content == "lora":
+        found: LoraFile | ControlNetFile | EmbeddingFile = description.lora()
+        family, files = _lora_family(description.lora()), description.lora().files
+    elif content == "controlnet":
+        found = description.controlnet()
+        family, files = _BY_WIDTH.get(description.controlnet().config.context_dim), description.controlnet().files
+    elif content == "embedding":
+        found = description.embedding()
+        family, files = _embedding_family(description.embedding()), (description.path,)
+    else:
+        part = description.model_or_part()
+        return _facts(content or "model", getattr(part, "kind", None), description, part.files) | {"notes": list(part.notes)}
+    return _facts(content, family, description, files) | {"notes": list(getattr(found, "notes", ()))}
+
+
+def _facts(content: Content, family: str | None, description: Description, files: tuple[Path, ...]) -> dict[str, object]:
+    return {
+        "holds": content,
+        "family": family,
+        "dtype": _dtype(description),
+        "bytes": sum(file.stat().st_size for file in files),
+        "node": TAKEN_BY[content],
+    }
+
+
+def _dtype(description: Description) -> str:
+    """The dtype of most of the numbers."""
+    sizes: Counter[str] = Counter()
+    for header in description.headers.read_so_far():
+        for tensor in header.tensors.values():
+            sizes[tensor.dtype] += tensor.size
+    return max(sizes, key=lambda dtype: sizes[dtype]) if sizes else "-"
+
+
+def _lora_family(lora: LoraFile) -> str | None:
+    """The family by the width of the prompts that the changed layers attend to; None if the file changes none of them."""
+    for module, roles in lora.changes.get("unet", {}).items():
+        down = lora.tensors.get(roles.get("down", ""))
+        if module.endswith(("attn2_to_k", "attn2_to_v")) and down is not None and len(down.shape) == 2:
+            return _BY_WIDTH.get(down.shape[1])
+    return None
+
+
+def _embedding_family(embedding: EmbeddingFile) -> str | None:
+    if len(embedding.shapes) > 1:
+        return "sdxl"
+    return _BY_WIDTH.get(next(iter(embedding.shapes.values()))[-1])
