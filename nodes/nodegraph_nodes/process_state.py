@@ -181,12 +181,12 @@ def _memory_reader(torch: Any, generator: Any) -> Callable[[], bytes] | None:
         first = generator._cdata + start
         size = _POSITION_BYTES + 4 * _WORDS
         read = memoryview((ctypes.c_char * size).from_address(first)).tobytes
-        kept = memoryview((ctypes.c_ubyte * _KEPT_BYTES).from_address(first + size)).cast("B")
+        numbers = memoryview((ctypes.c_ubyte * _KEPT_BYTES).from_address(first + size)).cast("B")
 
         def state() -> bytes:
-            if kept[_END_OF_FLOAT]:  # a number whose flag is not set is whatever was in memory before
-                return read() + b"f" + kept[_FLOAT] + (kept[_DOUBLE] if kept[_END_OF_DOUBLE] else b"")
-            return read() + b"d" + kept[_DOUBLE] if kept[_END_OF_DOUBLE] else read()
+            if numbers[_END_OF_FLOAT]:  # a number whose flag is not set is whatever was in memory before
+                return read() + b"f" + numbers[_FLOAT] + (numbers[_DOUBLE] if numbers[_END_OF_DOUBLE] else b"")
+            return read() + b"d" + numbers[_DOUBLE] if numbers[_END_OF_DOUBLE] else read()
 
         return state
 
