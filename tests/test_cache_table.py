@@ -187,6 +187,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "device, dtype, attention": (
         [
             "engine/test_keys.py::test_numeric_class_is_only_in_keys_of_numeric_nodes",
+            "engine/test_unkept_results.py::test_node_that_reads_the_dtype_is_not_kept_unless_it_is_numeric",
             "nodes/test_numerics.py::test_class_depends_on_dtype",
             "nodes/test_numerics.py::test_class_depends_on_attention_settings",
         ],

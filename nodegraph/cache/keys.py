@@ -30,7 +30,7 @@ from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, Resolv
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """The version of the key format. Raising it makes every earlier key a miss."""
 
 FileDigest = Callable[[Path], str]

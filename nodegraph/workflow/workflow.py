@@ -164,7 +164,7 @@ class Workflow(Document):
     def output(self, name: str, handle: Handle, save: str | dict[str, Any] | None = None) -> None:
         """Add an output: the value of `handle`, saved under the file name that the template `save` describes.
 
-        With options of the file format, `save` is a mapping: `{"file": "{workflow}.jpg", "quality": 90}`. Raises ValueError if the
+        With options of the file format, `save` is a mapping: `{"file": "{workflow}", "quality": 90}`. Raises ValueError if the
         name is taken or not valid, or if `handle` is not a node of this workflow.
         """
         link = self._linked(handle)

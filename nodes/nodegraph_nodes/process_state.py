@@ -164,34 +164,56 @@ def _state_of(generator: Any) -> bytes:
 def _memory_reader(torch: Any, generator: Any) -> Callable[[], bytes] | None:
     """Returns a function that reads the memory of a generator, which takes a tenth of `get_state`. None if it looks unexpected.
 
-    The memory is: seed, counters, 624 words of state, and the normal numbers that are kept for the next call. It is found, and
-    its reading is tried, in a generator of the same kind that nothing else uses.
+    The memory is: seed, counters, 624 words of state, and two normal numbers that may be kept for the next call, each before a
+    flag. The words, and the position in them before these, change with each draw. The memory is found, and its reading is tried,
+    in a generator of the same kind that nothing else uses.
     """
     import ctypes
 
     tried = torch.Generator()
     words = memoryview(_state_of(tried)[_HEADER_BYTES:][: 8 * _WORDS]).cast("Q")  # each takes twice the bytes here
     expected = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    start = ctypes.string_at(tried._cdata, _SEARCHED_BYTES).find(expected[:16]) - _HEADER_BYTES
+    start = ctypes.string_at(tried._cdata, _SEARCHED_BYTES).find(expected[:16]) - _POSITION_BYTES
     if start < 0:
         return None
 
     def reader(generator: Any) -> Callable[[], bytes]:
-        size = _HEADER_BYTES + 4 * _WORDS + _KEPT_BYTES
-        return memoryview((ctypes.c_char * size).from_address(generator._cdata + start)).tobytes
+        first = generator._cdata + start
+        size = _POSITION_BYTES + 4 * _WORDS
+        read = memoryview((ctypes.c_char * size).from_address(first)).tobytes
+        numbers = memoryview((ctypes.c_ubyte * _KEPT_BYTES).from_address(first + size)).cast("B")
+
+        def state() -> bytes:
+            if numbers[_END_OF_FLOAT]:  # a number whose flag is not set is whatever was in memory before
+                return read() + b"f" + numbers[_FLOAT] + (numbers[_DOUBLE] if numbers[_END_OF_DOUBLE] else b"")
+            return read() + b"d" + numbers[_DOUBLE] if numbers[_END_OF_DOUBLE] else read()
+
+        return state
 
     read, states = reader(tried), []
-    if read()[_HEADER_BYTES:-_KEPT_BYTES] != expected:
+    if read()[_POSITION_BYTES:] != expected:
         return None
     for draw in (torch.rand, torch.randn, torch.randn):  # the second normal number is one that was kept
         states.append(read())
         draw(1, generator=tried, device="cpu", dtype=torch.float64)
-    return reader(generator) if len({*states, read()}) == len(states) + 1 else None
+    states.append(read())
+    with_float = tried.get_state()  # its end: a number in single precision, and whether there is one
+    with_float.numpy()[-8:] = [*b"\1\2\3\4\1\0\0\0"]
+    tried.set_state(with_float)
+    states.append(read())
+    ends = [state[_POSITION_BYTES + 4 * _WORDS :] for state in states]
+    is_expected = len({*states}) == len(states) and [end[:1] for end in ends] == [b"", b"", b"d", b"", b"f"]
+    return reader(generator) if is_expected and ends[-1] == b"f\1\2\3\4" else None
 
 
-_HEADER_BYTES: Final = 24
+_HEADER_BYTES: Final = 24  # in a state that torch returns
+_POSITION_BYTES: Final = 4
 _WORDS: Final = 624
 _KEPT_BYTES: Final = 24
+_END_OF_FLOAT: Final = 8  # in the kept bytes; the flag is there
+_END_OF_DOUBLE: Final = 20
+_FLOAT: Final = slice(4, _END_OF_FLOAT)
+_DOUBLE: Final = slice(12, _END_OF_DOUBLE)
 _SEARCHED_BYTES: Final = 512
 
 

@@ -20,6 +20,8 @@ from nodegraph_diffusion.checkpoint.layouts.controlnet import controlnet_modules
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.sampling import sigmas_for
+from nodegraph_diffusion.schedules import SCHEDULES
 from nodegraph_nodes.models.find import find_model
 from nodegraph_nodes.nodes.adapters import apply_control_net, load_control_net
 from nodegraph_nodes.nodes.concat import apply_inpaint, apply_pix2pix
@@ -162,3 +164,58 @@ def test_difference_file_equals_the_whole_controlnet(tmp_path):
     expected = theirs(pipeline, image=[PICTURE.movedim(-1, 1)], controlnet_conditioning_scale=[1.0])
     opened = load_control_net(describe(tmp_path / "difference.safetensors").controlnet(), model.unet)
     assert small.difference(ours(model, apply_control_net(model.unet, opened, Image(PICTURE))), expected) <= small.TOLERANCE
+
+
+# --- where diffusers' pipelines mean something else, as docs/models.md says
+
+
+def test_clip_skip_of_diffusers_applies_to_the_positive_prompt_alone(tmp_path, monkeypatch):
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionPipeline)
+    encoder = type(pipeline.text_encoder)
+    if not hasattr(pipeline.text_encoder, "text_model"):  # transformers 5 removed it, and diffusers reads its last norm there
+        monkeypatch.setattr(encoder, "text_model", property(lambda self: self), raising=False)
+    expected = theirs(pipeline, clip_skip=1)
+    latent = empty_latent(model.vae, SIDE, SIDE)
+
+    def result(of_negative: int | None) -> Tensor:
+        positive = text_encode(model.text_encoder, POSITIVE, clip_skip=2)
+        negative = text_encode(model.text_encoder, NEGATIVE, clip_skip=of_negative)
+        denoiser = unet_denoise(model.unet, positive, negative, CFG)
+        return sampler(denoiser, latent, Noise(NOISE, 0), sampler="euler", schedule="simple", steps=STEPS).samples
+
+    assert small.difference(result(None), expected) <= small.TOLERANCE
+    assert small.difference(result(2), expected) > small.TOLERANCE * 10
+
+
+def test_strength_of_diffusers_takes_steps_away(tmp_path):
+    """10 steps at strength 0.5 are 5 steps there; here they are 10 of a schedule of 20. `steps: 5` here is the same run."""
+    pipeline, _ = saved(tmp_path, diffusers.StableDiffusionPipeline)
+    pipeline = diffusers.StableDiffusionImg2ImgPipeline(**pipeline.components)
+    pipeline.scheduler.set_timesteps(10)
+    timesteps, count = pipeline.get_timesteps(10, 0.5, "cpu")
+    assert len(timesteps) == count == 5
+    ours_of_5, ours_of_10 = (sigmas_for(SCHEDULES["simple"], NoiseSchedule(), steps, strength=0.5) for steps in (5, 10))
+    assert torch.allclose(ours_of_5, pipeline.scheduler.sigmas[5:], rtol=1e-4)
+    assert len(ours_of_10) == 11
+
+
+def test_inpainting_of_diffusers_starts_without_the_picture_at_strength_1(tmp_path):
+    """With a white mask, another picture changes nothing there; here the latent under the noise is that of the picture."""
+    pipeline, model = saved(tmp_path, diffusers.StableDiffusionInpaintPipeline, 4)
+    white = torch.ones(1, 1, SIDE, SIDE)
+
+    def painted(picture: Tensor, strength: float) -> Tensor:
+        settings = {**TOLD, "generator": torch.Generator().manual_seed(1), "strength": strength}
+        return pipeline(**settings, image=picture.movedim(-1, 1), mask_image=white.clone()).images
+
+    def sampled(picture: Tensor) -> Tensor:
+        denoiser = unet_denoise(model.unet, *(text_encode(model.text_encoder, text) for text in (POSITIVE, NEGATIVE)), CFG)
+        latent = vae_encode(model.vae, Image(picture))
+        return sampler(
+            denoiser, latent, Noise(NOISE, 0), mask=Mask(white[0]), sampler="euler", schedule="simple", steps=STEPS
+        ).samples
+
+    other = 1 - PICTURE
+    assert torch.equal(painted(PICTURE, 1.0), painted(other, 1.0))
+    assert not torch.allclose(painted(PICTURE, 0.99), painted(other, 0.99))
+    assert not torch.allclose(sampled(PICTURE), sampled(other))

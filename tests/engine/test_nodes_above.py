@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.cache import keys
 from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
+from nodegraph.run.node import outcome
 from tests.support.copying_workers import use_copying_workers, with_both_workers
 
 KEY = "ab" * 32
@@ -236,6 +238,19 @@ def test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit(
     importlib.import_module("helper_above")  # before nodes run: only plugins with computed imports depend on it
     assert engine.run(workflow)["out"] == 101
     assert make_engine().run(workflow).cached == ("n1",)
+    write("lib/helper_above.py", "FACTOR = 2")
+    assert make_engine().run(workflow)["out"] == 102
+
+
+def test_result_that_an_earlier_version_stored_below_a_model_is_a_miss(
+    make_engine: MakeEngine, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stored the same key without what the nodes above had imported."""
+    workflow = stacked("Load", "Plus")
+    with monkeypatch.context() as context:
+        context.setattr(keys, "FORMAT", 3)
+        context.setattr(outcome, "joined", lambda imports, inherited: imports)
+        assert make_engine().run(workflow)["out"] == 101
     write("lib/helper_above.py", "FACTOR = 2")
     assert make_engine().run(workflow)["out"] == 102
 

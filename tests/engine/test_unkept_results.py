@@ -12,7 +12,7 @@ from tests.support.copying_workers import use_copying_workers, with_both_workers
 
 PLUGIN = """
 import random
-from nodegraph import hookimpl, node
+from nodegraph import Run, hookimpl, node
 
 class Model:
     def __init__(self, number):
@@ -48,9 +48,18 @@ def add_inside(words: tuple[list[str], ...], word: str) -> list[str]:
     words[0].append(word)
     return words[0]
 
+@node("Where")
+def where(run: Run) -> str:
+    return run.device + "/" + run.dtype
+
+@node("Length")
+def length(run: Run, text: str) -> int:
+    run.step(1, 1)
+    return len(text)
+
 @hookimpl
 def register_nodes(register):
-    for function in (random_number, random_model, wrap, number, twice, add, add_inside):
+    for function in (where, length, random_number, random_model, wrap, number, twice, add, add_inside):
         register(function)
 """
 
@@ -65,8 +74,8 @@ def make_engine(tmp_path: Path, workers: str) -> Callable[[], Engine]:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "drawing.py").write_text(PLUGIN)
 
-    def make() -> Engine:
-        engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+    def make(dtype: str = "auto") -> Engine:
+        engine = Engine(tmp_path / "cache", dtype=dtype, plugin_dirs=[tmp_path / "plugins"])
         if workers == "copying":
             use_copying_workers(engine)
         return engine
@@ -99,6 +108,23 @@ def test_value_computed_from_the_same_number_is_still_found(make_engine: Callabl
     workflow.output("out", workflow.add("Twice", name="twice", number=0.25))
     make_engine().run(workflow)
     assert make_engine().run(workflow).cached == ("twice",)
+
+
+def test_node_that_reads_the_dtype_is_not_kept_unless_it_is_numeric(make_engine: Callable[..., Engine]) -> None:
+    workflow = Workflow("w")
+    where = workflow.add("Where", name="where")
+    workflow.output("where", where)
+    workflow.output("out", workflow.add("Length", name="length", text=where))
+    results = [make_engine(dtype=dtype).run(workflow) for dtype in ("float32", "float16", "float16")]
+    assert [result["where"] for result in results] == ["cpu/float32", "cpu/float16", "cpu/float16"]
+    assert [result.ran for result in results] == [("where", "length"), ("where", "length"), ("where",)]
+    assert results[-1].nodes["where"].notices == (
+        (
+            "it reads the device or dtype of the run, which its key does not cover; its result is used but not kept. "
+            "Declare @node(..., numeric=True)"
+        ),
+    )
+    assert results[0].nodes["length"].notices == ()  # it has a Run, too
 
 
 @pytest.mark.parametrize(("type", "words"), [("Add", {"a"}), ("AddInside", (["a"],))])

@@ -44,6 +44,13 @@ def draws(how: str) -> float:
     import random, numpy, torch
     return float(eval(how))
 
+@node("Seeds", numeric=True)
+def seeds(seed: int) -> float:
+    import torch
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return float(torch.randn(1))
+
 @node("Meddles")
 def meddles(text: str) -> str:
     os.environ["MEDDLED"] = text
@@ -79,7 +86,7 @@ def not_numeric(how: str) -> str:
 @hookimpl
 def register_nodes(register):
     register(not_numeric)
-    for function in (product, draws, meddles, switches, box, unbox):
+    for function in (product, draws, seeds, meddles, switches, box, unbox):
         register(function)
 """
 
@@ -289,6 +296,24 @@ def test_node_that_draws_from_a_global_generator_is_not_kept(engine, how):
 def test_node_with_its_own_generator_is_kept(engine, how):
     assert engine.run(one("Draws", how=how)).notices == ()
     assert engine.run(one("Draws", how=how)).cached == ("node",)
+
+
+def test_generator_that_is_put_back_looks_as_before():
+    """Whatever the memory of the number holds that would be kept for the next call."""
+    generator = torch.Generator()
+    read = process_state._memory_reader(torch, generator)
+    assert read is not None
+    before, state = read(), generator.get_state()
+    torch.randn(1, generator=generator, dtype=torch.float64)
+    assert read() != before
+    generator.set_state(state)
+    assert read() == before
+
+
+def test_node_that_seeds_the_generator_and_puts_it_back_is_kept(engine):
+    assert engine.run(one("Seeds", seed=1)).notices == ()
+    torch.randn(1)
+    assert engine.run(one("Seeds", seed=1)).cached == ("node",)
 
 
 def test_nodes_below_one_that_draws_use_its_new_value(engine):

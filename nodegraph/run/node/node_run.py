@@ -45,6 +45,7 @@ class NodeRun(Run):
         self.notices: list[str] = []
         self.in_use = InUse(context.plugins.backend)
         self.drew = False  # from a global generator of random numbers
+        self.read_numerics = False  # what the key of a node covers only if its type is numeric
         self._task, self._context, self._host = task, context, host
 
     def __repr__(self) -> str:
@@ -53,11 +54,13 @@ class NodeRun(Run):
     @property
     def device(self) -> str:  # type: ignore[override]
         """Where the run computes. The backend is asked the first time that a node reads this."""
+        self.read_numerics = True
         return self._context.numerics().device
 
     @property
     def dtype(self) -> str:  # type: ignore[override]
         """The dtype that the run computes in."""
+        self.read_numerics = True
         return self._context.numerics().dtype
 
     def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:

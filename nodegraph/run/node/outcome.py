@@ -45,7 +45,7 @@ def store_outcome(
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
     key, cache = task.key, context.cache
-    drew = False
+    is_hidden = False  # something that the result depends on, from its key
     if changed:
         key = None
         run.notice(
@@ -57,12 +57,9 @@ def store_outcome(
     elif (code := _changed_code(task, context)) is not None:
         key = None
         run.notice(f"the code {code}; its result is used but not kept. Start again to use the new code")
-    elif run.drew and key is not None:
-        key, drew = None, True
-        run.notice(
-            "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
-            "Take a seed as an input, and make a generator from it"
-        )
+    elif key is not None and (message := _not_in_key(spec, run)) is not None:
+        key, is_hidden = None, True
+        run.notice(message)
     stored_key = key if spec.keep else None
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
@@ -79,7 +76,7 @@ def store_outcome(
         elif key is not None:
             digests[port.name] = value_of(key, port.name, keep=spec.keep)
     verified, wrong = False, None
-    if task.checked and (key is not None or drew):
+    if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
 
         verified, wrong = check_stored(task, digests, context)
@@ -108,6 +105,21 @@ def store_outcome(
         verified=verified,
         wrong=wrong,
     )
+
+
+def _not_in_key(spec: NodeSpec, run: NodeRun) -> str | None:
+    """A notice about something that the node used and that its key does not cover."""
+    if run.drew:
+        return (
+            "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
+            "Take a seed as an input, and make a generator from it"
+        )
+    if run.read_numerics and not spec.numeric:
+        return (
+            "it reads the device or dtype of the run, which its key does not cover; its result is used but not kept. Declare "
+            "@node(..., numeric=True)"
+        )
+    return None
 
 
 def _changed_code(task: NodeTask, context: RunContext) -> str | None:
@@ -154,10 +166,12 @@ def _computation(task: NodeTask, seconds: float, run: NodeRun, context: RunConte
 
 def _note_difference(key: str, digests: Mapping[str, str], run: NodeRun, context: RunContext) -> None:
     """Add a notice if the same inputs gave another result before, on the same kind of machine."""
-    before = context.cache.peek(key)
+    cache, before = context.cache, context.cache.peek(key)
     if before is None or before.computation.machine != context.machine:
         return
-    other = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
+    of_other_codecs = {port for port, stored in before.stored.items() if cache.codec_of(stored) is None}
+    changed = [port for port, digest in before.digests.items() if digests.get(port, digest) != digest]
+    other = [port for port in changed if port not in of_other_codecs]
     if other:
         run.notice(
             f"it is not deterministic: the same inputs gave another '{other[0]}' before. If that is meant, declare "

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         load_vae,
     )
     from nodegraph_diffusion.checkpoint.write.diffusers_folder import save_diffusers
-    from nodegraph_diffusion.checkpoint.write.safetensors_file import convert
+    from nodegraph_diffusion.checkpoint.write.safetensors_file import Conversion, convert
 
 __all__ = [
     "NAMES",
@@ -38,6 +38,7 @@ __all__ = [
     "CheckpointError",
     "Content",
     "ControlNetFile",
+    "Conversion",
     "Description",
     "EmbeddingFile",
     "Kind",
@@ -60,7 +61,7 @@ __all__ = [
     "verify",
 ]
 
-_WRITERS = {"convert": "write.safetensors_file", "save_diffusers": "write.diffusers_folder"}
+_WRITERS = {"Conversion": "write.safetensors_file", "convert": "write.safetensors_file", "save_diffusers": "write.diffusers_folder"}
 
 
 def __getattr__(name: str) -> Any:

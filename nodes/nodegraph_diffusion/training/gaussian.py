@@ -46,7 +46,7 @@ class DiagonalGaussian:
     def discretised_nll(self, value: Tensor, levels: int = 256) -> Tensor:
         """-log of the probability of the level that `value` lies on, summed over all but the first axis: (B,), nats.
 
-        The levels are spread evenly over [-1, 1]; the first and last also get what lies beyond them (Ho et al. 2020, eq. 13).
+        The levels are spread evenly over [-1, 1]; the first and last also get everything beyond them (Ho et al. 2020, eq. 13).
         """
         half = 1 / (levels - 1)
         scale = (-0.5 * self.log_variance).exp()

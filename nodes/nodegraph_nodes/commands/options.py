@@ -39,7 +39,7 @@ def preview_decoder_option() -> click.Option:
     """The option --preview-decoder of `nodegraph run`."""
     return PreviewDecoder(
         ["--preview-decoder"],
-        type=click.Path(path_type=Path),
+        type=click.Path(),
         metavar="FILE",
         expose_value=False,
         callback=_set_decoder,
@@ -61,9 +61,9 @@ def _allow_pickles(ctx: click.Context, param: click.Parameter, allowed: bool) ->
         _set_variable(ctx, PICKLES_VARIABLE, "1")
 
 
-def _set_decoder(ctx: click.Context, param: click.Parameter, file: Path | None) -> None:
+def _set_decoder(ctx: click.Context, param: click.Parameter, file: str | None) -> None:
     if file is not None:
-        _set_variable(ctx, DECODER_VARIABLE, str(file))
+        _set_variable(ctx, DECODER_VARIABLE, file)
 
 
 def _set_variable(ctx: click.Context, name: str, value: str) -> None:

@@ -70,8 +70,9 @@ class TorchBackend:
         if not file:
             return None
         from nodegraph_nodes.models import previews
+        from nodegraph_nodes.models.find import file_path
 
         try:
-            return previews.load_preview_decoder(Path(file).expanduser())
+            return previews.load_preview_decoder(file_path(file, Path.cwd(), None))
         except ValueError as error:
             raise SettingsError(f"[E401] the preview decoder cannot be used: {error}") from error

@@ -10,7 +10,7 @@ import math
 import stat
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CHECK_PATH, NOT_A_CHECKPOINT, CheckpointError
@@ -25,11 +25,15 @@ _PICKLES = (b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6)))
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The tensors of a file by name, and the metadata that a safetensors header holds besides."""
+    """The tensors of a file by name, and the metadata that a safetensors header holds besides.
+
+    `compiled` counts the names from which what `torch.compile` adds was removed.
+    """
 
     path: Path
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    compiled: int = 0
 
     def read_floats(self, name: str) -> list[float]:
         """The numbers of one small tensor of floats. Raises CheckpointError for other dtypes."""
@@ -86,7 +90,7 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
                 raise CheckpointError(path, expected="a safetensors file", found="a GGUF file", hint=hint)
             if not _is_pickle(start):
                 tensors, metadata = read_safetensors(path, file)
-                return Header(path, _without_compiler(path, tensors), metadata)
+                return _without_compiler(Header(path, tensors, metadata))
             if not (pickles_allowed() if allow_pickles is None else allow_pickles):
                 raise CheckpointError(
                     path,
@@ -97,7 +101,7 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
                 )
             from nodegraph_diffusion.checkpoint.files.pickle_file import read_pickled  # seldom needed, and slow to import
 
-            return Header(path, _without_compiler(path, read_pickled(path, file)))
+            return _without_compiler(Header(path, read_pickled(path, file)))
     except FileNotFoundError as error:
         raise CheckpointError(path, expected="a readable file", found="nothing", hint=CHECK_PATH) from error
     except OSError as error:
@@ -107,17 +111,18 @@ def read_header(path: Path, allow_pickles: bool | None = None) -> Header:
         raise CheckpointError(path, expected="a readable file", found=str(error), hint=NOT_A_CHECKPOINT) from error
 
 
-def _without_compiler(path: Path, tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
-    """The tensors, by their names without what `torch.compile` adds. Raises CheckpointError if two names become one."""
-    if not any(_COMPILED in name for name in tensors):
-        return tensors
-    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors.items()}
-    if len(plain) < len(tensors):
-        names = [name.replace(_COMPILED, "") for name in tensors]
+def _without_compiler(header: Header) -> Header:
+    """The header with names without what `torch.compile` adds. Raises CheckpointError if two names become one."""
+    compiled = sum(_COMPILED in name for name in header.tensors)
+    if not compiled:
+        return header
+    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in header.tensors.items()}
+    if len(plain) < len(header.tensors):
+        names = [name.replace(_COMPILED, "") for name in header.tensors]
         twice = next(name for name in names if names.count(name) > 1)
-        hint = "The file holds two models. Remove one of them."
-        raise CheckpointError(path, expected="each tensor once", found=f"{twice!r} twice, not counting {_COMPILED!r}", hint=hint)
-    return plain
+        found, hint = f"{twice!r} twice, not counting {_COMPILED!r}", "The file holds two models. Remove one of them."
+        raise CheckpointError(header.path, expected="each tensor once", found=found, hint=hint)
+    return replace(header, tensors=plain, compiled=compiled)
 
 
 def _eight_bits(byte: int) -> float:

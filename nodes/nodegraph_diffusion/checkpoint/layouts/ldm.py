@@ -31,6 +31,14 @@ UNUSED = (
 )
 """A regular expression: the names of tensors that published files contain and that no network needs."""
 
+REMOVABLE = (
+    r"model_ema\..*"
+    r"|(alphas_cumprod|alphas_cumprod_prev|betas|sqrt_.*|log_one_minus_.*|posterior_.*|lvlb_weights|logvar)"
+    r"|(first_stage_model\.)?loss\..*"
+    r"|.*\.position_ids"
+)
+"""A regular expression: the names of unused tensors that other programs do not need either."""
+
 HARMLESS = (
     r"(denoiser|embedding_manager|control_model|model_ema|optimizer_states|lr_schedulers|loops|callbacks)\..*"
     r"|scale_factor|global_step|epoch"
