@@ -216,7 +216,10 @@ def test_tensors_that_change_nothing_are_listed(tmp_path, tensors, reason, count
         ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensors of another kind (base_model."),
         ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensors of another kind (base_model."),
         ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' of LoRA beside up, found none"),
-        ({f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()}, "expected a factor 'a2' of GLoRA beside a1, b1, found none"),
+        (
+            {f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()},
+            "expected a factor 'a2' of GLoRA beside a1, b1, found none",
+        ),
         ({f"{OTHER}.lora_mid.weight": noise(4, 4, 3, 3)}, "expected the factors of a change beside mid, found none"),
         ({f"{OTHER}.diff_b": noise(32), f"{OTHER}.dora_scale": noise(32, 1)}, "expected the factors of a change beside dora_scale"),
         ({f"{LINEAR}.diff": CHANGE}, "expected one kind of change, found LoRA and difference"),
