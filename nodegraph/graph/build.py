@@ -17,7 +17,7 @@ from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import Link, NodeDef
+from nodegraph.workflow.definitions import Link, NodeDef, ParamRef
 from nodegraph.workflow.workflow import Workflow
 
 _LONGEST_PATH = 20  # nodes of a circle that a message lists
@@ -52,7 +52,7 @@ class _Builder:
         return Graph(
             workflow=self.workflow.name,
             nodes={name: nodes[name] for name in order},
-            outputs=outputs,
+            outputs={name: _with_params(output, params) for name, output in outputs.items()},
             params=params,
             resolved=self._resolved(params),
             seeds=self.input_values.drawn_seeds,
@@ -233,3 +233,11 @@ class _Builder:
 def _suggest_input(name: str, spec: NodeSpec) -> str:
     names = [port.name for port in spec.inputs]
     return did_you_mean(name, names) or (f"Its inputs are {', '.join(names)}." if names else "It has no inputs.")
+
+
+def _with_params(output: Output, params: Mapping[str, Any]) -> Output:
+    """An output whose options have the values of the params that they refer to."""
+    values = {
+        name: params.get(value.name, value) if isinstance(value, ParamRef) else value for name, value in output.options.items()
+    }
+    return replace(output, options=values)

@@ -36,6 +36,7 @@ def remarks(workflow: Workflow) -> list[Remark]:
 def _unused_params(workflow: Workflow) -> Iterator[Remark]:
     used = {ref.name for node in workflow.nodes.values() for ref in references(dict(node.inputs)) if isinstance(ref, ParamRef)}
     for output in workflow.outputs.values():
+        used |= {ref.name for ref in references(dict(output.options)) if isinstance(ref, ParamRef)}
         used |= {field for _, field, _, _ in string.Formatter().parse(output.save or "") if field}
     for param in workflow.params.values():
         if param.name not in used:

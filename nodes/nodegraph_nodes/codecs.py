@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -10,17 +9,18 @@ import math
 import mmap
 import struct
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_nodes import conversions
-from nodegraph_nodes.pictures.formats import PictureFormat, Png, picture_format
 from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nodegraph_diffusion.conditioning.prompt import Prompt
+    from nodegraph_nodes.pictures.formats import PictureFormat
 
 
 _DTYPES: Final = {
@@ -267,13 +267,20 @@ class PictureCodec(TensorCodec):
     """Stores pixels without loss, and exports each picture with 8 bits for each channel: as a PNG file, or `in_format`."""
 
     extension = ".png"
-    format: PictureFormat = Png()
+    options: Mapping[str, Any] = {}
+
+    @cached_property
+    def format(self) -> PictureFormat:
+        from nodegraph_nodes.pictures.formats import picture_format  # most commands write no pictures
+
+        return picture_format(self.extension, self.options)
 
     def in_format(self, extension: str, options: Mapping[str, Any]) -> PictureCodec:
         if extension == self.extension and not options:
             return self
-        other = copy.copy(self)
-        other.extension, other.format = extension, picture_format(extension, options)
+        other = PictureCodec(self.value_type, self.tensor, self.axes, self.fields, convert=self.convert)
+        other.extension, other.options = extension, options
+        other.format  # noqa: B018 (raises ValueError if there is no such format)
         return other
 
     def export(self, value: Any) -> list[bytes]:

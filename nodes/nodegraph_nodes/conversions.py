@@ -5,6 +5,7 @@ Each function returns None for an object that is none of these, and raises Value
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,8 +76,11 @@ def _pixels(value: Any, *, grey: bool = False) -> Tensor | None:
     """Numbers from 0 to 1, float32, of a picture (H, W, 3), or (H, W) if `grey`, or of an array of any shape."""
     pillow = sys.modules.get("PIL.Image")
     if pillow is not None and isinstance(value, pillow.Image):
+        from nodegraph_nodes.pictures.colours import in_srgb
         from nodegraph_nodes.pictures.files import colours_and_opacity
 
+        with contextlib.suppress(ValueError):  # a profile that cannot be used counts as none
+            value = in_srgb(value)
         colours = colours_and_opacity(value, "the picture")[0][0]
         if not grey:
             return colours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -14,10 +15,12 @@ from typing import NamedTuple
 import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.files import hub_resume
 from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
 from nodegraph_diffusion.checkpoint.files.hub_errors import describe_error
-from tests.support.hub import COMMIT, serve
+from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
+from tests.support.hub import COMMIT, Fault, serve
 
 REPOSITORIES = {
     "org/folder": {
@@ -121,8 +124,17 @@ class Hub:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serve(REPOSITORIES, gated=frozenset({"org/gated"}), statuses={"org/lost": 404, "org/closed": 403}) as (address, asked):
+def faults() -> dict[str, Fault]:
+    """What goes wrong with files of the hub, by name; tests change it."""
+    return {}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, faults: dict[str, Fault]) -> Iterator[Hub]:
+    with serve(REPOSITORIES, gated=frozenset({"org/gated"}), statuses={"org/lost": 404, "org/closed": 403}, faults=faults) as (
+        address,
+        asked,
+    ):
         yield Hub(address, asked, tmp_path)
 
 
@@ -175,6 +187,71 @@ def test_fetched_files_are_found_without_the_network(hub, monkeypatch):
         hub.asked.clear()
         assert find_fetched(text) == Path(path)
         assert hub.asked == []
+
+
+def test_a_large_download_that_broke_off_is_continued_by_the_next_run(hub, faults, monkeypatch):
+    """Until it is complete, no file has the name that the hub's library looks for; another process continues it."""
+    monkeypatch.setattr(hub_resume, "LARGE", 1)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2)
+    faults["model.safetensors"] = "cut"
+
+    def download() -> None:
+        cache = hub.home / "hub"
+        hub_resume.download_resumably("org/single", "model.safetensors", revision="main", cache=cache, endpoint=hub.address)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("huggingface_hub.file_download.time.sleep", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            download()
+    blob = hub.home / "hub/models--org--single/blobs" / hashlib.sha256(b"weights").hexdigest()
+    assert not blob.exists()
+    assert blob.with_name(f"{blob.name}.nodegraph-partial").read_bytes() == b"we"  # whole pieces of the library
+    hub.asked.clear()
+    download()
+    assert blob.read_bytes() == b"weights"
+    assert any(request.startswith("GET") and request.endswith("model.safetensors bytes=2-") for request in hub.asked), hub.asked
+    assert not list(blob.parent.glob("*partial"))
+    hub.asked.clear()
+    fetched = hub.fetch("hf://org/single")
+    assert Path(fetched.output).read_bytes() == b"weights"
+    assert not [request for request in fetched.asked if request.startswith("GET") and "/resolve/" in request]
+
+
+def broken_off(seconds: float) -> None:
+    """In place of a pause before the hub's library tries again: the user interrupts it."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("address", ["hf://org/single", "hf://org/single/model.safetensors"])
+def test_a_damaged_download_is_found_by_its_hash_and_removed(hub, faults, address):
+    faults["model.safetensors"] = "damaged"
+    fetched = hub.fetch(address)
+    assert "expected 'model.safetensors' with the hash that the hub gives for it, found another content" in fetched.output
+    assert not [file for file in hub.home.rglob("*") if file.is_file() and file.read_bytes() == bytes(len(b"weights"))]
+    faults.clear()
+    assert Path(hub.fetch(address).output).read_bytes() == b"weights"
+
+
+def test_one_damaged_file_of_a_folder_is_fetched_again_and_the_others_stay(hub, faults):
+    faults["unet/diffusion_pytorch_model.fp16.safetensors"] = "damaged"
+    assert "diffusion_pytorch_model.fp16.safetensors' with the hash" in hub.fetch("hf://org/folder").output
+    faults.clear()
+    again = hub.fetch("hf://org/folder")
+    assert again.files == WANTED
+    downloads = [request for request in again.asked if request.startswith("GET") and "/resolve/" in request]
+    assert [request.rpartition("/")[2] for request in downloads] == ["diffusion_pytorch_model.fp16.safetensors"]
+
+
+def test_hashes_of_git_are_checked_too(tmp_path):
+    content = b"{}"
+    name = hashlib.sha1(b"blob 2\0" + content).hexdigest()
+    for blob, written in ((tmp_path / name, content), (tmp_path / "no hash", content)):
+        blob.write_bytes(written)
+        assert remove_damaged([blob]) == []
+    (tmp_path / name).write_bytes(b"[]")
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    assert remove_damaged([tmp_path / "link"]) == [tmp_path / "link"]
+    assert [file.name for file in tmp_path.iterdir()] == ["no hash"]
 
 
 def test_file_and_revision_can_be_given(hub):

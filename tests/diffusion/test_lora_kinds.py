@@ -125,7 +125,7 @@ def test_a_scalar_multiplies_and_may_have_any_shape_of_one_number(tmp_path):
         assert_close(apply(tmp_path, tensors | numbers), CHANGE / 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.float8_e5m2])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint16, torch.uint8, torch.float8_e5m2])
 def test_an_alpha_of_any_dtype_is_its_number(tmp_path, dtype):
     tensors = {f"{LINEAR}.lora_up.weight": UP, f"{LINEAR}.lora_down.weight": DOWN}
     assert_close(apply(tmp_path, {**tensors, f"{LINEAR}.alpha": torch.tensor(2).to(dtype)}), CHANGE / 2)
@@ -215,8 +215,13 @@ def test_tensors_that_change_nothing_are_listed(tmp_path, tensors, reason, count
         ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensors of another kind (unet."),
         ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensors of another kind (base_model."),
         ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensors of another kind (base_model."),
-        ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' beside up, found none"),
-        ({f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()}, "expected a factor 'a2' beside a1, b1"),
+        ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' of LoRA beside up, found none"),
+        (
+            {f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()},
+            "expected a factor 'a2' of GLoRA beside a1, b1, found none",
+        ),
+        ({f"{OTHER}.lora_mid.weight": noise(4, 4, 3, 3)}, "expected the factors of a change beside mid, found none"),
+        ({f"{OTHER}.diff_b": noise(32), f"{OTHER}.dora_scale": noise(32, 1)}, "expected the factors of a change beside dora_scale"),
         ({f"{LINEAR}.diff": CHANGE}, "expected one kind of change, found LoRA and difference"),
         ({f"{OTHER}.oft_blocks": noise(8, 4, 4), f"{OTHER}.dora_scale": noise(32, 1)}, "found 'dora_scale' beside"),
         ({f"unet.{THEIRS}.lora_A.weight": DOWN.clone()}, "expected one tensor for each factor"),

@@ -221,7 +221,7 @@ def test_safetensors_are_preferred_to_pickles(folder):
 
 @pytest.mark.usefixtures("allowed")
 def test_adapters_and_bin_files_are_read(tmp_path):
-    lora = {"lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.ones(2, 4)}
+    lora = {"lora_unet_input_blocks_1_1_proj_in.diff": torch.ones(2, 4)}
     torch.save(lora, tmp_path / "lora.pt")
     assert describe(tmp_path / "lora.pt").lora().changes["unet"]
     from nodegraph_diffusion.networks.controlnet import ControlNet

@@ -12,6 +12,7 @@ from PIL import Image as pillow
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Denoiser, Image, Latent, Mask, Noise, Sigmas
+from tests.support.colour_profiles import DISPLAY_P3, as_srgb, display_profile
 
 GRADIENT = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 
@@ -46,6 +47,13 @@ def resized(engine, image):
 )
 def test_nodes_take_pictures_of_other_libraries(engine, image):
     assert torch.allclose(resized(engine, image)[0], torch.from_numpy(GRADIENT).float() / 255, atol=1e-6)
+
+
+def test_colour_profile_of_a_picture_counts(engine):
+    picture = pillow.fromarray(GRADIENT)
+    for profile, expected in ((display_profile(DISPLAY_P3), as_srgb(GRADIENT / 255, DISPLAY_P3)), (b"nonsense", GRADIENT / 255)):
+        picture.info["icc_profile"] = profile
+        assert np.abs(resized(engine, picture)[0].numpy() - expected).max() < 1.6 / 255
 
 
 def test_grey_pictures_become_colour(engine):

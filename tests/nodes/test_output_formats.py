@@ -91,6 +91,20 @@ def test_the_file_contains_the_workflow_and_is_left_as_it_is(engine, source, tmp
     assert [written.name for written in other] == [f"a-2{path.suffix}"]
 
 
+def test_a_param_sets_an_option(engine, source, tmp_path):
+    workflow = copying(source, "exact.png")
+    loaded = workflow.add("LoadImage", path=source)
+    workflow.output("small", loaded.image, save={"file": "{quality}.jpg", "quality": workflow.param("quality", 90)})
+    engine.check(workflow)
+    sizes = [
+        engine.run(workflow, params={"quality": quality}, out=tmp_path / "out").outputs["small"][0].stat().st_size
+        for quality in (10, 100)
+    ]
+    assert sizes[0] < sizes[1]
+    with pytest.raises(WorkflowError, match="quality: expected a whole number from 1 to 100, found 101"):
+        engine.run(workflow, params={"quality": 101}, out=tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("save", "message"),
     [

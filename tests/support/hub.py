@@ -8,17 +8,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Literal, NamedTuple
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+Fault = Literal["damaged", "cut"]
+"""What goes wrong with a file: zeros instead of its bytes, or only half of them unless a range is asked for."""
 
 Repositories = Mapping[str, Mapping[str, bytes]]
 
 
 @contextmanager
 def serve(
-    repositories: Repositories, gated: frozenset[str] = frozenset(), statuses: Mapping[str, int] = {}
+    repositories: Repositories,
+    gated: frozenset[str] = frozenset(),
+    statuses: Mapping[str, int] = {},
+    faults: Mapping[str, Fault] = {},
 ) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub with these repositories, and the requested paths. Requests for others get the status in `statuses`."""
+    """The address of a hub with these repositories, and the requested paths. Requests for others get the status in `statuses`.
+
+    `faults` are what goes wrong with files of these names; the caller may change them at any time. The range that was asked for
+    follows the path.
+    """
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -31,7 +42,8 @@ def serve(
             self.answer(body=True)
 
         def answer(self, body: bool) -> None:
-            asked.append(f"{self.command} {self.path}")
+            wanted = self.headers.get("Range")
+            asked.append(f"{self.command} {self.path}{f' {wanted}' if wanted else ''}")
             parts = self.path.split("?")[0].strip("/").split("/")
             api = parts[:2] == ["api", "models"]
             repo, rest = "/".join(parts[2:4] if api else parts[:2]), parts[4:] if api else parts[2:]
@@ -58,18 +70,20 @@ def serve(
                     answer = [{"type": "file", "path": n, "size": len(d), "oid": _tag(d)} for n, d in repositories[repo].items()]
                 self.reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}, body)
             elif (name := "/".join(rest[2:])) in repositories[repo]:
-                data = repositories[repo][name]
-                self.reply(200, data, {"ETag": f'"{_tag(data)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, body)
+                answer = _file_answer(repositories[repo][name], wanted, faults.get(name))
+                self.close_connection = answer.sent is not None
+                headers = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes", **answer.headers}
+                self.reply(answer.status, answer.data, headers, body, sent=answer.sent)
             else:
                 self.reply(404, b"no such file", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, body)
 
-        def reply(self, status: int, data: bytes, headers: Mapping[str, str], body: bool) -> None:
+        def reply(self, status: int, data: bytes, headers: Mapping[str, str], body: bool, sent: int | None = None) -> None:
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(data))}.items():
                 self.send_header(name, value)
             self.end_headers()
             if body:
-                self.wfile.write(data)
+                self.wfile.write(data[:sent])
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -83,6 +97,24 @@ def serve(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _FileAnswer(NamedTuple):
+    status: int
+    data: bytes
+    headers: Mapping[str, str]
+    sent: int | None = None
+
+
+def _file_answer(data: bytes, wanted: str | None, fault: Fault | None) -> _FileAnswer:
+    """The answer to a request for a file, or for the range of it that is `wanted`."""
+    tag = {"ETag": f'"{_tag(data)}"'}
+    if fault == "damaged":
+        data = bytes(len(data))
+    if not wanted:
+        return _FileAnswer(200, data, tag, len(data) // 2 if fault == "cut" else None)
+    start = int(wanted.removeprefix("bytes=").partition("-")[0])
+    return _FileAnswer(206, data[start:], {**tag, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
 
 
 def _tag(data: bytes) -> str:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import glob
-import io
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -21,11 +16,11 @@ _EXTENSIONS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
 class PictureFiles:
-    """The pictures that a folder or a pattern names, with their names below it."""
+    """The pictures that a folder or a pattern names: `files` by their names below it, in order."""
 
-    files: tuple[tuple[str, Path], ...]
+    def __init__(self, files: tuple[tuple[str, Path], ...]) -> None:
+        self.files = files
 
 
 class LoadedImages(NamedTuple):
@@ -53,7 +48,7 @@ def find_pictures(text: str, base: Path) -> Resource:
     if path.is_dir():
         found = {file.name: file for file in path.iterdir() if file.suffix.lower() in _EXTENSIONS and file.is_file()}
         missing = f"there is no picture in the folder {path}"
-    elif glob.has_magic(text):
+    elif _is_pattern(text):
         start = Path(*_plain_start(path))
         files = start.glob(path.relative_to(start).as_posix())
         found = {file.relative_to(start).as_posix(): file for file in files if file.is_file()}
@@ -66,10 +61,14 @@ def find_pictures(text: str, base: Path) -> Resource:
     return Resource(PictureFiles(ordered), dict(ordered))
 
 
+def _is_pattern(text: str) -> bool:
+    return any(mark in text for mark in "*?[")
+
+
 def _plain_start(pattern: Path) -> list[str]:
     """The folders of a pattern before the first one that is a pattern itself."""
     parts = list(pattern.parts[:-1])
-    first = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    first = next((index for index, part in enumerate(parts) if _is_pattern(part)), len(parts))
     return parts[:first]
 
 
@@ -122,6 +121,10 @@ def load_table(path: File, column: Annotated[str | None, Help("the column for `v
 
 def _read_table(text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows and the names of the columns. Raises ValueError with the line of a mistake."""
+    import csv
+    import io
+    import json
+
     lines = text.splitlines()
     if text.lstrip()[:1] == "{":
         rows = []

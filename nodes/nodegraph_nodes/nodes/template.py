@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -11,12 +10,14 @@ from nodegraph import File, Help, Reads, Resource, Seed, node
 from nodegraph.plugin_api import did_you_mean, under
 
 
-@dataclass(frozen=True)
 class WildcardFolder:
-    """A folder with files of lines: `colours.txt` for `__colours__`, `light/night.txt` for `__light/night__`."""
+    """A folder with files of lines: `colours.txt` for `__colours__`, `light/night.txt` for `__light/night__`.
 
-    path: Path
-    files: tuple[tuple[str, Path], ...]  # by name, without the extension
+    `files` are named without the extension.
+    """
+
+    def __init__(self, path: Path, files: tuple[tuple[str, Path], ...]) -> None:
+        self.path, self.files = path, files
 
     def lines(self) -> dict[str, list[str]]:
         """The lines of each file, without empty ones and comments (`#`)."""

@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from html import escape, unescape
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ class WebP:
     def extract(self, data: bytes) -> tuple[bytes, dict[str, str]]:
         content = next(content for name, content in self._chunks(data) if name == b"XMP ").decode()
         found = re.findall(r'<nodegraph:text name="([^"]*)">([^<]*)</nodegraph:text>', content)
-        return self._with_xmp(data, _xmp({})), {unescape(name): unescape(text) for name, text in found}
+        return self._with_xmp(data, _xmp({})), {_unescaped(name): _unescaped(text) for name, text in found}
 
     def _with_xmp(self, data: bytes, xmp: bytes) -> bytes:
         body = b"WEBP"
@@ -162,8 +161,23 @@ def _text_chunk(key: str, text: str) -> bytes:
 
 def _xmp(texts: Mapping[str, str]) -> bytes:
     """XMP data (ISO 16684-1) with these texts."""
-    listed = "".join(f'<nodegraph:text name="{escape(name)}">{escape(text)}</nodegraph:text>' for name, text in texts.items())
+    listed = "".join(f'<nodegraph:text name="{_escaped(name)}">{_escaped(text)}</nodegraph:text>' for name, text in texts.items())
     return (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
         f'<rdf:Description rdf:about="" xmlns:nodegraph="urn:nodegraph">{listed}</rdf:Description></rdf:RDF></x:xmpmeta>'
     ).encode()
+
+
+_ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+
+
+def _escaped(text: str) -> str:
+    for character, entity in _ENTITIES.items():
+        text = text.replace(character, entity)
+    return text
+
+
+def _unescaped(text: str) -> str:
+    for character, entity in reversed(_ENTITIES.items()):
+        text = text.replace(entity, character)
+    return text

@@ -73,9 +73,8 @@ def _peft_turns(vectors: Tensor, options: ModuleOptions) -> Tensor:
     if side * (side - 1) // 2 != vectors.shape[1]:
         raise ValueError(f"expected the upper triangles of square blocks, found {vectors.shape[1]} numbers for each")
     row, column = torch.triu_indices(side, side, 1, device=vectors.device)
-    upper = torch.zeros(len(vectors), side, side, device=vectors.device).index_put(
-        (torch.arange(len(vectors))[:, None], row, column), vectors
-    )
+    upper = torch.zeros(len(vectors), side, side, device=vectors.device)
+    upper[:, row, column] = vectors
     skew = upper - upper.mT
     if options.largest_norm is not None:
         norms = torch.linalg.vector_norm(skew, dim=(1, 2), keepdim=True)

@@ -18,10 +18,6 @@ from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, PICK
 from nodegraph_diffusion.networks.config import HINT_WIDTHS, UNetConfig
 
 _WEIGHTS = WEIGHTS["unet"]
-_HINT = {  # the first convolution of a hint, and the one that makes map i of it smaller
-    "ldm": ("input_hint_block.0.weight", lambda i: f"input_hint_block.{4 * i}.weight"),
-    "diffusers": ("controlnet_cond_embedding.conv_in.weight", lambda i: f"controlnet_cond_embedding.blocks.{2 * i - 1}.weight"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +81,12 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
 
 def _hint_widths(shapes: Shapes, layout: Literal["ldm", "diffusers"]) -> tuple[int, ...]:
     """The channels of each map of the hint, the largest map first."""
-    first, following = _HINT[layout]
-    widths = [shapes.get(first, 4)[0]]
-    while (name := following(len(widths))) in shapes:
+    name = "input_hint_block.0.weight" if layout == "ldm" else "controlnet_cond_embedding.conv_in.weight"
+    widths = []
+    while name in shapes or not widths:
         widths.append(shapes.get(name, 4)[0])
+        i = len(widths)
+        name = f"input_hint_block.{4 * i}.weight" if layout == "ldm" else f"controlnet_cond_embedding.blocks.{2 * i - 1}.weight"
     return tuple(widths)
 
 

@@ -63,15 +63,15 @@ def kind_of(roles: Collection[str]) -> AdapterKind | None:
     if len(kinds) > 1:
         raise ValueError(f"expected one kind of change, found {' and '.join(kind.name for kind in kinds)}")
     if not kinds:
-        if "up_bias" in roles:
-            raise ValueError("expected a factor 'up' beside up_bias, found none")
+        if parts := sorted(set(roles) - {"bias", "set_bias", "alpha"}):
+            raise ValueError(f"expected the factors of a change beside {', '.join(parts)}, found none")
         return None
     (kind,) = kinds
     present = ", ".join(sorted(roles))
     for alternatives in kind.needs:
         if not any(set(group) <= set(roles) for group in alternatives):
             missing = min(([role for role in group if role not in roles] for group in alternatives), key=len)
-            raise ValueError(f"expected a factor {missing[0]!r} beside {present}, found none")
+            raise ValueError(f"expected a factor {missing[0]!r} of {kind.name} beside {present}, found none")
     extra = sorted(set(roles) - kind.roles() - kind.options - {"bias", "set_bias"})
     if extra:
         raise ValueError(f"expected the factors of {kind.name}, found {extra[0]!r} beside {present}")

@@ -16,6 +16,7 @@ from nodegraph_diffusion.checkpoint.layouts.lora import LoraName
 
 Config = Mapping[str, Any]
 
+_MOST_TERMS = 100
 _KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")
 
 
@@ -57,6 +58,8 @@ def module_options(config: Config, name: LoraName) -> ModuleOptions:
         raise ValueError(f"peft_type {kind!r}, not one of {', '.join(_KINDS)}")
     if kind == "OFT":
         terms = int(settings.get("num_cayley_neumann_terms", 5)) if settings.get("use_cayley_neumann", True) else None
+        if terms is not None and not 1 <= terms <= _MOST_TERMS:
+            raise ValueError(f"num_cayley_neumann_terms {terms}, not 1 to {_MOST_TERMS}")
         return ModuleOptions(neumann_terms=terms, largest_norm=float(settings.get("eps", 6e-5)) if settings.get("coft") else None)
     if kind == "IA3":
         return ModuleOptions(on_input=_is_feedforward(settings.get("feedforward_modules"), name.written))
