@@ -82,7 +82,7 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
 def _hint_widths(shapes: Shapes, layout: Literal["ldm", "diffusers"]) -> tuple[int, ...]:
     """The channels of each map of the hint, the largest map first."""
     name = "input_hint_block.0.weight" if layout == "ldm" else "controlnet_cond_embedding.conv_in.weight"
-    widths = []
+    widths: list[int] = []
     while name in shapes or not widths:
         widths.append(shapes.get(name, 4)[0])
         i = len(widths)
