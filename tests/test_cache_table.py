@@ -116,6 +116,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_module_that_a_script_imported_is_not_kept_if_it_was_edited_before_the_engine_was_made",
             LOADED + "test_module_that_was_loaded_anew_and_put_back_is_not_kept",
             LOADED + "test_module_that_was_edited_and_put_back_without_a_load_is_kept",
+            LOADED + "test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its_source",
             LOADED + "test_submodule_that_only_other_code_imports_is_compared_at_a_hit",
         ],
         [READS, LOADED + "test_what_another_plugin_puts_into_a_shared_module_is_not_noticed"],

@@ -44,7 +44,7 @@ LAYERS: dict[str, str] = {
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub_errors hub_hash hub json_file pickle_opcodes pickle_permission "
+        "hub_connection hub_errors hub_hash hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,9 @@ from tests.support.plugin_folders import STUB_PLUGINS
 from tests.support.small_model import save_single_file, save_small_model
 
 
-@pytest.fixture(scope="session", autouse=True)
-def stub_pack_is_imported_once() -> Iterator[None]:
-    """Each command in this process loads the plugins anew. The stub pack does not change, so all commands share its modules."""
+@pytest.fixture(scope="session")
+def load_file() -> Callable[[str, Path, Path], LoadedPlugin]:
+    """Loads a plugin as the engine does, but the stub pack only once."""
     load = discovery._load_file
     loaded: list[LoadedPlugin] = []
     modules = {}
@@ -31,9 +31,13 @@ def stub_pack_is_imported_once() -> Iterator[None]:
         sys.modules.update(modules)
         return loaded[0]
 
-    discovery._load_file = load_file
-    yield
-    discovery._load_file = load
+    return load_file
+
+
+@pytest.fixture(autouse=True)
+def stub_pack_is_imported_once(monkeypatch: pytest.MonkeyPatch, load_file: Callable[[str, Path, Path], LoadedPlugin]) -> None:
+    """Each command in this process loads the plugins anew. The stub pack does not change, so all commands share its modules."""
+    monkeypatch.setattr(discovery, "_load_file", load_file)
 
 
 @pytest.fixture

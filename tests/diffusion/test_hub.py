@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
+from nodegraph_diffusion.checkpoint.files import hub_resume
 from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
 from nodegraph_diffusion.checkpoint.files.hub_errors import describe_error
@@ -186,6 +187,39 @@ def test_fetched_files_are_found_without_the_network(hub, monkeypatch):
         hub.asked.clear()
         assert find_fetched(text) == Path(path)
         assert hub.asked == []
+
+
+def test_a_large_download_that_broke_off_is_continued_by_the_next_run(hub, faults, monkeypatch):
+    """Until it is complete, no file has the name that the hub's library looks for; another process continues it."""
+    monkeypatch.setattr(hub_resume, "LARGE", 1)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 2)
+    faults["model.safetensors"] = "cut"
+
+    def download() -> None:
+        cache = hub.home / "hub"
+        hub_resume.download_resumably("org/single", "model.safetensors", revision="main", cache=cache, endpoint=hub.address)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("huggingface_hub.file_download.time.sleep", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            download()
+    blob = hub.home / "hub/models--org--single/blobs" / hashlib.sha256(b"weights").hexdigest()
+    assert not blob.exists()
+    assert blob.with_name(f"{blob.name}.nodegraph-partial").read_bytes() == b"we"  # whole pieces of the library
+    hub.asked.clear()
+    download()
+    assert blob.read_bytes() == b"weights"
+    assert any(request.startswith("GET") and request.endswith("model.safetensors bytes=2-") for request in hub.asked), hub.asked
+    assert not list(blob.parent.glob("*partial"))
+    hub.asked.clear()
+    fetched = hub.fetch("hf://org/single")
+    assert Path(fetched.output).read_bytes() == b"weights"
+    assert not [request for request in fetched.asked if request.startswith("GET") and "/resolve/" in request]
+
+
+def broken_off(seconds: float) -> None:
+    """In place of a pause before the hub's library tries again: the user interrupts it."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("address", ["hf://org/single", "hf://org/single/model.safetensors"])

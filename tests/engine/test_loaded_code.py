@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -172,6 +173,22 @@ def test_module_of_a_computed_name_that_is_loaded_anew_between_runs_is_recorded_
     second = hashlib.sha256(b"VALUE = 2").hexdigest()
     found = [record.computation.imports[str(helper)] for record in engine.cache.entries()]
     assert sorted(found) == sorted([hashlib.sha256(b"VALUE = 1").hexdigest(), second, second])
+
+
+def test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its_source(
+    write: Write, make_engine: Callable[[], Engine]
+) -> None:
+    """Python takes the bytecode, as neither the second nor the size of the source has changed."""
+    helper = write("lib/helper.py", "VALUE = 1")
+    second = 1_700_000_000 * 10**9
+    os.utime(helper, ns=(second, second + 1))
+    bytecode = py_compile.compile(str(helper), doraise=True)
+    os.utime(bytecode, ns=(second, second + 2))
+    write("lib/helper.py", "VALUE = 2")
+    os.utime(helper, ns=(second, second + 3))
+    time.sleep(0.03)
+    write("plugins/value.py", plugin(top="from helper import VALUE", loads=False))
+    assert make_engine().run(one())["out"] == 2
 
 
 # --- modules that are loaded in ways that neither the source nor `sys.modules` shows

@@ -24,6 +24,10 @@ from nodegraph.plugins.code.installed import is_installed_file
 ENGINE_FOLDER: Final = f"{Path(__file__).parents[2]}{os.sep}"
 
 
+_OPTIMIZED: Final = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
+_BYTECODE: Final = f".{sys.implementation.cache_tag}{_OPTIMIZED}.pyc"
+
+
 class Load(NamedTuple):
     """The name and the file of a module, what the file was just before it was read, and when that was.
 
@@ -60,14 +64,44 @@ def loads_in_this_thread(start: int) -> list[Load]:
     return [load for load in LOADS[start:] if load.thread == thread]
 
 
-def _note(name: str, path: str) -> None:
+def _note(name: str, path: str) -> FileState | None:
+    """Note a load. Returns the state of the file, unless it is left out."""
     if path.startswith(ENGINE_FOLDER) or is_installed_file(path):
-        return
+        return None
     try:
         state = FileState.of(path)
     except OSError:
         state = None
     LOADS.append(Load(name, path, state, time.time_ns(), threading.get_ident(), tuple(RUNNING)))
+    return state
+
+
+def _noting_source(get_code: Callable[..., Any]) -> Callable[..., Any]:
+    """`get_code` of the loader of sources, which takes no bytecode that is older than the source.
+
+    Python compares the second and the size of the source only, which may be the same after a quick edit.
+    """
+
+    @functools.wraps(get_code)
+    def load(self: Any, name: Any, *arguments: Any) -> Any:
+        path = str(getattr(self, "path", ""))
+        state = _note(str(name), path)
+        if state is not None and path.endswith(".py"):
+            folder, _, file = path.rpartition(os.sep)
+            try:
+                compiled = os.stat(f"{folder}/__pycache__/{file[:-3]}{_BYTECODE}")  # noqa: PTH116 (it makes no path object)
+            except OSError:
+                pass
+            else:
+                if compiled.st_mtime_ns <= state.mtime_ns:
+                    self.path_stats = _no_bytecode
+        return get_code(self, name, *arguments)
+
+    return load
+
+
+def _no_bytecode(path: str) -> Any:
+    raise OSError("no bytecode")
 
 
 def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
@@ -94,9 +128,10 @@ def _noting_run_path(read: Callable[..., Any]) -> Callable[..., Any]:
 
 def _watch_loaders() -> None:
     machinery: Any = importlib.machinery
-    source_loader = next(kind for kind in machinery.SourceFileLoader.__mro__ if "get_code" in vars(kind))
+    source_loader: Any = next(kind for kind in machinery.SourceFileLoader.__mro__ if "get_code" in vars(kind))
+    if not hasattr(source_loader.get_code, "__wrapped__"):
+        source_loader.get_code = _noting_source(source_loader.get_code)
     for kind, method, attribute in (
-        (source_loader, "get_code", "path"),
         (machinery.SourcelessFileLoader, "get_code", "path"),
         (machinery.ExtensionFileLoader, "create_module", "path"),
         (zipimport.zipimporter, "get_code", "archive"),
@@ -199,7 +234,7 @@ class _LoadedStates:
         with self._lock:
             loads = LOADS[self._position :]
             for load in loads:
-                if load.name.partition(".")[0] not in PLUGIN_NAMES:
+                if not PLUGIN_NAMES or load.name.partition(".")[0] not in PLUGIN_NAMES:
                     self._last[load.path] = load
                     self._states.setdefault(load.path, {}).setdefault(load.state, [load.time_ns, None])
             self._position += len(loads)
@@ -215,9 +250,13 @@ def last_loads() -> Mapping[str, Load]:
 
 def loaded_files(package: str | None = None) -> dict[str, str]:
     """The names of all modules in `sys.modules`, or of those in a package, by file. Those of plugins in folders are left out."""
-    names = [name for name in sys.modules if name.startswith(package)] if package is not None else list(sys.modules)
-    files = ((name, getattr(sys.modules.get(name), "__file__", None)) for name in names)
-    return {file: name for name, file in files if isinstance(file, str) and name.partition(".")[0] not in PLUGIN_NAMES}
+    found = {}
+    for name, module in sys.modules.copy().items():
+        if package is None or name.startswith(package):
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and not (PLUGIN_NAMES and name.partition(".")[0] in PLUGIN_NAMES):
+                found[file] = name
+    return found
 
 
 def has_read(name: str, path: str, state: FileState, digest: str) -> bool:

@@ -19,7 +19,7 @@ from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.plugins.code.imports import Imports, read_file
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.libraries import python_version, versions_of_imported
-from nodegraph.plugins.code.loads import Load, has_read, import_times, loaded_files
+from nodegraph.plugins.code.loads import LOADS, Load, has_read, import_times, loaded_files
 
 _NOT_CODE: Final = ("*.pyc", "*.pyo")
 _TOOLS: Final = (".git", ".hg", ".svn", ".idea", ".vscode", ".venv", ".tox", ".nox", ".DS_Store")
@@ -37,7 +37,7 @@ class Code:
     library was installed again. `packages` are the folders of packages outside of the plugin that it imports. `is_dynamic`: the
     code may import modules by computed names, which are not part of the digest. `is_release`: the version and the RECORD identify
     its own files, which are not in `files`. `changed` is a file that was changed after this process had loaded it, or while it did,
-    if there is one: which code runs is unknown.
+    if there is one: which code runs is unknown. `position` is that in `LOADS` when it was read.
     """
 
     digest: str
@@ -47,6 +47,7 @@ class Code:
     is_dynamic: bool = False
     is_release: bool = False
     changed: str | None = None
+    position: int = 0
 
     def changed_since(self, start_ns: int) -> str | None:
         """A file that was changed between `start_ns` and now."""
@@ -162,6 +163,7 @@ class _Reader:
             libraries=file_states(libraries),
             packages=frozenset(self._packages),
             is_dynamic=is_dynamic,
+            position=len(LOADS),
         )
         return code if self._changed is None else code.unknown(self._changed)
 

@@ -39,7 +39,7 @@ class CodeWatch:
         self._codes = codes
         self._packages = {plugin: tuple(code.packages) for plugin, code in codes.items() if code.packages}
         self._covered = {path for code in codes.values() for path in code.files}
-        self._loads = start
+        self._loads = max(start, min((code.position for code in codes.values()), default=start))
         self._new_loads()
         for plugin, loads in registering.items():
             self._note_imports({load.path: load.name for load in loads}, {load.path: (plugin,) for load in loads})

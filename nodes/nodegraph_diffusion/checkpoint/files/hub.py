@@ -1,8 +1,8 @@
 """Models on the Hugging Face hub: `hf://org/name`, `hf://org/name@revision`, `hf://org/name/vae`, `.../file.safetensors`.
 
 Files fetched before are found in the hub's own cache folder without network access, and without the hub's library, whose
-import takes longer than a cached run. The library does the rest: tokens, mirrors (HF_ENDPOINT), downloads into files of
-another name, a connection that breaks off. What it downloaded is checked by its hash.
+import takes longer than a cached run. The library does the rest: tokens, mirrors (HF_ENDPOINT), a connection that breaks off.
+Large downloads are continued by the next run, and all are checked by their hashes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
 from nodegraph_diffusion.checkpoint.files.hub_errors import LOG_IN, describe_error
 from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
+from nodegraph_diffusion.checkpoint.files.hub_resume import download_resumably
 
 SCHEME = "hf://"
 
@@ -160,11 +161,13 @@ def _fetch_files(reference: Reference) -> Path:
 
     repo, revision = reference.repo, reference.revision
     if reference.file is not None and Path(reference.file).suffix:
+        _download_weights(reference, [reference.file])
         file = Path(hf_hub_download(repo, reference.file, revision=revision))
         _require_whole(reference, [file])
         return file
     names = HfApi().list_repo_files(repo, revision=revision)
     if wanted := _files_to_load(names, reference.file or ""):
+        _download_weights(reference, wanted)
         snapshot = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
         model = folder = snapshot / (reference.file or "")
         files = [snapshot / name for name in wanted]
@@ -172,11 +175,20 @@ def _fetch_files(reference: Reference) -> Path:
         hint = "Copy its name from the list of the model's files."
         raise CheckpointError(str(reference), expected=f"a part of a model in '{reference.file}'", found="none", hint=hint)
     else:
-        model = Path(hf_hub_download(repo, _only_model(reference, names), revision=revision))
+        only = _only_model(reference, names)
+        _download_weights(reference, [only])
+        model = Path(hf_hub_download(repo, only, revision=revision))
         folder, files = model.parent, [model]
     _require_whole(reference, files)
     (folder / _COMPLETE).write_text(model.relative_to(folder).as_posix(), encoding="utf-8")
     return model
+
+
+def _download_weights(reference: Reference, names: Iterable[str]) -> None:
+    """Download those of the files that hold weights so that a later run can continue. What is left the hub's library downloads."""
+    for name in names:
+        if not _is_config(name):
+            download_resumably(reference.repo, name, revision=reference.revision, cache=_cache_folder(), endpoint=_endpoint())
 
 
 def _require_whole(reference: Reference, files: Iterable[Path]) -> None:
