@@ -166,7 +166,9 @@ def test_parts_of_one_file_have_separate_scales(tmp_path):
     [
         "{",
         "[1]",
-        '{"peft_type": "OFT"}',
+        '{"peft_type": "VERA"}',
+        '{"peft_type": "OFT", "num_cayley_neumann_terms": 1000000000}',
+        '{"peft_type": "IA3", "feedforward_modules": 5}',
         '{"peft_type": ["LORA"]}',
         '{"lora_alpha": "much", "r": 4}',
         '{"lora_alpha": 4, "r": 0}',
@@ -178,7 +180,8 @@ def test_parts_of_one_file_have_separate_scales(tmp_path):
     ],
 )
 def test_nonsensical_config_is_refused(tmp_path, config):
-    save_file({"mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors")
+    factors = {f"mid_block.attentions.0.proj_in.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file(factors, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(config)
     with pytest.raises(CheckpointError, match="expected a config of PEFT"):
         describe(tmp_path).lora()
