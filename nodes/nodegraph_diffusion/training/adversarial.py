@@ -50,7 +50,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
     A scalar without gradient, at most 10,000. `last_layer` is that layer's weight.
     """
     wanted, found = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial))
-    return (wanted / (found + _LEAST_NORM)).clamp(0, _MOST_WEIGHT).detach()
+    weight: Tensor = (wanted / (found + _LEAST_NORM)).clamp(0, _MOST_WEIGHT)
+    return weight.detach()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -59,7 +59,8 @@ class DiagonalGaussian:
 
 
 def _cdf(x: Tensor) -> Tensor:
-    return torch.special.ndtr(x)
+    probability: Tensor = torch.special.ndtr(x)
+    return probability
 
 
 def _sum(values: Tensor) -> Tensor:
