@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
-from tests.diffusion.test_lora import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, write
 from tests.support import small_networks as small
+from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, write
 
 LINEAR, CONVOLUTION = kohya(THEIRS), kohya(CONV_THEIRS)  # (32, 128) and (32, 32, 3, 3)
 

@@ -287,7 +287,11 @@ def test_models_describes_a_part_and_its_node(tmp_path, part, message):
 
 
 def test_models_names_the_node_that_takes_an_adapter(tmp_path):
-    file = write(tmp_path / "other.safetensors", OTHERS["LoadLora"])
+    half = OTHERS["LoadLora"]
+    file = write(tmp_path / "whole.safetensors", half | {"lora_unet_mid_block.lora_down.weight": ONE})
     result = CliRunner().invoke(main, ["models", str(file)])
-    assert result.exit_code != 0
-    assert "found a LoRA, which LoadLora takes" in " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert result.output.endswith("  load it with LoadLora\n")
+    result = CliRunner().invoke(main, ["models", str(write(tmp_path / "half.safetensors", half))])
+    assert result.exit_code == 2
+    assert "expected a factor 'down' of LoRA beside up, found none" in " ".join(result.output.split())

@@ -386,7 +386,7 @@ def test_checkpoint_without_a_tensor_is_an_error(workspace):
     copied = shutil.copytree(workspace.model, workspace.folder / "model")
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor for name, tensor in load_file(weights).items() if name != "conv_in.bias"}, weights)
-    assert_refused(workspace, workspace("txt2img", f"model={copied}"), "(Sampler) failed", "1 missing", status=1)
+    assert_refused(workspace, workspace("txt2img", f"model={copied}"), "'model' of node 'model'", "1 missing", status=2)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,10 @@ def _describe(name: str, as_json: bool) -> dict[str, Any]:
         path = model_path(name, Path.cwd(), None)
         description = describe(path)
         if description.content in ("lora", "controlnet", "embedding"):
-            return _print_summary(name, path, summary(description), as_json)
+            facts = _print_summary(name, path, summary(description), as_json)
+            if not as_json:
+                echo(f"  load it with {facts['node']}")
+            return facts
         found = description.model_or_part()
     except CheckpointError as error:
         raise WorkflowError([Problem("E113", file_error_message(error).rstrip("."))]) from error
