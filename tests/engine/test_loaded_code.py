@@ -176,9 +176,10 @@ def test_module_of_a_computed_name_that_is_loaded_anew_between_runs_is_recorded_
 
 
 def test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its_source(
-    write: Write, make_engine: Callable[[], Engine]
+    write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python takes the bytecode, as neither the second nor the size of the source has changed."""
+    """Python takes the bytecode, as neither the second nor the size of the source has changed. It is written again."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     helper = write("lib/helper.py", "VALUE = 1")
     second = 1_700_000_000 * 10**9
     os.utime(helper, ns=(second, second + 1))
@@ -189,6 +190,7 @@ def test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its
     time.sleep(0.03)
     write("plugins/value.py", plugin(top="from helper import VALUE", loads=False))
     assert make_engine().run(one())["out"] == 2
+    assert Path(bytecode).stat().st_mtime_ns > second + 3
 
 
 # --- modules that are loaded in ways that neither the source nor `sys.modules` shows

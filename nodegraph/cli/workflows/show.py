@@ -18,7 +18,6 @@ from nodegraph.cli.tables import aligned, plain_json
 from nodegraph.cli.workflows.notes import print_not_fetched
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
-from nodegraph.workflow.definitions import written_save
 
 if TYPE_CHECKING:
     from nodegraph.graph.graph import Graph
@@ -88,6 +87,8 @@ def as_text(graph: Graph) -> Iterator[str]:
 
 def as_object(graph: Graph) -> dict[str, Any]:
     """The graph for `--json`: links are text such as `$node.port`; a node has only the inputs that the workflow gives it."""
+    from nodegraph.workflow.definitions import written_save
+
     workflow = graph.resolved
     return {
         "workflow": workflow.name,

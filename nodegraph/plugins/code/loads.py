@@ -88,20 +88,27 @@ def _noting_source(get_code: Callable[..., Any]) -> Callable[..., Any]:
         state = _note(str(name), path)
         if state is not None and path.endswith(".py"):
             folder, _, file = path.rpartition(os.sep)
+            bytecode = f"{folder}{os.sep}__pycache__{os.sep}{file[:-3]}{_BYTECODE}"
             try:
-                compiled = os.stat(f"{folder}/__pycache__/{file[:-3]}{_BYTECODE}")  # noqa: PTH116 (it makes no path object)
+                is_stale = os.stat(bytecode).st_mtime_ns <= state.mtime_ns  # noqa: PTH116 (it makes no path object)
             except OSError:
-                pass
-            else:
-                if compiled.st_mtime_ns <= state.mtime_ns:
-                    self.path_stats = _no_bytecode
+                is_stale = False
+            if is_stale:
+                self.get_data = _reading_all_but(bytecode, self.get_data)
         return get_code(self, name, *arguments)
 
     return load
 
 
-def _no_bytecode(path: str) -> Any:
-    raise OSError("no bytecode")
+def _reading_all_but(bytecode: str, read: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """`read`, but the file `bytecode` seems to be missing, so that Python compiles the source and writes it again."""
+
+    def get_data(path: str) -> bytes:
+        if path == bytecode:
+            raise FileNotFoundError(path)
+        return read(path)
+
+    return get_data
 
 
 def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
