@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ class Value:
     `files`: the files that it names, by names that do not depend on their folder. `states`: their states once it was read. `text`:
     what it was given as, if its key depends on more than the files.
     `entry`: the registered thing that it names. `digest`: its codec's digest, for a value of a stored type that was given in
-    Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it.
+    Python. `not_fetched`: what a run has to fetch first; until then, `value` is None and nothing is known about it. `notes`: what
+    the user should know about its files.
     """
 
     value: Any
@@ -33,6 +34,16 @@ class Value:
     entry: Entry[Any] | None = None
     digest: str | None = None
     not_fetched: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputNote:
+    """What the user should know about the files of an input."""
+
+    node: str
+    input: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -131,12 +142,20 @@ class Graph:
     @cached_property
     def not_fetched(self) -> tuple[NotFetched, ...]:
         """The inputs whose files a run has to fetch first. A run's own graph has none."""
-        literals = ((node.name, port, input) for node in self.nodes.values() for port, input in node.inputs.items())
         return tuple(
-            NotFetched(node, port, input.not_fetched)
-            for node, port, input in literals
-            if isinstance(input, Value) and input.not_fetched is not None
+            NotFetched(node, port, value.not_fetched) for node, port, value in self._values() if value.not_fetched is not None
         )
+
+    @property
+    def notes(self) -> tuple[InputNote, ...]:
+        """What the user should know about the files that the nodes read, such as what in them is ignored."""
+        return tuple(InputNote(node, port, note) for node, port, value in self._values() for note in value.notes)
+
+    def _values(self) -> Iterator[tuple[str, str, Value]]:
+        for node in self.nodes.values():
+            for port, input in node.inputs.items():
+                if isinstance(input, Value):
+                    yield node.name, port, input
 
     def __repr__(self) -> str:
         return f"<Graph of {self.workflow}: nodes {', '.join(self.nodes)}; outputs {', '.join(self.outputs)}>"

@@ -272,7 +272,13 @@ def _file(reads: Reads, raw: InputValue) -> Value:
         message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
         hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
         raise LiteralError(message.rstrip("."), hint, "E113") from error
-    return Value(resource.value, files=resource.files, states=states, text=None if reads.by_content else text)
+    return Value(
+        resource.value,
+        files=resource.files,
+        states=states,
+        text=None if reads.by_content else text,
+        notes=resource.notes,
+    )
 
 
 def _resolved(reads: Reads, text: str, base: Path) -> tuple[Resource, Mapping[Path, FileState | None]]:

@@ -61,10 +61,14 @@ class Help:
 
 
 class Resource(NamedTuple):
-    """What text that names files resolves to: the value that the function receives, and the files whose content matters."""
+    """What text that names files resolves to: the value that the function receives, and the files whose content matters.
+
+    `notes` is what the user should know about the files, such as what in them is ignored; `nodegraph check` shows it.
+    """
 
     value: Any
     files: Mapping[str, Path]  # by a name that does not depend on their folder
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -418,7 +418,11 @@ def test_many_extra_tensors_are_refused(cli, models):
         more = {f"{prefix}.{i}": entry(end + 4 * i, end + 4 * i + 4, [1]) for i in range(MANY)}
         (cli.folder / "many.safetensors").write_bytes(header(known | more, content[8 + length :] + bytes(4 * MANY)))
         if prefix == "more":
-            ran = cli("models", "many.safetensors")
-            assert f"{MANY} tensors belong to no part of the model and are ignored ('more.0', ...)" in ran.stdout
+            note = f"{MANY} tensors belong to no part of the model and are ignored ('more.0', ...)"
+            assert note in cli("models", "many.safetensors").stdout
+            cli.write(workflow(models, "LoadModel", cli.folder / "many.safetensors"), "many.yaml")
+            assert f": many.safetensors: {note}" in cli("check", "many.yaml").stderr
+            [found] = cli("check", "many.yaml", "--json").json["notes"]
+            assert found["message"].startswith(f"many.safetensors: {note}")
         else:
             assert_refused(cli, models, "LoadModel", cli.folder / "many.safetensors", f"{MANY} unknown")

@@ -192,6 +192,7 @@ def test_check_prints_json(cli, greeting):
         "outputs": 1,
         "params": {"word": "hey"},
         "not_fetched": [],
+        "notes": [],
     }
     (warning, *_) = cli("check", cli.write(OVERSIGHTS, "w.yaml"), "--json").json["warnings"]
     assert (warning["file"], warning["line"], warning["column"]) == ("w.yaml", 4, 9)

@@ -14,7 +14,7 @@ from nodegraph.cli.help import WRONG_WORKFLOW, epilog
 from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
-from nodegraph.cli.workflows.notes import print_not_fetched
+from nodegraph.cli.workflows.notes import print_file_notes, print_not_fetched
 from nodegraph.errors import WorkflowError
 from nodegraph.terminal import echo, echo_json
 
@@ -40,7 +40,8 @@ def check(
     """Report every mistake in the workflow FILE.
 
     FILE may be '-' for standard input. No node runs, no weights are read, and the network is not used: there is a note for each
-    file that a run has to download first. Params and nodes that are not used, and similar oversights, are warnings.
+    file that a run has to download first, and for what is ignored in a file. Params and nodes that are not used, and similar
+    oversights, are warnings.
     """
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
@@ -62,11 +63,13 @@ def check(
         sizes = {"nodes": len(graph.nodes), "outputs": len(graph.outputs)}
         params = {name: plain_json(value) for name, value in graph.params.items()}
         not_fetched = [asdict(missing) for missing in graph.not_fetched]
-        echo_json(json.dumps({**summary, **sizes, "params": params, "not_fetched": not_fetched}))
+        notes = [asdict(note) for note in graph.notes]
+        echo_json(json.dumps({**summary, **sizes, "params": params, "not_fetched": not_fetched, "notes": notes}))
         return
     for remark in found:
         warn(str(remark))
     print_not_fetched(graph)
+    print_file_notes(graph)
     echo(f"{_named(file)}: {_count(len(graph.nodes), 'node')}, {_count(len(graph.outputs), 'output')}, no mistakes")
     if verbose:
         for name, value in graph.params.items():

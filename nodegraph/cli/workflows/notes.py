@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nodegraph.terminal import echo
 
 if TYPE_CHECKING:
-    from nodegraph.graph.graph import Graph
+    from nodegraph.graph.graph import Graph, InputNote, NotFetched
 
 
 def print_not_fetched(graph: Graph) -> None:
     """Print a note for each input whose files a run has to fetch first."""
-    for missing in graph.not_fetched:
-        echo(f"note: '{missing.input}' of node '{missing.node}': {missing.message}", err=True)
+    _print(graph.not_fetched)
+
+
+def print_file_notes(graph: Graph) -> None:
+    """Print what the user should know about the files that the nodes read."""
+    _print(graph.notes)
+
+
+def _print(notes: Iterable[NotFetched | InputNote]) -> None:
+    for note in notes:
+        echo(f"note: '{note.input}' of node '{note.node}': {note.message}", err=True)

@@ -12,6 +12,7 @@ from nodegraph import Resource
 from nodegraph.plugin_api import NotFetchedError, may_fetch, under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
+    ControlNetFile,
     Description,
     TextEncoders,
     UNetPart,
@@ -126,10 +127,17 @@ def _described(path: Path) -> Description:
 
 
 def model_resource(model: Model) -> Resource:
-    """A model with its files, under names that do not depend on where the files are."""
+    """A model with its files, under names that do not depend on where the files are, and its notes."""
     if model.path.is_dir():
-        return Resource(model, {_name_in(model.path, file): file for file in model.files})
-    return Resource(model, {"model" if file == model.path else file.name: file for file in model.files})
+        files = {_name_in(model.path, file): file for file in model.files}
+    else:
+        files = {"model" if file == model.path else file.name: file for file in model.files}
+    return Resource(model, files, notes_of(model))
+
+
+def notes_of(found: Model | ControlNetFile) -> tuple[str, ...]:
+    """What was ignored or assumed when the files were described, each with the name of the file or folder."""
+    return tuple(f"{found.path.name}: {note}" for note in found.notes)
 
 
 def _name_in(folder: Path, file: Path) -> str:
@@ -146,7 +154,7 @@ def _model_finder(pick: Callable[[Description], Model], wanted: Wanted, *, whole
         with file_errors():
             description = _described(path)
             resource = model_resource(pick(description))
-        return Resource(description, resource.files) if whole else resource
+        return resource._replace(value=description) if whole else resource
 
     return find
 
@@ -181,4 +189,5 @@ def find_control_net(text: str, base: Path) -> Resource:
     path = file_path(text, base, "controlnet")
     with file_errors():
         found = _described(_steady(path)).controlnet()
-    return Resource(found, {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights})
+    files = {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights}
+    return Resource(found, files, notes_of(found))

@@ -9,7 +9,7 @@ from nodegraph import Help, Range, Reads, Run, node
 from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFile
 from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
-from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora
+from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, notes_of
 from nodegraph_nodes.models.patches import open_patch, unused_tensors
 from nodegraph_nodes.types import Control, ControlNetModel, Image, TextEncoder, UNetModel
 
@@ -82,8 +82,8 @@ def load_control_net(
     run: Run = Run(),
 ) -> ControlNetModel:
     """Open a ControlNet."""
-    for note in file.notes:
-        run.notice(f"{file.path.name}: {note}")
+    for note in notes_of(file):
+        run.notice(note)
     if file.difference and unet is None:
         raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
     return open_control_net(file, run.digest, unet if file.difference else None)

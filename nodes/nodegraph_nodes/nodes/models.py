@@ -17,7 +17,7 @@ from nodegraph_diffusion.checkpoint import (
     pair_text_encoders,
 )
 from nodegraph_nodes.models.errors import file_error_message, file_errors
-from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae
+from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae, notes_of
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.text_encoders import open_text_encoder
 from nodegraph_nodes.types import VAE, TextEncoder, UNetModel
@@ -154,8 +154,8 @@ def load_text_encoder(
 
 def _tell_notes(found: Checkpoint | UNetPart | VAEPart | TextEncoders, run: Run) -> None:
     """Pass on as notices what was ignored or assumed when the files were read."""
-    for note in found.notes:
-        run.notice(f"{found.path.name}: {note}")
+    for note in notes_of(found):
+        run.notice(note)
 
 
 def _override_training(unet: UNetPart, prediction: Literal["auto", "eps", "v"], zero_snr: bool | None) -> UNetPart:
