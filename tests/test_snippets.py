@@ -35,7 +35,11 @@ RUN = [
 ]
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem == "samplers-tutorial" else []) for page in RUN],
+    ids=[page.name for page in RUN],
+)
 def test_examples_of_a_page_work(page, tmp_path, monkeypatch, cache):
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     monkeypatch.chdir(tmp_path)

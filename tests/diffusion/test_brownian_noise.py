@@ -99,6 +99,7 @@ def distance(one, other):
     return float((one - other).pow(2).mean().sqrt() / 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROWNIAN)
 def test_more_steps_converge_to_one_picture(name):
     """The purpose of a Brownian path: with more steps, the picture depends less on their number and on the schedule."""

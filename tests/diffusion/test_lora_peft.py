@@ -97,7 +97,10 @@ def plain() -> Tensor:
     return small.reference_unet()(X, TIMESTEPS, CONTEXT).sample
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FAST = ("lora", "dora", "loha", "lokr", "oft", "boft", "ia3")
+
+
+@pytest.mark.parametrize("kind", [*FAST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in FAST)])
 def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch):
     monkeypatch.setattr("peft.tuners.boft.layer._FBD_CUDA", False)  # otherwise PEFT tries to compile a kernel for each layer
     reference = small.reference_unet()
@@ -225,7 +228,7 @@ def on_steps(encoder: nn.Module) -> None:
                 parameter.copy_((parameter * 512).round() / 512)
 
 
-@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+@pytest.mark.parametrize("family", ["sd2", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_kohya_names_are_read_as_by_diffusers(tmp_path, family):
     pipeline = FAMILIES[family](tmp_path)
     parts = {"unet": "lora_unet", "text_encoder": "lora_te"}

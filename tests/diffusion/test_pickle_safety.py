@@ -277,6 +277,7 @@ def test_zip_with_a_false_directory_is_refused(tmp_path):
         at = content.rfind(b"PK\x01\x02", 0, at)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize("form", FORMS)
 def test_20_000_tensors_are_read(tmp_path, form):

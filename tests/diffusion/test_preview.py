@@ -44,6 +44,7 @@ def test_preview_is_close_to_the_small_picture(vae, split):
         assert torch.corrcoef(torch.stack([preview[..., colour].flatten(), picture[..., colour].flatten()]))[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_shipped_factors_are_fitted_as_documented(vae):
     latent = encoded(vae, to_tensor(pictures("train", 400)))
     with torch.no_grad():

@@ -162,7 +162,7 @@ def test_cfg_pp_without_guidance_is_the_solver():
 # --- properties of all of them ---
 
 
-@pytest.mark.parametrize("brownian", [False, True])
+@pytest.mark.parametrize("brownian", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -103,6 +103,7 @@ def test_batch_pictures_equal_single_pictures(model: Model) -> None:
     assert np.abs(both[1].astype(int) - single[0]).max() <= 1
 
 
+@pytest.mark.slow
 def test_pictures_match_their_captions(model: Model) -> None:
     """For a few captions; the model card has the figures for hundreds."""
     scores = evaluate(model, {"learned": LearnedJudge.load(SHIPPED)}, count=12)

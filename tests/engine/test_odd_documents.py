@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.graph import inputs
 from nodegraph.plugins.manager import Plugins
+from nodegraph.workflow import yaml_tree
 
 WHOLE = """\
 nodegraph: <1>
@@ -105,9 +106,11 @@ def test_five_thousand_levels_are_refused(opening: str) -> None:
         Workflow.parse(f"nodegraph: 1\nnodes:\n  a: {{use: T, x: {nested}}}\n" if opening in ("[", "{a: ") else nested)
 
 
-def test_endless_list_is_refused_early() -> None:
-    with pytest.raises(WorkflowError, match=r"w\.yaml:1000001:3 \[E100\] .* more than 1,000,000 values"):
-        Workflow.parse("- a\n" * 1_000_100, file="w.yaml")
+def test_endless_list_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert yaml_tree.MOST_PARTS == 1_000_000
+    monkeypatch.setattr(yaml_tree, "MOST_PARTS", 1_000)
+    with pytest.raises(WorkflowError, match=r"w\.yaml:1001:3 \[E100\] .* more than 1,000 values"):
+        Workflow.parse("- a\n" * 1_100, file="w.yaml")
 
 
 @pytest.mark.parametrize("before", ["", "# a\n", "%YAML 1.2\r\n"])

@@ -176,6 +176,7 @@ def size_of(network: torch.nn.Module) -> int:
     return 4 * sum(parameter.numel() for parameter in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models, tmp_path):
     unet, vae, text = UNet(LARGE), AutoencoderKL(small_model.VAE), describe(models / "model").model().text
@@ -193,6 +194,7 @@ def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models
     assert max(later) - first > 2 * size  # the measure sees networks that stay
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
     """Under a budget that has no room for two, the network is changed in place. Otherwise the one without the LoRA stays, too."""
