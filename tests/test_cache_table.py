@@ -217,7 +217,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
         [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
     ),
-    "how numbers are written": ([THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored"], [READS]),
+    "how numbers are written": (
+        [
+            THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored",
+            THREAD + "test_arithmetic_of_numpy_changes_no_result_and_is_restored",
+        ],
+        [READS],
+    ),
     "whether Pillow reads": ([THREAD + "test_half_a_picture_is_an_error_whatever_the_program_allows_pillow"], []),
     "the number of threads": (
         [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],

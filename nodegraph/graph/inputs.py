@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -206,6 +207,8 @@ class Inputs:
             error.hint = self._hint_in_python(kind) if raw.in_python and not literals.is_plain(port) else error.hint
             raise
         literals.check_range(port, value)
+        if isinstance(value, set | frozenset | tuple):  # lists and mappings were copied when they were converted
+            value = copy.deepcopy(value)
         return Value(value)
 
     def _made_in_python(self, kind: Any, value: Any) -> Value | None:

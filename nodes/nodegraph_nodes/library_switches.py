@@ -1,4 +1,4 @@
-"""Switches of NumPy and Pillow that results depend on: how NumPy writes arrays as text, and whether Pillow reads half a picture."""
+"""Switches of NumPy and Pillow that results depend on: how arrays are written and computed, and whether half a picture is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _KNOWN: Final[dict[str, Any]] = {
 }
 """NumPy's defaults for its options of printing. Some versions lack some of them."""
 
+_KNOWN_ERRORS: Final = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+_KNOWN_BUFFER: Final = 8192
+_KNOWN_ARITHMETIC: Final = (_KNOWN_ERRORS, _KNOWN_BUFFER)
+
 _format: ContextVar[dict[str, Any]] | None = None  # in which NumPy keeps its options
+_known_arithmetic: Any = None  # NumPy's object for the known settings, once it was made
 _raw_known: dict[str, Any] = {}  # the options in it that are known to be the defaults
 _truncated: Any = False  # Pillow's switch before nodes ran
 
@@ -51,6 +56,51 @@ def leave_known_printing(before: dict[str, Any] | None) -> None:
     numpy: Any = sys.modules["numpy"]
     now = numpy.get_printoptions()
     _write(numpy, now, {name: before.get(name, value) for name, value in now.items()})
+
+
+def enter_known_arithmetic() -> Any:
+    """Give NumPy's handling of errors and the size of its buffers their defaults. Returns those before; None without NumPy."""
+    global _known_arithmetic
+    variable = _arithmetic_variable()
+    if variable is None or not hasattr(sys.modules.get("numpy"), "setbufsize"):
+        return _enter_by_functions()
+    before = variable.get()
+    if before is not _known_arithmetic:
+        if _known_arithmetic is None:
+            _write_arithmetic(sys.modules["numpy"], _KNOWN_ARITHMETIC)
+            _known_arithmetic = variable.get()
+        variable.set(_known_arithmetic)
+    return before
+
+
+def leave_known_arithmetic(before: Any) -> None:
+    """Give NumPy's arithmetic the settings of before, whatever the node did."""
+    if before is None:
+        return
+    if isinstance(before, tuple):
+        _write_arithmetic(sys.modules["numpy"], before)
+    elif (variable := _arithmetic_variable()) is not None and variable.get() is not before:
+        variable.set(before)
+
+
+def _arithmetic_variable() -> ContextVar[Any] | None:
+    """Where NumPy 2 keeps both settings as one object. Asking its functions takes ten times as long."""
+    return getattr(sys.modules.get("numpy._core.umath"), "_extobj_contextvar", None)
+
+
+def _enter_by_functions() -> tuple[dict[str, Any], int] | None:
+    numpy: Any = sys.modules.get("numpy")
+    if not hasattr(numpy, "setbufsize"):  # not imported, or another thread is importing it
+        return None
+    before = numpy.geterr(), numpy.getbufsize()
+    if before != _KNOWN_ARITHMETIC:
+        _write_arithmetic(numpy, _KNOWN_ARITHMETIC)
+    return before
+
+
+def _write_arithmetic(numpy: Any, wanted: tuple[dict[str, Any], int]) -> None:
+    numpy.seterr(**wanted[0])
+    numpy.setbufsize(wanted[1])
 
 
 def _write(numpy: Any, now: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -11,7 +11,14 @@ from types import ModuleType
 from typing import Any, Final
 
 from nodegraph_nodes.imported_torch import imported_torch
-from nodegraph_nodes.library_switches import enter_known_printing, enter_whole_pictures, leave_known_printing, leave_whole_pictures
+from nodegraph_nodes.library_switches import (
+    enter_known_arithmetic,
+    enter_known_printing,
+    enter_whole_pictures,
+    leave_known_arithmetic,
+    leave_known_printing,
+    leave_whole_pictures,
+)
 from nodegraph_nodes.torch_switches import enter_known_switches, leave_known_switches
 
 WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
@@ -36,12 +43,12 @@ class KnownSwitches:
     libraries are set, too.
     """
 
-    __slots__ = ("_modes", "_printing", "_thread", "_torch")  # a generator as a context manager takes far longer
+    __slots__ = ("_arithmetic", "_modes", "_printing", "_thread", "_torch")  # a generator as a context manager takes far longer
 
     def __enter__(self) -> None:
         global _nodes, _before
         self._modes: contextlib.ExitStack | None = None
-        self._printing = enter_known_printing()
+        self._printing, self._arithmetic = enter_known_printing(), enter_known_arithmetic()
         torch = self._torch = imported_torch()
         _acquire()
         try:
@@ -78,6 +85,7 @@ class KnownSwitches:
             finally:
                 _release()
                 leave_known_printing(self._printing)
+                leave_known_arithmetic(self._arithmetic)
 
 
 _KNOWN_THREAD: Final = (False, False, True, False, False, 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.run.events import Event, NodeStarted
 from tests.support.copying_workers import use_copying_workers, with_both_workers
 
 PLUGIN = """
@@ -48,6 +49,10 @@ def add_inside(words: tuple[list[str], ...], word: str) -> list[str]:
     words[0].append(word)
     return words[0]
 
+@node("First")
+def first(text: str) -> str:
+    return text
+
 @node("Where")
 def where(run: Run) -> str:
     return run.device + "/" + run.dtype
@@ -59,7 +64,7 @@ def length(run: Run, text: str) -> int:
 
 @hookimpl
 def register_nodes(register):
-    for function in (where, length, random_number, random_model, wrap, number, twice, add, add_inside):
+    for function in (where, length, random_number, random_model, wrap, number, twice, add, add_inside, first):
         register(function)
 """
 
@@ -135,3 +140,19 @@ def test_set_or_tuple_given_in_python_is_each_nodes_own(make_engine: Callable[[]
     result = make_engine().run(workflow)
     assert (result["one"], result["two"]) == (["a", "one"], ["a", "two"])
     assert words in ({"a"}, (["a"],))
+
+
+@pytest.mark.usefixtures("make_engine")
+def test_set_that_is_changed_during_a_run_is_read_as_it_was_at_the_start(tmp_path: Path) -> None:
+    words = {"a"}
+    workflow = Workflow("w")
+    first = workflow.add("First", name="first", text="b")
+    workflow.output("out", workflow.add("Add", name="node", words=words, word=first))
+
+    def change(event: Event) -> None:
+        if isinstance(event, NodeStarted) and event.node == "first":
+            words.add("c")
+
+    result = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"], on_event=change).run(workflow)
+    assert words == {"a", "c"}
+    assert result["out"] == ["a", "b"]

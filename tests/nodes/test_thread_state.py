@@ -43,9 +43,18 @@ def written(code: str) -> str:
     exec(code)
     return text
 
+@node("Computed", numeric=True)
+def computed(number: float) -> str:
+    import numpy
+    try:
+        quotient = str(numpy.float64(number) / numpy.float64(0))
+    except FloatingPointError:
+        quotient = "an error"
+    return f"{quotient} {numpy.add.reduce(numpy.full(100_003, 0.3, numpy.float16), dtype=numpy.float32)}"
+
 @hookimpl
 def register_nodes(register):
-    for function in (seen, leaves, written):
+    for function in (seen, leaves, written, computed):
         register(function)
 """
 
@@ -155,6 +164,39 @@ def test_how_numbers_are_written_changes_no_result_and_is_restored(engine, state
     engine.run(one("Written", code=code))
     assert text() == before
     assert engine.run(one("Written", code=""), force=["node"])["out"] == expected
+
+
+@contextlib.contextmanager
+def small_buffers() -> Iterator[None]:
+    before = np.setbufsize(16)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
+
+
+ARITHMETIC: dict[str, tuple[Callable[[], AbstractContextManager[object]], str]] = {
+    "division by zero is an error": (lambda: np.errstate(all="raise"), "import numpy; numpy.seterr(all='raise')"),
+    "small buffers": (small_buffers, "import numpy; numpy.setbufsize(16)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize(("state", "code"), ARITHMETIC.values(), ids=ARITHMETIC)
+def test_arithmetic_of_numpy_changes_no_result_and_is_restored(engine, state, code):
+    def settings() -> tuple[object, ...]:
+        return np.geterr(), np.getbufsize()
+
+    before = settings()
+    with state():
+        changed = settings()
+        assert changed != before
+        result = engine.run(one("Computed", number=1.0))["out"]
+        assert settings() == changed
+    assert engine.run(one("Computed", number=1.0), force=["node"])["out"] == result
+    assert result.startswith("inf ")
+    engine.run(one("Leaves", code=code))
+    assert settings() == before
 
 
 def test_half_a_picture_is_an_error_whatever_the_program_allows_pillow(tmp_path, monkeypatch):
