@@ -358,7 +358,7 @@ def test_other_kind_of_folder_is_named(whole, tmp_path, wanted, other):
         ("vae", "decoder.mid", "found 26 missing (decoder.mid.block_1.norm1.weight, ...)"),
         ("vae", "encoder.conv_in", "expected a tensor 'encoder.conv_in.weight' of 4 dimensions, found none"),
         ("vae", "encoder.", "expected a tensor 'encoder.conv_in.weight' of 4 dimensions, found none"),
-        ("unet", "middle_block.1.", "missing (middle_block.1."),
+        ("unet", "middle_block.1.", "expected a tensor 'middle_block.1.transformer_blocks.0.attn2.to_k.weight' of 2 dimensions"),
         ("unet", "input_blocks.0", "expected a tensor 'input_blocks.0.0.weight' of 4 dimensions, found none"),
         ("text_encoder", "encoder.layers.1.", "unknown (encoder.layers.2."),
         ("text_encoder", "embeddings.token", "expected a tensor 'embeddings.token_embedding.weight' of 2 dimensions, found none"),

@@ -39,6 +39,8 @@ def ldm_unet_config(shapes: Shapes, whole: bool = True) -> UNetConfig:
         count = len(widths[0]) + 1
         ups = [[f"output_blocks.{level * count + i}.1." for i in range(count)] for level in reversed(range(len(widths)))]
     attention = _depth(shapes, "middle_block.1.") > 0
+    if not attention and "middle_block.2.in_layers.2.weight" in shapes:  # the second residual block comes after a transformer
+        shapes.get("middle_block.1.transformer_blocks.0.attn2.to_k.weight", 2)
     middle = ("middle_block.0.in_layers.2.weight", f"middle_block.{1 + attention}.in_layers.2.weight")
     return _unet_config(
         shapes,
