@@ -37,7 +37,7 @@ def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> No
 
 
 MASKED = "files_are_known_by_size_and_mtime"
-"""Since the states of loaded modules are compared, all code seems changed under this fault, so nothing is kept that could be wrong."""
+"""As the states of loaded modules are compared, all code seems changed under this fault: nothing is kept that could be wrong."""
 
 
 @pytest.mark.slow
