@@ -20,15 +20,14 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins.state": "locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": (
-        "locale_state decimal_state process_state node_run inputs failure call attempts stored_result outcome run_node"
-    ),
+    "nodegraph.run.node": ("process_state node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

@@ -30,6 +30,14 @@ def seen(number: float) -> str:
     flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cuda")
     return f"{tiny} {made.device} {flags} {torch.backends.cudnn.benchmark} {torch.backends.cudnn.deterministic}"
 
+@node("Sums", numeric=True)
+def sums(seed: int) -> list:
+    import torch
+    made = torch.randn(512, 300, generator=torch.Generator().manual_seed(seed))
+    image = torch.nn.functional.conv2d(made[None, None], made[None, None, :9, :9])
+    found = (made @ made.T).flatten()[::997], image.flatten()[::997], made.softmax(1).sum(0), made.exp().sum()[None]
+    return torch.cat(found).tolist()
+
 @node("Leaves", numeric=True)
 def leaves(code: str) -> str:
     import torch
@@ -54,7 +62,7 @@ def computed(number: float) -> str:
 
 @hookimpl
 def register_nodes(register):
-    for function in (seen, leaves, written, computed):
+    for function in (seen, sums, leaves, written, computed):
         register(function)
 """
 
@@ -226,6 +234,22 @@ def test_switch_that_a_node_leaves_changed_is_restored(engine, code):
     before = switches()
     engine.run(one("Leaves", code=code))
     assert switches() == before
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_results_of_another_number_of_threads_differ_by_rounding(engine, threads):
+    """As docs/cache.md says: by about 1e-6 of the largest value."""
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, threads):
+            torch.set_num_threads(number)
+            found.append(torch.tensor(engine.run(one("Sums", seed=1), force=["node"])["out"], dtype=torch.float64))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+    largest = found[0].abs().max()
+    assert float((found[0] - found[1]).abs().max()) <= 4e-6 * float(largest)
 
 
 def test_number_of_threads_is_not_noticed(engine):

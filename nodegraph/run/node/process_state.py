@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -18,16 +17,17 @@ from typing import Any, Final
 from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.code.loads import RUNNING
 from nodegraph.plugins.code.watch import note_rest
-from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
-from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state import locale_state
+from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state.number_state import enter_known_numbers, leave_known_numbers
 
 _HEADER_BYTES: Final = object.__basicsize__
 _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
 _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
-_lock = threading.Lock()  # held while a node enters or leaves, so that no snapshot is taken of what a node has changed
-_acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
-_running: set[ProcessWatch] = set()
+# held while a node enters or leaves, so that no snapshot is taken of what a node has changed; `with` takes twice as long
+_acquire, _release = locale_state.lock.acquire, locale_state.lock.release
+_running = 0  # how many nodes run now
 
 
 class ProcessWatch:
@@ -46,26 +46,25 @@ class ProcessWatch:
         self._backend, self._watched, self._plugin = backend, watched, plugin
 
     def __enter__(self) -> ProcessWatch:
-        global _read_generator, _variables, _directory, _nodes
+        global _read_generator, _variables, _directory, _nodes, _running
         if _read_generator is None:
             _read_generator = _generator_reader()
         _acquire()
         try:
-            others_run = bool(_running)
-            if not others_run:
+            if not _running:
                 _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
                 try:
                     _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
                 except OSError:
                     _directory = None
                 note_rest()
-            enter_known_locale(others_run=others_run)
-            _running.add(self)
+            enter_known_locale()
+            _running += 1
             RUNNING[self._plugin] = RUNNING.get(self._plugin, 0) + 1
             _nodes += 1
         finally:
             _release()
-        self._decimal = enter_known_decimal()
+        self._numbers = enter_known_numbers()
         self._python, self._others = _read_generator(), self._backend.generator_states(self._watched)
         if self._watched:
             self._known_state = self._backend.known_state()
@@ -76,23 +75,22 @@ class ProcessWatch:
         assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
-        if self._decimal is not None:
-            leave_known_decimal(self._decimal)
+        leave_known_numbers(self._numbers)
         before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
         elif before != now:  # a library that was imported meanwhile has only a state now
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
+        global _running
         _acquire()
         try:
-            _running.discard(self)
-            others_run = bool(_running)
+            _running -= 1
             RUNNING[self._plugin] -= 1
             if not RUNNING[self._plugin]:
                 del RUNNING[self._plugin]
-            if leave_known_locale(others_run=others_run):
+            if leave_known_locale():
                 self.restored += ("the locale",)
-            if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
+            if not _running and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
                 self.restored += _restore()
             if self.restored:
                 self.ran_by_itself = _nodes == 1
@@ -138,11 +136,10 @@ def _current_directory() -> str | None:
 
 
 def _forget_nodes() -> None:
-    """In a process that was forked while nodes ran: their threads are not in it, and one of them may have held the lock."""
-    global _lock, _acquire, _release
-    _lock = threading.Lock()
-    _acquire, _release = _lock.acquire, _lock.release
-    _running.clear()
+    """In a process that was forked while nodes ran: their threads are not in it, and the lock is another one."""
+    global _acquire, _release, _running
+    _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
+    _running = 0
     RUNNING.clear()
 
 
