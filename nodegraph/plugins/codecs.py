@@ -148,7 +148,7 @@ class _InKnownState:
         self._codec, self._state = codec, state
 
     def __repr__(self) -> str:
-        return f"<{self._codec!r} in the known state>"
+        return f"<codec {self._codec.name} in the known state>"
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._codec, name)
