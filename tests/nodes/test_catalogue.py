@@ -38,7 +38,7 @@ def filled(tmp_path_factory):
     write(folder / "controlnet/canny.safetensors", our_control().state_dict())
     write(
         folder / "loras/better.safetensors",
-        {f"{LORA}.lora_up.weight": torch.ones(32, 2), f"{LORA}.lora_down.weight": torch.ones(2, 768)},
+        {f"{LORA}.lora_up.weight": torch.ones(320, 2), f"{LORA}.lora_down.weight": torch.ones(2, 768)},
     )
     write(folder / "embeddings/style.safetensors", {"emb_params": torch.ones(2, 768)})
     (folder / "checkpoints/put_checkpoints_here").write_text("")

@@ -53,12 +53,10 @@ def _dtype(description: Description) -> str:
 
 
 def _lora_family(lora: LoraFile) -> str | None:
-    """The family by the width of the prompts that the changed layers attend to; None if the file changes none of them."""
-    for module, roles in lora.changes.get("unet", {}).items():
-        down = lora.tensors.get(roles.get("down", ""))
-        if module.endswith(("attn2_to_k", "attn2_to_v")) and down is not None and len(down.shape) == 2:
-            return _BY_WIDTH.get(down.shape[1])
-    return None
+    """The families that the changes fit; None if they fit none that was published."""
+    from nodegraph_diffusion.adapters.lora.family import families
+
+    return " or ".join(families(lora)) or None
 
 
 def _embedding_family(embedding: EmbeddingFile) -> str | None:
