@@ -82,9 +82,9 @@ def test_smaller_controlnets_of_sdxl_open_from_folders_and_single_files(tmp_path
         X, TIMESTEPS, context, controlnet_cond=hint, added_cond_kwargs=conditions, return_dict=False, conditioning_scale=1.0
     )
     added = torch.cat([pooled, timestep_embedding(sizes.flatten(), 256).reshape(2, -1)], dim=1)
-    alone = tmp_path / "alone.safetensors"
-    shutil.copy(tmp_path / "control" / "diffusion_pytorch_model.safetensors", alone)
-    files = [tmp_path / "control", alone]
+    single_file = tmp_path / "alone.safetensors"
+    shutil.copy(tmp_path / "control" / "diffusion_pytorch_model.safetensors", single_file)
+    files = [tmp_path / "control", single_file]
     configs = []
     for path in files:
         found = describe(path).controlnet()
@@ -230,5 +230,5 @@ def test_other_files_are_named(tmp_path, state, message):
 def test_file_without_a_tensor_is_named(tmp_path):
     state = our_control().state_dict()
     del state["middle_block_out.0.bias"]
-    with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias, ...\)"):
+    with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias\)"):
         load_controlnet(describe(write(tmp_path, state)).controlnet(), "cpu", torch.float32)

@@ -304,10 +304,10 @@ def test_alphas_of_every_dtype_are_read_without_torch(tmp_path, dtype):
 
 
 def test_numbers_that_are_not_used_are_not_read(tmp_path):
-    alone = f"{LINEAR.replace('to_k', 'to_q')}.alpha"
-    file = describe(write(tmp_path, GOOD | {alone: torch.tensor(float("nan"))})).lora()
+    unused = f"{LINEAR.replace('to_k', 'to_q')}.alpha"
+    file = describe(write(tmp_path, GOOD | {unused: torch.tensor(float("nan"))})).lora()
     assert file.numbers == {f"{LINEAR}.alpha": 4.0}
-    assert file.notes == (f"1 of 4 tensors are not used: they are alphas and scales without a change ({alone})",)
+    assert file.notes == (f"1 of 4 tensors are not used: they are alphas and scales without a change ({unused})",)
 
 
 def test_an_ia3_with_the_wrong_side_is_refused_when_it_is_applied(tmp_path):

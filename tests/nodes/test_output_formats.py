@@ -39,7 +39,7 @@ def copying(source, save):
 
 
 def test_show_lists_the_options_of_the_format(source, tmp_path):
-    copying(source, {"file": "{workflow}.jpg", "quality": 80}).dump(tmp_path / "copy.yaml")
+    (tmp_path / "copy.yaml").write_text(copying(source, {"file": "{workflow}.jpg", "quality": 80}).dump())
     assert Cli(tmp_path)("show", tmp_path / "copy.yaml").stdout.splitlines()[-1].endswith(" -> {workflow}.jpg (quality: 80)")
 
 

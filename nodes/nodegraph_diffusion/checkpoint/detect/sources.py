@@ -142,7 +142,11 @@ def find_sources(expected: TensorShapes, headers: Sequence[Header], *, name: str
                 unknown.append(key)
     missing = [key for key in expected if key not in sources]
     if missing or unknown:
-        wrong = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        wrong = [
+            f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         raise CheckpointError(
             headers[0].path,
             expected=f"the {len(expected)} tensors of its {name}",
