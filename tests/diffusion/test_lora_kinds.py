@@ -10,13 +10,13 @@ from torch import Tensor
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from tests.support import small_networks as small
-from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, write
+from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, shared_unet, write
 
 LINEAR, CONVOLUTION = kohya(THEIRS), kohya(CONV_THEIRS)  # (32, 128) and (32, 32, 3, 3)
 
 
 def weight(module: str = OURS) -> Tensor:
-    return small.our_unet().state_dict()[f"{module}.weight"]
+    return shared_unet().state_dict()[f"{module}.weight"].clone()
 
 
 def after(folder, tensors: dict[str, Tensor], strength: float = 1.0, module: str = OURS) -> Tensor:
