@@ -655,7 +655,10 @@ def test_archive_may_have_any_name(tmp_path, write, monkeypatch):
     assert digest(tmp_path / "plugins") != before
 
 
-@pytest.mark.parametrize("way", UNUSUAL)
+FAST = ("by its path, in the node", "removed at once", "bytecode", "a lazy package")
+
+
+@pytest.mark.parametrize("way", [*FAST, *(pytest.param(way, marks=pytest.mark.slow) for way in UNUSUAL if way not in FAST)])
 def test_module_that_is_loaded_in_an_unusual_way_counts(run_plugin, write, tmp_path, way):
     top, in_node, file, make = UNUSUAL[way]
     text = PLUGIN.format(imports=in_node, value="m.VALUE")
