@@ -287,10 +287,28 @@ def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors
         ({f"{LINEAR}.scalar": torch.tensor(float("inf"))}, "found inf"),
     ],
 )
-def test_numbers_that_are_not_finite_are_refused(tmp_path, tensors, message):
+def test_numbers_that_are_not_finite_are_refused_when_the_file_is_described(tmp_path, tensors, message):
     with pytest.raises(CheckpointError) as caught:
-        apply(tmp_path, GOOD | tensors)
+        describe(write(tmp_path, GOOD | tensors)).lora()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"]
+    + [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)],
+)
+def test_alphas_of_every_dtype_are_read_without_torch(tmp_path, dtype):
+    alpha = torch.tensor([[6]], dtype=getattr(torch, dtype))
+    file = describe(write(tmp_path, GOOD | {f"{LINEAR}.alpha": alpha})).lora()
+    assert file.numbers == {f"{LINEAR}.alpha": 6.0}
+
+
+def test_numbers_that_are_not_used_are_not_read(tmp_path):
+    unused = f"{LINEAR.replace('to_k', 'to_q')}.alpha"
+    file = describe(write(tmp_path, GOOD | {unused: torch.tensor(float("nan"))})).lora()
+    assert file.numbers == {f"{LINEAR}.alpha": 4.0}
+    assert file.notes == (f"1 of 4 tensors are not used: they are alphas and scales without a change ({unused})",)
 
 
 def test_an_ia3_with_the_wrong_side_is_refused_when_it_is_applied(tmp_path):
