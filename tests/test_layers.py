@@ -22,7 +22,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
     "nodegraph.plugins.state": "locale_state number_state known_state",
-    "nodegraph.plugins.code": "libraries installed loads import_scan imports plugin_code watch",
+    "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
@@ -37,13 +37,13 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
+    "nodegraph_diffusion.adapters.lora": "shapes family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub_errors hub_hash hub_resume hub json_file pickle_opcodes pickle_permission "
+        "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": (

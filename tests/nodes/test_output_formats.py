@@ -14,6 +14,7 @@ from PIL import Image as pillow
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph_nodes.codecs import CODECS
 from nodegraph_nodes.types import Image, Latent, Mask
+from tests.support.cli import Cli
 
 METADATA = {"nodegraph": "prompt: ein Häuschen <&>, 夜の赤い家, 🏠\n", "nodegraph_run": '{"run": "1"}'}
 
@@ -35,6 +36,11 @@ def copying(source, save):
     loaded = workflow.add("LoadImage", path=source)
     workflow.output("picture", loaded.image, save=save)
     return workflow
+
+
+def test_show_lists_the_options_of_the_format(source, tmp_path):
+    (tmp_path / "copy.yaml").write_text(copying(source, {"file": "{workflow}.jpg", "quality": 80}).dump())
+    assert Cli(tmp_path)("show", tmp_path / "copy.yaml").stdout.splitlines()[-1].endswith(" -> {workflow}.jpg (quality: 80)")
 
 
 @pytest.fixture

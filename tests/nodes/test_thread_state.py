@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -277,12 +278,23 @@ with KnownSwitches():
 """
 
 
+@pytest.mark.slow
 def test_denormal_numbers_of_other_threads_are_not_noticed():
     """The switch holds for each thread, and those of OpenMP cannot be reached."""
     ran = subprocess.run([sys.executable, "-c", OTHER_THREADS], capture_output=True, text=True, timeout=200, check=True)
     if int(ran.stdout) == 0:
         pytest.skip("torch computes in one thread here")
     assert int(ran.stdout) < 10_000_000
+
+
+def test_denormal_numbers_of_a_thread_of_the_program_are_not_noticed():
+    """A node may let a thread compute that was there before."""
+    smallest, half = torch.finfo(torch.float64).tiny, 0.5
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(torch.set_flush_denormal, True).result()
+        with KnownSwitches():
+            assert thread.submit(lambda: smallest * half).result() == 0 < smallest * half
+        thread.submit(torch.set_flush_denormal, False).result()
 
 
 def test_networks_can_still_be_made_without_memory():

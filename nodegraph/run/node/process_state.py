@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
-from nodegraph.plugins.code.loads import RUNNING
+from nodegraph.plugins.code.running import RUNNING
 from nodegraph.plugins.code.watch import note_rest
 from nodegraph.plugins.state import locale_state
 from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
@@ -27,7 +28,7 @@ _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 wor
 
 # held while a node enters or leaves, so that no snapshot is taken of what a node has changed; `with` takes twice as long
 _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
-_running = 0  # how many nodes run now
+_thread = threading.get_ident
 
 
 class ProcessWatch:
@@ -35,23 +36,23 @@ class ProcessWatch:
 
     Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
     `ran_by_itself`, another node may have changed it: several have run since the process was last at rest. A watched node runs
-    with the backend's known state. `plugin` is the name of the node's plugin.
+    with the backend's known state. `plugin` is the place of the node's plugin, and `used_engine` whether the node used an engine.
     """
 
-    ran_by_itself, drew = True, False
+    ran_by_itself, drew, used_engine = True, False, False
     restored: tuple[str, ...] = ()
     _known_state: AbstractContextManager[None] | None = None
 
     def __init__(self, backend: Backend, *, watched: bool, plugin: str) -> None:
-        self._backend, self._watched, self._plugin = backend, watched, plugin
+        self._backend, self._watched, self.plugin, self.thread = backend, watched, plugin, _thread()
 
     def __enter__(self) -> ProcessWatch:
-        global _read_generator, _variables, _directory, _nodes, _running
+        global _read_generator, _variables, _directory, _nodes
         if _read_generator is None:
             _read_generator = _generator_reader()
         _acquire()
         try:
-            if not _running:
+            if not RUNNING:
                 _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
                 try:
                     _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
@@ -59,8 +60,7 @@ class ProcessWatch:
                     _directory = None
                 note_rest()
             enter_known_locale()
-            _running += 1
-            RUNNING[self._plugin] = RUNNING.get(self._plugin, 0) + 1
+            RUNNING.add(self)
             _nodes += 1
         finally:
             _release()
@@ -81,16 +81,12 @@ class ProcessWatch:
             self.drew = True
         elif before != now:  # a library that was imported meanwhile has only a state now
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
-        global _running
         _acquire()
         try:
-            _running -= 1
-            RUNNING[self._plugin] -= 1
-            if not RUNNING[self._plugin]:
-                del RUNNING[self._plugin]
+            RUNNING.discard(self)
             if leave_known_locale():
                 self.restored += ("the locale",)
-            if not _running and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
+            if not RUNNING and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
                 self.restored += _restore()
             if self.restored:
                 self.ran_by_itself = _nodes == 1
@@ -137,9 +133,8 @@ def _current_directory() -> str | None:
 
 def _forget_nodes() -> None:
     """In a process that was forked while nodes ran: their threads are not in it, and the lock is another one."""
-    global _acquire, _release, _running
+    global _acquire, _release
     _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
-    _running = 0
     RUNNING.clear()
 
 
