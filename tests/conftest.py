@@ -61,6 +61,7 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
     if folder is not None:
         for path in [path for path in loads.last_loads() if path.startswith(folder)]:
             del loads._loaded_states._last[path], loads._loaded_states._states[path]
+            loads._loaded_states._by_nodes.pop(path, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

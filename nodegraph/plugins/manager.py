@@ -22,6 +22,7 @@ from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code.installed import is_installed
 from nodegraph.plugins.code.loads import LOADS, Load
+from nodegraph.plugins.code.running import note_use_of_plugins
 from nodegraph.plugins.code.watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins, loads_of
@@ -41,8 +42,14 @@ _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
     """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+    note_use_of_plugins()
+    return Plugins(plugin_folders(plugin_dirs))
+
+
+def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
+    """The folders `plugin_dirs`, and those in NODEGRAPH_PLUGIN_DIR."""
     from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
-    return Plugins([*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)])
+    return [*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)]
 
 
 class Plugins:
@@ -71,7 +78,8 @@ class Plugins:
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
         self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         codes = {plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None}
-        self.code_watch = CodeWatch(codes, start=start, registering=self._loads)
+        places = {plugin.place: plugin.name for plugin in self.loaded}
+        self.code_watch = CodeWatch(codes, places=places, start=start, registering=self._loads)
 
     def __repr__(self) -> str:
         return f"<Plugins: {', '.join(f'{plugin.name} (broken)' if plugin.error else plugin.name for plugin in self.loaded)}>"

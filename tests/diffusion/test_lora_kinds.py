@@ -11,6 +11,7 @@ from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from tests.support import small_networks as small
 from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, shared_unet, write
+from tests.support.slow import slow_except
 
 LINEAR, CONVOLUTION = kohya(THEIRS), kohya(CONV_THEIRS)  # (32, 128) and (32, 32, 3, 3)
 
@@ -34,7 +35,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["lora_unet_", "oft_unet_", "lycoris_"])
-@pytest.mark.parametrize("strength", [1.0, 0.3])
+@pytest.mark.parametrize("strength", slow_except([0.3], [1.0, 0.3]))
 def test_an_oft_turns_blocks_of_rows(tmp_path, prefix, strength):
     blocks, name = 0.2 * noise(8, 4, 4, seed=1), LINEAR.replace("lora_unet_", prefix)
     turn = torch.block_diag(*cayley(blocks)).T

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
-from nodegraph.plugins.code.loads import RUNNING
+from nodegraph.plugins.code.running import RUNNING
 from nodegraph.plugins.code.watch import note_rest
 from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
 from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
@@ -27,7 +27,7 @@ _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 wor
 
 _lock = threading.Lock()  # held while a node enters or leaves, so that no snapshot is taken of what a node has changed
 _acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
-_running: set[ProcessWatch] = set()
+_thread = threading.get_ident
 
 
 class ProcessWatch:
@@ -35,15 +35,15 @@ class ProcessWatch:
 
     Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
     `ran_by_itself`, another node may have changed it: several have run since the process was last at rest. A watched node runs
-    with the backend's known state. `plugin` is the name of the node's plugin.
+    with the backend's known state. `plugin` is the place of the node's plugin, and `used_engine` whether the node used an engine.
     """
 
-    ran_by_itself, drew = True, False
+    ran_by_itself, drew, used_engine = True, False, False
     restored: tuple[str, ...] = ()
     _known_state: AbstractContextManager[None] | None = None
 
     def __init__(self, backend: Backend, *, watched: bool, plugin: str) -> None:
-        self._backend, self._watched, self._plugin = backend, watched, plugin
+        self._backend, self._watched, self.plugin, self.thread = backend, watched, plugin, _thread()
 
     def __enter__(self) -> ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
@@ -51,7 +51,7 @@ class ProcessWatch:
             _read_generator = _generator_reader()
         _acquire()
         try:
-            others_run = bool(_running)
+            others_run = bool(RUNNING)
             if not others_run:
                 _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
                 try:
@@ -60,8 +60,7 @@ class ProcessWatch:
                     _directory = None
                 note_rest()
             enter_known_locale(others_run=others_run)
-            _running.add(self)
-            RUNNING[self._plugin] = RUNNING.get(self._plugin, 0) + 1
+            RUNNING.add(self)
             _nodes += 1
         finally:
             _release()
@@ -85,11 +84,8 @@ class ProcessWatch:
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
         _acquire()
         try:
-            _running.discard(self)
-            others_run = bool(_running)
-            RUNNING[self._plugin] -= 1
-            if not RUNNING[self._plugin]:
-                del RUNNING[self._plugin]
+            RUNNING.discard(self)
+            others_run = bool(RUNNING)
             if leave_known_locale(others_run=others_run):
                 self.restored += ("the locale",)
             if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
@@ -142,7 +138,6 @@ def _forget_nodes() -> None:
     global _lock, _acquire, _release
     _lock = threading.Lock()
     _acquire, _release = _lock.acquire, _lock.release
-    _running.clear()
     RUNNING.clear()
 
 
