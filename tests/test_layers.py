@@ -37,7 +37,7 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "shapes family rotations formulas patch",
+    "nodegraph_diffusion.adapters.lora": "family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
@@ -47,7 +47,8 @@ LAYERS: dict[str, str] = {
         "tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": (
-        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip other_families scaled_fp8"
+        "configs diffusers_folder ldm lora adapter_kinds adapter_shapes peft_config modules controlnet openclip other_families "
+        "scaled_fp8"
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",

@@ -274,10 +274,28 @@ def test_a_file_that_changes_nothing_is_refused(tmp_path, tensors, message):
     ],
 )
 def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors):
-    file = describe(write(tmp_path, tensors)).lora()
     with pytest.raises(CheckpointError, match=r"expected .* at '.*attn2") as caught:
-        unmatched(file, "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
     assert "F32" not in str(caught.value)  # the dtype is not the cause
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(5, 128)},
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(4, 128), "lora_mid.weight": noise(3, 4, 1, 1)},
+        {"hada_w1_a": noise(32, 4), "hada_w1_b": noise(4, 128), "hada_w2_a": noise(32, 4), "hada_w2_b": noise(4, 64)},
+        {"lokr_w1": noise(4, 4), "lokr_w2_a": noise(8, 2), "lokr_w2_b": noise(3, 32)},
+        {"oft_blocks": noise(8, 4, 3)},
+        {"oft_R.weight": noise(16, 27)},
+        {"boft_R": noise(1, 16, 4, 3), "boft_s": noise(32)},
+    ],
+    ids=lambda tensors: next(iter(tensors)),
+)
+def test_factors_that_do_not_fit_each_other_are_refused_when_the_file_is_described(tmp_path, tensors):
+    """Then `check` finds them: no weight is needed to know it."""
+    with pytest.raises(CheckpointError, match=r"expected factors that fit each other at '.*attn2.*', found \w+ \["):
+        describe(write(tmp_path, {f"{LINEAR}.{name}": tensor for name, tensor in tensors.items()})).lora()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, factor_shapes, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import fit_each_other, listed
 from nodegraph_diffusion.checkpoint.layouts.lora import (
     LoraName,
     bundled_embedding,
@@ -170,9 +171,12 @@ def _changes(path: Path, tensors: Mapping[str, TensorInfo], names: Mapping[str, 
 
 
 def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -> None:
-    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales."""
+    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales.
+
+    Their factors must fit each other; whether they fit a weight is known when there is one.
+    """
     try:
-        kind_of(roles)
+        kind = kind_of(roles)
     except ValueError as error:
         first = next(iter(roles.values()))
         raise CheckpointError(
@@ -187,6 +191,10 @@ def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -
         elif info.dtype not in FLOATS:
             hint = "Give the adapter as its trainer saved it; this copy was converted."
             raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=hint)
+    shapes = factor_shapes(roles, tensors)
+    if kind is not None and not fit_each_other(shapes):
+        expected = f"factors that fit each other at {next(iter(roles.values()))!r}"
+        raise CheckpointError(path, expected=expected, found=listed(shapes), hint=_DAMAGED)
 
 
 def _numbers(path: Path, header: Header, changes: Changes) -> dict[str, float]:

@@ -18,7 +18,7 @@ _INDEX = "model_index.json"
 _COMPANIONS = {"unet": ("scheduler",), "text_encoder": ("tokenizer",), "text_encoder_2": ("tokenizer_2",)}
 """The parts that say how another one is to be used."""
 
-_WEIGHTS = r"(?:.*model[^-]*|adapter_model)\.(?:safetensors|bin)"
+_WEIGHTS = r"(?!flax_|openvino_)(?:.*model[^-]*|adapter_model)\.(?:safetensors|bin)"
 _SHARD = r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(?:safetensors|bin)"
 
 
