@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.training.gaussian import DiagonalGaussian
-from nodegraph_diffusion.training.targets import Target, add_noise, clean_error_factor
+from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
+from nodegraph_diffusion.training.noising.targets import Target, add_noise, clean_error_factor
 
 Denoise = Callable[[Tensor, int], Tensor]
 """From a noisy value (B, ...) and its step to the clean value that the model predicts."""
