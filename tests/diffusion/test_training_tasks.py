@@ -37,7 +37,8 @@ def saved(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
     """Every task is killed in one process. Together they take more than five seconds."""
-    command = [sys.executable, "-m", "tests.support.training_tasks", str(tmp_path / "killed"), str(torch.get_num_threads())]
+    torch.set_num_threads(1)  # slow tests have more, which wait for each other in networks as small as these
+    command = [sys.executable, "-m", "tests.support.training_tasks", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "in the middle of a step"
@@ -81,6 +82,7 @@ def test_clip_learns_which_caption_belongs_to_which_picture() -> None:
 @pytest.mark.slow
 def test_denoiser_learns_and_samples_what_its_class_asks_for() -> None:
     """Takes more than five seconds."""
+    torch.set_num_threads(1)
     task, examples = denoiser(Objective(target="x0", steps=20, beta_end=0.5))
     trainer = Trainer(task, Fixed(examples), TrainingOptions(steps=100, batch=18, learning_rate=1e-2, average=0.95))
     assert trainer.run()

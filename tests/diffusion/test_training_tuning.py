@@ -131,10 +131,10 @@ def test_inversion_trains_its_vectors_only_and_its_file_loads(tmp_path: Path) ->
     save_inversion(tmp_path / "word.safetensors", condition.vectors)
     (vectors,) = read_inversion(describe(tmp_path / "word.safetensors").embedding(), [small.TEXT.width])
     assert torch.equal(vectors, condition.vectors.detach())
-    kept = torch.zeros(6, dtype=torch.bool)
-    torch.testing.assert_close(condition(tokens, kept), encoder.encode(tokens, inserted=vectors)[0])
+    undropped = torch.zeros(6, dtype=torch.bool)
+    torch.testing.assert_close(condition(tokens, undropped), encoder.encode(tokens, inserted=vectors)[0])
     without = torch.tensor([[512, 5, 9, 8, 513]]).repeat(6, 1)
-    torch.testing.assert_close(condition(without, kept), TextCondition(encoder, empty)(without, kept))
+    torch.testing.assert_close(condition(without, undropped), TextCondition(encoder, empty)(without, kept))
 
 
 def test_controlnet_begins_as_the_encoder_and_learns_while_the_unet_does_not() -> None:

@@ -152,9 +152,8 @@ def trainer_to_kill(name: str, folder: Path) -> Trainer[Any]:
 
 def train_until_killed(arguments: Sequence[str]) -> None:
     """Take three steps of every task and begin a fourth of the last. Wait in the middle of it to be killed."""
-    folder, threads = Path(arguments[0]), int(arguments[1])
-    torch.set_num_threads(threads)
-    trainers = [trainer_to_kill(name, folder / name) for name in TASKS]
+    torch.set_num_threads(1)
+    trainers = [trainer_to_kill(name, Path(arguments[0]) / name) for name in TASKS]
     for trainer in trainers:
         for _ in range(3):
             trainer.advance()
