@@ -134,7 +134,7 @@ def test_inversion_trains_its_vectors_only_and_its_file_loads(tmp_path: Path) ->
     undropped = torch.zeros(6, dtype=torch.bool)
     torch.testing.assert_close(condition(tokens, undropped), encoder.encode(tokens, inserted=vectors)[0])
     without = torch.tensor([[512, 5, 9, 8, 513]]).repeat(6, 1)
-    torch.testing.assert_close(condition(without, undropped), TextCondition(encoder, empty)(without, kept))
+    torch.testing.assert_close(condition(without, undropped), TextCondition(encoder, empty)(without, undropped))
 
 
 def test_controlnet_begins_as_the_encoder_and_learns_while_the_unet_does_not() -> None:
