@@ -20,15 +20,14 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered codecs code discovery hookspecs watched manager"),
-    "nodegraph.plugins.code": "libraries installed loads import_scan imports plugin_code watch",
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins.state": "locale_state number_state known_state",
+    "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": (
-        "locale_state decimal_state process_state node_run inputs failure call attempts stored_result outcome run_node"
-    ),
+    "nodegraph.run.node": ("process_state node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
@@ -38,17 +37,18 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
+    "nodegraph_diffusion.adapters.lora": "family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub_errors hub_hash hub_resume hub json_file pickle_opcodes pickle_permission "
+        "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": (
-        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip other_families scaled_fp8"
+        "configs diffusers_folder ldm lora adapter_kinds adapter_shapes peft_config modules controlnet openclip other_families "
+        "scaled_fp8"
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",

@@ -26,6 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+SLOW = ("comfyui", "guidance", "schedules", "samplers-tutorial")
 RUN = [
     ROOT / "README.md",
     *(
@@ -37,7 +38,7 @@ RUN = [
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.slow] if page.stem == "samplers-tutorial" else []) for page in RUN],
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in RUN],
     ids=[page.name for page in RUN],
 )
 def test_examples_of_a_page_work(page, tmp_path, monkeypatch, cache):

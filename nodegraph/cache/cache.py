@@ -21,6 +21,7 @@ from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
+from nodegraph.plugins.code.installed import MODULE, file_found
 from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
 
 T = TypeVar("T")
@@ -292,10 +293,13 @@ class Cache:
         return file_states(result.files) == result.files
 
     def _are_same(self, depends: Mapping[str, str]) -> bool:
-        """Whether modules that were imported still have these digests, and codecs are there with the same code."""
+        """Whether modules that were imported have these digests and are found in these files, and codecs have the same code."""
         for name, digest in depends.items():
             if name.startswith(CODEC):
                 if self.codecs.by_stored_name(name.removeprefix(CODEC)) is None:
+                    return False
+            elif name.startswith(MODULE):
+                if file_found(name.removeprefix(MODULE)) != digest:
                     return False
             elif "\0" in name or not self._files.unchanged(Path(name), digest):  # a damaged record may have any name
                 return False

@@ -29,6 +29,7 @@ def test_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
     state = run(CI_GRAPHS, tmp_path, CI_EPOCH_GROUPS)
     assert state.differences == []
@@ -41,6 +42,7 @@ MASKED = "files_are_known_by_size_and_mtime"
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("mutant", [name for name in MUTANTS if name != MASKED])
 def test_fault_in_the_engine_is_found(mutant: str, tmp_path: Path) -> None:
