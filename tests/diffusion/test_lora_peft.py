@@ -20,6 +20,7 @@ from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.support import small_networks as small
 from tests.support.families import FAMILIES
+from tests.support.slow import slow_except
 from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = [
@@ -100,7 +101,7 @@ def plain() -> Tensor:
 FAST = ("lora", "lokr", "oft")
 
 
-@pytest.mark.parametrize("kind", [*FAST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in FAST)])
+@pytest.mark.parametrize("kind", slow_except(FAST, KINDS))
 def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch):
     monkeypatch.setattr("peft.tuners.boft.layer._FBD_CUDA", False)  # otherwise PEFT tries to compile a kernel for each layer
     reference = small.reference_unet()

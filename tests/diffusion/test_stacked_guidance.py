@@ -28,6 +28,7 @@ from tests.support.guidance import (
     prompted,
     shared_unet,
 )
+from tests.support.slow import slow_except
 from tests.support.toy_denoisers import SCHEDULE
 
 NAMES = sorted(GUIDANCE)
@@ -170,7 +171,7 @@ def test_half_precision_guidance_is_computed_in_float32(names, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("names", STACKS, ids="+".join)
+@pytest.mark.parametrize("names", slow_except([NAMES], STACKS), ids="+".join)
 def test_half_precision_error_grows_only_by_the_scales(names, dtype, monkeypatch):
     # Which cells count as attended is a yes or a no, and any rounding error can flip a cell. So here all of them count.
     monkeypatch.setattr(self_attention, "THRESHOLD", 0.0)

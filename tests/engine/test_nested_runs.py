@@ -138,6 +138,20 @@ def test_run_of_another_thread_while_a_node_runs_costs_no_result(tmp_path: Path,
     assert [record.type for record in engine.cache.entries()] == ["Step"]
 
 
+def test_listener_that_uses_an_engine_while_a_node_runs_costs_no_result(make_engine: Callable[..., Engine]) -> None:
+    """As a window that checks what is typed, and is called by the engine in the thread of the node."""
+    checked = []
+
+    def check(event: Event) -> None:
+        if isinstance(event, NodeProgress):
+            checked.append(engine.check(one("Step")))
+
+    engine = make_engine(on_event=check)
+    assert engine.run(one("Step")).notices == ()
+    assert len(checked) == 1
+    assert [record.type for record in engine.cache.entries()] == ["Step"]
+
+
 def test_workflow_that_a_node_runs_in_a_thread_of_its_own_is_not_noticed(
     tmp_path: Path, make_engine: Callable[..., Engine]
 ) -> None:

@@ -24,6 +24,7 @@ from nodegraph.plugins.code.loads import LOADS
 from nodegraph.plugins.code.plugin_code import matcher, read_code
 from nodegraph.plugins.code.watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
+from tests.support.slow import slow_except
 
 PLUGIN = """
 from nodegraph import hookimpl, node
@@ -658,7 +659,7 @@ def test_archive_may_have_any_name(tmp_path, write, monkeypatch):
 FAST = ("by its path, in the node", "removed at once", "bytecode", "a lazy package")
 
 
-@pytest.mark.parametrize("way", [*FAST, *(pytest.param(way, marks=pytest.mark.slow) for way in UNUSUAL if way not in FAST)])
+@pytest.mark.parametrize("way", slow_except(FAST, UNUSUAL))
 def test_module_that_is_loaded_in_an_unusual_way_counts(run_plugin, write, tmp_path, way):
     top, in_node, file, make = UNUSUAL[way]
     text = PLUGIN.format(imports=in_node, value="m.VALUE")

@@ -135,7 +135,7 @@ def _inputs(node: NodeDef) -> str:
 
 
 def _saved(save: str | None, options: Mapping[str, Any]) -> str:
-    """The file of an output with the options of its format, such as `-> {seed}.jpg (quality: 90)`."""
+    """The file of an output with the options of its format, such as `-> {seed}.txt (option: 90)`."""
     listed = ", ".join(f"{name}: {_short(value)}" for name, value in options.items())
     return (f"-> {save}" if save else "") + (f" ({listed})" if listed else "")
 

@@ -26,6 +26,9 @@ class RunningNode(Protocol):
     used_engine: bool
 
 
+_NODE_CALL: Final = "_call"  # the names of the functions of the engine that call nodes, and listeners of events
+_LISTENER_CALL: Final = "_emit"
+
 RUNNING: Final[set[RunningNode]] = set()
 """The nodes that are running."""
 
@@ -67,6 +70,17 @@ def note_use_of_plugins() -> None:
 
 
 def _nodes_of_this_thread() -> list[RunningNode]:
-    """Several, if a node runs a workflow itself."""
+    """Several, if a node runs a workflow itself. None while a listener of events runs, which is called by the engine."""
     thread = threading.get_ident()
-    return [node for node in tuple(RUNNING) if node.thread == thread]
+    nodes = [node for node in tuple(RUNNING) if node.thread == thread]
+    return [] if nodes and _is_listener_running() else nodes
+
+
+def _is_listener_running() -> bool:
+    """Whether the last that the engine has called in this thread is a listener of events, and not the function of a node."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name in (_NODE_CALL, _LISTENER_CALL) and frame.f_code.co_filename.startswith(ENGINE_FOLDER):
+            return frame.f_code.co_name == _LISTENER_CALL
+        frame = frame.f_back
+    return False
