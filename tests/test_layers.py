@@ -58,7 +58,7 @@ LAYERS: dict[str, str] = {
         "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
         "perp_neg rescale self_attention spec"
     ),
-    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet controlnet vae",
+    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
     "nodegraph_diffusion.recipes": "tiny",
     "nodegraph_diffusion.recipes.tiny": (
         "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"
@@ -72,10 +72,12 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": (
-        "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
-        "variational_bound"
-    ),
+    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks tuning",
+    "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
+    "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
+    "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
+    "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",
+    "nodegraph_diffusion.training.tuning": "controlnet inversion lora",
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "
