@@ -17,6 +17,7 @@ from nodegraph.cache import keys
 from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
 from nodegraph.run.node import outcome
 from tests.support.copying_workers import use_copying_workers, with_both_workers
+from tests.support.imported_modules import forget_modules_in
 
 KEY = "ab" * 32
 
@@ -138,7 +139,6 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    before = set(sys.modules)
     for folder in ("lib", "plugins"):
         (tmp_path / folder).mkdir()
     monkeypatch.syspath_prepend(tmp_path / "lib")
@@ -148,8 +148,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         time.sleep(0.02)  # a module that may have changed since it was imported is never the same again
 
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 @pytest.fixture
