@@ -345,7 +345,13 @@ class Engine:
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
         plugins = self.plugins
-        maker = KeyMaker(self._files.sha256, lambda: numerics().name, plugins.is_unchanged, plugins.codecs.stored_name_of_type)
+        maker = KeyMaker(
+            self._files.sha256,
+            lambda: numerics().name,
+            plugins.is_unchanged,
+            plugins.codecs.stored_name_of_type,
+            chosen_state=plugins.chosen_state(),
+        )
         return maker.static_keys(graph)
 
     def _numerics(self) -> Callable[[], Numerics]:

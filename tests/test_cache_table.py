@@ -19,6 +19,8 @@ LOADED = "engine/test_loaded_code.py::"
 STATE = "nodes/test_process_state.py::"
 THREAD = "nodes/test_thread_state.py::"
 SWITCHES = "nodes/test_torch_switches.py::"
+CODEC_STATE = "nodes/test_codec_state.py::"
+ROUNDING = "engine/test_rounding.py::"
 MODELS = "nodes/test_switched_models.py::"
 SIMILAR = "engine/test_similar_values.py::"
 CODECS = "engine/test_codec_changes.py::"
@@ -188,12 +190,14 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "a registered sampler": (
         [
             REPLACED + "test_replaced_thing_is_used_but_not_kept",
+            REPLACED + "test_list_inside_an_attribute_that_is_changed_is_noticed",
+            REPLACED + "test_choice_that_is_an_object_is_an_error",
             REPLACED + "test_function_of_a_node_type_that_was_replaced_is_not_kept",
             REPLACED + "test_thing_that_a_node_replaces_during_the_run_is_not_kept",
             REPLACED + "test_thing_that_another_plugin_put_in_its_place_has_the_code_of_both_in_its_key",
             REPLACED + "test_registered_function_of_a_script_is_never_kept",
         ],
-        [READS],
+        [READS, REPLACED + "test_mapping_that_a_function_fills_is_no_change"],
     ),
     "a codec": (
         [
@@ -211,6 +215,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             "engine/test_unkept_results.py::test_node_that_reads_the_dtype_is_not_kept_unless_it_is_numeric",
             "nodes/test_numerics.py::test_class_depends_on_dtype",
             "nodes/test_numerics.py::test_class_depends_on_attention_settings",
+            STATE + "test_attention_that_the_program_chose_is_in_the_keys_of_nodes_that_are_not_numeric",
         ],
         [],
     ),
@@ -225,20 +230,36 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             THREAD + "test_switch_changes_no_result_and_is_restored",
             SWITCHES + "test_switch_of_the_process_is_known_to_nodes_and_restored",
             SWITCHES + "test_switch_of_gpus_is_known_to_nodes_and_restored",
+            SWITCHES + "test_dtype_of_autocast_is_known_to_nodes_and_restored",
             SWITCHES + "test_either_api_of_precisions_may_be_used_before_a_run_and_inside_a_node",
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
+            CODEC_STATE + "test_state_that_a_function_for_files_leaves_is_restored",
         ],
         [
             STATE + "test_torch_without_an_import_is_not_noticed",
-            SWITCHES + "test_dtype_of_autocast_is_not_noticed",
             SWITCHES + "test_switch_that_has_no_effect_here_is_not_noticed",
         ],
     ),
     "gradients, inference mode": (
-        [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
-        [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
+        [
+            THREAD + "test_switch_changes_no_result_and_is_restored",
+            THREAD + "test_switch_that_a_node_leaves_changed_is_restored",
+            SWITCHES + "test_switch_of_the_process_is_known_to_nodes_and_restored",
+            SWITCHES + "test_hook_that_is_removed_while_nodes_run_stays_removed",
+        ],
+        [THREAD + "test_denormal_numbers_of_a_thread_of_the_program_are_not_noticed"],
+    ),
+    "the rounding mode": (
+        [
+            ROUNDING + "test_rounding_of_the_program_changes_no_result_and_is_restored",
+            ROUNDING + "test_rounding_that_a_node_sets_is_restored",
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
+        ],
+        [ROUNDING + "test_rounding_of_other_threads_is_not_noticed"],
     ),
     "how numbers are written": (
         [
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
             THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored",
             THREAD + "test_arithmetic_of_numpy_changes_no_result_and_is_restored",
         ],
@@ -246,7 +267,10 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "whether Pillow reads": ([THREAD + "test_half_a_picture_is_an_error_whatever_the_program_allows_pillow"], []),
     "the number of threads": (
-        [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
+        [
+            THREAD + "test_switch_that_a_node_leaves_changed_is_restored",
+            THREAD + "test_results_of_another_number_of_threads_differ_by_rounding",
+        ],
         [THREAD + "test_number_of_threads_is_not_noticed"],
     ),
     "the locale": (
@@ -256,6 +280,14 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes",
         ],
         ["engine/test_locale.py::test_order_of_words_in_another_locale_is_not_noticed"],
+    ),
+    "the encoding of text": (
+        [
+            "engine/test_locale.py::test_text_in_another_encoding_is_another_result",
+            "engine/test_locale.py::test_encoding_that_is_changed_after_the_plugins_were_loaded_is_in_the_key",
+            "engine/test_locale.py::test_our_own_nodes_have_the_same_keys_in_every_encoding",
+        ],
+        ["engine/test_locale.py::test_encoding_that_a_node_changes_is_not_noticed"],
     ),
     "a node draws from a global generator": (
         [
@@ -273,7 +305,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "the time of day": ([], [READS]),
+    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed"]),
     "the seed of Python's hashes": (
         [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],

@@ -31,7 +31,7 @@ RUN = [
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("workflows", "python", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial")
+        for name in ("workflows", "python", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial", "training")
     ),
 ]
 

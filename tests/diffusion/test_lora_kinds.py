@@ -212,10 +212,10 @@ def test_tensors_that_change_nothing_are_listed(tmp_path, tensors, reason, count
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensors of another kind (lora_unet_"),
-        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensors of another kind (unet."),
-        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensors of another kind (base_model."),
-        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensors of another kind (base_model."),
+        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensor of another kind (lora_unet_"),
+        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensor of another kind (unet."),
+        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensor of another kind (base_model."),
+        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensor of another kind (base_model."),
         ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' of LoRA beside up, found none"),
         (
             {f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()},
@@ -239,8 +239,8 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path, tensors, message):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensors that change nothing: they are alphas and scales"),
-        ({"flower_attn1.lora_up.weight": UP}, "1 tensors that change nothing: their names are unknown (flower_attn1"),
+        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensor without effect: they are alphas and scales"),
+        ({"flower_attn1.lora_up.weight": UP}, "1 tensor without effect: their names are unknown (flower_attn1"),
         ({"transformer.blocks.0.lora_A.weight": UP}, "It was made for another family"),
         ({f"{OTHER}.hra_u": noise(128, 8)}, "of another kind"),
     ],
@@ -274,10 +274,28 @@ def test_a_file_that_changes_nothing_is_refused(tmp_path, tensors, message):
     ],
 )
 def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors):
-    file = describe(write(tmp_path, tensors)).lora()
     with pytest.raises(CheckpointError, match=r"expected .* at '.*attn2") as caught:
-        unmatched(file, "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
     assert "F32" not in str(caught.value)  # the dtype is not the cause
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(5, 128)},
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(4, 128), "lora_mid.weight": noise(3, 4, 1, 1)},
+        {"hada_w1_a": noise(32, 4), "hada_w1_b": noise(4, 128), "hada_w2_a": noise(32, 4), "hada_w2_b": noise(4, 64)},
+        {"lokr_w1": noise(4, 4), "lokr_w2_a": noise(8, 2), "lokr_w2_b": noise(3, 32)},
+        {"oft_blocks": noise(8, 4, 3)},
+        {"oft_R.weight": noise(16, 27)},
+        {"boft_R": noise(1, 16, 4, 3), "boft_s": noise(32)},
+    ],
+    ids=lambda tensors: next(iter(tensors)),
+)
+def test_factors_that_do_not_fit_each_other_are_refused_when_the_file_is_described(tmp_path, tensors):
+    """Then `check` finds them: no weight is needed to know it."""
+    with pytest.raises(CheckpointError, match=r"expected factors that fit each other at '.*attn2.*', found \w+ \["):
+        describe(write(tmp_path, {f"{LINEAR}.{name}": tensor for name, tensor in tensors.items()})).lora()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -75,6 +76,21 @@ def test_a_folder_of_one_part_is_recognised_by_its_class(tmp_path):
     for read in (describe(tmp_path).model, describe(tmp_path).unet):
         with pytest.raises(CheckpointError, match="found a Flux model"):
             read()
+
+
+@pytest.mark.parametrize("name", ["1.weight 3.conv.0.weight", "decoder.1.weight decoder.3.conv.0.weight", "of diffusers"])
+def test_a_taesd_is_not_taken_for_an_autoencoder_or_a_text_encoder(tmp_path, name):
+    path = tmp_path / "tiny"
+    if name == "of diffusers":
+        diffusers.AutoencoderTiny().save_pretrained(path)
+        paths = [path, path / "diffusion_pytorch_model.safetensors"]
+    else:
+        save_file({key: torch.zeros(2) for key in name.split()}, path)
+        paths = [path]
+    for path in paths:
+        assert describe(path).content is None
+        with pytest.raises(CheckpointError, match="found a TAESD, which only decodes previews"):
+            describe(path).vae()
 
 
 def test_a_folder_in_nf4_is_refused_by_name(tmp_path):

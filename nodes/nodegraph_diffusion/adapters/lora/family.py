@@ -6,10 +6,10 @@ import functools
 from collections.abc import Mapping
 from typing import get_args
 
-from nodegraph_diffusion.adapters.lora.shapes import Shape, check_fit
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile
 from nodegraph_diffusion.checkpoint.families import Kind, Part
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import factor_shapes, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import Shape, check_fit
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig
@@ -69,10 +69,9 @@ def _fitting(file: LoraFile, kind: Kind) -> int:
             weight = weights.get(part, {}).get(module)
             if weight is None:
                 continue
-            shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in (*NUMBERS, *OF_BIAS)}
             try:
                 if kind_of(roles) is not None:
-                    check_fit(weight, shapes)
+                    check_fit(weight, factor_shapes(roles, file.tensors))
             except ValueError:
                 return 0
             count += 1

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.formulas import Change, changed, ia3_scales
-from nodegraph_diffusion.adapters.lora.shapes import WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
 from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, factor_shapes, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.checkpoint.layouts.peft_config import ModuleOptions
@@ -151,9 +151,8 @@ def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: tor
 
 def _check_shape(file: LoraFile, roles: Mapping[str, str], weight: torch.Size) -> None:
     """Raise CheckpointError unless the change of a module fits its weight."""
-    shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in (*NUMBERS, *OF_BIAS)}
     try:
-        check_fit(tuple(weight), shapes)
+        check_fit(tuple(weight), factor_shapes(roles, file.tensors))
     except ValueError as error:
         raise _misfit(file, roles, error) from error
 

@@ -65,8 +65,10 @@ _ADAPTERS: Rules = (
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", Contents("a ControlNet", "controlnet")),
     (r"(emb_params|clip_[lg]$|string_to_param)", Contents("a textual inversion embedding", "embedding")),
 )
+_TAESD = Contents("a TAESD, which only decodes previews", other_family=True, hint="Give it as --preview-decoder.")
 _IN_MODEL = r"((cond_stage_model|conditioner\.embedders\.\d)\.(transformer|model)\.)?"
 _PARTS: Rules = (
+    (r"((encoder|decoder)\.(layers\.)?)?\d+\.conv\.0\.weight", _TAESD),
     (r"(model\.diffusion_model\.)?(input_blocks|middle_block|output_blocks)\.", Contents("only a UNet", "unet")),
     (r"(down_blocks|mid_block|up_blocks)\.", Contents("only a UNet, with diffusers' names", "unet")),
     (
@@ -84,6 +86,7 @@ _CLASSES: dict[str, Contents] = {
     "CLIPTextModel": Contents("only a text encoder", "text_encoder"),
     "CLIPTextModelWithProjection": Contents("only a text encoder", "text_encoder"),
     "ControlNetModel": Contents("a ControlNet", "controlnet"),
+    "AutoencoderTiny": _TAESD,
 }
 
 

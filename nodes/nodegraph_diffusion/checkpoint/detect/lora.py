@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, factor_shapes, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import fit_each_other, listed
 from nodegraph_diffusion.checkpoint.layouts.lora import (
     LoraName,
     bundled_embedding,
@@ -75,8 +76,7 @@ class LoraFile:
 
     def describe_unused(self, unused: Unused) -> str:
         """One sentence about tensors that are not used."""
-        example = f"{unused.names[0]}{', ...' if len(unused.names) > 1 else ''}"
-        return f"{len(unused.names)} of {len(self.tensors)} tensors are not used: {unused.reason} ({example})"
+        return f"{len(unused.names)} of {len(self.tensors)} tensors are not used: {unused.reason} ({_example(unused.names)})"
 
 
 def folder_lora(folder: Path, headers: HeaderCache) -> LoraFile:
@@ -110,7 +110,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         raise CheckpointError(
             path,
             expected=f"a kind of adapter that is supported: {NAMES}",
-            found=f"{len(unknown_kinds)} tensors of another kind ({unknown_kinds[0]}, ...)",
+            found=f"{_counted(unknown_kinds)} of another kind ({_example(unknown_kinds)})",
             hint="Convert the adapter to a LoRA with the program that trained it, or give another.",
         )
     changes, unused = _changes(path, tensors, names)
@@ -170,9 +170,12 @@ def _changes(path: Path, tensors: Mapping[str, TensorInfo], names: Mapping[str, 
 
 
 def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -> None:
-    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales."""
+    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales.
+
+    Their factors must fit each other; whether they fit a weight is known when there is one.
+    """
     try:
-        kind_of(roles)
+        kind = kind_of(roles)
     except ValueError as error:
         first = next(iter(roles.values()))
         raise CheckpointError(
@@ -187,6 +190,10 @@ def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -
         elif info.dtype not in FLOATS:
             hint = "Give the adapter as its trainer saved it; this copy was converted."
             raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=hint)
+    shapes = factor_shapes(roles, tensors)
+    if kind is not None and not fit_each_other(shapes):
+        expected = f"factors that fit each other at {next(iter(roles.values()))!r}"
+        raise CheckpointError(path, expected=expected, found=listed(shapes), hint=_DAMAGED)
 
 
 def _numbers(path: Path, header: Header, changes: Changes) -> dict[str, float]:
@@ -211,10 +218,18 @@ def _require_changes(
     """Raise CheckpointError if the file changes nothing at all."""
     if changes or bundled:
         return
-    reasons = ", ".join(f"{len(part.names)} tensors that change nothing: {part.reason} ({part.names[0]}, ...)" for part in unused)
+    reasons = ", ".join(f"{_counted(part.names)} without effect: {part.reason} ({_example(part.names)})" for part in unused)
     foreign = any(name.part is None and is_foreign(name.written) for name in names.values())
     hint = OTHER_FAMILY if foreign else "Give an adapter for Stable Diffusion, with names as its trainer wrote them."
     raise CheckpointError(path, expected="changes of a Stable Diffusion model", found=reasons, hint=hint)
+
+
+def _counted(names: Collection[str]) -> str:
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'}"
+
+
+def _example(names: Sequence[str]) -> str:
+    return f"{names[0]}{', ...' if len(names) > 1 else ''}"
 
 
 def _embeddings(path: Path, tensors: Mapping[str, TensorInfo], bundled: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:

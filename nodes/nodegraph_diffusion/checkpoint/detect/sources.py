@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from nodegraph_diffusion.checkpoint.detect.contents import unreadable_format
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, TextEncoders, TextPart, UNetPart, VAEPart
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
@@ -18,7 +17,6 @@ from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK, P
 from nodegraph_diffusion.checkpoint.layouts.ldm import HARMLESS, UNUSED
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules, vae_modules
 from nodegraph_diffusion.checkpoint.layouts.openclip import Piece, openclip_pieces
-from nodegraph_diffusion.checkpoint.layouts.other_families import READS
 from nodegraph_diffusion.checkpoint.layouts.scaled_fp8 import NO_EFFECT, scaled_weight
 from nodegraph_diffusion.networks.shapes import TensorShapes, controlnet_shapes, text_shapes, unet_shapes, vae_shapes
 
@@ -123,8 +121,6 @@ def find_sources(expected: TensorShapes, headers: Sequence[Header], *, name: str
     scales: dict[tuple[Path, str], str] = {}
     unknown, ignored = [], []
     for header in headers:
-        if found := unreadable_format(header):
-            raise CheckpointError(header.path, expected=f"the {len(expected)} tensors of its {name}", found=found, hint=READS)
         for key, info in header.tensors.items():
             if not key.startswith(prefix):
                 continue
