@@ -144,7 +144,7 @@ class Echo(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, controls: None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, **unused: None) -> Tensor:
         return self.weight * x
 
 
