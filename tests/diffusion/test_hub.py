@@ -335,7 +335,7 @@ def test_each_file_that_a_broken_off_download_lacks_is_named(tmp_path, name):
     if "index" in name:
         assert missing == ["unet/diffusion_pytorch_model.fp16.safetensors.index.json"]
     else:
-        assert missing == [f"{Path(name).parent}/its weights" if only_weights else name]
+        assert missing == [f"the weights of {Path(name).parent}" if only_weights else name]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_each_file_that_a_broken_off_download_lacks_is_named(tmp_path, name):
         ("unet", [name for name in WHOLE if not name.startswith("scheduler/")], ["scheduler/scheduler_config.json"]),
         ("unet", WHOLE, []),
         ("vae", ["vae/config.json", "vae/diffusion_pytorch_model.bin"], []),
-        ("vae", ["vae/config.json"], ["vae/its weights"]),
+        ("vae", ["vae/config.json"], ["the weights of vae"]),
         (
             "text_encoder",
             ["model_index.json", "text_encoder/config.json", "text_encoder/model.safetensors"],
@@ -372,7 +372,7 @@ def test_a_download_that_broke_off_is_not_taken_for_a_model_while_the_hub_is_awa
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     snapshot = tmp_path / "hub/models--org--folder/snapshots/main"
     write_snapshot(snapshot, WHOLE.keys() - {"scheduler/scheduler_config.json", "text_encoder/model.safetensors"})
-    lacks = "and in the cache a model without text_encoder/its weights, scheduler/scheduler_config.json"
+    lacks = "and in the cache a model without the weights of text_encoder, scheduler/scheduler_config.json"
     with pytest.raises(CheckpointError, match=f"found no connection .*, {lacks}. Check the connection"):
         fetch("hf://org/folder")
     assert find_fetched("hf://org/folder") is None

@@ -212,10 +212,10 @@ def test_tensors_that_change_nothing_are_listed(tmp_path, tensors, reason, count
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensors of another kind (lora_unet_"),
-        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensors of another kind (unet."),
-        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensors of another kind (base_model."),
-        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensors of another kind (base_model."),
+        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensor of another kind (lora_unet_"),
+        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensor of another kind (unet."),
+        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensor of another kind (base_model."),
+        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensor of another kind (base_model."),
         ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' of LoRA beside up, found none"),
         (
             {f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()},
@@ -239,8 +239,8 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path, tensors, message):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensors that change nothing: they are alphas and scales"),
-        ({"flower_attn1.lora_up.weight": UP}, "1 tensors that change nothing: their names are unknown (flower_attn1"),
+        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensor without effect: they are alphas and scales"),
+        ({"flower_attn1.lora_up.weight": UP}, "1 tensor without effect: their names are unknown (flower_attn1"),
         ({"transformer.blocks.0.lora_A.weight": UP}, "It was made for another family"),
         ({f"{OTHER}.hra_u": noise(128, 8)}, "of another kind"),
     ],

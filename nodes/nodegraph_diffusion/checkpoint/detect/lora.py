@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +76,7 @@ class LoraFile:
 
     def describe_unused(self, unused: Unused) -> str:
         """One sentence about tensors that are not used."""
-        example = f"{unused.names[0]}{', ...' if len(unused.names) > 1 else ''}"
-        return f"{len(unused.names)} of {len(self.tensors)} tensors are not used: {unused.reason} ({example})"
+        return f"{len(unused.names)} of {len(self.tensors)} tensors are not used: {unused.reason} ({_example(unused.names)})"
 
 
 def folder_lora(folder: Path, headers: HeaderCache) -> LoraFile:
@@ -111,7 +110,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         raise CheckpointError(
             path,
             expected=f"a kind of adapter that is supported: {NAMES}",
-            found=f"{len(unknown_kinds)} tensors of another kind ({unknown_kinds[0]}, ...)",
+            found=f"{_counted(unknown_kinds)} of another kind ({_example(unknown_kinds)})",
             hint="Convert the adapter to a LoRA with the program that trained it, or give another.",
         )
     changes, unused = _changes(path, tensors, names)
@@ -219,10 +218,18 @@ def _require_changes(
     """Raise CheckpointError if the file changes nothing at all."""
     if changes or bundled:
         return
-    reasons = ", ".join(f"{len(part.names)} tensors that change nothing: {part.reason} ({part.names[0]}, ...)" for part in unused)
+    reasons = ", ".join(f"{_counted(part.names)} without effect: {part.reason} ({_example(part.names)})" for part in unused)
     foreign = any(name.part is None and is_foreign(name.written) for name in names.values())
     hint = OTHER_FAMILY if foreign else "Give an adapter for Stable Diffusion, with names as its trainer wrote them."
     raise CheckpointError(path, expected="changes of a Stable Diffusion model", found=reasons, hint=hint)
+
+
+def _counted(names: Collection[str]) -> str:
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'}"
+
+
+def _example(names: Sequence[str]) -> str:
+    return f"{names[0]}{', ...' if len(names) > 1 else ''}"
 
 
 def _embeddings(path: Path, tensors: Mapping[str, TensorInfo], bundled: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:

@@ -39,23 +39,26 @@ def missing_files(snapshot: Path, part: str = "") -> list[str]:
 def _missing_of(snapshot: Path, part: str) -> list[str]:
     """The files that are missing in the folder of one part; without a name, in that of a model of one part."""
     folder = snapshot / part
+    weights: list[str] = []
     if part == "scheduler":
         wanted: Iterable[str] = ("scheduler_config.json",)
     elif part.startswith("tokenizer"):
         wanted = ("vocab.json", "merges.txt") if not (folder / "tokenizer.json").is_file() else ()
     else:
-        wanted = ("config.json", *_missing_weights(folder))
-    return [(Path(part) / name).as_posix() for name in wanted if not (folder / name).is_file()]
+        shards = _missing_shards(folder)
+        wanted = ("config.json", *(shards or ()))
+        weights = [f"the weights of {part}" if part else "its weights"] if shards is None else []
+    return [(Path(part) / name).as_posix() for name in wanted if not (folder / name).is_file()] + weights
 
 
-def _missing_weights(folder: Path) -> list[str]:
-    """What the folder's weights lack: all of them, some of their shards, or the index of these."""
+def _missing_shards(folder: Path) -> list[str] | None:
+    """The shards of the folder's weights, and their index if that is missing; none if they are in one file, None without any."""
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     if any(re.fullmatch(_WEIGHTS, name) for name in names):
         return []
     shards = [match for name in names if (match := re.fullmatch(_SHARD, name))]
     if not shards:
-        return ["its weights"]
+        return None
     first = shards[0]
     count, ending = int(first["total"]), first[0].rpartition(".")[2]
     indices = [name for name in names if ".index" in name and name.endswith(".json")]
