@@ -18,7 +18,6 @@ from nodegraph_diffusion.recipes.pictureworld.scene import (
     KINDS,
     PLACES,
     PROPORTIONS,
-    SIZES,
     TIMES,
     UNIT,
     Colour,
@@ -94,7 +93,7 @@ def _arranged(stream: Stream, total: int, source: Sequence[tuple[Kind, Colour]])
 
 def _thing(stream: Stream, kind: Kind, colour: Colour, *, single: bool) -> Thing:
     """A thing that has a size but no place yet."""
-    size = stream.choice(SIZES) if not single else stream.weighted({"small": 35, "large": 65})
+    size: Size = "large" if stream.chance(65 if single else 50) else "small"
     low, high = (SINGLE_SCALES if single else SCALES)[size]
     return Thing(kind, colour, size, x=0, base=0, scale=STEP * stream.between(low, high), mirrored=stream.chance(50))
 

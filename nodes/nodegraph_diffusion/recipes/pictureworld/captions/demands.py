@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import permutations
 from typing import Literal
 
-from nodegraph_diffusion.recipes.pictureworld.scene import Colour, Kind, Place, Scene, Size, Time
+from nodegraph_diffusion.recipes.pictureworld.scene import Colour, Kind, Place, Scene, Size, Time, relation
 
 LinkWord = Literal["left", "above", "beside", "between"]
 Fault = Literal["count", "kind", "colour", "size", "relation", "place", "time"]
@@ -55,6 +55,7 @@ class Seen:
     kind: Kind
     colour: Colour
     size: Size
+    _: KW_ONLY
     x: int
     y: int
 
@@ -72,10 +73,21 @@ def reading_of(scene: Scene) -> Reading:
     """What the picture of a scene shows."""
     boxes = [thing.box for thing in scene.things]
     things = tuple(
-        Seen(thing.kind, thing.colour, thing.size, (box.left + box.right) // 2, (box.top + box.bottom) // 2)
+        Seen(thing.kind, thing.colour, thing.size, x=(box.left + box.right) // 2, y=(box.top + box.bottom) // 2)
         for thing, box in zip(scene.things, boxes, strict=True)
     )
     return Reading(things, scene.place, scene.time)
+
+
+def demands_of(scene: Scene) -> Demands:
+    """Everything that can be demanded of a scene's picture."""
+    groups = tuple(Group(thing.kind, thing.colour, thing.size) for thing in scene.things)
+    links = []
+    for i, j in permutations(range(len(groups)), 2):
+        direction = relation(scene.things[i].box, scene.things[j].box)
+        if direction in ("left", "above"):
+            links.append(Link(direction, (i,), (j,)))
+    return Demands(groups, tuple(links), scene.place, scene.time)
 
 
 def faults(demands: Demands, reading: Reading) -> list[Fault]:
@@ -92,7 +104,7 @@ def faults(demands: Demands, reading: Reading) -> list[Fault]:
     if len(owners) != len(reading.things):
         return [*wrong, "count"]
     candidates = (_thing_faults(demands, owners, order) for order in permutations(reading.things))
-    return wrong + min(candidates, key=lambda names: (len(names), names))
+    return wrong + min(candidates, key=lambda names: (len(names), "kind" in names, names))
 
 
 def _thing_faults(demands: Demands, owners: Sequence[int], things: Sequence[Seen]) -> list[Fault]:

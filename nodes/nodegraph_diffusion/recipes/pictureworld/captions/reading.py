@@ -150,7 +150,7 @@ class _Body:
 
     def _group(self) -> Group:
         start, count = self._at, None
-        if self._words[start : start + 3] == "a pair of".split():
+        if self._words[start : start + 3] == ["a", "pair", "of"]:
             count = 2
             self._at += 3
         elif self._at < len(self._words) and self._words[self._at] in _DETERMINERS:

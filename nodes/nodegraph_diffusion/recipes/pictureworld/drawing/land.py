@@ -185,7 +185,13 @@ def _draw_glints(canvas: Canvas, scene: Scene, stream: Stream, colour: RGB) -> N
 
 
 def _scatter(
-    canvas: Canvas, stream: Stream, shape: tuple[tuple[tuple[int, int], ...], ...], colour: RGB, *, count: int, rows: tuple[int, int]
+    canvas: Canvas,
+    stream: Stream,
+    shape: tuple[tuple[tuple[int, int], ...], ...],
+    colour: RGB,
+    *,
+    count: int,
+    rows: tuple[int, int],
 ) -> None:
     """Stamp a small shape in random places between two rows."""
     side = canvas.side

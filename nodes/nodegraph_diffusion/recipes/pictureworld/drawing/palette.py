@@ -67,7 +67,13 @@ def lit(colour: RGB, time: Time) -> RGB:
 def fills(colour: Colour, time: Time) -> tuple[RGB, ...]:
     """The colour of each of ROLES in a thing; windows and flames glow by themselves."""
     paint = PAINTS[colour]
-    roles: dict[Role, RGB] = {"outline": paint.outline, "paint": paint.full, "shade": paint.shade, "light": paint.light, **MATERIALS}
+    roles: dict[Role, RGB] = {
+        "outline": paint.outline,
+        "paint": paint.full,
+        "shade": paint.shade,
+        "light": paint.light,
+        **MATERIALS,
+    }
     seen = {role: lit(each, time) for role, each in roles.items()}
     seen["flame"] = roles["flame"]
     if time == "night":
@@ -91,9 +97,33 @@ class Sky:
 
 
 SKIES: dict[Time, Sky] = {
-    "day": Sky((84, 168, 240), (142, 204, 250), (214, 240, 252), (255, 226, 96), (255, 246, 190), (255, 255, 255), (226, 238, 250)),
-    "sunset": Sky((110, 84, 164), (226, 128, 150), (255, 190, 122), (255, 120, 76), (255, 206, 130), (246, 168, 164), (222, 136, 158)),
-    "night": Sky((16, 20, 58), (30, 38, 92), (62, 72, 132), (250, 242, 210), (92, 100, 156), (64, 72, 124), (50, 56, 106)),
+    "day": Sky(
+        top=(84, 168, 240),
+        middle=(142, 204, 250),
+        low=(214, 240, 252),
+        orb=(255, 226, 96),
+        halo=(255, 246, 190),
+        cloud=(255, 255, 255),
+        cloud_shade=(226, 238, 250),
+    ),
+    "sunset": Sky(
+        top=(110, 84, 164),
+        middle=(226, 128, 150),
+        low=(255, 190, 122),
+        orb=(255, 120, 76),
+        halo=(255, 206, 130),
+        cloud=(246, 168, 164),
+        cloud_shade=(222, 136, 158),
+    ),
+    "night": Sky(
+        top=(16, 20, 58),
+        middle=(30, 38, 92),
+        low=(62, 72, 132),
+        orb=(250, 242, 210),
+        halo=(92, 100, 156),
+        cloud=(64, 72, 124),
+        cloud_shade=(50, 56, 106),
+    ),
 }
 
 

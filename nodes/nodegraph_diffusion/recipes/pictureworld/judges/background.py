@@ -22,7 +22,7 @@ from nodegraph_diffusion.recipes.pictureworld.scene import PLACES, TIMES, Place,
 
 GRID = 64
 """The side that pictures are reduced to."""
-EMPTY_SCENES = 16
+EMPTY_SCENES = 12
 """Scenes without things that are drawn for each place and time."""
 OUTLIER = 0.03
 """Squared difference, summed over the channels, from which a pixel does not show the surroundings."""
@@ -48,7 +48,7 @@ def reduced(pixels: NDArray[np.uint8]) -> Tensor:
 @cache
 def palettes(place: Place, time: Time) -> Tensor:
     """The colours of each row, (GRID, N, 3); rows with fewer colours repeat their first one."""
-    scenes = [Scene(place, time, (), horizon=530 + 4 * i, seed=hashed("empty", i) >> 32) for i in range(EMPTY_SCENES)]
+    scenes = [Scene(place, time, (), horizon=530 + 5 * i, seed=hashed("empty", i) >> 32) for i in range(EMPTY_SCENES)]
     planes = reduced(np.stack([draw(scene) for scene in scenes])).permute(2, 0, 3, 1)  # (GRID, S, GRID, 3)
     rows = []
     for y in range(GRID):
@@ -68,9 +68,9 @@ def _distinct(colours: Tensor) -> Tensor:
     """One colour for each cell of a coarse grid of colours that is not rare (stars, the moon's edge): the mean in that cell."""
     cells = (colours * 255 / 16).long().clamp(0, 15)
     numbers = (cells[:, 0] * 16 + cells[:, 1]) * 16 + cells[:, 2]
-    _, inverse, counts = numbers.unique(return_inverse=True, return_counts=True)
-    means = torch.zeros(len(counts), 3).index_add_(0, inverse, colours) / counts[:, None]
-    return means[counts >= RARE * len(colours)]
+    counts = torch.bincount(numbers, minlength=16**3)
+    means = torch.zeros(len(counts), 3).index_add_(0, numbers, colours) / counts.clamp_min(1)[:, None]
+    return means[counts > max(1.0, RARE * len(colours))]
 
 
 @dataclass(frozen=True)

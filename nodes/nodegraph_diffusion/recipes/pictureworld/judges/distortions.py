@@ -51,8 +51,8 @@ def _coded(pictures: Tensor, _: torch.Generator) -> Tensor:
     basis = basis.float()
     side = pictures.shape[-1]
     blocks = pictures.reshape(-1, 3, side // 8, 8, side // 8, 8).permute(0, 1, 2, 4, 3, 5)
-    kept = (steps[:, None] + steps[None] <= 5).float()
-    coefficients = (basis @ blocks @ basis.T * kept * 24).round() / 24
+    low = (steps[:, None] + steps[None] <= 5).float()
+    coefficients = (basis @ blocks @ basis.T * low * 24).round() / 24
     return (basis.T @ coefficients @ basis).permute(0, 1, 2, 4, 3, 5).reshape(pictures.shape)
 
 

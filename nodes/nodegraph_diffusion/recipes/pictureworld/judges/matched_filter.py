@@ -94,7 +94,12 @@ def templates() -> Templates:
 
 
 def _transformed(planes: Tensor) -> Tensor:
-    return torch.fft.rfft2(planes).conj().resolve_conj()
+    """The conjugated transforms of planes, most of which are zero."""
+    flat = planes.reshape(-1, PADDED, PADDED)
+    used = flat.amax((1, 2)) > 0
+    transformed = torch.zeros(len(flat), PADDED, PADDED // 2 + 1, dtype=torch.complex64)
+    transformed[used] = torch.fft.rfft2(flat[used]).conj()
+    return transformed.reshape(*planes.shape[:-2], PADDED, PADDED // 2 + 1)
 
 
 @cache
@@ -131,7 +136,7 @@ def _explained(picture: Tensor, surroundings: Tensor, time: Time) -> Tensor:
     return torch.stack(found)
 
 
-def _agreement(number: int, paint: Tensor, difference: Tensor, surroundings: Tensor, foot: tuple[int, int]) -> float:
+def _agreement(number: int, paint: Tensor, foot: tuple[int, int], *, difference: Tensor, surroundings: Tensor) -> float:
     """The cosine between the change t of `_explained`, in the colours `paint` (R, 3), and the difference d inside the template."""
     cover = templates().covers[number].roll(foot, (1, 2))[:, :GRID, :GRID]
     whole = cover.sum(0)
@@ -165,8 +170,8 @@ def _find_things(picture: Tensor, setting: Setting) -> list[Seen]:
         if most < LEAST_EXPLAINED or len(found) == MOST_THINGS:
             break
         paint = _paints(setting.time)[colour]
-        agreement = _agreement(number, paint, soft - surroundings, surroundings, (row, column))
-        if agreement < LEAST_AGREEMENT:
+        difference = soft - surroundings
+        if _agreement(number, paint, (row, column), difference=difference, surroundings=surroundings) < LEAST_AGREEMENT:
             explained[number, :, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 0
             continue
         outline = templates().outlines[number]
@@ -177,7 +182,7 @@ def _find_things(picture: Tensor, setting: Setting) -> list[Seen]:
 
 def _seen(outline: Outline, colour: Colour, row: int, column: int) -> Seen:
     x, y = round(column * UNIT / GRID), round((row - outline.height / 2) * UNIT / GRID)
-    return Seen(outline.kind, colour, "large" if outline.scale >= SMALLEST_LARGE else "small", x, y)
+    return Seen(outline.kind, colour, "large" if outline.scale >= SMALLEST_LARGE else "small", x=x, y=y)
 
 
 @torch.no_grad()

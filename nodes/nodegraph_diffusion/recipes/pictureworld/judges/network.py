@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nodegraph_diffusion.recipes.pictureworld.captions import Reading, Seen
-from nodegraph_diffusion.recipes.pictureworld.judges.background import GRID, reduced
+from nodegraph_diffusion.recipes.pictureworld.judges.background import reduced
 from nodegraph_diffusion.recipes.pictureworld.scene import COLOURS, KINDS, PLACES, SIZES, TIMES, UNIT
 
 CELLS = 16
 """The side of the grid of answers."""
-HEADS = (1, len(KINDS), len(COLOURS), len(SIZES))
+HEADS = [1, len(KINDS), len(COLOURS), len(SIZES)]
 """The answers of a cell: whether the centre of a thing is there; that thing's kind, colour and size."""
-SETTING = (len(PLACES), len(TIMES))
+SETTING = [len(PLACES), len(TIMES)]
 """The answers for the whole picture."""
 WIDTHS = (32, 64)
 DILATIONS = (1, 2, 4, 1)
@@ -43,9 +43,7 @@ class JudgeNetwork(nn.Module):
             nn.SiLU(),
         )
         self.reach = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), nn.GroupNorm(8, width), nn.SiLU()
-            )
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), nn.GroupNorm(8, width), nn.SiLU())
             for dilation in DILATIONS
         )
         self.cells = nn.Conv2d(width, sum(HEADS), 1)
@@ -53,7 +51,7 @@ class JudgeNetwork(nn.Module):
         self.setting = nn.Linear(2 * width, sum(SETTING))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, GRID, GRID) in [0, 1] -> logits of the cells (B, sum(HEADS), CELLS, CELLS) and of the setting (B, sum(SETTING))."""
+        """(B, 3, GRID, GRID) in [0, 1] -> logits: of the cells (B, sum(HEADS), CELLS, CELLS), of the setting (B, sum(SETTING))."""
         features = self.stem(2 * pictures - 1)  # (B, width, CELLS, CELLS)
         for layer in self.reach:
             features = features + layer(features)
@@ -82,7 +80,7 @@ class LearnedJudge:
     def __call__(self, pixels: NDArray[np.uint8]) -> list[Reading]:
         """What each picture of (B, H, H, 3) shows; H is at least GRID."""
         readings: list[Reading] = []
-        for batch in reduced(pixels).split(64):
+        for batch in torch.split(reduced(pixels), 64):
             cells, setting = self.network(batch)
             readings += [_reading(*answers) for answers in zip(cells, setting, strict=True)]
         return readings
@@ -90,13 +88,13 @@ class LearnedJudge:
 
 def _reading(cells: Tensor, setting: Tensor) -> Reading:
     """A centre is where the first logit is above 0 and the largest of its neighbourhood."""
-    centre, kind, colour, size = cells.split(HEADS)
+    centre, kind, colour, size = torch.split(cells, HEADS)
     peaks = (centre > 0) & (F.max_pool2d(centre[None], 3, stride=1, padding=1)[0] == centre)
     things = []
     for row, column in peaks[0].nonzero().tolist():
         named = (int(each[:, row, column].argmax()) for each in (kind, colour, size))
         numbers = dict(zip(("kind", "colour", "size"), named, strict=True))
         x, y = ((2 * place + 1) * UNIT // (2 * CELLS) for place in (column, row))
-        things.append(Seen(KINDS[numbers["kind"]], COLOURS[numbers["colour"]], SIZES[numbers["size"]], x, y))
-    place, time = (int(each.argmax()) for each in setting.split(SETTING))
+        things.append(Seen(KINDS[numbers["kind"]], COLOURS[numbers["colour"]], SIZES[numbers["size"]], x=x, y=y))
+    place, time = (int(each.argmax()) for each in torch.split(setting, SETTING))
     return Reading(tuple(things), PLACES[place], TIMES[time])

@@ -36,9 +36,7 @@ def answers(reading: Reading) -> tuple[Tensor, list[int]]:
     cells[0] = 0
     for thing in reading.things:
         row, column = (min(max(place * CELLS // UNIT, 0), CELLS - 1) for place in (thing.y, thing.x))
-        cells[:, row, column] = torch.tensor(
-            [1, KINDS.index(thing.kind), COLOURS.index(thing.colour), SIZES.index(thing.size)]
-        )
+        cells[:, row, column] = torch.tensor([1, KINDS.index(thing.kind), COLOURS.index(thing.colour), SIZES.index(thing.size)])
     return cells, [PLACES.index(reading.place), TIMES.index(reading.time)]
 
 
@@ -48,14 +46,14 @@ def loss_of(network: JudgeNetwork, pictures: Tensor, cells: Tensor, setting: Ten
     The cells beside a centre are not asked whether they have one: a thing near a cell's edge may be found on either side.
     """
     found, found_setting = network(pictures)
-    centre, *named = found.float().split(HEADS, 1)
+    centre, *named = torch.split(found.float(), HEADS, 1)
     is_centre = cells[:, :1].float()
     beside = F.max_pool2d(is_centre, 3, stride=1, padding=1) - is_centre
     weight = torch.where(is_centre > 0, CENTRE_WEIGHT, 1 - 0.9 * beside)
     total = F.binary_cross_entropy_with_logits(centre, is_centre, weight, reduction="sum") / (len(pictures) * 8)
     for number, logits in enumerate(named, 1):
         total = total + F.cross_entropy(logits, cells[:, number], ignore_index=-1)
-    for number, logits in enumerate(found_setting.float().split(SETTING, 1)):
+    for number, logits in enumerate(torch.split(found_setting.float(), SETTING, 1)):
         total = total + F.cross_entropy(logits, setting[:, number])
     return total
 
