@@ -33,10 +33,11 @@ SETTINGS: tuple[tuple[Place, Time], ...] = tuple((place, time) for place in PLAC
 
 def softened(planes: Tensor) -> Tensor:
     """Planes (..., H, W) blurred a little, so that a template need not be in exactly the right place; zero outside."""
-    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
-    flat = planes.reshape(-1, 1, *planes.shape[-2:])
-    flat = F.conv2d(flat, kernel.view(1, 1, 3, 1), padding=(1, 0))
-    return F.conv2d(flat, kernel.view(1, 1, 1, 3), padding=(0, 1)).reshape(planes.shape)
+    for axis in (-1, -2):
+        padded = F.pad(planes, (1, 1, 0, 0) if axis == -1 else (0, 0, 1, 1))
+        length = planes.shape[axis]
+        planes = (padded.narrow(axis, 0, length) + 2 * planes + padded.narrow(axis, 2, length)) / 4
+    return planes
 
 
 def reduced(pixels: NDArray[np.uint8]) -> Tensor:
