@@ -24,7 +24,8 @@ from nodegraph.graph.load import load_workflow
 from nodegraph.graph.overrides import Override, all_overrides
 from nodegraph.node_types.fetching import without_fetching
 from nodegraph.plugins.backend import AUTO, Numerics
-from nodegraph.plugins.manager import Plugins, load_plugins
+from nodegraph.plugins.code.running import note_use_of_engine
+from nodegraph.plugins.manager import Plugins, plugin_folders
 from nodegraph.run.device import check_names, kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
@@ -116,7 +117,8 @@ class Engine:
         settings = None if cache_dir is None else load_settings(None if isinstance(cache_dir, _Default) else cache_dir, cache_size)
         self.cache_dir = None if settings is None else settings.cache_dir
         self.device, self.dtype = str(device), str(dtype)  # libraries have objects for them, too
-        self.plugins = load_plugins(plugin_dirs) if plugins is None else plugins
+        note_use_of_engine()
+        self.plugins = Plugins(plugin_folders(plugin_dirs)) if plugins is None else plugins
         check_names(self.plugins.backend, self.device, self.dtype)
         self._on_event = on_event
         self._settings, self._model_memory = settings, load_model_memory(model_memory)
@@ -267,6 +269,7 @@ class Engine:
         overrides: Sequence[Override],
         targets: Iterable[Handle | str] | None,
     ) -> Graph:
+        note_use_of_engine()
         self.plugins.require_sound()
         changes = all_overrides(params, overrides)
         with gc_paused():
@@ -342,7 +345,13 @@ class Engine:
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
         plugins = self.plugins
-        maker = KeyMaker(self._files.sha256, lambda: numerics().name, plugins.is_unchanged, plugins.codecs.stored_name_of_type)
+        maker = KeyMaker(
+            self._files.sha256,
+            lambda: numerics().name,
+            plugins.is_unchanged,
+            plugins.codecs.stored_name_of_type,
+            chosen_state=plugins.chosen_state(),
+        )
         return maker.static_keys(graph)
 
     def _numerics(self) -> Callable[[], Numerics]:

@@ -1,4 +1,4 @@
-"""Settings of every test: one thread for tensors, except in slow tests. Work that is the same for each test is done once.
+"""Settings of every test: one thread for tensors, except in large tests. Work that is the same for each test is done once.
 
 Modules that a test writes and imports are forgotten at its end.
 """
@@ -45,7 +45,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def threads(request: pytest.FixtureRequest) -> None:
     """Networks of a few thousand weights are slower with several threads; those of full size need them all."""
-    torch.set_num_threads(THREADS if request.node.get_closest_marker("slow") else 1)
+    torch.set_num_threads(THREADS if request.node.get_closest_marker("large") else 1)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,7 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
     if folder is not None:
         for path in [path for path in loads.last_loads() if path.startswith(folder)]:
             del loads._loaded_states._last[path], loads._loaded_states._states[path]
+            loads._loaded_states._by_nodes.pop(path, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

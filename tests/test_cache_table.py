@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ LOADED = "engine/test_loaded_code.py::"
 STATE = "nodes/test_process_state.py::"
 THREAD = "nodes/test_thread_state.py::"
 SWITCHES = "nodes/test_torch_switches.py::"
+CODEC_STATE = "nodes/test_codec_state.py::"
+ROUNDING = "engine/test_rounding.py::"
 MODELS = "nodes/test_switched_models.py::"
 SIMILAR = "engine/test_similar_values.py::"
 CODECS = "engine/test_codec_changes.py::"
@@ -118,6 +123,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_module_that_was_edited_and_put_back_without_a_load_is_kept",
             LOADED + "test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its_source",
             LOADED + "test_submodule_that_only_other_code_imports_is_compared_at_a_hit",
+            LOADED + "test_script_that_a_plugin_imports_is_part_of_its_code",
+            LOADED + "test_plugin_that_imports_a_program_without_a_file_is_used_but_not_kept",
         ],
         [READS, LOADED + "test_what_another_plugin_puts_into_a_shared_module_is_not_noticed"],
     ),
@@ -134,6 +141,11 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_module_of_a_computed_name_that_is_loaded_anew_between_runs_is_recorded_as_it_was_loaded",
             LOADED + "test_module_that_is_loaded_in_a_hidden_way_is_compared_at_a_hit",
             LOADED + "test_module_of_another_plugin_is_compared_at_a_hit",
+            LOADED + "test_module_that_a_library_loads_is_compared_at_a_hit",
+            LOADED + "test_module_that_the_program_had_imported_is_compared_at_a_hit_if_data_name_it",
+            LOADED + "test_module_whose_file_is_removed_once_it_is_loaded_is_never_found_again",
+            LOADED + "test_new_module_that_is_found_instead_of_another_is_noticed",
+            "engine/test_import_scan.py::test_computed_names_are_noticed",
             ABOVE + "test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hit",
             ABOVE + "test_static_key_that_is_learned_later_has_the_imports_above_too",
             ABOVE + "test_import_of_a_node_whose_value_is_not_stored_is_compared_at_a_hit",
@@ -141,9 +153,19 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [
             READS,
             LOADED + "test_script_of_another_process_is_not_noticed",
-            LOADED + "test_module_whose_file_is_removed_once_it_is_loaded_is_not_noticed",
             LOADED + "test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed",
+            LOADED + "test_module_that_a_library_finds_by_a_name_in_data_is_not_noticed",
+            LOADED + "test_new_module_where_there_was_none_is_not_noticed",
         ],
+    ),
+    "a node that runs a workflow": (
+        [
+            "engine/test_nested_runs.py::test_node_that_runs_a_workflow_or_loads_plugins_is_used_but_not_kept",
+            "engine/test_nested_runs.py::test_node_whose_plugin_has_kept_other_plugins_is_used_but_not_kept",
+            "engine/test_nested_runs.py::test_run_of_another_thread_while_a_node_runs_costs_no_result",
+            "engine/test_nested_runs.py::test_listener_that_uses_an_engine_while_a_node_runs_costs_no_result",
+        ],
+        ["engine/test_nested_runs.py::test_workflow_that_a_node_runs_in_a_thread_of_its_own_is_not_noticed"],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (
@@ -168,12 +190,14 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "a registered sampler": (
         [
             REPLACED + "test_replaced_thing_is_used_but_not_kept",
+            REPLACED + "test_list_inside_an_attribute_that_is_changed_is_noticed",
+            REPLACED + "test_choice_that_is_an_object_is_an_error",
             REPLACED + "test_function_of_a_node_type_that_was_replaced_is_not_kept",
             REPLACED + "test_thing_that_a_node_replaces_during_the_run_is_not_kept",
             REPLACED + "test_thing_that_another_plugin_put_in_its_place_has_the_code_of_both_in_its_key",
             REPLACED + "test_registered_function_of_a_script_is_never_kept",
         ],
-        [READS],
+        [READS, REPLACED + "test_mapping_that_a_function_fills_is_no_change"],
     ),
     "a codec": (
         [
@@ -191,6 +215,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             "engine/test_unkept_results.py::test_node_that_reads_the_dtype_is_not_kept_unless_it_is_numeric",
             "nodes/test_numerics.py::test_class_depends_on_dtype",
             "nodes/test_numerics.py::test_class_depends_on_attention_settings",
+            STATE + "test_attention_that_the_program_chose_is_in_the_keys_of_nodes_that_are_not_numeric",
         ],
         [],
     ),
@@ -205,20 +230,36 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             THREAD + "test_switch_changes_no_result_and_is_restored",
             SWITCHES + "test_switch_of_the_process_is_known_to_nodes_and_restored",
             SWITCHES + "test_switch_of_gpus_is_known_to_nodes_and_restored",
+            SWITCHES + "test_dtype_of_autocast_is_known_to_nodes_and_restored",
             SWITCHES + "test_either_api_of_precisions_may_be_used_before_a_run_and_inside_a_node",
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
+            CODEC_STATE + "test_state_that_a_function_for_files_leaves_is_restored",
         ],
         [
             STATE + "test_torch_without_an_import_is_not_noticed",
-            SWITCHES + "test_dtype_of_autocast_is_not_noticed",
             SWITCHES + "test_switch_that_has_no_effect_here_is_not_noticed",
         ],
     ),
     "gradients, inference mode": (
-        [THREAD + "test_switch_changes_no_result_and_is_restored", THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
-        [THREAD + "test_denormal_numbers_of_other_threads_are_not_noticed"],
+        [
+            THREAD + "test_switch_changes_no_result_and_is_restored",
+            THREAD + "test_switch_that_a_node_leaves_changed_is_restored",
+            SWITCHES + "test_switch_of_the_process_is_known_to_nodes_and_restored",
+            SWITCHES + "test_hook_that_is_removed_while_nodes_run_stays_removed",
+        ],
+        [THREAD + "test_denormal_numbers_of_a_thread_of_the_program_are_not_noticed"],
+    ),
+    "the rounding mode": (
+        [
+            ROUNDING + "test_rounding_of_the_program_changes_no_result_and_is_restored",
+            ROUNDING + "test_rounding_that_a_node_sets_is_restored",
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
+        ],
+        [ROUNDING + "test_rounding_of_other_threads_is_not_noticed"],
     ),
     "how numbers are written": (
         [
+            CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
             THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored",
             THREAD + "test_arithmetic_of_numpy_changes_no_result_and_is_restored",
         ],
@@ -226,7 +267,10 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "whether Pillow reads": ([THREAD + "test_half_a_picture_is_an_error_whatever_the_program_allows_pillow"], []),
     "the number of threads": (
-        [THREAD + "test_switch_that_a_node_leaves_changed_is_restored"],
+        [
+            THREAD + "test_switch_that_a_node_leaves_changed_is_restored",
+            THREAD + "test_results_of_another_number_of_threads_differ_by_rounding",
+        ],
         [THREAD + "test_number_of_threads_is_not_noticed"],
     ),
     "the locale": (
@@ -236,6 +280,14 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes",
         ],
         ["engine/test_locale.py::test_order_of_words_in_another_locale_is_not_noticed"],
+    ),
+    "the encoding of text": (
+        [
+            "engine/test_locale.py::test_text_in_another_encoding_is_another_result",
+            "engine/test_locale.py::test_encoding_that_is_changed_after_the_plugins_were_loaded_is_in_the_key",
+            "engine/test_locale.py::test_our_own_nodes_have_the_same_keys_in_every_encoding",
+        ],
+        ["engine/test_locale.py::test_encoding_that_a_node_changes_is_not_noticed"],
     ),
     "a node draws from a global generator": (
         [
@@ -253,7 +305,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "the time of day": ([], [READS]),
+    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed"]),
     "the seed of Python's hashes": (
         [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],
@@ -268,16 +320,86 @@ def rows() -> dict[str, tuple[str, str]]:
     return {first: (second, third) for first, second, third in cells}
 
 
+@cache
+def functions(file: str) -> dict[str, ast.FunctionDef]:
+    """The functions of a file of tests, by name. No test of it is left out as a whole, and none hides another one."""
+    found: dict[str, ast.FunctionDef] = {}
+    for statement in ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.FunctionDef):
+            assert statement.name not in found, f"{file} has two functions called {statement.name}"
+            found[statement.name] = statement
+        elif isinstance(statement, ast.Expr) or "pytestmark" in names_in(statement):
+            assert not names_in(statement) & {"skip", "skipif", "xfail", "importorskip"}, f"{file} is skipped as a whole"
+    return found
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """The names that code uses: of "pytest.mark.skip(reason)", the names pytest, mark, skip and reason."""
+    found = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return found | {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+
+
+def checks_something(function: ast.FunctionDef, of_file: Mapping[str, ast.FunctionDef]) -> bool:
+    """Whether a test has an `assert` or expects an error, or a function of its file that it calls does."""
+    names = names_in(function)
+    if any(isinstance(part, ast.Assert) for part in ast.walk(function)) or names & {"raises", "fail"}:
+        return True
+    called = (of_file[name] for name in names if name in of_file and name != function.name)
+    return any(checks_something(other, of_file) for other in called)
+
+
+def problem_of(test: str) -> str | None:
+    """Why a test proves nothing; None if it does."""
+    file, _, name = test.partition("::")
+    function = functions(file).get(name)
+    if function is None or not name.startswith("test_"):
+        return "there is no such test"
+    if names_in(ast.List(elts=function.decorator_list)) & {"skip", "xfail"}:
+        return "it is skipped, or may fail"
+    return None if checks_something(function, functions(file)) else "it checks nothing"
+
+
+def is_always_run(test: str) -> bool:
+    """Whether a test is run on every system, and not only among the slow tests."""
+    file, _, name = test.partition("::")
+    return not names_in(functions(file)[name]) & {"skip", "skipif", "importorskip", "slow"}
+
+
 @pytest.mark.parametrize("row", rows())
 def test_line_has_tests(row: str) -> None:
     """A line that promises something has tests of it, and one that admits something has tests that show it."""
     known = [beginning for beginning in TESTS if row.startswith(beginning)]
     assert len(known) == 1, f"expected one entry in TESTS whose name begins like the line '{row}', found {known}. Add its tests"
-    for cell, tests in zip(rows()[row], TESTS[known[0]], strict=True):
+    promised, admitted = rows()[row]
+    of_promise, of_admission = TESTS[known[0]]
+    for cell, tests in ((promised, of_promise), (admitted, of_admission)):
         assert bool(cell.strip()) == bool(tests), f"'{row}': expected tests for '{cell}', found {tests}"
         for test in tests:
-            file, _, name = test.partition("::")
-            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"there is no test {test}"
+            assert problem_of(test) is None, f"{test}: {problem_of(test)}"
+    assert not of_promise or any(map(is_always_run, of_promise)), f"'{row}': expected a fast test that no system skips"
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("def test_it():\n    assert True", None),
+        ("def check():\n    assert True\ndef test_it():\n    check()", None),
+        ("def test_it():\n    with pytest.raises(ValueError):\n        pass", None),
+        ("def test_other():\n    assert True", "there is no such test"),
+        ("class A:\n    def test_it():\n        assert True", "there is no such test"),
+        ("def test_it():\n    pass", "it checks nothing"),
+        ("@pytest.mark.skip\ndef test_it():\n    assert True", "it is skipped"),
+        ("@mark.xfail(reason='no')\ndef test_it():\n    assert True", "it is skipped"),
+    ],
+)
+def test_test_that_is_missing_skipped_or_empty_is_noticed(tmp_path: Path, body: str, problem: str | None) -> None:
+    file = tmp_path / "test_some.py"
+    file.write_text(body)
+    found = problem_of(f"{file}::test_it")
+    assert found == problem if problem is None or found is None else found.startswith(problem)
+    file.with_name("test_whole.py").write_text(f"pytestmark = pytest.mark.skip\n{body}")
+    with pytest.raises(AssertionError, match="skipped as a whole"):
+        problem_of(f"{file.with_name('test_whole.py')}::test_it")
 
 
 def test_each_entry_has_a_line() -> None:

@@ -20,15 +20,14 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered codecs code discovery hookspecs watched manager"),
-    "nodegraph.plugins.code": "libraries installed loads import_scan imports plugin_code watch",
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins.state": "locale_state number_state known_state",
+    "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": (
-        "locale_state decimal_state process_state node_run inputs failure call attempts stored_result outcome run_node"
-    ),
+    "nodegraph.run.node": ("process_state node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
@@ -38,17 +37,18 @@ LAYERS: dict[str, str] = {
         "testing text tiny training recipes"
     ),
     "nodegraph_diffusion.adapters": "lora",
-    "nodegraph_diffusion.adapters.lora": "shapes rotations formulas patch",
+    "nodegraph_diffusion.adapters.lora": "family rotations formulas patch",
     "nodegraph_diffusion.checkpoint": "errors families files layouts detect load write",
     "nodegraph_diffusion.checkpoint.detect": (
         "contents embedding lora model shapes sizes controlnet sources taesd text_encoders unets folder single_file description"
     ),
     "nodegraph_diffusion.checkpoint.files": (
-        "hub_connection hub_errors hub_hash hub_resume hub json_file pickle_opcodes pickle_permission "
+        "hub_connection hub_errors hub_hash hub_incomplete hub_resume hub json_file pickle_opcodes pickle_permission "
         "tensor_info pickle_file safetensors header mapped_file"
     ),
     "nodegraph_diffusion.checkpoint.layouts": (
-        "configs diffusers_folder ldm lora adapter_kinds peft_config modules controlnet openclip other_families scaled_fp8"
+        "configs diffusers_folder ldm lora adapter_kinds adapter_shapes peft_config modules controlnet openclip other_families "
+        "scaled_fp8"
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
     "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
@@ -58,7 +58,7 @@ LAYERS: dict[str, str] = {
         "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
         "perp_neg rescale self_attention spec"
     ),
-    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet controlnet vae",
+    "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
     "nodegraph_diffusion.recipes": "pictureworld tiny",
     "nodegraph_diffusion.recipes.pictureworld": (
         "hashing scene combinations sampling drawing annotations captions sheet judges __main__"
@@ -78,10 +78,12 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": (
-        "adversarial betas contrastive gaussian perceptual speed steps targets vector_quantiser team budget optimiser "
-        "variational_bound"
-    ),
+    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks tuning",
+    "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
+    "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
+    "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
+    "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",
+    "nodegraph_diffusion.training.tuning": "controlnet inversion lora",
     "nodegraph_nodes": (
         "imported_torch forks waiting hookspecs "
         "catalogue foreign_files model_files pictures types conversions codecs library_switches torch_switches "

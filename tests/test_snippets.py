@@ -26,18 +26,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+SLOW = ("comfyui", "guidance", "schedules", "samplers-tutorial")
 RUN = [
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("workflows", "python", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial")
+        for name in ("workflows", "python", "comfyui", "plugins", "schedules", "guidance", "samplers-tutorial", "training")
     ),
 ]
 
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.slow] if page.stem == "samplers-tutorial" else []) for page in RUN],
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in RUN],
     ids=[page.name for page in RUN],
 )
 def test_examples_of_a_page_work(page, tmp_path, monkeypatch, cache):

@@ -6,6 +6,7 @@ for the life of the engine, within limits. Without a cache directory, every valu
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
@@ -21,6 +22,7 @@ from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
+from nodegraph.plugins.code.installed import MODULE, file_found
 from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
 
 T = TypeVar("T")
@@ -95,6 +97,7 @@ class Cache:
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
+        self._known_same: dict[str, str] | None = None  # what results depend on, as it was found; None: nothing is remembered
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
@@ -103,6 +106,15 @@ class Cache:
         if self.store is not None:
             cache.store = self.store.for_run(warn)
         return cache
+
+    @contextlib.contextmanager
+    def at_one_time(self) -> Iterator[None]:
+        """Look at each module only once during the block: many results depend on the same ones. For the cache of one run."""
+        self._known_same = {}
+        try:
+            yield
+        finally:
+            self._known_same = None
 
     def resolve(self, static: str) -> Alias | None:
         """What a static key stands for; None if that is not known, or may be something else now."""
@@ -292,14 +304,22 @@ class Cache:
         return file_states(result.files) == result.files
 
     def _are_same(self, depends: Mapping[str, str]) -> bool:
-        """Whether modules that were imported still have these digests, and codecs are there with the same code."""
+        """Whether modules that were imported have these digests and are found in these files, and codecs have the same code."""
+        known = self._known_same
         for name, digest in depends.items():
-            if name.startswith(CODEC):
-                if self.codecs.by_stored_name(name.removeprefix(CODEC)) is None:
+            if known is None or known.get(name) != digest:
+                if not self._is_same(name, digest):
                     return False
-            elif "\0" in name or not self._files.unchanged(Path(name), digest):  # a damaged record may have any name
-                return False
+                if known is not None:
+                    known[name] = digest
         return True
+
+    def _is_same(self, name: str, digest: str) -> bool:
+        if name.startswith(CODEC):
+            return self.codecs.by_stored_name(name.removeprefix(CODEC)) is not None
+        if name.startswith(MODULE):
+            return file_found(name.removeprefix(MODULE)) == digest
+        return "\0" not in name and self._files.unchanged(name, digest)  # a damaged record may have any name
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)

@@ -1,6 +1,7 @@
 """What results depend on besides their keys: modules that nodes imported, and the codecs that values passed through.
 
-They are mappings: the SHA-256 of each module by its path, and the stored name of each codec after `CODEC`.
+They are mappings: the SHA-256 of each module by its path, the file of each top-level one in `sys.path` by its name after
+`MODULE`, and the stored name of each codec after `CODEC`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class FileDigests:
         self._known: dict[tuple[int, int], tuple[FileState, str]] | None = None
         self._lock = threading.Lock()
 
-    def sha256(self, path: Path) -> str:
+    def sha256(self, path: Path | str) -> str:
         """The SHA-256 of the file's content, in hex. Raises OSError if the file cannot be read."""
         state = FileState.of(path)
         with self._lock:
@@ -52,7 +52,7 @@ class FileDigests:
             self._remember(state, digest)
         return digest
 
-    def unchanged(self, path: Path, digest: str) -> bool:
+    def unchanged(self, path: Path | str, digest: str) -> bool:
         """Whether the file still has the digest `digest`. False if it is gone or cannot be read."""
         try:
             return self.sha256(path) == digest
@@ -99,10 +99,10 @@ class FileDigests:
         return self._known
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path | str) -> str:
     """The SHA-256 of a file's content, in hex. The file is read in chunks. Raises OSError."""
     total = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (it may be text)
         size = os.fstat(file.fileno()).st_size
         buffer = memoryview(bytearray(min(max(size + 1, 4096), _CHUNK_BYTES)))  # allocating much takes longer than hashing little
         while count := file.readinto(buffer):

@@ -1,7 +1,7 @@
 """Cache keys: the SHA-256 of everything that a node's result depends on, written as canonical, type-tagged JSON.
 
 A key covers the node type and its version, the state of the plugin's code, the literals, the content (never the path) of the files
-that they name, and for each link:
+that they name, what the program chose that the results depend on, such as an encoding, and for each link:
 
 - in the static key, which is known before anything runs, the static key and the port of the node that feeds it, and the codec
   of the type of this port;
@@ -80,6 +80,7 @@ class KeyMaker:
     `file_digest` hashes the files that literals name. `numeric_class` names the class of device, dtype and library that numeric
     nodes depend on; it is called for these nodes only. `is_unchanged` returns whether a node type or registered thing still is what
     its plugin registered; default: always. `codec_name` returns what names the codec of a port type and its code, "" for none.
+    `chosen_state` returns what the program chose that results of a node type depend on, "" for nothing; None: nothing for all.
     """
 
     def __init__(
@@ -88,8 +89,11 @@ class KeyMaker:
         numeric_class: Callable[[], str],
         is_unchanged: Callable[[NodeSpec | Entry[Any]], bool] = lambda thing: True,
         codec_name: Callable[[Any], str] = lambda port_type: "",
+        *,
+        chosen_state: Callable[[NodeSpec], str] | None = None,
     ) -> None:
         self._file_digest, self._codec_name = file_digest, codec_name
+        self._chosen_state = chosen_state
         self._numeric_class = numeric_class
         self._is_unchanged = functools.cache(is_unchanged)
 
@@ -147,13 +151,16 @@ class KeyMaker:
             except (NoCanonicalFormError, OSError) as error:
                 raise NoCanonicalFormError(f"input '{port}' has no canonical form: {error}") from error
         spec = node.spec
-        return {
+        parts = {
             "format": FORMAT,
             "type": [spec.name, spec.version],
             "code": node.origin.identity,
             "inputs": inputs,
             "numeric": self._numeric_class() if spec.numeric else None,
         }
+        if self._chosen_state is not None and (chosen := self._chosen_state(spec)):
+            parts["state"] = chosen
+        return parts
 
     def _end_of_link(self, spec: NodeSpec, port: str) -> str:
         output = spec.output(port)

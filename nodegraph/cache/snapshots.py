@@ -78,7 +78,8 @@ class Taker:
             return self._take_parts(value)
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
-        snapshot, message = self._take_written(value, codec)
+        with self._codecs.known_state:  # for all calls of the codec at once
+            snapshot, message = self._take_written(value, codec)
         snapshot.codecs = frozenset((self._codecs.stored_name(codec),))
         return snapshot, message
 

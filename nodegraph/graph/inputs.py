@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from nodegraph.node_types.port_types import accepts, element_type, type_name
 from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
+from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, references
 from nodegraph.workflow.workflow import Workflow
@@ -196,7 +197,7 @@ class Inputs:
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return _file(port.reads, raw)
+            return _file(port.reads, raw, self.plugins.known_state)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
@@ -265,10 +266,10 @@ class Inputs:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def _file(reads: Reads, raw: InputValue) -> Value:
+def _file(reads: Reads, raw: InputValue, state: KnownState) -> Value:
     text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
     try:
-        resource, states = _resolved(reads, text, raw.base)
+        resource, states = _resolved(lambda: state.call(reads.resolve, text, raw.base), text)
     except NotFetchedError as error:
         return Value(None, not_fetched=str(error))
     except (OSError, ValueError) as error:
@@ -284,15 +285,15 @@ def _file(reads: Reads, raw: InputValue) -> Value:
     )
 
 
-def _resolved(reads: Reads, text: str, base: Path) -> tuple[Resource, Mapping[Path, FileState | None]]:
-    """What `text` resolves to, and the states of its files, which stayed the same while they were read.
+def _resolved(resolve: Callable[[], Resource], text: str) -> tuple[Resource, Mapping[Path, FileState | None]]:
+    """What `resolve` finds for `text`, and the states of its files, which stayed the same while they were read.
 
     Raises ValueError if they change again and again.
     """
     before: Mapping[Path, FileState | None] | None = None
     for _ in range(_ATTEMPTS):
         began_ns = time.time_ns()
-        resource = reads.resolve(text, base)
+        resource = resolve()
         states = file_states(resource.files.values())
         times = (max(state.mtime_ns, state.ctime_ns) for state in states.values() if state is not None)
         if states == before or all(changed_ns < began_ns - CLOCK_NS for changed_ns in times):

@@ -72,6 +72,12 @@ class Backend(Protocol):
         Afterwards they are as before.
         """
 
+    def chosen_state(self) -> str:
+        """Return text for what `known_state` leaves as the program chose it, such as an implementation; "" for the defaults.
+
+        It is in the keys of watched nodes that are not numeric; for numeric ones, `resolve` names it.
+        """
+
     def generator_states(self, watched: bool) -> Mapping[str, Any]:
         """Return, by library, what differs once a number is drawn from its global generator.
 
@@ -124,6 +130,9 @@ class CpuBackend:
 
     def known_state(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def chosen_state(self) -> str:
+        return ""
 
     def generator_states(self, watched: bool) -> Mapping[str, Any]:
         return {}

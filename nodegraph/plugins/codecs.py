@@ -6,17 +6,20 @@ without a codec (a loaded model) lives in memory only.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from nodegraph.errors import PluginError
 from nodegraph.files import parse_json
 from nodegraph.node_types.port_types import AnyType, Choices, Class, List, PortType, Union, parse
 from nodegraph.node_types.port_types import Mapping as MappingType
+from nodegraph.plugins.backend import CpuBackend
 from nodegraph.plugins.registry import Origin
+from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.text import described
 
 
@@ -138,11 +141,39 @@ def is_scalar(value: Any) -> bool:
     return type(value) in _SCALARS
 
 
-class Codecs:
-    """The registered codecs, by port type and by name."""
+class _InKnownState:
+    """A codec of a plugin whose methods run in the known state, whoever calls them."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec, state: KnownState) -> None:
+        self._codec, self._state = codec, state
+
+    def __repr__(self) -> str:
+        return f"<codec {self._codec.name} in the known state>"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._codec, name)
+        if name == "in_format":
+            return functools.partial(self._in_format, found)
+        return functools.partial(self._state.call, found) if name in _METHODS else found
+
+    def _in_format(self, in_format: Any, *arguments: Any) -> Any:
+        codec = self._state.call(in_format, *arguments)
+        return self if codec is self._codec else _InKnownState(codec, self._state)
+
+
+_METHODS = frozenset(("digest", "save", "load", "encode", "decode", "export", "embed", "extract", "convert", "check", "size"))
+
+
+class Codecs:
+    """The registered codecs, by port type and by name.
+
+    `state`: the state of the process in which codecs of plugins run.
+    """
+
+    def __init__(self, state: KnownState | None = None) -> None:
         self.json = _JSON
+        self.known_state = state or KnownState(CpuBackend)
+        self._own: dict[int, tuple[Codec, Codec]] = {}  # by the id of a registered codec: it, and the one that runs it
         origin = Origin("nodegraph", "0")
         self._by_type: dict[type, tuple[Codec, Origin]] = dict.fromkeys(_JSON_TYPES, (_JSON, origin))
         self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
@@ -158,15 +189,22 @@ class Codecs:
             owner = self._by_type[kind][1].plugin
             raise PluginError(f"[E301] {who} for {kind.__name__}, which has one from '{owner}'. Remove one")
         for other, (known, known_origin) in self._by_type.items():
-            if known.name == codec.name and known is not codec:
+            if known.name == codec.name and known is not self._in_known_state(codec):
                 raise PluginError(
                     f"[E301] {who} called '{codec.name}' for {kind.__name__}; '{known_origin.plugin}' has one for "
                     f"{other.__name__}. Rename one"
                 )
+        codec = self._in_known_state(codec)
         self._by_type[kind] = (codec, origin)
         code = hashlib.sha256(origin.identity.encode()).hexdigest()
         self._by_stored_name[self._stored_names.setdefault(id(codec), f"{codec.name} {code[:_CODE_LETTERS]}")] = codec
         self._of_class.clear()
+
+    def _in_known_state(self, codec: Codec) -> Codec:
+        """The codec that runs `codec` in the known state, always the same one; it is kept, so that its id stays its own."""
+        if codec is _JSON or isinstance(codec, _InKnownState):
+            return codec
+        return self._own.setdefault(id(codec), (codec, cast(Codec, _InKnownState(codec, self.known_state))))[1]
 
     def for_type(self, kind: Any) -> Codec | None:
         """The codec for a port type; None if its values stay in memory.

@@ -14,9 +14,9 @@ import sys
 import time
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nodegraph.files import file_states, parse_json
 from nodegraph.plugins.code.installed import has_other_modules
@@ -24,12 +24,15 @@ from nodegraph.plugins.code.libraries import python_version, versions_of_require
 from nodegraph.plugins.code.loads import LOADS, PLUGIN_NAMES, Load, loads_in_this_thread
 from nodegraph.plugins.code.plugin_code import Code, file_states_below, read_code
 from nodegraph.plugins.registry import Origin
+from nodegraph.plugins.state.locale_state import encoding_of_text
 
 GROUP = "nodegraph"
 INCLUDES = "__nodegraph_includes__"
 """An attribute of a plugin's module: more packages whose code is part of the plugin's digest."""
 EXCLUDES = "__nodegraph_excludes__"
 """An attribute of a plugin's module: patterns of file names, such as "*.csv", that are not part of the plugin's digest."""
+
+_OUR_DISTRIBUTION: Final = "nodegraph"  # whose plugins always name the encoding of text
 
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
 
@@ -98,7 +101,9 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             continue
         place = f"{place}, editable" if url.get("dir_info", {}).get("editable") else place
         digest, build = (None, code.digest) if released else (code.digest, None)
-        yield _loaded(Origin(name, version, digest, place=place, build=build), hooks, code, started)
+        origin = Origin(name, version, digest, place=place, build=build)
+        is_ours = metadata is not None and metadata["Name"] == _OUR_DISTRIBUTION
+        yield _loaded(origin if is_ours else _with_encoding(origin), hooks, code, started)
 
 
 def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
@@ -143,7 +148,7 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
         sys.modules.pop(module_name, None)
         return _unloadable(name, str(root), error)
     origin = Origin(name, str(getattr(module, "__version__", "0")), code.digest, str(root))
-    return _loaded(origin, module, code, started)
+    return _loaded(_with_encoding(origin), module, code, started)
 
 
 def _import_file(name: str, path: Path) -> types.ModuleType:
@@ -243,6 +248,12 @@ def _direct_url(dist: importlib.metadata.Distribution) -> Mapping[str, Any]:
 def _loaded(origin: Origin, module: Any, code: Code, started: float) -> LoadedPlugin:
     seconds = time.perf_counter() - started
     return LoadedPlugin(name=origin.plugin, place=origin.place, origin=origin, seconds=seconds, module=module, code=code)
+
+
+def _with_encoding(origin: Origin) -> Origin:
+    """The origin of a plugin that may open text files without naming their encoding."""
+    encoding = encoding_of_text()
+    return replace(origin, build=f"{origin.build or ''} text in {encoding}") if encoding else origin
 
 
 def _unloadable(name: str, place: str, error: BaseException) -> LoadedPlugin:

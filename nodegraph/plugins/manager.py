@@ -22,11 +22,14 @@ from nodegraph.plugins import hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code.installed import is_installed
 from nodegraph.plugins.code.loads import LOADS, Load
+from nodegraph.plugins.code.running import note_use_of_plugins
 from nodegraph.plugins.code.watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins, loads_of
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.state.known_state import KnownState
+from nodegraph.plugins.state.locale_state import encoding_of_text
 from nodegraph.plugins.watched import WatchedNodes
 from nodegraph.text import did_you_mean, sentence
 
@@ -41,8 +44,14 @@ _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
     """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+    note_use_of_plugins()
+    return Plugins(plugin_folders(plugin_dirs))
+
+
+def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
+    """The folders `plugin_dirs`, and those in NODEGRAPH_PLUGIN_DIR."""
     from_environment = os.environ.get(PLUGIN_DIR_VARIABLE, "")
-    return Plugins([*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)])
+    return [*plugin_dirs, *(part for part in from_environment.split(os.pathsep) if part)]
 
 
 class Plugins:
@@ -52,9 +61,11 @@ class Plugins:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")
-        self.codecs = Codecs()
         self.backend: Backend = CpuBackend()
+        self.known_state = KnownState(lambda: self.backend)
+        self.codecs = Codecs(self.known_state)
         self._backend_origin: Origin | None = None
+        self._encoding = encoding_of_text()
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         note_imports()
         start = len(LOADS)
@@ -71,7 +82,8 @@ class Plugins:
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
         self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         codes = {plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None}
-        self.code_watch = CodeWatch(codes, start=start, registering=self._loads)
+        places = {plugin.place: plugin.name for plugin in self.loaded}
+        self.code_watch = CodeWatch(codes, places=places, start=start, registering=self._loads)
 
     def __repr__(self) -> str:
         return f"<Plugins: {', '.join(f'{plugin.name} (broken)' if plugin.error else plugin.name for plugin in self.loaded)}>"
@@ -95,6 +107,17 @@ class Plugins:
     def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
         """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
         return not self._registered.has_same_code(entry, entry.value.function)
+
+    def chosen_state(self) -> Callable[[NodeSpec], str] | None:
+        """Returns a function from a node type to what a program chose that its results depend on; None if it chose nothing.
+
+        This is what the backend leaves as it is, and the encoding of text, if it is not that when the plugins were loaded.
+        """
+        encoding, chosen = encoding_of_text(), self.backend.chosen_state()
+        text = f"text in {encoding or 'UTF-8'}" if encoding != self._encoding else ""
+        if not (text or chosen):
+            return None
+        return lambda spec: f"{text} {chosen if not spec.numeric and self.watched[spec.name] else ''}".strip()
 
     def broken(self) -> list[LoadedPlugin]:
         """The plugins that cannot be used."""

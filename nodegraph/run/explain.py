@@ -69,6 +69,8 @@ def differences(before: StoredForm, now: StoredForm) -> Iterator[str]:
             yield _change(port, old_inputs[port], value)
     if before.get("code") != now["code"]:
         yield _code_change(str(before.get("code")), now["code"])
+    if before.get("state") != now.get("state"):
+        yield f"state of the process: {before.get('state', 'as usual')} -> {now.get('state', 'as usual')}"
     if before.get("numeric") != now["numeric"]:
         yield f"numerics: {before.get('numeric')} -> {now['numeric']}"
 

@@ -75,10 +75,11 @@ def make_plan(
         is_checked=verification.covers if verification is not None else None,
     )
     order = list(graph.nodes)
-    opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
-    for name in order:  # a new static key may still lead to a known content key
-        if name in opened and name not in known.hits:
-            known.derive(name, opened[name])
+    with cache.at_one_time():
+        opened = _needed(graph, order, lambda name, ports: known.find(name, ports))
+        for name in order:  # a new static key may still lead to a known content key
+            if name in opened and name not in known.hits:
+                known.derive(name, opened[name])
     needed = _needed(graph, order, lambda name, ports: name in known.hits)
     actions: dict[str, Action] = {}
     for name in order:

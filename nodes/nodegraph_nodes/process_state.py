@@ -43,7 +43,8 @@ class KnownSwitches:
     libraries are set, too.
     """
 
-    __slots__ = ("_arithmetic", "_modes", "_printing", "_thread", "_torch")  # a generator as a context manager takes far longer
+    # a generator as a context manager takes far longer
+    __slots__ = ("_arithmetic", "_autocast", "_modes", "_printing", "_thread", "_torch")
 
     def __enter__(self) -> None:
         global _nodes, _before
@@ -60,6 +61,7 @@ class KnownSwitches:
         finally:
             _release()
         if torch is not None:
+            self._autocast = _enter_known_autocast(torch)
             self._thread = _read_thread(torch)
             if self._thread != _KNOWN_THREAD:
                 self._modes = _known_modes(torch, self._thread)
@@ -73,6 +75,8 @@ class KnownSwitches:
                     self._modes.close()
                 if (after := _read_thread(torch)) != self._thread:
                     _write_thread(torch, after, self._thread)
+                if self._autocast is not None:
+                    _write_autocast(torch, self._autocast)
         finally:
             _acquire()
             try:
@@ -103,6 +107,24 @@ def _read_thread(torch: ModuleType) -> tuple[Any, ...]:
         torch.is_inference_mode_enabled(),
         native._len_torch_function_stack(),  # a default device is one
     )
+
+
+def _enter_known_autocast(torch: Any) -> tuple[Any, ...] | None:
+    """Give autocast its dtypes in this thread. Returns those before; None if they were the same.
+
+    Reading them takes long, so they are not read again afterwards: the next node sets them, whatever this one leaves.
+    """
+    of_cpu = torch.get_autocast_dtype("cpu")
+    of_gpus = torch.get_autocast_dtype("cuda") if torch._C._has_cuda else torch.float16
+    if of_cpu is torch.bfloat16 and of_gpus is torch.float16:
+        return None
+    _write_autocast(torch, (torch.bfloat16, torch.float16))
+    return of_cpu, of_gpus
+
+
+def _write_autocast(torch: Any, dtypes: tuple[Any, ...]) -> None:
+    torch.set_autocast_dtype("cpu", dtypes[0])
+    torch.set_autocast_dtype("cuda", dtypes[1])
 
 
 def _known_modes(torch: ModuleType, found: tuple[Any, ...]) -> contextlib.ExitStack:

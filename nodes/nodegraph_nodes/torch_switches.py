@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -95,6 +97,7 @@ def _all(torch: Any) -> Iterable[_Switch]:
     options = vars(torch._tensor_str.PRINT_OPTS)
     yield _Switch(options.copy, options.update, options | _KNOWN_PRINTING)
     yield _attribute(torch.backends.mha, "_is_fastpath_enabled", True)
+    yield _module_hooks(torch.nn.modules.module)
     einsum = torch.backends.opt_einsum
     if einsum.is_available():  # otherwise there is nothing to choose
         yield _attribute(einsum.m, "enabled", True)
@@ -110,6 +113,20 @@ def _all(torch: Any) -> Iterable[_Switch]:
             yield _Switch(getattr(native, getter), getattr(native, setter), known)
     if gpu:
         yield from _choices_of_gpus(native)
+    yield from _sums_in_half_precision(native)
+
+
+def _sums_in_half_precision(native: Any) -> Iterable[_Switch]:
+    """Whether the processor may add in half precision, if it can. Others refuse the switch, which takes time to read."""
+    read = getattr(native, "_get_cpu_allow_fp16_reduced_precision_reduction", None)
+    write = getattr(native, "_set_cpu_allow_fp16_reduced_precision_reduction", None)
+    if read is None or write is None:
+        return
+    before = read()
+    with contextlib.suppress(RuntimeError):
+        write(True)
+        write(before)
+        yield _Switch(read, write, False)
 
 
 def _choices_of_gpus(native: Any) -> Iterable[_Switch]:
@@ -128,6 +145,25 @@ def _rounds_products(torch: Any) -> bool:
 
 def _attribute(module: Any, name: str, known: Any) -> _Switch:
     return _Switch(functools.partial(getattr, module, name), functools.partial(setattr, module, name), known)
+
+
+def _module_hooks(module: Any) -> _Switch:
+    """The hooks for all modules, as `register_module_forward_hook` adds them. The known value, None, is that there are none.
+
+    The mappings that hold them are set aside, not emptied: another thread may be calling hooks, or remove one meanwhile.
+    """
+    names = [name for name, value in vars(module).items() if name.startswith("_global_") and isinstance(value, dict)]
+    tables = [getattr(module, name) for name in names]
+
+    def read() -> Any:
+        return (*tables, module._global_is_full_backward_hook) if any(tables) else None
+
+    def write(wanted: Any) -> None:
+        *tables[:], module._global_is_full_backward_hook = wanted or (*(OrderedDict[int, Any]() for _ in names), None)
+        for name, table in zip(names, tables, strict=True):
+            setattr(module, name, table)
+
+    return _Switch(read, write, None)
 
 
 def _pair(read: Callable[[], Any], write: Callable[..., object]) -> _Switch:

@@ -47,6 +47,18 @@ def test_clear_removes_everything(cli, greeting):
     assert cli("cache", "clear").stdout.startswith("removed:\n")
 
 
+@pytest.mark.parametrize("command", [("clear", "--yes"), ("gc", "--size", "0"), ("gc", "--older-than", "0s")])
+def test_directory_from_which_nothing_can_be_removed_is_an_error(cli, greeting, monkeypatch, command):
+    run(cli, greeting)
+    for module in ("clear", "collect"):
+        monkeypatch.setattr(f"nodegraph.cache.store.maintenance.{module}.remove", lambda path: False)  # as if it were read-only
+    ran = cli("cache", *command)
+    assert ran.exit_code == 1
+    assert f"nothing could be removed from {cli.folder / 'cache'}: make it writable" in ran.stderr
+    assert "removed:" not in ran.stdout
+    assert cli("cache", "info", "--json").json["results"] == 2
+
+
 def test_verify_drops_a_damaged_result(cli, greeting):
     run(cli, greeting)
     sound = cli("cache", "verify")

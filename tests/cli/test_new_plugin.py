@@ -13,6 +13,7 @@ import pytest
 from nodegraph_nodes.commands.new_plugin import KINDS, node_type
 
 
+@pytest.mark.slow
 def test_new_plugins_pass_their_tests(cli):
     """Each has its own settings of pytest, so each is a call of it; they share a process, which imports torch once."""
     names = [f"brand_new_{kind}" for kind in KINDS]

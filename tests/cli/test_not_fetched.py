@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files import hub
+from tests.support.hub import save_in_hub_cache
 
 WORKFLOW = """
 nodegraph: 1
@@ -44,13 +44,6 @@ def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def save_in_hub_cache(model: Path, repo: str) -> None:
-    """Put a model where `hub.fetch` would."""
-    folder = hub._snapshot(hub.parse(f"hf://{repo}"))
-    shutil.copytree(model, folder)
-    (folder / ".nodegraph").write_text(".")
 
 
 def test_check_reports_what_is_not_fetched(cli, tmp_path):

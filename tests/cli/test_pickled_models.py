@@ -22,6 +22,7 @@ def pickled(cli: Cli, models: Path) -> Path:
     return cli.folder / "single.safetensors"
 
 
+@pytest.mark.slow
 def test_pickle_is_refused_until_allowed(cli, models, pickled):
     assert_refused(cli, models, "LoadModel", pickled, "found a PyTorch pickle")
     cli.write(workflow(models, "LoadModel", pickled), "model.yaml")

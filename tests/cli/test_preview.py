@@ -104,6 +104,7 @@ def test_batch_preview_is_one_picture(paint):
     assert pixels("seen/txt2img-sampled.png").shape == (128, 128, 3)
 
 
+@pytest.mark.slow
 def test_previews_change_no_key(paint, cli):
     keys = []
     for folder in ("seen", "again"):

@@ -256,3 +256,48 @@ def test_node_out_of_memory_is_retried_once(cli):
     ran = cli("run", workflow, "--plugin-dir", "mine")
     assert ran.exit_code == 0, ran.stderr
     assert "memory" in ran.stderr
+
+
+MOVING = """
+import os, threading, time
+from nodegraph import hookimpl, node
+
+STARTED = threading.Event()
+
+@node("Moves")
+def moves(folder: str) -> str:
+    assert STARTED.wait(60)
+    os.chdir(folder)
+    return folder
+
+@node("WaitsFor")
+def waits_for(path: str) -> str:
+    STARTED.set()
+    for _ in range(1200):
+        if os.path.exists(path):
+            return path
+        time.sleep(0.05)
+    raise TimeoutError(path)
+
+@hookimpl
+def register_nodes(register):
+    register(moves)
+    register(waits_for)
+"""
+
+
+def test_relative_folders_are_those_where_the_command_began(cli):
+    """One node changes the current directory, and its result is stored and written while the other one keeps the change alive."""
+    (cli.folder / "plugins").mkdir()
+    (cli.folder / "plugins" / "moving.py").write_text(MOVING)
+    (cli.folder / "elsewhere").mkdir()
+    moves = f"moved: {{use: Moves, folder: {cli.folder / 'elsewhere'}}}"
+    waits = f"waited: {{use: WaitsFor, path: {cli.folder / 'out' / 'w-moved.json'}}}"
+    workflow = f"nodegraph: 1\nnodes:\n  {moves}\n  {waits}\noutputs:\n  moved: $moved\n  waited: $waited\n"
+    cli.write(workflow, "w.yaml")
+    ran = cli("run", "w.yaml", "--cache-dir", "own cache", "--out", "out", "--plugin-dir", "plugins")
+    assert ran.exit_code == 0, ran.stderr
+    assert "the current directory of the process" in ran.stderr
+    assert sorted(path.name for path in (cli.folder / "out").iterdir()) == ["w-moved.json", "w-waited.json"]
+    assert cli("cache", "info", "--cache-dir", "own cache", "--json").json["results"] == 2
+    assert list((cli.folder / "elsewhere").iterdir()) == []

@@ -20,7 +20,9 @@ outputs: {long: {from: $long}}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
-@pytest.mark.parametrize("options", [(), ("-q",), ("--json",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [(), *(pytest.param(words, marks=pytest.mark.slow) for words in (("-q",), ("--json",)))], ids=" ".join
+)
 def test_run_behind_a_stopped_run_tells_how_to_go_on(cli, options):
     cli.write(SLOW, "slow.yaml")
     with cli.process("run", "slow.yaml", "--set", "long.steps=9") as first:

@@ -34,6 +34,7 @@ def test_blank_network_has_the_real_shapes(build, drawn):
     assert {key: tensor.shape for key, tensor in state.items()} == {key: t.shape for key, t in network.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_loading_imports_no_compiler():
     ran = subprocess.run([sys.executable, "-c", LOADS_EVERYTHING], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

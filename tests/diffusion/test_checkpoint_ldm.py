@@ -177,7 +177,7 @@ def test_other_files_are_named(tmp_path, change, found):
     [
         (_with(model__diffusion_model__out__0__bias=torch.ones(7)), "unet", "one of shape [7]"),
         (_with(model__diffusion_model__out__0__bias=torch.ones(32).int()), "unet", "I32"),
-        (_with(model__diffusion_model__out__9__bias=torch.ones(7)), "unet", "1 unknown (model.diffusion_model.out.9.bias, ...)"),
+        (_with(model__diffusion_model__out__9__bias=torch.ones(7)), "unet", "1 unknown (model.diffusion_model.out.9.bias)"),
         (
             lambda state: {key: value for key, value in state.items() if "decoder.mid" not in key},
             "vae",
@@ -200,7 +200,7 @@ def test_every_tensor_is_checked(tmp_path, change, part, found):
     ("change", "part", "found"),
     [
         (_with(model__diffusion_model__out__0__bias=torch.ones(7)), "unet", "one of shape [7]"),
-        (_with(first_stage_model__more=torch.ones(7)), "vae", "1 unknown (first_stage_model.more, ...)"),
+        (_with(first_stage_model__more=torch.ones(7)), "vae", "1 unknown (first_stage_model.more)"),
     ],
 )
 def test_a_file_that_changes_is_checked_again_when_it_is_loaded(tmp_path, change, part, found):

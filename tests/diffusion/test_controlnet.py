@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -81,7 +82,9 @@ def test_smaller_controlnets_of_sdxl_open_from_folders_and_single_files(tmp_path
         X, TIMESTEPS, context, controlnet_cond=hint, added_cond_kwargs=conditions, return_dict=False, conditioning_scale=1.0
     )
     added = torch.cat([pooled, timestep_embedding(sizes.flatten(), 256).reshape(2, -1)], dim=1)
-    files = [tmp_path / "control", tmp_path / "control" / "diffusion_pytorch_model.safetensors"]
+    single_file = tmp_path / "alone.safetensors"
+    shutil.copy(tmp_path / "control" / "diffusion_pytorch_model.safetensors", single_file)
+    files = [tmp_path / "control", single_file]
     configs = []
     for path in files:
         found = describe(path).controlnet()
@@ -159,7 +162,7 @@ def test_guided_unet_equals_diffusers():
 @pytest.mark.parametrize(("start", "end", "counts"), [(0.0, 1.0, True), (0.0, 0.1, False), (0.9, 1.0, False)])
 def test_controlnet_acts_only_between_start_and_end(start, end, counts):
     unet, schedule = small.our_unet(), NoiseSchedule()
-    guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start, end=end)
+    guide = ControlNetGuide(our_control(), HINT[:1], 1.0, start=start, end=end)
     sigma = float(schedule.sigma(500))
     plain = UNetDenoiser(unet, schedule, CONTEXT[:1])(X, sigma)
     guided = UNetDenoiser(unet, schedule, CONTEXT[:1], controls=[guide])(X, sigma)
@@ -176,6 +179,32 @@ def test_strength_scales_the_residuals_and_several_add_up():
     assert (
         small.difference(both, UNetDenoiser(unet, schedule, CONTEXT, controls=[ControlNetGuide(network, HINT, 1.0)])(X, 3.0)) < 1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["control", "control/diffusion_pytorch_model.safetensors"])
+def test_residuals_are_averaged_if_the_config_says_so(tmp_path, name):
+    """The config is also read beside a single file."""
+    reference = theirs(small.UNET)
+    reference.register_to_config(global_pool_conditions=True)
+    reference.save_pretrained(tmp_path / "control")
+    found = describe(tmp_path / name).controlnet()
+    assert found.global_pool
+    assert tmp_path / "control" / "config.json" in found.files
+    hint = HINT.movedim(-1, 1)
+    skips, middle = reference(X, TIMESTEPS, CONTEXT, controlnet_cond=hint, conditioning_scale=0.5, return_dict=False)
+    network = load_controlnet(found, "cpu", torch.float32)
+    guided = ControlNetGuide(network, HINT, 0.5, global_pool=found.global_pool)(X, TIMESTEPS, CONTEXT, None)
+    assert middle.shape[-2:] == (1, 1)
+    assert_close(guided, [skip.expand_as(ours) for skip, ours in zip(skips, guided[0], strict=True)], middle.expand_as(guided[1]))
+    assert not torch.equal(ControlNetGuide(network, HINT, 0.5)(X, TIMESTEPS, CONTEXT, None)[1], guided[1])
+
+
+def test_a_config_that_does_not_say_whether_to_average_is_refused(tmp_path):
+    reference = theirs(small.UNET)
+    reference.register_to_config(global_pool_conditions="sometimes")
+    reference.save_pretrained(tmp_path / "control")
+    with pytest.raises(CheckpointError, match="global_pool_conditions is 'sometimes', not true or false"):
+        describe(tmp_path / "control").controlnet()
 
 
 def test_hint_is_cropped_to_the_centre_and_resized():
@@ -201,5 +230,5 @@ def test_other_files_are_named(tmp_path, state, message):
 def test_file_without_a_tensor_is_named(tmp_path):
     state = our_control().state_dict()
     del state["middle_block_out.0.bias"]
-    with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias, ...\)"):
+    with pytest.raises(CheckpointError, match=r"1 missing \(middle_block_out.0.bias\)"):
         load_controlnet(describe(write(tmp_path, state)).controlnet(), "cpu", torch.float32)

@@ -16,6 +16,7 @@ from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.shapes import unet_shapes
 from nodegraph_diffusion.networks.unet import timestep_embedding
 from tests.support import small_networks as small
+from tests.support.slow import slow_except
 from tests.support.unet_configs import CONTEXT, DISTILLED, SDXL, TIMESTEPS
 
 SMALL = {
@@ -100,7 +101,7 @@ def test_names_and_shapes_of_diffusers_networks_are_ours(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("layout", ["folder", "diffusers file", "ldm file"])
+@pytest.mark.parametrize("layout", slow_except(["diffusers file"], ["folder", "diffusers file", "ldm file"]))
 def test_network_equals_diffusers(tmp_path, name, layout):
     """A file without a config shows the depth of each block by its names, though not heads of another width than published."""
     config = SMALL[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -129,13 +131,62 @@ def test_scaled_weights_are_multiplied_by_their_scale(file, scale_name, shape):
         assert torch.equal(value, expected[key]), key
 
 
-def test_a_scale_for_each_row_or_without_its_weight_is_refused(file):
+@pytest.mark.parametrize("columns", [(), (1,)])
+@pytest.mark.parametrize("where", ["comfy_quant", "header"])
+def test_a_scale_for_each_row_and_named_formats(file, columns, where):
+    """As ComfyUI documents them: the format of each layer is named, beside its weight or in the header."""
+    prefix, state, expected, formats = "model.diffusion_model.", dict(whole()), {}, {}
+    for key, value in small.our_unet().state_dict().items():
+        expected[key] = value
+        if value.dim() in (2, 4):
+            layer, rows = prefix + key.removesuffix(".weight"), value.shape[0]
+            scale = value.flatten(1).abs().amax(1) / 448 + 1e-9
+            by_row = scale.reshape(rows, *[1] * (value.dim() - 1))
+            eight = (value / by_row).to(torch.float8_e4m3fn)
+            state |= {f"{layer}.weight": eight, f"{layer}.weight_scale": scale.reshape(rows, *columns)}
+            expected[key], formats[layer] = eight.float() * by_row, {"format": "float8_e4m3fn"}
+    metadata = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": formats})} if where == "header" else None
+    if where == "comfy_quant":
+        state |= {f"{layer}.comfy_quant": as_bytes(json.dumps(name)) for layer, name in formats.items()}
+    save_file({key: value.contiguous() for key, value in state.items()}, file, metadata=metadata)
+    found = describe(file).model()
+    assert found.notes == ()
+    for key, value in load_unet(found.unet, "cpu", torch.float32).state_dict().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def as_bytes(text):
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("where", ["comfy_quant", "header"])
+def test_other_formats_of_layers_are_refused_by_name(file, where):
+    layer, name = "model.diffusion_model.time_embed.0", '{"format": "nvfp4"}'
+    state = {key: value.contiguous() for key, value in whole().items()}
+    state[f"{layer}.weight"] = torch.zeros(128, 16, dtype=torch.uint8)
+    metadata = {"_quantization_metadata": f'{{"layers": {{"{layer}": {name}}}}}'} if where == "header" else None
+    save_file(state | ({} if metadata else {f"{layer}.comfy_quant": as_bytes(name)}), file, metadata=metadata)
+    for read in (describe(file).model, describe(file).unet, describe(file).vae):
+        with pytest.raises(
+            CheckpointError, match=rf"layers in the format nvfp4 \(1, such as '{layer}'\)\. nodegraph reads weights"
+        ):
+            read()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 4}', " " * 10_001])
+def test_a_damaged_format_of_a_layer_is_an_error(file, text):
+    save_file({key: value.contiguous() for key, value in whole().items()} | {"x.comfy_quant": as_bytes(text)}, file)
+    with pytest.raises(CheckpointError, match="expected the formats of its layers as JSON, found a damaged text"):
+        describe(file)
+
+
+def test_scales_of_blocks_or_without_their_weight_are_refused(file):
     prefix = "model.diffusion_model."
-    for name, scale in (("time_embed.0.scale_weight", torch.ones(128)), ("time_embed.9.scale_weight", torch.ones(()))):
+    for name, scale in (("time_embed.0.scale_weight", torch.ones(2, 2)), ("time_embed.9.scale_weight", torch.ones(()))):
         state = {key: value.contiguous() for key, value in whole().items()}
         state[f"{prefix}time_embed.0.weight"] = state[f"{prefix}time_embed.0.weight"].to(torch.float8_e4m3fn)
         save_file({**state, prefix + name: scale}, file)
-        with pytest.raises(CheckpointError, match=rf"'{prefix}{name}' to be one number"):
+        with pytest.raises(CheckpointError, match=rf"'{prefix}{name}' to be one number, or one for each row of"):
             describe(file).model()
 
 

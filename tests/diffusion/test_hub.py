@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -16,10 +17,11 @@ import pytest
 
 from nodegraph_diffusion.checkpoint import CheckpointError
 from nodegraph_diffusion.checkpoint.files import hub_resume
-from nodegraph_diffusion.checkpoint.files.hub import Reference, fetch, find_fetched, parse
+from nodegraph_diffusion.checkpoint.files.hub import Reference, describe_fetch, fetch, find_fetched, parse
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer
 from nodegraph_diffusion.checkpoint.files.hub_errors import describe_error
 from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
+from nodegraph_diffusion.checkpoint.files.hub_incomplete import missing_files
 from tests.support.hub import COMMIT, Fault, serve
 
 REPOSITORIES = {
@@ -293,6 +295,94 @@ def test_downloaded_files_work_offline(hub):
         "hf://org/single: expected a download from the hub, found HF_HUB_OFFLINE, which forbids downloads. "
         "Unset it, or give a path instead."
     )
+
+
+WHOLE = {
+    "model_index.json": json.dumps(
+        {
+            "_class_name": "StableDiffusionPipeline",
+            **{part: ["x", "y"] for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "safety_checker")},
+            "text_encoder_2": [None, None],
+        }
+    ),
+    "scheduler/scheduler_config.json": "{}",
+    "tokenizer/vocab.json": "{}",
+    "tokenizer/merges.txt": "",
+    "text_encoder/config.json": "{}",
+    "text_encoder/model.safetensors": "",
+    "unet/config.json": "{}",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors": "",
+    "unet/diffusion_pytorch_model.fp16-00002-of-00002.safetensors": "",
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json": "{}",
+    "vae/config.json": "{}",
+    "vae/diffusion_pytorch_model.bin": "",
+}
+
+
+def write_snapshot(folder: Path, names: Iterable[str]) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(WHOLE[name])
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "model_index.json"])
+def test_each_file_that_a_broken_off_download_lacks_is_named(tmp_path, name):
+    assert missing_files(write_snapshot(tmp_path / "whole", WHOLE)) == []
+    missing = missing_files(write_snapshot(tmp_path / "broken", WHOLE.keys() - {name}))
+    only_weights = name in ("text_encoder/model.safetensors", "vae/diffusion_pytorch_model.bin")
+    if "index" in name:
+        assert missing == ["unet/diffusion_pytorch_model.fp16.safetensors.index.json"]
+    else:
+        assert missing == [f"the weights of {Path(name).parent}" if only_weights else name]
+
+
+@pytest.mark.parametrize(
+    ("part", "names", "missing"),
+    [
+        ("unet", ["unet/config.json"], ["model_index.json"]),
+        ("unet", [name for name in WHOLE if not name.startswith("vae/")], ["vae/config.json"]),
+        ("unet", [name for name in WHOLE if not name.startswith("scheduler/")], ["scheduler/scheduler_config.json"]),
+        ("unet", WHOLE, []),
+        ("vae", ["vae/config.json", "vae/diffusion_pytorch_model.bin"], []),
+        ("vae", ["vae/config.json"], ["the weights of vae"]),
+        (
+            "text_encoder",
+            ["model_index.json", "text_encoder/config.json", "text_encoder/model.safetensors"],
+            ["tokenizer/vocab.json"],
+        ),
+        ("text_encoder", ["text_encoder/config.json", "text_encoder/model.safetensors"], []),
+        ("", ["unet/config.json"], ["config.json", "its weights"]),
+    ],
+)
+def test_a_part_needs_what_says_how_it_was_trained(tmp_path, part, names, missing):
+    assert missing_files(write_snapshot(tmp_path, names), part)[: len(missing) or None] == missing
+
+
+def test_a_model_of_another_family_is_not_incomplete(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline", "transformer": ["x", "y"], "vae": ["x", "y"]}')
+    assert missing_files(tmp_path) == []
+
+
+def test_a_download_that_broke_off_is_not_taken_for_a_model_while_the_hub_is_away(tmp_path, monkeypatch):
+    """Not by this program, and not offline; without a scheduler, the folder would otherwise be one of noise levels by default."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    snapshot = tmp_path / "hub/models--org--folder/snapshots/main"
+    write_snapshot(snapshot, WHOLE.keys() - {"scheduler/scheduler_config.json", "text_encoder/model.safetensors"})
+    lacks = "and in the cache a model without the weights of text_encoder, scheduler/scheduler_config.json"
+    with pytest.raises(CheckpointError, match=f"found no connection .*, {lacks}. Check the connection"):
+        fetch("hf://org/folder")
+    assert find_fetched("hf://org/folder") is None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CheckpointError, match=f"found HF_HUB_OFFLINE, which forbids downloads, {lacks}. Unset it"):
+        find_fetched("hf://org/folder")
+    write_snapshot(snapshot, WHOLE)
+    assert find_fetched("hf://org/folder") == snapshot
+    assert find_fetched("hf://org/other") is None
+    assert describe_fetch("hf://org/other").endswith(", which HF_HUB_OFFLINE forbids now")
 
 
 @pytest.fixture

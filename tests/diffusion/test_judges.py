@@ -41,7 +41,7 @@ def test_learned_judge_reads_drawn_pictures() -> None:
 
 
 def test_matched_filter_reads_drawn_pictures() -> None:
-    result = score_on_real(judge_by_templates, 5)
+    result = score_on_real(judge_by_templates, 2)
     assert result.right == result.total, str(result)
 
 

@@ -11,6 +11,7 @@ from nodegraph_diffusion.checkpoint.layouts.lora import parse_name
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from tests.support import small_networks as small
 from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, write
+from tests.support.slow import slow_except
 from tests.support.synthetic_checkpoints import read_layout
 
 
@@ -30,7 +31,7 @@ from tests.support.synthetic_checkpoints import read_layout
         (f"unet.{THEIRS}.lora.up.weight", f"unet.{THEIRS}.lora.down.weight", f"unet.{THEIRS}.lora.alpha"),
     ],
 )
-@pytest.mark.parametrize("strength", [1.0, 0.6, -1.0])
+@pytest.mark.parametrize("strength", slow_except([0.6], [1.0, 0.6, -1.0]))
 def test_all_naming_schemes_are_equivalent(tmp_path, up, down, alpha, strength):
     tensors = {up: UP, down: DOWN} | ({alpha: torch.tensor(2.0)} if alpha else {})
     torch.testing.assert_close(apply(tmp_path, tensors, strength), strength * CHANGE * (0.5 if alpha else 1), rtol=1e-5, atol=1e-6)

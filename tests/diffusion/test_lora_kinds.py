@@ -10,13 +10,14 @@ from torch import Tensor
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from tests.support import small_networks as small
-from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, write
+from tests.support.lora_files import CHANGE, CONV, CONV_THEIRS, DOWN, OURS, THEIRS, UP, apply, kohya, noise, shared_unet, write
+from tests.support.slow import slow_except
 
 LINEAR, CONVOLUTION = kohya(THEIRS), kohya(CONV_THEIRS)  # (32, 128) and (32, 32, 3, 3)
 
 
 def weight(module: str = OURS) -> Tensor:
-    return small.our_unet().state_dict()[f"{module}.weight"]
+    return shared_unet().state_dict()[f"{module}.weight"].clone()
 
 
 def after(folder, tensors: dict[str, Tensor], strength: float = 1.0, module: str = OURS) -> Tensor:
@@ -34,7 +35,7 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["lora_unet_", "oft_unet_", "lycoris_"])
-@pytest.mark.parametrize("strength", [1.0, 0.3])
+@pytest.mark.parametrize("strength", slow_except([0.3], [1.0, 0.3]))
 def test_an_oft_turns_blocks_of_rows(tmp_path, prefix, strength):
     blocks, name = 0.2 * noise(8, 4, 4, seed=1), LINEAR.replace("lora_unet_", prefix)
     turn = torch.block_diag(*cayley(blocks)).T
@@ -211,10 +212,10 @@ def test_tensors_that_change_nothing_are_listed(tmp_path, tensors, reason, count
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensors of another kind (lora_unet_"),
-        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensors of another kind (unet."),
-        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensors of another kind (base_model."),
-        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensors of another kind (base_model."),
+        ({f"{OTHER}.hra_u": noise(128, 8)}, "1 tensor of another kind (lora_unet_"),
+        ({f"unet.{THEIRS}.hra_u": noise(128, 8)}, "1 tensor of another kind (unet."),
+        ({f"base_model.model.{THEIRS}.vera_lambda_b": noise(8)}, "1 tensor of another kind (base_model."),
+        ({f"base_model.model.{THEIRS}.lora_E.weight": noise(8)}, "1 tensor of another kind (base_model."),
         ({f"{OTHER}.lora_up.weight": UP.clone()}, "expected a factor 'down' of LoRA beside up, found none"),
         (
             {f"{OTHER}.a1.weight": UP.clone(), f"{OTHER}.b1.weight": UP.clone()},
@@ -238,8 +239,8 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path, tensors, message):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensors that change nothing: they are alphas and scales"),
-        ({"flower_attn1.lora_up.weight": UP}, "1 tensors that change nothing: their names are unknown (flower_attn1"),
+        ({f"{OTHER}.alpha": torch.tensor(1.0)}, "1 tensor without effect: they are alphas and scales"),
+        ({"flower_attn1.lora_up.weight": UP}, "1 tensor without effect: their names are unknown (flower_attn1"),
         ({"transformer.blocks.0.lora_A.weight": UP}, "It was made for another family"),
         ({f"{OTHER}.hra_u": noise(128, 8)}, "of another kind"),
     ],
@@ -273,10 +274,28 @@ def test_a_file_that_changes_nothing_is_refused(tmp_path, tensors, message):
     ],
 )
 def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors):
-    file = describe(write(tmp_path, tensors)).lora()
     with pytest.raises(CheckpointError, match=r"expected .* at '.*attn2") as caught:
-        unmatched(file, "unet", small.our_unet())
+        unmatched(describe(write(tmp_path, tensors)).lora(), "unet", small.our_unet())
     assert "F32" not in str(caught.value)  # the dtype is not the cause
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(5, 128)},
+        {"lora_up.weight": noise(32, 4), "lora_down.weight": noise(4, 128), "lora_mid.weight": noise(3, 4, 1, 1)},
+        {"hada_w1_a": noise(32, 4), "hada_w1_b": noise(4, 128), "hada_w2_a": noise(32, 4), "hada_w2_b": noise(4, 64)},
+        {"lokr_w1": noise(4, 4), "lokr_w2_a": noise(8, 2), "lokr_w2_b": noise(3, 32)},
+        {"oft_blocks": noise(8, 4, 3)},
+        {"oft_R.weight": noise(16, 27)},
+        {"boft_R": noise(1, 16, 4, 3), "boft_s": noise(32)},
+    ],
+    ids=lambda tensors: next(iter(tensors)),
+)
+def test_factors_that_do_not_fit_each_other_are_refused_when_the_file_is_described(tmp_path, tensors):
+    """Then `check` finds them: no weight is needed to know it."""
+    with pytest.raises(CheckpointError, match=r"expected factors that fit each other at '.*attn2.*', found \w+ \["):
+        describe(write(tmp_path, {f"{LINEAR}.{name}": tensor for name, tensor in tensors.items()})).lora()
 
 
 @pytest.mark.parametrize(
@@ -286,10 +305,28 @@ def test_factors_of_wrong_shapes_are_refused_before_any_change(tmp_path, tensors
         ({f"{LINEAR}.scalar": torch.tensor(float("inf"))}, "found inf"),
     ],
 )
-def test_numbers_that_are_not_finite_are_refused(tmp_path, tensors, message):
+def test_numbers_that_are_not_finite_are_refused_when_the_file_is_described(tmp_path, tensors, message):
     with pytest.raises(CheckpointError) as caught:
-        apply(tmp_path, GOOD | tensors)
+        describe(write(tmp_path, GOOD | tensors)).lora()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2"]
+    + [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)],
+)
+def test_alphas_of_every_dtype_are_read_without_torch(tmp_path, dtype):
+    alpha = torch.tensor([[6]], dtype=getattr(torch, dtype))
+    file = describe(write(tmp_path, GOOD | {f"{LINEAR}.alpha": alpha})).lora()
+    assert file.numbers == {f"{LINEAR}.alpha": 6.0}
+
+
+def test_numbers_that_are_not_used_are_not_read(tmp_path):
+    unused = f"{LINEAR.replace('to_k', 'to_q')}.alpha"
+    file = describe(write(tmp_path, GOOD | {unused: torch.tensor(float("nan"))})).lora()
+    assert file.numbers == {f"{LINEAR}.alpha": 4.0}
+    assert file.notes == (f"1 of 4 tensors are not used: they are alphas and scales without a change ({unused})",)
 
 
 def test_an_ia3_with_the_wrong_side_is_refused_when_it_is_applied(tmp_path):

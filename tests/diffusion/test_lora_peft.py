@@ -20,6 +20,7 @@ from nodegraph_diffusion.text.encode import Reader, read_prompt
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from tests.support import small_networks as small
 from tests.support.families import FAMILIES
+from tests.support.slow import slow_except
 from tests.support.unet_configs import CONTEXT, TIMESTEPS
 
 pytestmark = [
@@ -97,10 +98,10 @@ def plain() -> Tensor:
     return small.reference_unet()(X, TIMESTEPS, CONTEXT).sample
 
 
-FAST = ("lora", "dora", "loha", "lokr", "oft", "boft", "ia3")
+FAST = ("lora", "lokr", "oft")
 
 
-@pytest.mark.parametrize("kind", [*FAST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in FAST)])
+@pytest.mark.parametrize("kind", slow_except(FAST, KINDS))
 def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch):
     monkeypatch.setattr("peft.tuners.boft.layer._FBD_CUDA", False)  # otherwise PEFT tries to compile a kernel for each layer
     reference = small.reference_unet()
@@ -117,7 +118,9 @@ def test_peft_adapters_compute_the_same_here(tmp_path, kind, plain, monkeypatch)
     assert [one.name for one in file.files] == ["adapter_model.safetensors", "adapter_config.json"]
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.5, -0.75], [0.0, 1.3]])
+@pytest.mark.parametrize(
+    "weights", [[0.5, -0.75], *(pytest.param(pair, marks=pytest.mark.slow) for pair in ([1.0, 1.0], [0.0, 1.3]))]
+)
 def test_several_weighted_adapters_equal_peft(tmp_path, weights):
     reference = small.reference_unet()
     unet = ours_like(reference)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import diffusers
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nodegraph_diffusion.checkpoint import CheckpointError, describe
 from tests.support import small_networks as small
@@ -57,7 +58,8 @@ def test_files_are_recognised_by_their_names(tmp_path, name):
         with pytest.raises(CheckpointError) as caught:
             read()
         assert name.split(",")[0] in caught.value.found
-        assert caught.value.hint == "nodegraph runs Stable Diffusion 1, 2 and XL."
+        hint = "nodegraph reads weights of 16 and 32 bits" if "NF4" in name else "nodegraph runs Stable Diffusion 1, 2 and XL."
+        assert caught.value.hint.startswith(hint)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -74,6 +76,33 @@ def test_a_folder_of_one_part_is_recognised_by_its_class(tmp_path):
     for read in (describe(tmp_path).model, describe(tmp_path).unet):
         with pytest.raises(CheckpointError, match="found a Flux model"):
             read()
+
+
+@pytest.mark.parametrize("name", ["1.weight 3.conv.0.weight", "decoder.1.weight decoder.3.conv.0.weight", "of diffusers"])
+def test_a_taesd_is_not_taken_for_an_autoencoder_or_a_text_encoder(tmp_path, name):
+    path = tmp_path / "tiny"
+    if name == "of diffusers":
+        diffusers.AutoencoderTiny().save_pretrained(path)
+        paths = [path, path / "diffusion_pytorch_model.safetensors"]
+    else:
+        save_file({key: torch.zeros(2) for key in name.split()}, path)
+        paths = [path]
+    for path in paths:
+        assert describe(path).content is None
+        with pytest.raises(CheckpointError, match="found a TAESD, which only decodes previews"):
+            describe(path).vae()
+
+
+def test_a_folder_in_nf4_is_refused_by_name(tmp_path):
+    """As diffusers saves a model that bitsandbytes made smaller: the shapes of its weights are others."""
+    small.reference_unet().save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    name = "mid_block.attentions.0.proj_in.weight"
+    state[name] = torch.zeros(state[name].numel() // 2, 1, dtype=torch.uint8)
+    save_file({**state, f"{name}.quant_state.bitsandbytes__nf4": torch.zeros(9, dtype=torch.uint8)}, file)
+    with pytest.raises(CheckpointError, match=r"found a model in NF4 \(bitsandbytes\), a format of four bits\. nodegraph reads"):
+        describe(tmp_path).unet()
 
 
 def test_gguf_is_refused_by_name(tmp_path):

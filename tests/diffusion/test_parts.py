@@ -31,6 +31,7 @@ from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from tests.support import small_model
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
+from tests.support.slow import slow_except
 from tests.support.tensor_files import State, below, write
 from tests.support.unet_configs import PUBLISHED
 
@@ -168,7 +169,7 @@ def test_unet_with_published_names_is_read(tmp_path, kind, prefix):
     assert describe(file).model_or_part() == part
 
 
-@pytest.mark.parametrize("origin", ["folder", "file", "file alone"])
+@pytest.mark.parametrize("origin", slow_except(["file alone"], ["folder", "file", "file alone"]))
 @pytest.mark.parametrize("kind", UNETS)
 def test_unet_with_diffusers_names_is_read(tmp_path, kind, origin):
     small.reference_unet(UNETS[kind]).save_pretrained(tmp_path)

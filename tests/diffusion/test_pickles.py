@@ -143,7 +143,7 @@ def test_training_state_is_skipped(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("wrapped", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("allowed")
 def test_pickled_checkpoint_gives_the_same_networks(tmp_path, form, wrapped):
     state = whole()

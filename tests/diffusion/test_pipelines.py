@@ -124,8 +124,8 @@ def control(salt: float) -> diffusers.ControlNetModel:
     ("strengths", "starts", "ends"),
     [
         ((1.0,), (0.0,), (1.0,)),
-        ((0.5, 1.5), (0.0, 0.0), (1.0, 1.0)),
-        ((1.0, 0.7), (0.5, 0.0), (1.0, 0.5)),
+        pytest.param((0.5, 1.5), (0.0, 0.0), (1.0, 1.0), marks=pytest.mark.slow),
+        pytest.param((1.0, 0.7), (0.5, 0.0), (1.0, 0.5), marks=pytest.mark.slow),
         ((1.0, 0.7), (0.25, 0.0), (0.75, 1.0)),
     ],
     ids=["one", "two", "one after another", "over one another"],

@@ -31,7 +31,7 @@ from nodegraph_diffusion.text.encode import encode_prompt
 from nodegraph_diffusion.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support import synthetic_checkpoints as synthetic
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seconds each, unless the machine is busy
+pytestmark = [pytest.mark.slow, pytest.mark.large, pytest.mark.timeout(1800)]  # seconds each, unless the machine is busy
 
 DATA = Path(__file__).parent.parent / "data" / "reference"
 SCALE = 0.18215

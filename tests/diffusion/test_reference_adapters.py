@@ -19,7 +19,7 @@ from nodegraph_nodes.types import Conditioning, TextEncoder, UNetModel
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.reference_latents import DATA, NEGATIVE, PROMPT, ReferenceCase, assert_same
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.large, pytest.mark.timeout(1800)]
 
 
 def write(folder: Path, layout: str) -> Path:

@@ -19,7 +19,7 @@ from nodegraph_nodes.nodes.latent import empty_latent, vae_encode
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.reference_latents import DATA, ReferenceCase, assert_same
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.large, pytest.mark.timeout(1800)]
 
 LAYOUTS = ("sd15-inpainting-ldm", "sd15-instruct-pix2pix-ldm", "sd21-ldm", "sdxl-base-ldm")
 

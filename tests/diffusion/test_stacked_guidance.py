@@ -28,6 +28,7 @@ from tests.support.guidance import (
     prompted,
     shared_unet,
 )
+from tests.support.slow import slow_except
 from tests.support.toy_denoisers import SCHEDULE
 
 NAMES = sorted(GUIDANCE)
@@ -110,8 +111,15 @@ def denoisers(unet, pictures=slice(None)):
     }
 
 
-@pytest.mark.parametrize("kind", sorted(denoisers(None)))
-@pytest.mark.parametrize("name", NAMES)
+KINDS = sorted(denoisers(None))
+PAIRS = [  # each name and each kind in one fast test
+    pytest.param(name, kind, marks=[] if i % len(NAMES) == j else [pytest.mark.slow])
+    for i, kind in enumerate(KINDS)
+    for j, name in enumerate(NAMES)
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_single_picture_equals_batch(unet, name, kind):
     together = stacked(denoisers(unet)[kind], [name]).predict(X, SIGMA)
     for k in range(2):
@@ -121,8 +129,7 @@ def test_single_picture_equals_batch(unet, name, kind):
             assert_near(ours[here], expected, 1e-3)
 
 
-@pytest.mark.parametrize("kind", sorted(denoisers(None)))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_call_equals_prediction_and_keeps_its_input(unet, name, kind):
     denoise, x = stacked(denoisers(unet)[kind], [name]), X.clone()
     seen = denoise.predict(x, SIGMA)
@@ -148,7 +155,7 @@ def test_order_of_guidance_matters(unet):
 STACKS = [[], *([name] for name in NAMES), NAMES]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("names", STACKS, ids="+".join)
 def test_half_precision_guidance_is_computed_in_float32(names, dtype):
     half = small.our_unet(CONFIG).to(dtype)
@@ -163,8 +170,8 @@ def test_half_precision_guidance_is_computed_in_float32(names, dtype):
     assert small.difference(ours, expected) < 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("names", STACKS, ids="+".join)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("names", slow_except([NAMES], STACKS), ids="+".join)
 def test_half_precision_error_grows_only_by_the_scales(names, dtype, monkeypatch):
     # Which cells count as attended is a yes or a no, and any rounding error can flip a cell. So here all of them count.
     monkeypatch.setattr(self_attention, "THRESHOLD", 0.0)

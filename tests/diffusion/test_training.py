@@ -65,6 +65,7 @@ def test_training_state_survives_a_restart(tmp_path: Path) -> None:
     assert budget.elapsed >= 40
 
 
+@pytest.mark.slow
 def test_standardising_keeps_pictures() -> None:
     torch.manual_seed(0)
     model = AutoencoderKL(CONFIG).requires_grad_(False)

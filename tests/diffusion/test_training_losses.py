@@ -12,15 +12,16 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
 
+from nodegraph_diffusion.networks.vector_quantiser import VectorQuantiser
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.training.adversarial import PatchDiscriminator, adaptive_weight, generator_loss, hinge_loss
-from nodegraph_diffusion.training.betas import make_betas, signal_shares
-from nodegraph_diffusion.training.contrastive import Temperature, contrastive_loss, zero_shot_accuracy
-from nodegraph_diffusion.training.gaussian import DiagonalGaussian
-from nodegraph_diffusion.training.perceptual import perceptual_loss
-from nodegraph_diffusion.training.steps import EvenSteps, ImportanceSteps
-from nodegraph_diffusion.training.targets import add_noise, min_snr_weight, predicted_clean, training_target
-from nodegraph_diffusion.training.variational_bound import (
+from nodegraph_diffusion.training.losses.adversarial import PatchDiscriminator, adaptive_weight, generator_loss, hinge_loss
+from nodegraph_diffusion.training.losses.contrastive import Temperature, contrastive_loss, zero_shot_accuracy
+from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
+from nodegraph_diffusion.training.losses.perceptual import perceptual_loss
+from nodegraph_diffusion.training.noising.betas import make_betas, signal_shares
+from nodegraph_diffusion.training.noising.steps import EvenSteps, ImportanceSteps
+from nodegraph_diffusion.training.noising.targets import add_noise, min_snr_weight, predicted_clean, training_target
+from nodegraph_diffusion.training.noising.variational_bound import (
     bound_weights,
     forward_variances,
     posterior,
@@ -28,7 +29,6 @@ from nodegraph_diffusion.training.variational_bound import (
     reverse_step,
     variational_bound,
 )
-from nodegraph_diffusion.training.vector_quantiser import VectorQuantiser
 
 TARGETS = ("eps", "x0", "v")
 SIGNAL = signal_shares(make_betas("squared_cosine", 50))

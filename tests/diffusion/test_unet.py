@@ -38,7 +38,7 @@ def test_network_has_the_published_names_and_shapes(layout):
     ],
     ids=lambda changes: ",".join(changes) if isinstance(changes, dict) else "x".join(map(str, changes)),
 )
-@pytest.mark.parametrize("size", [(16, 16), (13, 10)])
+@pytest.mark.parametrize("size", [(13, 10), pytest.param((16, 16), marks=pytest.mark.slow)])
 def test_unet_equals_diffusers(changes, size):
     config = dataclasses.replace(small.UNET, **changes)
     reference, unet = small.reference_unet(config), UNet(config)

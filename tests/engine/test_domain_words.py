@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "nodegraph"
 
 WORDS = """
-    ckpt ckpts safetensors png jpg jpeg webp pickle pickles
+    ckpt ckpts safetensors png jpg jpeg webp
     picture pictures image images pixel pixels photo photos thumbnail thumbnails
     latent latents mask masks noise noises sigma sigmas prompt prompts
     sampler samplers denoise denoised denoiser denoisers denoising diffusion diffusers

@@ -103,6 +103,7 @@ if once.exists():
     assert run() == [[], "hey 2"]
 
 
+@pytest.mark.slow
 def test_touched_plugin_is_a_hit(run: Callable[[], Any], pack: Path) -> None:
     run()
     for file in pack.rglob("*.py"):

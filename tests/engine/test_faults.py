@@ -218,7 +218,7 @@ def chains(length: int, count: int, size: int) -> Workflow:
     return workflow
 
 
-@pytest.mark.parametrize("count", [1, 2], ids=["one chain", "two in threads"])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["one chain", "two in threads"])
 def test_chain_of_large_values_uses_constant_memory(
     make_engine: Callable[..., Engine], stubs: types.ModuleType, count: int, tmp_path: Path
 ) -> None:

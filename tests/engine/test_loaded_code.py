@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.plugins.code import loads
 
 PLUGIN = """
 import sys
@@ -278,6 +281,137 @@ def test_module_of_another_plugin_is_compared_at_a_hit(tmp_path: Path, write: Wr
     assert record.computation.imports[str(inner)] == hashlib.sha256(b"VALUE = 1").hexdigest()
 
 
+LIBRARY = """
+import importlib.util, sys
+from pathlib import Path
+
+kept = {}
+
+def load(path):
+    sys.path.insert(0, str(Path(path).parent))
+    try:
+        spec = importlib.util.spec_from_file_location("of_a_repository", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        del sys.path[0]
+    return module
+
+def keep(path):
+    if path not in kept:
+        kept[path] = load(path)
+    return kept[path]
+"""
+BEFORE = ["nothing", "an earlier engine", "a node of another plugin", "the program"]
+
+
+@pytest.mark.parametrize("function", ["load", "keep"])
+@pytest.mark.parametrize("before", BEFORE)
+def test_module_that_a_library_loads_is_compared_at_a_hit(
+    tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch, before: str, function: str
+) -> None:
+    """As `torch.hub.load` loads it, or a library that keeps what it has loaded. What the module imports may be there already."""
+    write("site-packages/loading/__init__.py", LIBRARY)
+    write("site-packages/loading-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: loading\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    entry = write("repository/entry.py", "from parts_of_it import VALUE")
+    write("repository/parts_of_it.py", "VALUE = 1")
+    of_library = f"VALUE = loading.{function}({str(entry)!r}).VALUE"
+    write("plugins/value.py", plugin(top="import loading", in_node=of_library, loads=False))
+    another = plugin(top="import loading", in_node=of_library, loads=False).replace('"Value"', '"Another"')
+    write("another/another.py", another)
+
+    def forget() -> None:
+        for name in ("loading", "parts_of_it"):
+            sys.modules.pop(name, None)
+
+    if before == "an earlier engine":
+        assert make_engine().run(one(3))["out"] == 3
+    elif before == "a node of another plugin":
+        workflow = Workflow("another")
+        workflow.output("out", workflow.add("Another", name="node", x=1))
+        assert Engine(None, plugin_dirs=[tmp_path / "another"]).run(workflow)["out"] == 1
+    elif before == "the program":
+        with monkeypatch.context() as context:
+            context.syspath_prepend(tmp_path / "repository")
+            importlib.import_module("parts_of_it")
+    assert make_engine().run(one())["out"] == 1
+    assert make_engine().run(one()).ran == ()
+    forget()
+    write("repository/parts_of_it.py", "VALUE = 2")
+    assert make_engine().run(one())["out"] == 2
+
+
+NAMING = {
+    "pickle": "import pickle; VALUE = pickle.loads(b'chelper\\nVALUE\\n.')",
+    "entry points": "from importlib.metadata import entry_points; (point,) = entry_points(group='of_test'); VALUE = point.load()",
+}
+
+
+@pytest.mark.parametrize("way", NAMING)
+def test_module_that_the_program_had_imported_is_compared_at_a_hit_if_data_name_it(
+    write: Write, make_engine: Callable[[], Engine], way: str
+) -> None:
+    write("lib/helper-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: helper\nVersion: 1.0\n")
+    write("lib/helper-1.0.dist-info/entry_points.txt", "[of_test]\nvalue = helper:VALUE\n")
+    write("plugins/value.py", plugin(in_node=NAMING[way], loads=False))
+    for value in (1, 2):
+        write("lib/helper.py", f"VALUE = {value}")
+        sys.modules.pop("helper", None)
+        importlib.import_module("helper")
+        assert make_engine().run(one())["out"] == value
+        assert make_engine().run(one()).ran == ()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], types.ModuleType]:
+    """Lets `__main__` be the script of the test, as it is now, and as if the process began now."""
+
+    def run() -> types.ModuleType:
+        script = types.ModuleType("__main__")
+        script.__file__ = str(tmp_path / "script")
+        sys.modules.pop("helper", None)
+        exec((tmp_path / "script").read_text(), vars(script))
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        monkeypatch.setattr(loads, "process_start_ns", functools.partial(int, time.time_ns()))
+        return script
+
+    return run
+
+
+@pytest.mark.parametrize("top", ["import __main__; VALUE = __main__.VALUE", "from __main__ import VALUE"])
+def test_script_that_a_plugin_imports_is_part_of_its_code(
+    write: Write, make_engine: Callable[[], Engine], run_script: Callable[[], types.ModuleType], top: str
+) -> None:
+    """With what the script imports."""
+    write("plugins/value.py", plugin(top=top, loads=False))
+    for script, helper, value in (("VALUE = 1", 1, 1), ("VALUE = 2", 1, 2), ("from helper import VALUE", 3, 3)):
+        write("script", script)
+        write("lib/helper.py", f"VALUE = {helper}")
+        run_script()
+        assert make_engine().run(one())["out"] == value
+        assert make_engine().run(one()).ran == ()
+    write("lib/helper.py", "VALUE = 4")
+    run_script()
+    assert make_engine().run(one())["out"] == 4
+
+
+def test_plugin_that_imports_a_program_without_a_file_is_used_but_not_kept(
+    write: Write, make_engine: Callable[[], Engine], run_script: Callable[[], types.ModuleType]
+) -> None:
+    """As in a notebook, or `python -c`."""
+    write("plugins/value.py", plugin(top="from __main__ import VALUE", loads=False))
+    write("script", "VALUE = 1")
+    run_script().__file__ = None
+    engine = make_engine()
+    result = engine.run(one())
+    assert result["out"] == 1
+    assert [notice.message for notice in result.notices] == [
+        "its plugin imports __main__, which is in no file; its result is used but not kept. Run a program that is in a file"
+    ]
+    assert list(engine.cache.entries()) == []
+
+
 def test_what_another_plugin_puts_into_a_shared_module_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
     write("lib/helper_shared.py", "KNOWN = {}")
     write("plugins/value.py", plugin(top="import helper_shared", in_node="VALUE = helper_shared.KNOWN['value']"))
@@ -294,11 +428,55 @@ def test_script_of_another_process_is_not_noticed(write: Write, make_engine: Cal
         assert make_engine().run(one())["out"] == 1
 
 
-def test_module_whose_file_is_removed_once_it_is_loaded_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+def test_module_whose_file_is_removed_once_it_is_loaded_is_never_found_again(
+    write: Write, make_engine: Callable[[], Engine]
+) -> None:
     write("plugins/value.py", plugin(in_node="VALUE = load().VALUE; Path(FILE).unlink()"))
+    for value in (1, 1, 2):
+        write("lib/helper.py", f"VALUE = {value}")
+        result = make_engine().run(one())
+        assert (result["out"], result.ran) == (value, ("node",))
+
+
+def test_new_module_that_is_found_instead_of_another_is_noticed(
+    tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("first/other.py", "")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    write("lib/package/__init__.py", "")
+    write("lib/package/inner.py", "VALUE = 1")
+    write("plugins/value.py", plugin(in_node="VALUE = importlib.import_module('package' + '.inner').VALUE"))
+    assert make_engine().run(one())["out"] == 1
+    assert make_engine().run(one()).ran == ()
+    write("first/package/__init__.py", "")
+    write("first/package/inner.py", "VALUE = 2")
+    for name in ("package.inner", "package"):
+        del sys.modules[name]
+    assert make_engine().run(one())["out"] == 2
+
+
+def test_module_that_a_library_finds_by_a_name_in_data_is_not_noticed(
+    tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `torch.load` does, if the program had imported the module."""
+    write("site-packages/unpickling/__init__.py", "from pickle import loads")
+    write("site-packages/unpickling-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: unpickling\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    in_node = "VALUE = unpickling.loads(b'chelper\\nVALUE\\n.')"
+    write("plugins/value.py", plugin(top="import unpickling", in_node=in_node, loads=False))
     for value in (1, 2):
         write("lib/helper.py", f"VALUE = {value}")
+        sys.modules.pop("helper", None)
+        importlib.import_module("helper")
         assert make_engine().run(one())["out"] == 1
+
+
+def test_new_module_where_there_was_none_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    in_node = "VALUE = importlib.import_module('ab' + 'sent').VALUE if importlib.util.find_spec('ab' + 'sent') else 1"
+    write("plugins/value.py", plugin(in_node=in_node))
+    assert make_engine().run(one())["out"] == 1
+    write("lib/absent.py", "VALUE = 2")
+    assert make_engine().run(one())["out"] == 1
 
 
 def test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import locale
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from nodegraph import Engine, Workflow
+from nodegraph.plugins.manager import load_plugins
 
 PLUGIN = """
 import locale
-from nodegraph import hookimpl, node
+from nodegraph import File, hookimpl, node
 
 @node("Write")
 def write(number: float) -> str:
@@ -22,13 +27,21 @@ def write(number: float) -> str:
 def order(text: str) -> str:
     return locale.setlocale(locale.LC_COLLATE)
 
+@node("ReadText")
+def read_text(path: File, after: str = "") -> str:
+    return path.read_text(errors="replace")
+
+@node("SetEncoding")
+def set_encoding(to: str) -> str:
+    return locale.setlocale(locale.LC_CTYPE, to)
+
 @node("SetLocale")
 def set_locale(to: str) -> str:
     return locale.setlocale(locale.LC_NUMERIC, to)
 
 @hookimpl
 def register_nodes(register):
-    for function in (write, order, set_locale):
+    for function in (write, order, read_text, set_encoding, set_locale):
         register(function)
 """
 
@@ -93,3 +106,57 @@ def test_order_of_words_in_another_locale_is_not_noticed(make_engine: Callable[[
         assert first != locale.setlocale(locale.LC_COLLATE)
     finally:
         locale.setlocale(locale.LC_COLLATE, before)
+
+
+def test_text_in_another_encoding_is_another_result(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    """The node opens a file without naming an encoding: Python then takes that of the process."""
+    (tmp_path / "note.txt").write_text("\u00e9", encoding="utf-8")
+    workflow = one("ReadText", path=str(tmp_path / "note.txt"))
+    (tmp_path / "one.yaml").write_text(workflow.dump(), encoding="utf-8")
+    command = [sys.executable, "-m", "nodegraph", "run", "one.yaml", "--json", "--cache-dir", "cache", "--plugin-dir", "plugins"]
+    assert make_engine().run(workflow)["out"] == "\u00e9"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    assert json.loads(ran.stdout)["nodes"]["node"]["status"] == "ran"
+    hit = make_engine().run(workflow)
+    assert (hit["out"], hit.cached) == ("\u00e9", ("node",))
+
+
+def test_encoding_that_a_node_changes_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("\u00e9", encoding="utf-8")
+    workflow = Workflow("w")
+    changed = workflow.add("SetEncoding", name="changed", to="C")
+    workflow.output("out", workflow.add("ReadText", name="node", path=str(tmp_path / "note.txt"), after=changed))
+    (tmp_path / "w.yaml").write_text(workflow.dump(), encoding="utf-8")
+    code = (
+        "import locale; from nodegraph import Engine, Workflow; print(locale.getencoding())\n"
+        "print(ascii(Engine('cache', plugin_dirs=['plugins']).run(Workflow.load('w.yaml'))['out']))"
+    )
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+    )
+    encoding, wrong = ran.stdout.splitlines()
+    if encoding != "UTF-8":
+        pytest.skip("the system has no such locale")
+    assert wrong == "'\\ufffd\\ufffd'"
+    hit = make_engine().run(workflow)
+    assert (hit["out"], hit.cached) == ("\ufffd\ufffd", ("node",))
+
+
+def test_encoding_that_is_changed_after_the_plugins_were_loaded_is_in_the_key(
+    make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    engine.run(one("Write", number=1.5))
+    monkeypatch.setattr("nodegraph.plugins.manager.encoding_of_text", lambda: "ISO-8859-1")
+    assert engine.run(one("Write", number=1.5)).ran == ("node",)
+    assert engine.run(one("Write", number=1.5)).cached == ("node",)
+
+
+def test_our_own_nodes_have_the_same_keys_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They always name the encoding."""
+    before = {plugin.name: plugin.origin.identity for plugin in load_plugins().loaded if plugin.origin is not None}
+    monkeypatch.setattr("nodegraph.plugins.discovery.encoding_of_text", lambda: "ISO-8859-1")
+    after = {plugin.name: plugin.origin.identity for plugin in load_plugins().loaded if plugin.origin is not None}
+    assert before["nodegraph_nodes"] == after["nodegraph_nodes"]

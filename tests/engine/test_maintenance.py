@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_interrupted_verify_checks_no_more_files(store: Store, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         store.verify(stop)
     assert len(checked) <= 4
+
+
+def test_verify_checks_several_files_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        store.put_bytes(b"%d" % number, ".bin")
+    two_are_checked = threading.Barrier(2, timeout=60)
+
+    def check(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
+        two_are_checked.wait()  # a single thread would wait in vain
+        return True, 1
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(verify, "_check_blob", check)
+    assert store.verify().blobs == 4
 
 
 @pytest.mark.parametrize("size", [5, LARGE])

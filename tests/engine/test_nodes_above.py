@@ -14,6 +14,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.cache import keys
+from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
 from nodegraph.run.node import outcome
 from tests.support.copying_workers import use_copying_workers, with_both_workers
@@ -262,6 +263,26 @@ def test_one_engine_compares_what_it_did_not_import(make_engine: MakeEngine, wri
     assert engine.run(workflow)["out"] == 101
     write("lib/helper_above.py", "FACTOR = 2")
     assert engine.run(workflow)["out"] == 102
+
+
+def test_plan_looks_at_each_module_once(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow = Workflow("several")
+    for x in range(3):
+        workflow.output(f"out{x}", workflow.add("Kept", name=f"n{x}", x=x))
+    make_engine().run(workflow)
+    looked: list[str] = []
+    unchanged = FileDigests.unchanged
+
+    def counted(self: FileDigests, path: Path | str, digest: str) -> bool:
+        looked.append(Path(path).name)
+        return unchanged(self, path, digest)
+
+    monkeypatch.setattr(FileDigests, "unchanged", counted)
+    engine = make_engine()
+    for _ in range(2):
+        looked.clear()
+        assert engine.plan(workflow).names("cached") == ["n0", "n1", "n2"]
+        assert looked.count("helper_above.py") == 1
 
 
 def test_nodes_without_imports_have_plain_static_keys(make_engine: MakeEngine, tmp_path: Path) -> None:

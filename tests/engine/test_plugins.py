@@ -616,6 +616,6 @@ def test_incomplete_backend_is_refused(tmp_path, write):
     )
     assert message == (
         "[E302] WRONG registers a backend without check_names, free_memory, memory_budget, watched_libraries, known_state, "
-        "generator_states, version, move. "
+        "chosen_state, generator_states, version, move. "
         "Implement every method of nodegraph.plugin_api.Backend"
     )

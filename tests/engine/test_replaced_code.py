@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nodegraph import Engine, Workflow
+from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph.plugins.registry import Entry
 
 PLUGIN = '''
@@ -43,6 +44,15 @@ def wrapped(function):
         return function(text)
     return wrapper
 
+def listed(words, memory):
+    def wrapper(text, more=["!"]):
+        memory[text] = text
+        return text + " ".join(words) + "".join(more) + str(wrapper.weights)
+    wrapper.weights = {"a": [1, 2]}
+    return wrapper
+
+WORDS, MEMORY = [" list", "of", "words"], {"of an earlier": "run"}
+
 def plain(text, ending=" plain", *, more=""):
     return text + ending + more
 
@@ -50,7 +60,7 @@ def plain(text, ending=" plain", *, more=""):
 def decorated(text):
     return text + " decorated"
 
-ENDINGS = {"plain": plain, "object": Adds(" object"), "decorated": decorated}
+ENDINGS = {"plain": plain, "object": Adds(" object"), "decorated": decorated, "listed": listed(WORDS, MEMORY)}
 
 @node("End")
 def end(text: str, ending: Annotated[Any, Choice("endings")]) -> str:
@@ -60,6 +70,14 @@ def end(text: str, ending: Annotated[Any, Choice("endings")]) -> str:
 def fixed(text: str) -> str:
     return text + " fixed"
 
+def closed(words):
+    @node("Closed")
+    def closed(text: str) -> str:
+        return text + words[0]
+    return closed
+
+CLOSED = [" closed"]
+
 @node("Run")
 def run(code: str) -> str:
     exec(code, globals())
@@ -67,7 +85,7 @@ def run(code: str) -> str:
 
 @hookimpl
 def register_nodes(register):
-    for function in (end, fixed, run):
+    for function in (end, fixed, run, closed(CLOSED)):
         register(function)
 
 @hookimpl
@@ -84,7 +102,7 @@ def make_engine(tmp_path: Path) -> Callable[..., Engine]:
     return lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
 
 
-def ended(ending: str) -> Workflow:
+def ended(ending: object) -> Workflow:
     workflow = Workflow("ended")
     workflow.output("out", workflow.add("End", name="node", text="text", ending=ending))
     return workflow
@@ -111,6 +129,10 @@ REPLACED: dict[str, tuple[str, Callable[[Engine, types.ModuleType], Any]]] = {
     "attribute": ("object", lambda engine, module: setattr(module.ENDINGS["object"], "text", " other")),
     "class attribute": ("object", lambda engine, module: setattr(module.Adds, "mark", "?")),
     "method": ("object", lambda engine, module: setattr(module.Adds, "__call__", lambda self, text: "other")),
+    "list in a closure": ("listed", lambda engine, module: module.WORDS.append("other")),
+    "list that is a default": ("listed", lambda engine, module: module.ENDINGS["listed"].__defaults__[0].append("?")),
+    "entry of a mapping": ("listed", lambda engine, module: module.ENDINGS["listed"].weights.update(a=[])),
+    "list that was emptied": ("listed", lambda engine, module: module.WORDS.clear()),
     "below a decorator": (
         "decorated",
         lambda engine, module: setattr(module.decorated.__wrapped__, "__code__", (lambda text: "other").__code__),
@@ -142,10 +164,28 @@ def test_function_of_a_node_type_that_was_replaced_is_not_kept(make_engine: Call
     assert make_engine().run(workflow)["out"] == "text fixed"
 
 
+def test_list_inside_an_attribute_that_is_changed_is_noticed(make_engine: Callable[..., Engine]) -> None:
+    engine = make_engine()
+    weights = engine.plugins.registries["endings"].get("listed").value.weights
+    weights["a"].append(3)
+    assert not engine.plugins.is_unchanged(engine.plugins.registries["endings"].get("listed"))
+    weights["a"].pop()
+    assert engine.plugins.is_unchanged(engine.plugins.registries["endings"].get("listed"))
+
+
+def test_mapping_that_a_function_fills_is_no_change(make_engine: Callable[..., Engine]) -> None:
+    """A function may remember what it computed."""
+    engine = make_engine()
+    assert engine.run(ended("listed")).ran == ("node",)
+    assert "text" in engine.plugins.manager.get_plugin("endings").MEMORY  # type: ignore[union-attr]
+    assert engine.run(ended("listed")).cached == ("node",)
+
+
 CHANGES = ["plain.__defaults__ = (' other',)", "fixed.__code__ = (lambda text: text + ' other').__code__"]
+CHANGES.append("CLOSED[0] = ' other'")
 
 
-@pytest.mark.parametrize(("type", "code"), [*zip(["End", "Fixed"], CHANGES, strict=True)])
+@pytest.mark.parametrize(("type", "code"), [*zip(["End", "Fixed", "Closed"], CHANGES, strict=True)])
 def test_thing_that_a_node_replaces_during_the_run_is_not_kept(make_engine: Callable[..., Engine], type: str, code: str) -> None:
     workflow = Workflow("w")
     inputs = {"ending": "plain"} if type == "End" else {}
@@ -196,3 +236,19 @@ def test_entries_that_are_not_replaced_are_unchanged(make_engine: Callable[..., 
     assert all(plugins.is_unchanged(entry) for entry in entries)
     assert all(plugins.is_unchanged(entry.value) for entry in plugins.nodes.entries())
     assert not any(plugins.was_replaced(entry) for entry in plugins.nodes.entries())
+
+
+class Kind(enum.StrEnum):
+    PLAIN = "plain"
+
+
+def test_choice_that_is_an_object_is_an_error(make_engine: Callable[..., Engine]) -> None:
+    """Its name would be in no key. Text of another class is the name that it says."""
+    engine = make_engine()
+    expected = engine.run(ended("plain"))["out"]
+    for thing in (engine.plugins.registries["endings"].get("plain"), engine.plugins.registries["endings"].get("plain").value):
+        with pytest.raises(WorkflowError, match=r"'ending' of node 'node': expected text, found"):
+            engine.run(ended(thing))
+    for name in (Kind.PLAIN, type("Name", (str,), {})("plain")):
+        hit = engine.run(ended(name))
+        assert (hit["out"], hit.cached) == (expected, ("node",))

@@ -288,6 +288,7 @@ def test_engine_works_after_every_kind_of_failure(engine: Engine, stubs: types.M
     assert engine.run(waiting("after"))["out"] == "after"
 
 
+@pytest.mark.slow
 def test_runs_leak_nothing(make_engine: Callable[..., Engine], tmp_path: Path) -> None:
     def counts() -> tuple[int, int, int]:
         gc.collect()

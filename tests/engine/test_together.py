@@ -93,7 +93,7 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_processes_compute_each_shared_node_once(start: Callable[..., subprocess.Popen[str]], tmp_path: Path, count: int) -> None:
     processes = [start() for _ in range(count)]
     for process in processes:

@@ -29,6 +29,7 @@ def test_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> None:
     state = run(CI_GRAPHS, tmp_path, CI_EPOCH_GROUPS)
     assert state.differences == []
@@ -36,13 +37,10 @@ def test_two_thousand_graphs_deliver_what_their_nodes_mean(tmp_path: Path) -> No
     assert state.counts["kills"] > 5
 
 
-MASKED = "files_are_known_by_size_and_mtime"
-"""As the states of loaded modules are compared, all code seems changed under this fault: nothing is kept that could be wrong."""
-
-
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("mutant", [name for name in MUTANTS if name != MASKED])
+@pytest.mark.parametrize("mutant", MUTANTS)
 def test_fault_in_the_engine_is_found(mutant: str, tmp_path: Path) -> None:
     """When a worker is killed is a matter of chance, so there are three attempts."""
     assert any(find_mutant(mutant, tmp_path / str(attempt)).differences for attempt in range(3))

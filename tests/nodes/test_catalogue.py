@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from nodegraph import settings
 from nodegraph.errors import SettingsError
 from nodegraph.settings import MODELS_VARIABLE, model_dirs
+from nodegraph_diffusion.networks.config import TAESDConfig
+from nodegraph_diffusion.networks.taesd import TAESD
 from nodegraph_nodes.catalogue import catalogue, find_by_name
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, find_model, find_vae
 from tests.support import small_networks as small
@@ -38,7 +40,7 @@ def filled(tmp_path_factory):
     write(folder / "controlnet/canny.safetensors", our_control().state_dict())
     write(
         folder / "loras/better.safetensors",
-        {f"{LORA}.lora_up.weight": torch.ones(32, 2), f"{LORA}.lora_down.weight": torch.ones(2, 768)},
+        {f"{LORA}.lora_up.weight": torch.ones(320, 2), f"{LORA}.lora_down.weight": torch.ones(2, 768)},
     )
     write(folder / "embeddings/style.safetensors", {"emb_params": torch.ones(2, 768)})
     (folder / "checkpoints/put_checkpoints_here").write_text("")
@@ -137,21 +139,31 @@ def test_folders_are_those_of_the_config_file_or_the_environment(tmp_path, monke
             model_dirs()
 
 
+def test_models_lists_decoders_of_previews(tmp_path, monkeypatch):
+    write(tmp_path / "vae_approx/taesdxl_decoder.safetensors", TAESD(TAESDConfig()).state_dict())
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    cli = Cli(tmp_path)
+    assert "vae_approx/taesdxl_decoder: taesd, sdxl, F32, " in cli("models").stdout
+    described = cli("models", "taesdxl_decoder").stdout.splitlines()
+    assert described[1] == "  load it with --preview-decoder, for previews"
+    assert cli("models", "taesdxl_decoder", "--json").json[0]["node"] is None
+
+
 def test_models_lists_family_dtype_and_size(models, tmp_path):
     cli = Cli(tmp_path)
     lines = dict(line.split(": ", 1) for line in cli("models").stdout.splitlines() if not line.startswith(" "))
     size = (models / "checkpoints/SD1/dreamshaper_8.safetensors").stat().st_size
     assert lines["checkpoints/SD1/dreamshaper_8"] == f"model, sd1, F16, {size / 1e6:,.1f} MB"
     assert lines["checkpoints/dreamshaper_xl"] == (
-        "cannot be loaded: found a Flux model. nodegraph runs Stable Diffusion 1, 2 and XL."
+        "cannot be loaded: expected a Stable Diffusion model, found a Flux model. nodegraph runs Stable Diffusion 1, 2 and XL."
     )
     assert lines["loras/better"].startswith("lora, sd1, F32, ")
     assert lines["embeddings/style"].startswith("embedding, sd1, F32, ")
     assert lines["controlnet/canny"].startswith("controlnet, unknown family, F32, ")
-    assert lines["vae/better"].startswith("vae, ")
+    assert lines["vae/better"].startswith("vae, sd1, sd2 or sdxl, F32, ")
     listed = {entry["model"]: entry for entry in cli("models", "--json").json}
     assert listed["loras/better"]["node"] == "LoadLora"
-    assert listed["checkpoints/dreamshaper_xl"]["problem"].startswith("found a Flux model")
+    assert listed["checkpoints/dreamshaper_xl"]["problem"].startswith("expected a Stable Diffusion model, found a Flux model")
     assert cli("models", "dreamshaper_8").stdout.startswith("dreamshaper_8: sd1, ldm layout")
     assert cli("models", "canny", "--json").json[0]["holds"] == "controlnet"
     assert "Did you mean one of" in cli("models", "dreamshaper").stderr

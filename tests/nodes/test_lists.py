@@ -68,6 +68,10 @@ def test_lists_go_into_nodes_and_the_cache_follows_the_files(folder, tmp_path):
         assert not engine.run(workflow, out=tmp_path / "out").ran
         (folder / "deep" / "c.png").rename(folder / "c.png")
         assert width() == 8
+        before = (tmp_path / "out" / "list-all.png").read_bytes()
+        pillow.new("RGB", (2, 1), (0, 99, 0)).save(folder / "b2.png")
+        assert width() == 8
+        assert (tmp_path / "out" / "list-all.png").read_bytes() != before
 
 
 def test_a_new_name_is_a_new_list(folder, tmp_path):

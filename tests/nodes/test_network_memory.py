@@ -177,6 +177,7 @@ def size_of(network: torch.nn.Module) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models, tmp_path):
     unet, vae, text = UNet(LARGE), AutoencoderKL(small_model.VAE), describe(models / "model").model().text
@@ -195,6 +196,7 @@ def test_peak_memory_of_a_process_does_not_grow_with_the_number_of_models(models
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
     """Under a budget that has no room for two, the network is changed in place. Otherwise the one without the LoRA stays, too."""
@@ -215,6 +217,7 @@ def test_peak_memory_with_a_lora_is_that_of_one_network(models, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports the peak in another way")
 def test_peak_memory_of_sdxl_is_its_budget_and_one_network(tmp_path):

@@ -100,6 +100,7 @@ def test_class_depends_on_matmul_precision():
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_importing_torch_keeps_the_fingerprint():
     code = "from nodegraph_nodes.models import device; a = device.fingerprint(); import torch; print(a == device.fingerprint())"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

@@ -13,7 +13,9 @@ from PIL import Image as pillow
 
 from nodegraph import Engine, Workflow, WorkflowError
 from nodegraph_nodes.codecs import CODECS
+from nodegraph_nodes.pictures.formats import picture_format
 from nodegraph_nodes.types import Image, Latent, Mask
+from tests.support.cli import Cli
 
 METADATA = {"nodegraph": "prompt: ein Häuschen <&>, 夜の赤い家, 🏠\n", "nodegraph_run": '{"run": "1"}'}
 
@@ -35,6 +37,18 @@ def copying(source, save):
     loaded = workflow.add("LoadImage", path=source)
     workflow.output("picture", loaded.image, save=save)
     return workflow
+
+
+@pytest.mark.parametrize(("extension", "longest"), [(".jpg", 65_500), (".webp", 16_383)])
+def test_pictures_that_are_too_large_for_a_format_are_refused(extension, longest):
+    with pytest.raises(ValueError, match=f"expected sides of at most {longest} pixels, found {longest + 1}x1. Save it as a PNG"):
+        picture_format(extension, {}).encode(pillow.new("RGB", (longest + 1, 1)))
+    assert picture_format(extension, {}).encode(pillow.new("RGB", (longest, 1)))
+
+
+def test_show_lists_the_options_of_the_format(source, tmp_path):
+    (tmp_path / "copy.yaml").write_text(copying(source, {"file": "{workflow}.jpg", "quality": 80}).dump())
+    assert Cli(tmp_path)("show", tmp_path / "copy.yaml").stdout.splitlines()[-1].endswith(" -> {workflow}.jpg (quality: 80)")
 
 
 @pytest.fixture

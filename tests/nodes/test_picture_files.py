@@ -17,7 +17,7 @@ from PIL import ImageCms, ImageFile, features
 
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.mask import mask
-from tests.support.colour_profiles import DISPLAY_P3, SRGB, as_srgb, display_profile
+from tests.support.colour_profiles import DISPLAY_P3, SRGB, as_srgb, display_profile, ink_lab, ink_profile, lab_as_srgb
 
 RAMP = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
 TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # orientation 6: a quarter clockwise
@@ -197,6 +197,22 @@ def test_transparency_stays_when_colours_are_converted(tmp_path):
         assert torch.equal(converted.mask.values, plain.mask.values)
         expected = as_srgb(plain.image.pixels.numpy(), DISPLAY_P3)
         assert np.abs(converted.image.pixels.numpy() - expected).max() < 1.6 / 255
+
+
+@pytest.mark.parametrize("name", ["inks.tif", "inks.jpg"])
+def test_inks_have_the_colours_of_their_profile(tmp_path, run, name):
+    """Each full tone of four inks, and half of it; between two full tones with one ink more, colours are half way in CIELAB."""
+    tones = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(-1, 4)
+    halves = [(tone, index) for tone in tones for index in range(4) if not tone[index]]
+    inks = [tone * 255 for tone in tones] + [tone * 255 + 128 * np.eye(4, dtype=int)[index] for tone, index in halves]
+    pairs = [(ink_lab(tone), ink_lab(tone + np.eye(4, dtype=int)[index])) for tone, index in halves]
+    lab = np.array([*ink_lab(tones), *(low + (high - low) * 128 / 255 for low, high in pairs)])
+    cells = np.repeat(np.repeat(np.array(inks, np.uint8)[None], 16, 1), 16, 0)  # 16x16 pixels of each, for JPEG
+    pillow.fromarray(cells, "CMYK").save(tmp_path / name, icc_profile=ink_profile(), quality=100, subsampling=0)
+    found = load_image(tmp_path / name, run=run).image.pixels[0, 8, 8::16].numpy() * 255
+    assert np.abs(found - lab_as_srgb(lab) * 255).max() < 2.5
+    assert np.abs(found[0] - 255).max() == 0  # the paper
+    assert run.notices == []
 
 
 def test_profile_of_another_kind_of_picture_is_ignored_with_a_notice(tmp_path, run):

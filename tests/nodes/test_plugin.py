@@ -40,7 +40,7 @@ NODES = {
         {"unet": UNetModel, "text_encoder": TextEncoder},
     ),
     "LoadEmbedding": ({"text_encoder", "file", "word"}, {"output": TextEncoder}),
-    "LoadControlNet": ({"file", "unet"}, {"output": ControlNetModel}),
+    "LoadControlNet": ({"file", "unet", "global_pool"}, {"output": ControlNetModel}),
     "ApplyControlNet": ({"unet", "control_net", "image", "strength", "start", "end"}, {"output": UNetModel}),
     "LoadImage": ({"path"}, {"image": Image, "mask": Mask}),
     "TextEncode": ({"text_encoder", "text", "clip_skip", "syntax", "text_2"}, {"output": Conditioning}),

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import CpuBackend
@@ -367,6 +368,18 @@ def test_any_draw_changes_the_state_of_its_generator():
     assert generator_states(True)["numpy"] != states["numpy"]
     torch.randn(1)
     assert generator_states(True)["torch"] != states["torch"]
+
+
+def test_attention_that_the_program_chose_is_in_the_keys_of_nodes_that_are_not_numeric(engine):
+    """For numeric nodes, it is part of the numeric class."""
+    workflow = one("NotNumeric", how="torch.backends.cuda.flash_sdp_enabled()")
+    first = engine.run(workflow)["out"]
+    with sdpa_kernel(SDPBackend.MATH):
+        other = engine.run(workflow)
+        assert (other.ran, engine.run(workflow).cached) == (("node",), ("node",))
+    assert (first.startswith("True"), other["out"].startswith("False")) == (True, True)
+    hit = engine.run(workflow)
+    assert (hit["out"], hit.cached) == (first, ("node",))
 
 
 def test_environment_and_current_directory_are_restored(engine, monkeypatch, tmp_path):

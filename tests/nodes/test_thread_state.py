@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -29,6 +30,14 @@ def seen(number: float) -> str:
         tiny = float((torch.full((4,), 2e-38) * 0.25).sum())
     flags = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cuda")
     return f"{tiny} {made.device} {flags} {torch.backends.cudnn.benchmark} {torch.backends.cudnn.deterministic}"
+
+@node("Sums", numeric=True)
+def sums(seed: int) -> list:
+    import torch
+    made = torch.randn(512, 300, generator=torch.Generator().manual_seed(seed))
+    image = torch.nn.functional.conv2d(made[None, None], made[None, None, :9, :9])
+    found = (made @ made.T).flatten()[::997], image.flatten()[::997], made.softmax(1).sum(0), made.exp().sum()[None]
+    return torch.cat(found).tolist()
 
 @node("Leaves", numeric=True)
 def leaves(code: str) -> str:
@@ -54,7 +63,7 @@ def computed(number: float) -> str:
 
 @hookimpl
 def register_nodes(register):
-    for function in (seen, leaves, written, computed):
+    for function in (seen, sums, leaves, written, computed):
         register(function)
 """
 
@@ -228,6 +237,22 @@ def test_switch_that_a_node_leaves_changed_is_restored(engine, code):
     assert switches() == before
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_results_of_another_number_of_threads_differ_by_rounding(engine, threads):
+    """As docs/cache.md says: by about 1e-6 of the largest value."""
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, threads):
+            torch.set_num_threads(number)
+            found.append(torch.tensor(engine.run(one("Sums", seed=1), force=["node"])["out"], dtype=torch.float64))
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(before)
+    largest = found[0].abs().max()
+    assert float((found[0] - found[1]).abs().max()) <= 4e-6 * float(largest)
+
+
 def test_number_of_threads_is_not_noticed(engine):
     """It is not in the key, although sums of many numbers are rounded differently."""
     threads = torch.get_num_threads()
@@ -253,12 +278,23 @@ with KnownSwitches():
 """
 
 
+@pytest.mark.slow
 def test_denormal_numbers_of_other_threads_are_not_noticed():
     """The switch holds for each thread, and those of OpenMP cannot be reached."""
     ran = subprocess.run([sys.executable, "-c", OTHER_THREADS], capture_output=True, text=True, timeout=200, check=True)
     if int(ran.stdout) == 0:
         pytest.skip("torch computes in one thread here")
     assert int(ran.stdout) < 10_000_000
+
+
+def test_denormal_numbers_of_a_thread_of_the_program_are_not_noticed():
+    """A node may let a thread compute that was there before."""
+    smallest, half = torch.finfo(torch.float64).tiny, 0.5
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(torch.set_flush_denormal, True).result()
+        with KnownSwitches():
+            assert thread.submit(lambda: smallest * half).result() == 0 < smallest * half
+        thread.submit(torch.set_flush_denormal, False).result()
 
 
 def test_networks_can_still_be_made_without_memory():

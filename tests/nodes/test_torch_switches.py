@@ -55,12 +55,34 @@ EVERYWHERE: dict[str, tuple[Callable[[], Any], str]] = {
         BACKENDS.cuda.fp16_bf16_reduction_math_sdp_allowed,
         "torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)",
     ),
+    "sums of the processor in half precision": (
+        NATIVE._get_cpu_allow_fp16_reduced_precision_reduction,
+        "torch._C._set_cpu_allow_fp16_reduced_precision_reduction(True)",  # a processor without half precision raises RuntimeError
+    ),
     "memory that is filled": (
         lambda: torch.utils.deterministic.fill_uninitialized_memory,
         "torch.utils.deterministic.fill_uninitialized_memory = False",
     ),
     "NNPACK": (NATIVE._get_nnpack_enabled, "torch.backends.nnpack.set_flags(False)"),
     "quantized products": (lambda: BACKENDS.quantized.engine, "torch.backends.quantized.engine = 'qnnpack'"),
+}
+HOOKS = {
+    "before modules": ("forward_pre_hooks", "register_module_forward_pre_hook"),
+    "after modules": ("forward_hooks", "register_module_forward_hook"),
+    "gradients": ("backward_hooks", "register_module_full_backward_hook"),
+    "before gradients": ("backward_pre_hooks", "register_module_full_backward_pre_hook"),
+    "gradients in the earlier way": ("backward_hooks", "register_module_backward_hook"),
+    "new parameters": ("parameter_registration_hooks", "register_module_parameter_registration_hook"),
+    "new buffers": ("buffer_registration_hooks", "register_module_buffer_registration_hook"),
+    "new modules": ("module_registration_hooks", "register_module_module_registration_hook"),
+}
+MODULE = torch.nn.modules.module
+EVERYWHERE |= {
+    f"hooks {name}": (
+        lambda table=table: len(getattr(MODULE, f"_global_{table}")),
+        f"torch.nn.modules.module.{function}(lambda *arguments: None)",
+    )
+    for name, (table, function) in HOOKS.items()
 }
 ON_GPUS: dict[str, tuple[Callable[[], Any], str]] = {
     f"{name} in {dtype}": (
@@ -95,7 +117,6 @@ def restored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     before = torch_switches.enter_known_switches(torch)
     yield
     torch_switches.leave_known_switches(before)
-    torch.set_autocast_dtype("cpu", torch.bfloat16)
 
 
 @pytest.fixture
@@ -135,12 +156,34 @@ def test_switch_of_the_process_is_known_to_nodes_and_restored(read, code):
         pytest.skip("torch has no other engine here")
     if "nnpack.set" in code and not NATIVE._get_nnpack_enabled():
         pytest.skip("torch has no NNPACK here")
-    check(read, code)
+    try:
+        check(read, code)
+    except RuntimeError as error:
+        if "not supported by the CPU" not in str(error):
+            raise
+        pytest.skip("the processor has no arithmetic in half precision")
 
 
 @pytest.mark.parametrize(("read", "code"), ON_GPUS.values(), ids=ON_GPUS)
 def test_switch_of_gpus_is_known_to_nodes_and_restored(gpu, read, code):
     check(read, code)
+
+
+def test_hook_that_is_removed_while_nodes_run_stays_removed():
+    """And one that is called for all modules changes nothing in a node."""
+    layer = torch.nn.Linear(1, 1, bias=False).requires_grad_(False)
+    layer.weight.fill_(1.0)
+    handle = MODULE.register_module_forward_hook(lambda module, inputs, output: output * 2)
+    try:
+        assert float(layer(torch.ones(1))) == 2.0
+        with KnownSwitches():
+            assert float(layer(torch.ones(1))) == 1.0
+        assert float(layer(torch.ones(1))) == 2.0
+        with KnownSwitches():
+            handle.remove()
+    finally:
+        handle.remove()
+    assert float(layer(torch.ones(1))) == 1.0
 
 
 EARLIER = "torch.set_float32_matmul_precision('medium')"
@@ -185,10 +228,18 @@ def test_either_api_of_precisions_may_be_used_before_a_run_and_inside_a_node(gpu
     assert precisions() == before
 
 
-def test_dtype_of_autocast_is_not_noticed():
-    torch.set_autocast_dtype("cpu", torch.float16)
-    with KnownSwitches():
-        assert torch.get_autocast_dtype("cpu") == torch.float16
+@pytest.mark.parametrize(("device", "default"), [("cpu", torch.bfloat16), ("cuda", torch.float16)])
+def test_dtype_of_autocast_is_known_to_nodes_and_restored(device, default):
+    if device == "cuda" and not torch.backends.cuda.is_built():
+        pytest.skip("torch is built without GPUs")
+    try:
+        with KnownSwitches():
+            torch.set_autocast_dtype(device, torch.float32)
+        with KnownSwitches():
+            assert torch.get_autocast_dtype(device) == default
+        assert torch.get_autocast_dtype(device) == torch.float32
+    finally:
+        torch.set_autocast_dtype(device, default)
 
 
 def test_switch_that_has_no_effect_here_is_not_noticed(monkeypatch):

@@ -32,6 +32,7 @@ def test_what_the_user_set_stays(environment, value):
     assert variable(environment) == value
 
 
+@pytest.mark.slow
 def test_nothing_is_set_once_torch_is_imported():
     """It has read the variable by then; child processes should not wait differently from this one."""
     assert variable({}, "import torch") == "None"

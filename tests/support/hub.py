@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Literal, NamedTuple
+
+from nodegraph_diffusion.checkpoint.files import hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -97,6 +101,17 @@ def serve(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def save_in_hub_cache(source: Path, repo: str) -> None:
+    """Put a model's folder, or a single file, where `hub.fetch` would in the hub's cache of the environment."""
+    folder = hub._snapshot(hub.parse(f"hf://{repo}"))
+    if source.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder)
+        return
+    shutil.copytree(source, folder)
+    (folder / ".nodegraph").write_text(".")
 
 
 class _FileAnswer(NamedTuple):

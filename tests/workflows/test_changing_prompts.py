@@ -102,6 +102,7 @@ def test_additions_and_removals(sampled, in_parts):
     assert torch.equal(sampled("a house[ at night::2]", sampler="euler").samples, removed)
 
 
+@pytest.mark.slow
 def test_a_sampler_with_its_own_steps_switches_by_noise_level(sampled):
     edited, red, blue = (
         sampled(prompt, sampler="dpm_adaptive").samples for prompt in ("[a red house:a blue tree at night:0.5]", RED, BLUE)

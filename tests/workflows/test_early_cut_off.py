@@ -22,6 +22,7 @@ def test_prompt_with_equal_tokens_reruns_only_its_encoding(workspace):
     assert "sampled" in workspace("txt2img", "prompt=a blue house").named("ran")
 
 
+@pytest.mark.slow
 def test_equal_tokens_are_a_hit_in_another_process(workspace):
     workspace("txt2img", "prompt=a red house")
     ran = workspace.other_process(*workspace.words("txt2img", "prompt=a  red house "))

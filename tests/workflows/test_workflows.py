@@ -20,6 +20,7 @@ from nodegraph import Engine, Workflow
 from nodegraph.errors import WorkflowError
 from nodegraph_nodes.nodes.image import load_image
 from nodegraph_nodes.nodes.mask import mask
+from tests.support.slow import slow_except
 from tests.support.small_model import SIDE, save_single_file, save_small_model
 from tests.support.workspace import SIZE, WORKFLOWS
 
@@ -194,6 +195,7 @@ def test_other_weights_of_the_same_name_are_a_miss(workspace):
     assert all(keys(after)[name] != key for name, key in keys(before).items())
 
 
+@pytest.mark.slow
 def test_edited_sampler_plugin_runs_again(workspace):
     plugin = workspace.folder / "mine" / "leap.py"
     plugin.parent.mkdir()
@@ -458,7 +460,7 @@ def words_of(text):
                 yield line.start() + word.start(), word[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_except(["inpaint"], NAMES))
 def test_typos_are_reported_with_their_location(workspace, name):
     text = (workspace.folder / "workflows" / f"{name}.yaml").read_text()
     engine = Engine(cache_dir=None)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -136,7 +136,13 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
         ctx.exit(1)
 
 
-@cache.command(epilog=epilog('nodegraph cache gc --size "5 GB"', "nodegraph cache gc --older-than 30d"))
+@cache.command(
+    epilog=epilog(
+        'nodegraph cache gc --size "5 GB"',
+        "nodegraph cache gc --older-than 30d",
+        status=(DONE, "1 nothing could be removed", WRONG_CALL),
+    )
+)
 @click.option(
     "--size",
     metavar="SIZE",
@@ -148,7 +154,8 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 )
 @cache_dir_option
 @json_option
-def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
+@click.pass_context
+def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
     """Remove unneeded files, then the least recently used results.
 
     Runs in other processes are not affected.
@@ -156,6 +163,8 @@ def gc(size: str | None, older_than: float | None, cache_dir: Path | None, as_js
     store = _own_store(cache_dir, size)
     with counter() as progress:
         removed = store.gc(store.limit, older_than, progress)
+    if removed.stuck and not (removed.keys or removed.blobs):
+        _refuse(ctx, store.directory)
     _print_facts(
         {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
         as_json,
@@ -188,10 +197,14 @@ def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) 
     with counter() as progress:
         removed = store.clear(progress)
     if before.blobs and not removed.blobs:
-        warn(f"nothing could be removed from {before.directory}: make it writable, or run this as the user who owns it")
-        ctx.exit(1)
+        _refuse(ctx, before.directory)
     facts = {"directory": str(removed.directory), "results": removed.records, "files": removed.blobs, "bytes": removed.bytes}
     _print_facts(facts, as_json, "removed:")
+
+
+def _refuse(ctx: click.Context, directory: Path) -> NoReturn:
+    warn(f"nothing could be removed from {directory}: make it writable, or run this as the user who owns it")
+    ctx.exit(1)
 
 
 def _store(cache_dir: Path | None, size: str | None = None) -> Store:

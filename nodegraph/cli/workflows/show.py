@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def as_text(graph: Graph) -> Iterator[str]:
     yield from _section("params", [(name, _short(value)) for name, value in graph.params.items()])
     nodes = [(name, graph.nodes[name].spec.name, _inputs(workflow.nodes[name])) for name in graph.nodes]
     yield from _section("nodes", nodes)
-    outputs = [(o.name, str(workflow.outputs[o.name].link), f"-> {o.save}" if o.save else "") for o in graph.outputs.values()]
+    outputs = [(o.name, str(workflow.outputs[o.name].link), _saved(o.save, o.options)) for o in graph.outputs.values()]
     yield from _section("outputs", outputs)
 
 
@@ -132,6 +132,12 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _inputs(node: NodeDef) -> str:
     return ", ".join(f"{name}: {_short(value)}" for name, value in node.inputs.items())
+
+
+def _saved(save: str | None, options: Mapping[str, Any]) -> str:
+    """The file of an output with the options of its format, such as `-> {seed}.txt (option: 90)`."""
+    listed = ", ".join(f"{name}: {_short(value)}" for name, value in options.items())
+    return (f"-> {save}" if save else "") + (f" ({listed})" if listed else "")
 
 
 def _short(value: Any) -> str:

@@ -19,11 +19,17 @@ _HAS_MORE: Final = re.compile(
     r"""[(\\;#"']|^from *\.|import.*import"""
 ).search  # than one import that means the same in each module
 _FROM: Final = re.compile(r"(?:^|[:;\n])[ \n]*from(?=[ \n.])((?:[ \n.\w]|[^\x00-\x7f])+)\Z")  # what stands before the word import
-_DYNAMIC: Final = frozenset({"importlib", "runpy", "pkgutil", "pydoc", "zipimport"})  # modules that import others by name
+_DYNAMIC: Final = frozenset(  # modules that import others by name
+    {"importlib", "runpy", "pkgutil", "pydoc", "zipimport", "pickle", "_pickle", "shelve"}
+)
 _BY_PATH: Final = re.compile(
     r"runpy|pkgutil|pydoc|zipimport|machinery|spec_from_|LazyLoader|load_module|find_spec\(.*\.loader"
-    r"|importlib(?:\.util)? as |importlib import [^#;]*\b(?:util|_bootstrap)"
+    r"|importlib(?:\.util|\.metadata)? as |importlib import [^#;]*\b(?:util|metadata|_bootstrap)"
 ).search
+_BY_DATA: Final = ("pickle", "shelve", "dill", "joblib", "entry_points", "importlib_metadata", "pkg_resources", "stevedore")
+"""Endings of the names of what imports modules that data name: pickles, and the metadata of distributions."""
+
+_NO_WORD: Final = str.maketrans(dict.fromkeys(".,;:()[]{}=#", " "))
 _IN_CLAUSE: Final = re.compile(r"from [\w. ]+ import [\w, (]*").fullmatch  # what stands before a name in `from x import ...`
 _AROUND_DOT: Final = re.compile(r" *\. *")
 
@@ -31,8 +37,8 @@ _AROUND_DOT: Final = re.compile(r" *\. *")
 class ImportScan:
     """Collects the modules that sources import, in `names`, except modules of the packages `skipped`.
 
-    `is_dynamic`: a source uses `import_module`, `__import__`, a loader, `runpy` or similar, so it may compute the names of other
-    modules.
+    `is_dynamic`: a source uses `import_module`, `__import__`, a loader, `runpy`, `pickle`, entry points or similar, so it may
+    compute the names of other modules.
     """
 
     def __init__(self, skipped: Iterable[str]) -> None:
@@ -135,7 +141,12 @@ def _is_dynamic(text: str, position: int, line: str, package: str | None) -> boo
         is_own = package is None and text.startswith('import_module(f"{__name__}', position)
         before = text[text.rfind("\n", 0, position) + 1 : position].rpartition(";")[2].lstrip(" ")
         return not is_own and (" as " in line or not _IN_CLAUSE(before))
-    return text.startswith("import__", position) or _BY_PATH(line) is not None
+    return text.startswith("import__", position) or _BY_PATH(line) is not None or _is_by_data(line)
+
+
+def _is_by_data(line: str) -> bool:
+    """Whether a word of the line ends like one of `_BY_DATA`, as "cloudpickle" does."""
+    return any(part in line for part in _BY_DATA) and any(word.endswith(_BY_DATA) for word in line.translate(_NO_WORD).split())
 
 
 def _line_before(text: str, position: int) -> str:

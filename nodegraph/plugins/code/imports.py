@@ -7,7 +7,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,17 +19,24 @@ from nodegraph.plugins.code.installed import (
     has_archives,
     hidden_standard_modules,
     is_installed,
+    is_installed_file,
     names_of_modules,
     sources_in_archive,
 )
 
 _ENGINE: Final = "nodegraph"  # has its own version in keys
+SCRIPT: Final = "__main__"
+"""The name of the module that the program runs."""
 
 
 class Imports:
-    """The modules that code imports, found step by step. Modules of packages called one of `inside` are known already."""
+    """The modules that code imports, found step by step. Modules of packages called one of `inside` are known already.
+
+    `has_unknown_script`: one of them is `__main__`, and the program that runs is in no file.
+    """
 
     def __init__(self, inside: Iterable[str]) -> None:
+        self.has_unknown_script = False
         self.libraries: list[str] = []
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
@@ -48,12 +55,13 @@ class Imports:
         while self._pending:
             name = self._pending.pop()
             top = name.partition(".")[0]
+            name = SCRIPT if top == SCRIPT else name
             if name in self._seen or top in self._skipped:
                 continue
             self._seen.add(name)
             for module, path, is_package in self._files_of(name):
                 content, state = read_file(str(path))
-                if path.suffix == ".py":
+                if path.suffix == ".py" or name == SCRIPT:
                     self.add(content, package=module if is_package else module.rpartition(".")[0])
                 elif not path.name.endswith(SUFFIXES):  # an archive
                     for source in sources_in_archive(path):
@@ -62,6 +70,9 @@ class Imports:
 
     def _files_of(self, name: str) -> Iterator[tuple[str, Path, bool]]:
         """The modules that importing `name` runs and that were not seen before: the packages above it, and itself."""
+        if name == SCRIPT:
+            yield from self._script()
+            return
         parts = name.split(".")
         spec = self._top(parts[0])
         if spec is None:
@@ -83,6 +94,14 @@ class Imports:
             if path is not None and (module not in self._seen or module == name):
                 self._seen.add(module)
                 yield module, path, bool(locations)
+
+    def _script(self) -> Iterator[tuple[str, Path, bool]]:
+        """The script that this process runs, unless it is installed."""
+        file = getattr(sys.modules.get(SCRIPT), "__file__", None)
+        if not isinstance(file, str) or not os.path.exists(path := file_on_disk(file)):  # noqa: PTH110
+            self.has_unknown_script = True
+        elif not is_installed_file(path):
+            yield SCRIPT, Path(path), False
 
     def _top(self, name: str) -> importlib.machinery.ModuleSpec | None:
         """Where a top-level module is, unless it belongs to an installed distribution or is not there."""
@@ -126,6 +145,18 @@ class Imports:
             return None
         folders = list(spec.submodule_search_locations or ())
         return spec if any(not is_installed(Path(folder)) for folder in folders) else None  # else built in, frozen or installed
+
+
+def imported_modules(names: Mapping[str, str]) -> dict[str, str]:
+    """The modules that these import, directly or indirectly, outside of installed distributions. Both are names by file."""
+    imports = Imports(())
+    with contextlib.suppress(OSError):
+        for path, name in names.items():
+            if path.endswith(".py"):
+                package = name if os.path.basename(path) == "__init__.py" else name.rpartition(".")[0]  # noqa: PTH119
+                imports.add(read_file(path)[0], package=package or None)
+        return {str(path): module for module, path, _, _ in imports.modules()}
+    return {}
 
 
 def _from_other_finders(name: str) -> importlib.machinery.ModuleSpec | None:

@@ -16,6 +16,19 @@ SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 """Endings of files that are modules."""
 
 
+MODULE: Final = "module "
+"""The beginning of the names of top-level modules, in what a result depends on. No path begins with it."""
+
+
+def file_found(name: str) -> str | None:
+    """The file that importing the top-level module `name` would find in `sys.path`; None if there is none."""
+    try:
+        spec = importlib.machinery.PathFinder.find_spec(name) if name.isidentifier() else None
+    except (ImportError, ValueError, OSError):
+        return None
+    return spec.origin if spec is not None and spec.has_location else None
+
+
 def file_on_disk(path: str) -> str:
     """The file that has the module with this `__file__`: the path itself, or the archive that contains it."""
     if os.path.isfile(path):  # noqa: PTH113

@@ -20,9 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from nodegraph.files import CLOCK_NS, FileState
 from nodegraph.plugins.code.installed import is_installed_file
-
-ENGINE_FOLDER: Final = f"{Path(__file__).parents[2]}{os.sep}"
-
+from nodegraph.plugins.code.running import ENGINE_FOLDER, is_library_running, plugins_of_running_nodes
 
 _OPTIMIZED: Final = f".opt-{sys.flags.optimize}" if sys.flags.optimize else ""
 _BYTECODE: Final = f".{sys.implementation.cache_tag}{_OPTIMIZED}.pyc"
@@ -31,7 +29,8 @@ _BYTECODE: Final = f".{sys.implementation.cache_tag}{_OPTIMIZED}.pyc"
 class Load(NamedTuple):
     """The name and the file of a module, what the file was just before it was read, and when that was.
 
-    `thread` is where that happened. `by_nodes`: the plugins of the nodes that were running.
+    `thread` is where that happened. `by_nodes`: the places of the plugins of the nodes that were running. `by_library`: one was
+    running, and an installed library loaded the module, which other plugins may get from it, too.
     """
 
     name: str
@@ -40,6 +39,7 @@ class Load(NamedTuple):
     time_ns: int
     thread: int
     by_nodes: tuple[str, ...]
+    by_library: bool
 
     def is_of(self, state: FileState) -> bool:
         """Whether the module has what the file contains while it is in this state: no change since can have kept its times."""
@@ -48,10 +48,6 @@ class Load(NamedTuple):
 
 LOADS: Final[list[Load]] = []
 """All loads so far; only ever appended to."""
-
-
-RUNNING: Final[dict[str, int]] = {}
-"""How many nodes of each plugin are running, by its name."""
 
 
 PLUGIN_NAMES: Final[set[str]] = set()
@@ -72,7 +68,9 @@ def _note(name: str, path: str) -> FileState | None:
         state = FileState.of(path)
     except OSError:
         state = None
-    LOADS.append(Load(name, path, state, time.time_ns(), threading.get_ident(), tuple(RUNNING)))
+    by_nodes = plugins_of_running_nodes()
+    by_library = bool(by_nodes) and is_library_running()
+    LOADS.append(Load(name, path, state, time.time_ns(), threading.get_ident(), by_nodes, by_library))
     return state
 
 
@@ -217,6 +215,7 @@ class _LoadedStates:
         self._position = 0
         self._last: dict[str, Load] = {}
         self._states: dict[str, dict[FileState | None, list[Any]]] = {}  # time and digest
+        self._by_nodes: dict[str, Load] = {}  # with the plugins of all nodes that have loaded it
 
     def have(self, path: str, state: FileState, digest: str) -> bool | None:
         """Whether each load of the file at `path`, now in this state, read content with this digest. None: it was never loaded."""
@@ -237,12 +236,23 @@ class _LoadedStates:
         self._add_loads()
         return self._last.copy()
 
+    def by_nodes(self) -> Mapping[str, Load]:
+        """The modules that were loaded while nodes ran, by path, each with the plugins of all these nodes."""
+        self._add_loads()
+        return self._by_nodes.copy()
+
     def _add_loads(self) -> None:
         with self._lock:
             loads = LOADS[self._position :]
             for load in loads:
                 if not PLUGIN_NAMES or load.name.partition(".")[0] not in PLUGIN_NAMES:
                     self._last[load.path] = load
+                    if load.by_nodes:
+                        known_load = self._by_nodes.get(load.path, load)
+                        self._by_nodes[load.path] = load._replace(
+                            by_nodes=tuple({*known_load.by_nodes, *load.by_nodes}),
+                            by_library=known_load.by_library or load.by_library,
+                        )
                     self._states.setdefault(load.path, {}).setdefault(load.state, [load.time_ns, None])
             self._position += len(loads)
 
@@ -253,6 +263,11 @@ _loaded_states = _LoadedStates()
 def last_loads() -> Mapping[str, Load]:
     """The last load of each file, without those of plugins in folders."""
     return _loaded_states.last()
+
+
+def loads_by_nodes() -> Mapping[str, Load]:
+    """The modules that were loaded while nodes ran, by path, each with the plugins of all these nodes."""
+    return _loaded_states.by_nodes()
 
 
 def loaded_files(package: str | None = None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nodegraph.files import CLOCK_NS, FileState, file_states
-from nodegraph.plugins.code.imports import Imports, read_file
+from nodegraph.plugins.code.imports import SCRIPT, Imports, read_file
 from nodegraph.plugins.code.installed import is_installed_file
 from nodegraph.plugins.code.libraries import python_version, versions_of_imported
 from nodegraph.plugins.code.loads import LOADS, Load, has_read, import_times, loaded_files
@@ -37,7 +37,8 @@ class Code:
     library was installed again. `packages` are the folders of packages outside of the plugin that it imports. `is_dynamic`: the
     code may import modules by computed names, which are not part of the digest. `is_release`: the version and the RECORD identify
     its own files, which are not in `files`. `changed` is a file that was changed after this process had loaded it, or while it did,
-    if there is one: which code runs is unknown. `position` is that in `LOADS` when it was read.
+    if there is one: which code runs is unknown; so it is if the code imports `__main__` (`SCRIPT`) and the program is in no file.
+    `position` is that in `LOADS` when it was read.
     """
 
     digest: str
@@ -125,6 +126,8 @@ class _Reader:
                     self._packages.add(f"{Path(path).parents[levels - 1]}{os.sep}")
                 if name in sys.modules:
                     self._compare(name, path, state, digest)
+        if self.imports.has_unknown_script:
+            self._changed = SCRIPT
 
     def add_loads(self, loads: Iterable[Load]) -> None:
         """Add modules that were loaded in ways that are not in the source, and what these import."""

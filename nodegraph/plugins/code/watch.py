@@ -9,9 +9,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
-from nodegraph.plugins.code.installed import file_on_disk, is_installed_file
-from nodegraph.plugins.code.loads import ENGINE_FOLDER, LOADS, PLUGIN_NAMES, Load, import_times, last_loads, loaded_files
+from nodegraph.plugins.code.imports import imported_modules
+from nodegraph.plugins.code.installed import MODULE, file_found, file_on_disk, is_installed_file
+from nodegraph.plugins.code.loads import (
+    LOADS,
+    PLUGIN_NAMES,
+    Load,
+    import_times,
+    last_loads,
+    loaded_files,
+    loads_by_nodes,
+)
 from nodegraph.plugins.code.plugin_code import Code
+from nodegraph.plugins.code.running import ENGINE_FOLDER
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -24,28 +34,31 @@ class CodeWatch:
     was edited after its module was imported does no harm: the module that runs is the old one.
     """
 
-    def __init__(self, codes: Mapping[str, Code], *, start: int, registering: Mapping[str, Iterable[Load]]) -> None:
-        """`start` is the position in `LOADS` at which plugins began to load; `registering`, what each loaded in its hooks."""
+    def __init__(
+        self, codes: Mapping[str, Code], *, places: Mapping[str, str], start: int, registering: Mapping[str, Iterable[Load]]
+    ) -> None:
+        """`places` has the names of the plugins by their places (`Origin.place`).
+
+        `start` is the position in `LOADS` at which plugins began to load; `registering`, what each loaded in its hooks.
+        """
         self._lock = threading.Lock()
+        self._places = places
         # by plugin: a file that is not as it was when the keys were made, or not what was loaded before
         self._changed = {plugin: Path(code.changed) for plugin, code in codes.items() if code.changed is not None}
         self._data: dict[str, list[tuple[str, FileState | None]]] = {}
         self._waiting: dict[str, dict[str, FileState | None]] = {}  # modules that are not imported yet
         self._libraries: dict[str, Mapping[str, FileState | None]] = {}
         self._dynamic = {plugin for plugin, code in codes.items() if code.is_dynamic}
-        self._imports: dict[str, dict[str, str]] = {}  # by plugin, whose nodes ran at that time; "" for unknown ones
-        self._all_imports: dict[str, str] | None = None  # with those of modules that were there before nodes ran
+        self._imports: dict[str, dict[str, str]] = {}  # by plugin, whose nodes ran at that time; "" for all of them
+        self._found: dict[tuple[str, ...], Mapping[str, str]] = {}  # what `imports` returned since the last look at new modules
         self._known_modules: set[str] = set()
         self._codes = codes
         self._packages = {plugin: tuple(code.packages) for plugin, code in codes.items() if code.packages}
         self._covered = {path for code in codes.values() for path in code.files}
         self._loads = max(start, min((code.position for code in codes.values()), default=start))
         self._new_loads()
-        for plugin, loads in registering.items():
-            self._note_imports({load.path: load.name for load in loads}, {load.path: (plugin,) for load in loads})
         loaded = _files_of_modules(sys.modules)
-        if self._packages:
-            self._note_submodules(dict(sys.modules))
+        self._registering: Mapping[str, Iterable[Load]] | None = registering  # until it is noted, which a cached run does not need
         for plugin, code in codes.items():
             states = {**code.files, **code.libraries}
             if data := [(path, state) for path, state in states.items() if not path.endswith(".py")]:
@@ -54,7 +67,7 @@ class CodeWatch:
             self._waiting[plugin] = {path: state for path, state in states.items() if path.endswith(".py") and path not in loaded}
         self._known_modules = set(sys.modules)
         import_times.look()
-        self._module_count = len(self._known_modules)
+        self._module_count = -1
 
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
@@ -73,28 +86,36 @@ class CodeWatch:
     def imports(self, plugins: Iterable[str]) -> Mapping[str, str]:
         """The SHA-256 of each module, by path, that `plugins` may have imported and that is part of no plugin's code.
 
-        These are the modules that were imported while their nodes ran; `note_rest` finds those that were imported between runs.
-        If one of the plugins imports modules by computed names, they are all that this process has imported, by whatever code,
-        except the script that runs, the engine and what is installed.
+        These are the modules that were imported while their nodes ran, in this engine or another one, those that a library loaded
+        while any node ran, and what these import; `note_rest` finds those that were imported between runs. If one of the plugins
+        imports modules by computed names, they are all that this process has imported, by whatever code, except the script that
+        runs, the engine and what is installed.
         """
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
             self._look_at_new_modules()
-        if self._dynamic.isdisjoint(used := tuple(plugins)):
-            if self._imports.keys().isdisjoint(("", *used)):
-                return _NOTHING
+        used = tuple(plugins)
+        found = self._found.get(used)
+        if found is None:
+            with self._lock:
+                found = self._found[used] = self._imports_of(used)
+        return found
+
+    def _imports_of(self, used: tuple[str, ...]) -> Mapping[str, str]:
+        """See `imports`."""
+        if self._dynamic.isdisjoint(used):
             return {path: digest for plugin in ("", *used) for path, digest in self._imports.get(plugin, _NOTHING).items()}
-        with self._lock:
-            if self._all_imports is None:
-                by_nodes = {path: digest for digests in self._imports.values() for path, digest in digests.items()}
-                names = {**{path: load.name for path, load in last_loads().items()}, **loaded_files()}
-                digests = _digests({path: name for path, name in _outside(names).items() if path not in by_nodes})
-                self._all_imports = {**digests, **by_nodes}
-            covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}
-            return {path: digest for path, digest in self._all_imports.items() if path not in covered}
+        by_nodes = {path: digest for digests in self._imports.values() for path, digest in digests.items()}
+        names = {**{path: load.name for path, load in last_loads().items()}, **loaded_files()}
+        state = _state_of_modules({path: name for path, name in _outside(names).items() if path not in by_nodes})
+        covered = {path for plugin in used if plugin in self._codes for path in self._codes[plugin].files}
+        return {name: value for name, value in {**state, **by_nodes}.items() if covered.isdisjoint((name, value))}
 
     def _look_at_new_modules(self) -> None:
         with self._lock:
             modules = dict(sys.modules)
+            if self._registering is not None:
+                self._note_earlier(self._registering, {name: modules[name] for name in self._known_modules & modules.keys()})
+                self._registering = None
             new_modules = {name: module for name, module in modules.items() if name not in self._known_modules}
             new = _files_of_modules(new_modules)
             self._known_modules = set(modules)
@@ -111,23 +132,57 @@ class CodeWatch:
                 again = [plugin for plugin, digests in self._imports.items() if load.path in digests]
                 if load.by_nodes or again:
                     names[load.path] = load.name
-                    plugins[load.path] = (*plugins.get(load.path, ()), *load.by_nodes, *again)
+                    plugins[load.path] = (*plugins.get(load.path, ()), *self._plugins_of(load), *again)
             self._note_imports(names, plugins)
             self._note_submodules(new_modules)
+            self._found.clear()
+
+    def _note_earlier(self, registering: Mapping[str, Iterable[Load]], modules: Mapping[str, object]) -> None:
+        """Note what was loaded before nodes of this engine ran: by hooks, and by nodes of other engines, which may have kept it."""
+        for plugin, loads in registering.items():
+            self._note_imports({load.path: load.name for load in loads}, {load.path: (plugin,) for load in loads})
+        earlier = loads_by_nodes()
+        names = {path: load.name for path, load in earlier.items()}
+        self._note_imports(names, {path: self._plugins_of(load) for path, load in earlier.items()})
+        self._note_submodules(modules)
+
+    def _plugins_of(self, load: Load) -> tuple[str, ...]:
+        """The plugins that may use a module which was loaded while nodes ran; "" stands for all of them."""
+        plugins = tuple(self._places[place] for place in load.by_nodes if place in self._places)
+        return (*plugins, "") if load.by_library else plugins
 
     def _note_submodules(self, modules: Mapping[str, object]) -> None:
         """Note the modules of packages that a plugin imports, whatever code imported them: they are attributes of the package."""
         for plugin, packages in self._packages.items():
             names = {path: name for path, name in _names_by_file(modules).items() if path.startswith(packages)}
-            self._note_imports(names, dict.fromkeys(names, (plugin,)))
+            names = {path: name for path, name in names.items() if not self._covers(plugin, path)}
+            if names and plugin not in self._dynamic:
+                loaded = _outside(loaded_files())
+                names |= {path: name for path, name in imported_modules(names).items() if path in loaded}
+            self._note(plugin, names)
 
     def _note_imports(self, names: Mapping[str, str], plugins: Mapping[str, tuple[str, ...]]) -> None:
-        """Note the digests of modules, given by file, for the plugins that imported each, as far as they are not in their code."""
-        for path, digest in _digests(_outside(names)).items():
+        """Note modules, given by file, and what these import, for the plugins that use each.
+
+        A module that is loaded already is not loaded again when another one imports it.
+        """
+        used: dict[str, dict[str, str]] = {}
+        for path, name in _outside(names).items():
             for plugin in plugins.get(path, ("",)):
-                if path not in (self._codes[plugin].files if plugin in self._codes else self._covered):
-                    self._imports[plugin] = {**self._imports.get(plugin, _NOTHING), path: digest}
-        self._all_imports = None
+                if not self._covers(plugin, path):
+                    used.setdefault(plugin, {})[path] = name
+        for plugin, found in used.items():
+            self._note(plugin, found if plugin in self._dynamic else {**imported_modules(found), **found})
+
+    def _note(self, plugin: str, names: Mapping[str, str]) -> None:
+        """Note modules, given by file, unless they are in the plugin's code."""
+        found = {path: name for path, name in _outside(names).items() if not self._covers(plugin, path)}
+        if found:
+            self._imports[plugin] = {**self._imports.get(plugin, _NOTHING), **_state_of_modules(found)}
+
+    def _covers(self, plugin: str, path: str) -> bool:
+        """Whether the file is in the code of the plugin; for "", in that of any plugin."""
+        return path in (self._codes[plugin].files if plugin in self._codes else self._covered)
 
     def _new_loads(self) -> list[Load]:
         """The loads since the last look. Notes a plugin of which code was loaded from another state of its file."""
@@ -159,6 +214,11 @@ def note_rest() -> None:
         import_times.look(at_rest=True)
 
 
+def _state_of_modules(names: Mapping[str, str]) -> dict[str, str]:
+    """What results depend on that were computed with these modules, whose names are given by path."""
+    return {**_digests(names), **_files_found(names)}
+
+
 def _digests(names: Mapping[str, str]) -> dict[str, str]:
     """The digests of modules, whose names are given by path. One that may have changed since has a digest that no file has.
 
@@ -166,16 +226,32 @@ def _digests(names: Mapping[str, str]) -> dict[str, str]:
     """
     last, digests = last_loads(), {}
     for path, name in names.items():
+        load = last.get(path)
         try:
             state = FileState.of(path)
             digest = _digest(path, state)
         except OSError:
+            if load is not None and load.state is not None:
+                digests[path] = "removed since the import"
             continue
-        load = last.get(path)
         earliest_ns = import_times.earliest(name) - CLOCK_NS if load is None else 0
         is_same = load.is_of(state) if load is not None else not state.changed_since(earliest_ns)
         digests[path] = digest if is_same else "changed since the import"
     return digests
+
+
+def _files_found(names: Mapping[str, str]) -> dict[str, str]:
+    """The files of the top-level modules of these that are found in `sys.path`: a new module may be found instead of them."""
+    found: dict[str, str] = {}
+    files: dict[str, str | None] = {}
+    for path, name in names.items():
+        top = name.partition(".")[0]
+        if top not in files:
+            files[top] = file_found(top)
+        file = files[top]
+        if file is not None and (file == path or path.startswith(file.removesuffix("__init__.py"))):
+            found[f"{MODULE}{top}"] = file
+    return found
 
 
 _known_digests: dict[str, tuple[FileState, str]] = {}

@@ -26,13 +26,13 @@ def compute(
     """
     before = _versions(arguments, context)
     watched = spec.numeric or context.plugins.watched[spec.name]
-    plugin = context.plugins.nodes.get(spec.name).origin.plugin
+    plugin = context.plugins.nodes.get(spec.name).origin.place
     with run.in_use, ProcessWatch(context.plugins.backend, watched=watched, plugin=plugin) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         who = "it" if watch.ran_by_itself else "it, or another node that ran at the same time,"
         run.notice(f"{who} changed {' and '.join(watch.restored)} of the process; the change was undone")
-    run.drew = watch.drew
+    run.drew, run.used_engine = watch.drew, watch.used_engine
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them

@@ -45,6 +45,7 @@ class NodeRun(Run):
         self.notices: list[str] = []
         self.in_use = InUse(context.plugins.backend)
         self.drew = False  # from a global generator of random numbers
+        self.used_engine = False  # a workflow or plugins of its own
         self.read_numerics = False  # what the key of a node covers only if its type is numeric
         self._task, self._context, self._host = task, context, host
 

@@ -12,6 +12,8 @@ from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
+from nodegraph.plugins.code.imports import SCRIPT
+from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
 from nodegraph.run.known_results import key_of_value, value_of
@@ -54,10 +56,10 @@ def store_outcome(
         )
     elif task.uncached_reason is not None:
         run.notice(f"its result is not kept: {task.uncached_reason}")
-    elif (code := _changed_code(task, context)) is not None:
+    elif (message := _changed_code(task, context)) is not None:
         key = None
-        run.notice(f"the code {code}; its result is used but not kept. Start again to use the new code")
-    elif key is not None and (message := _not_in_key(spec, run)) is not None:
+        run.notice(message)
+    elif key is not None and (message := _not_in_key(task, spec, run, context)) is not None:
         key, is_hidden = None, True
         run.notice(message)
     stored_key = key if spec.keep else None
@@ -107,12 +109,18 @@ def store_outcome(
     )
 
 
-def _not_in_key(spec: NodeSpec, run: NodeRun) -> str | None:
+def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:
     """A notice about something that the node used and that its key does not cover."""
     if run.drew:
         return (
             "a global generator of random numbers was used while it ran, as random.random() does; its result is used but not kept. "
             "Take a seed as an input, and make a generator from it"
+        )
+    if run.used_engine or (PLUGINS_WITH_PLUGINS and context.plugins.nodes.get(task.type).origin.place in PLUGINS_WITH_PLUGINS):
+        who = "it" if run.used_engine else "a node of its plugin"
+        return (
+            f"{who} used an engine or plugins itself, and its key does not cover their code and files; its result is used but not "
+            f"kept. Add the nodes that it needs to this workflow, or declare @node(..., pure=False)"
         )
     if run.read_numerics and not spec.numeric:
         return (
@@ -123,7 +131,7 @@ def _not_in_key(spec: NodeSpec, run: NodeRun) -> str | None:
 
 
 def _changed_code(task: NodeTask, context: RunContext) -> str | None:
-    """Which code of the node, or of a registered thing that it uses, was changed since the keys were made, in words."""
+    """A notice about code of the node, or of a registered thing that it uses, that was changed since the keys were made."""
     plugins = context.plugins
     entry = plugins.nodes.get(task.type)
     path, is_replaced = plugins.code_watch.changed(entry.origin.plugin), plugins.was_replaced(entry)
@@ -131,9 +139,16 @@ def _changed_code(task: NodeTask, context: RunContext) -> str | None:
         if path is not None or is_replaced:
             break
         path, is_replaced = plugins.code_watch.changed(used.origin.plugin), not plugins.is_unchanged(used)
-    if path is not None:
-        return f"in {path} was changed while this process ran"
-    return "that it runs was replaced in memory during the run" if is_replaced else None
+    if path is None and not is_replaced:
+        return None
+    if path == Path(SCRIPT):
+        return "its plugin imports __main__, which is in no file; its result is used but not kept. Run a program that is in a file"
+    code = (
+        f"in {path} was changed while this process ran"
+        if path is not None
+        else "that it runs was replaced in memory during the run"
+    )
+    return f"the code {code}; its result is used but not kept. Start again to use the new code"
 
 
 def _used_things(task: NodeTask, context: RunContext) -> Iterator[Entry[Any]]:

@@ -16,18 +16,19 @@ from types import TracebackType
 from typing import Any, Final
 
 from nodegraph.plugins.backend import Backend
-from nodegraph.plugins.code.loads import RUNNING
+from nodegraph.plugins.code.running import RUNNING
 from nodegraph.plugins.code.watch import note_rest
-from nodegraph.run.node.decimal_state import enter_known_decimal, leave_known_decimal
-from nodegraph.run.node.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state import locale_state
+from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state.number_state import enter_known_numbers, leave_known_numbers
 
 _HEADER_BYTES: Final = object.__basicsize__
 _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
 _STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
-_lock = threading.Lock()  # held while a node enters or leaves, so that no snapshot is taken of what a node has changed
-_acquire, _release = _lock.acquire, _lock.release  # `with` takes twice as long
-_running: set[ProcessWatch] = set()
+# held while a node enters or leaves, so that no snapshot is taken of what a node has changed; `with` takes twice as long
+_acquire, _release = locale_state.lock.acquire, locale_state.lock.release
+_thread = threading.get_ident
 
 
 class ProcessWatch:
@@ -35,15 +36,15 @@ class ProcessWatch:
 
     Afterwards, `drew` says whether it drew from a global generator, and `restored` what was changed back, for a notice. If not
     `ran_by_itself`, another node may have changed it: several have run since the process was last at rest. A watched node runs
-    with the backend's known state. `plugin` is the name of the node's plugin.
+    with the backend's known state. `plugin` is the place of the node's plugin, and `used_engine` whether the node used an engine.
     """
 
-    ran_by_itself, drew = True, False
+    ran_by_itself, drew, used_engine = True, False, False
     restored: tuple[str, ...] = ()
     _known_state: AbstractContextManager[None] | None = None
 
     def __init__(self, backend: Backend, *, watched: bool, plugin: str) -> None:
-        self._backend, self._watched, self._plugin = backend, watched, plugin
+        self._backend, self._watched, self.plugin, self.thread = backend, watched, plugin, _thread()
 
     def __enter__(self) -> ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
@@ -51,21 +52,19 @@ class ProcessWatch:
             _read_generator = _generator_reader()
         _acquire()
         try:
-            others_run = bool(_running)
-            if not others_run:
+            if not RUNNING:
                 _variables, _nodes = getattr(os.environ, _AS_BYTES, os.environ).copy(), 0
                 try:
                     _directory = os.getcwd()  # noqa: PTH109 (it makes no path object)
                 except OSError:
                     _directory = None
                 note_rest()
-            enter_known_locale(others_run=others_run)
-            _running.add(self)
-            RUNNING[self._plugin] = RUNNING.get(self._plugin, 0) + 1
+            enter_known_locale()
+            RUNNING.add(self)
             _nodes += 1
         finally:
             _release()
-        self._decimal = enter_known_decimal()
+        self._numbers = enter_known_numbers()
         self._python, self._others = _read_generator(), self._backend.generator_states(self._watched)
         if self._watched:
             self._known_state = self._backend.known_state()
@@ -76,8 +75,7 @@ class ProcessWatch:
         assert _read_generator is not None  # `__enter__` has set it
         if self._known_state is not None:
             self._known_state.__exit__(None, None, None)
-        if self._decimal is not None:
-            leave_known_decimal(self._decimal)
+        leave_known_numbers(self._numbers)
         before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
@@ -85,14 +83,10 @@ class ProcessWatch:
             self.drew = any(now[name] != state for name, state in before.items() if name in now)
         _acquire()
         try:
-            _running.discard(self)
-            others_run = bool(_running)
-            RUNNING[self._plugin] -= 1
-            if not RUNNING[self._plugin]:
-                del RUNNING[self._plugin]
-            if leave_known_locale(others_run=others_run):
+            RUNNING.discard(self)
+            if leave_known_locale():
                 self.restored += ("the locale",)
-            if not others_run and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
+            if not RUNNING and (_variables != getattr(os.environ, _AS_BYTES, os.environ) or _directory != _current_directory()):
                 self.restored += _restore()
             if self.restored:
                 self.ran_by_itself = _nodes == 1
@@ -138,11 +132,9 @@ def _current_directory() -> str | None:
 
 
 def _forget_nodes() -> None:
-    """In a process that was forked while nodes ran: their threads are not in it, and one of them may have held the lock."""
-    global _lock, _acquire, _release
-    _lock = threading.Lock()
-    _acquire, _release = _lock.acquire, _lock.release
-    _running.clear()
+    """In a process that was forked while nodes ran: their threads are not in it, and the lock is another one."""
+    global _acquire, _release
+    _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
     RUNNING.clear()
 
 

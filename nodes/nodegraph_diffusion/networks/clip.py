@@ -1,4 +1,4 @@
-"""The text encoder: CLIP's text transformer."""
+"""CLIP's transformers: the text encoder and the image encoder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.attention import attend, split_heads
 from nodegraph_diffusion.networks.config import CLIPTextConfig as CLIPTextConfig
+from nodegraph_diffusion.networks.config import CLIPVisionConfig as CLIPVisionConfig
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -39,10 +40,11 @@ class CLIPEmbeddings(nn.Module):
 
 
 class CLIPAttention(nn.Module):
-    """Causal self-attention."""
+    """Self-attention, causal in the text encoder."""
 
-    def __init__(self, config: CLIPTextConfig) -> None:
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
         super().__init__()
+        self.causal = isinstance(config, CLIPTextConfig)
         self.heads = config.heads
         self.q_proj = nn.Linear(config.width, config.width)
         self.k_proj = nn.Linear(config.width, config.width)
@@ -52,14 +54,14 @@ class CLIPAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, width) -> (B, L, width)."""
         q, k, v = (split_heads(project(x), self.heads) for project in (self.q_proj, self.k_proj, self.v_proj))
-        out: Tensor = self.out_proj(attend(q, k, v, causal=True))
+        out: Tensor = self.out_proj(attend(q, k, v, causal=self.causal))
         return out
 
 
 class CLIPMLP(nn.Module):
     """The transformer's per-token network."""
 
-    def __init__(self, config: CLIPTextConfig) -> None:
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
         super().__init__()
         self.activation = quick_gelu if config.activation == "quick_gelu" else partial(F.gelu, approximate="none")
         self.fc1 = nn.Linear(config.width, config.mlp_width)
@@ -73,7 +75,7 @@ class CLIPMLP(nn.Module):
 class CLIPLayer(nn.Module):
     """One pre-norm transformer layer."""
 
-    def __init__(self, config: CLIPTextConfig) -> None:
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.width)
         self.self_attn = CLIPAttention(config)
@@ -90,7 +92,7 @@ class CLIPLayer(nn.Module):
 class CLIPEncoder(nn.Module):
     """The stack of layers."""
 
-    def __init__(self, config: CLIPTextConfig) -> None:
+    def __init__(self, config: CLIPTextConfig | CLIPVisionConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(CLIPLayer(config) for _ in range(config.layers))
 
@@ -140,3 +142,52 @@ class CLIPTextModel(nn.Module):
         end = (tokens == config.eos).int().argmax(dim=1)
         pooled: Tensor = self.text_projection(self.final_layer_norm(last[torch.arange(len(tokens)), end]))
         return hidden, pooled
+
+
+class CLIPVisionEmbeddings(nn.Module):
+    """A class token and patches, plus position embeddings."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
+        self.patch_embedding = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
+        self.position_embedding = nn.Embedding(config.patches + 1, config.width)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, size, size) -> (B, 1 + patches, width)."""
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, patches, width)
+        first = self.class_embedding.to(patches).expand(len(patches), 1, -1)
+        out: Tensor = torch.cat([first, patches], dim=1) + self.position_embedding.weight.to(patches)
+        return out
+
+
+class CLIPVisionModel(nn.Module):
+    """CLIP's vision transformer (Radford et al. 2021, sec. 2.4). The module names are those of the published model."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = CLIPVisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.width)
+        self.encoder = CLIPEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.width)
+        self.visual_projection = nn.Linear(config.width, config.projection, bias=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, size, size) -> embeddings (B, projection), not normalised.
+
+        The published models expect pixels whose channels are normalised with their training set's means and deviations.
+        """
+        tokens = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
+        out: Tensor = self.visual_projection(self.post_layernorm(tokens[:, 0]))
+        return out
+
+    def feature_maps(self, pixels: Tensor) -> list[Tensor]:
+        """The patches after each layer, (B, width, h, w) each, for a perceptual loss."""
+        tokens, side = self.pre_layrnorm(self.embeddings(pixels)), self.config.size // self.config.patch
+        maps = []
+        for layer in self.encoder.layers:
+            tokens = layer(tokens)
+            maps.append(tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side)))
+        return maps

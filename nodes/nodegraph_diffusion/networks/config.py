@@ -42,6 +42,34 @@ class CLIPTextConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CLIPVisionConfig:
+    """Sizes of an image encoder of square pictures; the defaults are those of CLIP ViT-L/14.
+
+    `size` and `patch` are sides in pixels; `projection` is the width of the embedding that texts share. Raises ValueError for sizes
+    that cannot be built.
+    """
+
+    size: int = 224
+    patch: int = 14
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    mlp_width: int = 4096
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    projection: int = 768
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _check_divides("heads", self.heads, self.width)
+        _check_divides("patch", self.patch, self.size)
+
+    @property
+    def patches(self) -> int:
+        """The number of patches of a picture."""
+        return (self.size // self.patch) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """Sizes of a denoising network.
 
@@ -188,7 +216,10 @@ class TAESDConfig:
         return shapes
 
 
-def _check_sizes(config: CLIPTextConfig | UNetConfig | VAEConfig | TAESDConfig, may_be_zero: Collection[str] = ()) -> None:
+Config = CLIPTextConfig | CLIPVisionConfig | UNetConfig | VAEConfig | TAESDConfig
+
+
+def _check_sizes(config: Config, may_be_zero: Collection[str] = ()) -> None:
     """Raise ValueError unless each number is positive and possible for a network, and each count is a whole number."""
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)

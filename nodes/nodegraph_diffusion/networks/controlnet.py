@@ -58,13 +58,22 @@ class ControlNetGuide:
     """A ControlNet with its hint, as a denoiser's `Control`: residuals times `strength` between `start` and `end`.
 
     `hint` is pictures (1 or B, H, W, 3) in [0, 1]. It is cropped around its centre to the proportions of the latent, and resized to
-    the nearest pixels, as in ComfyUI.
+    the nearest pixels, as in ComfyUI. `global_pool`: each map of residuals is replaced by its mean, which holds the contents of the
+    hint but not their places; ControlNet 1.1's "shuffle" was trained so.
     """
 
     def __init__(
-        self, network: ControlNet | NetworkSource[ControlNet], hint: Tensor, strength: float, start: float = 0.0, end: float = 1.0
+        self,
+        network: ControlNet | NetworkSource[ControlNet],
+        hint: Tensor,
+        strength: float,
+        *,
+        start: float = 0.0,
+        end: float = 1.0,
+        global_pool: bool = False,
     ) -> None:
         self.network, self.hint, self.strength, self.start, self.end = network, hint, strength, start, end
+        self.global_pool = global_pool
         self._projected: WeakKeyDictionary[ControlNet, tuple[Tensor, Context]] = WeakKeyDictionary()  # freed with their network
 
     def __call__(self, x: Tensor, timesteps: Tensor, context: Tensor, added: Tensor | None, /) -> Controls:
@@ -83,7 +92,14 @@ class ControlNetGuide:
         hint = hint.repeat(x.shape[0] // hint.shape[0], 1, 1, 1)
         added = None if added is None else added.to(weight)
         skips, middle = network(x.to(weight), hint, timesteps, projected[1], added=added)
+        if self.global_pool:
+            skips, middle = tuple(map(_mean, skips)), _mean(middle)
         return tuple((skip * self.strength).to(x) for skip in skips), (middle * self.strength).to(x)
+
+
+def _mean(residual: Tensor) -> Tensor:
+    """(B, C, h, w) with its mean over h and w in each place."""
+    return residual.mean((2, 3), keepdim=True).expand_as(residual)
 
 
 def fitted(pictures: Tensor, size: tuple[int, int]) -> Tensor:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR
+from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_nodes.models.errors import TAKEN_BY
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile
+    from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile, VAEPart
 
 _BY_WIDTH: Final = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
 """The families, by the width of the prompts that their UNets attend to."""
 
+_TAESD_FAMILIES: Final = {"sd": "sd1 or sd2", "sdxl": "sdxl", None: None}
+"""The families whose latents a TAESD decodes, by the name in its path; shapes do not show it."""
+
 
 def summary(description: Description) -> dict[str, object]:
-    """What a file holds, its family, dtype, size in bytes and notes, and the node that takes it. Raises CheckpointError."""
+    """What a file holds, its family, dtype, size in bytes and notes, and the node that takes it. Raises CheckpointError.
+
+    The node is None for a TAESD, which only decodes previews.
+    """
+    from nodegraph_diffusion.checkpoint import VAEPart
+
     content = description.content
+    if decodes_previews(description):
+        taesd = description.taesd()
+        return _facts("taesd", _TAESD_FAMILIES[taesd.space], description, (taesd.path,)) | {"notes": []}
     if content == "lora":
         found: LoraFile | ControlNetFile | EmbeddingFile = description.lora()
         family, files = _lora_family(description.lora()), description.lora().files
@@ -29,17 +42,27 @@ def summary(description: Description) -> dict[str, object]:
         family, files = _embedding_family(description.embedding()), (description.path,)
     else:
         part = description.model_or_part()
-        return _facts(content or "model", getattr(part, "kind", None), description, part.files) | {"notes": list(part.notes)}
+        kind = _vae_family(part) if isinstance(part, VAEPart) else part.kind
+        return _facts(content or "model", kind, description, part.files) | {"notes": list(part.notes)}
     return _facts(content, family, description, files) | {"notes": list(getattr(found, "notes", ()))}
 
 
-def _facts(content: Content, family: str | None, description: Description, files: tuple[Path, ...]) -> dict[str, object]:
+def decodes_previews(description: Description) -> bool:
+    """Whether what is described is a TAESD's decoder, and nothing that a node takes."""
+    from nodegraph_diffusion.checkpoint import CheckpointError
+
+    return description.content is None and not isinstance(description.taesd_or_error["decoder"], CheckpointError)
+
+
+def _facts(
+    content: Content | Literal["taesd"], family: str | None, description: Description, files: tuple[Path, ...]
+) -> dict[str, object]:
     return {
         "holds": content,
         "family": family,
         "dtype": _dtype(description),
         "bytes": sum(file.stat().st_size for file in files),
-        "node": TAKEN_BY[content],
+        "node": None if content == "taesd" else TAKEN_BY[content],
     }
 
 
@@ -53,12 +76,19 @@ def _dtype(description: Description) -> str:
 
 
 def _lora_family(lora: LoraFile) -> str | None:
-    """The family by the width of the prompts that the changed layers attend to; None if the file changes none of them."""
-    for module, roles in lora.changes.get("unet", {}).items():
-        down = lora.tensors.get(roles.get("down", ""))
-        if module.endswith(("attn2_to_k", "attn2_to_v")) and down is not None and len(down.shape) == 2:
-            return _BY_WIDTH.get(down.shape[1])
-    return None
+    """The families that the changes fit; None if they fit none that was published."""
+    from nodegraph_diffusion.adapters.lora.family import families
+
+    return " or ".join(families(lora)) or None
+
+
+def _vae_family(vae: VAEPart) -> str | None:
+    """The families whose latents an autoencoder decodes, by its scaling factor if a config says it: shapes do not show it."""
+    if vae.config.latent_channels != VAEConfig.latent_channels:
+        return None
+    if vae.config.scaling_factor == XL_SCALING_FACTOR:
+        return "sdxl"
+    return "sd1 or sd2" if len(vae.files) > 1 else "sd1, sd2 or sdxl"
 
 
 def _embedding_family(embedding: EmbeddingFile) -> str | None:

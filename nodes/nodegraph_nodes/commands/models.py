@@ -11,7 +11,7 @@ import click
 from nodegraph.plugin_api import Problem, WorkflowError, echo, echo_json
 from nodegraph_nodes.catalogue import CatalogueEntry, catalogue
 from nodegraph_nodes.commands.help import epilog
-from nodegraph_nodes.commands.model_summary import summary
+from nodegraph_nodes.commands.model_summary import decodes_previews, summary
 from nodegraph_nodes.commands.options import pickles_option
 from nodegraph_nodes.models.errors import file_error_message
 from nodegraph_nodes.models.find import BUILTIN, builtin_models, model_path, model_resource
@@ -49,10 +49,10 @@ def _describe(name: str, as_json: bool) -> dict[str, Any]:
     try:
         path = model_path(name, Path.cwd(), None)
         description = describe(path)
-        if description.content in ("lora", "controlnet", "embedding"):
+        if description.content in ("lora", "controlnet", "embedding") or decodes_previews(description):
             facts = _print_summary(name, path, summary(description), as_json)
             if not as_json:
-                echo(f"  load it with {facts['node']}")
+                echo(f"  load it with {facts['node'] or '--preview-decoder, for previews'}")
             return facts
         found = description.model_or_part()
     except CheckpointError as error:
@@ -77,7 +77,7 @@ def _list(entry: CatalogueEntry, as_json: bool) -> dict[str, Any]:
     try:
         return _print_summary(entry.name, entry.path, summary(describe(entry.path)), as_json)
     except CheckpointError as error:
-        reason = f"found {error.found}. {error.hint}"
+        reason = f"expected {error.expected}, found {error.found}. {error.hint}"
     except OSError as error:
         reason = error.strerror or str(error)
     if not as_json:

@@ -55,6 +55,9 @@ class TorchBackend:
     def known_state(self) -> AbstractContextManager[None]:
         return process_state.KnownSwitches()
 
+    def chosen_state(self) -> str:
+        return " ".join(device.disabled_attentions())
+
     def generator_states(self, watched: bool) -> Mapping[str, Any]:
         return process_state.generator_states(watched)
 

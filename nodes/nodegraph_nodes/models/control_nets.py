@@ -46,4 +46,11 @@ def load_control(control: Control, run: Run) -> ControlNetGuide:
     from nodegraph_diffusion.networks.controlnet import ControlNetGuide
 
     network = control_network_on_demand(control.control_net, run)
-    return ControlNetGuide(network, control.image.pixels, control.strength, start=control.start, end=control.end)
+    return ControlNetGuide(
+        network,
+        control.image.pixels,
+        control.strength,
+        start=control.start,
+        end=control.end,
+        global_pool=control.control_net.file.global_pool,
+    )

@@ -108,13 +108,20 @@ def settings() -> str:
     """The attention that torch uses, the implementations of it that this process disables, and reduced float32 precision."""
     import torch
 
-    disabled = [name for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
     try:
         precision = torch.get_float32_matmul_precision()
     except RuntimeError:  # it was chosen with the newer API, which nodes do not see
         precision = "highest"
-    words = ["sdpa", *(f"no-{name}" for name in disabled), *([] if precision == "highest" else [f"matmul-{precision}"])]
+    words = ["sdpa", *disabled_attentions(), *([] if precision == "highest" else [f"matmul-{precision}"])]
     return " ".join(words)
+
+
+def disabled_attentions() -> list[str]:
+    """The implementations of attention that this process disables, as they are named in keys. Does not import torch."""
+    torch = imported_torch()
+    if torch is None:
+        return []
+    return [f"no-{name}" for name in ATTENTIONS if not getattr(torch.backends.cuda, f"{name}_sdp_enabled")()]
 
 
 def _accelerator() -> str:

@@ -6,14 +6,15 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from nodegraph import Resource
+from nodegraph import Reads, Resource
 from nodegraph.plugin_api import NotFetchedError, may_fetch, under
 from nodegraph_diffusion.checkpoint import (
     Checkpoint,
     ControlNetFile,
     Description,
+    LoraFile,
     TextEncoders,
     UNetPart,
     VAEPart,
@@ -26,6 +27,7 @@ Model = Checkpoint | UNetPart | VAEPart | TextEncoders
 """A model, or a part of one that can be loaded without the others."""
 
 BUILTIN: Final = "builtin:"
+HUB: Final = "hf://"
 
 _HUB_NAME: Final = (
     r"(?P<page>(?:https?://)?huggingface\.co/)?(?P<repo>\w[\w.-]*/\w[\w.-]*)"
@@ -62,7 +64,7 @@ def file_path(text: str, base: Path, wanted: Wanted | None) -> Path:
     ValueError if the download fails, if no or several models have the name, and for the name of a model on the hub without `hf://`;
     NotFetchedError if nothing may be downloaded now.
     """
-    if not text.startswith("hf://"):
+    if not text.startswith(HUB):
         path = under(base, text)
         if not os.path.lexists(path) and (named := _named(text, wanted)):
             return named
@@ -81,6 +83,27 @@ def file_path(text: str, base: Path, wanted: Wanted | None) -> Path:
         if found is None:
             raise NotFetchedError(f"{text} is not fetched yet; 'nodegraph run' downloads {describe_fetch(text)}")
         return found
+
+
+def find_file(text: str, base: Path) -> Resource:
+    """A file that is no model, on this machine or on the hub. Raises FileNotFoundError, and ValueError as `file_path` does."""
+    path = file_path(text, base, None) if text.startswith(HUB) else under(base, text)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{text if text.startswith(HUB) else path} is not a file")
+    return Resource(path, {"file": path})
+
+
+AnyFile = Annotated[Path, Reads(find_file, by_content=True)]
+"""A path to a file, or its address on the hub. The cache key depends on the content of the file."""
+
+
+def folder_path(text: str, base: Path) -> Path:
+    """The folder or pattern `text` on this machine. Raises ValueError for an address of the hub."""
+    if text.startswith(HUB):
+        raise ValueError(f"{text}: expected a folder on this machine, found an address of the hub. Download the folder first")
+    return under(base, text)
 
 
 def _named(text: str, wanted: Wanted | None) -> Path | None:
@@ -135,7 +158,7 @@ def model_resource(model: Model) -> Resource:
     return Resource(model, files, notes_of(model))
 
 
-def notes_of(found: Model | ControlNetFile) -> tuple[str, ...]:
+def notes_of(found: Model | ControlNetFile | LoraFile) -> tuple[str, ...]:
     """What was ignored or assumed when the files were described, each with the name of the file or folder."""
     return tuple(f"{found.path.name}: {note}" for note in found.notes)
 
@@ -173,7 +196,7 @@ def find_lora(text: str, base: Path) -> Resource:
     with file_errors():
         found = _described(_steady(path)).lora()
     names = [file.name for file in found.files] if found.path.is_dir() else ["lora", "config"]
-    return Resource(found, dict(zip(names, found.files, strict=False)))
+    return Resource(found, dict(zip(names, found.files, strict=False)), notes_of(found))
 
 
 def find_embedding(text: str, base: Path) -> Resource:
@@ -189,5 +212,5 @@ def find_control_net(text: str, base: Path) -> Resource:
     path = file_path(text, base, "controlnet")
     with file_errors():
         found = _described(_steady(path)).controlnet()
-    files = {file.name: file for file in found.files} if found.path.is_dir() else {"control": found.weights}
-    return Resource(found, files, notes_of(found))
+    names = [file.name for file in found.files] if found.path.is_dir() else ["control", "config"]
+    return Resource(found, dict(zip(names, found.files, strict=False)), notes_of(found))

@@ -35,26 +35,24 @@ def unused_tensors(file: LoraFile, unet: UNetModel, text_encoder: TextEncoder) -
     Raises ValueError if it is for another family of models.
     """
     from nodegraph_diffusion.adapters.lora.patch import unmatched
+    from nodegraph_diffusion.checkpoint.detect.lora import Unused
     from nodegraph_diffusion.checkpoint.load.blank_network import blank
     from nodegraph_diffusion.networks.clip import CLIPTextModel
     from nodegraph_diffusion.networks.unet import UNet
 
-    unused = {part.reason: list(part.names) for part in file.unused}
+    unused = list(file.unused)
     with file_errors():
         missing = {"unet": unmatched(file, "unet", blank(UNet, unet.part.config))}
         for text in text_encoder.parts:
             missing[text.weights.part] = unmatched(file, text.weights.part, blank(CLIPTextModel, text.config))
     for part, changes in file.changes.items():
         if part not in missing:
-            unused[f"they are for {part}, which this model does not have"] = _names(changes.values())
+            unused.append(Unused(f"they are for {part}, which this model does not have", _names(changes.values())))
         elif missing[part]:
-            unused[f"their modules of {part} do not exist in this model"] = _names(changes[module] for module in missing[part])
-    total = len(file.tensors)
-    return [
-        f"{file.path.name}: {len(names)} of {total} tensors are not used: {reason} ({names[0]}, ...)"
-        for reason, names in unused.items()
-    ]
+            names = _names(changes[module] for module in missing[part])
+            unused.append(Unused(f"their modules of {part} do not exist in this model", names))
+    return [f"{file.path.name}: {file.describe_unused(part)}" for part in unused]
 
 
-def _names(changes: Iterable[Mapping[str, str]]) -> list[str]:
-    return [name for roles in changes for name in roles.values()]
+def _names(changes: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(name for roles in changes for name in roles.values())

@@ -79,11 +79,19 @@ def load_control_net(
         ControlNetFile, Reads(find_control_net, by_content=True), Help("a file, a diffusers folder, or hf://organisation/name")
     ],
     unet: Annotated[UNetModel | None, Help("only for a file of differences from a UNet: that UNet")] = None,
+    global_pool: Annotated[
+        bool | None,
+        Help("use the mean of each map of residuals, as ControlNet 1.1's 'shuffle' was trained; default: as its config says"),
+    ] = None,
     run: Run = Run(),
 ) -> ControlNetModel:
     """Open a ControlNet."""
     for note in notes_of(file):
         run.notice(note)
+    if global_pool is not None:
+        file = replace(file, global_pool=global_pool)
+    elif file.config_file is None and "shuffle" in file.path.name.lower():
+        run.notice(f"{file.path.name}: if this is ControlNet 1.1's shuffle, give global_pool: true; the file does not say it")
     if file.difference and unet is None:
         raise ValueError(f"{file.path} holds differences from a UNet. Give the UNet that it was made for as 'unet'")
     return open_control_net(file, run.digest, unet if file.difference else None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodegraph import File, Run, node
+from nodegraph import Run, node
+from nodegraph_nodes.models.find import AnyFile
 from nodegraph_nodes.nodes.mask import resize_mask
 from nodegraph_nodes.pictures.files import read_picture
 from nodegraph_nodes.types import Image, Mask
@@ -18,7 +19,7 @@ class Loaded(NamedTuple):
 
 
 @node("LoadImage")
-def load_image(path: File, run: Run = Run()) -> Loaded:
+def load_image(path: AnyFile, run: Run = Run()) -> Loaded:
     """Read a picture, and a mask from its transparency.
 
     The mask is white, which means repainted, where the picture is transparent.

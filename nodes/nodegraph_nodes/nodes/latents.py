@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from nodegraph import File, Help, Range, node
+from nodegraph import Help, Range, node
+from nodegraph_nodes.models.find import AnyFile
 from nodegraph_nodes.types import Image, Latent
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ LONGEST_SIDE = 32_768
 
 
 @node("LoadLatent")
-def load_latent(path: File) -> Latent:
+def load_latent(path: AnyFile) -> Latent:
     """Read a latent that was saved as an output of a workflow, a `.safetensors` file.
 
     The file contains the size of the pictures and the latent's space, so another model's VAE refuses it.

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from nodegraph import File, Help, Range, Reads, Resource, Run, node
-from nodegraph.plugin_api import did_you_mean, under
+from nodegraph import Help, Range, Reads, Resource, Run, node
+from nodegraph.plugin_api import did_you_mean
+from nodegraph_nodes.models.find import AnyFile, folder_path
 from nodegraph_nodes.pictures.files import read_picture
 from nodegraph_nodes.types import Image, Mask
 
@@ -44,7 +45,7 @@ def find_pictures(text: str, base: Path) -> Resource:
 
     Raises FileNotFoundError if there are none.
     """
-    path = under(base, text)
+    path = folder_path(text, base)
     if path.is_dir():
         found = {file.name: file for file in path.iterdir() if file.suffix.lower() in _EXTENSIONS and file.is_file()}
         missing = f"there is no picture in the folder {path}"
@@ -102,7 +103,9 @@ def load_images(
 
 
 @node("LoadTable")
-def load_table(path: File, column: Annotated[str | None, Help("the column for `values`; default: the first one")] = None) -> Table:
+def load_table(
+    path: AnyFile, column: Annotated[str | None, Help("the column for `values`; default: the first one")] = None
+) -> Table:
     """Read a table as lists, from CSV or JSON lines.
 
     A CSV file has the names of its columns in the first line, separated by commas, semicolons or tabs; its values are text. A file

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from nodegraph import File, Help, Range, Run, node
+from nodegraph import Help, Range, Run, node
+from nodegraph_nodes.models.find import AnyFile
 from nodegraph_nodes.pictures.files import read_picture
 from nodegraph_nodes.types import Image, Latent, Mask
 
@@ -30,7 +31,7 @@ def _check_source(**literals: Any) -> Iterable[str]:
     foreign_names=("LoadImageMask", "ImageToMask", "InvertMask", "GrowMask", "ThresholdMask"),
 )
 def mask(
-    path: File | None = None,
+    path: AnyFile | None = None,
     mask: Mask | None = None,
     image: Image | None = None,
     channel: Annotated[

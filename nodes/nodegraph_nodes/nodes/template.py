@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from nodegraph import File, Help, Reads, Resource, Seed, node
-from nodegraph.plugin_api import did_you_mean, under
+from nodegraph import Help, Reads, Resource, Seed, node
+from nodegraph.plugin_api import did_you_mean
+from nodegraph_nodes.models.find import AnyFile, folder_path
 
 
 class WildcardFolder:
@@ -33,7 +34,7 @@ class Texts(NamedTuple):
 
 def find_wildcards(text: str, base: Path) -> Resource:
     """The folder that `text` names, with its `.txt` files. Raises FileNotFoundError if there is none."""
-    folder = under(base, text)
+    folder = folder_path(text, base)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.txt") if path.is_file())
@@ -54,7 +55,9 @@ def text_template(
     wildcards: Annotated[
         WildcardFolder | None, Reads(find_wildcards, by_content=True), Help("a folder with a .txt file for each __name__")
     ] = None,
-    styles: Annotated[File | None, Help("a CSV file with the columns name, prompt and negative_prompt, as A1111 writes it")] = None,
+    styles: Annotated[
+        AnyFile | None, Help("a CSV file with the columns name, prompt and negative_prompt, as A1111 writes it")
+    ] = None,
     style: Annotated[str, Help("names of styles, separated by commas, applied in this order")] = "",
 ) -> Texts:
     """Make a prompt from a template: choices, wildcards and styles.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_LONGEST_SIDES: Final = {"JPEG": 65_500, "WEBP": 16_383}
+"""Pixels that libjpeg and libwebp can write along a side."""
 
 
 class PictureFormat(Protocol):
@@ -149,6 +151,11 @@ def picture_format(extension: str, options: Mapping[str, Any]) -> PictureFormat:
 
 
 def _saved(picture: Picture, format: str, **options: Any) -> bytes:
+    """The content of a file of this format. Raises ValueError if the picture is too large for it."""
+    longest = _LONGEST_SIDES.get(format)
+    if longest is not None and max(picture.size) > longest:
+        width, height = picture.size
+        raise ValueError(f"expected sides of at most {longest} pixels, found {width}x{height}. Save it as a PNG file")
     buffer = io.BytesIO()
     picture.save(buffer, format=format, **options)
     return buffer.getvalue()

@@ -28,13 +28,14 @@ QUARANTINE_SECONDS: Final = 7 * 86400
 class GcResult:
     """What `collect` removed: results by their keys, blobs by their names, and the bytes of these blobs.
 
-    `remaining` is the bytes of the blobs that are still there.
+    `remaining` is the bytes of the blobs that are still there, and `stuck` counts the results and blobs that could not be removed.
     """
 
     keys: tuple[str, ...]
     blobs: tuple[str, ...]
     bytes: int
     remaining: int
+    stuck: int = 0
 
 
 def collect(
@@ -132,7 +133,8 @@ class _Collection:
         blobs = [blob for blob in step(self._dropped_blobs) if self._remove_blob(blob)]
         freed = sum(self._sizes[blob][0] for blob in blobs)
         remaining = sum(size for size, _ in self._sizes.values()) - freed
-        return GcResult(keys=tuple(keys), blobs=tuple(blobs), bytes=freed, remaining=remaining)
+        stuck = len(self._dropped_keys) + len(self._dropped_blobs) - len(keys) - len(blobs)
+        return GcResult(keys=tuple(keys), blobs=tuple(blobs), bytes=freed, remaining=remaining, stuck=stuck)
 
     def _release(self, blob: str) -> None:
         self._references[blob] -= 1

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.rotations import is_rotation, rotated
-from nodegraph_diffusion.adapters.lora.shapes import WrongShapeError, check_size
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import WrongShapeError, check_size
 from nodegraph_diffusion.checkpoint.layouts.peft_config import ModuleOptions
 
 Factors = Mapping[str, Tensor]

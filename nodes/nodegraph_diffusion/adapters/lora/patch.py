@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, TypeVar
@@ -11,11 +10,11 @@ import torch
 from torch import Tensor
 
 from nodegraph_diffusion.adapters.lora.formulas import Change, changed, ia3_scales
-from nodegraph_diffusion.adapters.lora.shapes import WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint import CheckpointError, LoraFile, Part
 from nodegraph_diffusion.checkpoint.detect.lora import OTHER_FAMILY
 from nodegraph_diffusion.checkpoint.files.mapped_file import MappedFile
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NUMBERS, OF_BIAS, factor_shapes, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import WrongShapeError, check_fit
 from nodegraph_diffusion.checkpoint.layouts.lora import flat
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.checkpoint.layouts.peft_config import ModuleOptions
@@ -76,8 +75,7 @@ def patch_in_place(network: Network, part: Part, files: Sequence[tuple[LoraFile,
 
     Changes of modules that the network does not have are left out. Weights are changed in float32 and converted back to the
     network's dtype; those of a text encoder are rounded to float16 first, because ComfyUI keeps text encoders in float16 and files
-    are tuned by its pictures. Raises CheckpointError if a file was changed since it was described, or has a number that is not
-    finite.
+    are tuned by its pictures. Raises CheckpointError if a file was changed since it was described.
     """
     modules = _modules(network)
     with ExitStack() as stack:
@@ -110,7 +108,7 @@ def _change(values: dict[str, Tensor], layer: torch.nn.Module, of_file: _FileCha
     roles, strength = of_file.roles, of_file.strength
     device = layer.get_parameter("weight").device
     tensors = {role: of_file.mapped.tensor(key).to(device, torch.float32) for role, key in roles.items() if role not in NUMBERS}
-    numbers = {role: _number(of_file, roles[role]) for role in NUMBERS if role in roles}
+    numbers = {role: of_file.file.numbers[roles[role]] for role in NUMBERS if role in roles}
     change = Change(
         factors={role: tensor for role, tensor in tensors.items() if role not in OF_BIAS},
         alpha=numbers.get("alpha"),
@@ -139,15 +137,6 @@ def _change(values: dict[str, Tensor], layer: torch.nn.Module, of_file: _FileCha
             values["bias"] = value("bias") + strength * times * tensors[role]
 
 
-def _number(of_file: _FileChange, key: str) -> float:
-    """The only number of a tensor. Raises CheckpointError unless it is finite."""
-    number = float(of_file.mapped.tensor(key).flatten().double()[0])
-    if not math.isfinite(number):
-        path, hint = of_file.file.path, "The file is damaged; download or copy it again."
-        raise CheckpointError(path, expected=f"a finite number as {key!r}", found=f"{number}", hint=hint)
-    return number
-
-
 def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: torch.Size | None) -> None:
     for role in OF_BIAS:
         if role in roles and (bias is None or file.tensors[roles[role]].shape != tuple(bias)):
@@ -162,9 +151,8 @@ def _check_bias(file: LoraFile, module: str, roles: Mapping[str, str], bias: tor
 
 def _check_shape(file: LoraFile, roles: Mapping[str, str], weight: torch.Size) -> None:
     """Raise CheckpointError unless the change of a module fits its weight."""
-    shapes = {role: file.tensors[key].shape for role, key in roles.items() if role not in (*NUMBERS, *OF_BIAS)}
     try:
-        check_fit(tuple(weight), shapes)
+        check_fit(tuple(weight), factor_shapes(roles, file.tensors))
     except ValueError as error:
         raise _misfit(file, roles, error) from error
 

@@ -8,11 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodegraph_diffusion.checkpoint.errors import CheckpointError, Content
+from nodegraph_diffusion.checkpoint.errors import DOWNLOAD_AGAIN, CheckpointError, Content
+from nodegraph_diffusion.checkpoint.files.header import Header
 from nodegraph_diffusion.checkpoint.files.json_file import read_json
 from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import CONFIG, INDEX
 from nodegraph_diffusion.checkpoint.layouts.ldm import TEXT_PREFIXES, UNET_PREFIX, VAE_PREFIX
-from nodegraph_diffusion.checkpoint.layouts.other_families import RUNS, family_of_class, family_of_names
+from nodegraph_diffusion.checkpoint.layouts.other_families import (
+    READS,
+    RUNS,
+    family_of_class,
+    family_of_names,
+    format_of_names,
+)
+from nodegraph_diffusion.checkpoint.layouts.scaled_fp8 import (
+    FORMAT_OF_LAYER,
+    FORMATS_OF_LAYERS,
+    LONGEST_FORMAT,
+    READABLE,
+    format_of_layer,
+    formats_of_layers,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +35,15 @@ class Contents:
     """What a file or folder is.
 
     `name` is for messages, None if it is unknown. `content` is what can be loaded from it, None if nothing can.
-    `is_whole_model`: it has a UNet, an autoencoder and a text encoder. `other_family`: it is of a kind that we cannot run.
+    `is_whole_model`: it has a UNet, an autoencoder and a text encoder. `other_family`: it is of a kind that we cannot run, and
+    `hint` says what to do then.
     """
 
     name: str | None = None
     content: Content | None = None
     is_whole_model: bool = False
     other_family: bool = False
+    hint: str = RUNS
 
 
 Rules = tuple[tuple[str, Contents], ...]
@@ -48,8 +65,10 @@ _ADAPTERS: Rules = (
     (r"(control_model|controlnet_cond_embedding|input_hint_block|zero_convs)\.", Contents("a ControlNet", "controlnet")),
     (r"(emb_params|clip_[lg]$|string_to_param)", Contents("a textual inversion embedding", "embedding")),
 )
+_TAESD = Contents("a TAESD, which only decodes previews", other_family=True, hint="Give it as --preview-decoder.")
 _IN_MODEL = r"((cond_stage_model|conditioner\.embedders\.\d)\.(transformer|model)\.)?"
 _PARTS: Rules = (
+    (r"((encoder|decoder)\.(layers\.)?)?\d+\.conv\.0\.weight", _TAESD),
     (r"(model\.diffusion_model\.)?(input_blocks|middle_block|output_blocks)\.", Contents("only a UNet", "unet")),
     (r"(down_blocks|mid_block|up_blocks)\.", Contents("only a UNet, with diffusers' names", "unet")),
     (
@@ -67,6 +86,7 @@ _CLASSES: dict[str, Contents] = {
     "CLIPTextModel": Contents("only a text encoder", "text_encoder"),
     "CLIPTextModelWithProjection": Contents("only a text encoder", "text_encoder"),
     "ControlNetModel": Contents("a ControlNet", "controlnet"),
+    "AutoencoderTiny": _TAESD,
 }
 
 
@@ -81,6 +101,38 @@ def file_contents(keys: Collection[str]) -> Contents:
     if sum(has) > 1:
         return Contents("a whole model", "model", True) if all(has) else Contents(f"a model without {_MISSING[has.index(False)]}")
     return _first(_PARTS, keys) or Contents()
+
+
+def header_contents(header: Header) -> Contents:
+    """What a file with this header is. Raises CheckpointError if what it says about the formats of its layers is damaged."""
+    found = unreadable_format(header)
+    return file_contents(header.tensors) if found is None else Contents(found, other_family=True, hint=READS)
+
+
+def unreadable_format(header: Header) -> str | None:
+    """What a file is if its weights are in a format that cannot be read; None for other files. Raises CheckpointError."""
+    other = {layer: name for layer, name in _formats(header).items() if name not in READABLE}
+    if not other:
+        return format_of_names(header.tensors)
+    layer, name = next(iter(other.items()))
+    return f"a model with layers in the format {name} ({len(other)}, such as {layer!r})"
+
+
+def _formats(header: Header) -> dict[str, str]:
+    """The format of each layer whose format the file names."""
+    text = header.metadata.get(FORMATS_OF_LAYERS)
+    names = [name for name in header.tensors if name.endswith(FORMAT_OF_LAYER)]
+    large = [name for name in names if header.tensors[name].size > LONGEST_FORMAT]
+    try:
+        if large:
+            raise ValueError(f"{header.tensors[large[0]].size} numbers in {large[0]!r}")
+        formats = {} if text is None else formats_of_layers(text)
+        for name, data in header.read_bytes(names).items():
+            formats[name.removesuffix(FORMAT_OF_LAYER)] = format_of_layer(data)
+    except (ValueError, TypeError) as error:
+        expected = "the formats of its layers as JSON"
+        raise CheckpointError(header.path, expected=expected, found=f"a damaged text ({error})", hint=DOWNLOAD_AGAIN) from error
+    return formats
 
 
 def _first(rules: Rules, keys: Collection[str]) -> Contents | None:
@@ -116,7 +168,7 @@ def file_refusal(wanted: Content, path: Path, keys: Collection[str], *, found: C
     """
     name, holds = found.name, found.content
     if name is not None and found.other_family:
-        return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=RUNS)
+        return CheckpointError(path, expected=_EXPECTED[wanted], found=name, hint=found.hint)
     if name is None or holds == wanted:
         what = "a broken one, or one with an unknown layout" if holds else "a file of other tensors"
         name, holds = f"{what} ({first_names(keys)}, ...)", None

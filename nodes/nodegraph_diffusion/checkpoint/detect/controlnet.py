@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, file_refusal, folder_contents
+from nodegraph_diffusion.checkpoint.detect.contents import (
+    Contents,
+    class_contents,
+    file_contents,
+    file_refusal,
+    folder_contents,
+)
 from nodegraph_diffusion.checkpoint.detect.shapes import Shapes
 from nodegraph_diffusion.checkpoint.detect.sizes import diffusers_unet_config, ldm_unet_config
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
@@ -24,7 +30,8 @@ _WEIGHTS = WEIGHTS["unet"]
 class ControlNetFile:
     """A ControlNet on disk. `config` are the sizes of the UNet whose half it copies; `difference`: it holds differences from it.
 
-    `hint_widths` are the channels of the maps that it makes of a hint. `notes` say what was ignored.
+    `hint_widths` are the channels of the maps that it makes of a hint. `global_pool`: only the means of its residuals are used.
+    `notes` say what was ignored.
     """
 
     path: Path
@@ -33,13 +40,14 @@ class ControlNetFile:
     config: UNetConfig
     difference: bool
     hint_widths: tuple[int, ...] = HINT_WIDTHS
+    global_pool: bool = False
+    config_file: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that affect its output, in a fixed order."""
-        config = self.weights.with_name(CONFIG)
-        return (self.weights, config) if self.path.is_dir() else (self.weights,)
+        return (self.weights,) if self.config_file is None else (self.weights, self.config_file)
 
 
 def folder_controlnet(folder: Path, headers: HeaderCache) -> ControlNetFile:
@@ -59,10 +67,17 @@ def file_controlnet(header: Header, contents: Contents, folder: Path | None = No
     path, tensors = folder or header.path, header.tensors
     try:
         if any(key.startswith("controlnet_cond_embedding.") for key in tensors):
-            config = _diffusers_config(folder, header)
-            hint = _hint_widths(Shapes(header), "diffusers")
+            config_file = _config_beside(header.path, always=folder is not None)
+            config, global_pool = _read_config(config_file) or (diffusers_unet_config(Shapes(header), whole=False), False)
             return ControlNetFile(
-                path=path, weights=header.path, layout="diffusers", config=config, difference=False, hint_widths=hint
+                path=path,
+                weights=header.path,
+                layout="diffusers",
+                config=config,
+                difference=False,
+                hint_widths=_hint_widths(Shapes(header), "diffusers"),
+                global_pool=global_pool,
+                config_file=config_file,
             )
         prefix = PREFIX if any(key.startswith(PREFIX) for key in tensors) else ""
         if f"{prefix}input_hint_block.0.weight" in tensors:
@@ -90,13 +105,24 @@ def _hint_widths(shapes: Shapes, layout: Literal["ldm", "diffusers"]) -> tuple[i
     return tuple(widths)
 
 
-def _diffusers_config(folder: Path | None, header: Header) -> UNetConfig:
-    """The sizes in the folder's config; without one, those that the shapes show."""
-    if folder is None or not (folder / CONFIG).is_file():
-        return diffusers_unet_config(Shapes(header), whole=False)
-    config = read_json(folder / CONFIG)
+def _config_beside(weights: Path, always: bool) -> Path | None:
+    """The config beside the weights, `always` or only if it is one of a ControlNet; None if there is none."""
+    config = weights.with_name(CONFIG)
+    if not config.is_file():
+        return None
+    return config if always or class_contents(read_json(config)).content == "controlnet" else None
+
+
+def _read_config(file: Path | None) -> tuple[UNetConfig, bool] | None:
+    """The sizes in a config of diffusers, and whether only the means of the residuals are used; None without a file."""
+    if file is None:
+        return None
+    config = read_json(file)
     if (order := config.get("controlnet_conditioning_channel_order", "rgb")) != "rgb":
         raise ValueError(f"controlnet_conditioning_channel_order is {order!r}, not 'rgb'")
+    global_pool = config.get("global_pool_conditions", False)
+    if not isinstance(global_pool, bool):
+        raise ValueError(f"global_pool_conditions is {global_pool!r}, not true or false")
     ups = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
     blocks = [ups[name] for name in reversed(config["down_block_types"])]
-    return read_unet({**config, "up_block_types": blocks, "out_channels": config["in_channels"]})
+    return read_unet({**config, "up_block_types": blocks, "out_channels": config["in_channels"]}), global_pool

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, folder_contents
+from nodegraph_diffusion.checkpoint.detect.contents import Contents, file_contents, folder_contents, header_contents
 from nodegraph_diffusion.checkpoint.detect.controlnet import ControlNetFile, file_controlnet, folder_controlnet
 from nodegraph_diffusion.checkpoint.detect.embedding import EmbeddingFile, file_embedding
 from nodegraph_diffusion.checkpoint.detect.lora import LoraFile, file_lora, folder_lora
@@ -130,7 +130,7 @@ def _describe_file(path: Path, headers: HeaderCache) -> Description:
     from nodegraph_diffusion.checkpoint.detect.single_file import file_models, file_text_sources, file_unet, file_vae
 
     header = headers.read(path)
-    contents = file_contents(header.tensors)
+    contents = header_contents(header)
     models = _attempt(lambda: file_models(header, contents, headers))
     if contents.is_whole_model:
         unet, vae = _part(models, lambda model: model.unet), _part(models, lambda model: model.vae)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nodegraph_diffusion.checkpoint.detect.contents import class_contents, folder_contents
+from nodegraph_diffusion.checkpoint.detect.contents import class_contents, folder_contents, unreadable_format
 from nodegraph_diffusion.checkpoint.detect.model import Checkpoint, UNetPart, VAEPart, Weights
 from nodegraph_diffusion.checkpoint.detect.text_encoders import (
     AS_REQUESTED,
@@ -29,7 +29,7 @@ from nodegraph_diffusion.checkpoint.layouts.diffusers_folder import (
     VARIANTS,
     WEIGHTS,
 )
-from nodegraph_diffusion.checkpoint.layouts.other_families import RUNS
+from nodegraph_diffusion.checkpoint.layouts.other_families import READS, RUNS
 from nodegraph_diffusion.networks.config import CLIPTextConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 
@@ -70,7 +70,7 @@ def require_parts(path: Path) -> None:
         path,
         expected=f"a folder with {INDEX}",
         found=found.name or "none",
-        hint=RUNS if found.other_family else _OTHER_FOLDER,
+        hint=found.hint if found.other_family else _OTHER_FOLDER,
         holds=found.content,
     )
 
@@ -204,10 +204,12 @@ def _model_parts(path: Path, index: Json) -> list[Part]:
 
 
 def _weights(folder: Path, part: Part, naming: Naming, headers: HeaderCache) -> Weights:
-    """The part's weights. Raises CheckpointError if a file is missing or its header is damaged."""
+    """The part's weights. Raises CheckpointError if a file is missing, its header is damaged, or its format cannot be read."""
     paths = _weight_files(folder, part)
     for path in paths:
-        headers.read(path)
+        if found := unreadable_format(headers.read(path)):
+            name = _ARTICLES["text_encoder" if part in TEXT_PARTS else part]
+            raise CheckpointError(path, expected=f"weights of {name}", found=found, hint=READS)
     return Weights(part, naming, paths)
 
 

@@ -5,9 +5,10 @@ Every tensor is used, or is listed as unused, or the file is refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.families import Part
 from nodegraph_diffusion.checkpoint.files.header import Header, HeaderCache
 from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
-from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_kinds import NAMES, NUMBERS, factor_shapes, is_change, kind_of
+from nodegraph_diffusion.checkpoint.layouts.adapter_shapes import fit_each_other, listed
 from nodegraph_diffusion.checkpoint.layouts.lora import (
     LoraName,
     bundled_embedding,
@@ -51,7 +53,8 @@ class Unused:
 class LoraFile:
     """The changes in an adapter's file: for each part of a model and each module, the names of its tensors by their roles.
 
-    `options` are, by part and module, what the trainer's config says. `embeddings` are vectors for words of prompts: by word, the
+    `options` are, by part and module, what the trainer's config says. `numbers` are those of the tensors that hold one, such as
+    alphas. `embeddings` are vectors for words of prompts: by word, the
     names of their tensors by those that they have in a file of one word. `files` are all files that affect the result, in a fixed
     order.
     """
@@ -60,10 +63,20 @@ class LoraFile:
     weights: Path
     changes: Mapping[Part, Mapping[str, Roles]]
     options: Mapping[tuple[Part, str], ModuleOptions]
+    numbers: Mapping[str, float]
     embeddings: Mapping[str, Mapping[str, str]]
     unused: tuple[Unused, ...]
     tensors: Mapping[str, TensorInfo]
     files: tuple[Path, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not used, whatever the model is."""
+        return tuple(self.describe_unused(part) for part in self.unused)
+
+    def describe_unused(self, unused: Unused) -> str:
+        """One sentence about tensors that are not used."""
+        return f"{len(unused.names)} of {len(self.tensors)} tensors are not used: {unused.reason} ({_example(unused.names)})"
 
 
 def folder_lora(folder: Path, headers: HeaderCache) -> LoraFile:
@@ -97,7 +110,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         raise CheckpointError(
             path,
             expected=f"a kind of adapter that is supported: {NAMES}",
-            found=f"{len(unknown_kinds)} tensors of another kind ({unknown_kinds[0]}, ...)",
+            found=f"{_counted(unknown_kinds)} of another kind ({_example(unknown_kinds)})",
             hint="Convert the adapter to a LoRA with the program that trained it, or give another.",
         )
     changes, unused = _changes(path, tensors, names)
@@ -117,6 +130,7 @@ def file_lora(header: Header, contents: Contents, folder: Path | None = None) ->
         weights=header.path,
         changes=changes,
         options=options,
+        numbers=_numbers(path, header, changes),
         embeddings=_embeddings(path, tensors, bundled),
         unused=tuple(unused),
         tensors=tensors,
@@ -156,9 +170,12 @@ def _changes(path: Path, tensors: Mapping[str, TensorInfo], names: Mapping[str, 
 
 
 def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -> None:
-    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales."""
+    """Raise CheckpointError unless the tensors of a module are a change of one kind, of floats, with single numbers as scales.
+
+    Their factors must fit each other; whether they fit a weight is known when there is one.
+    """
     try:
-        kind_of(roles)
+        kind = kind_of(roles)
     except ValueError as error:
         first = next(iter(roles.values()))
         raise CheckpointError(
@@ -173,6 +190,21 @@ def _check_module(path: Path, tensors: Mapping[str, TensorInfo], roles: Roles) -
         elif info.dtype not in FLOATS:
             hint = "Give the adapter as its trainer saved it; this copy was converted."
             raise CheckpointError(path, expected=f"{key!r} in {', '.join(FLOATS)}", found=info.dtype, hint=hint)
+    shapes = factor_shapes(roles, tensors)
+    if kind is not None and not fit_each_other(shapes):
+        expected = f"factors that fit each other at {next(iter(roles.values()))!r}"
+        raise CheckpointError(path, expected=expected, found=listed(shapes), hint=_DAMAGED)
+
+
+def _numbers(path: Path, header: Header, changes: Changes) -> dict[str, float]:
+    """The numbers beside the factors of the changes. Raises CheckpointError unless they are finite."""
+    modules = (roles for part in changes.values() for roles in part.values())
+    numbers = header.read_numbers(roles[role] for roles in modules for role in NUMBERS if role in roles)
+    if wrong := [key for key, number in numbers.items() if not math.isfinite(number)]:
+        expected, found = f"a finite number as {wrong[0]!r}", f"{numbers[wrong[0]]}"
+        found += f", and {len(wrong) - 1} more that are not" if len(wrong) > 1 else ""
+        raise CheckpointError(path, expected=expected, found=found, hint="The file is damaged; download or copy it again.")
+    return numbers
 
 
 def _require_changes(
@@ -186,10 +218,18 @@ def _require_changes(
     """Raise CheckpointError if the file changes nothing at all."""
     if changes or bundled:
         return
-    reasons = ", ".join(f"{len(part.names)} tensors that change nothing: {part.reason} ({part.names[0]}, ...)" for part in unused)
+    reasons = ", ".join(f"{_counted(part.names)} without effect: {part.reason} ({_example(part.names)})" for part in unused)
     foreign = any(name.part is None and is_foreign(name.written) for name in names.values())
     hint = OTHER_FAMILY if foreign else "Give an adapter for Stable Diffusion, with names as its trainer wrote them."
     raise CheckpointError(path, expected="changes of a Stable Diffusion model", found=reasons, hint=hint)
+
+
+def _counted(names: Collection[str]) -> str:
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'}"
+
+
+def _example(names: Sequence[str]) -> str:
+    return f"{names[0]}{', ...' if len(names) > 1 else ''}"
 
 
 def _embeddings(path: Path, tensors: Mapping[str, TensorInfo], bundled: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, str]]:

@@ -31,7 +31,7 @@ _DAMAGED = "The file is damaged, or belongs to another model."
 class Source(NamedTuple):
     """Where a tensor of a network comes from: a file, a name in it, and the piece of that tensor.
 
-    `scale` is the name of a number in the same file that the tensor is multiplied by; None if there is none.
+    `scale` is the name of a tensor in the same file with one factor for the tensor, or one for each row; None if there is none.
     """
 
     file: Path
@@ -138,11 +138,15 @@ def find_sources(expected: TensorShapes, headers: Sequence[Header], *, name: str
                 unknown.append(key)
     missing = [key for key in expected if key not in sources]
     if missing or unknown:
-        found = [f"{len(names)} {what} ({names[0]}, ...)" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        wrong = [
+            f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
+            for what, names in (("missing", missing), ("unknown", unknown))
+            if names
+        ]
         raise CheckpointError(
             headers[0].path,
             expected=f"the {len(expected)} tensors of its {name}",
-            found=" and ".join(found),
+            found=" and ".join(wrong),
             hint="The file is incomplete, or belongs to another model than its shapes suggest.",
         )
     if scales:
@@ -189,14 +193,15 @@ def _check_tensor(path: Path, name: str, info: TensorInfo, *, shape: tuple[int, 
 
 
 def _checked_scale(header: Header, name: str, weight: str) -> str:
-    """`name`, that of the scale of `weight`. Raises CheckpointError unless it is one number, for a weight of eight bits."""
+    """`name`, that of the scale of `weight` of eight bits. Raises CheckpointError unless it has one number, or one for each row."""
     scale, scaled = header.tensors[name], header.tensors.get(weight)
-    if scale.size != 1 or scale.dtype not in FLOATS or scaled is None or scaled.dtype not in EIGHT_BIT_FLOATS:
-        dtype = "no such tensor" if scaled is None else scaled.dtype
+    fits = scaled is not None and (scale.size == 1 or (scale.size,) == scale.shape[:1] == scaled.shape[:1])
+    if not fits or scale.dtype not in FLOATS or scaled is None or scaled.dtype not in EIGHT_BIT_FLOATS:
+        dtype = "no such tensor" if scaled is None else f"shape {list(scaled.shape)} in {scaled.dtype}"
         raise CheckpointError(
             header.path,
-            expected=f"{name!r} to be one number, the scale of {weight!r} in {' or '.join(EIGHT_BIT_FLOATS)}",
+            expected=f"{name!r} to be one number, or one for each row of {weight!r} in {' or '.join(EIGHT_BIT_FLOATS)}",
             found=f"shape {list(scale.shape)} in {scale.dtype}, for {dtype}",
-            hint="Only one scale for each tensor is supported. Give the model in another dtype.",
+            hint="Scales of blocks and other formats are not supported. Give the model in float16.",
         )
     return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,12 @@ from nodegraph_diffusion.checkpoint.files.pickle_permission import pickles_allow
 from nodegraph_diffusion.checkpoint.files.safetensors import read_safetensors
 from nodegraph_diffusion.checkpoint.files.tensor_info import FLOATS, TensorInfo
 
-_FORMATS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+_FORMATS = {"F16": "<e", "F32": "<f", "F64": "<d", "BOOL": "<?"}
+_FORMATS |= {
+    f"{sign}{bits}": f"<{letter}"
+    for sign, letters in (("I", "bhiq"), ("U", "BHIQ"))
+    for bits, letter in zip((8, 16, 32, 64), letters, strict=True)
+}
 _COMPILED = "_orig_mod."  # in the names of modules that `torch.compile` wrapped
 _PICKLES = (b"PK\x03\x04", *(bytes([0x80, version]) for version in range(2, 6)))  # how pickles begin: in an archive, or alone
 
@@ -42,16 +47,21 @@ class Header:
         if dtype not in FLOATS or tensor.strides not in (None, (1,)):
             expected, hint = f"{name!r} in {', '.join(FLOATS)}", "The file is damaged, or belongs to another model."
             raise CheckpointError(self.path, expected=expected, found=dtype, hint=hint)
+        return _numbers(self.read_bytes([name])[name], dtype)
+
+    def read_numbers(self, names: Iterable[str]) -> dict[str, float]:
+        """The numbers of tensors that have one each, by name; integers of any dtype are read, too."""
+        return {name: float(_numbers(data, self.tensors[name].dtype)[0]) for name, data in self.read_bytes(names).items()}
+
+    def read_bytes(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of small tensors, by name, as they follow each other in the file."""
         with self.path.open("rb") as file:
-            file.seek(tensor.start)
-            data = file.read(tensor.end - tensor.start)
-        if dtype == "F8_E4M3":
-            return [_eight_bits(byte) for byte in data]
-        if dtype == "BF16":  # the upper half of a float32
-            data, dtype = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
-        if dtype == "F8_E5M2":  # the upper half of a float16
-            data, dtype = b"".join(bytes([0, byte]) for byte in data), "F16"
-        return [number for (number,) in struct.iter_unpack(_FORMATS[dtype], data)]
+            found = {}
+            for name in names:
+                tensor = self.tensors[name]
+                file.seek(tensor.start)
+                found[name] = file.read(tensor.end - tensor.start)
+        return found
 
 
 class HeaderCache:
@@ -123,6 +133,16 @@ def _without_compiler(header: Header) -> Header:
         found, hint = f"{twice!r} twice, not counting {_COMPILED!r}", "The file holds two models. Remove one of them."
         raise CheckpointError(header.path, expected="each tensor once", found=found, hint=hint)
     return replace(header, tensors=plain, compiled=compiled)
+
+
+def _numbers(data: bytes, dtype: str) -> list[float]:
+    if dtype == "F8_E4M3":
+        return [_eight_bits(byte) for byte in data]
+    if dtype == "BF16":  # the upper half of a float32
+        data, dtype = b"".join(b"\0\0" + data[i : i + 2] for i in range(0, len(data), 2)), "F32"
+    if dtype == "F8_E5M2":  # the upper half of a float16
+        data, dtype = b"".join(bytes([0, byte]) for byte in data), "F16"
+    return [number for (number,) in struct.iter_unpack(_FORMATS[dtype], data)]
 
 
 def _eight_bits(byte: int) -> float:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
 from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
-from nodegraph_diffusion.checkpoint.files.hub_errors import LOG_IN, describe_error
+from nodegraph_diffusion.checkpoint.files.hub_errors import FORBIDDEN, LOG_IN, describe_error
 from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
+from nodegraph_diffusion.checkpoint.files.hub_incomplete import PARTS, missing_files
 from nodegraph_diffusion.checkpoint.files.hub_resume import download_resumably
 
 SCHEME = "hf://"
@@ -25,7 +26,6 @@ _ENDPOINT = "https://huggingface.co"
 _TRUE = ("1", "ON", "YES", "TRUE")  # as the hub's library reads its variables
 _COMPLETE = ".nodegraph"  # a file that marks complete snapshots and names their model, which the hub's cache does not show
 _REFERENCE = r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?"
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHT_NAMES = ("diffusion_pytorch_model", "model")  # how the names of a part's weights begin
 _PEFT = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 _WEIGHTS = r"(?P<stem>.*?)(?P<variant>\.(fp16|bf16|fp32|ema|non_ema))?(?P<shard>-\d{5}-of-\d{5})?\.safetensors"
@@ -69,12 +69,15 @@ def fetch(text: str) -> Path:
 def find_fetched(text: str) -> Path | None:
     """The file or diffusers folder that `text` names, if it was downloaded before. Never uses the network.
 
-    With HF_HUB_OFFLINE, this may be a folder that another program downloaded. Raises CheckpointError if `text` is no address.
+    With HF_HUB_OFFLINE, this may be a folder that another program downloaded. Raises CheckpointError if `text` is no address, and
+    if files of such a folder are missing.
     """
     reference = parse(text)
     found = _find_in_cache(reference)
-    if found is None and os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+    if found is None and _is_offline():
         found = _folder_of_another_program(reference)
+        if found is not None and _missing_files(reference):
+            raise _unreachable(reference, *FORBIDDEN)
     return found
 
 
@@ -85,7 +88,12 @@ def describe_fetch(text: str) -> str:
         files = "this file"
     else:
         files = "its configs and weights (.safetensors, in half precision if that is published)"
-    return f"{files}, from {_endpoint()} to {_cache_folder()}"
+    forbidden = ", which HF_HUB_OFFLINE forbids now" if _is_offline() else ""
+    return f"{files}, from {_endpoint()} to {_cache_folder()}{forbidden}"
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
 
 
 def _endpoint() -> str:
@@ -137,10 +145,22 @@ def _download(reference: Reference) -> Path:
         if refusal is not None:
             raise refusal from error
         folder = _folder_of_another_program(reference)
-        if folder is not None:
+        if folder is not None and not _missing_files(reference):
             return folder
-        found, hint = describe_error(error, _endpoint())
-        raise CheckpointError(str(reference), expected="a download from the hub", found=found, hint=hint) from error
+        raise _unreachable(reference, *describe_error(error, _endpoint())) from error
+
+
+def _unreachable(reference: Reference, found: str, hint: str) -> CheckpointError:
+    """The error for a hub that does not answer; it says what is missing if a download broke off."""
+    missing = _missing_files(reference) if _folder_of_another_program(reference) is not None else []
+    if missing:
+        listed = ", ".join(missing[:6]) + (", ..." if len(missing) > 6 else "")
+        found = f"{found}, and in the cache a model without {listed}"
+    return CheckpointError(str(reference), expected="a download from the hub", found=found, hint=hint)
+
+
+def _missing_files(reference: Reference) -> list[str]:
+    return missing_files(_snapshot(reference), reference.file or "")
 
 
 def _folder_of_another_program(reference: Reference) -> Path | None:
@@ -150,7 +170,7 @@ def _folder_of_another_program(reference: Reference) -> Path | None:
 
 
 def _request(reference: Reference) -> Path:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
+    if not _is_offline():
         require_answer(_endpoint(), f"/api/models/{reference.repo}")
     with without_retry_messages():
         return _fetch_files(reference)
@@ -245,9 +265,9 @@ def _files_to_load(names: Collection[str], part: str = "") -> list[str]:
     consist of only one part.
     """
     if "model_index.json" in names:
-        inside = [name for name in names if name == "model_index.json" or name.split("/")[0] in _PARTS]
+        inside = [name for name in names if name == "model_index.json" or name.split("/")[0] in PARTS]
         needed = _one_variant(inside)
-        return [name for name in needed if name.startswith(part) or _is_config(name)] if part in ("", *_PARTS) else []
+        return [name for name in needed if name.startswith(part) or _is_config(name)] if part in ("", *PARTS) else []
     folder = f"{part}/" if part else ""
     if not part and set(names) >= _PEFT:
         return sorted(_PEFT)

@@ -9,6 +9,9 @@ from typing import Final
 
 LOG_IN: Final = "log in with `hf auth login`, or set HF_TOKEN"
 
+FORBIDDEN: Final = ("HF_HUB_OFFLINE, which forbids downloads", "Unset it, or give a path instead.")
+"""What is found, and what to do, if the user forbids downloads."""
+
 _TOO_MANY: Final = 429
 _FIRST_OF_SERVER: Final = 500
 _REFUSED: Final = (401, 403)
@@ -27,7 +30,7 @@ def describe_error(error: BaseException, address: str) -> tuple[str, str]:
         if isinstance(status, int):
             return _answer(status, address)
     if _first(causes, _OFFLINE):
-        return "HF_HUB_OFFLINE, which forbids downloads", "Unset it, or give a path instead."
+        return FORBIDDEN
     disk = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK), None)
     if disk is not None:
         where = f" ({disk.filename})" if disk.filename else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
+
+from nodegraph_diffusion.checkpoint.files.tensor_info import TensorInfo
 
 NUMBERS = ("alpha", "scalar", "on_input")
 """Roles of tensors that hold one number."""
@@ -81,3 +83,8 @@ def kind_of(roles: Collection[str]) -> AdapterKind | None:
 def is_change(roles: Collection[str]) -> bool:
     """Whether tensors of these roles change anything: an alpha or a scale alone does not."""
     return not set(roles) <= _SCALES
+
+
+def factor_shapes(roles: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the factors that change a weight, by their roles. `roles` has the name of each tensor by its role."""
+    return {role: tensors[key].shape for role, key in roles.items() if role not in (*NUMBERS, *OF_BIAS)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 RUNS = "nodegraph runs Stable Diffusion 1, 2 and XL."
+READS = "nodegraph reads weights of 16 and 32 bits, and of 8 bits in F8_E4M3 and F8_E5M2. Give the model in one of these."
 
 _PREFIXES = ("model.diffusion_model.", "transformer.", "net.", "model.")
 
@@ -51,6 +52,8 @@ _SIGNS = (
     (".time_stack.", "a Stable Video Diffusion model"),
     (".temporal_transformer_blocks.", "a Stable Video Diffusion model"),
     ("diffusion_model.label_emb.weight", "Stable Diffusion's x4 upscaler"),
+)
+_FORMATS = (
     (".quant_state.bitsandbytes__nf4", "a model in NF4 (bitsandbytes), a format of four bits"),
     (".quant_state.bitsandbytes__fp4", "a model in FP4 (bitsandbytes), a format of four bits"),
     (".quant_map", "a model in a format of bitsandbytes"),
@@ -102,6 +105,11 @@ def family_of_names(keys: Collection[str]) -> str | None:
         tops.add(key[start:] if end < 0 else key[start:end])
     found = next((name for sign, name in _SIGNS if any(sign in key for key in keys)), None)
     return found or next((family for family, modules in _MODULES if modules <= tops), None)
+
+
+def format_of_names(keys: Collection[str]) -> str | None:
+    """What a file with tensors of these names is, if its weights are in a format that cannot be read; None for other files."""
+    return next((name for sign, name in _FORMATS if any(sign in key for key in keys)), None)
 
 
 def family_of_class(name: str) -> str | None:

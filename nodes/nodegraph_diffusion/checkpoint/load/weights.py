@@ -37,7 +37,8 @@ def fill(
         path, name, (_, third, transposed), scale = sources[key]
         tensor = by_path[path].tensor(name)
         if scale is not None:
-            tensor = tensor.float() * by_path[path].tensor(scale).float().reshape(())
+            factors = by_path[path].tensor(scale).float()
+            tensor = tensor.float() * factors.reshape(-1, *[1] * (tensor.dim() - 1))  # one, or one for each row
         tensor = tensor if third is None else tensor.chunk(3)[third]
         tensor = (tensor.T if transposed else tensor).reshape(shape)
         layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format

@@ -17,7 +17,7 @@ from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from nodegraph_diffusion.recipes.tiny.data import pictures, to_pixels, to_tensor
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget, cosine
-from nodegraph_diffusion.training.gaussian import DiagonalGaussian
+from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
 
 CONFIG = VAEConfig(channels=16, channel_mult=(1, 2, 4), num_res_blocks=1, norm_groups=8, mid_attention=False, scaling_factor=1.0)

@@ -22,9 +22,9 @@ from nodegraph_diffusion.recipes.tiny.world import Scene, caption
 from nodegraph_diffusion.recipes.tiny.world.scene import PROPORTIONS
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget, cosine
+from nodegraph_diffusion.training.noising.targets import add_noise, min_snr_weight, training_target
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
 from nodegraph_diffusion.training.speed import prepare_for_training
-from nodegraph_diffusion.training.targets import add_noise, min_snr_weight, training_target
 
 CONFIG = UNetConfig(
     model_channels=64,

@@ -1,6 +1,7 @@
 """The variational bound on the negative log-likelihood of a diffusion model (Ho et al. 2020, eq. 5; Nichol & Dhariwal 2021, eq. 4).
 
-A step is the index of a training step, from 0: step t here is t + 1 in the papers. `signal` is alphas_cumprod, (steps,).
+A step is the index of a training step, from 0: step t here is t + 1 in the papers. It is one for a whole batch, or int64 (B,).
+`signal` is alphas_cumprod, (steps,).
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.training.gaussian import DiagonalGaussian
-from nodegraph_diffusion.training.targets import Target, add_noise, clean_error_factor
+from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
+from nodegraph_diffusion.training.noising.targets import Target, add_noise, clean_error_factor
 
 Denoise = Callable[[Tensor, int], Tensor]
 """From a noisy value (B, ...) and its step to the clean value that the model predicts."""
 
 Variance = Literal["posterior", "beta"] | Tensor
 """Of the model's steps: that of the posterior or of the forward step (Ho et al. 2020, sec. 3.2), or a (steps,) tensor."""
+
+Step = int | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +66,16 @@ def variational_bound(
     return Bound(prior=last.kl_from_standard() / per_dimension, steps=torch.stack(terms) / per_dimension)
 
 
-def posterior(signal: Tensor, step: int, *, clean: Tensor, noisy: Tensor) -> DiagonalGaussian:
+def posterior(signal: Tensor, step: Step, *, clean: Tensor, noisy: Tensor) -> DiagonalGaussian:
     """q(x_{t-1} | x_t, x_0), the step before a noisy value if the clean one is known (Ho et al. 2020, eq. 6 and 7)."""
-    return DiagonalGaussian(mean=_mean(signal, step, clean, noisy), log_variance=posterior_variances(signal)[step].log())
+    log_variance = at_steps(posterior_variances(signal).log(), step, clean)
+    return DiagonalGaussian(mean=_mean(signal, step, clean, noisy), log_variance=log_variance)
 
 
-def reverse_step(signal: Tensor, step: int, *, clean: Tensor, noisy: Tensor, variance: Variance = "posterior") -> DiagonalGaussian:
+def reverse_step(signal: Tensor, step: Step, *, clean: Tensor, noisy: Tensor, variance: Variance = "posterior") -> DiagonalGaussian:
     """p(x_{t-1} | x_t) of a model that predicts the clean value `clean`. At step 0 it is the distribution of the clean value."""
-    return DiagonalGaussian(mean=_mean(signal, step, clean, noisy), log_variance=_variances(signal, variance)[step].log())
+    log_variance = at_steps(_variances(signal, variance).log(), step, clean)
+    return DiagonalGaussian(mean=_mean(signal, step, clean, noisy), log_variance=log_variance)
 
 
 def bound_weights(signal: Tensor, target: Target = "eps", *, variance: Variance = "posterior") -> Tensor:
@@ -81,6 +86,13 @@ def bound_weights(signal: Tensor, target: Target = "eps", *, variance: Variance 
     """
     clean_factor = _clean_factors(signal).square() / (2 * _variances(signal, variance))
     return clean_factor * clean_error_factor(target, signal)
+
+
+def at_steps(table: Tensor, step: Step, values: Tensor) -> Tensor:
+    """The entries of a (steps,) table at the step of each of `values` (B, ...), in their dtype, shaped so that they broadcast."""
+    if isinstance(step, int):
+        return table[step].to(values)
+    return table[step.to(table.device)].to(values).view(-1, *[1] * (values.dim() - 1))
 
 
 def forward_variances(signal: Tensor) -> Tensor:
@@ -109,6 +121,6 @@ def _clean_factors(signal: Tensor) -> Tensor:
     return _before(signal).sqrt() * forward_variances(signal) / (1 - signal)
 
 
-def _mean(signal: Tensor, step: int, clean: Tensor, noisy: Tensor) -> Tensor:
-    before, beta = _before(signal)[step], forward_variances(signal)[step]
-    return _clean_factors(signal)[step] * clean + (1 - beta).sqrt() * (1 - before) / (1 - signal[step]) * noisy
+def _mean(signal: Tensor, step: Step, clean: Tensor, noisy: Tensor) -> Tensor:
+    noisy_factors = (1 - forward_variances(signal)).sqrt() * (1 - _before(signal)) / (1 - signal)
+    return at_steps(_clean_factors(signal), step, clean) * clean + at_steps(noisy_factors, step, noisy) * noisy

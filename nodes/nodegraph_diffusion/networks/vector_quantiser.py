@@ -1,10 +1,13 @@
-"""An autoencoder's bottleneck with a finite number of values (van den Oord et al. 2017, VQ-VAE)."""
+"""An autoencoder whose latents have a finite number of values (van den Oord et al. 2017, VQ-VAE)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from nodegraph_diffusion.networks.config import VAEConfig
+from nodegraph_diffusion.networks.vae import Decoder, Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +49,31 @@ class VectorQuantiser(nn.Module):
         book = self.codebook.weight
         distances = book.square().sum(1) - 2 * cells @ book.T  # without the cell's own square, which all share
         return distances.argmin(-1)
+
+
+class AutoencoderVQ(nn.Module):
+    """A convolutional autoencoder with a codebook of `codes` vectors (Rombach et al. 2022, sec. 3.1, "VQ-reg.")."""
+
+    def __init__(self, config: VAEConfig, codes: int) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.encoder = Encoder(config, out_channels=channels)
+        self.decoder = Decoder(config)
+        self.quant_conv = nn.Conv2d(channels, channels, 1)
+        self.quantize = VectorQuantiser(codes, channels)
+        self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> the latent before it is quantised, (B, c, h, w): a diffusion model works on this one."""
+        latent: Tensor = self.quant_conv(self.encoder(pixels))
+        return latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Any latent (B, c, h, w), of which the nearest vectors are decoded -> (B, 3, h * factor, w * factor), about [-1, 1]."""
+        return self.decode_quantised(self.quantize(latent).latent)
+
+    def decode_quantised(self, latent: Tensor) -> Tensor:
+        """A quantised latent (B, c, h, w) -> (B, 3, h * factor, w * factor)."""
+        out: Tensor = self.decoder(self.post_quant_conv(latent))
+        return out

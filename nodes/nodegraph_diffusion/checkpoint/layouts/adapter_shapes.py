@@ -35,14 +35,33 @@ def check_fit(weight: Shape, shapes: Shapes) -> None:
         else:
             check_size(weight, _size(weight, shapes))
     except (IndexError, _MisfitError) as error:
-        found = ", ".join(f"{role} {list(shape)}" for role, shape in sorted(shapes.items()))
-        raise ValueError(f"expected factors that fit each other, found {found}") from error
+        raise ValueError(f"expected factors that fit each other, found {listed(shapes)}") from error
     for role in ("rescale", "boft_s"):
         if role in shapes and math.prod(shapes[role]) != weight[0]:
             raise WrongShapeError(f"scales for {weight[0]} rows", f"{math.prod(shapes[role])}")
     for role in ("magnitude", "dora_scale"):
         if role in shapes:
             _check_norms(weight, shapes[role], by_row=role == "magnitude")
+
+
+def fit_each_other(shapes: Shapes) -> bool:
+    """Whether factors of `shapes`, by their roles, fit each other, whatever the weight is."""
+    try:
+        if "oft_blocks" in shapes or "boft_r" in shapes:
+            blocks = shapes.get("oft_blocks", shapes.get("boft_r", ()))
+            return len(blocks) in (3, 4) and blocks[-1] == blocks[-2]
+        if "oft_r" in shapes:
+            _side_of_triangles(shapes["oft_r"])
+        elif not {"ia3_weight", "ia3_l", "a1"} & shapes.keys():  # the order of GLoRA's factors follows from the weight
+            _size((), shapes)
+    except (IndexError, _MisfitError):
+        return False
+    return True
+
+
+def listed(shapes: Shapes) -> str:
+    """The shapes by role, for a message."""
+    return ", ".join(f"{role} {list(shape)}" for role, shape in sorted(shapes.items()))
 
 
 def check_size(weight: Shape, found: Shape) -> None:
@@ -134,13 +153,19 @@ def _check_blocks(side: int, blocks: Shape, *, number: int, even: bool) -> None:
 
 
 def _check_triangles(side: int, vectors: Shape) -> None:
+    size = _side_of_triangles(vectors)
+    if vectors[0] * size != side and (vectors[0] != 1 or side % size):
+        raise WrongShapeError(f"blocks that fit a side of {side}", f"{vectors[0]} of {size}x{size}")
+
+
+def _side_of_triangles(vectors: Shape) -> int:
+    """The side of square blocks whose upper triangles are the rows of a tensor of this shape."""
     if len(vectors) != 2:
         _misfit()
     size = (1 + math.isqrt(1 + 8 * vectors[1])) // 2
     if size * (size - 1) // 2 != vectors[1]:
         _misfit()
-    if vectors[0] * size != side and (vectors[0] != 1 or side % size):
-        raise WrongShapeError(f"blocks that fit a side of {side}", f"{vectors[0]} of {size}x{size}")
+    return size
 
 
 def _check_norms(weight: Shape, norms: Shape, *, by_row: bool) -> None:

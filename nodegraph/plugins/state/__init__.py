@@ -1,0 +1,1 @@
+"""State of the process and of the thread that results depend on, such as how numbers are rounded and written."""

@@ -1,0 +1,1 @@
+"""The losses of autoencoders, discriminators, and pictures with texts."""

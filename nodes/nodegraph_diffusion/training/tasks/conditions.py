@@ -1,0 +1,62 @@
+"""What a denoiser is conditioned on: a class, a text, or nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+
+
+class Condition(nn.Module):
+    """Makes the denoiser's context. This one is for a denoiser without a condition, whose context of zeros says nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, values: Tensor, dropped: Tensor) -> Tensor:
+        """Conditions (B, ...), and for which of them (B,) bool the denoiser receives none -> context (B, L, width)."""
+        return torch.zeros(len(values), 1, self.width, device=values.device)
+
+
+class ClassCondition(Condition):
+    """A learned vector for each class, and one for "no class" (Rombach et al. 2022, sec. 4.3; Ho & Salimans 2022)."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__(width)
+        self.classes = classes
+        self.embedding = nn.Embedding(classes + 1, width)
+
+    def forward(self, values: Tensor, dropped: Tensor) -> Tensor:
+        """Classes (B,) int64 -> (B, 1, width)."""
+        context: Tensor = self.embedding(values.masked_fill(dropped, self.classes))
+        return context[:, None]
+
+
+class TextCondition(Condition):
+    """A text encoder; `empty` (L,) are the tokens of the empty text. The encoder is trained, too, if it requires gradients."""
+
+    def __init__(self, encoder: CLIPTextModel, empty: Tensor) -> None:
+        super().__init__(encoder.config.width)
+        self.encoder = encoder
+        self.register_buffer("empty", empty, persistent=False)
+        self.empty: Tensor
+
+    def forward(self, values: Tensor, dropped: Tensor) -> Tensor:
+        """Tokens (B, L) int64 -> (B, L, width)."""
+        encoded: Tensor = self.encoder(torch.where(dropped[:, None], self.empty, values))
+        return encoded
+
+
+class EncodedCondition(Condition):
+    """Contexts that were encoded beforehand; `empty` (L, width) is that of the empty text."""
+
+    def __init__(self, empty: Tensor) -> None:
+        super().__init__(empty.shape[-1])
+        self.register_buffer("empty", empty, persistent=False)
+        self.empty: Tensor
+
+    def forward(self, values: Tensor, dropped: Tensor) -> Tensor:
+        """Contexts (B, L, width) -> (B, L, width)."""
+        return torch.where(dropped[:, None, None], self.empty, values)

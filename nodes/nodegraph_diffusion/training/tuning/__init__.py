@@ -1,0 +1,1 @@
+"""Teaching a trained model something new: LoRA, textual inversion, ControlNet."""

@@ -1,0 +1,108 @@
+"""Every task learns a handful of small pictures, and a killed run continues as if it had not been killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.seeds import generator_for
+from nodegraph_diffusion.training.loop.state import read_state
+from nodegraph_diffusion.training.loop.trainer import METRICS, STATE, Trainer
+from nodegraph_diffusion.training.noising.objective import Objective
+from tests.support.training_tasks import COUNT, TASKS, Fixed, denoiser, latents, pictures, texts, trainer_of, trainer_to_kill
+
+ROOT = Path(__file__).parents[2]
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics without what a clock shows."""
+    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    return [{key: line[key] for key in ("step", "learning_rate", "figures", "gradients")} for line in lines]
+
+
+def saved(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state = read_state(folder / STATE)
+    assert state is not None
+    return state
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_bit_for_bit(tmp_path: Path) -> None:
+    """Every task is killed in one process. Together they take more than five seconds."""
+    torch.set_num_threads(1)  # slow tests have more, which wait for each other in networks as small as these
+    command = [sys.executable, "-m", "tests.support.training_tasks", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "in the middle of a step"
+    process.kill()  # SIGKILL
+    process.communicate()
+    for name in TASKS:
+        killed, whole = tmp_path / "killed" / name, tmp_path / "whole" / name
+        assert saved(killed)[1]["step"] == 2, name
+        assert figures(killed)[-1]["step"] == 3, name  # a line of a step that the state does not have
+        assert trainer_to_kill(name, killed).run()
+        assert trainer_to_kill(name, whole).run()
+        (found, record), (expected, whole_record) = saved(killed), saved(whole)
+        assert found.keys() == expected.keys(), name
+        assert [key for key in expected if not torch.equal(found[key], expected[key])] == [], name
+        assert record["step"] == whole_record["step"] == 6
+        assert figures(killed) == figures(whole), name
+
+
+def metrics_of(trainer: Trainer[Any]) -> dict[str, float]:
+    metrics = trainer.progress().metrics
+    assert metrics is not None
+    return dict(metrics.figures)
+
+
+def test_autoencoders_learn_pictures() -> None:
+    for name in ("autoencoder", "vq_autoencoder"):
+        trainer = trainer_of(name, steps=30, batch=COUNT, learning_rate=5e-3, log_every=10)
+        trainer.advance()
+        before = metrics_of(trainer)["psnr"]
+        assert trainer.run()
+        assert metrics_of(trainer)["psnr"] > before + 4, name
+
+
+def test_clip_learns_which_caption_belongs_to_which_picture() -> None:
+    trainer = trainer_of("clip", steps=40, batch=COUNT, learning_rate=2e-3, log_every=10)
+    assert trainer.run()
+    assert metrics_of(trainer)["accuracy"] == 1.0
+    assert trainer.task.zero_shot(pictures(), texts(), torch.arange(COUNT)) == 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_denoiser_learns_and_samples_what_its_class_asks_for() -> None:
+    """Takes more than five seconds."""
+    torch.set_num_threads(1)
+    task, examples = denoiser(Objective(target="x0", steps=20, beta_end=0.5))
+    trainer = Trainer(task, Fixed(examples), TrainingOptions(steps=100, batch=18, learning_rate=1e-2, average=0.95))
+    assert trainer.run()
+    with trainer.averaged():
+        samples = task.samples()
+    assert samples is not None
+    distances = torch.cdist(samples.flatten(1), latents().flatten(1))
+    assert distances.argmin(1).tolist() == list(range(COUNT))
+
+
+def test_denoiser_learns() -> None:
+    trainer = trainer_of("denoiser", steps=15, batch=12, learning_rate=1e-2, log_every=5)
+    trainer.advance()
+    before = metrics_of(trainer)["loss/denoiser"]
+    assert trainer.run()
+    assert metrics_of(trainer)["loss/denoiser"] < 0.75 * before
+
+
+def test_classifier_learns_classes_under_noise() -> None:
+    trainer = trainer_of("classifier", steps=60, batch=18, learning_rate=1e-2)
+    assert trainer.run()
+    accuracy = trainer.task.accuracy(latents(), torch.arange(COUNT), 8, generator_for(0))  # type: ignore[attr-defined]
+    assert accuracy == 1.0

@@ -1,0 +1,157 @@
+"""LoRA, textual inversion and ControlNet: what is trained here loads here and in diffusers with PEFT, with the same output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import peft
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
+from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.text.inversion import read_inversion
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.seeds import generator_for
+from nodegraph_diffusion.training.loop.trainer import Trainer
+from nodegraph_diffusion.training.noising.objective import Objective
+from nodegraph_diffusion.training.tasks.conditions import EncodedCondition, TextCondition
+from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserTask
+from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, HintedLatents, controlnet_of
+from nodegraph_diffusion.training.tuning.inversion import InversionCondition, save_inversion
+from nodegraph_diffusion.training.tuning.lora import Lora, save_lora
+from tests.support import small_networks as small
+from tests.support.training_tasks import Fixed
+
+LATENTS = torch.randn(6, 4, 8, 8, generator=generator_for(0, "latents"))
+CONTEXTS = torch.randn(6, 5, small.UNET.context_dim, generator=generator_for(0, "contexts"))
+STEPS = torch.tensor([3.0, 500.0, 900.0, 20.0, 700.0, 999.0])
+EVERYWHERE = ("to_q", "to_v", "to_out.0", "in_layers.2", "proj_in", "op", "emb_layers.1")
+
+
+def train(task: DenoiserTask, examples: ConditionedLatents, **options: Any) -> Trainer[ConditionedLatents]:
+    trainer = Trainer(task, Fixed(examples), TrainingOptions(**{"steps": 4, "batch": 3, "learning_rate": 1e-2, **options}))
+    trainer.run()
+    return trainer
+
+
+def state_of(*modules: nn.Module) -> list[Tensor]:
+    return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
+
+
+def test_lora_changes_nothing_until_it_is_trained_and_nothing_after_it_is_removed() -> None:
+    unet = small.our_unet()
+    before, weights = unet(LATENTS, STEPS, CONTEXTS), state_of(unet)
+    lora = Lora(unet, rank=2, targets=EVERYWHERE)
+    assert torch.equal(unet(LATENTS, STEPS, CONTEXTS), before)
+    assert not any(parameter.requires_grad for parameter in unet.parameters())
+    task = DenoiserTask(unet, EncodedCondition(torch.zeros(5, small.UNET.context_dim)), Objective(), adapter=lora)
+    train(task, ConditionedLatents(latent=LATENTS, condition=CONTEXTS))
+    assert (unet(LATENTS, STEPS, CONTEXTS) - before).abs().max() > 1e-3
+    lora.remove()
+    assert torch.equal(unet(LATENTS, STEPS, CONTEXTS), before)
+    assert all(torch.equal(a, b) for a, b in zip(weights, state_of(unet), strict=True))
+
+
+def ours_like(reference: diffusers.UNet2DConditionModel) -> UNet:
+    unet = small.our_unet()
+    weights, table = reference.state_dict(), unet_modules(small.UNET)
+    unet.load_state_dict({key: weights[rename(key, table)].clone() for key in unet.state_dict()})
+    return unet
+
+
+@pytest.mark.parametrize("names", ["kohya", "peft"])
+def test_trained_lora_paints_the_same_here_and_in_diffusers(names, tmp_path: Path) -> None:
+    reference = small.reference_unet()
+    unet = ours_like(reference)
+    lora = Lora(unet, rank=3, alpha=2.0, targets=EVERYWHERE)
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.normal_(std=0.1, generator=generator_for(0, parameter.numel()))
+    trained = unet(LATENTS, STEPS, CONTEXTS)
+    lora.remove()
+    assert small.difference(unet(LATENTS, STEPS, CONTEXTS), trained) > 0.01
+    path = tmp_path / "lora.safetensors"
+    save_lora(path, {"unet": (unet, lora)}, names)
+    file = describe(path).lora()
+    assert unmatched(file, "unet", unet) == []
+    assert small.difference(patched(unet, "unet", [(file, 1.0)])(LATENTS, STEPS, CONTEXTS), trained) < small.TOLERANCE
+    state, alphas = diffusers.loaders.StableDiffusionLoraLoaderMixin.lora_state_dict(path, unet_config=reference.config)
+    diffusers.loaders.StableDiffusionLoraLoaderMixin.load_lora_into_unet(state, alphas, reference)
+    assert any(isinstance(module, peft.tuners.lora.LoraLayer) for module in reference.modules())
+    with torch.no_grad():
+        expected = reference(LATENTS, STEPS, CONTEXTS).sample
+    assert small.difference(trained, expected) < small.TOLERANCE
+
+
+def test_lora_of_a_text_encoder_loads(tmp_path: Path) -> None:
+    encoder = CLIPTextModel(small.TEXT)
+    tokens = torch.tensor([[512, 5, 9, 513]])
+    lora = Lora(encoder, rank=2)
+    with torch.no_grad():
+        for parameter in lora.parameters():
+            parameter.normal_(std=0.1)
+    trained = encoder(tokens)
+    lora.remove()
+    save_lora(tmp_path / "lora.safetensors", {"text_encoder": (encoder, lora)})
+    file = describe(tmp_path / "lora.safetensors").lora()
+    found = patched(encoder, "text_encoder", [(file, 1.0)])(tokens)
+    assert small.difference(found, trained) < 0.01  # weights of text encoders are rounded to float16
+
+
+def test_wrong_loras_are_refused(tmp_path: Path) -> None:
+    unet = small.our_unet()
+    with pytest.raises(ValueError, match="a rank of at least 1, found 0"):
+        Lora(unet, rank=0)
+    with pytest.raises(ValueError, match="layers whose names end in nothing, found none"):
+        Lora(unet, targets=["nothing"])
+    with pytest.raises(ValueError, match="names kohya or peft, found 'other'"):
+        save_lora(tmp_path / "x", {}, "other")  # type: ignore[arg-type]
+
+
+def test_inversion_trains_its_vectors_only_and_its_file_loads(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, unet = CLIPTextModel(small.TEXT), small.our_unet().requires_grad_(False)
+    vocabulary = small.TEXT.vocab_size
+    empty = torch.tensor([512, 513, 513, 513, 513])
+    condition = InversionCondition(encoder, empty, start=7, count=2)
+    assert torch.equal(condition.vectors[1], encoder.embeddings.token_embedding.weight[7])
+    tokens = torch.tensor([[512, 5, vocabulary, vocabulary + 1, 513]]).repeat(6, 1)
+    frozen, before = state_of(encoder, unet), condition.vectors.detach().clone()
+    trainer = train(DenoiserTask(unet, condition, Objective()), ConditionedLatents(latent=LATENTS, condition=tokens))
+    assert list(trainer.networks["denoiser"].parameters) == ["condition.vectors"]
+    assert (condition.vectors - before).abs().sum(1).min() > 0
+    assert all(torch.equal(a, b) for a, b in zip(frozen, state_of(encoder, unet), strict=True))
+    save_inversion(tmp_path / "word.safetensors", condition.vectors)
+    (vectors,) = read_inversion(describe(tmp_path / "word.safetensors").embedding(), [small.TEXT.width])
+    assert torch.equal(vectors, condition.vectors.detach())
+    undropped = torch.zeros(6, dtype=torch.bool)
+    torch.testing.assert_close(condition(tokens, undropped), encoder.encode(tokens, inserted=vectors)[0])
+    without = torch.tensor([[512, 5, 9, 8, 513]]).repeat(6, 1)
+    torch.testing.assert_close(condition(without, undropped), TextCondition(encoder, empty)(without, undropped))
+
+
+def test_controlnet_begins_as_the_encoder_and_learns_while_the_unet_does_not() -> None:
+    torch.manual_seed(0)
+    unet = small.our_unet()
+    control = controlnet_of(unet, hint_scale=4)
+    assert control.hint_scale == 4
+    ours = control.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in unet.state_dict().items() if name in ours)
+    hint = torch.rand(6, 3, 32, 32)
+    skips, middle = control(LATENTS, hint, STEPS, CONTEXTS)
+    assert all(residual.abs().max() == 0 for residual in (*skips, middle))
+    frozen = state_of(unet)
+    task = ControlNetTask(unet, control, EncodedCondition(torch.zeros(5, small.UNET.context_dim)), Objective())
+    train(task, HintedLatents(latent=LATENTS, condition=CONTEXTS, hint=hint))
+    skips, middle = control(LATENTS, hint, STEPS, CONTEXTS)
+    assert all(residual.abs().max() > 0 for residual in (*skips, middle))
+    assert all(torch.equal(a, b) for a, b in zip(frozen, state_of(unet), strict=True))
+    with pytest.raises(ValueError, match="hint_scale of 1, 2, 4 or 8, found 3"):
+        controlnet_of(unet, hint_scale=3)

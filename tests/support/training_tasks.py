@@ -1,0 +1,176 @@
+"""Tiny tasks of every kind, for tests of training: a few small pictures, and networks that learn them in seconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodegraph_diffusion.networks.classifier import NoisyClassifier
+from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+from nodegraph_diffusion.networks.unet import UNet, UNetConfig
+from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
+from nodegraph_diffusion.networks.vector_quantiser import AutoencoderVQ
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.seeds import generator_for
+from nodegraph_diffusion.training.loop.task import Task
+from nodegraph_diffusion.training.loop.trainer import Trainer
+from nodegraph_diffusion.training.losses.adversarial import PatchDiscriminator
+from nodegraph_diffusion.training.noising.objective import Objective
+from nodegraph_diffusion.training.tasks.autoencoder import AutoencoderTask, Critic, ReconstructionWeights
+from nodegraph_diffusion.training.tasks.classifier import ClassifiedLatents, ClassifierTask
+from nodegraph_diffusion.training.tasks.clip import CaptionedPictures, CLIPTask
+from nodegraph_diffusion.training.tasks.conditions import ClassCondition
+from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserSamples, DenoiserTask
+
+COUNT = 6
+SIZE = 8
+END = 9  # the end token of the texts
+
+VAE = VAEConfig(channels=8, channel_mult=(1, 2), num_res_blocks=1, latent_channels=4, norm_groups=4, mid_attention=False)
+UNET = UNetConfig(
+    in_channels=3,
+    out_channels=3,
+    model_channels=16,
+    channel_mult=(1,),
+    num_res_blocks=1,
+    transformer_depth=(1,),
+    num_heads=2,
+    context_dim=8,
+    norm_groups=4,
+)
+CLASSIFIER = replace(UNET, transformer_depth=(0,), middle_depth=0)
+IMAGE = CLIPVisionConfig(size=SIZE, patch=4, width=32, layers=2, heads=2, mlp_width=64, projection=16)
+TEXT = CLIPTextConfig(vocab_size=10, width=32, layers=2, heads=2, max_length=4, mlp_width=64, projection=16, eos=END)
+
+
+def pictures() -> Tensor:
+    """(COUNT, 3, SIZE, SIZE) in [-1, 1]: a square of another colour at another place in each."""
+    pixels = torch.full((COUNT, 3, SIZE, SIZE), -0.5)
+    for index in range(COUNT):
+        top, left = 1 + 3 * (index // 3), 2 * (index % 3)
+        colour = torch.tensor([1.0 if index & bit else -1.0 for bit in (1, 2, 4)])
+        pixels[index, :, top : top + 3, left : left + 3] = colour[:, None, None]
+    return pixels
+
+
+def latents() -> Tensor:
+    """(COUNT, 3, 4, 4) of 1 and -1: another pattern in each."""
+    return torch.randn(COUNT, 3, 4, 4, generator=generator_for(0, "latents")).sign()
+
+
+def texts() -> Tensor:
+    """(COUNT, 4): another caption for each picture."""
+    return torch.tensor([[8, index, END, END] for index in range(COUNT)])
+
+
+class Fixed:
+    """Examples that are fields of one batch."""
+
+    def __init__(self, examples: Any) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def batch(self, indices: list[int], generator: torch.Generator) -> Any:
+        """The examples with these indices."""
+        if not is_dataclass(self.examples):
+            return self.examples[indices]
+        chosen = {field.name: getattr(self.examples, field.name)[indices] for field in fields(self.examples)}
+        return type(self.examples)(**chosen)
+
+
+def autoencoder(start: int = 2) -> tuple[Task[Any], Any]:
+    """A KL autoencoder with a perceptual loss, and a discriminator after `start` steps."""
+    torch.manual_seed(0)
+    model = AutoencoderKL(VAE)
+    features = CLIPVisionModel(IMAGE).requires_grad_(False)
+    critic = Critic(discriminator=PatchDiscriminator(channels=4, layers=1), start=start)
+    weights = ReconstructionWeights(squares=4.0, perceptual=0.1)
+    return AutoencoderTask(
+        model, weights=weights, features=features.feature_maps, critic=critic, sampled=pictures()[:2]
+    ), pictures()
+
+
+def vq_autoencoder() -> tuple[Task[Any], Any]:
+    """An autoencoder with a codebook."""
+    torch.manual_seed(0)
+    return AutoencoderTask(AutoencoderVQ(VAE, 16), weights=ReconstructionWeights(squares=4.0, bottleneck=1.0)), pictures()
+
+
+def clip() -> tuple[Task[Any], Any]:
+    """Both encoders of CLIP."""
+    torch.manual_seed(0)
+    return CLIPTask(CLIPVisionModel(IMAGE), CLIPTextModel(TEXT)), CaptionedPictures(pixels=pictures(), tokens=texts())
+
+
+def denoiser(objective: Objective | None = None, dropout: float = 0.1) -> tuple[Task[Any], Any]:
+    """A denoiser of latents under classes."""
+    torch.manual_seed(0)
+    classes = torch.arange(COUNT)
+    sampled = DenoiserSamples(conditions=classes, shape=(3, 4, 4), decode=lambda latent: latent, steps=10)
+    objective = objective or Objective(target="x0", draw="importance", steps=20, beta_end=0.5)
+    task = DenoiserTask(UNet(UNET), ClassCondition(COUNT, 8), objective, dropout=dropout, sampled=sampled)
+    return task, ConditionedLatents(latent=latents(), condition=classes)
+
+
+def classifier() -> tuple[Task[Any], Any]:
+    """A classifier of noisy latents."""
+    torch.manual_seed(0)
+    objective = Objective(steps=20, beta_end=0.3)
+    task = ClassifierTask(NoisyClassifier(CLASSIFIER, COUNT), objective)
+    return task, ClassifiedLatents(latent=latents(), classes=torch.arange(COUNT))
+
+
+TASKS: dict[str, Callable[[], tuple[Task[Any], Any]]] = {
+    "autoencoder": autoencoder,
+    "vq_autoencoder": vq_autoencoder,
+    "clip": clip,
+    "denoiser": denoiser,
+    "classifier": classifier,
+}
+LAST = "classifier"
+
+
+def trainer_of(name: str, folder: Path | None = None, **options: Any) -> Trainer[Any]:
+    """A trainer of a tiny task. Its seed and batches are always the same."""
+    task, examples = TASKS[name]()
+    return Trainer(task, Fixed(examples), TrainingOptions(**{"batch": 3, "learning_rate": 3e-3, **options}), folder=folder)
+
+
+def trainer_to_kill(name: str, folder: Path) -> Trainer[Any]:
+    """A trainer of six steps, whose state is saved after two and four, and whose metrics are written after each."""
+    accumulation = 2 if name == LAST else 1
+    return trainer_of(name, folder, steps=6, accumulation=accumulation, save_every=2, log_every=1, warm_up=2)
+
+
+def train_until_killed(arguments: Sequence[str]) -> None:
+    """Take three steps of every task and begin a fourth of the last. Wait in the middle of it to be killed."""
+    torch.set_num_threads(1)
+    trainers = [trainer_to_kill(name, Path(arguments[0]) / name) for name in TASKS]
+    for trainer in trainers:
+        for _ in range(3):
+            trainer.advance()
+    task = trainers[-1].task
+    losses = task.losses
+
+    def wait_in_second_batch(batch: Any, moment: Any) -> Any:
+        task.losses = wait_for_end  # type: ignore[method-assign]
+        return losses(batch, moment)
+
+    def wait_for_end(batch: Any, moment: Any) -> Any:
+        print("in the middle of a step", flush=True)
+        sys.stdin.read()
+
+    task.losses = wait_in_second_batch  # type: ignore[method-assign]
+    trainers[-1].advance()
+
+
+if __name__ == "__main__":
+    train_until_killed(sys.argv[1:])
