@@ -55,8 +55,8 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
-        "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
-        "perp_neg rescale self_attention spec"
+        "adjusted attention_layers classifier_score dynamic_threshold gradient interval perturbed_attention prompts "
+        "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
     "nodegraph_diffusion.recipes": "pictureworld tiny",
