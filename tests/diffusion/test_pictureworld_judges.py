@@ -12,7 +12,6 @@ from torch.nn.functional import one_hot
 
 from nodegraph_diffusion.recipes.pictureworld import Reading, demands_of, draw, faults, reading_of, scene
 from nodegraph_diffusion.recipes.pictureworld.hashing import Stream
-from nodegraph_diffusion.recipes.pictureworld.judges import training
 from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import (
     ATTRIBUTES,
     accuracy,
@@ -24,7 +23,7 @@ from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import (
 from nodegraph_diffusion.recipes.pictureworld.judges.distortions import DISTORTIONS, distort, distorted
 from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
 from nodegraph_diffusion.recipes.pictureworld.judges.network import CELLS, HEADS, SETTING, JudgeNetwork, LearnedJudge
-from nodegraph_diffusion.recipes.pictureworld.judges.training import answers, loss_of, train_judge
+from nodegraph_diffusion.recipes.pictureworld.judges.training import JudgedScenes, answers, loss_of, options, train_judge
 from nodegraph_diffusion.recipes.pictureworld.sheet import drawn
 
 
@@ -102,15 +101,12 @@ def test_learned_judge_reads_the_answers_of_its_network() -> None:
     assert str(compared(judge(drawn([each])), [each])) == "1 of 1"
 
 
-def test_judge_learns_a_handful_of_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(training, "BATCH", 4)
-    messages: list[str] = []
-    saved: list[JudgeNetwork] = []
-    network = train_judge(messages.append, keep=saved.append, scenes=4, steps=4)
-    pictures, cells, settings = next(training.batches(0, 4, 1))
+def test_judge_learns_a_handful_of_pictures(tmp_path: Path) -> None:
+    batch = JudgedScenes(2).batch([0, 1], torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    assert loss_of(network, pictures, cells, settings) < loss_of(JudgeNetwork(), pictures, cells, settings)
-    assert (len(messages), len(saved)) == (1, 1)
-    LearnedJudge(network).save(tmp_path / "judge.safetensors")
+    before = loss_of(JudgeNetwork(), batch.pictures, batch.cells, batch.settings)
+    judge = train_judge(tmp_path / "run", options(steps=4, batch=2), scenes=2)
+    assert loss_of(judge.network, batch.pictures, batch.cells, batch.settings) < before
+    judge.save(tmp_path / "judge.safetensors")
     loaded = LearnedJudge.load(tmp_path / "judge.safetensors")
     assert len(loaded(drawn([scene(0, 0)]))) == 1

@@ -12,9 +12,10 @@ from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import Judge, accu
 from nodegraph_diffusion.recipes.pictureworld.judges.distortions import DISTORTIONS, distorted
 from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
 from nodegraph_diffusion.recipes.pictureworld.judges.network import LearnedJudge
-from nodegraph_diffusion.recipes.pictureworld.judges.training import SCENES, STEPS, train_judge
+from nodegraph_diffusion.recipes.pictureworld.judges.training import SCENES, STEPS, options, train_judge
 from nodegraph_diffusion.recipes.pictureworld.sampling import scene
 from nodegraph_diffusion.recipes.pictureworld.sheet import contact_sheet, drawn
+from nodegraph_diffusion.training.loop.metrics import Progress
 
 
 def write_sheet(file: Path, *, seed: int, rows: int, columns: int) -> None:
@@ -33,16 +34,15 @@ def report_accuracy(judge: Judge, count: int) -> None:
         print(f"{name}: {compared(readings, scenes)}; {rejections(readings, scenes)}", flush=True)
 
 
-def train(file: Path, *, steps: int, scenes: int) -> None:
-    """Train the learned judge and write its weights, also now and then while it trains."""
-    network = train_judge(
-        lambda message: print(message, flush=True),
-        keep=lambda average: LearnedJudge(average).save(file),
-        steps=steps,
-        scenes=scenes,
-    )
-    judge = LearnedJudge(network)
-    judge.save(file)
+def train(folder: Path, *, steps: int, scenes: int) -> None:
+    """Train the learned judge in a folder, or continue there, and write its weights to `judge.safetensors`."""
+
+    def report(progress: Progress) -> None:
+        if progress.metrics and progress.step == progress.metrics.step:
+            print(f"step {progress.step} of {steps}: loss {progress.metrics.figures['loss/judge']:.3f}", flush=True)
+
+    judge = train_judge(folder, options(steps), scenes=scenes, on_progress=report)
+    judge.save(folder / "judge.safetensors")
     print(accuracy(judge, judged_scenes(200)))
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     sheet.add_argument("--rows", type=int, default=4, help="(default: %(default)s)")
     sheet.add_argument("--columns", type=int, default=8, help="(default: %(default)s)")
     training = commands.add_parser("train-judge", help="train the learned judge")
-    training.add_argument("file", type=Path)
+    training.add_argument("folder", type=Path, help="for its state and weights")
     training.add_argument("--steps", type=int, default=STEPS, help="(default: %(default)s)")
     training.add_argument("--scenes", type=int, default=SCENES, help="different pictures (default: %(default)s)")
     judged = commands.add_parser("accuracy", help="measure a judge on drawn pictures")
@@ -66,7 +66,7 @@ def main() -> None:
     if arguments.command == "sheet":
         write_sheet(arguments.file, seed=arguments.seed, rows=arguments.rows, columns=arguments.columns)
     elif arguments.command == "train-judge":
-        train(arguments.file, steps=arguments.steps, scenes=arguments.scenes)
+        train(arguments.folder, steps=arguments.steps, scenes=arguments.scenes)
     else:
         report_accuracy(LearnedJudge.load(arguments.weights) if arguments.weights else judge_by_templates, arguments.count)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,10 +15,13 @@ from nodegraph_diffusion.recipes.pictureworld.captions import Reading, reading_o
 from nodegraph_diffusion.recipes.pictureworld.drawing.picture import draw
 from nodegraph_diffusion.recipes.pictureworld.judges.background import reduced
 from nodegraph_diffusion.recipes.pictureworld.judges.distortions import distort
-from nodegraph_diffusion.recipes.pictureworld.judges.network import CELLS, HEADS, SETTING, JudgeNetwork
+from nodegraph_diffusion.recipes.pictureworld.judges.network import CELLS, HEADS, SETTING, JudgeNetwork, LearnedJudge
 from nodegraph_diffusion.recipes.pictureworld.sampling import scene
 from nodegraph_diffusion.recipes.pictureworld.scene import COLOURS, KINDS, PLACES, SIZES, TIMES, UNIT
-from nodegraph_diffusion.training.budget import cosine
+from nodegraph_diffusion.training.loop.metrics import Progress
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.task import Losses, Moment, Task, TrainedNetwork
+from nodegraph_diffusion.training.loop.trainer import Trainer
 
 SEED = 1 << 20
 """The seed of the scenes: no other part of the project draws these."""
@@ -58,47 +63,77 @@ def loss_of(network: JudgeNetwork, pictures: Tensor, cells: Tensor, setting: Ten
     return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgedPictures:
+    """Pictures (B, 3, GRID, GRID) in [0, 1], and what to answer: cells (B, 4, CELLS, CELLS) and settings (B, 2), int64."""
+
+    pictures: Tensor
+    cells: Tensor
+    settings: Tensor
+
+
+class JudgedScenes:
+    """The first `count` scenes of the judge's seed. Each is drawn when it is first needed, and distorted anew every time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._drawn = lru_cache(maxsize=count)(_example)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, indices: list[int], generator: torch.Generator, /) -> JudgedPictures:
+        """The pictures of these scenes, distorted."""
+        pictures, cells, settings = zip(*(self._drawn(index) for index in indices), strict=True)
+        distorted = distort(torch.stack(pictures).float() / 255, generator)
+        return JudgedPictures(pictures=distorted, cells=torch.stack(cells), settings=torch.tensor(settings))
+
+
 def _example(index: int) -> tuple[Tensor, Tensor, list[int]]:
     found = scene(SEED, index, combinations="all")
     return reduced(draw(found, SIDE)[None])[0].mul(255).round().byte(), *answers(reading_of(found))
 
 
-def batches(seed: int, scenes: int, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Distorted pictures (B, 3, GRID, GRID), cells and settings; each picture is drawn when it is first needed."""
-    drawn: dict[int, tuple[Tensor, Tensor, list[int]]] = {}
-    random = np.random.default_rng(seed)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        chosen = random.integers(scenes, size=BATCH).tolist()
-        for index in chosen:
-            if index not in drawn:
-                drawn[index] = _example(index)
-        pictures, cells, settings = zip(*(drawn[index] for index in chosen), strict=True)
-        yield distort(torch.stack(pictures).float() / 255, generator), torch.stack(cells), torch.tensor(settings)
+class JudgeTask(Task[JudgedPictures]):
+    """Trains a judge to give the right answers."""
+
+    def __init__(self, network: JudgeNetwork) -> None:
+        self.network = network
+        self._networks = {"judge": TrainedNetwork(module=network)}
+
+    @property
+    def networks(self) -> Mapping[str, TrainedNetwork]:
+        """The judge."""
+        return self._networks
+
+    def losses(self, batch: JudgedPictures, moment: Moment) -> Losses:
+        """The losses of all answers."""
+        return Losses(by_network={"judge": loss_of(self.network, batch.pictures, batch.cells, batch.settings)})
+
+
+def options(steps: int, batch: int = BATCH, seed: int = 0) -> TrainingOptions:
+    """The options that the judge is trained with."""
+    return TrainingOptions(
+        steps=steps,
+        batch=batch,
+        learning_rate=PEAK_LR,
+        warm_up=steps // 30,
+        weight_decay=0.02,
+        average=0.998,
+        seed=seed,
+        save_every=200,
+    )
 
 
 def train_judge(
-    report: Callable[[str], None], *, seed: int = 0, scenes: int = SCENES, steps: int = STEPS, keep: Callable[[JudgeNetwork], None]
-) -> JudgeNetwork:
-    """Train the network from scratch. `keep` receives it now and then, to save it."""
-    torch.manual_seed(seed)
+    folder: Path | None, chosen: TrainingOptions, *, scenes: int = SCENES, on_progress: Callable[[Progress], None] | None = None
+) -> LearnedJudge:
+    """Train the network from scratch, or continue from the state in the folder."""
+    torch.manual_seed(chosen.seed)
     network = JudgeNetwork()
-    average = JudgeNetwork()
-    average.load_state_dict(network.state_dict())
-    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_LR, weight_decay=0.02)
-    recent = 0.0
-    for step, (pictures, cells, settings) in enumerate(batches(seed, scenes, steps)):
-        optimiser.param_groups[0]["lr"] = cosine(PEAK_LR, step / steps, warm_up=0.03)
-        optimiser.zero_grad()
-        loss = loss_of(network, pictures, cells, settings)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1 - min(0.998, (1 + step) / (10 + step)))
-        recent += 0.02 * (float(loss.detach()) - recent) if step else float(loss.detach())
-        if step % 200 == 199 or step == steps - 1:
-            report(f"judge, step {step + 1} of {steps}: loss {recent:.3f}")
-            keep(average)
-    return average.requires_grad_(False)
+    trainer = Trainer(JudgeTask(network), JudgedScenes(scenes), chosen, folder=folder)
+    trainer.run(on_progress=on_progress)
+    trained = JudgeNetwork()
+    with trainer.averaged():
+        trained.load_state_dict(network.state_dict())
+    return LearnedJudge(trained.eval().requires_grad_(False))
