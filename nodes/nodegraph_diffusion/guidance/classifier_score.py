@@ -25,4 +25,5 @@ class ClassifierScore:
         timestep = self._noise_schedule.timestep(sigma).to(latent.device).expand(len(latent))
         logits = self._classifier(latent / (1 + sigma**2) ** 0.5, timestep)
         classes = self._classes.to(latent.device).expand(len(latent))
-        return logits.float().log_softmax(1).gather(1, classes[:, None])[:, 0]
+        score: Tensor = logits.float().log_softmax(1).gather(1, classes[:, None])[:, 0]
+        return score

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nodegraph_diffusion.networks import attention, clip, unet, vae
 
-_BLOCKS = (unet.ResBlock, attention.TransformerBlock, vae.ResnetBlock, vae.AttnBlock, clip.CLIPLayer)
+_BLOCKS: tuple[type[nn.Module], ...] = (unet.ResBlock, attention.TransformerBlock, vae.ResnetBlock, vae.AttnBlock, clip.CLIPLayer)
 
 
 def recompute_activations(network: nn.Module) -> int:
