@@ -305,7 +305,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
-    "the time of day": ([], [READS]),
+    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed"]),
     "the seed of Python's hashes": (
         [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],

@@ -144,10 +144,11 @@ def interruptible() -> Iterator[None]:
 
 @posix
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_before_the_run_exits_with_130(cli):
+@pytest.mark.parametrize("command", ["run", "nodes"])
+def test_ctrl_c_during_the_import_of_a_plugin_exits_with_130(cli, command):
     (cli.folder / "slow").mkdir()
     (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
-    process = cli.process("run", cli.write(PATIENT), "--plugin-dir", "slow")
+    process = cli.process(command, *([cli.write(PATIENT)] if command == "run" else []), "--plugin-dir", "slow")
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=300)

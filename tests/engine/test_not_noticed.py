@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
+from tests.support.imported_modules import forget_modules_in
 
 PLUGIN = """
 import os, random, time
@@ -118,7 +120,7 @@ def register_nodes(register):
 
 @pytest.fixture
 def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Engine]]:
-    before, longest = set(sys.modules), sys.get_int_max_str_digits()
+    longest = sys.get_int_max_str_digits()
     write(tmp_path / "plugins" / "odd.py", PLUGIN)
     write(tmp_path / "data.txt", "one")
     for name, text in (("__init__", "from . import inner"), ("inner", "VALUE = 'one'")):
@@ -127,8 +129,7 @@ def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.syspath_prepend(tmp_path / "site-packages")
     yield lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
     sys.set_int_max_str_digits(longest)
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 def write(path: Path, text: str) -> None:
@@ -196,6 +197,20 @@ def test_what_a_node_reads_besides_its_inputs_is_not_noticed(
     forget_library()
     fresh = Engine(None, plugin_dirs=[tmp_path / "plugins"]) if type == "Library" else Engine(None, plugins=engine.plugins)
     assert fresh.run(one(type, **inputs))["out"] != expected
+
+
+def test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    """Nodes run in a known state, but what their module computed at its import is kept as it is."""
+    write(
+        tmp_path / "plugins" / "third.py",
+        "import decimal\nfrom nodegraph import hookimpl, node\nTHIRD = decimal.Decimal(1) / 3\n"
+        "@node('Third')\ndef third() -> str:\n    return str(THIRD)\n"
+        "@hookimpl\ndef register_nodes(register):\n    register(third)\n",
+    )
+    with decimal.localcontext(prec=4):
+        assert make_engine().run(one("Third"))["out"] == "0.3333"
+    hit = make_engine().run(one("Third"))
+    assert (hit["out"], hit.cached) == ("0.3333", ("node",))
 
 
 def test_name_of_a_file_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_models_lists_family_dtype_and_size(models, tmp_path):
     assert lines["loras/better"].startswith("lora, sd1, F32, ")
     assert lines["embeddings/style"].startswith("embedding, sd1, F32, ")
     assert lines["controlnet/canny"].startswith("controlnet, unknown family, F32, ")
-    assert lines["vae/better"].startswith("vae, ")
+    assert lines["vae/better"].startswith("vae, sd1, sd2 or sdxl, F32, ")
     listed = {entry["model"]: entry for entry in cli("models", "--json").json}
     assert listed["loras/better"]["node"] == "LoadLora"
     assert listed["checkpoints/dreamshaper_xl"]["problem"].startswith("expected a Stable Diffusion model, found a Flux model")

@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from nodegraph_diffusion.checkpoint.families import XL_SCALING_FACTOR
+from nodegraph_diffusion.networks.config import VAEConfig
 from nodegraph_nodes.models.errors import TAKEN_BY
 
 if TYPE_CHECKING:
-    from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile
+    from nodegraph_diffusion.checkpoint import Content, ControlNetFile, Description, EmbeddingFile, LoraFile, VAEPart
 
 _BY_WIDTH: Final = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl-refiner"}
 """The families, by the width of the prompts that their UNets attend to."""
@@ -23,6 +25,8 @@ def summary(description: Description) -> dict[str, object]:
 
     The node is None for a TAESD, which only decodes previews.
     """
+    from nodegraph_diffusion.checkpoint import VAEPart
+
     content = description.content
     if decodes_previews(description):
         taesd = description.taesd()
@@ -38,7 +42,8 @@ def summary(description: Description) -> dict[str, object]:
         family, files = _embedding_family(description.embedding()), (description.path,)
     else:
         part = description.model_or_part()
-        return _facts(content or "model", getattr(part, "kind", None), description, part.files) | {"notes": list(part.notes)}
+        kind = _vae_family(part) if isinstance(part, VAEPart) else part.kind
+        return _facts(content or "model", kind, description, part.files) | {"notes": list(part.notes)}
     return _facts(content, family, description, files) | {"notes": list(getattr(found, "notes", ()))}
 
 
@@ -75,6 +80,15 @@ def _lora_family(lora: LoraFile) -> str | None:
     from nodegraph_diffusion.adapters.lora.family import families
 
     return " or ".join(families(lora)) or None
+
+
+def _vae_family(vae: VAEPart) -> str | None:
+    """The families whose latents an autoencoder decodes, by its scaling factor if a config says it: shapes do not show it."""
+    if vae.config.latent_channels != VAEConfig.latent_channels:
+        return None
+    if vae.config.scaling_factor == XL_SCALING_FACTOR:
+        return "sdxl"
+    return "sd1 or sd2" if len(vae.files) > 1 else "sd1, sd2 or sdxl"
 
 
 def _embedding_family(embedding: EmbeddingFile) -> str | None:
