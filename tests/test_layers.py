@@ -55,11 +55,17 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
-        "adjusted attention_layers dynamic_threshold gradient interval perturbed_attention prompts classifier_free composed dual "
-        "perp_neg rescale self_attention spec"
+        "adjusted attention_layers classifier_score dynamic_threshold gradient interval perturbed_attention prompts "
+        "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
-    "nodegraph_diffusion.recipes": "tiny",
+    "nodegraph_diffusion.recipes": "pictureworld tiny",
+    "nodegraph_diffusion.recipes.pictureworld": (
+        "hashing scene combinations sampling drawing annotations captions sheet judges __main__"
+    ),
+    "nodegraph_diffusion.recipes.pictureworld.captions": "demands phrases reading writing",
+    "nodegraph_diffusion.recipes.pictureworld.drawing": "raster palette parts buildings creatures sprites land sky picture",
+    "nodegraph_diffusion.recipes.pictureworld.judges": "background distortions matched_filter network accuracy training",
     "nodegraph_diffusion.recipes.tiny": (
         "world data autoencoder examples learned_judge matched_filter verdict vocabulary evaluation text denoiser train __main__"
     ),

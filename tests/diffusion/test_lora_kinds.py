@@ -126,10 +126,9 @@ def test_a_scalar_multiplies_and_may_have_any_shape_of_one_number(tmp_path):
         assert_close(apply(tmp_path, tensors | numbers), CHANGE / 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint16, torch.uint8, torch.float8_e5m2])
-def test_an_alpha_of_any_dtype_is_its_number(tmp_path, dtype):
+def test_an_integer_alpha_counts_as_its_number(tmp_path):
     tensors = {f"{LINEAR}.lora_up.weight": UP, f"{LINEAR}.lora_down.weight": DOWN}
-    assert_close(apply(tmp_path, {**tensors, f"{LINEAR}.alpha": torch.tensor(2).to(dtype)}), CHANGE / 2)
+    assert_close(apply(tmp_path, {**tensors, f"{LINEAR}.alpha": torch.tensor(2)}), CHANGE / 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])

@@ -310,6 +310,7 @@ def test_compiled_networks_keep_their_names(monkeypatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
 def test_compiled_training_learns_the_same() -> None:
     plain, compiled = Line(), Line()
     train(plain)

@@ -7,9 +7,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from nodegraph_diffusion.guidance.classifier_score import ClassifierScore
 from nodegraph_diffusion.networks.classifier import NoisyClassifier
 from nodegraph_diffusion.networks.clip import CLIPTextModel, CLIPVisionModel
 from nodegraph_diffusion.networks.vector_quantiser import AutoencoderVQ
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_diffusion.training.loop.task import Moment
 from nodegraph_diffusion.training.losses.adversarial import PatchDiscriminator
@@ -142,7 +144,7 @@ class Echo(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, controls: None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, **unused: None) -> Tensor:
         return self.weight * x
 
 
@@ -237,6 +239,20 @@ def test_classifier_has_no_transformers() -> None:
     assert logits.shape == (2, 7)
     with pytest.raises(ValueError, match="a classifier receives no prompt"):
         NoisyClassifier(UNET, 7)
+
+
+def test_score_of_a_classifier_is_that_of_its_training() -> None:
+    """Its score is that of the latent as its training makes it noisy."""
+    torch.manual_seed(0)
+    schedule, classes = NoiseSchedule(), torch.tensor([1, 2])
+    classifier = NoisyClassifier(CLASSIFIER, 3)
+    score = ClassifierScore(classifier, schedule, classes)
+    signal = schedule.alphas_cumprod()[400].float()
+    clean, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    sigma = float(((1 - signal) / signal).sqrt())
+    noisy = add_noise(clean, noise, signal)
+    expected = classifier(noisy, torch.full((2,), 400.0)).log_softmax(1)[[0, 1], classes]
+    torch.testing.assert_close(score(clean + sigma * noise, sigma), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_discriminator_takes_part_after_its_start_and_learns_apart() -> None:

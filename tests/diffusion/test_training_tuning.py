@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def train(task: DenoiserTask, examples: ConditionedLatents, **options: Any) -> T
 
 def state_of(*modules: nn.Module) -> list[Tensor]:
     return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
+
+
+def test_whole_network_with_a_vector_conditioning_is_tuned() -> None:
+    """As in Stable Diffusion XL: the layers of the vector learn, too."""
+    unet = small.our_unet(replace(small.UNET, added_dim=6)).requires_grad_(True)
+    before = {name: parameter.detach().clone() for name, parameter in unet.named_parameters()}
+    task = DenoiserTask(unet, EncodedCondition(torch.zeros(5, small.UNET.context_dim)), Objective())
+    train(task, ConditionedLatents(latent=LATENTS, condition=CONTEXTS, added=torch.randn(6, 6)), steps=1, weight_decay=0.0)
+    assert [name for name, parameter in unet.named_parameters() if torch.equal(parameter, before[name])] == []
 
 
 def test_lora_changes_nothing_until_it_is_trained_and_nothing_after_it_is_removed() -> None:

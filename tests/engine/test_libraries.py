@@ -15,6 +15,7 @@ import pytest
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.code.libraries import versions_of_imported, versions_of_required
 from nodegraph.plugins.manager import load_plugins
+from tests.support.imported_modules import forget_modules_in
 
 PLUGIN = """
 from nodegraph import hookimpl, node
@@ -46,7 +47,6 @@ def register_nodes(register):
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Installs a version of a library, as an installer does it: the old files are removed."""
     site = tmp_path / "site-packages"
-    before = set(sys.modules)
     monkeypatch.syspath_prepend(site)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "using.py").write_text(PLUGIN)
@@ -66,8 +66,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     time.sleep(0.02)  # its times of change cannot be set back
     monkeypatch.setitem(sys.modules, "the_test", type("TheTest", (), {"install": staticmethod(install)}))
     yield install
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 def forget() -> None:

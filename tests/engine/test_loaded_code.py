@@ -19,6 +19,7 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.code import loads
+from tests.support.imported_modules import forget_modules_in
 
 PLUGIN = """
 import sys
@@ -54,7 +55,6 @@ Write = Callable[[str, str], Path]
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes a file. Modules of the test are forgotten at its end."""
-    before = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path / "lib")
 
     def write(name: str, text: str) -> Path:
@@ -67,8 +67,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     write("lib/helper.py", "VALUE = 1")
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 @pytest.fixture
@@ -302,11 +301,15 @@ def keep(path):
         kept[path] = load(path)
     return kept[path]
 """
-BEFORE = ["nothing", "an earlier engine", "a node of another plugin", "the program"]
+BEFORE = [
+    ("an earlier engine", "keep"),
+    ("a node of another plugin", "load"),
+    ("a node of another plugin", "keep"),
+    ("the program", "load"),
+]
 
 
-@pytest.mark.parametrize("function", ["load", "keep"])
-@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize(("before", "function"), BEFORE)
 def test_module_that_a_library_loads_is_compared_at_a_hit(
     tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch, before: str, function: str
 ) -> None:

@@ -18,6 +18,7 @@ from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.store.records import Alias, alias_bytes, read_alias
 from nodegraph.run.node import outcome
 from tests.support.copying_workers import use_copying_workers, with_both_workers
+from tests.support.imported_modules import forget_modules_in
 
 KEY = "ab" * 32
 
@@ -139,7 +140,6 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    before = set(sys.modules)
     for folder in ("lib", "plugins"):
         (tmp_path / folder).mkdir()
     monkeypatch.syspath_prepend(tmp_path / "lib")
@@ -149,8 +149,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         time.sleep(0.02)  # a module that may have changed since it was imported is never the same again
 
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodegraph import Engine, Workflow
+from tests.support.imported_modules import forget_modules_in
 
 PLUGIN = """
 import os, random, time
@@ -119,7 +120,7 @@ def register_nodes(register):
 
 @pytest.fixture
 def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Engine]]:
-    before, longest = set(sys.modules), sys.get_int_max_str_digits()
+    longest = sys.get_int_max_str_digits()
     write(tmp_path / "plugins" / "odd.py", PLUGIN)
     write(tmp_path / "data.txt", "one")
     for name, text in (("__init__", "from . import inner"), ("inner", "VALUE = 'one'")):
@@ -128,8 +129,7 @@ def make_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.syspath_prepend(tmp_path / "site-packages")
     yield lambda: Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
     sys.set_int_max_str_digits(longest)
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 def write(path: Path, text: str) -> None:

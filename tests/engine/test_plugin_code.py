@@ -24,6 +24,7 @@ from nodegraph.plugins.code.loads import LOADS
 from nodegraph.plugins.code.plugin_code import matcher, read_code
 from nodegraph.plugins.code.watch import CodeWatch
 from nodegraph.plugins.manager import load_plugins
+from tests.support.imported_modules import forget_modules_in
 from tests.support.slow import slow_except
 
 PLUGIN = """
@@ -43,7 +44,6 @@ def register_nodes(register):
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes a file, as if it were an hour old. Modules of the test are forgotten at its end."""
-    before = set(sys.modules)
 
     def write(name: str, text: str) -> Path:
         path = tmp_path / name
@@ -52,8 +52,7 @@ def write(tmp_path, monkeypatch):
         return path
 
     yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    forget_modules_in(tmp_path)
 
 
 def digest(folder: Path) -> str:

@@ -20,6 +20,7 @@ from nodegraph import PluginError, hookimpl
 from nodegraph.plugin_api import Numerics
 from nodegraph.plugins.code.plugin_code import read_code
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
+from tests.support.imported_modules import forget_modules_in
 from tests.support.plugin_folders import STUB_PLUGINS
 
 SAY = """
@@ -59,7 +60,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    before = set(sys.modules)
     dists: list[importlib.metadata.Distribution] = []
 
     def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
@@ -78,8 +78,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     yield install
-    for module in set(sys.modules) - before:
-        del sys.modules[module]
+    forget_modules_in(tmp_path)
 
 
 def tree_digest(roots, excludes=()):

@@ -1,4 +1,4 @@
-"""The heavy modules that a command imports."""
+"""The heavy modules that a command imports, and modules that a test imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 HEAVY = ("torch", "networkx", "numpy", "PIL", "rich", "transformers", "sqlite3")
 
@@ -37,3 +38,10 @@ def imported_by(cli, *commands):
     found = [ast.literal_eval(line.removeprefix("IMPORTED ")) for line in ran.stdout.splitlines() if line.startswith("IMPORTED ")]
     assert len(found) == len(commands)
     return {" ".join(map(str, words)): set(names) for words, names in zip(commands, found, strict=True) if names}
+
+
+def forget_modules_in(folder: Path) -> None:
+    """Let Python forget the modules that it has imported from a folder. Libraries stay: they must not be imported twice."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]

@@ -82,8 +82,8 @@ class Fixed:
         """The examples with these indices."""
         if not is_dataclass(self.examples):
             return self.examples[indices]
-        chosen = {field.name: getattr(self.examples, field.name)[indices] for field in fields(self.examples)}
-        return type(self.examples)(**chosen)
+        values = {field.name: getattr(self.examples, field.name) for field in fields(self.examples)}
+        return type(self.examples)(**{name: None if value is None else value[indices] for name, value in values.items()})
 
 
 def autoencoder(start: int = 2) -> tuple[Task[Any], Any]:

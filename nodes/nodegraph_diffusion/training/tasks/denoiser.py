@@ -19,10 +19,14 @@ from nodegraph_diffusion.training.tasks.conditions import Condition
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionedLatents:
-    """Latents (B, c, h, w) of unit variance, and the condition of each: (B, ...), what the task's `Condition` receives."""
+    """Latents (B, c, h, w) of unit variance, and the condition of each: (B, ...), what the task's `Condition` receives.
+
+    `added` is the vector conditioning (B, added_dim) of a UNet that has one, such as Stable Diffusion XL's.
+    """
 
     latent: Tensor
     condition: Tensor
+    added: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,8 @@ class DenoiserTask(Task[ConditionedLatents]):
         dropped = torch.rand(len(batch.latent), generator=moment.generator) < self._dropout
         context = self.condition(batch.condition.to(device), dropped.to(device))
         controls = self.controls(batch, noisy.noisy, noisy.steps, context)
-        predicted = self.unet(noisy.noisy, noisy.steps.float(), context, controls=controls).float()
+        added = None if batch.added is None else batch.added.to(device)
+        predicted = self.unet(noisy.noisy, noisy.steps.float(), context, added=added, controls=controls).float()
         loss = self.loss(noisy, predicted)
         figures = {"bits_per_dimension": self.loss.bits_per_dimension(noisy, predicted)} if self._log_bound else {}
         return Losses(by_network={"denoiser": loss}, figures=figures)

@@ -42,5 +42,6 @@ class ControlNetTask(DenoiserTask):
     def controls(self, batch: ConditionedLatents, noisy: Tensor, steps: Tensor, context: Tensor) -> Controls:
         """The ControlNet's residuals for the hints of a batch, which is of `HintedLatents`."""
         assert isinstance(batch, HintedLatents)
-        residuals: Controls = self.control(noisy, batch.hint.to(noisy), steps.float(), context)
+        added = None if batch.added is None else batch.added.to(noisy)
+        residuals: Controls = self.control(noisy, batch.hint.to(noisy), steps.float(), context, added=added)
         return residuals

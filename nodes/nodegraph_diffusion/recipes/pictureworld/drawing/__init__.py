@@ -1,0 +1,1 @@
+"""Drawing of scenes in integer arithmetic."""
