@@ -7,7 +7,6 @@ that becomes several files, such as a batch, gets -0, -1, ... before the extensi
 
 from __future__ import annotations
 
-import hashlib
 import ntpath
 import posixpath
 import re
@@ -64,9 +63,10 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
     taken: dict[str, str] = {}
     params = {name: _param(graph, name) for name in graph.params}
     facts = facts or _example(graph)
+    of_run = _of_run(facts)
     for output in graph.outputs.values():
         try:
-            name, extension = _name(output, graph, {**_of_run(facts, output), **params}, codecs)
+            name, extension = _name(output, graph, {**of_run, "key": facts.key(output.link.node), **params}, codecs)
         except FileNameError as error:
             problems.append(Problem("E117", f"output '{output.name}': {error}", output.where))
             continue
@@ -119,19 +119,14 @@ def _name(output: Output, graph: Graph, params: Mapping[str, Any], codecs: Codec
     return path, extension
 
 
-def _of_run(facts: RunFacts, output: Output) -> dict[str, str]:
-    """The placeholders that the workflow does not determine. A param of the same name comes first."""
+def _of_run(facts: RunFacts) -> dict[str, str]:
+    """The placeholders that the workflow does not determine, but for the key. A param of the same name comes first."""
     began = time.localtime(facts.started)
-    return {
-        "date": time.strftime("%Y-%m-%d", began),
-        "time": time.strftime("%H-%M-%S", began),
-        "run": facts.run,
-        "key": facts.key(output.link.node),
-    }
+    return {"date": time.strftime("%Y-%m-%d", began), "time": time.strftime("%H-%M-%S", began), "run": facts.run}
 
 
 def _example(graph: Graph) -> RunFacts:
-    keys = {output.link.node: hashlib.sha256(output.link.node.encode()).hexdigest() for output in graph.outputs.values()}
+    keys = {output.link.node: f"{i:0{KEY_DIGITS}x}" for i, output in enumerate(graph.outputs.values())}
     return RunFacts(run="20260101-000000-000000-0000", started=0.0, keys=keys)
 
 
