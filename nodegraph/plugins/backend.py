@@ -67,9 +67,9 @@ class Backend(Protocol):
         """
 
     def known_state(self) -> AbstractContextManager[None]:
-        """Give the switches of the libraries that results depend on known values during the block of a watched node.
+        """Give the switches of the libraries that results depend on known values during the block.
 
-        Afterwards they are as before.
+        The block is a watched node, a call of a codec, or the `resolve` of a `Reads`. Afterwards, the switches are as before.
         """
 
     def chosen_state(self) -> str:

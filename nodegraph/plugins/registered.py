@@ -38,7 +38,8 @@ class RegisteredThings:
     def add(self, entry: Entry[Any], thing: object) -> None:
         """Note that `thing` was registered as `entry`."""
         parts = dict(_parts(thing))
-        containers = {name: content for name, part in parts.items() if (content := _content_of(part)) is not None}
+        found = [(name, _content_of(part)) for name, part in parts.items() if type(part) in _CONTAINERS and part]
+        containers = {name: content for name, content in found if content is not None} if found else {}
         if containers:
             self._containers[id(entry)] = containers
         self._parts[id(entry)] = entry, parts
@@ -100,9 +101,9 @@ def _content(cell: CellType) -> object:
         return None
 
 
-def _content_of(part: object) -> _Content | None:
-    """What differs once a plain value in a list, set or mapping is changed; None for anything else, or if it is empty."""
-    if type(part) not in _CONTAINERS or not part:
+def _content_of(part: Any) -> _Content | None:
+    """What differs once a plain value in a container is changed; None if it cannot be changed, or has values that are not plain."""
+    if isinstance(part, tuple | frozenset) and _PLAIN.issuperset(map(type, part)):
         return None
     pending: list[Any] = [part]
     for item in pending:  # it grows

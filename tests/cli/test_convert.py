@@ -68,6 +68,12 @@ def test_names_and_position_ids_of_old_text_encoders_are_repaired(cli):
     assert "  repaired: position ids that a merge had rounded, which are not needed" in ran.stdout.splitlines()
 
 
+def test_a_folder_is_refused(cli):
+    (cli.folder / "model").mkdir()
+    ran = cli("convert", cli.folder / "model", cli.folder / "new.safetensors")
+    assert (ran.exit_code, ran.stderr.count("model: expected a file, found a folder. Name one of the files in it.")) == (2, 1)
+
+
 @pytest.mark.parametrize("name", ["nothing.safetensors", "nothing"])
 def test_a_file_that_is_not_there_is_named(cli, name):
     ran = cli("convert", cli.folder / name, cli.folder / "new.safetensors")

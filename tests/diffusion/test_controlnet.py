@@ -199,6 +199,15 @@ def test_residuals_are_averaged_if_the_config_says_so(tmp_path, name):
     assert not torch.equal(ControlNetGuide(network, HINT, 0.5)(X, TIMESTEPS, CONTEXT, None)[1], guided[1])
 
 
+def test_a_folder_without_a_config_is_described_by_its_shapes(tmp_path):
+    theirs(small.UNET).save_pretrained(tmp_path / "control")
+    (tmp_path / "control/config.json").unlink()
+    found = describe(tmp_path / "control")
+    assert found.content == "controlnet"
+    assert found.controlnet().files == (tmp_path / "control/diffusion_pytorch_model.safetensors",)
+    assert found.controlnet().config == small.UNET
+
+
 def test_a_config_that_does_not_say_whether_to_average_is_refused(tmp_path):
     reference = theirs(small.UNET)
     reference.register_to_config(global_pool_conditions="sometimes")

@@ -63,6 +63,7 @@ def metrics_of(trainer: Trainer[Any]) -> dict[str, float]:
     return dict(metrics.figures)
 
 
+@pytest.mark.slow
 def test_autoencoders_learn_pictures() -> None:
     for name in ("autoencoder", "vq_autoencoder"):
         trainer = trainer_of(name, steps=30, batch=COUNT, learning_rate=5e-3, log_every=10)

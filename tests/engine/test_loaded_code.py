@@ -301,11 +301,15 @@ def keep(path):
         kept[path] = load(path)
     return kept[path]
 """
-BEFORE = ["nothing", "an earlier engine", "a node of another plugin", "the program"]
+BEFORE = [
+    ("an earlier engine", "keep"),
+    ("a node of another plugin", "load"),
+    ("a node of another plugin", "keep"),
+    ("the program", "load"),
+]
 
 
-@pytest.mark.parametrize("function", ["load", "keep"])
-@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize(("before", "function"), BEFORE)
 def test_module_that_a_library_loads_is_compared_at_a_hit(
     tmp_path: Path, write: Write, make_engine: Callable[[], Engine], monkeypatch: pytest.MonkeyPatch, before: str, function: str
 ) -> None:

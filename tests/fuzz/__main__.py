@@ -13,15 +13,16 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from tests.fuzz.driver import Driver, State, find_mutant, groups_of, stopped_by_signals
+from tests.fuzz.driver import WORKERS, Driver, State, find_mutant, groups_of, stopped_by_signals
 from tests.fuzz.mutants import MUTANTS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--graphs", type=int, default=1_000_000, help="how many graphs there are in all")
-    parser.add_argument("--state", type=Path, default=Path("fuzz-state"), help="a folder for the figures and the caches")
-    parser.add_argument("--workers", type=int, default=2, help="processes at a time")
+    parser.add_argument("--state", type=Path, default=Path("fuzz-state"), help="a folder for the figures")
+    parser.add_argument("--caches", type=Path, help="a folder for the caches, which may be in memory; default: that of --state")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes at a time")
     parser.add_argument("--kill-share", type=float, default=0.2, help="the share of tasks after which a worker is killed")
     parser.add_argument("--group", type=int, help="run only this group, in this process")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="put these faults into the engine, all if no name follows")
@@ -32,7 +33,7 @@ def main() -> int:
         return sum([not find(name) for name in options.mutants or MUTANTS])
     path = options.state / "state.json"
     state = State.read(path)
-    driver = Driver(state, options.state, workers=options.workers, kill_share=options.kill_share)
+    driver = Driver(state, options.caches or options.state, workers=options.workers, kill_share=options.kill_share)
 
     def save() -> None:
         state.write(path)

@@ -29,6 +29,9 @@ from nodegraph.files import write_whole
 from tests.fuzz.kills import EXITS
 from tests.fuzz.worker import GROUP, Report, Setup, Task, serve
 
+WORKERS: Final = 3
+"""How many processes run at once. Each of them waits for a third of the time, so there are more than processors."""
+
 TASK_GROUPS: Final = 5
 CACHES: Final = "cache-"
 """The names of cache directories begin with this."""
@@ -106,7 +109,7 @@ class Driver:
         state: State,
         folder: Path,
         *,
-        workers: int = 2,
+        workers: int = WORKERS,
         kill_share: float = 0.2,
         epoch_groups: int = 250,
         mutant: str | None = None,

@@ -37,6 +37,8 @@ def convert(file: str, new: Path, keep_all: bool) -> None:
         raise click.UsageError(f"{new} exists already and stays as it is. Give another name or remove it.")
     try:
         path = file_path(file, Path.cwd(), None)
+        if path.is_dir():
+            raise CheckpointError(path, expected="a file", found="a folder", hint="Name one of the files in it.")
         with replacing(new) as temporary:
             done = write_safetensors(path, temporary, keep_all=keep_all)
     except CheckpointError as error:

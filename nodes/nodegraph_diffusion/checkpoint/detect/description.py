@@ -173,6 +173,7 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
     vae = _attempt(lambda: checked(folder_vae(path, headers), headers))
     text_sources = _attempt(lambda: folder_text_sources(path, headers))
     lora = _attempt(lambda: folder_lora(path, headers))
+    controlnet = _attempt(lambda: checked_controlnet(folder_controlnet(path, headers), headers))
 
     def models() -> Mapping[Kind, Checkpoint]:
         require_parts(path)
@@ -181,13 +182,13 @@ def _describe_folder(path: Path, headers: HeaderCache) -> Description:
 
     return Description(
         path=path,
-        content=None if isinstance(contents, CheckpointError) else _content(contents, {"lora": lora}),
+        content=None if isinstance(contents, CheckpointError) else _content(contents, {"lora": lora, "controlnet": controlnet}),
         models=_attempt(models),
         unet_or_error=unet,
         vae_or_error=vae,
         text_sources=text_sources,
         lora_or_error=lora,
-        controlnet_or_error=_attempt(lambda: checked_controlnet(folder_controlnet(path, headers), headers)),
+        controlnet_or_error=controlnet,
         embedding_or_error=_attempt(lambda: file_embedding(headers.read(path), file_contents(()))),
         taesd_or_error={
             "encoder": _attempt(lambda: folder_taesd(path, "encoder", headers)),
