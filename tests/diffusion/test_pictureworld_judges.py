@@ -38,7 +38,7 @@ def test_matched_filter_reads_many_pictures_and_rejects_wrong_captions(name: str
     scenes = judged_scenes(100)
     readings = judge_by_templates(distorted(drawn(scenes), name))
     result = compared(readings, scenes)
-    assert result.right >= 98, str(result)
+    assert result.right >= (98 if name == "as drawn" else 92), str(result)
     rejected = rejections(readings, scenes)
     assert rejected.of_other_scenes >= 98, str(rejected)
     assert all(found >= 0.98 * asked for found, asked in rejected.of_changed.values()), str(rejected)
