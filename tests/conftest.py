@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also for the processes that tests start
@@ -21,6 +22,7 @@ import torch
 from nodegraph.plugins import discovery
 from nodegraph.plugins.code import loads
 from nodegraph.plugins.code.plugin_code import Code
+from tests.support.imported_modules import forget_modules_in
 
 THREADS = os.cpu_count() or 1
 
@@ -55,9 +57,7 @@ def forgotten_modules(request: pytest.FixtureRequest) -> Iterator[None]:
     count = len(sys.modules)
     yield
     if folder is not None and len(sys.modules) != count:
-        for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None)).startswith(folder):
-                del sys.modules[name]
+        forget_modules_in(Path(folder))
     if folder is not None:
         for path in [path for path in loads.last_loads() if path.startswith(folder)]:
             del loads._loaded_states._last[path], loads._loaded_states._states[path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,7 @@ def test_changed_class_and_version_are_named(
 def test_changed_plugin_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "loud_nodes.py").write_text(SHOUT.format(version=1, numeric=False))
+    time.sleep(0.02)  # what is loaded at once may have been written after it was loaded: the file system's clock is too coarse
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
 
     def engine(version: str) -> Engine:

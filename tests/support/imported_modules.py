@@ -41,7 +41,10 @@ def imported_by(cli, *commands):
 
 
 def forget_modules_in(folder: Path) -> None:
-    """Let Python forget the modules that it has imported from a folder. Libraries stay: they must not be imported twice."""
+    """Let Python forget the modules that it has imported from a folder. Libraries stay: they must not be imported twice.
+
+    So does the program: a test may have given it another file.
+    """
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+        if name != "__main__" and str(getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
             del sys.modules[name]
