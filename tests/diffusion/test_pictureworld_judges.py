@@ -39,7 +39,7 @@ RIGHT = {"as drawn": 0.98, "blurred": 0.85}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
 def test_matched_filter_reads_many_pictures_and_rejects_wrong_captions(name: str) -> None:
-    scenes = judged_scenes(100 if name == "as drawn" else 30)
+    scenes = judged_scenes(50 if name == "as drawn" else 30)
     readings = judge_by_templates(distorted(drawn(scenes), name))
     result = compared(readings, scenes)
     assert result.right >= RIGHT.get(name, 0.95) * len(scenes), str(result)

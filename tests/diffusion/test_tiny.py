@@ -121,6 +121,7 @@ def test_autoencoder_reaches_its_figure(model: Model) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_recipe_runs_and_skips_finished_stages(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = tiny.Recipe(
         work=tmp_path,
