@@ -169,10 +169,11 @@ class Engine:
         plan.known.free_values([*plan.known.hits])
         return plan
 
-    def explain(self, plan: Plan) -> list[Explained]:
-        """Why each node of a plan would run: what differs from the last run of the same workflow in this cache."""
+    def explain(self, plan: Plan | WorkflowSource) -> list[Explained]:
+        """Why each node of a plan, or of the plan of a workflow, would run: what differs from its last run in this cache."""
         from nodegraph.run.explain import explain
 
+        plan = plan if isinstance(plan, Plan) else self.plan(plan)
         runs = self._within("runs")
         return explain(plan, {} if runs is None else last_forms(runs, plan.graph.workflow, plan.graph.nodes.keys()))
 

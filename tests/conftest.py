@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib.metadata
 import os
 import signal
 import sys
@@ -25,6 +26,19 @@ from nodegraph.plugins.code.plugin_code import Code
 from tests.support.imported_modules import forget_modules_in
 
 THREADS = os.cpu_count() or 1
+
+# plugins that are installed here beside ours are not tested: neither are they documented, nor are their names expected
+_entry_points = importlib.metadata.entry_points
+_FOREIGN = {point.dist.name for point in _entry_points(group=discovery.GROUP) if point.dist is not None} - {"nodegraph"}
+
+
+def _our_entry_points(**selected: Any) -> importlib.metadata.EntryPoints:
+    points = _entry_points(**selected)
+    return importlib.metadata.EntryPoints(point for point in points if point.dist is None or point.dist.name not in _FOREIGN)
+
+
+if _FOREIGN:
+    importlib.metadata.entry_points = _our_entry_points
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -98,20 +98,24 @@ def _print_result(result: Result, *, as_json: bool) -> None:
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    """The object that `--json` prints, without nodes that were skipped, and without `seeds` if none was drawn."""
-    return ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {}) | {
-        "run": result.run,
-        "status": result.status,
-        "seconds": round(result.seconds, 4),
-        "outputs": {name: [str(path) for path in paths] for name, paths in result.outputs.items()},
-        "nodes": {
-            name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
-            | ({"error": report.error} if report.error else {})
-            | ({"wrong": report.wrong.as_json()} if report.wrong else {})
-            for name, report in result.nodes.items()
-            if report.status != "skipped"
-        },
-    }
+    """The object that `--json` prints, without nodes that were skipped, and without `seeds` and `notices` if there are none."""
+    return (
+        ({"seeds": dict(result.graph.seeds)} if result.graph.seeds else {})
+        | {
+            "run": result.run,
+            "status": result.status,
+            "seconds": round(result.seconds, 4),
+            "outputs": {name: [str(path) for path in paths] for name, paths in result.outputs.items()},
+            "nodes": {
+                name: {"status": report.status, "seconds": round(report.seconds, 4), "key": report.key}
+                | ({"error": report.error} if report.error else {})
+                | ({"wrong": report.wrong.as_json()} if report.wrong else {})
+                for name, report in result.nodes.items()
+                if report.status != "skipped"
+            },
+        }
+        | ({"notices": [{"node": notice.node, "message": notice.message} for notice in result.notices]} if result.notices else {})
+    )
 
 
 def _print_other_errors(result: Result) -> None:

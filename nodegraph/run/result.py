@@ -45,6 +45,10 @@ class NodeReport:
     error: str | None = None
     wrong: WrongResult | None = None
 
+    def __repr__(self) -> str:
+        key = "" if self.key is None else f", key {self.key[:12]}"
+        return f"<NodeReport: {self.status}, {self.seconds:.2f} s{key}>"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Result:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _INSTEAD: Final = (
-    "nodegraph does not read these graphs: write it again as a workflow. docs/comfyui.md shows how, and 'nodegraph nodes {type}' "
-    "says which nodes to use for a node of ComfyUI"
+    "nodegraph does not read these graphs: write it again as a workflow. 'nodegraph nodes {type}' says which nodes to use for a "
+    "node of ComfyUI, and 'nodegraph examples' lists workflows to begin with"
 )
 _PICTURES: Final = {
     "nodegraph": (

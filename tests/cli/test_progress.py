@@ -33,6 +33,15 @@ def test_nodes_notices_and_the_end_have_lines(cli):
     assert re.fullmatch(r"done in \d+\.\d\d s", lines[3])
 
 
+def test_notices_are_in_the_json_too(cli):
+    notice = {"node": "word", "message": "hey is short"}
+    ran = cli("run", cli.write(REMARKS), "--json", "-q")
+    assert (ran.json["notices"], ran.stderr) == ([notice], "")
+    assert cli("run", cli.folder / "greeting.yaml", "--set", "loud.steps=2", "--json", "-q").json["notices"] == [
+        notice
+    ]  # if it is cached
+
+
 def test_cached_and_unneeded_nodes_are_shown(cli):
     workflow = cli.write(REMARKS)
     cli("run", workflow)

@@ -138,4 +138,6 @@ def test_everything_public_has_a_useful_line(engine: Engine, workflow: Workflow)
         plugins.nodes.get("Fold").value: "<NodeSpec Fold(text) -> output>",
     }
     assert {thing: repr(thing) for thing in shown} == shown
+    report = result.nodes["halves"]
+    assert repr(report) == f"<NodeReport: {report.status}, {report.seconds:.2f} s, key {report.key[:12]}>"
     assert "stub_pack" in repr(plugins)

@@ -43,6 +43,12 @@ def test_first_run_is_explained(engine: Engine, weights: Path) -> None:
     assert found["described"] == ("run", "text: 'folded' may return another value")
 
 
+def test_file_of_a_workflow_is_explained(engine: Engine, weights: Path) -> None:
+    path = weights.parent / "workflow.yaml"
+    path.write_text(workflow(weights).dump())
+    assert {each.node: (each.action, each.reason) for each in engine.explain(path)} == reasons(engine, workflow(weights))
+
+
 def test_second_run_needs_no_node(make_engine: Callable[..., Engine], weights: Path) -> None:
     make_engine().run(workflow(weights))
     found = reasons(make_engine(), workflow(weights))

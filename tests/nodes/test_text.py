@@ -72,8 +72,8 @@ def test_network_and_tokenizer_are_loaded_once(model, run):
     ("part", "advice"),
     [
         ("<lora:film:0.8>", "a LoRA is a node: LoadLora"),
-        ("{red|blue}", "make it a param"),
-        ("__colours__", "make it a param"),
+        ("{red|blue}", "let a TextTemplate node draw one"),
+        ("__colours__", "let a TextTemplate node draw one"),
         ("[a:red:0.5]", "syntax: a1111"),
         ("[red|blue]", "syntax: a1111"),
         ("AND", "syntax: a1111"),

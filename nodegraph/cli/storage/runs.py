@@ -77,7 +77,7 @@ def show(run: str, cache_dir: Path | None, as_json: bool) -> None:
 @click.option("--dtype", metavar="NAME", help="Compute in this dtype.  [default: that of the run]")
 @plugin_dir_option
 @json_option
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
 @verbose_option("Show the keys of nodes, and a traceback of every failure.")
 @click.pass_context
 def rerun(

@@ -65,7 +65,7 @@ class _Run(ExtensibleCommand):
 @preview_option
 @plugin_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the run instead of paths.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress and no notes on stderr.")
 @verbose_option("Show the keys of nodes, and a traceback of every failure.")
 @click.pass_context
 def run(

@@ -12,8 +12,8 @@ EMBEDDING = re.compile(r"(?<!\S)embedding:(\S+)")
 _A1111: Final = "works with syntax: a1111"
 _EVERYWHERE: Final = (
     (re.compile(r"<(?:lora|lyco|lycoris|hypernet)\s*:[^<>]*>", re.IGNORECASE), "a LoRA is a node: LoadLora"),
-    (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "write one of the words, or make it a param and set it"),
-    (re.compile(r"(?<!\w)__[\w/*-]*[^\W_][\w/*-]*__(?!\w)"), "write a word from the list, or make it a param and set it"),
+    (re.compile(r"\{[^{}|]*\|[^{}]*\}"), "write one of the words, or let a TextTemplate node draw one"),
+    (re.compile(r"(?<!\w)__[\w/*-]*[^\W_][\w/*-]*__(?!\w)"), "write a word from the list, or let a TextTemplate node draw one"),
     (re.compile(r"\$params\.[A-Za-z_][\w-]*"), "a param is a whole value: text: $params.NAME"),
 )
 _ONLY_A1111: Final = (
