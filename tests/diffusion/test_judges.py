@@ -47,7 +47,7 @@ def test_matched_filter_reads_drawn_pictures() -> None:
 
 @pytest.mark.slow
 def test_matched_filter_reads_many_drawn_pictures() -> None:
-    result = score_on_real(judge_by_templates, 100)
+    result = score_on_real(judge_by_templates, 200)
     assert result.right >= 0.98 * result.total, str(result)
 
 

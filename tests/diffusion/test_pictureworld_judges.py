@@ -32,17 +32,13 @@ def test_matched_filter_reads_drawn_pictures() -> None:
     assert str(accuracy(judge_by_templates, [scene(0, 4)])) == "1 of 1"
 
 
-RIGHT = {"as drawn": 0.98, "blurred": 0.85}
-"""The share that the matched filter reads without a fault; where much detail is lost, it misses small things. Others: 0.95."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
 def test_matched_filter_reads_many_pictures_and_rejects_wrong_captions(name: str) -> None:
-    scenes = judged_scenes(50 if name == "as drawn" else 30)
+    scenes = judged_scenes(100 if name in ("as drawn", "blurred") else 30)
     readings = judge_by_templates(distorted(drawn(scenes), name))
     result = compared(readings, scenes)
-    assert result.right >= RIGHT.get(name, 0.95) * len(scenes), str(result)
+    assert result.right >= (0.98 if name == "as drawn" else 0.92) * len(scenes), str(result)
     rejected = rejections(readings, scenes)
     assert rejected.of_other_scenes >= 0.98 * len(scenes), str(rejected)
     assert all(found >= 0.98 * asked for found, asked in rejected.of_changed.values()), str(rejected)
