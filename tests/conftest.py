@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also 
 
 import pytest
 import torch
+from hypothesis import settings
 
 from nodegraph.plugins import discovery
 from nodegraph.plugins.code import loads
@@ -26,6 +27,9 @@ from nodegraph.plugins.code.plugin_code import Code
 from tests.support.imported_modules import forget_modules_in
 
 THREADS = os.cpu_count() or 1
+
+settings.register_profile("any speed", deadline=None)  # the machine may be slow, or busy
+settings.load_profile("any speed")
 
 # plugins that are installed here beside ours are not tested: neither are they documented, nor are their names expected
 _entry_points = importlib.metadata.entry_points

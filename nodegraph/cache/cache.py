@@ -262,14 +262,19 @@ class Cache:
         """The files that a value is exported to.
 
         If the value is stored (`digest` is not None), its exported files are stored, too, and `value()` is called only the first
-        time.
+        time. They are not if the codec drew from a global generator of random numbers.
         """
         if self.store is None or digest is None or codec.extension == codec.suffix:
             return codec.export(value())
         files = self.store.exported(digest, codec.extension)
         if files is None:
-            files = codec.export(value())
-            self.store.put_exported(digest, codec.extension, files)
+            exported, state = value(), self.codecs.known_state
+            with state:
+                before = state.generators()
+                files = codec.export(exported)
+                drew = state.drew_since(before)
+            if not drew:
+                self.store.put_exported(digest, codec.extension, files)
         return files
 
     # --- the whole cache

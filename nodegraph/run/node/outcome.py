@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.dependencies import joined, with_codecs
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
@@ -46,26 +47,14 @@ def store_outcome(
     context: RunContext,
 ) -> Outcome:
     """Store the result under its key, unless a file in the key changed while the node ran."""
-    key, cache = task.key, context.cache
-    is_hidden = False  # something that the result depends on, from its key
-    if changed:
-        key = None
-        run.notice(
-            "a file that it reads was changed during the run; its result is used but not kept. Other results of this run may come "
-            "from the file as it was before"
-        )
-    elif task.uncached_reason is not None:
-        run.notice(f"its result is not kept: {task.uncached_reason}")
-    elif (message := _changed_code(task, context)) is not None:
-        key = None
-        run.notice(message)
-    elif key is not None and (message := _not_in_key(task, spec, run, context)) is not None:
-        key, is_hidden = None, True
-        run.notice(message)
+    cache = context.cache
+    key, is_hidden = _key(task, spec, changed=changed, run=run, context=context)
     stored_key = key if spec.keep else None
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
+    if key is not None and _codec_drew(snapshots, run):
+        key, stored_key, is_hidden = None, None, True
     imports = _imports(task, context)
     codec_names: frozenset[str] = frozenset()
     digests: dict[str, str] = {}
@@ -109,6 +98,28 @@ def store_outcome(
     )
 
 
+def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun, context: RunContext) -> tuple[str | None, bool]:
+    """The key that the result has, None if it is not kept, and whether the result depends on something that its key does not cover.
+
+    The run gets a notice that says why it is not kept.
+    """
+    if changed:
+        run.notice(
+            "a file that it reads was changed during the run; its result is used but not kept. Other results of this run may come "
+            "from the file as it was before"
+        )
+        return None, False
+    if task.uncached_reason is not None:
+        run.notice(f"its result is not kept: {task.uncached_reason}")
+    elif (message := _changed_code(task, context)) is not None:
+        run.notice(message)
+        return None, False
+    elif task.key is not None and (message := _not_in_key(task, spec, run, context)) is not None:
+        run.notice(message)
+        return None, True
+    return task.key, False
+
+
 def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:
     """A notice about something that the node used and that its key does not cover."""
     if run.drew:
@@ -128,6 +139,18 @@ def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContex
             "@node(..., numeric=True)"
         )
     return None
+
+
+def _codec_drew(snapshots: Mapping[str, Snapshot], run: NodeRun) -> bool:
+    """Whether a codec drew from a global generator, with a notice: the value may be another one when it is read."""
+    port = next((port for port, snapshot in snapshots.items() if snapshot.drew), None)
+    if port is None:
+        return False
+    run.notice(
+        f"the codec of '{port}' used a global generator of random numbers, as random.random() does; the result is used but not "
+        f"kept. A codec must store and read each value in the same way every time"
+    )
+    return True
 
 
 def _changed_code(task: NodeTask, context: RunContext) -> str | None:
