@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def _our_entry_points(**selected: Any) -> importlib.metadata.EntryPoints:
 
 if _FOREIGN:
     importlib.metadata.entry_points = _our_entry_points
+    # the same in the processes that tests start
+    _folder = tempfile.TemporaryDirectory(prefix="nodegraph-tests-")
+    Path(_folder.name, "sitecustomize.py").write_text(
+        "import importlib.metadata as m\n"
+        "_all = m.entry_points\n"
+        "def _some(**selected):\n"
+        f"    return m.EntryPoints(p for p in _all(**selected) if p.dist is None or p.dist.name not in {_FOREIGN!r})\n"
+        "m.entry_points = _some\n",
+        encoding="utf-8",
+    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_folder.name, os.environ.get("PYTHONPATH")]))
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -61,7 +61,7 @@ def example_file(path: Path, plugins: Plugins) -> Path | None:
         return found
     if path.is_dir():
         return None
-    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples."
+    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples.{plugins.why_broken()}"
     raise WorkflowError([Problem("E100", f"there is no workflow file or example {name}", None, hint)])
 
 

@@ -200,6 +200,13 @@ class Codecs:
         self._by_stored_name[self._stored_names.setdefault(id(codec), f"{codec.name} {code[:_CODE_LETTERS]}")] = codec
         self._of_class.clear()
 
+    def remove(self, plugin: str) -> None:
+        """Remove the codecs of the plugin of this name."""
+        self._by_type = {kind: owned for kind, owned in self._by_type.items() if owned[1].plugin != plugin}
+        codecs = {id(codec) for codec, _ in self._by_type.values()}
+        self._by_stored_name = {name: codec for name, codec in self._by_stored_name.items() if id(codec) in codecs}
+        self._of_class.clear()
+
     def _in_known_state(self, codec: Codec) -> Codec:
         """The codec that runs `codec` in the known state, always the same one; it is kept, so that its id stays its own."""
         if codec is _JSON or isinstance(codec, _InKnownState):

@@ -37,6 +37,7 @@ __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 
 PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
+_CLASH = "[E301]"
 _REGISTER = "register_"
 _COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when it needs them
 _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
@@ -163,10 +164,24 @@ class Plugins:
         return plugin
 
     def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
-        """Remove the plugin from the manager; returns it with the reason."""
+        """Remove the plugin's hooks; returns it with the reason."""
+        return _failed(self._without_hooks(plugin), plugin, f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}")
+
+    def _without_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
         if self.manager.is_registered(plugin.module):
             self.manager.unregister(plugin.module)
-        return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
+        return plugin
+
+    def _take_back(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """Remove what a plugin registered before it failed, if runs go on without it."""
+        if plugin.fatal:
+            return plugin
+        for registry in (self.nodes, *self.registries.values()):
+            registry.remove(plugin.name)
+        self.codecs.remove(plugin.name)
+        if self._backend_origin is plugin.origin:
+            self.backend, self._backend_origin = CpuBackend(), None
+        return self._without_hooks(plugin)
 
     def _wrong_arguments(self, module: Any) -> str:
         """A description of the first hook in `module` that has a parameter which the hook does not pass; "" if there is none."""
@@ -221,10 +236,10 @@ class Plugins:
                     if implementation.plugin is plugin.module:
                         implementation.function(*(register for _ in implementation.argnames))
             except PluginError as error:
-                return replace(plugin, error=str(error), fatal=True)
+                return self._take_back(_failed(plugin, str(error)))
             except Exception as error:  # raised by the plugin's own code
                 message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {describe_error(error)}"
-                return replace(plugin, error=message, fatal=True)
+                return self._take_back(_failed(plugin, message))
         self._loads[plugin.name] = loads_of(f"{plugin.place} registers", position)
         return plugin
 
@@ -291,3 +306,8 @@ class Plugins:
                 f"'{origin.plugin}' ({origin.place}). Remove one"
             )
         self.backend, self._backend_origin = backend, origin
+
+
+def _failed(plugin: LoadedPlugin, message: str) -> LoadedPlugin:
+    """The plugin with the reason why it cannot be used. Without one that others installed, runs go on, unless there is a clash."""
+    return replace(plugin, error=message, fatal=not plugin.is_foreign or message.startswith(_CLASH))
