@@ -165,7 +165,7 @@ class Plugins:
 
     def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
         """Remove the plugin's hooks; returns it with the reason."""
-        return _failed(self._without_hooks(plugin), plugin, f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}")
+        return _failed(self._without_hooks(plugin), f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}")
 
     def _without_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
         if self.manager.is_registered(plugin.module):

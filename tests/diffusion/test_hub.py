@@ -428,7 +428,7 @@ def test_busy_hub_is_one_message_after_a_few_seconds(tmp_path, status, pause, re
     assert f"hf://org/busy: expected a download from the hub, found {found.format(address=address)}" in message
     assert done.stderr == ""
     assert float(slept) <= 6
-    assert sum(request.startswith("GET") for request in asked) == requests
+    assert sum(request.startswith("GET /api/models/org/busy") for request in asked) == requests
 
 
 def test_answer_without_a_reason_is_no_connection_problem(hub):
