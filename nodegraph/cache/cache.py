@@ -37,7 +37,7 @@ MAX_RESULTS_WITHOUT_CODEC: Final = 8
 _JSON: Final = JSONCodec.name  # this codec never changes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CachedResult:
     """A result in the cache: its content key and what computed it.
 
@@ -50,6 +50,9 @@ class CachedResult:
     digests: Mapping[str, str]
     stored: Mapping[str, StoredValue] = field(default_factory=dict)
     in_memory: Mapping[str, Snapshot] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<CachedResult of {self.computation.type}: {', '.join(self.digests)}, key {self.key[:12]}>"
 
     def without_values(self) -> CachedResult:
         """The same result, which keeps no value in memory."""
@@ -98,6 +101,9 @@ class Cache:
         self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
         self._known_same: dict[str, str] | None = None  # what results depend on, as it was found; None: nothing is remembered
+
+    def __repr__(self) -> str:
+        return f"<Cache {'in memory' if self.store is None else self.store.directory}>"
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""

@@ -89,6 +89,9 @@ class JSONCodec:
     suffix = ".json"
     extension = ".json"
 
+    def __repr__(self) -> str:
+        return "<codec json>"
+
     def digest(self, value: Any) -> str:
         return self.digest_of(self.encode(value))
 
@@ -179,6 +182,9 @@ class Codecs:
         self._of_class: dict[type, Codec | None] = {}  # a cache for for_type
         self._stored_names: dict[int, str] = {id(_JSON): _JSON.name}  # by the codec's id
         self._by_stored_name: dict[str, Codec] = {_JSON.name: _JSON}
+
+    def __repr__(self) -> str:
+        return f"<Codecs: {', '.join(sorted({codec.name for codec, _ in self._by_type.values()}))}>"
 
     def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
         """Store values of `kind` with `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""

@@ -37,7 +37,7 @@ _OUR_DISTRIBUTION: Final = "nodegraph"  # whose plugins always name the encoding
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
@@ -55,6 +55,9 @@ class LoadedPlugin:
     distribution: str | None = None
     module: Any = None
     code: Code | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadedPlugin {self.name} from {self.place}{', broken' if self.error else ''}>"
 
     @property
     def is_foreign(self) -> bool:

@@ -49,6 +49,9 @@ class KnownResults:
         self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
         self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
 
+    def __repr__(self) -> str:
+        return f"<KnownResults of {self.graph.workflow}: {len(self.hits)} in the cache, {len(self.content)} content keys known>"
+
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
         digests = self._digests.get(link.node)

@@ -36,6 +36,9 @@ class KnownState:
     def __init__(self, backend: Callable[[], Backend]) -> None:
         self._backend, self._thread = backend, _Thread()
 
+    def __repr__(self) -> str:
+        return f"<KnownState of {self._backend()!r}>"
+
     def __enter__(self) -> None:
         thread = self._thread
         if thread.depth == 0:
