@@ -8,7 +8,7 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
-    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots cache",
+    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": "layout locks lock_holder journal records index maintenance index_queries safe_io blobs usage store",
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
@@ -20,12 +20,12 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
     "nodegraph.plugins.state": "generators locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
-        "scheduler session"
+        "options device known_results verification model_memory outputs plan events stall result record explain tasks handle node "
+        "workers scheduler session"
     ),
     "nodegraph.run.node": ("process_state node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
-from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import NOTHING, joined
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 

@@ -105,14 +105,11 @@ def _unwritable(workflow: Document) -> Iterator[Problem]:
     for what, value, where in values:
         part = unwritable(value) if value is not MISSING else None
         if part is not None:
-            if isinstance(part, str | int | dict | list | tuple):
-                part, hint = described(part), "Use shorter numbers, fewer levels, and text in Unicode."
-            else:
-                part, hint = (
-                    f"{described(part)} of type {type(part).__name__}",
-                    "Save it to a file, and give its path to a node that reads it.",
-                )
-            yield Problem("E110", f"{what} holds {part}, which a file cannot hold", where, hint)
+            message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
+            hint = "Save it to a file, and give its path to a node that reads it."
+            if isinstance(part, str | list | tuple | dict):
+                hint = "Use text in Unicode, and fewer levels."
+            yield Problem("E110", message, where, hint)
 
 
 def _other_values(workflow: Document) -> Iterator[tuple[str, Any, Location | None]]:

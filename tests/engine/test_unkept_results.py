@@ -174,6 +174,17 @@ def test_value_whose_codec_draws_is_not_kept(make_engine: Callable[[], Engine], 
     assert engine.run(workflow).ran == ()
 
 
+def test_codec_that_draws_only_later_is_not_noticed(make_engine: Callable[[], Engine]) -> None:
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Word", name="word", text="a"))
+    engine = make_engine()
+    engine.run(workflow)
+    engine.plugins.manager.get_plugin("drawing").WordCodec.draws = "load"
+    result = engine.run(workflow)
+    assert (result.ran, result.notices) == ((), ())
+    assert result["out"].text.startswith("a0.")
+
+
 def test_exported_file_of_a_codec_that_draws_is_not_stored(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
     workflow = Workflow("w")
     workflow.output("out", workflow.add("Word", name="word", text="a"))
