@@ -94,7 +94,7 @@ def unwritable(value: Any, *, levels: int = LEVELS) -> Any:
     if isinstance(value, numbers.Integral):
         return value if abs(int(value)) >= _HUGE else None
     if isinstance(value, numbers.Real):
-        return None if isinstance(value, float) or _is_float(value) else value
+        return None if _is_float(value) else value
     return None if isinstance(value, Link | ParamRef | None) else value
 
 
