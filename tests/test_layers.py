@@ -19,7 +19,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.cli.storage": "cache runs",
     "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
     "nodegraph.graph": "gc_pause graph suggest overrides expansion params inputs param_types composed build remarks load",
-    "nodegraph.graph.expansion": "names flat given scopes values switches uses expand",
+    "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
     "nodegraph.plugins.state": "locale_state number_state known_state",

@@ -261,15 +261,19 @@ class _Builder:
 
     def _check_expansion(self, flat: FlatDocument) -> None:
         """Check what no node of the graph uses, or what is not a value yet."""
+        before = len(self.problems)
         for border in flat.borders:
             try:
                 declared = self._declared(border.param.type or "")
             except literals.LiteralError as error:
                 self._problem("E114", error.message, border.param.where, error.hint)
                 continue
-            self.inputs.check(border.node, Port(border.param.name, declared), border.value)
+            self.inputs.check_linked(border.node, Port(border.param.name, declared), border.value)
+        wrong = {problem.where for problem in self.problems[before:]}  # what the nodes inside say of the same values adds nothing
+        self.problems[:before] = [p for p in self.problems[:before] if p.where not in wrong or p.code not in ("E108", "E110")]
         for node, chosen in flat.switches:
-            self.inputs.check(node, Port("cases", Any), chosen)
+            for value in (chosen.value, *chosen.others):
+                self.inputs.check(node, Port("cases", Any), value)
         for node in flat.unused:
             if node.type not in self.plugins.nodes:
                 self._unknown_type(node)

@@ -9,7 +9,7 @@ from nodegraph.errors import Problem
 from nodegraph.graph.expansion.expand import Expansion
 from nodegraph.graph.expansion.names import nodes_inside, without_indexes
 from nodegraph.graph.graph import ResolvedLink
-from nodegraph.workflow.definitions import Link, NodeDef, Wrapped, is_composed
+from nodegraph.workflow.definitions import EACH, Link, NodeDef, Wrapped, is_composed
 from nodegraph.workflow.workflow import Workflow
 
 Links: TypeAlias = "ResolvedLink | list[Links]"
@@ -75,17 +75,22 @@ def write_back(
     for (name, input), value in changed.items():
         if name in nodes:
             nodes[name][input] = value
-    lists: dict[tuple[str, str], list[int]] = {}
+    drawn: dict[tuple[str, str], dict[int, int]] = {}  # by node and input: the seeds of items
     for full, seed in seeds.items():
         name, _, input = full.partition(".")
-        if name in nodes and "[" not in name and "/" not in name:
+        if name in nodes:
             nodes[name][input] = seed
-        elif "/" not in name:
-            lists.setdefault((without_indexes(name), input), []).append(seed)
-    for (name, input), drawn in lists.items():
-        if name in nodes and sizes.get(name) == len(drawn):
+        elif "/" not in name and without_indexes(name) in nodes:
+            node, index = name.removesuffix("]").split("[")
+            drawn.setdefault((node, input), {})[int(index)] = seed
+    for (name, input), by_index in drawn.items():
+        each = nodes[name].get(EACH, {})
+        before = each.get(input)
+        if len(by_index) == sizes.get(name):
             nodes[name].pop(input, None)
-            nodes[name]["each"] = {**nodes[name].get("each", {}), input: drawn}
+            nodes[name][EACH] = {**each, input: list(by_index.values())}
+        elif isinstance(before, list):
+            nodes[name][EACH] = {**each, input: [by_index.get(index, value) for index, value in enumerate(before)]}
     for name, inputs in nodes.items():
         node = workflow.nodes[name]
         workflow.nodes[name] = NodeDef(name, node.type, inputs, where=node.where, locations=node.locations)

@@ -110,6 +110,12 @@ class Inputs:
         """Report whether `port` could receive a value."""
         self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
 
+    def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
+        """Report whether `port` could receive a value, but not whether its references exist, which is checked elsewhere."""
+        before = len(self.problems)
+        self.check(node, port, value)
+        self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
+
     # --- one value
 
     def _from_outside(self, node: NodeDef, port: Port, raw: InputValue) -> Input | None:

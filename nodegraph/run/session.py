@@ -108,6 +108,8 @@ class Session:
             keys = keys_of(self._graph)
             plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, verification=self._verification)
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
+        if self._graph.resolved.sweep is not None:
+            self.emit(Notice(None, "the section 'sweep' is ignored: a run computes the workflow once"))
         error = self._run_plan(plan, began)
         for name, items in self._items.items():
             self._outputs[name] = [path for _, paths in sorted(items.items()) for path in paths]

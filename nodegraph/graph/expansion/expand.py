@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.expansion.flat import FlatDocument
-from nodegraph.graph.expansion.given import OverridesByNode
 from nodegraph.graph.expansion.names import matches
+from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.uses import UseMaker
 from nodegraph.graph.overrides import InputValue, Override
@@ -37,7 +37,7 @@ class Expansion:
         by_node = OverridesByNode(overrides)
         self._maker = UseMaker(self.flat, by_node, _params(workflow, overrides), problems)
         source = Source(name=_file(workflow), document=workflow, base=workflow.base, named=workflow.workflows)
-        self._top = Scope(source=source, owner="", prefix="", given={}, trail=(source.name,), is_first=True)
+        self._top = Scope(source=source, owner="", prefix="", received={}, trail=(source.name,), is_first=True)
         self._flatten(workflow)
         self.overrides = [named for override in by_node.remaining() for named in self._by_full_name(override)]
 
@@ -99,13 +99,13 @@ class Expansion:
                     self._add_scope(inner)
             elif isinstance(item, PlainItem):
                 inputs = {}
-                for input, given in item.given.items():
-                    if callable(given):
+                for input, received in item.received.items():
+                    if callable(received):
                         if input not in shared:
-                            shared[input] = given()
+                            shared[input] = received()
                         inputs[input] = shared[input]
                     else:
-                        inputs[input] = given
+                        inputs[input] = received
                 node = use.node
                 self._add(scope, NodeDef(item.name, node.type, inputs, where=node.where, locations=node.locations))
         if not use.items and use.node.type[0] not in "#./":

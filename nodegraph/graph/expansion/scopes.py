@@ -18,14 +18,14 @@ Given: TypeAlias = InputValue | Callable[[], InputValue | None]
 class Scope:
     """A workflow at one place of its use. `owner` is the full name of the node that uses it, "" for the workflow itself.
 
-    `given` are the values of its params, `trail` the names of the workflows around it, and `is_first` says that it is not a later
+    `received` are the values of its params, `trail` the names of the workflows around it, and `is_first` says that it is no later
     item or repetition, whose mistakes would be the same again.
     """
 
     source: Source
     owner: str
     prefix: str
-    given: Mapping[str, Given]
+    received: Mapping[str, Given]
     trail: tuple[str, ...]
     is_first: bool
     definition: NodeDef | None = None
@@ -37,7 +37,7 @@ class PlainItem:
     """A node of a plain type that `each` maps."""
 
     name: str
-    given: Mapping[str, Given]
+    received: Mapping[str, Given]
 
 
 @dataclass(kw_only=True, eq=False, slots=True)

@@ -30,18 +30,18 @@ class Parts:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def switch_item(node: NodeDef, name: str, given: Mapping[str, Given], parts: Parts) -> SwitchItem | None:
+def switch_item(node: NodeDef, name: str, received: Mapping[str, Given], parts: Parts) -> SwitchItem | None:
     """The value that a `Switch` stands for; None if it is wrong, which has been reported."""
-    for input in given:
+    for input in received:
         if input not in SWITCH_INPUTS:
             hint = did_you_mean(input, SWITCH_INPUTS) or "Its inputs are on, cases."
             parts.report("E104", f"Switch has no input '{input}' (node '{name}')", node.location(input, key=True), hint)
             return None
     for input in SWITCH_INPUTS:
-        if input not in given:
+        if input not in received:
             parts.report("E105", f"node '{name}' (Switch) has no value for '{input}'", node.where, f"Add '{input}: ...'.")
             return None
-    on, cases = (evaluated(given[input]) for input in SWITCH_INPUTS)
+    on, cases = (evaluated(received[input]) for input in SWITCH_INPUTS)
     if on is None or cases is None:
         return None
     if not isinstance(cases.value, dict) or not cases.value:

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
 from nodegraph.graph.expansion.flat import FlatDocument
-from nodegraph.graph.expansion.given import OverridesByNode
+from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, Use, WorkflowItem
 from nodegraph.graph.expansion.switches import ON, SWITCH_INPUTS, Parts, switch_item
 from nodegraph.graph.expansion.values import Values, is_linked
 from nodegraph.graph.overrides import InputValue
-from nodegraph.text import described, did_you_mean
+from nodegraph.text import described, did_you_mean, shortened
 from nodegraph.workflow.definitions import EACH, REPEAT, RESERVED_INPUTS, SWITCH, Link, NodeDef, ParamRef, is_workflow
 from nodegraph.workflow.document import parse_value
 from nodegraph.workflow.subworkflows import Source, SourceReader
@@ -61,13 +61,16 @@ class UseMaker:
             message = f"node '{name}' has both 'each' and 'repeat'"
             self._problem("E119", message, node.where, "Put the repetition into a workflow, and use that with 'each'.")
             return None
-        given: dict[str, Given] = {
+        received: dict[str, Given] = {
             input: functools.cache(functools.partial(self.values.input, scope, node, input))
             for input in node.inputs
             if input not in RESERVED_INPUTS
         }
+        source = self._source(scope, node) if is_workflow(node.type) else None
+        if source is None and is_workflow(node.type):
+            return None
         if EACH not in node.inputs:
-            item = self._item(scope, node, name, given, is_first=True)
+            item = self._item(scope, node, name, received, source=source, is_first=scope.is_first)
             return None if item is None else Use(node=node, name=name, items=[item], is_list=False)
         lists = self._lists(scope, node, name)
         if lists is None:
@@ -75,7 +78,8 @@ class UseMaker:
         items = []
         for index in range(len(next(iter(lists.values())))):
             mapped: dict[str, Given] = {input: values[index] for input, values in lists.items()}
-            item = self._item(scope, node, f"{name}[{index}]", given | mapped, is_first=scope.is_first and index == 0)
+            is_first = scope.is_first and index == 0
+            item = self._item(scope, node, f"{name}[{index}]", received | mapped, source=source, is_first=is_first)
             if item is None:
                 return None
             items.append(item)
@@ -111,7 +115,7 @@ class UseMaker:
                 message = f"node '{name}' has '{input}' both as an input and in 'each'"
                 self._problem("E119", message, node.location(input, key=True), "Remove one.")
                 return None
-            found = self._list(scope, name, f"'{input}' in 'each' of node '{name}'", value, where)
+            found = self._list(scope, f"'{input}' in 'each' of node '{name}'", value, where)
             if found is None:
                 return None
             lists[input] = found
@@ -122,7 +126,7 @@ class UseMaker:
             return None
         return lists
 
-    def _list(self, scope: Scope, name: str, what: str, value: Any, where: Location | None) -> Sequence[InputValue] | None:
+    def _list(self, scope: Scope, what: str, value: Any, where: Location | None) -> Sequence[InputValue] | None:
         base = scope.source.base
         placed = InputValue(value=self.values.translated(scope, value, where), base=base, home=base, where=where, source=what)
         found = self.values.known(placed)
@@ -136,6 +140,9 @@ class UseMaker:
             if isinstance(items, ParamRef):  # without a value, or unknown
                 if items.name not in self._flat.unread:
                     self._problem("E106", f"there is no param '{items.name}' ({what})", where, "Add it under 'params:'.")
+            elif isinstance(value, Link) and value.node not in {*scope.source.document.nodes, *scope.source.document.unread}:
+                hint = did_you_mean(value.node, scope.source.document.nodes)
+                self._problem("E106", f"there is no node '{value.node}' ({what})", where, hint)
             elif not (isinstance(items, Link) and items.node in self._flat.unread):
                 hint = "'each' takes lists that are known before the run." if is_linked(items) else "Put it in brackets."
                 self._problem("E119", f"{what}: expected a list, found {described(items)}", found.where or where, hint)
@@ -152,19 +159,18 @@ class UseMaker:
 
     # --- items
 
-    def _item(self, scope: Scope, node: NodeDef, name: str, given: Mapping[str, Given], *, is_first: bool) -> Item | None:
+    def _item(
+        self, scope: Scope, node: NodeDef, name: str, received: Mapping[str, Given], *, source: Source | None, is_first: bool
+    ) -> Item | None:
         if node.type == SWITCH:
-            return switch_item(node, name, given, Parts(flat=self._flat, values=self.values, problems=self._problems))
-        if not is_workflow(node.type):
+            return switch_item(node, name, received, Parts(flat=self._flat, values=self.values, problems=self._problems))
+        if source is None:
             if REPEAT in node.inputs:
                 message = f"'repeat' of node '{name}': {node.type} is a node type, and only workflows are repeated"
                 self._problem("E119", message, node.location(REPEAT, key=True), "Put the node into a workflow.")
                 return None
-            return PlainItem(name=name, given=given)
-        source = self._source(scope, node)
-        if source is None:
-            return None
-        unknown = [input for input in given if input not in source.document.params] if is_first else ()
+            return PlainItem(name=name, received=received)
+        unknown = [input for input in received if input not in source.document.params] if is_first else ()
         for input in unknown:
             if input not in source.document.unread:
                 listed = f"Its params are {', '.join(source.document.params)}." if source.document.params else "It has no params."
@@ -172,20 +178,20 @@ class UseMaker:
                 message = f"{source.name} has no param '{input}' (node '{name}')"
                 self._problem("E104", message, node.location(input, key=True), hint)
 
-        def inner(owner: str, given: Mapping[str, Given], *, first: bool) -> Scope:
+        def inner(owner: str, received: Mapping[str, Given], *, first: bool) -> Scope:
             return Scope(
                 source=source,
                 owner=owner,
                 prefix=f"{owner}/",
-                given=given,
+                received=received,
                 trail=(*scope.trail, source.name),
                 is_first=first,
                 definition=node,
             )
 
         if REPEAT in node.inputs:
-            return self._repeated(scope, node, name, given, inner)
-        return WorkflowItem(scopes=[inner(name, given, first=is_first)])
+            return self._repeated(scope, node, name, inner=inner, received=received)
+        return WorkflowItem(scopes=[inner(name, received, first=is_first)])
 
     def _source(self, scope: Scope, node: NodeDef) -> Source | None:
         source = self._reader.find(scope.source, node)
@@ -199,13 +205,13 @@ class UseMaker:
             self._problem("E119", message, node.location("use"), "Remove one of these uses.")
             return None
         if len(scope.trail) > DEEPEST:
-            message = f"{source.name} is inside more than {DEEPEST} other workflows (node '{scope.prefix}{node.name}')"
+            message = f"{source.name} is inside more than {DEEPEST} other workflows (node '{shortened(scope.prefix + node.name)}')"
             self._problem("E119", message, node.location("use"), "Use fewer levels.")
             return None
         return source
 
     def _repeated(
-        self, scope: Scope, node: NodeDef, name: str, given: Mapping[str, Given], inner: Callable[..., Scope]
+        self, scope: Scope, node: NodeDef, name: str, *, inner: Callable[..., Scope], received: Mapping[str, Given]
     ) -> WorkflowItem | None:
         """The repetitions of a sub-workflow, each fed by the one before. Params that are not carried have one value for all."""
         where = node.location(REPEAT)
@@ -227,7 +233,7 @@ class UseMaker:
             self._problem("E119", f"{message}, found {described(times)}", counted.where or where, hint)
             return None
         carry: Mapping[str, Any] = fields["carry"]
-        first = inner(f"{name}[0]", given, first=scope.is_first)
+        first = inner(f"{name}[0]", received, first=scope.is_first)
         for input, output in carry.items():
             document = first.source.document
             if input not in document.params:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nodegraph.errors import Location, Problem
 from nodegraph.graph.expansion.flat import Border, Chosen, FlatDocument, location
-from nodegraph.graph.expansion.given import OverridesByNode
+from nodegraph.graph.expansion.outside import OverridesByNode
 from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, SwitchItem, Use
 from nodegraph.graph.overrides import InputValue
 from nodegraph.node_types.spec import MISSING, SINGLE_OUTPUT
@@ -65,7 +65,7 @@ class Values:
             self._circle(scope, flat_name)
             return None
         self._pending.add(flat_name)
-        found = self._given(scope, definition)
+        found = self._received(scope, definition)
         self._pending.discard(flat_name)
         if found is None:
             self._flat.unread.add(flat_name)
@@ -154,10 +154,10 @@ class Values:
         use = self._use_of(scope, scope.source.document.nodes[link.node])
         return self.broken(scope.prefix + link.node) if use is None else self.port(use, link.port, where)
 
-    def _given(self, scope: Scope, definition: ParamDef) -> InputValue | None:
+    def _received(self, scope: Scope, definition: ParamDef) -> InputValue | None:
         """What a param receives: from outside, where the workflow is used, or its default."""
         name, home = definition.name, scope.source.base
-        before = evaluated(scope.given.get(name))
+        before = evaluated(scope.received.get(name))
         default = InputValue(value=definition.default, base=home, home=home, where=definition.where)
         try:
             whole = self.known(before if before is not None else default)
@@ -195,6 +195,6 @@ def as_case(found: InputValue) -> str | None:
     return as_yaml(value) if isinstance(value, bool | int | float) else None
 
 
-def evaluated(given: Given | None) -> InputValue | None:
+def evaluated(received: Given | None) -> InputValue | None:
     """A value that may still have to be found."""
-    return given() if callable(given) else given
+    return received() if callable(received) else received
