@@ -78,10 +78,11 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks tuning",
+    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
     "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
     "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
     "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
+    "nodegraph_diffusion.training.pictures": "buckets source store captions latents",
     "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",
     "nodegraph_diffusion.training.tuning": "controlnet inversion lora",
     "nodegraph_nodes": (
