@@ -9,7 +9,9 @@ from docs.package_diagram import Imports, children, imports
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
     "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots cache",
-    "nodegraph.cache.store": "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store",
+    "nodegraph.cache.store": (
+        "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
+    ),
     "nodegraph.cache.store.maintenance": "progress exports verify collect clear",
     "nodegraph.cli": (
         "failures help plugin_options completion options previews time_left counter progress running tables plugins group storage "
