@@ -51,7 +51,7 @@ LAYERS: dict[str, str] = {
         "scaled_fp8"
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
-    "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
+    "nodegraph_diffusion.checkpoint.write": "stream weights controlnet diffusers_folder safetensors_file single_file tuned_model",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
