@@ -16,7 +16,7 @@ THREADS_PER_CORE: Final = 2
 """Threads for each core while a large UNet computes.
 
 The system gives every thread that can run the same share. Beside one endless loop on two cores, two threads get two thirds of the
-processor and four get four fifths. With nothing beside them, four threads are as fast as two. benchmarks/README.md has the measurements.
+processor and four get four fifths. With nothing beside them, four threads are as fast as two. See benchmarks/README.md.
 """
 
 MOST_CORES: Final = 4
