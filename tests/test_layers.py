@@ -53,9 +53,9 @@ LAYERS: dict[str, str] = {
         "scaled_fp8"
     ),
     "nodegraph_diffusion.checkpoint.load": "blank_network weights networks",
-    "nodegraph_diffusion.checkpoint.write": "diffusers_folder safetensors_file",
+    "nodegraph_diffusion.checkpoint.write": "stream weights controlnet diffusers_folder safetensors_file single_file tuned_model",
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
-    "nodegraph_diffusion.denoising": "current_step preview protocols unet_denoiser batching unguided wrapper mask",
+    "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
         "adjusted attention_layers classifier_score dynamic_threshold gradient interval perturbed_attention prompts "
         "classifier_free composed dual perp_neg rescale self_attention spec"
