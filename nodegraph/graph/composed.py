@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from nodegraph.errors import Problem
@@ -92,5 +93,5 @@ def write_back(
         elif isinstance(before, list):
             nodes[name][EACH] = {**each, input: [by_index.get(index, value) for index, value in enumerate(before)]}
     for name, inputs in nodes.items():
-        node = workflow.nodes[name]
-        workflow.nodes[name] = NodeDef(name, node.type, inputs, where=node.where, locations=node.locations)
+        definition = workflow.nodes[name]
+        workflow.nodes[name] = replace(definition, inputs=inputs)
