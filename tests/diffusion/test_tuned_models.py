@@ -245,20 +245,6 @@ def test_controlnet_is_read_by_us_and_by_diffusers(tmp_path, changes) -> None:
             assert small.difference(result, reference) < small.TOLERANCE
 
 
-def test_single_file_of_a_controlnet_opens_in_diffusers(tmp_path) -> None:
-    control = our_control()
-    save_controlnet(tmp_path / "folder", control)
-    save_controlnet(tmp_path / "control.safetensors", control, dtype=torch.float32)
-    theirs = diffusers.ControlNetModel.from_single_file(
-        str(tmp_path / "control.safetensors"), config=str(tmp_path / "folder"), local_files_only=True
-    )
-    with torch.no_grad():
-        skips, middle = theirs(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT, return_dict=False)
-    expected = control(X, HINT, TIMESTEPS, CONTEXT)
-    for result, reference in zip((*expected[0], expected[1]), (*skips, middle), strict=True):
-        assert small.difference(result, reference) < small.TOLERANCE
-
-
 def test_controlnet_that_a_single_file_cannot_describe_is_refused(tmp_path) -> None:
     config: UNetConfig = dataclasses.replace(small.UNET, norm_groups=8)
     control = ControlNet(config, (8, 16))
