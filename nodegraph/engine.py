@@ -340,7 +340,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _with_outputs(graph: Graph) -> Graph:
-    if not graph.outputs:
+    if not graph.outputs and not graph.lists:
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
     return graph
