@@ -290,6 +290,7 @@ class Engine:
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
         plugins = self.plugins
+        assert plugins.with_code  # otherwise different code would have the same keys
         maker = KeyMaker(
             self._files.sha256,
             lambda: numerics().name,

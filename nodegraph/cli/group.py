@@ -35,6 +35,10 @@ class Commands(click.Group):
         self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        if _ADDED not in ctx.meta:
+            from nodegraph.plugins.manager import load_plugins
+
+            ctx.meta[_ADDED] = self._commands_of(load_plugins(with_code=False))
         return [*self._modules, *sorted(self._added(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -78,9 +78,12 @@ class LoadedPlugin:
         return name.partition(".")[0]
 
 
-def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
-    """Find the plugins of the installed entry points, then those in `folders`."""
-    yield from _from_entry_points()
+def find_plugins(folders: Sequence[Path | str], *, with_code: bool = True) -> Iterator[LoadedPlugin]:
+    """Find the plugins of the installed entry points, then those in `folders`.
+
+    Not `with_code`, the code of installed ones is not read, so they have no digest.
+    """
+    yield from _from_entry_points(with_code=with_code)
     for folder in dict.fromkeys(map(_resolved, folders)):
         yield from _from_folder(folder)
 
@@ -92,7 +95,7 @@ def _resolved(folder: Path | str) -> Path:
         return Path(folder).resolve()
 
 
-def _from_entry_points() -> Iterator[LoadedPlugin]:
+def _from_entry_points(*, with_code: bool) -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
     for value, point in sorted(points.items()):
         started = time.perf_counter()
@@ -109,11 +112,12 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
-            code = (
-                _release(point.dist, point.module, requirements or (), loads=loads)
-                if point.dist and released
-                else _code_of(point.module, loads=loads)
-            )
+            if not with_code:
+                code = Code(digest="", files={})
+            elif point.dist and released:
+                code = _release(point.dist, point.module, requirements or (), loads=loads)
+            else:
+                code = _code_of(point.module, loads=loads)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
             yield replace(_unloadable(name, place, error), distribution=distribution, fatal=distribution == _OUR_DISTRIBUTION)
             continue

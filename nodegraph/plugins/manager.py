@@ -42,10 +42,13 @@ _COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when
 _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 
-def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
-    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> Plugins:
+    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR.
+
+    Not `with_code` is faster, and is enough for a listing. Such plugins can make no keys.
+    """
     note_use_of_plugins()
-    return Plugins(plugin_folders(plugin_dirs))
+    return Plugins(plugin_folders(plugin_dirs), with_code=with_code)
 
 
 def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
@@ -55,9 +58,10 @@ def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
 
 
 class Plugins:
-    """The plugins of one engine, and what they registered."""
+    """The plugins of one engine, and what they registered. Not `with_code`, they are only for listings."""
 
-    def __init__(self, plugin_dirs: Sequence[Path | str] = ()) -> None:
+    def __init__(self, plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> None:
+        self.with_code = with_code
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")
@@ -69,7 +73,7 @@ class Plugins:
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         note_imports()
         start = len(LOADS)
-        found = list(find_plugins(plugin_dirs))
+        found = list(find_plugins(plugin_dirs, with_code=with_code))
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}

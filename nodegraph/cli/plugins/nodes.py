@@ -33,7 +33,7 @@ def nodes(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
     """
     from nodegraph.plugins.manager import load_plugins
 
-    plugins = load_plugins(plugin_dirs)
+    plugins = load_plugins(plugin_dirs, with_code=False)
     warn_of_broken(plugins)
     if as_json and name is None:
         echo_json(json.dumps([as_object(entry) for entry in plugins.nodes.entries()]))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph show workflow.yaml",
         "nodegraph show workflow.yaml --json",
@@ -63,7 +64,7 @@ def show(
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
     graph = engine.check(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings))
     if as_json:
