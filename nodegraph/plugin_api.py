@@ -45,6 +45,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.state.shared_changes import note_shared_change
 from nodegraph.settings import model_dirs
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import did_you_mean
@@ -101,6 +102,7 @@ __all__ = [
     "may_fetch",
     "model_dirs",
     "node",
+    "note_shared_change",
     "replacing",
     "spec_of",
     "under",

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined, with_codecs
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
@@ -16,6 +18,7 @@ from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
+from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
@@ -66,17 +69,15 @@ def store_outcome(
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
+    if key is not None and run.shared_changes != shared_changes():  # also while a codec wrote the values
+        key, stored_key, is_hidden = None, None, True
+        run.notice(
+            "a switch that all nodes share, such as the default dtype or the locale, was changed while several nodes ran; its "
+            "result is used but not kept. Run it again without the node that sets the switch"
+        )
     imports = _imports(task, context)
-    codec_names: frozenset[str] = frozenset()
-    digests: dict[str, str] = {}
-    for port in spec.outputs:
-        snapshot = snapshots[port.name]
-        digest = snapshot.digest
-        codec_names |= snapshot.codecs
-        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
-            digests[port.name] = digest
-        elif key is not None:
-            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    codec_names = frozenset[str]().union(*(snapshots[port.name].codecs for port in spec.outputs))
+    digests = _digests(spec, snapshots, key, cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
@@ -107,6 +108,18 @@ def store_outcome(
         verified=verified,
         wrong=wrong,
     )
+
+
+def _digests(spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache) -> dict[str, str]:
+    """The digests of a node's outputs, by port: those of their values, or those that follow from the key."""
+    digests: dict[str, str] = {}
+    for port in spec.outputs:
+        digest = snapshots[port.name].digest
+        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
+            digests[port.name] = digest
+        elif key is not None:
+            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    return digests
 
 
 def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:
