@@ -95,7 +95,8 @@ class KeyMaker:
         choice: Callable[[NodeSpec | Entry[Any]], str] = lambda thing: "",
     ) -> None:
         self._file_digest, self._codec_name = file_digest, codec_name
-        self._chosen_state, self._choice = chosen_state, functools.cache(choice)
+        self._chosen_state, self._choice = chosen_state, choice
+        self._choices: dict[str, str] = {}  # by node type
         self._numeric_class = numeric_class
         self._is_unchanged = functools.cache(is_unchanged)
 
@@ -160,7 +161,10 @@ class KeyMaker:
             "inputs": inputs,
             "numeric": self._numeric_class() if spec.numeric else None,
         }
-        if choice := self._choice(spec):
+        choice = self._choices.get(spec.name)
+        if choice is None:
+            choice = self._choices[spec.name] = self._choice(spec)
+        if choice:
             parts["choice"] = choice
         if self._chosen_state is not None and (chosen := self._chosen_state(spec)):
             parts["state"] = chosen

@@ -68,7 +68,7 @@ def _watching(make: Callable[..., Any]) -> Callable[..., Any]:
 def watch_hidden_loads() -> None:
     """Note them from now on."""
     if not any(isinstance(finder, _Misses) for finder in sys.meta_path):
-        sys.meta_path.append(_Misses())  # type: ignore[arg-type]
+        sys.meta_path.append(_Misses())
     loader: Any = importlib.machinery.ExtensionFileLoader
     if not hasattr(loader.exec_module, "__wrapped__"):
         loader.exec_module = _watching(loader.exec_module)

@@ -110,4 +110,4 @@ def _noting_start(start: Callable[[threading.Thread], None]) -> Callable[[thread
 
 
 if not hasattr(threading.Thread.start, "__wrapped__"):
-    threading.Thread.start = _noting_start(threading.Thread.start)  # type: ignore[method-assign]
+    threading.Thread.start = _noting_start(threading.Thread.start)  # type: ignore[assignment, method-assign]

@@ -76,8 +76,7 @@ def store_outcome(
             "result is used but not kept. Run it again without the node that sets the switch"
         )
     imports = _imports(task, context)
-    codec_names = frozenset[str]().union(*(snapshots[port.name].codecs for port in spec.outputs))
-    digests = _digests(spec, snapshots, key, cache)
+    digests, codec_names = _digests(spec, snapshots, key, cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
@@ -110,16 +109,21 @@ def store_outcome(
     )
 
 
-def _digests(spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache) -> dict[str, str]:
-    """The digests of a node's outputs, by port: those of their values, or those that follow from the key."""
+def _digests(
+    spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache
+) -> tuple[dict[str, str], frozenset[str]]:
+    """The digests of a node's outputs, by port: those of their values, or those that follow from the key. And their codecs."""
     digests: dict[str, str] = {}
+    codecs: frozenset[str] = frozenset()
     for port in spec.outputs:
-        digest = snapshots[port.name].digest
+        snapshot = snapshots[port.name]
+        digest = snapshot.digest
+        codecs |= snapshot.codecs
         if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
             digests[port.name] = digest
         elif key is not None:
             digests[port.name] = value_of(key, port.name, keep=spec.keep)
-    return digests
+    return digests, codecs
 
 
 def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:
