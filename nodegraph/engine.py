@@ -421,7 +421,7 @@ def _path(workflow: Path | str) -> Path:
 
 
 def _with_outputs(graph: Graph) -> Graph:
-    if not graph.outputs:
+    if not graph.outputs and not graph.lists:
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
     return graph

@@ -27,6 +27,7 @@ from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
+    Continues,
     File,
     Help,
     NodeSpec,
@@ -61,6 +62,7 @@ __all__ = [
     "Cancelled",
     "Choice",
     "Codec",
+    "Continues",
     "CpuBackend",
     "DeviceError",
     "Entry",

@@ -28,6 +28,7 @@ ABOVE = "engine/test_nodes_above.py::"
 REPLACED = "engine/test_replaced_code.py::"
 LIBRARIES = "engine/test_libraries.py::"
 TIMES = "engine/test_file_times.py::"
+WORK = "engine/test_work_folder.py::"
 LIMITS = "engine/test_not_noticed.py::"
 READS = LIMITS + "test_what_a_node_reads_besides_its_inputs_is_not_noticed"
 
@@ -318,6 +319,21 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_timezone_that_a_node_sets_is_restored",
         ],
         [READS],
+    ),
+    "a node that works for long": (
+        [
+            WORK + "test_work_that_failed_continues",
+            WORK + "test_work_that_was_finished_goes_further",
+            WORK + "test_work_of_other_inputs_is_another",
+            WORK + "test_process_that_is_killed_continues",
+            WORK + "test_forced_node_begins_anew",
+            WORK + "test_checked_node_computes_everything_again",
+            WORK + "test_work_whose_result_is_not_kept_is_not_continued",
+            WORK + "test_work_that_used_a_changed_module_is_not_continued",
+            WORK + "test_work_of_edited_code_is_another",
+            WORK + "test_folder_is_locked_while_a_node_uses_it",
+        ],
+        [WORK + "test_what_is_changed_in_the_folder_is_not_noticed"],
     ),
     "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed"]),
     "the seed of Python's hashes": (

@@ -119,7 +119,7 @@ class Cache:
     def resolve(self, static: str) -> Alias | None:
         """What a static key stands for; None if that is not known, or may be something else now."""
         known = self._aliases.get(static) or (self.store.alias(static) if self.store is not None else None)
-        return None if known is None or (known[1] and not self._are_same(known[1])) else Alias(*known)
+        return None if known is None or (known[1] and not self.are_same(known[1])) else Alias(*known)
 
     def alias(self, static: str, content: str, depends: Mapping[str, str] = NOTHING) -> None:
         """Make the static key `static` stand for the content key `content`, as long as what it `depends` on stays the same."""
@@ -144,7 +144,7 @@ class Cache:
         in_memory = self._in_memory(key)
         if in_memory is not None and not (
             self._is_current(in_memory, ports)
-            and (not in_memory.computation.imports or self._are_same(in_memory.computation.imports))
+            and (not in_memory.computation.imports or self.are_same(in_memory.computation.imports))
         ):
             in_memory = None
         held = {port: in_memory.values[port] for port in ports if port in in_memory.values} if in_memory is not None else {}
@@ -154,7 +154,7 @@ class Cache:
         record = self.store.record(key) if self.store is not None and key not in self._unreadable else None
         if record is None or not all(self._loadable(record, port) for port in on_disk):
             return None
-        if record.imports and not self._are_same(record.imports):
+        if record.imports and not self.are_same(record.imports):
             return None
         digests = {port: value.digest for port, value in record.outputs.items()}
         return CachedResult(key=key, computation=record.computation, digests=digests, stored=record.outputs, in_memory=held)
@@ -303,7 +303,7 @@ class Cache:
             return True
         return file_states(result.files) == result.files
 
-    def _are_same(self, depends: Mapping[str, str]) -> bool:
+    def are_same(self, depends: Mapping[str, str]) -> bool:
         """Whether modules that were imported have these digests and are found in these files, and codecs have the same code."""
         known = self._known_same
         for name, digest in depends.items():

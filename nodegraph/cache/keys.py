@@ -18,12 +18,12 @@ from __future__ import annotations
 import enum
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from nodegraph.cache.key_text import MANY, KeyParts, KeyWriter, Piece, as_bytes, hashed, joined, write
+from nodegraph.cache.key_text import INPUTS, MANY, KeyParts, KeyWriter, Piece, as_bytes, hashed, joined, write
 from nodegraph.errors import NodegraphError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Graph, GraphNode, Input, ListWithLinks, ResolvedLink, Value
@@ -72,6 +72,13 @@ class Keys:
             return hashed(joined(pieces, lambda link: f'["value",{write(digest(link))}]'))
 
         return content_key
+
+    def work_key(self, name: str, continues: Collection[str], digest: Callable[[ResolvedLink], str]) -> str:
+        """The key of a node's unfinished work: it covers all that the content key does, except the inputs in `continues`."""
+        parts = self.parts[name]
+        others = {port: part for port, part in parts[INPUTS].items() if port not in continues}
+        pieces = KeyWriter().pieces({**parts, INPUTS: others, "work": sorted(continues)})
+        return hashed(joined(pieces, lambda link: f'["value",{write(digest(link))}]'))
 
 
 class KeyMaker:

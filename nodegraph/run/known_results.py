@@ -149,6 +149,13 @@ class KnownResults:
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
 
+    def work_key(self, name: str) -> str | None:
+        """The key of a node's unfinished work; None if no input of it is marked `Continues`, or if it has no content key."""
+        continues = self.graph.nodes[name].spec.continues
+        if not continues or name not in self.content:
+            return None
+        return self.keys.work_key(name, continues, self._known_digest)
+
     def inherited(self, name: str) -> Mapping[str, str]:
         """What the inputs of a node depend on besides its content key.
 

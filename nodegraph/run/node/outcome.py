@@ -10,6 +10,7 @@ from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined, with_codecs
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
+from nodegraph.cache.store.work import WorkNote
 from nodegraph.errors import CacheError
 from nodegraph.files import FileState, file_states
 from nodegraph.graph.graph import Value
@@ -21,6 +22,7 @@ from nodegraph.plugins.registry import Entry
 from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
+from nodegraph.run.node.work import WorkWatch
 from nodegraph.run.tasks.task import NodeTask, Outcome, RegisteredInput, RunContext
 
 
@@ -124,6 +126,18 @@ def _digests(
         elif key is not None:
             digests[port.name] = value_of(key, port.name, keep=spec.keep)
     return digests, codecs
+
+
+def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], context: RunContext) -> WorkWatch:
+    """What watches the unfinished work of a node that begins to run now, while its files are in these states."""
+    return WorkWatch(
+        WorkNote(task.type, task.workflow, task.node, {}),
+        depends=lambda: joined(task.inherited, _imports(task, context)),
+        is_sound=lambda: (
+            task.uncached_reason is None and not files_changed(task, files, context) and _changed_code(task, context) is None
+        ),
+        are_same=context.cache.are_same,
+    )
 
 
 def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContext) -> str | None:

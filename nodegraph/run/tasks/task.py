@@ -100,6 +100,7 @@ class NodeTask(NamedTuple):
     is stored. A `checked` node does so, too, and the stored result is compared with what it computes. One `numeric` node runs at a
     time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
     `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
+    `work_key` is that of its unfinished work, None for most node types.
     `inherited` is what its inputs depend on if their digests do not show it (see `KnownResults.inherited`).
     """
 
@@ -120,6 +121,7 @@ class NodeTask(NamedTuple):
     model: str | None = None
     opened: Mapping[Path, FileState | None] = _NO_STATES
     inherited: Mapping[str, str] = _NO_DIGESTS
+    work_key: str | None = None
 
     def after(self, earlier: Mapping[str, tuple[NodeTask, Outcome]]) -> NodeTask:
         """This task as it is to be run after nodes in `earlier`, by name, which belong to the same task of a worker.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -121,6 +122,36 @@ def save_lora(path: Path, adapted: Mapping[Part, tuple[UNet | CLIPTextModel, Lor
                 prefix = f"{part}.{module}"
                 tensors[f"{prefix}.lora_A.weight"] = factors.down
                 tensors[f"{prefix}.lora_B.weight"] = factors.up * (factors.alpha / factors.rank)
+    _write(path, tensors)
+
+
+def save_peft(folder: Path, unet: UNet, lora: Lora) -> None:
+    """Write the factors of a UNet as a folder that PEFT's `PeftModel.from_pretrained` loads onto diffusers' UNet.
+
+    All layers have the same rank and alpha, so the config says each once.
+    """
+    layers = {_published(unet, layer): factors for layer, factors in lora.by_layer().items()}
+    first = next(iter(layers.values()))
+    config = {
+        "peft_type": "LORA",
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "target_modules": sorted(layers),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    tensors: dict[str, Tensor] = {}
+    for module, factors in layers.items():
+        tensors[f"base_model.model.{module}.lora_A.weight"] = factors.down
+        tensors[f"base_model.model.{module}.lora_B.weight"] = factors.up
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write(folder / "adapter_model.safetensors", tensors)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(f"{path.name}.partial")
     save_file(plain, partial, metadata={"format": "pt"})
