@@ -304,7 +304,7 @@ def test_a_failure_names_its_index_and_the_other_items_finish(engine, write, tmp
     file = write(
         "nodes: {r: {use: Fail, each: {text: [a, b]}}, s: {use: Repeat, each: {text: [a, b]}}}\noutputs: {o: {from: $r}}\n"
     )
-    with pytest.raises(NodeError, match=r"node 'r\[0\]' \(Fail\) failed"):
+    with pytest.raises(NodeError, match=r"node 'r\[[01]\]' \(Fail\) failed"):
         engine.run(file)
     mixed = write(
         """

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined, with_codecs
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
@@ -18,6 +19,7 @@ from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
+from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.node.work import WorkWatch
@@ -55,19 +57,11 @@ def store_outcome(
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
-    if key is not None and _codec_drew(snapshots, run):
+    if key is not None and (message := _changed_while_stored(snapshots, run)) is not None:
         key, stored_key, is_hidden = None, None, True
+        run.notice(message)
     imports = _imports(task, context)
-    codec_names: frozenset[str] = frozenset()
-    digests: dict[str, str] = {}
-    for port in spec.outputs:
-        snapshot = snapshots[port.name]
-        digest = snapshot.digest
-        codec_names |= snapshot.codecs
-        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
-            digests[port.name] = digest
-        elif key is not None:
-            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    digests, codec_names = _digests(spec, snapshots, key, cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
@@ -122,6 +116,23 @@ def _key(task: NodeTask, spec: NodeSpec, *, changed: bool, run: NodeRun, context
     return task.key, False
 
 
+def _digests(
+    spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache
+) -> tuple[dict[str, str], frozenset[str]]:
+    """The digests of a node's outputs, by port: those of their values, or those that follow from the key. And their codecs."""
+    digests: dict[str, str] = {}
+    codecs: frozenset[str] = frozenset()
+    for port in spec.outputs:
+        snapshot = snapshots[port.name]
+        digest = snapshot.digest
+        codecs |= snapshot.codecs
+        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
+            digests[port.name] = digest
+        elif key is not None:
+            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    return digests, codecs
+
+
 def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], context: RunContext) -> WorkWatch:
     """What watches the unfinished work of a node that begins to run now, while its files are in these states."""
     return WorkWatch(
@@ -155,16 +166,20 @@ def _not_in_key(task: NodeTask, spec: NodeSpec, run: NodeRun, context: RunContex
     return None
 
 
-def _codec_drew(snapshots: Mapping[str, Snapshot], run: NodeRun) -> bool:
-    """Whether a codec drew from a global generator, with a notice: the value may be another one when it is read."""
+def _changed_while_stored(snapshots: Mapping[str, Snapshot], run: NodeRun) -> str | None:
+    """A notice about something that may make the stored values others than they should be, until the codecs had written them."""
     port = next((port for port, snapshot in snapshots.items() if snapshot.drew), None)
-    if port is None:
-        return False
-    run.notice(
-        f"the codec of '{port}' used a global generator of random numbers, as random.random() does; the result is used but not "
-        f"kept. A codec must store and read each value in the same way every time"
-    )
-    return True
+    if port is not None:
+        return (
+            f"the codec of '{port}' used a global generator of random numbers, as random.random() does; the result is used but not "
+            f"kept. A codec must store and read each value in the same way every time"
+        )
+    if run.shared_changes != shared_changes():
+        return (
+            "a switch that all nodes share, such as the default dtype or the locale, was changed while several nodes ran; its "
+            "result is used but not kept. Run it again without the node that sets the switch"
+        )
+    return None
 
 
 def _changed_code(task: NodeTask, context: RunContext) -> str | None:
