@@ -41,7 +41,8 @@ from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_settings, load_stall_seconds, load_verify_share
 from nodegraph.text import described
-from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.run.explain import Explained
