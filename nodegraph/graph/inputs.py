@@ -105,7 +105,7 @@ class Inputs:
         self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
 
     def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
-        """Report whether `port` could receive a value, but not whether its references exist, which is checked elsewhere."""
+        """Report whether `port` could receive a value, but not whether its references exist, which is checked is_other_file."""
         before = len(self.problems)
         self.check(node, port, value)
         self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
@@ -133,7 +133,7 @@ class Inputs:
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
         if isinstance(value, Wrapped):
-            return self._unwrapped(node, port, kind, value, raw)
+            return self._unwrapped(node, port, kind, raw)
         inside = list(references(value))
         if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
@@ -150,8 +150,9 @@ class Inputs:
             self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None
 
-    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, value: Wrapped, raw: InputValue) -> Input | None:
+    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
         """Resolve a value that brings its location with it, or one of several, of which the others are checked."""
+        value: Wrapped = raw.value
         if isinstance(value, InputValue):
             return self._resolve(node, port, kind, value)
         if isinstance(value, Chosen):
@@ -159,7 +160,7 @@ class Inputs:
         return self._resolve(node, port, kind, replace(raw, value=value.value))
 
     def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
-        """Report which values that were not chosen a port could not receive. What they refer to is checked elsewhere."""
+        """Report which values that were not chosen a port could not receive. What they refer to is checked is_other_file."""
         before, drawn = len(self.problems), dict(self.input_values.drawn_seeds)
         resolved = dict(self.resolved)
         for other in chosen.others:
@@ -302,8 +303,8 @@ class Inputs:
 
 def _name(node: NodeDef, port: Port, raw: InputValue) -> str:
     """An input in messages, with its place if the value was written in another file."""
-    elsewhere = raw.where is not None and node.where is not None and raw.where.file != node.where.file
-    return f"'{port.name}' of node '{node.name}'" + (f" in {node.where}" if elsewhere else "")
+    is_other_file = raw.where is not None and node.where is not None and raw.where.file != node.where.file
+    return f"'{port.name}' of node '{node.name}'" + (f" in {node.where}" if is_other_file else "")
 
 
 def _each_hint(port: Port, kind: Any, offered: Any) -> str:

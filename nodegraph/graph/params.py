@@ -190,8 +190,8 @@ class InputValues:
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
         except LiteralError as error:
-            elsewhere = param.where is not None and raw.where is not None and param.where.file != raw.where.file
-            place = f", which is param '{param.name.rpartition('.')[2]}' in {param.where}" if elsewhere else ""
+            is_other_file = param.where is not None and raw.where is not None and param.where.file != raw.where.file
+            place = f", which is param '{param.name.rpartition('.')[2]}' in {param.where}" if is_other_file else ""
             return replace(raw, source="").does_not_fit(raw.source + place, error)
         self.params[param.name] = replace(raw, value=value, text=False)
         return None
