@@ -352,6 +352,7 @@ class Engine:
             plugins.is_unchanged,
             plugins.codecs.stored_name_of_type,
             chosen_state=plugins.chosen_state(),
+            choice=plugins.choice,
         )
         return maker.static_keys(graph)
 
@@ -420,7 +421,7 @@ def _path(workflow: Path | str) -> Path:
 
 
 def _with_outputs(graph: Graph) -> Graph:
-    if not graph.outputs:
+    if not graph.outputs and not graph.lists:
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
     return graph

@@ -20,6 +20,7 @@ from nodegraph.workflow.definitions import (
     NodeDef,
     OutputDef,
     ParamDef,
+    is_type_text,
     read_save,
     references,
     written_save,
@@ -80,6 +81,20 @@ def dump(workflow: Document, *, all_values: bool = True) -> str:
     lines = [f"nodegraph: {FORMAT}", f"name: {as_yaml(workflow.name)}"]
     if workflow.description:
         lines.append(f"description: {as_yaml(workflow.description)}")
+    lines += _content(workflow)
+    if workflow.workflows:
+        lines.append("workflows:")
+        for name, inner in workflow.workflows.items():
+            described = [f"description: {as_yaml(inner.description)}"] if inner.description else []
+            lines += [f"  {name}:", *(f"    {line}" for line in [*described, *_content(inner)])]
+    if workflow.sweep is not None:
+        lines.append(f"sweep: {as_yaml(workflow.sweep)}")
+    return "\n".join(lines) + "\n"
+
+
+def _content(workflow: Document) -> list[str]:
+    """The lines of the params, nodes and outputs."""
+    lines = []
     if workflow.params:
         lines.append("params:")
         lines += [f"  {param.name}: {as_yaml(_param(param))}" for param in workflow.params.values()]
@@ -93,7 +108,7 @@ def dump(workflow: Document, *, all_values: bool = True) -> str:
                 {"save": written_save(output.save, output.options)} if output.save is not None else {}
             )
             lines.append(f"  {output.name}: {as_yaml(fields)}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _unwritable(workflow: Document) -> Iterator[Problem]:
@@ -101,6 +116,8 @@ def _unwritable(workflow: Document) -> Iterator[Problem]:
         (f"'{input}' of node '{n.name}'", v, n.location(input)) for n in workflow.nodes.values() for input, v in n.inputs.items()
     ]
     values += [(f"the default of param '{param.name}'", param.default, param.where) for param in workflow.params.values()]
+    for inner in workflow.workflows.values():
+        yield from _unwritable(inner)
     for what, value, where in values:
         part = unwritable(value) if value is not MISSING else None
         if part is not None:
@@ -137,13 +154,12 @@ class _Reader:
             found = "nothing" if root is None or _is_null(root) else "a list" if isinstance(root, Sequence) else "text"
             where = root.where if root else Location(self.file, 1, 1)
             raise WorkflowError([Problem("E101", f"a workflow is a mapping; {self.file} holds {found}", where, _BEGINNING)])
-        sections: dict[str, Callable[[Part], None]] = {
+        sections = self._sections(document)
+        sections |= {
             "nodegraph": self._format,
             "name": lambda part: self._text(part, "name", lambda text: setattr(document, "name", text)),
-            "description": lambda part: self._text(part, "description", lambda text: setattr(document, "description", text)),
-            "params": lambda part: self._params(part, document),
-            "nodes": lambda part: self._nodes(part, document),
-            "outputs": lambda part: self._outputs(part, document),
+            "workflows": lambda part: self._workflows(part, document),
+            "sweep": lambda part: setattr(document, "sweep", self.plain(part)),
         }
         seen = set()
         is_readable = True
@@ -172,6 +188,26 @@ class _Reader:
         return None
 
     # --- sections
+
+    def _sections(self, document: Document) -> dict[str, Callable[[Part], None]]:
+        """What reads each section that both a file and a workflow inside it can have."""
+        return {
+            "description": lambda part: self._text(part, "description", lambda text: setattr(document, "description", text)),
+            "params": lambda part: self._params(part, document),
+            "nodes": lambda part: self._nodes(part, document),
+            "outputs": lambda part: self._outputs(part, document),
+        }
+
+    def _workflows(self, section: Part, document: Document) -> None:
+        for name, key, part in self._named(section, "workflows"):
+            inner = document.workflows[name] = Document(name)
+            sections = self._sections(inner)
+            seen = set()
+            for field, _, field_part in self._fields(part, f"workflow '{name}'", sections):
+                seen.add(field)
+                sections[field](field_part)
+            if "nodes" not in seen and isinstance(part, Mapping):
+                self._problem("E101", f"workflow '{name}' has no 'nodes'", key, "Add a mapping 'nodes:'.")
 
     def _format(self, part: Part) -> None:
         version = self.plain(part)
@@ -203,7 +239,7 @@ class _Reader:
 
     def _param_field(self, field: str, part: Part) -> Any:
         value = self.plain(part)
-        if field == "type" and value not in tuple(PARAM_TYPES):  # a list or mapping has no hash
+        if field == "type" and not is_type_text(value):
             hint = did_you_mean(str(value), PARAM_TYPES) or f"The types are {', '.join(PARAM_TYPES)}."
             self._problem("E114", f"there is no param type {described(value)}", part, hint)
             return None

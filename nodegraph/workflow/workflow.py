@@ -213,7 +213,7 @@ class Workflow(Document):
     def _of(cls, document: Document, base: Path | None) -> Workflow:
         workflow = cls(document.name, document.description, base=base)
         workflow.params, workflow.nodes, workflow.outputs = document.params, document.nodes, document.outputs
-        workflow.unread = document.unread
+        workflow.unread, workflow.workflows, workflow.sweep = document.unread, document.workflows, document.sweep
         return workflow
 
     def _free_name(self, type: str) -> str:
