@@ -353,6 +353,7 @@ class Engine:
             plugins.is_unchanged,
             plugins.codecs.stored_name_of_type,
             chosen_state=plugins.chosen_state(),
+            choice=plugins.choice,
         )
         return maker.static_keys(graph)
 

@@ -26,13 +26,13 @@ LAYERS: dict[str, str] = {
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
-    "nodegraph.plugins.state": "locale_state number_state known_state",
-    "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
+    "nodegraph.plugins.state": "shared_changes locale_state number_state known_state",
+    "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
     "nodegraph.run": (
         "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
         "scheduler session"
     ),
-    "nodegraph.run.node": ("process_state work node_run inputs failure call attempts stored_result outcome run_node"),
+    "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",

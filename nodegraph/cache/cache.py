@@ -22,7 +22,7 @@ from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
 from nodegraph.files import FileState, file_states
-from nodegraph.plugins.code.installed import MODULE, file_found
+from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found
 from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
 
 T = TypeVar("T")
@@ -318,7 +318,7 @@ class Cache:
         if name.startswith(CODEC):
             return self.codecs.by_stored_name(name.removeprefix(CODEC)) is not None
         if name.startswith(MODULE):
-            return file_found(name.removeprefix(MODULE)) == digest
+            return (file_found(name.removeprefix(MODULE)) or NOT_THERE) == digest
         return "\0" not in name and self._files.unchanged(name, digest)  # a damaged record may have any name
 
     def _loadable(self, record: Record, port: str) -> bool:

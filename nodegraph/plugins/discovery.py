@@ -228,6 +228,7 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         files=others.files,
         libraries=file_states([file] if file else []),
+        names=others.names,
         packages=others.packages,
         is_dynamic=others.is_dynamic,
         is_release=True,

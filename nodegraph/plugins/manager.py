@@ -104,6 +104,10 @@ class Plugins:
         entry = self.nodes.get(thing.name) if thing.name in self.nodes else None
         return entry is not None and entry.value is thing and self._registered.is_unchanged(entry, thing.function)
 
+    def choice(self, thing: NodeSpec | Entry[Any]) -> str:
+        """Text that differs if the code of a plugin, in another environment, registers another thing of this name."""
+        return self._registered.choice(thing if isinstance(thing, Entry) else self.nodes.get(thing.name))
+
     def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
         """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
         return not self._registered.has_same_code(entry, entry.value.function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from types import ModuleType
 
@@ -48,9 +49,33 @@ def patient(run: Run = Run()) -> int:
     return len(SEEN)
 
 
+@node("Stubborn", timeout=0.05)
+def stubborn(steps: int, run: Run = Run()) -> int:
+    for i in range(steps):
+        time.sleep(0.005)
+        try:
+            run.step(i + 1, steps)
+        except Exception:
+            return i
+    return steps
+
+
+@node("Unstoppable")
+def unstoppable(how: str, run: Run = Run()) -> str:
+    try:
+        STOP[how]()
+        run.step(1, 2)
+    except BaseException:
+        return "half"
+    return "whole"
+
+
+STOP = {}
+
+
 @hookimpl
 def register_nodes(register):
-    for function in (unsteady, limited, patient):
+    for function in (unsteady, limited, patient, stubborn, unstoppable):
         register(function)
 """
 
@@ -129,6 +154,47 @@ def test_pause_before_a_retry_can_be_cancelled(
 def test_node_over_its_time_is_stopped_at_its_next_step(run: Callable[..., object]) -> None:
     with pytest.raises(NodeError, match=r"step \d+ of 1000 was done after \d+\.\d\d s, but the node type allows 0\.05 s"):
         run("Limited")
+
+
+def test_node_that_catches_the_end_of_its_time_fails_all_the_same(run: Callable[..., object]) -> None:
+    with pytest.raises(NodeError, match=r"step \d+ of 1000 was done after"):
+        run("Stubborn", steps=1000)
+    assert run("Stubborn", steps=1) == 1
+
+
+@pytest.mark.parametrize(("how", "beside"), [("cancelled", False), ("cancelled", True), ("interrupted", False)])
+def test_what_a_node_returns_although_its_run_was_stopped_is_not_kept(
+    make_engine: Callable[..., Engine], patient_plugins: Plugins, plugin: ModuleType, how: str, beside: bool
+) -> None:
+    """As nodes do that catch every error, or Ctrl-C, and return what they have so far."""
+    engine = make_engine(plugins=patient_plugins)
+    plugin.STOP.update(cancelled=engine.cancel, interrupted=lambda: signal.raise_signal(signal.SIGINT))
+    workflow = Workflow("wf")
+    workflow.output("out", workflow.add("Unstoppable", name="it", how=how))
+    if beside:  # then nodes run in other threads than the main one
+        workflow.output("beside", workflow.add("Stubborn", steps=1))
+    result = engine.run(workflow, raise_errors=False)
+    assert (result.status, type(result.error)) == ("cancelled", Cancelled)
+    assert "Unstoppable" not in [record.type for record in engine.cache.entries()]
+    plugin.STOP.update(cancelled=lambda: None, interrupted=lambda: None)
+    assert engine.run(workflow)["out"] == "whole"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_memory_error_that_a_node_catches_is_not_noticed(
+    make_engine: Callable[..., Engine], patient_plugins: Plugins, plugin: ModuleType
+) -> None:
+    engine, found = make_engine(plugins=patient_plugins), list[object]()
+
+    def run_out() -> None:
+        raise MemoryError
+
+    for action in (run_out, lambda: None):
+        plugin.STOP.update(memory=action)
+        workflow = Workflow("wf")
+        workflow.output("out", workflow.add("Unstoppable", name="it", how="memory"))
+        found.append(engine.run(workflow)["out"])
+    assert found == ["half", "half"]
 
 
 def test_node_within_its_time_is_not_stopped(run: Callable[..., object]) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.manager import load_plugins
+from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state.shared_changes import shared_changes
 
 PLUGIN = """
 import locale
@@ -94,6 +96,25 @@ def test_locale_that_a_node_sets_is_restored_with_a_note(make_engine: Callable[[
     assert [notice.message for notice in result.notices if notice.node == "changed"] == [
         "it changed the locale of the process; the change was undone"
     ]
+
+
+def test_locale_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept(other: str) -> None:
+    begun = shared_changes()
+    enter_known_locale()
+    enter_known_locale()
+    locale.setlocale(locale.LC_NUMERIC, other)
+    assert leave_known_locale()
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 1
+    locale.setlocale(locale.LC_NUMERIC, other)
+    enter_known_locale()
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 2
+    assert not leave_known_locale()
+    locale.setlocale(locale.LC_NUMERIC, other)
+    assert leave_known_locale()  # the last one: only it can have seen the other locale
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 2
 
 
 def test_order_of_words_in_another_locale_is_not_noticed(make_engine: Callable[[], Engine], other: str) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined, with_codecs
+from nodegraph.cache.snapshots import Snapshot
 from nodegraph.cache.store.records import Computation
 from nodegraph.cache.store.work import WorkNote
 from nodegraph.errors import CacheError
@@ -17,6 +19,7 @@ from nodegraph.plugins.code.imports import SCRIPT
 from nodegraph.plugins.code.running import PLUGINS_WITH_PLUGINS
 from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.registry import Entry
+from nodegraph.plugins.state.shared_changes import shared_changes
 from nodegraph.run.known_results import key_of_value, value_of
 from nodegraph.run.node.node_run import NodeRun
 from nodegraph.run.node.work import WorkWatch
@@ -68,17 +71,14 @@ def store_outcome(
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
+    if key is not None and run.shared_changes != shared_changes():  # also while a codec wrote the values
+        key, stored_key, is_hidden = None, None, True
+        run.notice(
+            "a switch that all nodes share, such as the default dtype or the locale, was changed while several nodes ran; its "
+            "result is used but not kept. Run it again without the node that sets the switch"
+        )
     imports = _imports(task, context)
-    codec_names: frozenset[str] = frozenset()
-    digests: dict[str, str] = {}
-    for port in spec.outputs:
-        snapshot = snapshots[port.name]
-        digest = snapshot.digest
-        codec_names |= snapshot.codecs
-        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
-            digests[port.name] = digest
-        elif key is not None:
-            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    digests, codec_names = _digests(spec, snapshots, key, cache)
     verified, wrong = False, None
     if task.checked and (key is not None or is_hidden):
         from nodegraph.run.node.stored_result import check_stored
@@ -109,6 +109,23 @@ def store_outcome(
         verified=verified,
         wrong=wrong,
     )
+
+
+def _digests(
+    spec: NodeSpec, snapshots: Mapping[str, Snapshot], key: str | None, cache: Cache
+) -> tuple[dict[str, str], frozenset[str]]:
+    """The digests of a node's outputs, by port: those of their values, or those that follow from the key. And their codecs."""
+    digests: dict[str, str] = {}
+    codecs: frozenset[str] = frozenset()
+    for port in spec.outputs:
+        snapshot = snapshots[port.name]
+        digest = snapshot.digest
+        codecs |= snapshot.codecs
+        if digest is not None and (spec.keep or key is None) and not cache.codecs.never(port.type):
+            digests[port.name] = digest
+        elif key is not None:
+            digests[port.name] = value_of(key, port.name, keep=spec.keep)
+    return digests, codecs
 
 
 def work_watch(task: NodeTask, files: Mapping[Path, FileState | None], context: RunContext) -> WorkWatch:
