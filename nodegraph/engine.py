@@ -39,7 +39,8 @@ from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
 from nodegraph.settings import load_model_memory, load_settings, load_verify_share
-from nodegraph.workflow.workflow import Handle, Workflow
+from nodegraph.workflow.handles import Handle
+from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.run.explain import Explained

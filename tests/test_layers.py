@@ -19,8 +19,10 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
-    "nodegraph.graph": "gc_pause graph suggest overrides expansion params inputs param_types composed build remarks load",
+    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain run show",
+    "nodegraph.graph": (
+        "gc_pause graph suggest overrides expansion params read_files inputs param_types order origins composed build remarks load"
+    ),
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
     "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
@@ -34,7 +36,7 @@ LAYERS: dict[str, str] = {
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
-    "nodegraph.workflow": "definitions scalars text_file yaml_tree document json_schema workflow subworkflows",
+    "nodegraph.workflow": "definitions scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow",
     "nodegraph_diffusion": (
         "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"

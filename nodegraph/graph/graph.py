@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -133,6 +133,16 @@ class Output:
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
 
+class ValueOrigins(Protocol):
+    """Where the values of a graph came from (`nodegraph.graph.origins`)."""
+
+    def of_param(self, name: str) -> str:
+        """The origin of the value of a param."""
+
+    def of_input(self, node: str, input: str) -> str:
+        """The origin of what an input of a node receives."""
+
+
 class ComposedNodes(Protocol):
     """What the names of composed nodes mean (`nodegraph.graph.composed`)."""
 
@@ -154,6 +164,7 @@ class Graph:
     `params` have their final values. `resolved` is the workflow with every override and drawn seed written into it. `seeds` are
     those that were drawn, by "param" or "node.input". `outputs` has each item of a list as one output, and `lists` the links of all
     items by the output's name. `composed` knows what the names of composed nodes stand for; None if the workflow has none.
+    `origins` returns what knows where each value came from.
     """
 
     workflow: str
@@ -164,6 +175,7 @@ class Graph:
     seeds: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
     composed: ComposedNodes | None = None
+    origins: Callable[[], ValueOrigins] | None = None
     _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

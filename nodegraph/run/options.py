@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, TypedDict
 from nodegraph.errors import Problem, WorkflowError
 from nodegraph.graph.overrides import Override
 from nodegraph.text import described
-from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.workflow import Workflow
 
 WorkflowSource: TypeAlias = Workflow | Path | str
 """A workflow, or the path of its file."""

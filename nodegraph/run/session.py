@@ -257,7 +257,7 @@ class Session:
 
     @cached_property
     def _document(self) -> str:
-        from nodegraph.workflow.document import dump
+        from nodegraph.workflow.dump import dump
 
         return dump(self._graph.resolved, all_values=False)
 

@@ -13,6 +13,9 @@ from typing import Any, Final
 from nodegraph.errors import Location
 from nodegraph.text import described
 
+FORMAT: Final = 1
+"""The version of the file format."""
+
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 """A valid name of a node, param or output."""
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from nodegraph import Workflow, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.workflow.definitions import NAME_RULE, Link, NodeDef, OutputDef, ParamDef, ParamRef
-from nodegraph.workflow.document import dump, parse_value
+from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.dump import dump
 
 AWKWARD = [
     *(
