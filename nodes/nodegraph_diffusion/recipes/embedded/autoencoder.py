@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
+from nodegraph_diffusion.networks.vae import AutoencoderKL, Downsample, ResnetBlock, Upsample, VAEConfig
 from nodegraph_diffusion.recipes.embedded.data import SIDE, held_out_scenes, pictures, training_scene
 from nodegraph_diffusion.recipes.pictureworld.scene import UNIT, Scene
 from nodegraph_diffusion.recipes.pixels import to_pixels, to_tensor
@@ -21,7 +22,7 @@ CONFIG = VAEConfig(
     channel_mult=(1, 2, 4, 8),
     num_res_blocks=1,
     latent_channels=8,
-    norm_groups=4,
+    norm_groups=1,
     mid_attention=False,
     scaling_factor=1.0,
 )
@@ -29,7 +30,7 @@ WEIGHTS = ReconstructionWeights(squares=8.0, perceptual=0.0, bottleneck=1e-3)
 STEPS, BATCH = 12_000, 4
 CROPS, CROP, CROPS_OF_THINGS, SHIFT = 2, 64, 0.75, 20
 """How many crops of each picture, their side in pixels, how many are around a thing, and how far it is from the middle."""
-FIRST_LOG_VARIANCE = -6.0
+FIRST_LOG_VARIANCE, CONTRAST = -6.0, 0.5
 SCENES = 200_000
 """How many different scenes are drawn, at most; each when it is its turn."""
 
@@ -107,14 +108,48 @@ def _corner(scene: Scene, generator: torch.Generator) -> tuple[int, int]:
     return top, left
 
 
+@torch.no_grad()
 def new_autoencoder(seed: int = 0) -> AutoencoderKL:
-    """A network to begin with, whose latents have little noise: otherwise it first has to learn to have less."""
+    """A network to begin with: it reduces pictures to the means of their blocks and enlarges these again, with little noise.
+
+    The first channels carry red, green and blue, and their negatives, since silu(x) - silu(-x) = x; all others are random. Without
+    this, a network learns shapes first, and colours only after a long time.
+    """
     torch.manual_seed(seed)
     model = AutoencoderKL(CONFIG)
+    for block in model.modules():
+        if isinstance(block, ResnetBlock):
+            block.conv2.weight.zero_()
+            if hasattr(block, "nin_shortcut"):
+                _pass_on(block.nin_shortcut, {channel: {channel: 1.0} for channel in range(6)})
+        elif isinstance(block, Downsample):
+            _pass_on(block.conv, {channel: {channel: 0.25} for channel in range(6)}, taps=(slice(2), slice(2)))
+        elif isinstance(block, Upsample):
+            _pass_on(block.conv, {channel: {channel: 1.0} for channel in range(6)})
+    split = {channel: {channel % 3: 1.0 if channel < 3 else -1.0} for channel in range(6)}
+    for layer in (model.encoder.conv_in, model.decoder.conv_in):
+        _pass_on(layer, split)
+    for layer, scale in ((model.encoder.conv_out, 1.0), (model.decoder.conv_out, CONTRAST)):
+        _pass_on(layer, {channel: {channel: scale, channel + 3: -scale} for channel in range(3)})
+    for layer in (model.quant_conv, model.post_quant_conv):
+        _pass_on(layer, {channel: {channel: 1.0} for channel in range(3)})
+    log_variances = slice(CONFIG.latent_channels, None)
     assert model.quant_conv.bias is not None
-    with torch.no_grad():
-        model.quant_conv.bias[CONFIG.latent_channels :] += FIRST_LOG_VARIANCE
+    model.quant_conv.weight[log_variances].zero_()
+    model.quant_conv.bias[log_variances] = FIRST_LOG_VARIANCE
     return model
+
+
+def _pass_on(layer: nn.Conv2d, weights: Mapping[int, Mapping[int, float]], taps: tuple[slice, slice] | None = None) -> None:
+    """Make some output channels of a convolution sums of input channels, at the middle tap of its kernel or at all of `taps`."""
+    middle = layer.kernel_size[0] // 2
+    rows, columns = taps or (slice(middle, middle + 1), slice(middle, middle + 1))
+    assert layer.bias is not None
+    for out, sources in weights.items():
+        layer.weight[out].zero_()
+        layer.bias[out] = 0
+        for source, weight in sources.items():
+            layer.weight[out, source, rows, columns] = weight
 
 
 def autoencoder_task(model: AutoencoderKL) -> AutoencoderTask:

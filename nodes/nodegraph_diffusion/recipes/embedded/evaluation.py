@@ -98,10 +98,10 @@ def holes(count: int) -> list[Hole]:
 
 def score_holes(judge: Judge, painted: NDArray[np.uint8], asked: Sequence[Hole]) -> Score:
     """How often place and time stay as they were. Counted besides, as "thing": the new thing is not in the hole."""
-    kept, wrong = 0, Counter[str]()
+    unchanged, wrong = 0, Counter[str]()
     for hole, reading in zip(asked, judge(painted), strict=True):
         lost = [name for name in ("place", "time") if getattr(reading, name) != getattr(hole.scene, name)]
-        kept += not lost
+        unchanged += not lost
         wrong.update(lost)
         wrong["thing"] += not any(
             (seen.kind, seen.colour) == (hole.kind, hole.colour)
@@ -109,7 +109,7 @@ def score_holes(judge: Judge, painted: NDArray[np.uint8], asked: Sequence[Hole])
             and hole.columns.start <= seen.x * SIDE // UNIT < hole.columns.stop
             for seen in reading.things
         )
-    return Score(kept, len(asked), +wrong)
+    return Score(unchanged, len(asked), +wrong)
 
 
 def evaluate(model: Model, judges: Mapping[str, Judge], count: int) -> dict[str, Score]:

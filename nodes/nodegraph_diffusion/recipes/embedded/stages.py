@@ -28,10 +28,11 @@ from nodegraph_diffusion.recipes.pictureworld.captions import caption
 from nodegraph_diffusion.recipes.pictureworld.judges import training as judge_training
 from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import accuracy, judged_scenes
 from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
-from nodegraph_diffusion.recipes.pictureworld.judges.network import LearnedJudge
+from nodegraph_diffusion.recipes.pictureworld.judges.network import JudgeNetwork, LearnedJudge
 from nodegraph_diffusion.recipes.pixels import standardise
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.training.loop.metrics import Progress
+from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.state import write_state
 from nodegraph_diffusion.training.loop.task import Batch
 from nodegraph_diffusion.training.loop.trainer import Trainer
@@ -125,7 +126,7 @@ def train_text_encoder(recipe: Recipe) -> None:
 def train_judge(recipe: Recipe) -> None:
     """The learned judge."""
     torch.manual_seed(0)
-    network = judge_training.JudgeNetwork()
+    network = JudgeNetwork()
     examples, options = judge_training.JudgedScenes(recipe.judge_scenes), judge_training.options(recipe.judge_steps)
     trainer = Trainer(judge_training.JudgeTask(network), examples, options, folder=recipe.work / "judge")
     recipe.train("judge", trainer)
@@ -151,7 +152,7 @@ def settle_denoiser(recipe: Recipe) -> None:
     _train_unet(recipe, "settled", denoiser.options(recipe.settling_steps, "cosine", seed=1), start="denoiser")
 
 
-def _train_unet(recipe: Recipe, name: str, options: denoiser.TrainingOptions, *, start: str | None) -> None:
+def _train_unet(recipe: Recipe, name: str, options: TrainingOptions, *, start: str | None) -> None:
     torch.manual_seed(0)
     task = denoiser.SceneDenoiserTask(UNet(denoiser.CONFIG), recipe.load("text_encoder", CLIPTextModel(text.config())))
     module = task.networks["denoiser"].module
@@ -202,7 +203,7 @@ def evaluate(recipe: Recipe) -> None:
         checkpoint.noise_schedule,
     )
     judges: dict[str, evaluation.Judge] = {
-        "learned": LearnedJudge(recipe.load("judge", judge_training.JudgeNetwork())),
+        "learned": LearnedJudge(recipe.load("judge", JudgeNetwork())),
         "matched filter": judge_by_templates,
     }
     decibels = autoencoder.psnr(model.vae, pictures(held_out_scenes(recipe.measured)))
