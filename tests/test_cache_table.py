@@ -312,6 +312,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [READS],
     ),
+    "the codec of a value draws from a global generator": (
+        [
+            "engine/test_unkept_results.py::test_value_whose_codec_draws_is_not_kept",
+            "engine/test_unkept_results.py::test_exported_file_of_a_codec_that_draws_is_not_stored",
+        ],
+        ["engine/test_unkept_results.py::test_codec_that_draws_only_later_is_not_noticed"],
+    ),
     "a node sets an environment variable": (
         [
             STATE + "test_environment_and_current_directory_are_restored",
