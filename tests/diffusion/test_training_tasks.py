@@ -130,7 +130,7 @@ def test_tuning_in_low_precision_takes_nearly_the_same_step(name, precision) -> 
     figures, weights = [], []
     for options in ({}, {"precision": precision, "recompute": True}):
         trainer = trainer_of(name, steps=1, **options)
-        before = {key: value.clone() for key, value in trainer.networks["denoiser"].parameters.items()}
+        before = {key: value.detach().clone() for key, value in trainer.networks["denoiser"].parameters.items()}
         trainer.advance()
         figures.append(metrics_of(trainer)["loss/denoiser"])
         now = {key: value.detach() for key, value in trainer.networks["denoiser"].parameters.items()}
