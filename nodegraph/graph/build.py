@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.graph.expansion.flat import FlatDocument
 from nodegraph.graph.graph import Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
+from nodegraph.graph.order import in_order
 from nodegraph.graph.overrides import InputValue, Override
 from nodegraph.graph.params import InputValues
 from nodegraph.node_types import literals
@@ -25,8 +25,7 @@ from nodegraph.workflow.workflow import Workflow
 if TYPE_CHECKING:
     from nodegraph.graph.composed import Composed, Links
     from nodegraph.graph.expansion.expand import Expansion
-
-_LONGEST_PATH = 20  # nodes of a circle that a message lists
+    from nodegraph.graph.origins import Origins
 
 
 def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override] = (), targets: Sequence[str] = ()) -> Graph:
@@ -63,7 +62,7 @@ class _Builder:
         if self.expansion is not None:
             self._check_expansion(self.expansion.flat)
         outputs = self._targets(targets) if targets else self._outputs()
-        order = self._order(nodes)
+        order = in_order(nodes, self.problems)
         if self.problems:
             raise WorkflowError(dict.fromkeys(self.problems if self.expansion is None else self._once_for_all_items()))
         params = self.input_values.resolved_params()
@@ -75,6 +74,7 @@ class _Builder:
             resolved=self._resolved(params),
             seeds=self.input_values.drawn_seeds,
             lists=self.lists,
+            origins=self._origins,
             composed=None if self.expansion is None else self._composed(self._leads_to),
         )
 
@@ -278,52 +278,17 @@ class _Builder:
             if node.type not in self.plugins.nodes:
                 self._unknown_type(node)
 
-    def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:
-        """The nodes, each after those that feed it, otherwise in the order of the workflow (Kahn 1962)."""
-        names = list(nodes)
-        position = {name: i for i, name in enumerate(names)}
-        followers: list[list[int]] = [[] for _ in names]
-        missing = [0] * len(names)
-        for i, node in enumerate(nodes.values()):
-            for source in node.sources:
-                if source in nodes:
-                    followers[position[source]].append(i)
-                    missing[i] += 1
-        ready = [i for i, count in enumerate(missing) if not count]  # sorted, so it is a heap
-        order = []
-        while ready:
-            first = heapq.heappop(ready)
-            order.append(names[first])
-            for follower in followers[first]:
-                missing[follower] -= 1
-                if not missing[follower]:
-                    heapq.heappush(ready, follower)
-        if len(order) < len(names):
-            self._report_circles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
-        return order
+    def _origins(self) -> Origins:
+        from nodegraph.graph.origins import Origins
 
-    def _report_circles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
-        import networkx as nx  # slow to import, and most workflows have no circle
-
-        dag: nx.DiGraph[str] = nx.DiGraph()
-        dag.add_nodes_from(position)
-        dag.add_edges_from(links)
-        for component in nx.strongly_connected_components(dag):
-            start = min(component, key=position.__getitem__)
-            if len(component) > 1 or dag.has_edge(start, start):
-                edges = nx.find_cycle(dag.subgraph(component), start)
-                path = [edges[0][0], *(edge[1] for edge in edges)]
-                if len(path) > _LONGEST_PATH:
-                    path[4:-4] = [f"... ({len(edges):,} nodes)"]
-                where = self.document.nodes[start].where
-                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Remove one of these links.")
+        return Origins(self.document, self.input_values)
 
     def _resolved(self, params: Mapping[str, Any]) -> Workflow:
         """The workflow with the params, overrides and seeds of this graph written into it."""
         resolved = Workflow(self.workflow.name, self.workflow.description, base=self.workflow.base)
-        resolved.params = {name: replace(param, default=params[name]) for name, param in self.workflow.params.items()}
+        resolved.params.update({name: replace(param, default=params[name]) for name, param in self.workflow.params.items()})
         resolved.nodes = dict(self.workflow.nodes)
-        resolved.outputs = dict(self.workflow.outputs)
+        resolved.outputs.update(self.workflow.outputs)
         resolved.workflows, resolved.sweep = self.workflow.workflows, self.workflow.sweep
         for (node, input), value in self.inputs.resolved.items():
             if node in resolved.nodes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from nodegraph.errors import Location
 from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
+from nodegraph.text import described
 from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.workflow import Workflow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
@@ -36,6 +37,9 @@ class Value:
     digest: str | None = None
     not_fetched: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Value {described(self.value)}>"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -83,6 +87,9 @@ class GraphNode:
     origin: Origin
     inputs: Mapping[str, Input]
     where: Location | None = None
+
+    def __repr__(self) -> str:
+        return f"<GraphNode {self.name}: {self.spec.name}>"
 
     def links(self) -> tuple[ResolvedLink, ...]:
         """The links that feed this node, in the order of its inputs."""
@@ -126,6 +133,16 @@ class Output:
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
 
+class ValueOrigins(Protocol):
+    """Where the values of a graph came from (`nodegraph.graph.origins`)."""
+
+    def of_param(self, name: str) -> str:
+        """The origin of the value of a param."""
+
+    def of_input(self, node: str, input: str) -> str:
+        """The origin of what an input of a node receives."""
+
+
 class ComposedNodes(Protocol):
     """What the names of composed nodes mean (`nodegraph.graph.composed`)."""
 
@@ -147,6 +164,7 @@ class Graph:
     `params` have their final values. `resolved` is the workflow with every override and drawn seed written into it. `seeds` are
     those that were drawn, by "param" or "node.input". `outputs` has each item of a list as one output, and `lists` the links of all
     items by the output's name. `composed` knows what the names of composed nodes stand for; None if the workflow has none.
+    `origins` returns what knows where each value came from.
     """
 
     workflow: str
@@ -157,6 +175,7 @@ class Graph:
     seeds: Mapping[str, int] = field(default_factory=dict)
     lists: Mapping[str, list[Any]] = field(default_factory=dict)
     composed: ComposedNodes | None = None
+    origins: Callable[[], ValueOrigins] | None = None
     _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

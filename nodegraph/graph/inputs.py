@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import copy
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.files import CLOCK_NS, FileState, file_states
 from nodegraph.graph.expansion.flat import Chosen
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import InputValue, from_text
 from nodegraph.graph.params import InputValues
+from nodegraph.graph.read_files import read_files
 from nodegraph.node_types import literals
-from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
-from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
+from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
-from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.text import described, did_you_mean
 from nodegraph.workflow.definitions import EACH, PARAMS, Document, Link, NodeDef, ParamRef, Wrapped, references
 
-_ATTEMPTS: Final = 5  # to read a file that changes
 _WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """The types of values that a person writes down."""
 
@@ -111,7 +105,7 @@ class Inputs:
         self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
 
     def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
-        """Report whether `port` could receive a value, but not whether its references exist, which is checked elsewhere."""
+        """Report whether `port` could receive a value, but not whether its references exist, which is checked is_other_file."""
         before = len(self.problems)
         self.check(node, port, value)
         self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
@@ -139,7 +133,7 @@ class Inputs:
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
         if isinstance(value, Wrapped):
-            return self._unwrapped(node, port, kind, value, raw)
+            return self._unwrapped(node, port, kind, raw)
         inside = list(references(value))
         if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
@@ -156,8 +150,9 @@ class Inputs:
             self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None
 
-    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, value: Wrapped, raw: InputValue) -> Input | None:
+    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
         """Resolve a value that brings its location with it, or one of several, of which the others are checked."""
+        value: Wrapped = raw.value
         if isinstance(value, InputValue):
             return self._resolve(node, port, kind, value)
         if isinstance(value, Chosen):
@@ -165,7 +160,7 @@ class Inputs:
         return self._resolve(node, port, kind, replace(raw, value=value.value))
 
     def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
-        """Report which values that were not chosen a port could not receive. What they refer to is checked elsewhere."""
+        """Report which values that were not chosen a port could not receive. What they refer to is checked is_other_file."""
         before, drawn = len(self.problems), dict(self.input_values.drawn_seeds)
         resolved = dict(self.resolved)
         for other in chosen.others:
@@ -237,7 +232,7 @@ class Inputs:
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return _file(port.reads, raw, self.plugins.known_state)
+            return read_files(port.reads, raw, self.plugins.known_state)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
@@ -306,46 +301,10 @@ class Inputs:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def _file(reads: Reads, raw: InputValue, state: KnownState) -> Value:
-    text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
-    try:
-        resource, states = _resolved(lambda: state.call(reads.resolve, text, raw.base), text)
-    except NotFetchedError as error:
-        return Value(None, not_fetched=str(error))
-    except (OSError, ValueError) as error:
-        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
-        hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
-        raise LiteralError(message.rstrip("."), hint, "E113") from error
-    return Value(
-        resource.value,
-        files=resource.files,
-        states=states,
-        text=None if reads.by_content else text,
-        notes=resource.notes,
-    )
-
-
-def _resolved(resolve: Callable[[], Resource], text: str) -> tuple[Resource, Mapping[Path, FileState | None]]:
-    """What `resolve` finds for `text`, and the states of its files, which stayed the same while they were read.
-
-    Raises ValueError if they change again and again.
-    """
-    before: Mapping[Path, FileState | None] | None = None
-    for _ in range(_ATTEMPTS):
-        began_ns = time.time_ns()
-        resource = resolve()
-        states = file_states(resource.files.values())
-        times = (max(state.mtime_ns, state.ctime_ns) for state in states.values() if state is not None)
-        if states == before or all(changed_ns < began_ns - CLOCK_NS for changed_ns in times):
-            return resource, states
-        before = states  # of files that may have been changed meanwhile: read them again
-    raise ValueError(f"{text} is being written by another program. Try again when that has ended")
-
-
 def _name(node: NodeDef, port: Port, raw: InputValue) -> str:
     """An input in messages, with its place if the value was written in another file."""
-    elsewhere = raw.where is not None and node.where is not None and raw.where.file != node.where.file
-    return f"'{port.name}' of node '{node.name}'" + (f" in {node.where}" if elsewhere else "")
+    is_other_file = raw.where is not None and node.where is not None and raw.where.file != node.where.file
+    return f"'{port.name}' of node '{node.name}'" + (f" in {node.where}" if is_other_file else "")
 
 
 def _each_hint(port: Port, kind: Any, offered: Any) -> str:

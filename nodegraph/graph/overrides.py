@@ -24,6 +24,7 @@ class Override:
     """A value given from outside the workflow: `name` is a param or `node.input`.
 
     `text`: from the command line, so the port decides how it is read. Relative paths start from `base`, or the current directory.
+    `where`: its line in a preset.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Override:
     _: KW_ONLY
     text: bool = False
     base: Path = field(default_factory=Path.cwd)
+    where: Location | None = None
 
     @property
     def source(self) -> str:
@@ -39,7 +41,7 @@ class Override:
 
     def value_in(self, home: Path) -> InputValue:
         """Its value, for a workflow in the folder `home`."""
-        return InputValue(value=self.value, base=self.base, home=home, text=self.text, source=self.source)
+        return InputValue(value=self.value, base=self.base, home=home, where=self.where, text=self.text, source=self.source)
 
 
 def all_overrides(params: Any, overrides: Any) -> list[Override]:
@@ -110,10 +112,3 @@ def from_text(port: Port, text: str) -> Any:
         return parse_value(text)
     except ValueError as error:
         raise LiteralError(str(error)) from None
-
-
-def with_member(mapping: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of `mapping` with the member at the path `keys` replaced; what is not a mapping becomes one."""
-    key, *rest = keys
-    members = dict(mapping) if isinstance(mapping, dict) else {}
-    return {**members, key: with_member(members.get(key), rest, value) if rest else value}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nodegraph.errors import Problem
 from nodegraph.graph.expansion.flat import FlatDocument
-from nodegraph.graph.overrides import InputValue, Override, from_text, with_member
+from nodegraph.graph.overrides import InputValue, Override, from_text
 from nodegraph.graph.suggest import suggest_input
 from nodegraph.node_types import literals
 from nodegraph.node_types.literals import LiteralError
@@ -20,6 +20,7 @@ from nodegraph.plugins.registry import Entry
 from nodegraph.text import did_you_mean
 from nodegraph.workflow.definitions import Document, ParamDef, ParamRef, references
 from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.workflow import with_member
 
 _SEEDS_BELOW: Final = 2**32  # short enough to type again
 
@@ -127,10 +128,10 @@ class InputValues:
             if entry and port is None:
                 names = [port.name for port in entry.value.inputs]
                 hint = did_you_mean(input, names) or f"Its inputs are {', '.join(names)}."
-                self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", None, hint))
+                self.problems.append(Problem("E120", f"{source}: {entry.name} has no input '{input}'", raw.where, hint))
             if keys and port is not None and member_type(port.type) is None:
                 message = f"{source}: '{input}' of node '{node}' is {type_name(port.type)}, which has no '{'.'.join(keys)}'"
-                self.problems.append(Problem("E120", message, None, f"Set it as a whole: --set {node}.{input}=..."))
+                self.problems.append(Problem("E120", message, raw.where, f"Set it as a whole: --set {node}.{input}=..."))
                 return
             self.inputs[node, input] = self._with_member(node, input, keys, raw) if keys else raw
         elif override.name not in self.workflow.unread:
@@ -140,7 +141,8 @@ class InputValues:
             if override.name in self.workflow.nodes:
                 inputs = override.value if isinstance(override.value, Mapping) else ()
                 hint = f"It is a node: name its inputs one by one, such as '{override.name}.{next(iter(inputs), 'input')}'."
-            self.problems.append(Problem("E120", f"{source}: the workflow has no such param or node input", None, hint))
+            message = f"{source}: the workflow has no such param or node input"
+            self.problems.append(Problem("E120", message, raw.where, hint))
 
     def _with_member(self, node: str, input: str, keys: Sequence[str], raw: InputValue) -> InputValue:
         """The mapping at an input with one member replaced by `raw`; the other members stay as they are."""
@@ -188,8 +190,8 @@ class InputValues:
                 value = literals.coerce(declared, os.fspath(value) if isinstance(value, os.PathLike) else value)
             literals.check_range(Port(param.name, Any, range=Range(param.min, param.max)), value)
         except LiteralError as error:
-            elsewhere = param.where is not None and raw.where is not None and param.where.file != raw.where.file
-            place = f", which is param '{param.name.rpartition('.')[2]}' in {param.where}" if elsewhere else ""
+            is_other_file = param.where is not None and raw.where is not None and param.where.file != raw.where.file
+            place = f", which is param '{param.name.rpartition('.')[2]}' in {param.where}" if is_other_file else ""
             return replace(raw, source="").does_not_fit(raw.source + place, error)
         self.params[param.name] = replace(raw, value=value, text=False)
         return None

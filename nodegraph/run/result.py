@@ -16,7 +16,7 @@ from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
 from nodegraph.workflow.definitions import Link
-from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of
 
 if TYPE_CHECKING:
     from nodegraph.run.verification import WrongResult

@@ -1,4 +1,4 @@
-"""Workflow files: YAML text to a `Document` and back, with file, line and column for every value."""
+"""Workflow files: YAML text to a `Document`, with file, line and column for every value."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nodegraph.node_types.spec import MISSING
 from nodegraph.node_types.yaml_core import is_null
 from nodegraph.text import described, did_you_mean, relative_path
 from nodegraph.workflow.definitions import (
+    FORMAT,
     NAME,
     NAME_RULE,
     PARAM_TYPES,
@@ -23,13 +24,10 @@ from nodegraph.workflow.definitions import (
     is_type_text,
     read_save,
     references,
-    written_save,
 )
-from nodegraph.workflow.scalars import as_yaml, read_scalar, unwritable
+from nodegraph.workflow.scalars import read_scalar
 from nodegraph.workflow.text_file import decode, read_bytes
 from nodegraph.workflow.yaml_tree import Mapping, Part, Scalar, Sequence, read_tree
-
-FORMAT: Final = 1
 
 _MERGE: Final = "<<"
 _NO_MERGE: Final = "Write the entries out; '&name' and '*name' may repeat single values."
@@ -70,75 +68,23 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def dump(workflow: Document, *, all_values: bool = True) -> str:
-    """The workflow as YAML. Reading it gives a workflow with the same meaning.
-
-    Raises WorkflowError with every value that YAML cannot hold. With `all_values` False, the type of such a value is written.
-    """
-    problems = list(_unwritable(workflow)) if all_values else []
-    if problems:
-        raise WorkflowError(problems)
-    lines = [f"nodegraph: {FORMAT}", f"name: {as_yaml(workflow.name)}"]
-    if workflow.description:
-        lines.append(f"description: {as_yaml(workflow.description)}")
-    lines += _content(workflow)
-    if workflow.workflows:
-        lines.append("workflows:")
-        for name, inner in workflow.workflows.items():
-            described = [f"description: {as_yaml(inner.description)}"] if inner.description else []
-            lines += [f"  {name}:", *(f"    {line}" for line in [*described, *_content(inner)])]
-    if workflow.sweep is not None:
-        lines.append(f"sweep: {as_yaml(workflow.sweep)}")
-    return "\n".join(lines) + "\n"
-
-
-def _content(workflow: Document) -> list[str]:
-    """The lines of the params, nodes and outputs."""
-    lines = []
-    if workflow.params:
-        lines.append("params:")
-        lines += [f"  {param.name}: {as_yaml(_param(param))}" for param in workflow.params.values()]
-    lines.append("nodes:" if workflow.nodes else "nodes: {}")
-    for node in workflow.nodes.values():
-        lines += _block(node.name, {"use": node.type, **node.inputs})
-    if workflow.outputs:
-        lines.append("outputs:")
-        for output in workflow.outputs.values():
-            fields = {"from": output.link} | (
-                {"save": written_save(output.save, output.options)} if output.save is not None else {}
-            )
-            lines.append(f"  {output.name}: {as_yaml(fields)}")
-    return lines
-
-
-def _unwritable(workflow: Document) -> Iterator[Problem]:
-    values = [
-        (f"'{input}' of node '{n.name}'", v, n.location(input)) for n in workflow.nodes.values() for input, v in n.inputs.items()
-    ]
-    values += [(f"the default of param '{param.name}'", param.default, param.where) for param in workflow.params.values()]
-    for inner in workflow.workflows.values():
-        yield from _unwritable(inner)
-    for what, value, where in values:
-        part = unwritable(value) if value is not MISSING else None
-        if part is not None:
-            message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
-            yield Problem("E110", message, where, "Save it to a file, and give its path to a node that reads it.")
-
-
-def _param(param: ParamDef) -> Any:
-    fields = {"type": param.type, "min": param.min, "max": param.max, "help": param.help or None}
-    fields = {key: value for key, value in fields.items() if value is not None}
-    if not fields and param.default is not MISSING and not isinstance(param.default, dict):
-        return param.default
-    return ({} if param.default is MISSING else {"default": param.default}) | fields
-
-
-def _block(name: str, fields: dict[str, Any]) -> list[str]:
-    """A node on one line if it is short enough, otherwise with one line for each input."""
-    line = f"  {name}: {as_yaml(fields)}"
-    if len(line) <= 120:
-        return [line]
-    return [f"  {name}:", *(f"    {key}: {as_yaml(value)}" for key, value in fields.items())]
+def parse_values(text: str, *, file: str) -> list[tuple[str, Any, Location]]:
+    """The names and values of a preset, each with its location. Raises WorkflowError with every mistake in its form."""
+    reader = _Reader(file)
+    root = read_tree(text, file)
+    if root is None or _is_null(root):
+        return []
+    values = []
+    for name, key, part in reader._fields(root, "a preset"):
+        value = reader.plain(part)
+        reference = next(references(value), None)
+        if reference is not None:
+            message = f"'{name}' refers to {reference}. Expected a value"
+            reader._problem("E110", message, part, f"'${reference}' is the text '{reference}'.")
+        values.append((name, value, key.where))
+    if reader.problems:
+        raise WorkflowError(reader.problems)
+    return values
 
 
 class _Reader:

@@ -11,8 +11,7 @@ from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Registry
-from nodegraph.workflow.definitions import EACH, NAME, PARAM_TYPES, REPEAT, SWITCH
-from nodegraph.workflow.document import FORMAT
+from nodegraph.workflow.definitions import EACH, FORMAT, NAME, PARAM_TYPES, REPEAT, SWITCH
 
 Schema = dict[str, Any]
 

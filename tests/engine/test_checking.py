@@ -13,7 +13,7 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.workflow.document import dump
+from nodegraph.workflow.dump import dump
 from tests.support.plugin_folders import STUB_PLUGINS
 
 Check = Callable[..., Graph]

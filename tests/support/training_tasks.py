@@ -149,7 +149,7 @@ def lora() -> tuple[Task[Any], Any]:
 def inversion() -> tuple[Task[Any], Any]:
     """Vectors of a new word, for a denoiser that knows pictures by their captions."""
     encoder, unet = captioned_denoiser()
-    unet.load_state_dict(knowledge())
+    unet.load_state_dict(captioned_weights())
     condition = InversionCondition(encoder, texts()[0], start=1)
     word = torch.tensor([[8, TEXT.vocab_size, END, END]]).repeat(COUNT, 1)
     wanted = latents()[4].expand(COUNT, -1, -1, -1)  # that of caption 4
@@ -163,7 +163,7 @@ def captioned_denoiser() -> tuple[CLIPTextModel, UNet]:
 
 
 @cache
-def knowledge() -> dict[str, Tensor]:
+def captioned_weights() -> dict[str, Tensor]:
     """The weights of that denoiser when it knows pictures by their captions."""
     encoder, unet = captioned_denoiser()
     task = DenoiserTask(unet, TextCondition(encoder, texts()[0]), X0, dropout=0.0)

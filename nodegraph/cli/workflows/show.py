@@ -12,10 +12,11 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned, plain_json
 from nodegraph.cli.workflows.notes import print_not_fetched
+from nodegraph.cli.workflows.resolved import resolved_object, resolved_text
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph show workflow.yaml",
         "nodegraph show workflow.yaml --json",
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Print the graph as text or as a Mermaid flowchart.",
 )
+@click.option("--resolved", is_flag=True, help="Show every value as it results, also defaults, and where it came from.")
 @set_option
+@preset_option
 @plugin_dir_option
 @json_option
 @verbose_option("Show a traceback if nodegraph itself fails.")
@@ -51,7 +55,9 @@ def show(
     ctx: click.Context,
     file: Path,
     form: str,
+    resolved: bool,
     settings: Sequence[tuple[str, str]],
+    presets: Sequence[Path],
     plugin_dirs: Sequence[Path],
     as_json: bool,
     verbose: bool,
@@ -63,14 +69,18 @@ def show(
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
-    graph = engine.check(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings))
+    changes = overrides(settings, presets)
+    graph = engine.check(load_workflow(file, engine.plugins, changes), overrides=changes)
+    if resolved and form != "text":
+        raise click.UsageError("--resolved prints text or, with --json, JSON. Leave out --format.")
     if as_json:
-        echo_json(json.dumps(as_object(graph)))
+        echo_json(json.dumps(resolved_object(graph) if resolved else as_object(graph)))
         return
     print_not_fetched(graph)
-    for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
+    lines = as_mermaid(graph) if form == "mermaid" else resolved_text(graph) if resolved else as_text(graph)
+    for line in lines:
         echo(line)
 
 

@@ -7,6 +7,7 @@ there. Values keep where they were written: relative paths start from the folder
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from nodegraph.errors import Problem, WorkflowError
@@ -138,7 +139,7 @@ class Expansion:
                 return []
         else:
             names = [name for name in self.flat.nodes if matches(node, name)]
-        full = (Override(f"{name}.{rest}", override.value, text=override.text, base=override.base) for name in names)
+        full = (replace(override, name=f"{name}.{rest}") for name in names)
         return list(full) or [override]
 
     def _report(self, override: Override, node: str, rest: str) -> None:
@@ -148,7 +149,7 @@ class Expansion:
         if use is not None and use.items and isinstance(use.items[0], WorkflowItem):
             params = use.items[0].scopes[0].source.document.params
         hint = did_you_mean(rest, params) or (f"Its params are {', '.join(params)}." if params else "")
-        self._problems.append(Problem("E120", f"{override.source}: node '{node}' has no input '{rest}'", None, hint))
+        self._problems.append(Problem("E120", f"{override.source}: node '{node}' has no input '{rest}'", override.where, hint))
 
 
 def _params(workflow: Workflow, overrides: Sequence[Override]) -> dict[str, InputValue]:

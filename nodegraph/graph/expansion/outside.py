@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nodegraph.graph.expansion.names import matches, without_indexes
-from nodegraph.graph.overrides import InputValue, Override, with_member
+from nodegraph.graph.overrides import InputValue, Override
 from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.workflow import with_member
 
 
 class OverridesByNode:

@@ -56,7 +56,7 @@ class Buckets:
         return min(self.sizes, key=lambda size: abs(size[1] / size[0] - width / height))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """How a picture becomes one of a bucket's size: it is resized to `resized`, and cut at `top` and `left` to `size`."""
 
@@ -71,7 +71,8 @@ def fit(height: int, width: int, size: Size) -> Fit:
     """The smallest resizing that covers `size`, cut around the centre."""
     scale = size[0] / height if width / height > size[1] / size[0] else size[1] / width
     resized = (max(size[0], math.floor(height * scale + 0.5)), max(size[1], math.floor(width * scale + 0.5)))
-    return Fit((height, width), resized, (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2, size)
+    top, left = (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2
+    return Fit(original=(height, width), resized=resized, top=top, left=left, size=size)
 
 
 class BucketOrder:

@@ -82,11 +82,12 @@ class DenoiserTask(Task[ConditionedLatents]):
         device = next(self.unet.parameters()).device
         noisy = self.loss.add_noise(batch.latent.to(device), moment.generator)
         dropped = torch.rand(len(batch.latent), generator=moment.generator) < self._dropout
-        context = self.condition(batch.condition.to(device), dropped.to(device))
-        if batch.added is not None and batch.added_dropped is not None:
-            batch = replace(batch, added=torch.where(dropped[:, None].to(batch.added.device), batch.added_dropped, batch.added))
-        controls = self.controls(batch, noisy.noisy, noisy.steps, context)
-        added = None if batch.added is None else batch.added.to(device)
+        added = batch.added
+        if added is not None and batch.added_dropped is not None:
+            added = torch.where(dropped[:, None], batch.added_dropped, added)
+        added = None if added is None else added.to(device)
+        context, added = self.condition.inputs(batch.condition.to(device), dropped.to(device), added)
+        controls = self.controls(replace(batch, added=added), noisy.noisy, noisy.steps, context)
         predicted = self.unet(noisy.noisy, noisy.steps.float(), context, added=added, controls=controls).float()
         loss = self.loss(noisy, predicted)
         figures = {"bits_per_dimension": self.loss.bits_per_dimension(noisy, predicted)} if self._log_bound else {}

@@ -110,12 +110,16 @@ def save_lora(path: Path, adapted: Mapping[Part, tuple[UNet | CLIPTextModel, Lor
     """
     if names not in ("kohya", "peft"):
         raise ValueError(f"LoRA: expected names kohya or peft, found {names!r}")
+    xl = "text_encoder_2" in adapted or any(isinstance(each, UNet) and each.config.added_dim for each, _ in adapted.values())
     tensors: dict[str, Tensor] = {}
     for part, (network, lora) in adapted.items():
         for layer, factors in lora.by_layer().items():
             module = _published(network, layer)
             if names == "kohya":
-                prefix = f"{_KOHYA_PREFIXES[part]}{module.replace('.', '_')}"
+                first = (
+                    "lora_te1_" if part == "text_encoder" and xl else _KOHYA_PREFIXES[part]
+                )  # kohya counts them if there are two
+                prefix = f"{first}{module.replace('.', '_')}"
                 tensors[f"{prefix}.lora_down.weight"], tensors[f"{prefix}.lora_up.weight"] = factors.down, factors.up
                 tensors[f"{prefix}.alpha"] = torch.tensor(float(factors.alpha))
             else:
