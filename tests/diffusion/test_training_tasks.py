@@ -123,6 +123,23 @@ def test_tuning_learns_pictures(name) -> None:
     assert [key for key, value in frozen.items() if not torch.equal(now[key], value)] == []
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["lora", "fine_tuning"])
+def test_tuning_in_low_precision_takes_nearly_the_same_step(name, precision) -> None:
+    """With weights that stay float32; float16 scales the loss. The step of recomputed activations is that of stored ones."""
+    figures, weights = [], []
+    for options in ({}, {"precision": precision, "recompute": True}):
+        trainer = trainer_of(name, steps=1, **options)
+        before = {key: value.detach().clone() for key, value in trainer.networks["denoiser"].parameters.items()}
+        trainer.advance()
+        figures.append(metrics_of(trainer)["loss/denoiser"])
+        now = {key: value.detach() for key, value in trainer.networks["denoiser"].parameters.items()}
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in now.values())
+        weights.append(torch.cat([(now[key] - before[key]).flatten() for key in now]))
+    assert figures[1] == pytest.approx(figures[0], rel=0.02)
+    assert float(torch.cosine_similarity(*weights, dim=0)) > 0.9
+
+
 def test_denoiser_learns() -> None:
     trainer = trainer_of("denoiser", steps=15, batch=12, learning_rate=1e-2, log_every=5)
     trainer.advance()
