@@ -8,7 +8,7 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
-    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots cache",
+    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": (
         "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
     ),
@@ -25,12 +25,12 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
     "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
-    "nodegraph.plugins.state": "shared_changes locale_state number_state known_state",
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
+    "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
     "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
     "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
-        "scheduler session"
+        "options device known_results verification model_memory outputs plan events stall result record explain tasks handle node "
+        "workers scheduler session"
     ),
     "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
@@ -60,7 +60,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
-        "adjusted attention_layers classifier_score dynamic_threshold gradient interval perturbed_attention prompts "
+        "adjusted attention_layers classifier_score clip_score dynamic_threshold gradient interval perturbed_attention prompts "
         "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
@@ -85,7 +85,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
     "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
     "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
-    "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
+    "nodegraph_diffusion.training.losses": "adversarial contrastive frechet gaussian perceptual",
     "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
     "nodegraph_diffusion.training.pictures": "buckets source store captions latents",
     "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",

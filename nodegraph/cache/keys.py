@@ -41,7 +41,7 @@ class NoCanonicalFormError(NodegraphError):
     """A value cannot be part of a key: there is no way to write it so that only equal values are written alike."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Keys:
     """The static keys of a graph's nodes, by node name.
 
@@ -55,6 +55,9 @@ class Keys:
     parts: Mapping[str, KeyParts] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[Piece]] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Keys of {len(self.static)} nodes, {len(self.without_key)} without one>"
 
     def content_keys(self, digest: Callable[[ResolvedLink], str]) -> Callable[[str], str | None]:
         """Returns a function that returns the content key of a node, by name; None if it has none.

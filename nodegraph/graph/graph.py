@@ -12,11 +12,12 @@ from nodegraph.errors import Location
 from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
+from nodegraph.text import described
 from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.workflow import Workflow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
@@ -36,6 +37,9 @@ class Value:
     digest: str | None = None
     not_fetched: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Value {described(self.value)}>"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -83,6 +87,9 @@ class GraphNode:
     origin: Origin
     inputs: Mapping[str, Input]
     where: Location | None = None
+
+    def __repr__(self) -> str:
+        return f"<GraphNode {self.name}: {self.spec.name}>"
 
     def links(self) -> tuple[ResolvedLink, ...]:
         """The links that feed this node, in the order of its inputs."""

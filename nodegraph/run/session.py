@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
 from nodegraph.run.tasks.task import RunContext
 from nodegraph.run.workers.dispatcher import Staff
+from nodegraph.settings import load_stall_seconds
 
 if TYPE_CHECKING:
     from nodegraph.run.verification import Verification
@@ -258,3 +260,16 @@ class Session:
         from nodegraph.workflow.dump import dump
 
         return dump(self._graph.resolved, all_values=False)
+
+
+def execute(request: RunRequest, context: RunContext, staff: Staff, keys_of: Callable[[Graph], Keys]) -> Result:
+    """Run what is asked for. With NODEGRAPH_STALL, a run without progress prints what every thread does."""
+    seconds = load_stall_seconds()
+    watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if seconds is not None:
+        from nodegraph.run.stall import StallWatch
+
+        watch = StallWatch(request.run, seconds)
+        context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()
+    with watching:
+        return Session(request, context, staff).execute(keys_of)

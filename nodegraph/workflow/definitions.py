@@ -108,7 +108,7 @@ class ParamDef:
     where: Location | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NodeDef:
     """A node: its type, the values of its inputs, and where each was written."""
 
@@ -119,6 +119,9 @@ class NodeDef:
     where: Location | None = None
     locations: Mapping[str, tuple[Location, Location]] = field(default_factory=dict)
     """For each input, and for `use`: where its key and its value were written."""
+
+    def __repr__(self) -> str:
+        return f"<NodeDef {self.name}: {self.type}({', '.join(self.inputs)})>"
 
     def location(self, input: str, *, key: bool = False) -> Location | None:
         """Where the value of `input` was written, or its key."""

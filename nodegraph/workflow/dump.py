@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nodegraph.errors import Problem, WorkflowError
+from nodegraph.errors import Location, Problem, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.text import described
 from nodegraph.workflow.definitions import FORMAT, Document, ParamDef, written_save
@@ -58,13 +58,28 @@ def _unwritable(workflow: Document) -> Iterator[Problem]:
         (f"'{input}' of node '{n.name}'", v, n.location(input)) for n in workflow.nodes.values() for input, v in n.inputs.items()
     ]
     values += [(f"the default of param '{param.name}'", param.default, param.where) for param in workflow.params.values()]
+    values += _other_values(workflow)
     for inner in workflow.workflows.values():
         yield from _unwritable(inner)
     for what, value, where in values:
         part = unwritable(value) if value is not MISSING else None
         if part is not None:
             message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
-            yield Problem("E110", message, where, "Save it to a file, and give its path to a node that reads it.")
+            hint = "Save it to a file, and give its path to a node that reads it."
+            if isinstance(part, str | list | tuple | dict):
+                hint = "Use text in Unicode, and fewer levels."
+            yield Problem("E110", message, where, hint)
+
+
+def _other_values(workflow: Document) -> Iterator[tuple[str, Any, Location | None]]:
+    """What a workflow holds besides the inputs of nodes and the defaults of params."""
+    yield from (("the name", workflow.name, None), ("the description", workflow.description, None))
+    yield "'sweep'", workflow.sweep, None
+    yield from ((f"node '{node.name}'", node.type, node.where) for node in workflow.nodes.values())
+    for param in workflow.params.values():
+        yield f"param '{param.name}'", [param.min, param.max, param.help], param.where
+    for output in workflow.outputs.values():
+        yield f"'save' of output '{output.name}'", [output.save, dict(output.options)], output.where
 
 
 def _param(param: ParamDef) -> Any:

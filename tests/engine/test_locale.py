@@ -137,7 +137,7 @@ def test_text_in_another_encoding_is_another_result(make_engine: Callable[[], En
     command = [sys.executable, "-m", "nodegraph", "run", "one.yaml", "--json", "--cache-dir", "cache", "--plugin-dir", "plugins"]
     assert make_engine().run(workflow)["out"] == "\u00e9"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(ran.stdout)["nodes"]["node"]["status"] == "ran"
     hit = make_engine().run(workflow)
     assert (hit["out"], hit.cached) == ("\u00e9", ("node",))
@@ -155,7 +155,7 @@ def test_encoding_that_a_node_changes_is_not_noticed(make_engine: Callable[[], E
     )
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     encoding, wrong = ran.stdout.splitlines()
     if encoding != "UTF-8":

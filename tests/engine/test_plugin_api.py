@@ -46,7 +46,7 @@ def test_shared_names_are_the_same_objects():
 def test_plugin_api_imports_nothing_heavy():
     heavy = {"torch", "numpy", "PIL", "networkx", "click", "rich"}
     code = f"import sys, nodegraph.plugin_api; print(*sorted(set(sys.modules) & {heavy!r}))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (ran.returncode, ran.stdout.split()) == (0, []), ran.stderr
 
 

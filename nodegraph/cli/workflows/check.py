@@ -21,6 +21,7 @@ from nodegraph.terminal import echo, echo_json
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph check workflow.yaml",
         "nodegraph check workflow.yaml --set seed=7 -v",
@@ -55,7 +56,7 @@ def check(
     from nodegraph.graph.remarks import remarks
     from nodegraph.workflow.scalars import as_yaml
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
     try:
         changes = overrides(settings, presets)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph show workflow.yaml",
         "nodegraph show workflow.yaml --json",
@@ -68,7 +69,7 @@ def show(
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
     changes = overrides(settings, presets)
     graph = engine.check(load_workflow(file, engine.plugins, changes), overrides=changes)

@@ -52,6 +52,10 @@ class Code:
     changed: str | None = None
     position: int = 0
 
+    def __repr__(self) -> str:
+        changed = f", {self.changed} was changed" if self.changed is not None else ""
+        return f"<Code {self.digest[:12]}: {len(self.files)} files{changed}>"
+
     def changed_since(self, start_ns: int) -> str | None:
         """A file that was changed between `start_ns` and now."""
         states = self.files.items()

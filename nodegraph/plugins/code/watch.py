@@ -72,6 +72,9 @@ class CodeWatch:
         import_times.look()
         self._module_count = -1
 
+    def __repr__(self) -> str:
+        return f"<CodeWatch of {', '.join(self._codes)}>"
+
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
         if len(sys.modules) != self._module_count or len(LOADS) != self._loads:
