@@ -1,4 +1,4 @@
-"""How other work on the processor slows down sampling, with our default for waiting threads and with OpenMP's, beside diffusers.
+"""How other work on the processor slows down sampling, with our default for threads and with OpenMP's, beside diffusers.
 
     python -m benchmarks.main_job --busy [--sd15] [--rounds 5]
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-OPENMP: Final = {"GOMP_SPINCOUNT": "300000"}  # the default of GNU OpenMP
+OPENMP: Final = {"GOMP_SPINCOUNT": "300000", "OMP_NUM_THREADS": str(os.cpu_count())}  # the defaults of GNU OpenMP
 PROGRAMS: Final[Mapping[str, Mapping[str, str]]] = {"ours": {}, "ours, OpenMP's default": OPENMP, "diffusers": {}}
 CONDITIONS: Final = ("idle", "one busy", "two busy", "two at once")
 REFERENCE: Final = ("idle", "ours, OpenMP's default")
@@ -158,6 +158,7 @@ def _ours_sd15() -> Any:
     wait_briefly()
     import torch
 
+    from nodegraph_diffusion.denoising.threads import more_threads
     from nodegraph_diffusion.networks.config import UNetConfig
     from nodegraph_diffusion.networks.unet import UNet
 
@@ -165,7 +166,7 @@ def _ours_sd15() -> Any:
     latent, timesteps, prompts = _inputs()
 
     def step() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), more_threads(unet):
             unet(latent, timesteps, prompts)
 
     return step

@@ -16,7 +16,7 @@ from nodegraph.errors import (
     Problem,
     WorkflowError,
 )
-from nodegraph.node_types.spec import Choice, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
+from nodegraph.node_types.spec import Choice, Continues, File, Help, OptionsOf, Range, Reads, Resource, Run, Seed, node
 
 if TYPE_CHECKING:
     from nodegraph.engine import Engine, Result, RunHandle
@@ -27,6 +27,7 @@ __all__ = [
     "CacheError",
     "Cancelled",
     "Choice",
+    "Continues",
     "DeviceError",
     "Engine",
     "File",

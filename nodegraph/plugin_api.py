@@ -27,6 +27,7 @@ from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.signature import spec_of
 from nodegraph.node_types.spec import (
     Choice,
+    Continues,
     File,
     Help,
     NodeSpec,
@@ -45,6 +46,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.state.shared_changes import note_shared_change
 from nodegraph.settings import model_dirs
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import did_you_mean
@@ -60,6 +62,7 @@ __all__ = [
     "Cancelled",
     "Choice",
     "Codec",
+    "Continues",
     "CpuBackend",
     "DeviceError",
     "Entry",
@@ -101,6 +104,7 @@ __all__ = [
     "may_fetch",
     "model_dirs",
     "node",
+    "note_shared_change",
     "replacing",
     "spec_of",
     "under",

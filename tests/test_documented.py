@@ -158,6 +158,7 @@ def test_public_names_are_listed():
         "CacheError",
         "Cancelled",
         "Choice",
+        "Continues",
         "DeviceError",
         "Engine",
         "File",

@@ -15,6 +15,7 @@ JSON = {
     "nodegraph/cache/file_digests.py": "lines of a memo",
     "nodegraph/cache/store/journal.py": "lines of the journal",
     "nodegraph/cache/store/records.py": "records",
+    "nodegraph/cache/store/work.py": "notes of unfinished work",
     "nodegraph/cli/plugins/schema.py": "a JSON Schema",
     "nodegraph/cli/running.py": "--json",
     "nodegraph/cli/storage/cache.py": "--json",

@@ -136,7 +136,11 @@ def _ports(ctx: click.Context, workflow: Workflow, incomplete: str, *, outputs: 
     from nodegraph.node_types.literals import is_plain
 
     node, registry = workflow.nodes.get(incomplete.partition(".")[0]), _plugins(ctx).nodes
-    if node is not None and node.type in registry:
+    if node is not None and node.type.startswith("#"):
+        inner = workflow.workflows.get(node.type[1:])
+        if inner is not None:
+            yield from (f"{node.name}.{name}" for name in (inner.outputs if outputs else inner.params))
+    elif node is not None and node.type in registry:
         spec = registry.get(node.type).value
         for port in spec.outputs if outputs else filter(is_plain, spec.inputs):
             yield f"{node.name}.{port.name}"
@@ -157,7 +161,9 @@ def _workflow(ctx: click.Context) -> Workflow | None:
     if str(file) == "-":
         return None
     try:
-        path = Path(file) if Path(file).exists() else example_file(Path(file), _plugins(ctx)) or Path(file)
+        path = Path(file)
+        if path.is_dir() or not path.exists():
+            path = example_file(path, _plugins(ctx)) or path
         return Workflow.parse_parts(decode(read_bytes(path), ""), file="", name="", base=Path())[0]
     except WorkflowError:
         return None

@@ -58,7 +58,7 @@ class PlainProgress:
             case events.NodeProgress():
                 clock = self.time_left.started(event.node)
                 clock.step(event.step, event.steps)
-                self.stepped(event.node, event.step, event.steps, clock)
+                self.stepped(event, clock)
             case events.NodeFinished():
                 rate = self.time_left.ended(event.node).rate
                 speed = f" ({_speed(rate)})" if rate else ""
@@ -78,10 +78,11 @@ class PlainProgress:
     def started(self, node: str) -> None:
         """Show that a node begins to run."""
 
-    def stepped(self, node: str, step: int, steps: int, clock: Clock) -> None:
-        """Show that a node finished `step` of `steps`."""
-        if step < steps and clock.is_due(_PLAIN_STEP_SECONDS):
-            self.line(f"{node.ljust(self.width)}  step {step} of {steps}, {_speed(clock.rate)}{self._left(node)}")
+    def stepped(self, event: events.NodeProgress, clock: Clock) -> None:
+        """Show that a node finished a step."""
+        if event.step < event.steps and clock.is_due(_PLAIN_STEP_SECONDS):
+            speed, left = _speed(clock.rate), self._left(event.node)
+            self.line(f"{event.node.ljust(self.width)}  {_step(event)}, {speed}{left}")
 
     def settled(self, node: str, state: str) -> None:
         """Show the final state of a node."""
@@ -130,10 +131,11 @@ class LiveProgress(PlainProgress):
                 self._display.add_task("run".ljust(self.width), total=None, state="", node=None)
         self._tasks[node] = self._display.add_task(escaped(node).ljust(self.width), total=None, state="running", node=node)
 
-    def stepped(self, node: str, step: int, steps: int, clock: Clock) -> None:
-        if self._display is not None and node in self._tasks:
+    def stepped(self, event: events.NodeProgress, clock: Clock) -> None:
+        if self._display is not None and event.node in self._tasks:
             rate = f", {_speed(clock.rate)}" if clock.rate else ""
-            self._display.update(self._tasks[node], completed=step, total=steps, state=f"step {step} of {steps}{rate}")
+            state = f"{_step(event)}{rate}"
+            self._display.update(self._tasks[event.node], completed=event.step, total=event.steps, state=state)
 
     def settled(self, node: str, state: str) -> None:
         task = self._tasks.pop(node, None)
@@ -158,6 +160,10 @@ def progress(*, quiet: bool, verbose: bool) -> PlainProgress:
     if quiet or not is_terminal(sys.stderr):
         return PlainProgress(quiet=quiet, verbose=verbose)
     return LiveProgress(verbose=verbose)
+
+
+def _step(event: events.NodeProgress) -> str:
+    return f"step {event.step} of {event.steps}{f', {event.status}' if event.status else ''}"
 
 
 def _speed(rate: float) -> str:

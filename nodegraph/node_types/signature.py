@@ -21,6 +21,7 @@ from nodegraph.node_types.spec import (
     RANDOM,
     SINGLE_OUTPUT,
     Choice,
+    Continues,
     Help,
     NodeSpec,
     OptionsOf,
@@ -32,9 +33,9 @@ from nodegraph.node_types.spec import (
 )
 from nodegraph.text import described
 
-_MARKS: Final = (Help, Range, Choice, OptionsOf, Reads, RandomSeed)
+_MARKS: Final = (Help, Range, Choice, OptionsOf, Reads, RandomSeed, Continues)
 _SPEC: Final = "__nodegraph_spec__"  # where a function keeps its node type: a second engine does not read the signature again
-_RESERVED: Final = {"use": "the type", "name": "the name"}
+_RESERVED: Final = {"use": "the type", "name": "the name", "each": "the lists", "repeat": "the number of repetitions"}
 
 
 class SignatureError(NodegraphError):
@@ -111,6 +112,8 @@ def _spec(function: Callable[..., Any], declared: Mapping[str, Any]) -> NodeSpec
     if hints.get("return", type(None)) is type(None):
         raise SignatureError("it returns nothing. Annotate what it returns")
     _check_attempts(declared, run_parameter)
+    if run_parameter is None and (marked := next((port.name for port in inputs if port.continues), None)):
+        raise SignatureError(f"'{marked}' is marked Continues, but there is no parameter of type Run, which has the work folder")
     return NodeSpec(
         function=function,
         inputs=tuple(inputs),
@@ -178,6 +181,7 @@ def _port(name: str, hint: Any, default: Any = MISSING) -> Port:
         options_of=found.get(OptionsOf),
         reads=found.get(Reads),
         seed=RandomSeed in found,
+        continues=Continues in found,
     )
 
 

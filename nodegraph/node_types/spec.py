@@ -7,7 +7,8 @@ function itself, so that a test can call it directly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +89,14 @@ class Reads:
     by_content: bool = False
 
 
+@dataclass(frozen=True)
+class Continues:
+    """Marks an input that says how far the work goes, such as a number of steps.
+
+    The node's `Run.work_folder` does not depend on it: work that went less far continues. The result still does.
+    """
+
+
 RANDOM: Final = "random"
 
 
@@ -132,10 +141,11 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run on {self.device} in {self.dtype}>"
 
-    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None, *, status: str = "") -> None:
         """Report that step `i` of `n` (from 1) is done. Raises Cancelled if the run was cancelled.
 
         `preview()` returns a value to show, of a type with a codec. If previews are shown, it is called before `step` returns.
+        `status` is shown beside the number of the step, such as "loss 0.12".
         """
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -161,6 +171,19 @@ class Run:
         """
         return lambda path: None
 
+    @contextlib.contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """A folder of the node's own for unfinished work, so that it continues after a kill: the same one in every process.
+
+        It belongs to the node's type, code and inputs, except those marked `Continues`; no other thread or process uses it during
+        the block. What is in it must be whole at any time, and the result must not depend on whether there was something in it.
+        Without an engine or a cache, and if the result would not be kept, it is a temporary folder.
+        """
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="nodegraph-") as folder:
+            yield Path(folder)
+
     def notice(self, message: str) -> None:
         """Show a message to the user. It is kept with the result, and shown again when the result comes from the cache."""
 
@@ -179,6 +202,7 @@ class Port:
     options_of: OptionsOf | None = None
     reads: Reads | None = None
     seed: bool = False
+    continues: bool = False
 
     @property
     def required(self) -> bool:
@@ -217,6 +241,11 @@ class NodeSpec:
     def options(self) -> tuple[Port, ...]:
         """The inputs that take options of the thing that another input names."""
         return tuple(port for port in self.inputs if port.options_of is not None)
+
+    @cached_property
+    def continues(self) -> tuple[str, ...]:
+        """The inputs that say how far the work goes."""
+        return tuple(port.name for port in self.inputs if port.continues)
 
     def input(self, name: str) -> Port | None:
         return next((port for port in self.inputs if port.name == name), None)

@@ -14,6 +14,7 @@ import sys
 import time
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -37,12 +38,13 @@ _OUR_DISTRIBUTION: Final = "nodegraph"  # whose plugins always name the encoding
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
-    `fatal`: it clashes with another plugin or registers something unusable, so nothing may run until it is fixed. `module`
-    implements the hooks: a module, or the object that the entry point names. `code` is its code as it was read.
+    `fatal`: nothing may run until it is fixed, because it clashes with another plugin, or is wrong and the user named its folder,
+    or is ours. `distribution` is the installed distribution that it comes from, None for a file or folder. `module` implements the
+    hooks: a module, or the object that the entry point names. `code` is its code as it was read.
     """
 
     name: str
@@ -51,8 +53,24 @@ class LoadedPlugin:
     seconds: float = 0.0
     error: str | None = None
     fatal: bool = False
+    distribution: str | None = None
     module: Any = None
     code: Code | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadedPlugin {self.name} from {self.place}{', broken' if self.error else ''}>"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is installed, and not by us: a run that needs nothing of it goes on if it is broken."""
+        return self.distribution not in (None, _OUR_DISTRIBUTION)
+
+    @property
+    def advice(self) -> str:
+        """What to do if it cannot be used."""
+        if self.is_foreign:
+            return f"Nothing of it is used. Update {self.distribution}, or remove it: pip uninstall {self.distribution}"
+        return "Correct it, or remove it"
 
     @property
     def package(self) -> str:
@@ -61,11 +79,17 @@ class LoadedPlugin:
         return name.partition(".")[0]
 
 
-def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
-    """Find the plugins of the installed entry points, then those in `folders`."""
-    yield from _from_entry_points()
+def find_plugins(
+    folders: Sequence[Path | str], state: AbstractContextManager[None], *, with_code: bool = True
+) -> Iterator[LoadedPlugin]:
+    """Find the plugins of the installed entry points, the engine's own first, then those in `folders`.
+
+    Each is imported in `state`, a context manager that is entered for each import. Not `with_code`, the code of installed ones is
+    not read, so they have no digest.
+    """
+    yield from _from_entry_points(state, with_code=with_code)
     for folder in dict.fromkeys(map(_resolved, folders)):
-        yield from _from_folder(folder)
+        yield from _from_folder(folder, state)
 
 
 def _resolved(folder: Path | str) -> Path:
@@ -75,38 +99,44 @@ def _resolved(folder: Path | str) -> Path:
         return Path(folder).resolve()
 
 
-def _from_entry_points() -> Iterator[LoadedPlugin]:
+def _from_entry_points(state: AbstractContextManager[None], *, with_code: bool) -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
-    for value, point in sorted(points.items()):
+    found = sorted(points.items())
+    if len(found) > 1:  # reading metadata is slow
+        found.sort(key=lambda pair: pair[1].dist is None or pair[1].dist.name != _OUR_DISTRIBUTION)
+    for value, point in found:
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
         metadata = point.dist.metadata if point.dist else None  # reading it is slow
         version = metadata["Version"] if metadata else "0"
-        place = f"{metadata['Name']} {version}" if metadata else value
+        distribution: str | None = metadata["Name"] if metadata else value
+        place = f"{distribution} {version}" if metadata else value
         url = _direct_url(point.dist) if point.dist else {}
         try:
             position = len(LOADS)
-            hooks = point.load()
+            with state:
+                hooks = point.load()
             loads = loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
-            code = (
-                _release(point.dist, point.module, requirements or (), loads=loads)
-                if point.dist and released
-                else _code_of(point.module, loads=loads)
-            )
+            if not with_code:
+                code = Code(digest="", files={})
+            elif point.dist and released:
+                code = _release(point.dist, point.module, requirements or (), loads=loads)
+            else:
+                code = _code_of(point.module, loads=loads)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
-            yield _unloadable(name, place, error)
+            yield replace(_unloadable(name, place, error), distribution=distribution, fatal=distribution == _OUR_DISTRIBUTION)
             continue
         place = f"{place}, editable" if url.get("dir_info", {}).get("editable") else place
         digest, build = (None, code.digest) if released else (code.digest, None)
         origin = Origin(name, version, digest, place=place, build=build)
-        is_ours = metadata is not None and metadata["Name"] == _OUR_DISTRIBUTION
-        yield _loaded(origin if is_ours else _with_encoding(origin), hooks, code, started)
+        is_ours = distribution == _OUR_DISTRIBUTION
+        yield replace(_loaded(origin if is_ours else _with_encoding(origin), hooks, code, started), distribution=distribution)
 
 
-def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
+def _from_folder(folder: Path, state: AbstractContextManager[None]) -> Iterator[LoadedPlugin]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -117,9 +147,9 @@ def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
         if path.name.startswith(("_", ".")):
             continue
         if path.suffix == ".py" and path.is_file():
-            yield _load_file(path.stem, path, path)
+            yield _load_file(path.stem, path, root=path, state=state)
         elif (path / "__init__.py").is_file():
-            yield _load_file(path.name, path / "__init__.py", path)
+            yield _load_file(path.name, path / "__init__.py", root=path, state=state)
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):
@@ -129,7 +159,7 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
         raise OSError("no bytecode")
 
 
-def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
+def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None]) -> LoadedPlugin:
     """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
@@ -138,7 +168,8 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
         before, position = file_states_below(root), len(LOADS)
-        module = _import_file(module_name, path)
+        with state:
+            module = _import_file(module_name, path)
         roots = {root: None, **_included(module)}
         loads = loads_of(str(root), position)
         code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)
@@ -228,6 +259,7 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         files=others.files,
         libraries=file_states([file] if file else []),
+        names=others.names,
         packages=others.packages,
         is_dynamic=others.is_dynamic,
         is_release=True,

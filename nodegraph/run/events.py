@@ -35,13 +35,14 @@ class NodeProgress:
     """Step `step` of `steps` (from 1) of a running node is done.
 
     `preview` makes a value to show; None if the node offers none. Call it while the event is handled: later it
-    may show a later state. It costs nothing unless it is called.
+    may show a later state. It costs nothing unless it is called. `status` is text to show beside the step.
     """
 
     node: str
     step: int
     steps: int
     preview: Callable[[], Any] | None = None
+    status: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,4 +166,4 @@ class EventLog:
         """Move the latest progress of a node that has ended to the other events, without the preview and what it holds."""
         if node in self._progress:
             number, _, event = self._progress.pop(node)
-            self._events.append((number, NodeProgress(event.node, event.step, event.steps)))
+            self._events.append((number, NodeProgress(event.node, event.step, event.steps, status=event.status)))

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
-from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import NOTHING, joined
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 
@@ -48,6 +49,9 @@ class KnownResults:
         self._own: dict[str, Mapping[str, str]] = {}  # what results depend on besides their keys,
         self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
         self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
+
+    def __repr__(self) -> str:
+        return f"<KnownResults of {self.graph.workflow}: {len(self.hits)} in the cache, {len(self.content)} content keys known>"
 
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""
@@ -148,6 +152,13 @@ class KnownResults:
             return self.content.get(link.node)
         digest = self.digest(link)
         return None if digest is None else key_of_value(digest, link.port)
+
+    def work_key(self, name: str) -> str | None:
+        """The key of a node's unfinished work; None if no input of it is marked `Continues`, or if it has no content key."""
+        continues = self.graph.nodes[name].spec.continues
+        if not continues or name not in self.content:
+            return None
+        return self.keys.work_key(name, continues, self._known_digest)
 
     def inherited(self, name: str) -> Mapping[str, str]:
         """What the inputs of a node depend on besides its content key.

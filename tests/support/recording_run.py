@@ -17,7 +17,7 @@ class RecordingRun(Run):
         self.steps: list[tuple[int, int]] = []
         self.residents: dict[Hashable, Any] = {}
 
-    def step(self, i: int, n: int, preview: Any = None) -> None:
+    def step(self, i: int, n: int, preview: Any = None, *, status: str = "") -> None:
         self.steps.append((i, n))
 
     def resident(self, key: Hashable, make: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@
     exports/ab/<digest of a value><extension>.json      the files that a value was exported to
     quarantine/                                         blobs whose content was found to be changed
     tmp/<process>-<random><suffix>                      files being written; renamed when they are complete
+    work/ab/<key>/                                      a node's unfinished work
     locks/<key>.lock                                    held by the process that computes a key, which then removes it
     verified.jsonl                                      the state of each large blob when its content was last checked
     journal.jsonl, index.sqlite                         use, size and order of the results; rebuilt from the records if lost
@@ -109,6 +110,17 @@ class Layout:
 
     def export(self, digest: str, extension: str) -> Path:
         return self.directory / "exports" / digest[:2] / f"{digest}{extension}.json"
+
+    def work(self, key: str) -> Path:
+        return self.directory.joinpath("work", key[:2], key)
+
+    def work_keys(self) -> Iterator[str]:
+        """The key of every folder of unfinished work, in no particular order."""
+        for parent in _scan(os.path.join(self.directory, "work")):  # noqa: PTH118
+            if parent.is_dir(follow_symlinks=False):
+                for entry in _scan(parent.path):
+                    if KEY.fullmatch(entry.name) and entry.name[:2] == parent.name and entry.is_dir(follow_symlinks=False):
+                        yield entry.name
 
     def quarantine(self, file: Path) -> None:
         """Move a damaged file to the quarantine folder. If that fails, remove it."""

@@ -114,6 +114,10 @@ class SafeFiles:
                 self._warn_unlockable(error)
             yield
 
+    def can_lock(self) -> bool:
+        """Whether locks in the directory have worked in this run, so far as they were tried."""
+        return self.writable and self._lockable
+
     # --- warnings
 
     def warn_unreadable(self, message: str) -> None:

@@ -38,6 +38,7 @@ from nodegraph.cache.store.records import (
 )
 from nodegraph.cache.store.safe_io import SafeFiles
 from nodegraph.cache.store.usage import Growth, RunUsage
+from nodegraph.cache.store.work import Work, WorkFolder, all_work, lock_name
 from nodegraph.files import FileState
 
 if TYPE_CHECKING:
@@ -227,6 +228,28 @@ class Store:
         file, if it takes longer than a second. If there can be no lock, the block runs without one, with one warning in a run.
         """
         return self._files.lock(key, waiting, long_wait)
+
+    @contextlib.contextmanager
+    def work_folder(
+        self, key: str, waiting: Callable[[], None] = lambda: None, long_wait: Callable[[Path], None] = lambda lock: None
+    ) -> Iterator[WorkFolder | None]:
+        """The folder for the unfinished work of `key`, which no other thread or process uses meanwhile; see `lock`.
+
+        None if the directory cannot be written, or if there can be no lock.
+        """
+        with self._files.lock(lock_name(key), waiting, long_wait):
+            folder = WorkFolder(self.directory, self.layout.work(key))
+
+            def create() -> WorkFolder:
+                self.layout.create()
+                folder.create()
+                return folder
+
+            yield self._files.attempt(create) if self._files.can_lock() else None
+
+    def work(self) -> list[Work]:
+        """All unfinished work. The oldest comes first."""
+        return sorted(all_work(self.layout), key=lambda work: work.used) if self.layout.is_cache() else []
 
     def entries(self, progress: Progress | None = None) -> list[Entry]:
         """Every stored result with its size and use. The least recently used one comes first."""

@@ -58,14 +58,17 @@ def cache() -> None:
 def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
     """List the results in the cache.
 
-    Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used.
+    Each row has the key, the node that made the result, its size, its age, how often it was used, and when it was last used. Work
+    from which a node continues, such as that of a run that was killed, is "unfinished".
     """
     store = _store(cache_dir)
     with counter() as progress:
         found = store.entries(progress)
     entries = sorted(found, key=lambda entry: (getattr(entry, sort), entry.key), reverse=True)
+    work = store.work()
     if as_json:
-        echo_json(json.dumps([asdict(entry) for entry in entries]))
+        unfinished = [{**asdict(each), "unfinished": True} for each in work]
+        echo_json(json.dumps([asdict(entry) for entry in entries] + unfinished))
         return
     rows = [
         (
@@ -78,6 +81,10 @@ def ls(sort: str, cache_dir: Path | None, as_json: bool) -> None:
             _ago(entry.used) if entry.uses else "never",
         )
         for entry in entries
+    ]
+    rows += [
+        (each.key[:_KEY_DIGITS], each.type, f"{each.workflow}/{each.node}", _size(each.size), "unfinished", "", _ago(each.used))
+        for each in work
     ]
     print_table(("key", "type", "made by", "size", "made", "used", "last used"), rows)
     if stale := store.stale():
@@ -93,6 +100,8 @@ def info(cache_dir: Path | None, as_json: bool) -> None:
     with counter() as progress:
         found, stale = store.info(progress), store.stale(progress)
     facts = {"directory": str(found.directory), "results": found.records, "files": found.blobs, "bytes": found.bytes}
+    if work := store.work():
+        facts["work"] = sum(each.size for each in work)
     if as_json:
         facts |= {"stale": stale} if stale else {}
     _print_facts({**facts, "limit": store.limit}, as_json)
@@ -158,7 +167,7 @@ def verify(ctx: click.Context, cache_dir: Path | None, as_json: bool) -> None:
 def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir: Path | None, as_json: bool) -> None:
     """Remove unneeded files, then the least recently used results.
 
-    Runs in other processes are not affected.
+    Runs in other processes are not affected. Unfinished work is removed if it was not used for 30 days, or for AGE.
     """
     store = _own_store(cache_dir, size)
     with counter() as progress:
@@ -166,7 +175,13 @@ def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir
     if removed.stuck and not (removed.keys or removed.blobs):
         _refuse(ctx, store.directory)
     _print_facts(
-        {"results": len(removed.keys), "files": len(removed.blobs), "bytes": removed.bytes, "left": removed.remaining},
+        {
+            "results": len(removed.keys),
+            "files": len(removed.blobs),
+            "bytes": removed.bytes,
+            "left": removed.remaining,
+            **({"unfinished": removed.work} if removed.work else {}),
+        },
         as_json,
         "removed:",
     )
@@ -182,7 +197,7 @@ def gc(ctx: click.Context, size: str | None, older_than: float | None, cache_dir
 @json_option
 @click.pass_context
 def clear(ctx: click.Context, yes: bool, cache_dir: Path | None, as_json: bool) -> None:
-    """Remove every result; run records stay.
+    """Remove every result and unfinished work; run records stay.
 
     On a terminal, it asks first.
     """
@@ -235,7 +250,7 @@ def _print_facts(facts: Mapping[str, Any], as_json: bool, title: str | None = No
         echo(title)
     for name, value in facts.items():
         shown = "unlimited" if value is None else value
-        large = f"  ({_size(value)})" if name in ("bytes", "left", "limit") and value is not None else ""
+        large = f"  ({_size(value)})" if name in ("bytes", "left", "limit", "work") and value is not None else ""
         echo(f"{name.ljust(9)}  {shown}{large}")
 
 

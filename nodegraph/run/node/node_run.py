@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from nodegraph.node_types.on_demand import OnDemand
 from nodegraph.node_types.spec import Run
 from nodegraph.run.events import NodeEvent, NodeProgress, Notice
 from nodegraph.run.model_memory import InUse
+from nodegraph.run.node.work import WorkWatch
 from nodegraph.run.tasks.task import NodeTask, RunContext, stopped
 
 T = TypeVar("T")
@@ -40,11 +42,14 @@ class NodeRun(Run):
     """The `Run` that a node receives while it runs. `limit` is None unless its type declares a timeout."""
 
     limit: Limit | None = None
+    ended: Exception | None = None  # what ended the node at one of its steps, also if the node goes on
+    work: WorkWatch | None = None  # only if the node's type has an input that is marked Continues
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
         self.in_use = InUse(context.plugins.backend)
         self.drew = False  # from a global generator of random numbers
+        self.shared_changes = 0  # how many there were when it began
         self.used_engine = False  # a workflow or plugins of its own
         self.read_numerics = False  # what the key of a node covers only if its type is numeric
         self._task, self._context, self._host = task, context, host
@@ -64,12 +69,19 @@ class NodeRun(Run):
         self.read_numerics = True
         return self._context.numerics().dtype
 
-    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None) -> None:
-        self._host.emit(NodeProgress(self._task.node, i, n, preview))
+    def step(self, i: int, n: int, preview: Callable[[], Any] | None = None, *, status: str = "") -> None:
+        if self.work is not None:
+            self.work.look()
+        self._host.emit(NodeProgress(self._task.node, i, n, preview, status=status))
         if self._host.is_cancelled():
-            raise stopped()
+            self.ended = stopped()
+            raise stopped()  # another object, since its traceback would keep the node's values alive
         if self.limit is not None:
-            self.limit.check(i, n)
+            try:
+                self.limit.check(i, n)
+            except TimeoutError as error:
+                self.ended = TimeoutError(*error.args)
+                raise
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         scope = self._scope()
@@ -81,6 +93,26 @@ class NodeRun(Run):
     @property
     def digest(self) -> Callable[[Path], str | None]:
         return self._context.files.sha256
+
+    @contextlib.contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        store, work = self._context.cache.store, self.work
+        key = None if work is None or self._task.checked or not work.can_continue() else self._task.work_key
+        if store is None or work is None or key is None:
+            with super().work_folder() as folder:
+                yield folder
+            return
+        use = f"continues the work of this node ({self._task.type})"
+        with store.work_folder(key, *waiting(self._task, self._host, use)) as found:
+            if found is None:
+                with super().work_folder() as folder:
+                    yield folder
+                return
+            work.begin(found, anew=self._task.forced)
+            try:
+                yield found.files
+            finally:
+                work.end()
 
     def _scope(self) -> Hashable:
         """A model file that is replaced under the same name is another model; therefore the digests."""
@@ -94,3 +126,19 @@ class NodeRun(Run):
     def announce(self, message: str) -> None:
         """Emit a notice that is not part of the result."""
         self._host.emit(Notice(self._task.node, message))
+
+
+def waiting(task: NodeTask, host: NodeHost, use: str) -> tuple[Callable[[], None], Callable[[Path], None]]:
+    """What to call while a lock is waited for, and once if that takes long; `use` says what its holder does."""
+
+    def check() -> None:
+        if host.is_cancelled():
+            raise stopped()
+
+    def long_wait(lock: Path) -> None:
+        from nodegraph.cache.store.lock_holder import waiting_message
+
+        way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
+        host.emit(Notice(task.node, f"{waiting_message(lock, use)}. {way_out}", is_waiting=True))
+
+    return check, long_wait

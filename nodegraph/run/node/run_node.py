@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from nodegraph.cache.store.store import LostResultError
@@ -15,14 +14,14 @@ from nodegraph.errors import Cancelled, PluginError
 from nodegraph.files import file_states
 from nodegraph.graph.graph import Value
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.run.events import NodeStarted, Notice
+from nodegraph.run.events import NodeStarted
 from nodegraph.run.node.attempts import compute_with_retries
 from nodegraph.run.node.call import compute
 from nodegraph.run.node.failure import explain_failure
 from nodegraph.run.node.inputs import IMMUTABLE, read_argument
-from nodegraph.run.node.node_run import NodeHost, NodeRun
-from nodegraph.run.node.outcome import files_changed, store_outcome
-from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext, stopped
+from nodegraph.run.node.node_run import NodeHost, NodeRun, waiting
+from nodegraph.run.node.outcome import files_changed, store_outcome, work_watch
+from nodegraph.run.tasks.task import NodeTask, Outcome, RunContext
 
 
 def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
@@ -57,13 +56,15 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
             host.emit(NodeStarted(task.node))
             started = time.perf_counter()
             files = file_states(task.files) if task.files else {}
+            if task.work_key is not None:
+                run.work = work_watch(task, files, context)
             if spec.timeout is None and not spec.retries:
                 values, codecs = compute(spec, arguments, run, context, read_again=read_arguments)
             else:
                 values, codecs = compute_with_retries(
                     spec=spec, arguments=arguments, run=run, context=context, host=host, read_again=read_arguments
                 )
-            return store_outcome(
+            outcome = store_outcome(
                 task,
                 spec,
                 values,
@@ -73,6 +74,9 @@ def run_node(task: NodeTask, context: RunContext, host: NodeHost) -> Outcome:
                 run=run,
                 context=context,
             )
+            if run.work is not None and not outcome.stored:
+                run.work.discard()  # it may come from what the key does not cover
+            return outcome
     except Cancelled as error:
         return Outcome(seconds=time.perf_counter() - started, notices=tuple(run.notices), error=error)
     except BaseException as error:
@@ -106,19 +110,7 @@ def _lock(task: NodeTask, spec: NodeSpec, context: RunContext, host: NodeHost) -
         return contextlib.nullcontext(False)
     if task.key is None or store is None or all(codecs.never(port.type) for port in spec.outputs):
         return contextlib.nullcontext(not task.forced and not task.checked and context.overlapped())
-
-    def waiting() -> None:
-        if host.is_cancelled():
-            raise stopped()
-
-    def long_wait(lock: Path) -> None:
-        from nodegraph.cache.store.lock_holder import waiting_message
-
-        message = waiting_message(lock, f"computes this node ({task.type})")
-        way_out = "To go on without it, press Ctrl-C, and run with --no-cache or another --cache-dir"
-        host.emit(Notice(task.node, f"{message}. {way_out}", is_waiting=True))
-
-    return _look_again(store.lock(task.key, waiting, long_wait), task)
+    return _look_again(store.lock(task.key, *waiting(task, host, f"computes this node ({task.type})")), task)
 
 
 @contextlib.contextmanager

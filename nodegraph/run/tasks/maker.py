@@ -63,6 +63,7 @@ class TaskMaker:
             model=self._model(node) if spec.numeric else None,
             opened=self._opened(node),
             inherited=known.inherited(name),
+            work_key=known.work_key(name) if spec.continues else None,
         )
 
     def can_pass_on(self, name: str, port: str) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined
 from nodegraph.cache.file_digests import FileDigests
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
 from nodegraph.files import FileState
@@ -100,6 +101,7 @@ class NodeTask(NamedTuple):
     is stored. A `checked` node does so, too, and the stored result is compared with what it computes. One `numeric` node runs at a
     time per device. `model` is the digest of the model that the node computes with: tasks with the same one run one after another.
     `opened` are files that its inputs without a codec may read only now, such as models, in the state in which the key covers them.
+    `work_key` is that of its unfinished work, None for most node types.
     `inherited` is what its inputs depend on if their digests do not show it (see `KnownResults.inherited`).
     """
 
@@ -120,6 +122,7 @@ class NodeTask(NamedTuple):
     model: str | None = None
     opened: Mapping[Path, FileState | None] = _NO_STATES
     inherited: Mapping[str, str] = _NO_DIGESTS
+    work_key: str | None = None
 
     def after(self, earlier: Mapping[str, tuple[NodeTask, Outcome]]) -> NodeTask:
         """This task as it is to be run after nodes in `earlier`, by name, which belong to the same task of a worker.

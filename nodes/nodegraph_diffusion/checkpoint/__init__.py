@@ -29,8 +29,11 @@ if TYPE_CHECKING:
         load_unet,
         load_vae,
     )
+    from nodegraph_diffusion.checkpoint.write.controlnet import save_controlnet
     from nodegraph_diffusion.checkpoint.write.diffusers_folder import save_diffusers
     from nodegraph_diffusion.checkpoint.write.safetensors_file import Conversion, convert
+    from nodegraph_diffusion.checkpoint.write.single_file import save_single_file
+    from nodegraph_diffusion.checkpoint.write.tuned_model import save_tuned
 
 __all__ = [
     "NAMES",
@@ -57,11 +60,21 @@ __all__ = [
     "load_unet",
     "load_vae",
     "pair_text_encoders",
+    "save_controlnet",
     "save_diffusers",
+    "save_single_file",
+    "save_tuned",
     "verify",
 ]
 
-_WRITERS = {"Conversion": "write.safetensors_file", "convert": "write.safetensors_file", "save_diffusers": "write.diffusers_folder"}
+_WRITERS = {
+    "Conversion": "write.safetensors_file",
+    "convert": "write.safetensors_file",
+    "save_controlnet": "write.controlnet",
+    "save_diffusers": "write.diffusers_folder",
+    "save_single_file": "write.single_file",
+    "save_tuned": "write.tuned_model",
+}
 
 
 def __getattr__(name: str) -> Any:

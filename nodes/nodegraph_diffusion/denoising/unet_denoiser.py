@@ -15,6 +15,7 @@ from nodegraph_diffusion.conditioning.prompt import Prompt
 from nodegraph_diffusion.conditioning.regions import Region, arrange, mix
 from nodegraph_diffusion.conditioning.sdxl_sizes import AESTHETIC, UNAESTHETIC, vector_conditioning
 from nodegraph_diffusion.denoising.current_step import current_step
+from nodegraph_diffusion.denoising.threads import more_threads
 from nodegraph_diffusion.networks.source import NetworkSource, network_from
 from nodegraph_diffusion.networks.unet import guidance_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
@@ -135,10 +136,11 @@ class ConditionedUNet:
             groups = _grouped(active, (x.shape[-2], x.shape[-1]), len(self.conditionings))
             plan.batches[active] = [self._batch(group, x, unet) for group in groups]
         parts: dict[int, list[tuple[Region, Tensor]]] = {index: [] for index in indices}
-        for batch in plan.batches[active]:
-            denoised = self._denoise(batch, x, level, unet=unet, attention=attention).chunk(len(batch.regions))
-            for (index, region), part in zip(batch.regions, denoised, strict=True):
-                parts[index].append((region, part))
+        with more_threads(unet):
+            for batch in plan.batches[active]:
+                denoised = self._denoise(batch, x, level, unet=unet, attention=attention).chunk(len(batch.regions))
+                for (index, region), part in zip(batch.regions, denoised, strict=True):
+                    parts[index].append((region, part))
         return [mix(regions, x) for regions in parts.values()]
 
     def _denoise(self, batch: _Batch, x: Tensor, level: float, *, unet: UNet, attention: AttentionHook | None) -> Tensor:

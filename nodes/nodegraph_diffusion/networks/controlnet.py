@@ -25,6 +25,7 @@ class ControlNet(UNetEncoder):
 
     def __init__(self, config: UNetConfig, hint_widths: Sequence[int] = HINT_WIDTHS) -> None:
         super().__init__(config)
+        self.hint_widths = tuple(hint_widths)
         self.hint_scale = 2 ** (len(hint_widths) - 1)
         layers: list[nn.Module] = [nn.Conv2d(3, hint_widths[0], 3, padding=1), nn.SiLU()]
         for width, following in pairwise(hint_widths):

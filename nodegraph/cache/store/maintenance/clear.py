@@ -9,10 +9,11 @@ from pathlib import Path
 from nodegraph.cache.store.layout import MEMOS, RESULT_FOLDERS, Layout, remove
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
 from nodegraph.cache.store.records import StoreInfo
+from nodegraph.cache.store.work import remove_work
 
 
 def clear(layout: Layout, progress: Progress = no_progress) -> StoreInfo:
-    """Remove every result, and what is remembered of files and devices. Files of other programs stay.
+    """Remove every result, unfinished work, and what is remembered of files and devices. Files of other programs stay.
 
     Returns how much was removed. If `progress` raises, the files that are still there are whole, and can be used.
     """
@@ -30,7 +31,8 @@ def clear(layout: Layout, progress: Progress = no_progress) -> StoreInfo:
                 size += bytes_there
     for path in step(memos):
         remove(path)
-    for folder in RESULT_FOLDERS:
+    remove_work(layout)
+    for folder in (*RESULT_FOLDERS, "work"):
         _remove_empty(layout.directory / folder)
     return StoreInfo(layout.directory, removed.get("records", 0), removed.get("blobs", 0), size)
 

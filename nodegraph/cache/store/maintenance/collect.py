@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from nodegraph.cache.store.locks import LockHeldError, Locks
 from nodegraph.cache.store.maintenance.exports import Export, exports_in
 from nodegraph.cache.store.maintenance.progress import Progress, no_progress, steps
 from nodegraph.cache.store.records import Record, read_alias
+from nodegraph.cache.store.work import UNUSED_SECONDS, remove_work
 
 GRACE_SECONDS: Final = 3600
 """How long a file that nothing refers to is kept: another process may be about to write the record that refers to it."""
@@ -29,6 +30,7 @@ class GcResult:
     """What `collect` removed: results by their keys, blobs by their names, and the bytes of these blobs.
 
     `remaining` is the bytes of the blobs that are still there, and `stuck` counts the results and blobs that could not be removed.
+    `work` counts the folders of unfinished work that were removed.
     """
 
     keys: tuple[str, ...]
@@ -36,6 +38,7 @@ class GcResult:
     bytes: int
     remaining: int
     stuck: int = 0
+    work: int = 0
 
 
 def collect(
@@ -64,7 +67,8 @@ def collect(
         collection.drop(record)
     result = collection.remove(progress)
     _remove_leftovers(layout, now)
-    return result
+    work = remove_work(layout, UNUSED_SECONDS if older_than is None else older_than)
+    return replace(result, work=work) if work else result
 
 
 class _Collection:

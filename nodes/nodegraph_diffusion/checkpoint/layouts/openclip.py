@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _PLAIN = {
@@ -19,6 +20,7 @@ _IN_LAYER = {
     "mlp.c_proj": "mlp.fc2",
 }
 _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+?)\.(weight|bias)")
+_OUR_LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _FUSED = re.compile(r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
 
 
@@ -43,3 +45,20 @@ def openclip_pieces(key: str) -> list[Piece]:
     if match is None or match[2] not in _IN_LAYER:
         return []
     return [Piece(f"encoder.layers.{match[1]}.{_IN_LAYER[match[2]]}.{match[3]}")]
+
+
+def openclip_names(keys: Iterable[str]) -> dict[str, list[Piece]]:
+    """The names of OpenCLIP's tensors that hold our tensors `keys` of a text encoder, each with the pieces that it holds."""
+    plain = {ours: theirs for theirs, ours in _PLAIN.items()} | {"text_projection.weight": "text_projection"}
+    inside = {ours: theirs for theirs, ours in _IN_LAYER.items()}
+    names: dict[str, list[Piece]] = {}
+    for key in keys:
+        match = _OUR_LAYER.fullmatch(key)
+        if match is None:
+            name = plain[key]
+        elif match[2] in inside:
+            name = f"transformer.resblocks.{match[1]}.{inside[match[2]]}.{match[3]}"
+        else:  # queries, keys or values
+            name = f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"
+        names[name] = openclip_pieces(name)
+    return names

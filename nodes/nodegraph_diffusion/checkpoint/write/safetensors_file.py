@@ -5,17 +5,14 @@ What no program needs to run the model is left out, and what is known to be dama
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from nodegraph_diffusion.checkpoint.detect.contents import file_contents
 from nodegraph_diffusion.checkpoint.files.header import Header, read_header
-from nodegraph_diffusion.checkpoint.files.tensor_info import ITEM_SIZES, TensorInfo
+from nodegraph_diffusion.checkpoint.files.tensor_info import ITEM_SIZES
 from nodegraph_diffusion.checkpoint.layouts.controlnet import DIFFERENCE_MARK
 from nodegraph_diffusion.checkpoint.layouts.ldm import (
     EDM_MARKS,
@@ -27,8 +24,8 @@ from nodegraph_diffusion.checkpoint.layouts.ldm import (
     VELOCITY_MARK,
     ZERO_SNR_MARK,
 )
+from nodegraph_diffusion.checkpoint.write.stream import Stored, write_tensors
 
-_ALIGNMENT = 8  # bytes: in this format, tensors begin at a multiple of it
 _PARTS = ("unet", "vae", "text_encoder")
 _MARKS = {VELOCITY_MARK, ZERO_SNR_MARK, DIFFERENCE_MARK, *EDM_MARKS}
 _OLD_TEXT_NAME = r"(cond_stage_model\.transformer\.)(embeddings|encoder|final_layer_norm)\."
@@ -59,11 +56,8 @@ def convert(path: Path, new: Path, *, keep_all: bool = False) -> Conversion:
     if len({*names.values()}) < len(names):  # both names are there, so neither is damage
         names = {name: name for name in names}
     tensors = {new_name: header.tensors[name] for name, new_name in names.items()}
-    with path.open("rb") as file, new.open("wb") as out:
-        out.write(_header(tensors, header.metadata))
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for tensor in tensors.values():
-                _write(out, content, tensor)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        write_tensors(new, {name: Stored(tensor, content) for name, tensor in tensors.items()}, header.metadata)
     size = sum(header.tensors[name].size * ITEM_SIZES[header.tensors[name].dtype] for name in removed)
     renamed = sum(name != new_name for name, new_name in names.items())
     return Conversion(len(tensors), tuple(removed), size, _repairs(header, removed, renamed))
@@ -93,27 +87,3 @@ def _repairs(header: Header, removed: list[str], renamed: int) -> tuple[str, ...
     if any(name.endswith(_POSITIONS) and header.tensors[name].dtype != "I64" for name in removed):
         repairs.append("position ids that a merge had rounded, which are not needed")
     return tuple(repairs)
-
-
-def _header(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    entries: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.size * ITEM_SIZES[tensor.dtype]
-        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (start, end)}
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text = text.ljust(-(-len(text) // _ALIGNMENT) * _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _write(out: IO[bytes], content: mmap.mmap, tensor: TensorInfo) -> None:
-    if tensor.strides is None:
-        with memoryview(content) as data, data[tensor.start : tensor.end] as numbers:
-            out.write(numbers)
-    elif tensor.size:
-        import numpy as np
-
-        item = ITEM_SIZES[tensor.dtype]
-        flat = np.frombuffer(content, f"u{item}", tensor.span, tensor.start)
-        strides = [stride * item for stride in tensor.strides]
-        out.write(np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).tobytes())
