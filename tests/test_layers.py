@@ -93,7 +93,7 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph_nodes.commands": "help convert options model_summary models new_plugin",
     "nodegraph_nodes.models": (
-        "device errors extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
+        "device errors trained extra_channels find opened_files patches parts autoencoder control_nets denoisers previews "
         "residency backend text_encoders"
     ),
     "nodegraph_nodes.pictures": "colours side_data files formats sheets",
