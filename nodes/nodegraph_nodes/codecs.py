@@ -14,21 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nodegraph_nodes import conversions
-from nodegraph_nodes.types import (
-    Conditioning,
-    Image,
-    Latent,
-    Mask,
-    Noise,
-    Sigmas,
-    Trained,
-    TrainedControlNet,
-    TrainedEmbedding,
-    TrainedLora,
-    TrainedTextEncoder,
-    TrainedUNet,
-    TrainedVAE,
-)
+from nodegraph_nodes.types import Conditioning, Image, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -310,29 +296,6 @@ class PictureCodec(TensorCodec):
         return self.format.extract(data)
 
 
-class TrainedCodec(SafetensorsCodec):
-    """Stores trained weights: tensors of any shape and dtype by their names."""
-
-    def __init__(self, kind: type[Trained]) -> None:
-        super().__init__()
-        self.kind, self.name = kind, kind.__name__.lower()
-
-    def tensors(self, value: Trained) -> dict[str, Tensor]:
-        return dict(value.tensors)
-
-    def plain_fields(self, value: Trained) -> dict[str, Any]:
-        return {"names": list(value.tensors), "settings": dict(value.settings)}
-
-    def rebuild(self, tensors: dict[str, Tensor], fields: dict[str, Any]) -> Trained:
-        return self.kind({name: tensors[name] for name in fields["names"]}, fields["settings"])
-
-    def check(self, value: Trained) -> str | None:
-        for name, tensor in value.tensors.items():
-            if not bool(tensor.isfinite().all()):
-                return f"the weights '{name}' have numbers that are NaN or infinite; train with a smaller learning_rate"
-        return None
-
-
 def _problem(tensor: Tensor, axes: str) -> str | None:
     """What is wrong with a tensor that should be finite float32 with these axes, or None."""
     import torch
@@ -375,8 +338,4 @@ CODECS: dict[type, SafetensorsCodec] = {
     Conditioning: PromptsCodec(),
     Noise: TensorCodec(Noise, "values", "B C h w", ("seed", "draw"), convert=conversions.noise),
     Sigmas: TensorCodec(Sigmas, "values", "n", convert=conversions.sigmas),
-    **{
-        kind: TrainedCodec(kind)
-        for kind in (TrainedUNet, TrainedVAE, TrainedTextEncoder, TrainedControlNet, TrainedLora, TrainedEmbedding)
-    },
 }

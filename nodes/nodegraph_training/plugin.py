@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nodegraph import hookimpl
-from nodegraph_nodes.codecs import TrainedCodec
+from nodegraph_nodes.trained.codec import TrainedCodec
 from nodegraph_training.nodes import adapters, data, evaluate, models
 from nodegraph_training.types import TrainedClassifier, TrainedImageEncoder
 

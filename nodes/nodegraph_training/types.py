@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class Pictures(Protocol):
     """Pictures with captions, by index. They are read or drawn when they are needed."""
 
-    side: int  # in pixels; all pictures are squares
+    @property
+    def side(self) -> int:
+        """Height and width of each picture, in pixels."""
 
     def __len__(self) -> int: ...
 

@@ -12,7 +12,7 @@ from nodegraph_nodes.models.control_nets import open_control_net
 from nodegraph_nodes.models.errors import file_errors
 from nodegraph_nodes.models.find import find_control_net, find_embedding, find_lora, notes_of
 from nodegraph_nodes.models.patches import open_patch, unused_tensors
-from nodegraph_nodes.models.trained import (
+from nodegraph_nodes.trained.opened import (
     embedding_file,
     lora_file,
     lora_patch,

@@ -7,8 +7,8 @@ import dataclasses
 from nodegraph import Run, node
 from nodegraph_nodes.models.autoencoder import encode_pictures
 from nodegraph_nodes.models.extra_channels import require_kind
-from nodegraph_nodes.models.trained import opened_unet, opened_vae
 from nodegraph_nodes.nodes.mask import resize_mask
+from nodegraph_nodes.trained.opened import opened_unet, opened_vae
 from nodegraph_nodes.types import AnyUNet, AnyVAE, Concat, Image, Latent, Mask, UNetModel
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers
-from nodegraph_nodes.models.trained import opened_unet
+from nodegraph_nodes.trained.opened import opened_unet
 from nodegraph_nodes.types import AnyUNet, Conditioning, Denoiser
 
 

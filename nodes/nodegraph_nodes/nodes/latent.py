@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, Seed, node
 from nodegraph_nodes.models.autoencoder import decode_latent, encode_pictures
-from nodegraph_nodes.models.trained import opened_vae
+from nodegraph_nodes.trained.opened import opened_vae
 from nodegraph_nodes.types import AnyVAE, Image, Latent, Noise
 
 Side = Annotated[int | None, Range(8, 8192), Help("pixels; default: the model's native size")]

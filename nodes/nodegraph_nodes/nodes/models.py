@@ -20,7 +20,7 @@ from nodegraph_nodes.models.errors import file_error_message, file_errors
 from nodegraph_nodes.models.find import find_model, find_text_encoders, find_unet, find_vae, notes_of
 from nodegraph_nodes.models.opened_files import open_part
 from nodegraph_nodes.models.text_encoders import open_text_encoder
-from nodegraph_nodes.models.trained import opened_vae
+from nodegraph_nodes.trained.opened import opened_vae
 from nodegraph_nodes.types import VAE, AnyVAE, TextEncoder, UNetModel
 
 Kind = Annotated[

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from nodegraph import Choice, Help, OptionsOf, Range, Run, node
 from nodegraph_nodes.models.denoisers import load_denoisers, terms_of
-from nodegraph_nodes.models.trained import opened_unet
 from nodegraph_nodes.nodes.mask import mask_for_latent
 from nodegraph_nodes.nodes.sigmas import EndStep, ScheduleOptions, StartStep, Steps, Strength, check_steps
+from nodegraph_nodes.trained.opened import opened_unet
 from nodegraph_nodes.types import AnyUNet, Conditioning, Denoiser, Latent, Mask, Noise, Sigmas
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Choice, Help, OptionsOf, Range, node
-from nodegraph_nodes.models.trained import opened_unet
+from nodegraph_nodes.trained.opened import opened_unet
 from nodegraph_nodes.types import AnyUNet, Sigmas
 
 Steps = Annotated[int, Range(1, 10_000), Help("number of steps")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from nodegraph import Help, Range, Run, node
 from nodegraph_nodes.models.text_encoders import load_readers
-from nodegraph_nodes.models.trained import opened_text_encoder
+from nodegraph_nodes.trained.opened import opened_text_encoder
 from nodegraph_nodes.types import AnyTextEncoder, Conditioning
 
 _MAX_NAMED = 8  # the most unknown words that a notice names

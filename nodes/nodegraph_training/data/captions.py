@@ -63,7 +63,8 @@ def read_table(name: str, path: Path) -> tuple[list[Row], list[Fault]]:
 def picture_of(row: Row, table: str, pictures: Mapping[str, Path]) -> str | None:
     """The picture that a row names, by its path below the folder; None if there is none.
 
-    A row names it by its path beside the table, its path below the folder, an absolute path, or its name without the extension.
+    A row names it by its path beside the table, its path below the folder, an absolute path, or its name alone if only one picture
+    has it; with or without the extension.
     """
     below = PurePosixPath(table).parent
     written = row.file.replace("\\", "/")
@@ -76,7 +77,10 @@ def picture_of(row: Row, table: str, pictures: Mapping[str, Path]) -> str | None
         if found is not None:
             return found
     stems = {PurePosixPath(name).with_suffix("").as_posix(): name for name in pictures}
-    return stems.get((below / written).as_posix()) or stems.get(PurePosixPath(written).name)
+    if (found := stems.get((below / written).as_posix()) or stems.get(written)) is not None:
+        return found
+    alike = [name for name in pictures if PurePosixPath(written).name in (PurePosixPath(name).name, PurePosixPath(name).stem)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _row(entry: Any) -> Row | str:

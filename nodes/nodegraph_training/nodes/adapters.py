@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from nodegraph import Continues, Help, Range, Run, Seed, node
-from nodegraph_nodes.models.trained import opened_text_encoder, opened_unet, opened_vae
+from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
 from nodegraph_nodes.types import (
     AnyTextEncoder,
     AnyUNet,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from nodegraph import Choice, Help, Range, Run, Seed, node
-from nodegraph_nodes.models.trained import opened_text_encoder, opened_unet, opened_vae
+from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
 from nodegraph_nodes.types import AnyTextEncoder, AnyUNet, AnyVAE, Image
 from nodegraph_training.types import DataSet
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from nodegraph import Help, Range, Run, Seed, node
-from nodegraph_nodes.models.trained import opened_text_encoder, opened_unet, opened_vae
+from nodegraph_nodes.trained.opened import opened_text_encoder, opened_unet, opened_vae
 from nodegraph_nodes.types import AnyTextEncoder, AnyUNet, AnyVAE, TrainedTextEncoder, TrainedUNet, TrainedVAE
 from nodegraph_training.nodes.adapters import Batch, Dropout, Rate, Steps, Weights
 from nodegraph_training.types import DataSet, TrainedClassifier, TrainedImageEncoder
@@ -111,7 +111,7 @@ def train_clip(
     pictures = data.pictures
     files = vocabulary_files(pictures.words(), max_length)
     tokenizer = tokenizer_of(files)
-    sizes = {"width": width, "layers": layers, "heads": 4, "mlp_width": 4 * width, "projection": width}
+    sizes: dict[str, Any] = {"width": width, "layers": layers, "heads": 4, "mlp_width": 4 * width, "projection": width}
     text_config = CLIPTextConfig(vocab_size=tokenizer.vocab_size, max_length=max_length, eos=tokenizer.eos, **sizes)
     image_config = CLIPVisionConfig(size=pictures.side, patch=patch, **sizes)
     text, image = built(lambda: (CLIPTextModel(text_config), CLIPVisionModel(image_config)), seed, run)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Weighting = Literal["simple", "min_snr"]
 
 _SHOWN = 4  # pictures in a preview
-_PREVIEW_STEPS = 15
+PREVIEW_STEPS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def samples(vae: AutoencoderKL, conditions: Tensor, shape: tuple[int, int, int])
         decoded: Tensor = vae.decode(latent / vae.config.scaling_factor)
         return decoded
 
-    return DenoiserSamples(conditions=conditions, shape=shape, decode=decode, steps=_PREVIEW_STEPS)
+    return DenoiserSamples(conditions=conditions, shape=shape, decode=decode, steps=PREVIEW_STEPS)
 
 
 def unet_settings(config: UNetConfig, schedule: NoiseSchedule, latent: LatentSpace, kind: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from nodegraph_diffusion.checkpoint import ControlNetFile, EmbeddingFile, LoraFi
 from nodegraph_diffusion.checkpoint.detect.model import Weights
 from nodegraph_diffusion.networks.config import CLIPTextConfig, LatentSpace, UNetConfig, VAEConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from nodegraph_nodes.codecs import TrainedCodec
 from nodegraph_nodes.model_files import OpenedFile, OpenedPart, Patch
 from nodegraph_nodes.models.errors import file_errors
+from nodegraph_nodes.trained.codec import TrainedCodec
 from nodegraph_nodes.types import (
     VAE,
     AnyControlNet,
