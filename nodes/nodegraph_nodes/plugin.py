@@ -114,7 +114,8 @@ def register_nodes(register: Callable[[Callable[..., Any]], None]) -> None:
 
 @hookimpl
 def register_codecs(register: Callable[[type, Codec], None]) -> None:
-    for kind, codec in {**CODECS, **TRAINED_CODECS}.items():
+    codecs: dict[type, Codec] = {**CODECS, **TRAINED_CODECS}
+    for kind, codec in codecs.items():
         register(kind, codec)
 
 
