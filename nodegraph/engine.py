@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from nodegraph.cache.cache import Cache
 from nodegraph.cache.file_digests import FileDigests
@@ -30,27 +28,24 @@ from nodegraph.run.device import check_names, kind_of_machine, resolve
 from nodegraph.run.events import Event, Notice
 from nodegraph.run.handle import BackgroundRun, RunHandle, Runs, result_or_error
 from nodegraph.run.model_memory import ModelMemory
+from nodegraph.run.options import Options, RunOptions, WorkflowSource, names_of, path_of
 from nodegraph.run.outputs.names import file_names
 from nodegraph.run.plan import Plan, make_plan
 from nodegraph.run.record import last_forms, new_run_id
 from nodegraph.run.result import Result
-from nodegraph.run.session import RunRequest, Session
+from nodegraph.run.session import RunRequest, execute
 from nodegraph.run.tasks.task import CancelFlag, RunContext
 from nodegraph.run.workers.dispatcher import Staff
 from nodegraph.run.workers.jobs import Jobs
 from nodegraph.run.workers.threads import ThreadWorkers
-from nodegraph.settings import load_model_memory, load_settings, load_stall_seconds, load_verify_share
-from nodegraph.text import described
-from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, Workflow, link_of
+from nodegraph.settings import load_model_memory, load_settings, load_verify_share
+from nodegraph.workflow.handles import Handle
+from nodegraph.workflow.workflow import Workflow
 
 if TYPE_CHECKING:
     from nodegraph.run.explain import Explained
 
 __all__ = ["DEFAULT", "Engine", "Result", "RunHandle"]
-
-
-WorkflowSource: TypeAlias = Workflow | Path | str
-"""A workflow, or the path of its file."""
 
 
 class _Default:
@@ -60,33 +55,6 @@ class _Default:
 
 DEFAULT: Final = _Default()
 """The cache directory that the settings name."""
-
-
-class RunOptions(TypedDict, total=False):
-    """The options of `Engine.run`, which describes them, for methods that pass them on."""
-
-    params: Mapping[str, Any] | None
-    overrides: Sequence[Override]
-    targets: Iterable[Handle | str] | None
-    force: Sequence[str]
-    out: Path | str | None
-    overwrite: bool
-    keep_going: bool
-    verify: float | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Options:
-    """The same with their defaults."""
-
-    params: Mapping[str, Any] | None = None
-    overrides: Sequence[Override] = ()
-    targets: Iterable[Handle | str] | None = None
-    force: Sequence[str] = ()
-    out: Path | str | None = None
-    overwrite: bool = False
-    keep_going: bool = False
-    verify: float | None = None
 
 
 class Engine:
@@ -165,7 +133,7 @@ class Engine:
         """What `run` would do. Raises WorkflowError. Does not use the network, as `check` does not."""
         with without_fetching():
             graph = _with_outputs(self._checked(workflow, params, overrides, targets))
-        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), _names(force))
+        plan = make_plan(graph, self._keys(graph), self.cache.for_run(self._warn), names_of(force))
         plan.known.free_values([*plan.known.hits])
         return plan
 
@@ -204,7 +172,7 @@ class Engine:
         Raises WorkflowError or DeviceError before anything runs, then NodeError, OutputError or Cancelled. With
         `raise_errors=False`, an error during the run is in the result's `error` instead.
         """
-        options = _Options(
+        options = Options(
             params=params,
             overrides=overrides,
             targets=targets,
@@ -225,30 +193,15 @@ class Engine:
 
         The handle's `result` raises what `run` would raise. Raises RuntimeError if the engine is closed.
         """
-        return RunHandle(self._begin(workflow, _Options(**options), raise_errors=raise_errors))
+        return RunHandle(self._begin(workflow, Options(**options), raise_errors=raise_errors))
 
     async def arun(self, workflow: WorkflowSource, *, raise_errors: bool = True, **options: Unpack[RunOptions]) -> Result:
         """Run as a coroutine; the options are those of `run`.
 
         If its task is cancelled, the run is cancelled too, and the coroutine waits until it has ended.
         """
-        import asyncio
-
-        background = self._begin(workflow, _Options(**options), raise_errors=raise_errors)
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-        def notify() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(ended.set)
-
-        background.when_ended(notify)
-        try:
-            await ended.wait()
-        except asyncio.CancelledError:
-            background.cancel()
-            await ended.wait()
-            raise
-        return background.result()
+        background = self._begin(workflow, Options(**options), raise_errors=raise_errors)
+        return await background.wait()
 
     def cancel(self) -> None:
         """Stop every run of this engine at its next step or node. May be called from any thread or a signal handler."""
@@ -275,12 +228,12 @@ class Engine:
         changes = all_overrides(params, overrides)
         with gc_paused():
             if not isinstance(workflow, Workflow):
-                workflow = load_workflow(_path(workflow), self.plugins, changes)
-            graph = build_graph(workflow, self.plugins, changes, _names(targets))
+                workflow = load_workflow(path_of(workflow), self.plugins, changes)
+            graph = build_graph(workflow, self.plugins, changes, names_of(targets))
             file_names(graph, self.plugins.codecs)
         return graph
 
-    def _begin(self, workflow: WorkflowSource, options: _Options, *, raise_errors: bool) -> BackgroundRun:
+    def _begin(self, workflow: WorkflowSource, options: Options, *, raise_errors: bool) -> BackgroundRun:
         """Begin a run in the background. If the workflow is wrong, the run has failed already."""
         background = BackgroundRun(new_run_id(), raise_errors=raise_errors)
         try:
@@ -299,17 +252,17 @@ class Engine:
         self._runs.start(background.cancel_flag, work)
         return background
 
-    def _request(self, workflow: WorkflowSource, run: str, *, inline: bool, options: _Options) -> RunRequest:
+    def _request(self, workflow: WorkflowSource, run: str, *, inline: bool, options: Options) -> RunRequest:
         """What to run. Raises WorkflowError, and SettingsError if `verify` is not a share."""
         verify = load_verify_share(options.verify)
-        targets = _names(options.targets)
+        targets = names_of(options.targets)
         graph = self._checked(workflow, options.params, options.overrides, targets)
         return RunRequest(
             run=run,
             graph=_with_outputs(graph),
             overrides={override.name: override.value for override in all_overrides(options.params, options.overrides)},
             targets=targets,
-            force=_names(options.force),
+            force=names_of(options.force),
             out=None if options.out is None else Path(options.out),
             overwrite=options.overwrite,
             directory=Path() if options.out is None else Path().absolute(),
@@ -320,15 +273,7 @@ class Engine:
         )
 
     def _execute(self, request: RunRequest, context: RunContext) -> Result:
-        seconds = load_stall_seconds()
-        watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if seconds is not None:
-            from nodegraph.run.stall import StallWatch
-
-            watch = StallWatch(request.run, seconds)
-            context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()
-        with watching:
-            return Session(request, context, self._staff).execute(lambda graph: self._keys(graph, context.numerics))
+        return execute(request, context, self._staff, lambda graph: self._keys(graph, context.numerics))
 
     def _context(self, emit: Callable[[Event], None], cancel: CancelFlag, overlapped: Callable[[], bool]) -> RunContext:
         return RunContext(
@@ -346,12 +291,14 @@ class Engine:
     def _keys(self, graph: Graph, numerics: Callable[[], Numerics] | None = None) -> Keys:
         numerics = numerics or self._numerics()
         plugins = self.plugins
+        assert plugins.with_code  # otherwise different code would have the same keys
         maker = KeyMaker(
             self._files.sha256,
             lambda: numerics().name,
             plugins.is_unchanged,
             plugins.codecs.stored_name_of_type,
             chosen_state=plugins.chosen_state(),
+            choice=plugins.choice,
         )
         return maker.static_keys(graph)
 
@@ -395,32 +342,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_set_up_in_child)
 
 
-def _names(targets: Iterable[Handle | str] | Handle | str | None) -> list[str]:
-    """The names of nodes, ports or outputs, also for handles; a single one may stand alone. Raises WorkflowError for others."""
-    if isinstance(targets, str | NodeHandle | PortHandle):
-        targets = [targets]
-    names = []
-    for target in targets or ():
-        if isinstance(target, NodeHandle | PortHandle):
-            link = link_of(target)
-            target = f"{link.node}.{link.port}" if link.port is not None else link.node
-        if not isinstance(target, str):
-            raise WorkflowError([Problem("E120", f"expected the name or the handle of a node, found {described(target)}")])
-        names.append(target)
-    return names
-
-
-def _path(workflow: Path | str) -> Path:
-    """The path of a workflow. Raises WorkflowError for things that cannot be one."""
-    try:
-        return Path(workflow)
-    except TypeError:
-        message = f"expected a workflow or the path of its file, found {described(workflow)}"
-        raise WorkflowError([Problem("E100", message, None, "Workflow.parse reads text.")]) from None
-
-
 def _with_outputs(graph: Graph) -> Graph:
-    if not graph.outputs:
+    if not graph.outputs and not graph.lists:
         message = f"workflow '{graph.workflow}' has no outputs, so there is nothing to run"
         raise WorkflowError([Problem("E115", message, None, "Add one, or name a node as target.")])
     return graph

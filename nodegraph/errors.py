@@ -102,6 +102,7 @@ class WorkflowError(NodegraphError):
         "E116": "the node type's own check refuses the values",
         "E117": "the file name of an output cannot be used",
         "E118": "two outputs would be written to the same file",
+        "E119": "a sub-workflow cannot be used, or `each`, `repeat` or a `Switch` is wrong",
         "E120": "`--set`, `--target` or `--force` names something that does not exist",
     }
 

@@ -46,6 +46,7 @@ from nodegraph.plugins.codecs import Codec
 from nodegraph.plugins.hookspecs import hookimpl, hookspec
 from nodegraph.plugins.manager import Plugins, load_plugins
 from nodegraph.plugins.registry import Entry, Origin, Registry
+from nodegraph.plugins.state.shared_changes import note_shared_change
 from nodegraph.settings import model_dirs
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import did_you_mean
@@ -103,6 +104,7 @@ __all__ = [
     "may_fetch",
     "model_dirs",
     "node",
+    "note_shared_change",
     "replacing",
     "spec_of",
     "under",

@@ -15,6 +15,7 @@ _COMPARED: Final = 8
 """How many names of a similar spelling are compared by their words."""
 
 _LONGEST: Final = 60  # characters of a value in a message
+_LONG_BITS: Final = 10_000  # of a whole number that Python may refuse to write with decimal digits
 _LONGEST_NAME: Final = 80  # bytes of a value in a file name
 _NOT_IN_NAMES: Final = r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]+'
 
@@ -103,4 +104,6 @@ def _described(value: Any) -> str:
         return f"[{', '.join(map(_described, value))}]"
     if type(value) is dict:
         return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, int) and value.bit_length() > _LONG_BITS:
+        return hex(value)
     return repr(value)

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; also 
 
 import pytest
 import torch
+from hypothesis import settings
 
 from nodegraph.plugins import discovery
 from nodegraph.plugins.code import loads
@@ -26,6 +28,9 @@ from nodegraph.plugins.code.plugin_code import Code
 from tests.support.imported_modules import forget_modules_in
 
 THREADS = os.cpu_count() or 1
+
+settings.register_profile("any speed", deadline=None)  # the machine may be slow, or busy
+settings.load_profile("any speed")
 
 # plugins that are installed here beside ours are not tested: neither are they documented, nor are their names expected
 _entry_points = importlib.metadata.entry_points
@@ -39,6 +44,17 @@ def _our_entry_points(**selected: Any) -> importlib.metadata.EntryPoints:
 
 if _FOREIGN:
     importlib.metadata.entry_points = _our_entry_points
+    # the same in the processes that tests start
+    _folder = tempfile.TemporaryDirectory(prefix="nodegraph-tests-")
+    Path(_folder.name, "sitecustomize.py").write_text(
+        "import importlib.metadata as m\n"
+        "_all = m.entry_points\n"
+        "def _some(**selected):\n"
+        f"    return m.EntryPoints(p for p in _all(**selected) if p.dist is None or p.dist.name not in {_FOREIGN!r})\n"
+        "m.entry_points = _some\n",
+        encoding="utf-8",
+    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_folder.name, os.environ.get("PYTHONPATH")]))
 
 # container images often forbid bytecode: then every process that a test starts compiles all modules again
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -125,6 +125,9 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_helper_that_was_edited_within_a_second_of_its_bytecode_is_read_from_its_source",
             LOADED + "test_submodule_that_only_other_code_imports_is_compared_at_a_hit",
             LOADED + "test_script_that_a_plugin_imports_is_part_of_its_code",
+            LOADED + "test_module_of_the_same_name_in_another_plugin_is_no_hit",
+            REPLACED + "test_function_that_a_plugin_chooses_when_it_is_loaded_is_in_the_key",
+            REPLACED + "test_thing_that_a_plugin_chooses_when_it_is_loaded_is_in_the_key",
             LOADED + "test_plugin_that_imports_a_program_without_a_file_is_used_but_not_kept",
         ],
         [READS, LOADED + "test_what_another_plugin_puts_into_a_shared_module_is_not_noticed"],
@@ -146,6 +149,8 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_module_that_the_program_had_imported_is_compared_at_a_hit_if_data_name_it",
             LOADED + "test_module_whose_file_is_removed_once_it_is_loaded_is_never_found_again",
             LOADED + "test_new_module_that_is_found_instead_of_another_is_noticed",
+            LOADED + "test_new_module_where_there_was_none_is_noticed",
+            LOADED + "test_shared_library_that_a_node_loads_is_compared_at_a_hit",
             "engine/test_import_scan.py::test_computed_names_are_noticed",
             ABOVE + "test_module_that_a_node_above_imports_by_a_computed_name_is_compared_at_a_hit",
             ABOVE + "test_static_key_that_is_learned_later_has_the_imports_above_too",
@@ -156,7 +161,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             LOADED + "test_script_of_another_process_is_not_noticed",
             LOADED + "test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed",
             LOADED + "test_module_that_a_library_finds_by_a_name_in_data_is_not_noticed",
-            LOADED + "test_new_module_where_there_was_none_is_not_noticed",
+            LOADED + "test_new_module_that_is_found_by_listing_its_folder_is_not_noticed",
         ],
     ),
     "a node that runs a workflow": (
@@ -166,7 +171,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             "engine/test_nested_runs.py::test_run_of_another_thread_while_a_node_runs_costs_no_result",
             "engine/test_nested_runs.py::test_listener_that_uses_an_engine_while_a_node_runs_costs_no_result",
         ],
-        ["engine/test_nested_runs.py::test_workflow_that_a_node_runs_in_a_thread_of_its_own_is_not_noticed"],
+        ["engine/test_nested_runs.py::test_workflow_that_a_node_runs_in_a_thread_that_python_does_not_know_is_not_noticed"],
     ),
     "a plugin that is edited while it runs": ([CODE + "test_plugin_edited_while_it_runs_is_used_but_not_kept"], []),
     "an installed plugin": (
@@ -225,6 +230,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             STATE + "test_switches_of_the_process_change_no_result",
             STATE + "test_switches_are_restored",
             STATE + "test_switches_that_a_node_sets_are_restored",
+            STATE + "test_switch_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept",
             STATE + "test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch",
             STATE + "test_node_is_watched_if_its_plugin_imports_torch_even_through_a_library",
             STATE + "test_node_is_watched_if_its_plugin_imports_modules_by_computed_names",
@@ -278,6 +284,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [
             "engine/test_locale.py::test_locale_of_the_program_changes_no_result_and_is_restored",
             "engine/test_locale.py::test_locale_that_a_node_sets_is_restored_with_a_note",
+            "engine/test_locale.py::test_locale_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept",
             SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes",
         ],
         ["engine/test_locale.py::test_order_of_words_in_another_locale_is_not_noticed"],
@@ -290,6 +297,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["engine/test_locale.py::test_encoding_that_a_node_changes_is_not_noticed"],
     ),
+    "a run that is stopped, or a node that is over its time": (
+        [
+            "engine/test_attempts.py::test_what_a_node_returns_although_its_run_was_stopped_is_not_kept",
+            "engine/test_attempts.py::test_node_that_catches_the_end_of_its_time_fails_all_the_same",
+        ],
+        ["engine/test_attempts.py::test_memory_error_that_a_node_catches_is_not_noticed"],
+    ),
     "a node draws from a global generator": (
         [
             STATE + "test_node_that_draws_from_a_global_generator_is_not_kept",
@@ -297,6 +311,13 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
             "engine/test_unkept_results.py::test_nodes_below_a_result_that_is_not_kept_run_again",
         ],
         [READS],
+    ),
+    "the codec of a value draws from a global generator": (
+        [
+            "engine/test_unkept_results.py::test_value_whose_codec_draws_is_not_kept",
+            "engine/test_unkept_results.py::test_exported_file_of_a_codec_that_draws_is_not_stored",
+        ],
+        ["engine/test_unkept_results.py::test_codec_that_draws_only_later_is_not_noticed"],
     ),
     "a node sets an environment variable": (
         [

@@ -103,6 +103,6 @@ def test_listings_of_samplers_need_no_torch(name):
 )
 def test_import_leaves_heavy_modules_out(statement, absent):
     code = f"import sys; {statement}; print(*sorted(set(sys.modules) & {absent!r}))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == []

@@ -8,7 +8,7 @@ from docs.package_diagram import Imports, children, imports
 
 LAYERS: dict[str, str] = {
     "nodegraph": "text errors terminal files settings node_types plugins workflow graph cache run engine plugin_api cli __main__",
-    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots cache",
+    "nodegraph.cache": "dependencies file_digests key_text keys least_recently_used store snapshots results cache",
     "nodegraph.cache.store": (
         "layout locks work lock_holder journal records index maintenance index_queries safe_io blobs usage store"
     ),
@@ -19,21 +19,24 @@ LAYERS: dict[str, str] = {
     ),
     "nodegraph.cli.plugins": "describe nodes plugins registries schema",
     "nodegraph.cli.storage": "cache runs",
-    "nodegraph.cli.workflows": "notes verify_option check examples explain run show",
-    "nodegraph.graph": "gc_pause graph suggest overrides inputs build remarks load",
-    "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
-    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs watched manager"),
-    "nodegraph.plugins.state": "locale_state number_state known_state",
-    "nodegraph.plugins.code": "libraries installed running loads import_scan imports plugin_code watch",
-    "nodegraph.run": (
-        "device known_results verification model_memory outputs plan events stall result record explain tasks handle node workers "
-        "scheduler session"
+    "nodegraph.cli.workflows": "notes resolved verify_option check examples explain run show",
+    "nodegraph.graph": (
+        "gc_pause graph suggest overrides expansion params read_files inputs param_types order origins composed build remarks load"
     ),
-    "nodegraph.run.node": ("process_state work node_run inputs failure call attempts stored_result outcome run_node"),
+    "nodegraph.graph.expansion": "names flat outside scopes values switches uses expand",
+    "nodegraph.node_types": "fetching on_demand port_types spec returned yaml_core literals signature",
+    "nodegraph.plugins": ("backend registry registered state codecs code discovery hookspecs hook_checks watched manager"),
+    "nodegraph.plugins.state": "generators shared_changes locale_state number_state known_state",
+    "nodegraph.plugins.code": "libraries installed running loads hidden_loads import_scan imports plugin_code watch",
+    "nodegraph.run": (
+        "options device known_results verification model_memory outputs plan events stall result record explain tasks handle node "
+        "workers scheduler session"
+    ),
+    "nodegraph.run.node": ("interrupted process_state work node_run inputs failure call attempts stored_result outcome run_node"),
     "nodegraph.run.outputs": "names same_file writer",
     "nodegraph.run.tasks": "task maker groups",
     "nodegraph.run.workers": "protocol jobs dispatcher threads",
-    "nodegraph.workflow": "definitions scalars text_file yaml_tree document json_schema workflow",
+    "nodegraph.workflow": "definitions scalars text_file yaml_tree dump document presets json_schema subworkflows handles workflow",
     "nodegraph_diffusion": (
         "masks resizing networks noise_schedule checkpoint adapters conditioning denoising options guidance schedules sampling "
         "testing text tiny training recipes"
@@ -80,10 +83,11 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.schedules": "levels align_your_steps continuous spec timestep_spacing timesteps",
     "nodegraph_diffusion.testing": "registered toys convergence __main__ guidance samplers schedules",
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
-    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks tuning",
+    "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
     "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
     "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
     "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
+    "nodegraph_diffusion.training.pictures": "buckets source store captions latents",
     "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",
     "nodegraph_diffusion.training.tuning": "controlnet inversion lora",
     "nodegraph_nodes": (

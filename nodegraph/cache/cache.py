@@ -11,65 +11,25 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final
 
-from nodegraph.cache.dependencies import CODEC, NOTHING, with_codecs
+from nodegraph.cache.dependencies import CODEC, NOTHING
 from nodegraph.cache.file_digests import FileDigests
 from nodegraph.cache.least_recently_used import LeastRecentlyUsed
+from nodegraph.cache.results import CachedResult, ResultInMemory
 from nodegraph.cache.snapshots import Blob, Snapshot, Taker
 from nodegraph.cache.store.records import Alias, Computation
 from nodegraph.cache.store.store import LostResultError, Record, Store, StoredValue, StoreInfo
-from nodegraph.files import FileState, file_states
-from nodegraph.plugins.code.installed import MODULE, file_found
-from nodegraph.plugins.codecs import Codec, Codecs, JSONCodec
-
-T = TypeVar("T")
+from nodegraph.files import file_states
+from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found
+from nodegraph.plugins.codecs import Codec, Codecs
 
 MEMORY_BYTES: Final = 1 << 30
 """How much of values with a codec is kept in memory if they cannot be stored. The least recently used ones are removed first."""
 
 MAX_RESULTS_WITHOUT_CODEC: Final = 8
 """How many results with a value without a codec are kept in memory; how large such values are is not known."""
-
-
-_JSON: Final = JSONCodec.name  # this codec never changes
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CachedResult:
-    """A result in the cache: its content key and what computed it.
-
-    `digests` holds the digest of each value by port; `stored` says which values are on disk, and where. `in_memory` holds the
-    wanted values that were found in memory, which the cache may remove at any time.
-    """
-
-    key: str
-    computation: Computation
-    digests: Mapping[str, str]
-    stored: Mapping[str, StoredValue] = field(default_factory=dict)
-    in_memory: Mapping[str, Snapshot] = field(default_factory=dict)
-
-    def without_values(self) -> CachedResult:
-        """The same result, which keeps no value in memory."""
-        return replace(self, in_memory={}) if self.in_memory else self
-
-    def depends(self) -> Mapping[str, str]:
-        """What the values depend on besides the key: imported modules, and their codecs."""
-        names = {value.codec for value in self.stored.values() if value.codec != _JSON}
-        for snapshot in self.in_memory.values():
-            names |= snapshot.codecs
-        return with_codecs(self.computation.imports, names)
-
-
-class _ResultInMemory(NamedTuple):
-    """Values that are kept in memory; `files` are the input files that they depend on, in the state at that time."""
-
-    values: Mapping[str, Snapshot]
-    digests: Mapping[str, str]
-    computation: Computation
-    files: Mapping[Path, FileState | None]
 
 
 class Cache:
@@ -92,12 +52,15 @@ class Cache:
         self.store = store
         self.codecs = codecs
         self._aliases: dict[str, tuple[str, Mapping[str, str]]] = {}  # as in `Alias`; making one for each node takes longer
-        self._with_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(memory_bytes)
-        self._without_codec: LeastRecentlyUsed[_ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
+        self._with_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(memory_bytes)
+        self._without_codec: LeastRecentlyUsed[ResultInMemory] = LeastRecentlyUsed(MAX_RESULTS_WITHOUT_CODEC)
         self._unreadable: set[str] = set()
         self._lock = threading.RLock()
         self._warn: Callable[[str], None] = lambda message: None
         self._known_same: dict[str, str] | None = None  # what results depend on, as it was found; None: nothing is remembered
+
+    def __repr__(self) -> str:
+        return f"<Cache {'in memory' if self.store is None else self.store.directory}>"
 
     def for_run(self, warn: Callable[[str], None]) -> Cache:
         """The same results for one run, which has its own warnings, uses and failures of the cache directory."""
@@ -220,7 +183,7 @@ class Cache:
         if in_memory:
             all_have_codecs = all(snapshot.digest is not None for snapshot in in_memory.values())
             states = {} if all_have_codecs else file_states(files)
-            result = _ResultInMemory(values=in_memory, digests=digests, computation=computation, files=states)
+            result = ResultInMemory(values=in_memory, digests=digests, computation=computation, files=states)
             with self._lock:
                 if all_have_codecs:
                     self._with_codec.put(key, result, sum(snapshot.size for snapshot in in_memory.values()))
@@ -262,14 +225,19 @@ class Cache:
         """The files that a value is exported to.
 
         If the value is stored (`digest` is not None), its exported files are stored, too, and `value()` is called only the first
-        time.
+        time. They are not if the codec drew from a global generator of random numbers.
         """
         if self.store is None or digest is None or codec.extension == codec.suffix:
             return codec.export(value())
         files = self.store.exported(digest, codec.extension)
         if files is None:
-            files = codec.export(value())
-            self.store.put_exported(digest, codec.extension, files)
+            exported, state = value(), self.codecs.known_state
+            with state:
+                before = state.generators()
+                files = codec.export(exported)
+                drew = state.drew_since(before)
+            if not drew:
+                self.store.put_exported(digest, codec.extension, files)
         return files
 
     # --- the whole cache
@@ -294,7 +262,7 @@ class Cache:
             self._with_codec.clear()
             self._without_codec.clear()
 
-    def _is_current(self, result: _ResultInMemory, ports: Collection[str]) -> bool:
+    def _is_current(self, result: ResultInMemory, ports: Collection[str]) -> bool:
         """Whether the values of `ports` can be used: none was changed in place, and no file that one may read has changed."""
         wanted = [result.values[port] for port in ports if port in result.values]
         if not all(snapshot.is_sound() for snapshot in wanted):
@@ -318,14 +286,14 @@ class Cache:
         if name.startswith(CODEC):
             return self.codecs.by_stored_name(name.removeprefix(CODEC)) is not None
         if name.startswith(MODULE):
-            return file_found(name.removeprefix(MODULE)) == digest
+            return (file_found(name.removeprefix(MODULE)) or NOT_THERE) == digest
         return "\0" not in name and self._files.unchanged(name, digest)  # a damaged record may have any name
 
     def _loadable(self, record: Record, port: str) -> bool:
         stored = record.outputs.get(port)
         return stored is not None and self.codec_of(stored) is not None and self.store is not None and self.store.has(stored.blob)
 
-    def _in_memory(self, key: str) -> _ResultInMemory | None:
+    def _in_memory(self, key: str) -> ResultInMemory | None:
         with self._lock:
             return self._without_codec.get(key) or self._with_codec.get(key)
 

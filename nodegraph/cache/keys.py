@@ -41,7 +41,7 @@ class NoCanonicalFormError(NodegraphError):
     """A value cannot be part of a key: there is no way to write it so that only equal values are written alike."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Keys:
     """The static keys of a graph's nodes, by node name.
 
@@ -55,6 +55,9 @@ class Keys:
     parts: Mapping[str, KeyParts] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[Piece]] = field(default_factory=dict)
     files: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Keys of {len(self.static)} nodes, {len(self.without_key)} without one>"
 
     def content_keys(self, digest: Callable[[ResolvedLink], str]) -> Callable[[str], str | None]:
         """Returns a function that returns the content key of a node, by name; None if it has none.
@@ -88,6 +91,7 @@ class KeyMaker:
     nodes depend on; it is called for these nodes only. `is_unchanged` returns whether a node type or registered thing still is what
     its plugin registered; default: always. `codec_name` returns what names the codec of a port type and its code, "" for none.
     `chosen_state` returns what the program chose that results of a node type depend on, "" for nothing; None: nothing for all.
+    `choice` returns text that differs if the plugin's code has registered another thing of the same name.
     """
 
     def __init__(
@@ -98,9 +102,11 @@ class KeyMaker:
         codec_name: Callable[[Any], str] = lambda port_type: "",
         *,
         chosen_state: Callable[[NodeSpec], str] | None = None,
+        choice: Callable[[NodeSpec | Entry[Any]], str] = lambda thing: "",
     ) -> None:
         self._file_digest, self._codec_name = file_digest, codec_name
-        self._chosen_state = chosen_state
+        self._chosen_state, self._choice = chosen_state, choice
+        self._choices: dict[str, str] = {}  # by node type
         self._numeric_class = numeric_class
         self._is_unchanged = functools.cache(is_unchanged)
 
@@ -165,6 +171,11 @@ class KeyMaker:
             "inputs": inputs,
             "numeric": self._numeric_class() if spec.numeric else None,
         }
+        choice = self._choices.get(spec.name)
+        if choice is None:
+            choice = self._choices[spec.name] = self._choice(spec)
+        if choice:
+            parts["choice"] = choice
         if self._chosen_state is not None and (chosen := self._chosen_state(spec)):
             parts["state"] = chosen
         return parts
@@ -182,7 +193,7 @@ class KeyMaker:
         if input.entry is not None:
             if not self._is_unchanged(input.entry):
                 raise NoCanonicalFormError(f"the code of '{input.entry.name}' was replaced after it was registered")
-            return ["registered", input.entry.name, input.entry.origin.identity]
+            return ["registered", input.entry.name, input.entry.origin.identity, *filter(None, [self._choice(input.entry)])]
         if input.files is not None:
             files = self._files(input, digests)
             return ["files", files] if input.text is None else ["read", input.text, files]

@@ -39,13 +39,15 @@ _NO_CODECS: Final[frozenset[str]] = frozenset()
 class Snapshot:
     """A value as it was. `digest` is that of its codec, None without one; `size` is in bytes; `stored` says where it is on disk.
 
-    `codecs` are the stored names of the codecs that readers get the value or its parts through, without that of JSON.
+    `codecs` are the stored names of the codecs that readers get the value or its parts through, without that of JSON. `drew`: a
+    codec drew from a global generator of random numbers, so the value may be another one next time.
     """
 
     digest: str | None = None
     size: int = 0
     stored: StoredValue | None = None
     codecs: frozenset[str] = _NO_CODECS
+    drew: bool = False
 
     def open(self) -> Any:
         """The value, as an object of the reader's own. Raises LostResultError if it is gone or was changed."""
@@ -78,8 +80,11 @@ class Taker:
             return self._take_parts(value)
         if codec is self._codecs.json:
             return self._take_json(value, codec), None
-        with self._codecs.known_state:  # for all calls of the codec at once
+        state = self._codecs.known_state
+        with state:  # for all calls of the codec at once
+            before = state.generators()
             snapshot, message = self._take_written(value, codec)
+            snapshot.drew = state.drew_since(before)
         snapshot.codecs = frozenset((self._codecs.stored_name(codec),))
         return snapshot, message
 
@@ -230,6 +235,7 @@ class Parts(Snapshot):
         self._rebuild, self._parts = rebuild, tuple(parts)
         self.codecs = _NO_CODECS.union(*(part.codecs for part in self._parts))
         self.size = sum(part.size for part in self._parts)
+        self.drew = any(part.drew for part in self._parts)
 
     def open(self) -> Any:
         return self._rebuild()

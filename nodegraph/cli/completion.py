@@ -157,7 +157,9 @@ def _workflow(ctx: click.Context) -> Workflow | None:
     if str(file) == "-":
         return None
     try:
-        path = Path(file) if Path(file).exists() else example_file(Path(file), _plugins(ctx)) or Path(file)
+        path = Path(file)
+        if path.is_dir() or not path.exists():
+            path = example_file(path, _plugins(ctx)) or path
         return Workflow.parse_parts(decode(read_bytes(path), ""), file="", name="", base=Path())[0]
     except WorkflowError:
         return None

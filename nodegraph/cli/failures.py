@@ -80,7 +80,7 @@ def warn_of_broken(plugins: Plugins, *, fatal: bool = True) -> None:
     """
     for plugin in plugins.broken():
         if fatal or not plugin.fatal:
-            warn(str(plugin.error))
+            warn(f"{sentence(str(plugin.error))} {plugin.advice}")
 
 
 def _message(error: BaseException, *, verbose: bool) -> str:

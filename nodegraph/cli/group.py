@@ -46,7 +46,7 @@ class Commands(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            failures.warn_of_broken(plugins_of(ctx, []))  # the command may belong to one of them
+            failures.warn_of_broken(plugins_of(ctx, [], with_code=False))  # the command may belong to one of them
             import difflib
 
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
@@ -98,7 +98,7 @@ class Commands(click.Group):
     def _added(self, ctx: click.Context) -> dict[str, click.Command]:
         added: dict[str, click.Command] | None = ctx.meta.get(_ADDED)
         if added is None:
-            added = ctx.meta[_ADDED] = self._commands_of(plugins_of(ctx, []))
+            added = ctx.meta[_ADDED] = self._commands_of(plugins_of(ctx, [], with_code=False))
         return added
 
     def _commands_of(self, plugins: Plugins) -> dict[str, click.Command]:

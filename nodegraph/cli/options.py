@@ -128,8 +128,28 @@ set_option: Option = click.option(
 )
 
 
-def overrides(settings: Sequence[tuple[str, str]]) -> list[Override]:
-    """The values of `--set`: text that is parsed by the type of its input; relative paths start from the current directory."""
+preset_option: Option = click.option(
+    "-f",
+    "--preset",
+    "presets",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PRESET.yaml",
+    help="Set the params and inputs that this file lists, under the names that --set takes. May be repeated; --set comes last.",
+)
+
+
+def overrides(settings: Sequence[tuple[str, str]], presets: Sequence[Path] = ()) -> list[Override]:
+    """The values of presets and of `--set`: text that is parsed by the type of its input.
+
+    Relative paths start from the folder of the preset, or the current directory. Raises WorkflowError for a preset that is wrong.
+    """
     from nodegraph.graph.overrides import Override
 
-    return [Override(name=name, value=value, text=True, base=Path.cwd()) for name, value in settings]
+    found = []
+    if presets:
+        from nodegraph.workflow.presets import read_preset
+
+        for path in presets:
+            found += [Override(v.name, v.value, base=v.base, where=v.where) for v in read_preset(path)]
+    return [*found, *(Override(name=name, value=value, text=True, base=Path.cwd()) for name, value in settings)]

@@ -22,12 +22,19 @@ _DIRECTORY = "--plugin-dir"
 
 
 class ExtensibleCommand(click.Command):
-    """A command with the options that plugins add to it; the plugins are loaded before its options are parsed."""
+    """A command with the options that plugins add to it; the plugins are loaded before its options are parsed.
+
+    Not `with_code`, the code of the plugins is not read: the command makes no keys.
+    """
+
+    def __init__(self, *args: Any, with_code: bool = True, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._with_code = with_code
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:  # a shell asks for completions, most of which need no plugin
             return super().parse_args(ctx, args)
-        plugins = plugins_of(ctx, list(_plugin_dirs(args)))
+        plugins = plugins_of(ctx, list(_plugin_dirs(args)), with_code=self._with_code)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption:
@@ -54,14 +61,17 @@ class ExtensibleCommand(click.Command):
         return [*own[:-1], *added, *own[-1:]]  # --help stays last
 
 
-def plugins_of(ctx: click.Context, plugin_dirs: Sequence[Path | str]) -> Plugins:
-    """The plugins of this call of the program. They are loaded once, unless `plugin_dirs` differ from those of the first load."""
+def plugins_of(ctx: click.Context, plugin_dirs: Sequence[Path | str], *, with_code: bool = True) -> Plugins:
+    """The plugins of this call of the program, as `load_plugins` returns them.
+
+    They are loaded once, unless `plugin_dirs` differ from those of the first load, or the first load read no code.
+    """
     from nodegraph.plugins.manager import load_plugins
 
     folders = list(map(str, plugin_dirs))
     loaded: tuple[list[str], Plugins] | None = ctx.meta.get(_PLUGINS)
-    if loaded is None or loaded[0] != folders:
-        loaded = ctx.meta[_PLUGINS] = (folders, load_plugins(plugin_dirs))
+    if loaded is None or loaded[0] != folders or (with_code and not loaded[1].with_code):
+        loaded = ctx.meta[_PLUGINS] = (folders, load_plugins(plugin_dirs, with_code=with_code))
     return loaded[1]
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodegraph.errors import Location, Problem, WorkflowError
-from nodegraph.graph.graph import Graph, GraphNode, Input, Output, Value
+from nodegraph.graph.expansion.flat import FlatDocument
+from nodegraph.graph.graph import Graph, GraphNode, Input, Output, ResolvedLink, Value
 from nodegraph.graph.inputs import Inputs
-from nodegraph.graph.overrides import InputValue, InputValues, Override
+from nodegraph.graph.order import in_order
+from nodegraph.graph.overrides import InputValue, Override
+from nodegraph.graph.params import InputValues
 from nodegraph.node_types import literals
 from nodegraph.node_types.port_types import type_name
 from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import Link, NodeDef, ParamRef
+from nodegraph.workflow.definitions import PARAM_TYPES, Document, Link, NodeDef, OutputDef, ParamRef, is_composed
 from nodegraph.workflow.workflow import Workflow
 
-_LONGEST_PATH = 20  # nodes of a circle that a message lists
+if TYPE_CHECKING:
+    from nodegraph.graph.composed import Composed, Links
+    from nodegraph.graph.expansion.expand import Expansion
+    from nodegraph.graph.origins import Origins
 
 
 def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Override] = (), targets: Sequence[str] = ()) -> Graph:
@@ -28,26 +33,38 @@ def build_graph(workflow: Workflow, plugins: Plugins, overrides: Sequence[Overri
 
     Raises WorkflowError with every problem that was found.
     """
-    return _Builder(workflow, plugins).build(overrides, targets)
+    return _Builder(workflow, plugins, overrides).build(targets)
 
 
 class _Builder:
-    def __init__(self, workflow: Workflow, plugins: Plugins) -> None:
+    def __init__(self, workflow: Workflow, plugins: Plugins, overrides: Sequence[Override]) -> None:
         self.workflow, self.plugins = workflow, plugins
         self.problems: list[Problem] = []
-        self.types = {node.name: plugins.nodes.get(node.type) for node in workflow.nodes.values() if node.type in plugins.nodes}
-        self.input_values = InputValues(workflow, self.types, self.problems)
+        self.expansion: Expansion | None = None
+        self.document: Document = workflow
+        if any(map(is_composed, workflow.nodes.values())):
+            from nodegraph.graph.expansion.expand import Expansion
+
+            self.expansion = Expansion(workflow, overrides, self.problems)
+            self.document, overrides = self.expansion.flat, self.expansion.overrides
+        self.overrides = overrides
+        self.lists: dict[str, list[Links]] = {}
+        nodes = self.document.nodes
+        self.types = {node.name: plugins.nodes.get(node.type) for node in nodes.values() if node.type in plugins.nodes}
+        self.input_values = InputValues(self.document, self.types, self.problems, base=workflow.base, declared=self._declared)
         self.inputs = Inputs(
-            workflow=workflow, plugins=plugins, types=self.types, input_values=self.input_values, problems=self.problems
+            workflow=self.document, plugins=plugins, types=self.types, input_values=self.input_values, problems=self.problems
         )
 
-    def build(self, overrides: Sequence[Override], targets: Sequence[str]) -> Graph:
-        self.input_values.apply(overrides)
-        nodes = {name: built for name, node in self.workflow.nodes.items() if (built := self._node(node))}
+    def build(self, targets: Sequence[str]) -> Graph:
+        self.input_values.apply(self.overrides)
+        nodes = {name: built for name, node in self.document.nodes.items() if (built := self._node(node))}
+        if self.expansion is not None:
+            self._check_expansion(self.expansion.flat)
         outputs = self._targets(targets) if targets else self._outputs()
-        order = self._order(nodes)
+        order = in_order(nodes, self.problems)
         if self.problems:
-            raise WorkflowError(dict.fromkeys(self.problems))
+            raise WorkflowError(dict.fromkeys(self.problems if self.expansion is None else self._once_for_all_items()))
         params = self.input_values.resolved_params()
         return Graph(
             workflow=self.workflow.name,
@@ -56,22 +73,33 @@ class _Builder:
             params=params,
             resolved=self._resolved(params),
             seeds=self.input_values.drawn_seeds,
+            lists=self.lists,
+            origins=self._origins,
+            composed=None if self.expansion is None else self._composed(self._leads_to),
         )
+
+    def _declared(self, text: str) -> Any:
+        """The type that a param declares. Raises LiteralError if there is no such type."""
+        word = PARAM_TYPES.get(text)
+        if word is None:
+            from nodegraph.graph.param_types import param_type
+
+            return param_type(text, self.plugins)
+        return word
 
     # --- nodes
 
     def _node(self, node: NodeDef) -> GraphNode | None:
         entry = self.types.get(node.name)
         if entry is None:
-            hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()
-            self._problem("E103", f"there is no node type '{node.type}' (node '{node.name}')", node.location("use"), hint)
+            self._unknown_type(node)
             return None
         spec = entry.value
         for input in node.inputs:
             if spec.input(input) is None:
                 message = f"{node.type} has no input '{input}' (node '{node.name}')"
                 self._problem("E104", message, node.location(input, key=True), _suggest_input(input, spec))
-        if node.name in self.workflow.unread:
+        if node.name in self.document.unread:
             return None
         inputs = {port.name: built for port in spec.inputs if (built := self.inputs.resolve(node, port)) is not None}
         for port in spec.options:
@@ -79,6 +107,10 @@ class _Builder:
         if len(inputs) == len(spec.inputs):
             self._run_check(node, spec, inputs)
         return GraphNode(name=node.name, spec=spec, origin=entry.origin, inputs=inputs, where=node.where)
+
+    def _unknown_type(self, node: NodeDef) -> None:
+        hint = self.plugins.nodes.suggest(node.type) + self.plugins.why_broken()
+        self._problem("E103", f"there is no node type '{node.type}' (node '{node.name}')", node.location("use"), hint)
 
     def _options(self, node: NodeDef, port: Port, inputs: dict[str, Input]) -> None:
         """Check the options at `port` against those of the thing that the other input names. Bad ones leave it without a value."""
@@ -125,7 +157,7 @@ class _Builder:
             return
         for message in messages:
             about = next((name for name in inputs if message.startswith((f"{name} ", f"{name}: "))), None)
-            base = self.workflow.base
+            base = self.input_values.bases.get(node.name, self.workflow.base)
             whole_node = InputValue(value=None, base=base, home=base, where=node.where)
             source = whole_node if about is None else self.inputs.input_value(node, about)
             self.problems.append(source.problem("E116", f"{message.removesuffix('.')} (node '{node.name}')"))
@@ -133,29 +165,72 @@ class _Builder:
     # --- outputs and order
 
     def _outputs(self) -> dict[str, Output]:
-        outputs = {}
+        outputs: dict[str, Output] = {}
+        composed = self.expansion.flat.outputs_of if self.expansion is not None else {}
         for output in self.workflow.outputs.values():
-            found = self.inputs.link(output.link, output.where, f"output '{output.name}': {output.link}")
-            if found is None:
+            if output.name in composed:
+                self._add_composed(outputs, output, composed[output.name], f"output '{output.name}'")
                 continue
-            link, port = found
-            if self.plugins.codecs.for_type(port.type) is None:
-                message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
-                self._problem("E115", message, output.where, self._writable(output.link))
-            outputs[output.name] = Output(name=output.name, link=link, save=output.save, options=output.options, where=output.where)
+            found = self.inputs.link(output.link, output.where, f"output '{output.name}': {output.link}")
+            if found is not None:
+                self._add_output(outputs, output, *found)
         return outputs
 
+    def _add_output(
+        self, outputs: dict[str, Output], output: OutputDef, link: ResolvedLink, port: Port, *, index: int | None = None
+    ) -> None:
+        if self.plugins.codecs.for_type(port.type) is None:
+            message = f"output '{output.name}' is {type_name(port.type)}, which cannot be written to a file"
+            self._problem("E115", message, output.where, self._writable(Link(link.node)))
+        added = Output(name=output.name, link=link, save=output.save, options=output.options, where=output.where, index=index)
+        outputs[added.full_name] = added
+
+    def _add_composed(
+        self, outputs: dict[str, Output], output: OutputDef, value: Any, user: str, *, is_target: bool = False
+    ) -> None:
+        """Add an output that comes from a composed node: one, or those of all items."""
+        from nodegraph.graph.composed import leaves
+
+        composed = self._composed(lambda link: self._leads_to(link, output.where, user))
+        before = len(self.problems)
+        links = composed.resolved(value)
+        if links is None:
+            if len(self.problems) == before and not self.document.unread:
+                message = f"{user} is the value {described(value)}, which no node makes"
+                self._problem("E115", message, output.where, "Give it to a node, or leave the output out.")
+            return
+        if isinstance(links, list):
+            self.lists[output.name] = links
+        for index, link in enumerate(leaves(links)):
+            port = self.types[link.node].value.output(link.port)
+            number = index if isinstance(links, list) else None
+            if is_target:
+                options = output.options
+                added = Output(name=output.name, link=link, save=output.save, options=options, index=number)
+                outputs[added.full_name] = added
+            elif port is not None:
+                self._add_output(outputs, output, link, port, index=number)
+
     def _targets(self, targets: Iterable[str]) -> dict[str, Output]:
-        outputs = {}
+        outputs: dict[str, Output] = {}
         for target in targets:
             name, _, port = target.partition(".")
             wanted = self.workflow.outputs.get(target)
-            if name in self.workflow.nodes:
+            value = None
+            if self.expansion is not None:
+                in_outputs = wanted is not None and name not in self.workflow.nodes
+                value = self.expansion.flat.outputs_of.get(target) if in_outputs else self.expansion.value_of(target)
+            if name in self.document.nodes:
                 link = Link(name, port or None)
                 wanted = wanted if wanted and wanted.link.node == name else None
+            elif value is not None:
+                save, options = (wanted.save, wanted.options) if wanted is not None else (None, {})
+                output = OutputDef(target, Link(name), save, options=options)
+                self._add_composed(outputs, output, value, f"target '{target}'", is_target=True)
+                continue
             elif wanted is not None:
                 link = wanted.link
-            elif name in self.workflow.unread:
+            elif name in self.document.unread:
                 continue
             else:
                 hint = did_you_mean(target, [*self.workflow.nodes, *self.workflow.outputs])
@@ -167,55 +242,62 @@ class _Builder:
                 outputs[target] = Output(name=target, link=found[0], save=save, options=options)
         return outputs
 
-    def _order(self, nodes: Mapping[str, GraphNode]) -> list[str]:
-        """The nodes, each after those that feed it, otherwise in the order of the workflow (Kahn 1962)."""
-        names = list(nodes)
-        position = {name: i for i, name in enumerate(names)}
-        followers: list[list[int]] = [[] for _ in names]
-        missing = [0] * len(names)
-        for i, node in enumerate(nodes.values()):
-            for source in node.sources:
-                if source in nodes:
-                    followers[position[source]].append(i)
-                    missing[i] += 1
-        ready = [i for i, count in enumerate(missing) if not count]  # sorted, so it is a heap
-        order = []
-        while ready:
-            first = heapq.heappop(ready)
-            order.append(names[first])
-            for follower in followers[first]:
-                missing[follower] -= 1
-                if not missing[follower]:
-                    heapq.heappush(ready, follower)
-        if len(order) < len(names):
-            self._report_circles([(names[i], names[follower]) for i, after in enumerate(followers) for follower in after], position)
-        return order
+    def _leads_to(self, link: Link, where: Location | None = None, user: str = "") -> ResolvedLink | None:
+        found = self.inputs.link(link, where, f"{user}: {link}")
+        return None if found is None else found[0]
 
-    def _report_circles(self, links: Iterable[tuple[str, str]], position: Mapping[str, int]) -> None:
-        import networkx as nx  # slow to import, and most workflows have no circle
+    # --- composed nodes
 
-        dag: nx.DiGraph[str] = nx.DiGraph()
-        dag.add_nodes_from(position)
-        dag.add_edges_from(links)
-        for component in nx.strongly_connected_components(dag):
-            start = min(component, key=position.__getitem__)
-            if len(component) > 1 or dag.has_edge(start, start):
-                edges = nx.find_cycle(dag.subgraph(component), start)
-                path = [edges[0][0], *(edge[1] for edge in edges)]
-                if len(path) > _LONGEST_PATH:
-                    path[4:-4] = [f"... ({len(edges):,} nodes)"]
-                where = self.workflow.nodes[start].where
-                self._problem("E109", f"these nodes feed each other: {' -> '.join(path)}", where, "Remove one of these links.")
+    def _composed(self, resolve: Callable[[Link], ResolvedLink | None]) -> Composed:
+        from nodegraph.graph.composed import Composed
+
+        assert self.expansion is not None  # the workflow has composed nodes
+        return Composed(self.expansion, resolve)
+
+    def _once_for_all_items(self) -> list[Problem]:
+        from nodegraph.graph.composed import once_for_all_items
+
+        return once_for_all_items(self.problems)
+
+    def _check_expansion(self, flat: FlatDocument) -> None:
+        """Check what no node of the graph uses, or what is not a value yet."""
+        before = len(self.problems)
+        for border in flat.borders:
+            try:
+                declared = self._declared(border.param.type or "")
+            except literals.LiteralError as error:
+                self._problem("E114", error.message, border.param.where, error.hint)
+                continue
+            self.inputs.check_linked(border.node, Port(border.param.name, declared), border.value)
+        wrong = {problem.where for problem in self.problems[before:]}  # what the nodes inside say of the same values adds nothing
+        self.problems[:before] = [p for p in self.problems[:before] if p.where not in wrong or p.code not in ("E108", "E110")]
+        for node, chosen in flat.switches:
+            for value in (chosen.value, *chosen.others):
+                self.inputs.check(node, Port("cases", Any), value)
+        for node in flat.unused:
+            if node.type not in self.plugins.nodes:
+                self._unknown_type(node)
+
+    def _origins(self) -> Origins:
+        from nodegraph.graph.origins import Origins
+
+        return Origins(self.document, self.input_values)
 
     def _resolved(self, params: Mapping[str, Any]) -> Workflow:
         """The workflow with the params, overrides and seeds of this graph written into it."""
         resolved = Workflow(self.workflow.name, self.workflow.description, base=self.workflow.base)
-        resolved.params = {name: replace(param, default=params[name]) for name, param in self.workflow.params.items()}
+        resolved.params.update({name: replace(param, default=params[name]) for name, param in self.workflow.params.items()})
         resolved.nodes = dict(self.workflow.nodes)
-        resolved.outputs = dict(self.workflow.outputs)
+        resolved.outputs.update(self.workflow.outputs)
+        resolved.workflows, resolved.sweep = self.workflow.workflows, self.workflow.sweep
         for (node, input), value in self.inputs.resolved.items():
-            definition = resolved.nodes[node]
-            resolved.nodes[node] = replace(definition, inputs={**definition.inputs, input: value})
+            if node in resolved.nodes:
+                definition = resolved.nodes[node]
+                resolved.nodes[node] = replace(definition, inputs={**definition.inputs, input: value})
+        if self.expansion is not None:
+            from nodegraph.graph.composed import write_back
+
+            write_back(resolved, self.expansion.flat.changed, self.input_values.drawn_seeds, self.expansion.sizes())
         return resolved
 
     # --- messages

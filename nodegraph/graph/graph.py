@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nodegraph.errors import Location
 from nodegraph.files import FileState
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry, Origin
+from nodegraph.text import described
+from nodegraph.workflow.definitions import NodeDef
 from nodegraph.workflow.workflow import Workflow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Value:
     """A literal converted to its port's type: `value` is what the function receives.
 
@@ -35,6 +37,9 @@ class Value:
     digest: str | None = None
     not_fetched: str | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Value {described(self.value)}>"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class ListWithLinks:
 Input = Value | ResolvedLink | ListWithLinks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GraphNode:
     """A node with a value for every input: a literal, a default or a link."""
 
@@ -82,6 +87,9 @@ class GraphNode:
     origin: Origin
     inputs: Mapping[str, Input]
     where: Location | None = None
+
+    def __repr__(self) -> str:
+        return f"<GraphNode {self.name}: {self.spec.name}>"
 
     def links(self) -> tuple[ResolvedLink, ...]:
         """The links that feed this node, in the order of its inputs."""
@@ -107,13 +115,46 @@ class GraphNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A wanted result: an output of a node, the template of the file name it is saved under, and options of the file format."""
+    """A wanted result: an output of a node, the template of the file name it is saved under, and options of the file format.
+
+    If the output of the workflow is a list, each item is one of these, with its `index`.
+    """
 
     name: str
     link: ResolvedLink
     save: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     where: Location | None = None
+    index: int | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The name, and the index in a list."""
+        return self.name if self.index is None else f"{self.name}[{self.index}]"
+
+
+class ValueOrigins(Protocol):
+    """Where the values of a graph came from (`nodegraph.graph.origins`)."""
+
+    def of_param(self, name: str) -> str:
+        """The origin of the value of a param."""
+
+    def of_input(self, node: str, input: str) -> str:
+        """The origin of what an input of a node receives."""
+
+
+class ComposedNodes(Protocol):
+    """What the names of composed nodes mean (`nodegraph.graph.composed`)."""
+
+    @property
+    def nodes(self) -> Mapping[str, NodeDef]:
+        """The definitions of all nodes, in terms of the graph."""
+
+    def links(self, name: str) -> Any:
+        """The outputs that `node` or `node.port` stands for: one, or a list for each `each`. None if it stands for none."""
+
+    def inside(self, name: str) -> list[str]:
+        """The nodes that the name of a composed node means, and those inside it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -121,7 +162,9 @@ class Graph:
     """A workflow that has been checked: `nodes` in topological order, each after the nodes that feed it.
 
     `params` have their final values. `resolved` is the workflow with every override and drawn seed written into it. `seeds` are
-    those that were drawn, by "param" or "node.input".
+    those that were drawn, by "param" or "node.input". `outputs` has each item of a list as one output, and `lists` the links of all
+    items by the output's name. `composed` knows what the names of composed nodes stand for; None if the workflow has none.
+    `origins` returns what knows where each value came from.
     """
 
     workflow: str
@@ -130,6 +173,9 @@ class Graph:
     params: Mapping[str, Any]
     resolved: Workflow
     seeds: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, list[Any]] = field(default_factory=dict)
+    composed: ComposedNodes | None = None
+    origins: Callable[[], ValueOrigins] | None = None
     _consumers: Mapping[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import copy
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.files import CLOCK_NS, FileState, file_states
+from nodegraph.graph.expansion.flat import Chosen
 from nodegraph.graph.graph import Input, ListWithLinks, ResolvedLink, Value
-from nodegraph.graph.overrides import InputValue, InputValues, from_text
+from nodegraph.graph.overrides import InputValue, from_text
+from nodegraph.graph.params import InputValues
+from nodegraph.graph.read_files import read_files
 from nodegraph.node_types import literals
-from nodegraph.node_types.fetching import NotFetchedError
 from nodegraph.node_types.literals import LiteralError
 from nodegraph.node_types.port_types import accepts, element_type, type_name
-from nodegraph.node_types.spec import NodeSpec, Port, Reads, Resource
+from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry
-from nodegraph.plugins.state.known_state import KnownState
 from nodegraph.text import described, did_you_mean
-from nodegraph.workflow.definitions import PARAMS, Link, NodeDef, ParamRef, references
-from nodegraph.workflow.workflow import Workflow
+from nodegraph.workflow.definitions import EACH, PARAMS, Document, Link, NodeDef, ParamRef, Wrapped, references
 
-_ATTEMPTS: Final = 5  # to read a file that changes
 _WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """The types of values that a person writes down."""
 
+_OF_REFERENCES: Final = ("E106", "E107")
 _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
 
@@ -41,19 +37,20 @@ class Inputs:
 
     def __init__(
         self,
-        workflow: Workflow,
+        workflow: Document,
         plugins: Plugins,
         types: Mapping[str, Entry[NodeSpec]],
         input_values: InputValues,
         problems: list[Problem],
     ) -> None:
         self.workflow, self.plugins, self.types = workflow, plugins, types
+        self._base, self._bases = input_values.base, input_values.bases
         self.input_values, self.problems = input_values, problems
         self.resolved: dict[tuple[str, str], Any] = {}
 
     def resolve(self, node: NodeDef, port: Port) -> Input | None:
         """What `port` of `node` receives; None if there is a problem."""
-        base = self.workflow.base
+        base = self._bases.get(node.name, self._base)
         raw = self.input_values.inputs.get((node.name, port.name))
         if raw is not None:
             return self._from_outside(node, port, raw)
@@ -73,7 +70,10 @@ class Inputs:
         value = outside.value if outside is not None else node.inputs.get(input)
         if isinstance(value, ParamRef) and value.name in self.input_values.params:
             return self.input_values.params[value.name]
-        return outside or InputValue(value=value, base=self.workflow.base, home=self.workflow.base, where=node.location(input))
+        if isinstance(value, InputValue):
+            return value
+        base = self._bases.get(node.name, self._base)
+        return outside or InputValue(value=value, base=base, home=base, where=node.location(input))
 
     def link(self, link: Link, where: Location | None, user: str) -> tuple[ResolvedLink, Port] | None:
         """The output that `link` leads to, and its port. `user` says in messages whose link it is."""
@@ -100,6 +100,16 @@ class Inputs:
             self._problem("E107", f"{entry.name} has no output '{link.port}' ({user})", where, hint)
         return None
 
+    def check(self, node: NodeDef, port: Port, value: Any) -> None:
+        """Report whether `port` could receive a value."""
+        self._resolve(node, port, port.type, InputValue(value=value, base=self._base, home=self._base, where=node.where))
+
+    def check_linked(self, node: NodeDef, port: Port, value: Any) -> None:
+        """Report whether `port` could receive a value, but not whether its references exist, which is checked is_other_file."""
+        before = len(self.problems)
+        self.check(node, port, value)
+        self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
+
     # --- one value
 
     def _from_outside(self, node: NodeDef, port: Port, raw: InputValue) -> Input | None:
@@ -107,7 +117,7 @@ class Inputs:
         try:
             value = from_text(port, raw.value) if raw.text else raw.value
         except LiteralError as error:
-            self.problems.append(raw.does_not_fit(_name(node, port), error))
+            self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None
         raw = replace(raw, value=value, text=False)
         self.resolved[node.name, port.name] = raw.in_workflow(path=port.reads is not None)
@@ -122,6 +132,8 @@ class Inputs:
             return self._resolve(node, port, kind, self.input_values.params[value.name])
         if isinstance(value, Link):
             return self._linked(node, port, kind, raw)
+        if isinstance(value, Wrapped):
+            return self._unwrapped(node, port, kind, raw)
         inside = list(references(value))
         if any(isinstance(ref, Link) for ref in inside) or self._holds_objects(kind, value):
             return self._list_with_links(node, port, kind, raw)
@@ -133,8 +145,30 @@ class Inputs:
         try:
             return self._literal(node, port, kind, raw)
         except LiteralError as error:
-            self.problems.append(raw.does_not_fit(_name(node, port), error))
+            if isinstance(value, list) and element_type(port.type) is None and EACH not in error.hint:
+                error.hint = f"{error.hint} To map the node over a list, write 'each: {{{port.name}: [...]}}'.".strip()
+            self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None
+
+    def _unwrapped(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
+        """Resolve a value that brings its location with it, or one of several, of which the others are checked."""
+        value: Wrapped = raw.value
+        if isinstance(value, InputValue):
+            return self._resolve(node, port, kind, value)
+        if isinstance(value, Chosen):
+            self.check_others(node, port, value, raw)
+        return self._resolve(node, port, kind, replace(raw, value=value.value))
+
+    def check_others(self, node: NodeDef, port: Port, chosen: Chosen, raw: InputValue) -> None:
+        """Report which values that were not chosen a port could not receive. What they refer to is checked is_other_file."""
+        before, drawn = len(self.problems), dict(self.input_values.drawn_seeds)
+        resolved = dict(self.resolved)
+        for other in chosen.others:
+            self._resolve(node, port, port.type, replace(raw, value=other))
+        self.problems[before:] = [problem for problem in self.problems[before:] if problem.code not in _OF_REFERENCES]
+        self.resolved = resolved
+        self.input_values.drawn_seeds.clear()
+        self.input_values.drawn_seeds.update(drawn)
 
     def _holds_objects(self, kind: Any, value: Any) -> bool:
         """Whether `value` is a list of objects made in Python, of a stored type or for a codec to convert."""
@@ -146,7 +180,7 @@ class Inputs:
     def _is_known(self, node: NodeDef, port: Port, ref: ParamRef, raw: InputValue) -> bool:
         if ref.name not in self.input_values.params and ref.name not in self.workflow.unread:
             hint = self._near(ref.name, self.input_values.params) or "Add it under 'params:'."
-            self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port)})", raw.where, hint)
+            self._problem("E106", f"there is no param '{ref.name}' ({_name(node, port, raw)})", raw.where, hint)
         return ref.name in self.input_values.params and ref.name not in self.input_values.bad_params
 
     def _filled(self, value: Any) -> Any:
@@ -161,19 +195,19 @@ class Inputs:
 
     def _linked(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> ResolvedLink | None:
         link: Link = raw.value
-        found = self.link(link, raw.where, f"{_name(node, port)}: {link}")
+        found = self.link(link, raw.where, f"{_name(node, port, raw)}: {link}")
         if found is None:
             return None
         resolved, output = found
         stored = self.plugins.codecs.for_type(output.type)
         is_value = accepts(kind, output.type) and stored is not None and stored is not self.plugins.codecs.json
         if port.choice is not None or (port.reads is not None and not is_value):  # the content of such a value is in the key
-            message = f"{_name(node, port)} cannot be linked: its value must be known before the run starts"
+            message = f"{_name(node, port, raw)} cannot be linked: its value must be known before the run starts"
             self._problem("E108", message, raw.where, "Use a value or a param.")
             return None
         if not accepts(kind, output.type):
-            message = f"{_name(node, port)} ({node.type}) takes {type_name(kind)}, but {link} is {type_name(output.type)}"
-            self._problem("E108", message, raw.where, self._fitting_port(link, kind))
+            message = f"{_name(node, port, raw)} ({node.type}) takes {type_name(kind)}, but {link} is {type_name(output.type)}"
+            self._problem("E108", message, raw.where, self._fitting_port(link, kind) or _each_hint(port, kind, output.type))
             return None
         return resolved
 
@@ -181,12 +215,13 @@ class Inputs:
         """Resolve a list that has links in it."""
         if not isinstance(raw.value, list):
             link = next(ref for ref in references(raw.value) if isinstance(ref, Link))
-            message = f"{_name(node, port)} has the link {link} inside a mapping, where links are not supported"
+            message = f"{_name(node, port, raw)} has the link {link} inside a mapping, where links are not supported"
             self._problem("E108", message, raw.where, "Use values or params there.")
             return None
         inner = element_type(kind)
         if inner is None:
-            self._problem("E110", f"{_name(node, port)}: expected {type_name(kind)}, found a list", raw.where)
+            hint = f"To map the node over a list, write 'each: {{{port.name}: ...}}'."
+            self._problem("E110", f"{_name(node, port, raw)}: expected {type_name(kind)}, found a list", raw.where, hint)
             return None
         resolved = [self._resolve(node, port, inner, replace(raw, value=item)) for item in raw.value]
         items = tuple(item for item in resolved if item is not None)
@@ -199,7 +234,7 @@ class Inputs:
         if port.choice is not None and value is not None:
             return self._choice(port.choice.registry, value)
         if port.reads is not None and value is not None:
-            return _file(port.reads, raw, self.plugins.known_state)
+            return read_files(port.reads, raw, self.plugins.known_state)
         if port.seed and isinstance(value, str):
             raise LiteralError(f"expected a whole number or 'random', found {described(value)}")
         if type(value) not in _WRITTEN and (made := self._made_in_python(kind, value)) is not None:
@@ -268,44 +303,18 @@ class Inputs:
         self.problems.append(Problem(code, message, where, hint))
 
 
-def _file(reads: Reads, raw: InputValue, state: KnownState) -> Value:
-    text = literals.coerce(str, os.fspath(raw.value) if isinstance(raw.value, os.PathLike) else raw.value)
-    try:
-        resource, states = _resolved(lambda: state.call(reads.resolve, text, raw.base), text)
-    except NotFetchedError as error:
-        return Value(None, not_fetched=str(error))
-    except (OSError, ValueError) as error:
-        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.errno else str(error)
-        hint = "Check the path." if isinstance(error, FileNotFoundError) else ""
-        raise LiteralError(message.rstrip("."), hint, "E113") from error
-    return Value(
-        resource.value,
-        files=resource.files,
-        states=states,
-        text=None if reads.by_content else text,
-        notes=resource.notes,
-    )
+def _name(node: NodeDef, port: Port, raw: InputValue) -> str:
+    """An input in messages, with its place if the value was written in another file."""
+    is_other_file = raw.where is not None and node.where is not None and raw.where.file != node.where.file
+    return f"'{port.name}' of node '{node.name}'" + (f" in {node.where}" if is_other_file else "")
 
 
-def _resolved(resolve: Callable[[], Resource], text: str) -> tuple[Resource, Mapping[Path, FileState | None]]:
-    """What `resolve` finds for `text`, and the states of its files, which stayed the same while they were read.
-
-    Raises ValueError if they change again and again.
-    """
-    before: Mapping[Path, FileState | None] | None = None
-    for _ in range(_ATTEMPTS):
-        began_ns = time.time_ns()
-        resource = resolve()
-        states = file_states(resource.files.values())
-        times = (max(state.mtime_ns, state.ctime_ns) for state in states.values() if state is not None)
-        if states == before or all(changed_ns < began_ns - CLOCK_NS for changed_ns in times):
-            return resource, states
-        before = states  # of files that may have been changed meanwhile: read them again
-    raise ValueError(f"{text} is being written by another program. Try again when that has ended")
-
-
-def _name(node: NodeDef, port: Port) -> str:
-    return f"'{port.name}' of node '{node.name}'"
+def _each_hint(port: Port, kind: Any, offered: Any) -> str:
+    """A hint for a list that a node returns, at a port that takes one of its items."""
+    item = element_type(offered)
+    if item is None or element_type(kind) is not None or not accepts(kind, item):
+        return ""
+    return f"To map the node over the list, write 'each: {{{port.name}: ...}}'."
 
 
 def _either(link: Link, ports: list[str]) -> str:

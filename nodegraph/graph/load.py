@@ -49,15 +49,19 @@ def load_workflow(path: Path, plugins: Plugins, overrides: Sequence[Override] = 
 def example_file(path: Path, plugins: Plugins) -> Path | None:
     """The file of the example that `path` names; None if it names a file that exists, or is not a name.
 
+    A folder is no workflow, so it hides no example.
+
     Raises WorkflowError with a suggestion for the misspelt name of an example.
     """
     name, examples = str(path), plugins.registries["examples"]
-    if path.suffix or path.name != name or path.exists():
+    if path.suffix or path.name != name or (path.exists() and not path.is_dir()):
         return None
     if name in examples:
         found: Path = examples.get(name).value
         return found
-    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples."
+    if path.is_dir():
+        return None
+    hint = f"{examples.suggest(name) or 'Check the path.'} 'nodegraph examples' lists the examples.{plugins.why_broken()}"
     raise WorkflowError([Problem("E100", f"there is no workflow file or example {name}", None, hint)])
 
 

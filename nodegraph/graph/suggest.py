@@ -9,13 +9,12 @@ from nodegraph.node_types import literals
 from nodegraph.node_types.spec import NodeSpec
 from nodegraph.plugins.registry import Entry
 from nodegraph.text import closest, did_you_mean, either
-from nodegraph.workflow.definitions import Link, ParamRef
-from nodegraph.workflow.workflow import Workflow
+from nodegraph.workflow.definitions import Document, Link, ParamRef
 
 _MOST: Final = 4  # names that a message suggests
 
 
-def suggest_input(name: str, workflow: Workflow, types: Mapping[str, Entry[NodeSpec]]) -> str:
+def suggest_input(name: str, workflow: Document, types: Mapping[str, Entry[NodeSpec]]) -> str:
     """Ask whether a param or an input of a node was meant by `name`; "" if nothing is close.
 
     An input that has exactly this name comes first, then a param or `node.input` of a similar spelling, then an input of one.
@@ -31,7 +30,7 @@ def suggest_input(name: str, workflow: Workflow, types: Mapping[str, Entry[NodeS
     return _ask(inputs[close]) if close else ""
 
 
-def _inputs(workflow: Workflow, types: Mapping[str, Entry[NodeSpec]]) -> dict[str, list[str]]:
+def _inputs(workflow: Document, types: Mapping[str, Entry[NodeSpec]]) -> dict[str, list[str]]:
     """For each name of an input that takes a value: how `--set` names these inputs, `node.input` or the param that feeds it."""
     names: dict[str, list[str]] = {}
     for node in workflow.nodes.values():

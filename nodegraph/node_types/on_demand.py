@@ -22,6 +22,9 @@ class OnDemand(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make, self._value = make, _NOTHING
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     def get(self) -> T:
         """The value, which is made if it is not in memory."""
         if self._value is _NOTHING:

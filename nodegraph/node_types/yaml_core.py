@@ -18,7 +18,8 @@ WORDS: Final = {
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_LONGEST_NUMBER: Final = 4300  # Python's own limit; reading a longer one takes quadratic time
+LONGEST_NUMBER: Final = 4300
+"""How many characters a number may have. This is Python's own limit; reading a longer one takes quadratic time."""
 
 
 def core_value(text: str) -> Any:
@@ -28,7 +29,7 @@ def core_value(text: str) -> Any:
     is_int = _INT.fullmatch(text)
     if not is_int and not _FLOAT.fullmatch(text):
         return text
-    if len(text) > _LONGEST_NUMBER:
+    if len(text) > LONGEST_NUMBER:
         raise ValueError(f"a number of {len(text):,} digits is too long")
     if not is_int:
         return float(text)

@@ -69,7 +69,8 @@ class Backend(Protocol):
     def known_state(self) -> AbstractContextManager[None]:
         """Give the switches of the libraries that results depend on known values during the block.
 
-        The block is a watched node, a call of a codec, or the `resolve` of a `Reads`. Afterwards, the switches are as before.
+        The block is a watched node, a call of a codec, or the `resolve` of a `Reads`. Afterwards, the switches are as before. If
+        several blocks run, and one has changed a switch that they share, set it again, and call `note_shared_change`.
         """
 
     def chosen_state(self) -> str:

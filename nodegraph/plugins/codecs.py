@@ -89,6 +89,9 @@ class JSONCodec:
     suffix = ".json"
     extension = ".json"
 
+    def __repr__(self) -> str:
+        return "<codec json>"
+
     def digest(self, value: Any) -> str:
         return self.digest_of(self.encode(value))
 
@@ -180,6 +183,9 @@ class Codecs:
         self._stored_names: dict[int, str] = {id(_JSON): _JSON.name}  # by the codec's id
         self._by_stored_name: dict[str, Codec] = {_JSON.name: _JSON}
 
+    def __repr__(self) -> str:
+        return f"<Codecs: {', '.join(sorted({codec.name for codec, _ in self._by_type.values()}))}>"
+
     def add(self, kind: Any, codec: Codec, origin: Origin) -> None:
         """Store values of `kind` with `codec`. Raises PluginError if the type has a codec or the codec's name is taken."""
         who = f"plugin '{origin.plugin}' ({origin.place}) registers a codec"
@@ -198,6 +204,13 @@ class Codecs:
         self._by_type[kind] = (codec, origin)
         code = hashlib.sha256(origin.identity.encode()).hexdigest()
         self._by_stored_name[self._stored_names.setdefault(id(codec), f"{codec.name} {code[:_CODE_LETTERS]}")] = codec
+        self._of_class.clear()
+
+    def remove(self, plugin: str) -> None:
+        """Remove the codecs of the plugin of this name."""
+        self._by_type = {kind: owned for kind, owned in self._by_type.items() if owned[1].plugin != plugin}
+        codecs = {id(codec) for codec, _ in self._by_type.values()}
+        self._by_stored_name = {name: codec for name, codec in self._by_stored_name.items() if id(codec) in codecs}
         self._of_class.clear()
 
     def _in_known_state(self, codec: Codec) -> Codec:

@@ -37,12 +37,13 @@ _OUR_DISTRIBUTION: Final = "nodegraph"  # whose plugins always name the encoding
 _DIGEST = "__nodegraph_digest__"  # of a module's code when this process first imported it
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedPlugin:
     """A plugin that was found: where, how long its import took, and why it cannot be used, if so.
 
-    `fatal`: it clashes with another plugin or registers something unusable, so nothing may run until it is fixed. `module`
-    implements the hooks: a module, or the object that the entry point names. `code` is its code as it was read.
+    `fatal`: nothing may run until it is fixed, because it clashes with another plugin, or is wrong and the user named its folder,
+    or is ours. `distribution` is the installed distribution that it comes from, None for a file or folder. `module` implements the
+    hooks: a module, or the object that the entry point names. `code` is its code as it was read.
     """
 
     name: str
@@ -51,8 +52,24 @@ class LoadedPlugin:
     seconds: float = 0.0
     error: str | None = None
     fatal: bool = False
+    distribution: str | None = None
     module: Any = None
     code: Code | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoadedPlugin {self.name} from {self.place}{', broken' if self.error else ''}>"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is installed, and not by us: a run that needs nothing of it goes on if it is broken."""
+        return self.distribution not in (None, _OUR_DISTRIBUTION)
+
+    @property
+    def advice(self) -> str:
+        """What to do if it cannot be used."""
+        if self.is_foreign:
+            return f"Nothing of it is used. Update {self.distribution}, or remove it: pip uninstall {self.distribution}"
+        return "Correct it, or remove it"
 
     @property
     def package(self) -> str:
@@ -61,9 +78,12 @@ class LoadedPlugin:
         return name.partition(".")[0]
 
 
-def find_plugins(folders: Sequence[Path | str]) -> Iterator[LoadedPlugin]:
-    """Find the plugins of the installed entry points, then those in `folders`."""
-    yield from _from_entry_points()
+def find_plugins(folders: Sequence[Path | str], *, with_code: bool = True) -> Iterator[LoadedPlugin]:
+    """Find the plugins of the installed entry points, then those in `folders`.
+
+    Not `with_code`, the code of installed ones is not read, so they have no digest.
+    """
+    yield from _from_entry_points(with_code=with_code)
     for folder in dict.fromkeys(map(_resolved, folders)):
         yield from _from_folder(folder)
 
@@ -75,14 +95,15 @@ def _resolved(folder: Path | str) -> Path:
         return Path(folder).resolve()
 
 
-def _from_entry_points() -> Iterator[LoadedPlugin]:
+def _from_entry_points(*, with_code: bool) -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
     for value, point in sorted(points.items()):
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
         metadata = point.dist.metadata if point.dist else None  # reading it is slow
         version = metadata["Version"] if metadata else "0"
-        place = f"{metadata['Name']} {version}" if metadata else value
+        distribution: str | None = metadata["Name"] if metadata else value
+        place = f"{distribution} {version}" if metadata else value
         url = _direct_url(point.dist) if point.dist else {}
         try:
             position = len(LOADS)
@@ -91,19 +112,20 @@ def _from_entry_points() -> Iterator[LoadedPlugin]:
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
             requirements = metadata.get_all("Requires-Dist") if metadata else None
-            code = (
-                _release(point.dist, point.module, requirements or (), loads=loads)
-                if point.dist and released
-                else _code_of(point.module, loads=loads)
-            )
+            if not with_code:
+                code = Code(digest="", files={})
+            elif point.dist and released:
+                code = _release(point.dist, point.module, requirements or (), loads=loads)
+            else:
+                code = _code_of(point.module, loads=loads)
         except (Exception, SystemExit) as error:  # raised by the plugin's own code
-            yield _unloadable(name, place, error)
+            yield replace(_unloadable(name, place, error), distribution=distribution, fatal=distribution == _OUR_DISTRIBUTION)
             continue
         place = f"{place}, editable" if url.get("dir_info", {}).get("editable") else place
         digest, build = (None, code.digest) if released else (code.digest, None)
         origin = Origin(name, version, digest, place=place, build=build)
-        is_ours = metadata is not None and metadata["Name"] == _OUR_DISTRIBUTION
-        yield _loaded(origin if is_ours else _with_encoding(origin), hooks, code, started)
+        is_ours = distribution == _OUR_DISTRIBUTION
+        yield replace(_loaded(origin if is_ours else _with_encoding(origin), hooks, code, started), distribution=distribution)
 
 
 def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
@@ -228,6 +250,7 @@ def _release(dist: importlib.metadata.Distribution, name: str, requirements: Ite
         digest=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         files=others.files,
         libraries=file_states([file] if file else []),
+        names=others.names,
         packages=others.packages,
         is_dynamic=others.is_dynamic,
         is_release=True,

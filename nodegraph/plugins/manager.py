@@ -5,7 +5,6 @@ A plugin that cannot be used stays listed with the reason, so that every command
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +17,7 @@ import pluggy
 from nodegraph.errors import PluginError
 from nodegraph.node_types.signature import SignatureError, spec_of
 from nodegraph.node_types.spec import NodeSpec
-from nodegraph.plugins import hookspecs
+from nodegraph.plugins import hook_checks, hookspecs
 from nodegraph.plugins.backend import Backend, CpuBackend, missing_methods
 from nodegraph.plugins.code.installed import is_installed
 from nodegraph.plugins.code.loads import LOADS, Load
@@ -26,6 +25,7 @@ from nodegraph.plugins.code.running import note_use_of_plugins
 from nodegraph.plugins.code.watch import CodeWatch, note_imports
 from nodegraph.plugins.codecs import Codecs
 from nodegraph.plugins.discovery import GROUP, INCLUDES, LoadedPlugin, describe_error, find_plugins, loads_of
+from nodegraph.plugins.hook_checks import REGISTER
 from nodegraph.plugins.registered import RegisteredThings
 from nodegraph.plugins.registry import Entry, Origin, Registry
 from nodegraph.plugins.state.known_state import KnownState
@@ -37,15 +37,18 @@ __all__ = ["PLUGIN_DIR_VARIABLE", "LoadedPlugin", "Plugins", "load_plugins"]
 
 PLUGIN_DIR_VARIABLE = "NODEGRAPH_PLUGIN_DIR"
 
-_REGISTER = "register_"
+_CLASH = "[E301]"
 _COMMAND_LINE_HOOKS = {"commands", "options"}  # called by the command line when it needs them
 _NOT_REGISTRIES = {"nodes", "codecs", "backend", *_COMMAND_LINE_HOOKS}
 
 
-def load_plugins(plugin_dirs: Sequence[Path | str] = ()) -> Plugins:
-    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR."""
+def load_plugins(plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> Plugins:
+    """Load the plugins of the installed entry points, of `plugin_dirs`, and of the folders in NODEGRAPH_PLUGIN_DIR.
+
+    Not `with_code` is faster, and is enough for a listing. Such plugins can make no keys.
+    """
     note_use_of_plugins()
-    return Plugins(plugin_folders(plugin_dirs))
+    return Plugins(plugin_folders(plugin_dirs), with_code=with_code)
 
 
 def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
@@ -55,9 +58,10 @@ def plugin_folders(plugin_dirs: Sequence[Path | str]) -> list[Path | str]:
 
 
 class Plugins:
-    """The plugins of one engine, and what they registered."""
+    """The plugins of one engine, and what they registered. Not `with_code`, they are only for listings."""
 
-    def __init__(self, plugin_dirs: Sequence[Path | str] = ()) -> None:
+    def __init__(self, plugin_dirs: Sequence[Path | str] = (), *, with_code: bool = True) -> None:
+        self.with_code = with_code
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.nodes: Registry[NodeSpec] = Registry("nodes", singular="node type")
@@ -69,7 +73,7 @@ class Plugins:
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         note_imports()
         start = len(LOADS)
-        found = list(find_plugins(plugin_dirs))
+        found = list(find_plugins(plugin_dirs, with_code=with_code))
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
@@ -103,6 +107,10 @@ class Plugins:
             return self._registered.is_unchanged(thing, thing.value)
         entry = self.nodes.get(thing.name) if thing.name in self.nodes else None
         return entry is not None and entry.value is thing and self._registered.is_unchanged(entry, thing.function)
+
+    def choice(self, thing: NodeSpec | Entry[Any]) -> str:
+        """Text that differs if the code of a plugin, in another environment, registers another thing of this name."""
+        return self._registered.choice(thing if isinstance(thing, Entry) else self.nodes.get(thing.name))
 
     def was_replaced(self, entry: Entry[NodeSpec]) -> bool:
         """Whether the code of a node type was replaced: a quick look, after each node. `is_unchanged` sees more."""
@@ -157,54 +165,47 @@ class Plugins:
         try:
             self.manager.register(plugin.module, plugin.name)
         except pluggy.PluginValidationError as error:
-            return self._unusable(plugin, self._wrong_arguments(plugin.module) or " ".join(str(error).split()))
+            return self._unusable(plugin, hook_checks.wrong_arguments(self.manager, plugin.module) or " ".join(str(error).split()))
         except Exception as error:  # its add_hooks failed
             return self._unusable(plugin, f"add_hooks failed: {describe_error(error)}")
         return plugin
 
     def _unusable(self, plugin: LoadedPlugin, why: str) -> LoadedPlugin:
-        """Remove the plugin from the manager; returns it with the reason."""
+        """Remove the plugin's hooks; returns it with the reason."""
+        return _failed(self._without_hooks(plugin), f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}")
+
+    def _without_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
         if self.manager.is_registered(plugin.module):
             self.manager.unregister(plugin.module)
-        return replace(plugin, error=f"[E303] plugin '{plugin.name}' ({plugin.place}): {why}", fatal=True)
+        return plugin
 
-    def _wrong_arguments(self, module: Any) -> str:
-        """A description of the first hook in `module` that has a parameter which the hook does not pass; "" if there is none."""
-        for name in filter(self._hooks().__contains__, dir(module)):
-            passed = self._hooks()[name].spec.argnames
-            signature = inspect.signature(getattr(module, name))
-            unknown = [parameter for parameter in signature.parameters if parameter not in passed]
-            if unknown:
-                which = f"{'a parameter' if len(unknown) == 1 else 'parameters'} {' and '.join(map(repr, unknown))}"
-                return f"its hook {name}{signature} has {which}. Expected {' and '.join(passed) or 'no parameters'}"
-        return ""
-
-    def _hooks(self) -> dict[str, Any]:
-        """All specified hooks, by name."""
-        return {name: hook for name, hook in vars(self.manager.hook).items() if getattr(hook, "spec", None)}
+    def _take_back(self, plugin: LoadedPlugin) -> LoadedPlugin:
+        """Remove what a plugin registered before it failed, if runs go on without it."""
+        if plugin.fatal:
+            return plugin
+        for registry in (self.nodes, *self.registries.values()):
+            registry.remove(plugin.name)
+        self.codecs.remove(plugin.name)
+        if self._backend_origin is plugin.origin:
+            self.backend, self._backend_origin = CpuBackend(), None
+        return self._without_hooks(plugin)
 
     def _make_registries(self) -> dict[str, Registry[Any]]:
-        kinds = (name.removeprefix(_REGISTER) for name in self._hooks() if name.startswith(_REGISTER))
+        kinds = (name.removeprefix(REGISTER) for name in hook_checks.specified(self.manager) if name.startswith(REGISTER))
         return {kind: Registry(kind) for kind in kinds if kind not in _NOT_REGISTRIES}
 
     def _refuse_unknown_hooks(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """Refuse a misspelt hook: it would never be called, and there would be no message."""
         if plugin.error is not None:
             return plugin
-        known = self._hooks()
+        known = hook_checks.specified(self.manager)
         for hook in self.manager.get_hookcallers(plugin.module) or ():
             if hook.name not in known:
                 hint = did_you_mean(hook.name, known) or f"The hooks are {', '.join(sorted(known))}."
                 return self._unusable(plugin, f"it implements '{hook.name}', which is not a hook. {hint}")
-        for name in self._undecorated(plugin.module):
+        for name in hook_checks.undecorated(self.manager, plugin.module):
             return self._unusable(plugin, f"its function {name} is never called. Decorate it with @hookimpl")
         return plugin
-
-    def _undecorated(self, module: Any) -> list[str]:
-        """The functions of `module` that have the name of a `register_...` hook but are not decorated."""
-        implemented = {hook.name for hook in self.manager.get_hookcallers(module) or ()}
-        named = ((name, vars(module).get(name)) for name in self._hooks() if name.startswith(_REGISTER))
-        return [name for name, function in named if inspect.isfunction(function) and name not in implemented]
 
     def _fill(self, plugin: LoadedPlugin) -> LoadedPlugin:
         """Call the plugin's own `register_...` hooks, so that each registered thing gets the plugin's origin."""
@@ -212,8 +213,8 @@ class Plugins:
             return plugin
         position = len(LOADS)
         for hook in self.manager.get_hookcallers(plugin.module) or ():
-            kind = hook.name.removeprefix(_REGISTER)
-            if not hook.name.startswith(_REGISTER) or kind in _COMMAND_LINE_HOOKS:
+            kind = hook.name.removeprefix(REGISTER)
+            if not hook.name.startswith(REGISTER) or kind in _COMMAND_LINE_HOOKS:
                 continue
             register = self._registrar(kind, plugin, plugin.origin)
             try:
@@ -221,10 +222,10 @@ class Plugins:
                     if implementation.plugin is plugin.module:
                         implementation.function(*(register for _ in implementation.argnames))
             except PluginError as error:
-                return replace(plugin, error=str(error), fatal=True)
+                return self._take_back(_failed(plugin, str(error)))
             except Exception as error:  # raised by the plugin's own code
                 message = f"[E303] plugin '{plugin.name}' ({plugin.place}), in {hook.name}: {describe_error(error)}"
-                return replace(plugin, error=message, fatal=True)
+                return self._take_back(_failed(plugin, message))
         self._loads[plugin.name] = loads_of(f"{plugin.place} registers", position)
         return plugin
 
@@ -291,3 +292,8 @@ class Plugins:
                 f"'{origin.plugin}' ({origin.place}). Remove one"
             )
         self.backend, self._backend_origin = backend, origin
+
+
+def _failed(plugin: LoadedPlugin, message: str) -> LoadedPlugin:
+    """The plugin with the reason why it cannot be used. Without one that others installed, runs go on, unless there is a clash."""
+    return replace(plugin, error=message, fatal=not plugin.is_foreign or message.startswith(_CLASH))

@@ -81,6 +81,16 @@ class Registry(Generic[T]):
             self._folded.setdefault(_folded(name), set()).add(entry.name)
         self._folded_aliases.update(map(_folded, entry.aliases))
 
+    def remove(self, plugin: str) -> None:
+        """Remove what the plugin of this name registered."""
+        kept = [entry for entry in self._entries.values() if entry.origin.plugin != plugin]
+        if len(kept) == len(self._entries):
+            return
+        for names in (self._entries, self._aliases, self._folded, self._folded_aliases):
+            names.clear()
+        for entry in kept:
+            self.add(entry)
+
     def _require_free(self, name: str, entry: Entry[T]) -> None:
         who = f"'{entry.origin.plugin}' ({entry.origin.place})"
         if not isinstance(name, str) or not name.strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from nodegraph.graph.graph import ResolvedLink
 from nodegraph.run.plan import Action, Plan
@@ -56,6 +56,9 @@ def _reason(plan: Plan, name: str, before: StoredForm | None, running: set[str])
     return "its result is no longer in the cache"
 
 
+_OTHER_CHOICE: Final = "its plugin has registered another function or value under this name"
+
+
 def differences(before: StoredForm, now: StoredForm) -> Iterator[str]:
     """The differences between two forms of a node, as text, the most important first."""
     if before.get("type") != now["type"]:
@@ -69,6 +72,8 @@ def differences(before: StoredForm, now: StoredForm) -> Iterator[str]:
             yield _change(port, old_inputs[port], value)
     if before.get("code") != now["code"]:
         yield _code_change(str(before.get("code")), now["code"])
+    elif before.get("choice", "") != now.get("choice", ""):
+        yield _OTHER_CHOICE
     if before.get("state") != now.get("state"):
         yield f"state of the process: {before.get('state', 'as usual')} -> {now.get('state', 'as usual')}"
     if before.get("numeric") != now["numeric"]:
@@ -81,7 +86,7 @@ def _change(port: str, old: Any, new: Any) -> str:
     if old[0] == new[0] == "read" and old[1] == new[1]:
         return _file_change(port, dict(old[2]), dict(new[2]))
     if old[0] == new[0] == "registered" and old[1] == new[1]:
-        return f"{port}: {new[1]}: {_code_change(old[2], new[2])}"
+        return f"{port}: {new[1]}: {_code_change(old[2], new[2]) if old[2] != new[2] else _OTHER_CHOICE}"
     return f"{port}: {described(_untagged(old))} -> {described(_untagged(new))}"
 
 

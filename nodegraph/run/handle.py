@@ -80,6 +80,25 @@ class BackgroundRun:
         assert self._outcome is not None  # set before the run has ended
         raise self._outcome
 
+    async def wait(self) -> Result:
+        """The same as a coroutine. If its task is cancelled, the run is cancelled, too, and the coroutine waits for its end."""
+        import asyncio
+
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(ended.set)
+
+        self.when_ended(notify)
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            self.cancel()
+            await ended.wait()
+            raise
+        return self.result()
+
     def _leave_queue(self, status: RunStatus) -> bool:
         """Take `status` if the run is queued. False if it is not: another thread was first."""
         with self._lock:

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
-from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import NOTHING, joined
 from nodegraph.cache.keys import Keys
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.graph.graph import Graph, GraphNode, ResolvedLink
 
@@ -48,6 +49,9 @@ class KnownResults:
         self._own: dict[str, Mapping[str, str]] = {}  # what results depend on besides their keys,
         self._inputs_depend: dict[str, Mapping[str, str]] = {}  # and what they depend on because of the nodes above,
         self._depends: dict[str, Mapping[str, str]] = {}  # and both; all of them are empty if no node imports anything
+
+    def __repr__(self) -> str:
+        return f"<KnownResults of {self.graph.workflow}: {len(self.hits)} in the cache, {len(self.content)} content keys known>"
 
     def digest(self, link: ResolvedLink) -> str | None:
         """The digest of the value behind a link, None if it is not known yet."""

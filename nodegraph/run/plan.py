@@ -106,7 +106,9 @@ def _needed(graph: Graph, order: list[str], is_cached: Callable[[str, set[str]],
 
 
 def _forced(graph: Graph, force: Collection[str]) -> set[str]:
-    """The forced nodes and every node below them."""
+    """The forced nodes and every node below them. The name of a composed node means all nodes inside it."""
+    if graph.composed is not None:
+        force = [name for forced in force for name in (graph.composed.inside(forced) or [forced])]
     problems = [
         Problem("E120", f"force '{name}': there is no such node", None, did_you_mean(name, graph.nodes))
         for name in force

@@ -16,7 +16,7 @@ from nodegraph.errors import CacheError, NodegraphError
 from nodegraph.graph.graph import Graph, ResolvedLink
 from nodegraph.run.events import Notice, Status
 from nodegraph.workflow.definitions import Link
-from nodegraph.workflow.workflow import Handle, NodeHandle, PortHandle, link_of
+from nodegraph.workflow.handles import Handle, NodeHandle, PortHandle, link_of
 
 if TYPE_CHECKING:
     from nodegraph.run.verification import WrongResult
@@ -114,7 +114,23 @@ class Result:
 
         Raises KeyError if the run has no such value: name it in `targets`. Raises CacheError if the cache no longer has it.
         """
-        link = self._link(wanted)
+        links = self._composed(wanted)
+        return self._value(self._link(wanted)) if links is None else self._values_of(links)
+
+    def _composed(self, wanted: Handle | str) -> Any:
+        """The links that the name of a list or of a composed node stands for; None if it is the name of something else."""
+        if self.graph.composed is None:
+            return None
+        if isinstance(wanted, NodeHandle | PortHandle):
+            return self.graph.composed.links(repr(link_of(wanted)).removeprefix("$"))
+        if wanted in self.graph.lists:
+            return self.graph.lists[wanted]
+        return None if wanted in self.graph.outputs else self.graph.composed.links(wanted)
+
+    def _values_of(self, links: Any) -> Any:
+        return [self._values_of(item) for item in links] if isinstance(links, list) else self._value(links)
+
+    def _value(self, link: ResolvedLink) -> Any:
         if link in self._values:
             return self._open(link, self._values[link].open)
         report = self.nodes.get(link.node)

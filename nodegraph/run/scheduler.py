@@ -18,6 +18,7 @@ from nodegraph.errors import Cancelled, NodeError, NodegraphError
 from nodegraph.graph.gc_pause import gc_paused
 from nodegraph.graph.graph import GraphNode, Output, ResolvedLink
 from nodegraph.run.events import FinishedStatus, NodeCached, NodeFailed, NodeFinished, Notice
+from nodegraph.run.node.interrupted import counted
 from nodegraph.run.plan import Plan
 from nodegraph.run.result import NodeReport
 from nodegraph.run.tasks.groups import Group, Missing, TaskGroups
@@ -93,7 +94,7 @@ class Scheduler:
         Raises what ended the run: NodeError, Cancelled, LostResultError if a cached value has gone, or what `deliver` raises.
         """
         cancel = self._context.cancel
-        with self._staff.in_use():
+        with self._staff.in_use(), counted():
             try:
                 self._loop()
             except KeyboardInterrupt:

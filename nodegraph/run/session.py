@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from nodegraph.run.result import NodeReport, Result
 from nodegraph.run.scheduler import Scheduler
 from nodegraph.run.tasks.task import RunContext
 from nodegraph.run.workers.dispatcher import Staff
+from nodegraph.settings import load_stall_seconds
 
 if TYPE_CHECKING:
     from nodegraph.run.verification import Verification
@@ -89,7 +91,8 @@ class Session:
         self._plan: Plan | None = None
         self._emitting = threading.RLock()
         self._reports: dict[str, NodeReport] = {}
-        self._outputs: dict[str, list[Path]] = {}
+        self._outputs: dict[str, list[Path]] = {} if self._writer is None else {name: [] for name in self._graph.lists}
+        self._items: dict[str, dict[int, list[Path]]] = {}  # of outputs that are lists
         self._notices: list[Notice] = []
         self._values: dict[ResolvedLink, Snapshot] = {}
 
@@ -107,7 +110,11 @@ class Session:
             keys = keys_of(self._graph)
             plan = self._plan = make_plan(self._graph, keys, self._cache, self._request.force, verification=self._verification)
         self.emit(RunStarted(self._request.run, self._graph.workflow, plan))
+        if self._graph.resolved.sweep is not None:
+            self.emit(Notice(None, "the section 'sweep' is ignored: a run computes the workflow once"))
         error = self._run_plan(plan, began)
+        for name, items in self._items.items():
+            self._outputs[name] = [path for _, paths in sorted(items.items()) for path in paths]
         self._note_unchecked()
         status: Status = "done" if error is None else "cancelled" if isinstance(error, Cancelled) else "failed"
         for name in self._graph.nodes:
@@ -236,8 +243,12 @@ class Session:
             self.emit(Notice(output.link.node, message))
             return
         digest = stored.digest if stored is not None else snapshot().digest
-        self._outputs[output.name] = self._writer.write(output, digest, stored, value)
-        for path in self._outputs[output.name]:
+        paths = self._outputs[output.name] = self._writer.write(output, digest, stored, value)
+        if output.index is not None:
+            items = self._items.setdefault(output.name, {})
+            items[output.index] = paths
+            self._outputs[output.name] = []
+        for path in paths:
             self.emit(OutputWritten(output.name, path))
 
     def _provenance(self, output: Mapping[str, Any]) -> dict[str, str]:
@@ -246,6 +257,19 @@ class Session:
 
     @cached_property
     def _document(self) -> str:
-        from nodegraph.workflow.document import dump
+        from nodegraph.workflow.dump import dump
 
         return dump(self._graph.resolved, all_values=False)
+
+
+def execute(request: RunRequest, context: RunContext, staff: Staff, keys_of: Callable[[Graph], Keys]) -> Result:
+    """Run what is asked for. With NODEGRAPH_STALL, a run without progress prints what every thread does."""
+    seconds = load_stall_seconds()
+    watching: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if seconds is not None:
+        from nodegraph.run.stall import StallWatch
+
+        watch = StallWatch(request.run, seconds)
+        context, watching = replace(context, emit=watch.noting(context.emit)), watch.watching()
+    with watching:
+        return Session(request, context, staff).execute(keys_of)

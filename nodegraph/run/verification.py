@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nodegraph.cache.cache import CachedResult
+from nodegraph.cache.results import CachedResult
 from nodegraph.graph.graph import Graph, GraphNode
 from nodegraph.run.known_results import value_of
 

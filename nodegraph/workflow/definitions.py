@@ -13,6 +13,9 @@ from typing import Any, Final
 from nodegraph.errors import Location
 from nodegraph.text import described
 
+FORMAT: Final = 1
+"""The version of the file format."""
+
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 """A valid name of a node, param or output."""
 
@@ -21,8 +24,27 @@ NAME_RULE: Final = "Names are letters, digits, '_' and '-', and begin with a let
 PARAMS: Final = "params"
 """The name that no node can have: `$params.x` is a param."""
 
+EACH: Final = "each"
+REPEAT: Final = "repeat"
+RESERVED_INPUTS: Final = (EACH, REPEAT)
+"""Entries of a node that are no inputs of its type: they say how often it is used."""
+
+SWITCH: Final = "Switch"
+"""What a node uses that stands for one of several values."""
+
 PARAM_TYPES: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "bool": bool, "path": str, "seed": int}
 """The words for a param's type, and the type of its values."""
+
+
+_TYPE: Final = re.compile(r"(?:list\[)*([A-Za-z_][A-Za-z0-9_]*)\]*")
+
+
+def is_type_text(text: Any) -> bool:
+    """Whether text may be a param's type: a word, the name of a class (which begins with a capital), or `list[...]` of one."""
+    found = _TYPE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or text.count("[") != text.count("]"):
+        return False
+    return found[1] in PARAM_TYPES or found[1][0].isupper()
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +68,12 @@ class ParamRef:
         return f"$params.{self.name}"
 
 
+class Wrapped:
+    """A value with something to remember about it, such as where it was written. Only graphs have them, no files."""
+
+    value: Any
+
+
 def references(value: Any) -> Iterator[Link | ParamRef]:
     """The references in a value, through lists and mappings."""
     if isinstance(value, Link | ParamRef):
@@ -53,6 +81,18 @@ def references(value: Any) -> Iterator[Link | ParamRef]:
     elif isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             yield from references(item)
+    elif isinstance(value, Wrapped):
+        yield from references(value.value)
+
+
+def is_workflow(use: str) -> bool:
+    """Whether what a node uses is a workflow: a file, or `#name` for one of the same file."""
+    return use.startswith(("#", "./", "../", "/"))
+
+
+def is_composed(node: NodeDef) -> bool:
+    """Whether a node stands for other nodes: a sub-workflow, `each`, `repeat`, or a `Switch`."""
+    return node.type[0:1] in ("#", ".", "/") or node.type == SWITCH or EACH in node.inputs or REPEAT in node.inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +108,7 @@ class ParamDef:
     where: Location | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NodeDef:
     """A node: its type, the values of its inputs, and where each was written."""
 
@@ -79,6 +119,9 @@ class NodeDef:
     where: Location | None = None
     locations: Mapping[str, tuple[Location, Location]] = field(default_factory=dict)
     """For each input, and for `use`: where its key and its value were written."""
+
+    def __repr__(self) -> str:
+        return f"<NodeDef {self.name}: {self.type}({', '.join(self.inputs)})>"
 
     def location(self, input: str, *, key: bool = False) -> Location | None:
         """Where the value of `input` was written, or its key."""
@@ -113,9 +156,10 @@ def written_save(save: str | None, options: Mapping[str, Any]) -> str | dict[str
 
 @dataclass(eq=False)
 class Document:
-    """The content of a workflow file.
+    """The content of a workflow file, or of one of the workflows inside it.
 
     `unread`: names of params, nodes and outputs that could not be read, so that references to them are no further mistakes.
+    `workflows` are used as `#name`. `sweep` is what the file says about sweeps, with its location.
     """
 
     name: str = "workflow"
@@ -124,3 +168,5 @@ class Document:
     nodes: dict[str, NodeDef] = field(default_factory=dict)
     outputs: dict[str, OutputDef] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
+    workflows: dict[str, Document] = field(default_factory=dict)
+    sweep: Any = None

@@ -1,4 +1,4 @@
-"""Workflow files: YAML text to a `Document` and back, with file, line and column for every value."""
+"""Workflow files: YAML text to a `Document`, with file, line and column for every value."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nodegraph.node_types.spec import MISSING
 from nodegraph.node_types.yaml_core import is_null
 from nodegraph.text import described, did_you_mean, relative_path
 from nodegraph.workflow.definitions import (
+    FORMAT,
     NAME,
     NAME_RULE,
     PARAM_TYPES,
@@ -20,15 +21,13 @@ from nodegraph.workflow.definitions import (
     NodeDef,
     OutputDef,
     ParamDef,
+    is_type_text,
     read_save,
     references,
-    written_save,
 )
-from nodegraph.workflow.scalars import as_yaml, read_scalar, unwritable
+from nodegraph.workflow.scalars import read_scalar
 from nodegraph.workflow.text_file import decode, read_bytes
 from nodegraph.workflow.yaml_tree import Mapping, Part, Scalar, Sequence, read_tree
-
-FORMAT: Final = 1
 
 _MERGE: Final = "<<"
 _NO_MERGE: Final = "Write the entries out; '&name' and '*name' may repeat single values."
@@ -69,59 +68,23 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def dump(workflow: Document, *, all_values: bool = True) -> str:
-    """The workflow as YAML. Reading it gives a workflow with the same meaning.
-
-    Raises WorkflowError with every value that YAML cannot hold. With `all_values` False, the type of such a value is written.
-    """
-    problems = list(_unwritable(workflow)) if all_values else []
-    if problems:
-        raise WorkflowError(problems)
-    lines = [f"nodegraph: {FORMAT}", f"name: {as_yaml(workflow.name)}"]
-    if workflow.description:
-        lines.append(f"description: {as_yaml(workflow.description)}")
-    if workflow.params:
-        lines.append("params:")
-        lines += [f"  {param.name}: {as_yaml(_param(param))}" for param in workflow.params.values()]
-    lines.append("nodes:" if workflow.nodes else "nodes: {}")
-    for node in workflow.nodes.values():
-        lines += _block(node.name, {"use": node.type, **node.inputs})
-    if workflow.outputs:
-        lines.append("outputs:")
-        for output in workflow.outputs.values():
-            fields = {"from": output.link} | (
-                {"save": written_save(output.save, output.options)} if output.save is not None else {}
-            )
-            lines.append(f"  {output.name}: {as_yaml(fields)}")
-    return "\n".join(lines) + "\n"
-
-
-def _unwritable(workflow: Document) -> Iterator[Problem]:
-    values = [
-        (f"'{input}' of node '{n.name}'", v, n.location(input)) for n in workflow.nodes.values() for input, v in n.inputs.items()
-    ]
-    values += [(f"the default of param '{param.name}'", param.default, param.where) for param in workflow.params.values()]
-    for what, value, where in values:
-        part = unwritable(value) if value is not MISSING else None
-        if part is not None:
-            message = f"{what} holds {described(part)} of type {type(part).__name__}, which a file cannot hold"
-            yield Problem("E110", message, where, "Save it to a file, and give its path to a node that reads it.")
-
-
-def _param(param: ParamDef) -> Any:
-    fields = {"type": param.type, "min": param.min, "max": param.max, "help": param.help or None}
-    fields = {key: value for key, value in fields.items() if value is not None}
-    if not fields and param.default is not MISSING and not isinstance(param.default, dict):
-        return param.default
-    return ({} if param.default is MISSING else {"default": param.default}) | fields
-
-
-def _block(name: str, fields: dict[str, Any]) -> list[str]:
-    """A node on one line if it is short enough, otherwise with one line for each input."""
-    line = f"  {name}: {as_yaml(fields)}"
-    if len(line) <= 120:
-        return [line]
-    return [f"  {name}:", *(f"    {key}: {as_yaml(value)}" for key, value in fields.items())]
+def parse_values(text: str, *, file: str) -> list[tuple[str, Any, Location]]:
+    """The names and values of a preset, each with its location. Raises WorkflowError with every mistake in its form."""
+    reader = _Reader(file)
+    root = read_tree(text, file)
+    if root is None or _is_null(root):
+        return []
+    values = []
+    for name, key, part in reader._fields(root, "a preset"):
+        value = reader.plain(part)
+        reference = next(references(value), None)
+        if reference is not None:
+            message = f"'{name}' refers to {reference}. Expected a value"
+            reader._problem("E110", message, part, f"'${reference}' is the text '{reference}'.")
+        values.append((name, value, key.where))
+    if reader.problems:
+        raise WorkflowError(reader.problems)
+    return values
 
 
 class _Reader:
@@ -137,13 +100,12 @@ class _Reader:
             found = "nothing" if root is None or _is_null(root) else "a list" if isinstance(root, Sequence) else "text"
             where = root.where if root else Location(self.file, 1, 1)
             raise WorkflowError([Problem("E101", f"a workflow is a mapping; {self.file} holds {found}", where, _BEGINNING)])
-        sections: dict[str, Callable[[Part], None]] = {
+        sections = self._sections(document)
+        sections |= {
             "nodegraph": self._format,
             "name": lambda part: self._text(part, "name", lambda text: setattr(document, "name", text)),
-            "description": lambda part: self._text(part, "description", lambda text: setattr(document, "description", text)),
-            "params": lambda part: self._params(part, document),
-            "nodes": lambda part: self._nodes(part, document),
-            "outputs": lambda part: self._outputs(part, document),
+            "workflows": lambda part: self._workflows(part, document),
+            "sweep": lambda part: setattr(document, "sweep", self.plain(part)),
         }
         seen = set()
         is_readable = True
@@ -172,6 +134,26 @@ class _Reader:
         return None
 
     # --- sections
+
+    def _sections(self, document: Document) -> dict[str, Callable[[Part], None]]:
+        """What reads each section that both a file and a workflow inside it can have."""
+        return {
+            "description": lambda part: self._text(part, "description", lambda text: setattr(document, "description", text)),
+            "params": lambda part: self._params(part, document),
+            "nodes": lambda part: self._nodes(part, document),
+            "outputs": lambda part: self._outputs(part, document),
+        }
+
+    def _workflows(self, section: Part, document: Document) -> None:
+        for name, key, part in self._named(section, "workflows"):
+            inner = document.workflows[name] = Document(name)
+            sections = self._sections(inner)
+            seen = set()
+            for field, _, field_part in self._fields(part, f"workflow '{name}'", sections):
+                seen.add(field)
+                sections[field](field_part)
+            if "nodes" not in seen and isinstance(part, Mapping):
+                self._problem("E101", f"workflow '{name}' has no 'nodes'", key, "Add a mapping 'nodes:'.")
 
     def _format(self, part: Part) -> None:
         version = self.plain(part)
@@ -203,7 +185,7 @@ class _Reader:
 
     def _param_field(self, field: str, part: Part) -> Any:
         value = self.plain(part)
-        if field == "type" and value not in tuple(PARAM_TYPES):  # a list or mapping has no hash
+        if field == "type" and not is_type_text(value):
             hint = did_you_mean(str(value), PARAM_TYPES) or f"The types are {', '.join(PARAM_TYPES)}."
             self._problem("E114", f"there is no param type {described(value)}", part, hint)
             return None

@@ -11,13 +11,14 @@ from nodegraph.node_types.signature import option_ports
 from nodegraph.node_types.spec import NodeSpec, Port
 from nodegraph.plugins.manager import Plugins
 from nodegraph.plugins.registry import Entry, Registry
-from nodegraph.workflow.definitions import NAME, PARAM_TYPES
-from nodegraph.workflow.document import FORMAT
+from nodegraph.workflow.definitions import EACH, FORMAT, NAME, PARAM_TYPES, REPEAT, SWITCH
 
 Schema = dict[str, Any]
 
 _LINK: Final[Schema] = {"$ref": "#/definitions/link"}
 _WHOLE_NAME: Final = f"^{NAME.pattern}$"
+_WORKFLOW: Final = r"^(#|\.{1,2}/|/)"
+_TYPE_TEXT: Final = rf"^(list\[)*([A-Z][A-Za-z0-9_]*|{'|'.join(PARAM_TYPES)})\]*$"
 _SEPARATOR: Final = r"[\s_-]+"
 _SEPARATORS: Final = r"[\s_-]*"
 _SYNTAX: Final = r"\^$.*+?()[]{}|/"
@@ -45,21 +46,72 @@ def workflow_schema(plugins: Plugins) -> Schema:
             "nodegraph": {"const": FORMAT, "description": "The version of the file format."},
             "name": {"type": "string", "description": "The value of {workflow} in file names; default: the name of the file."},
             "description": {"type": "string"},
-            "params": {"type": "object", "propertyNames": {"pattern": _WHOLE_NAME}, "additionalProperties": _param()},
-            "nodes": {
+            "params": {"$ref": "#/definitions/params"},
+            "nodes": {"$ref": "#/definitions/nodes"},
+            "outputs": {"$ref": "#/definitions/outputs"},
+            "workflows": {
                 "type": "object",
+                "description": "Workflows that nodes of this file use as '#name'.",
                 "propertyNames": {"pattern": _WHOLE_NAME},
-                "additionalProperties": {
+                "additionalProperties": _inner_workflow(),
+            },
+            "sweep": {"type": "object", "description": "Which values a sweep tries; a run ignores it."},
+        },
+        "definitions": {
+            "link": {"type": "string", "pattern": rf"^\$({NAME.pattern})(\.({NAME.pattern}))?$"},
+            "params": _named(_param()),
+            "nodes": _named(
+                {
                     "type": "object",
                     "required": ["use"],
-                    "properties": {"use": {"enum": [spec.name for spec in nodes]}},
-                    "allOf": [_node(spec, plugins) for spec in nodes],
-                },
-            },
-            "outputs": {"type": "object", "propertyNames": {"pattern": _WHOLE_NAME}, "additionalProperties": _output()},
+                    "properties": {"use": _use([*(spec.name for spec in nodes), SWITCH])},
+                    "allOf": [*(_node(spec, plugins) for spec in nodes), _switch(), _composed()],
+                }
+            ),
+            "outputs": _named(_output()),
         },
-        "definitions": {"link": {"type": "string", "pattern": rf"^\$({NAME.pattern})(\.({NAME.pattern}))?$"}},
     }
+
+
+def _named(schema: Schema) -> Schema:
+    """A section: a mapping of names to what `schema` describes."""
+    return {"type": "object", "propertyNames": {"pattern": _WHOLE_NAME}, "additionalProperties": schema}
+
+
+def _inner_workflow() -> Schema:
+    sections = {name: {"$ref": f"#/definitions/{name}"} for name in ("params", "nodes", "outputs")}
+    properties = {"description": {"type": "string"}, **sections}
+    return {"type": "object", "required": ["nodes"], "additionalProperties": False, "properties": properties}
+
+
+def _use(names: list[str]) -> Schema:
+    """A node type, or a workflow. A validator's message, and an editor's menu, list the node types alone."""
+    return {"if": {"type": "string", "pattern": _WORKFLOW}, "else": {"enum": names}}
+
+
+def _switch() -> Schema:
+    then = {"required": ["use", "on", "cases"], "properties": {"cases": {"type": "object", "minProperties": 1}}}
+    return {"if": {"required": ["use"], "properties": {"use": {"const": SWITCH}}}, "then": then}
+
+
+def _composed() -> Schema:
+    """What says how often a node is used."""
+    names = {"pattern": _WHOLE_NAME}
+    each = {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": names,
+        "description": "The lists to map the node over, by input.",
+    }
+    times = {"type": ["integer", "string"], "minimum": 1, "maximum": 1000}
+    repeat = {
+        "type": "object",
+        "required": ["times", "carry"],
+        "additionalProperties": False,
+        "properties": {"times": times, "carry": {"type": "object", "description": "By input: the output that feeds it."}},
+        "description": "How often to run the workflow, each time fed by the time before.",
+    }
+    return {"properties": {EACH: each, REPEAT: repeat}}
 
 
 def _param() -> Schema:
@@ -68,7 +120,7 @@ def _param() -> Schema:
         "additionalProperties": False,
         "properties": {
             "default": True,
-            "type": {"enum": list(PARAM_TYPES)},
+            "type": {"anyOf": [{"enum": list(PARAM_TYPES)}, {"type": "string", "pattern": _TYPE_TEXT}]},
             "min": {"type": "number"},
             "max": {"type": "number"},
             "help": {"type": "string"},
@@ -100,12 +152,20 @@ def _node(spec: NodeSpec, plugins: Plugins) -> Schema:
     """The schema of a node whose `use` is this type."""
     properties: Schema = {"use": {"const": spec.name, "description": spec.doc.partition("\n\n")[0]}}
     properties |= {port.name: _input(port, plugins) for port in spec.inputs}
+    properties |= {EACH: True}
     required = ["use", *(port.name for port in spec.inputs if port.required)]
-    then: Schema = {"properties": properties, "required": required, "additionalProperties": False}
+    then: Schema = {"properties": properties, "additionalProperties": False, **_unless_each(required)}
     chosen = [schema for port in spec.options for schema in _options(spec, port, plugins)]
     if chosen:
         then["allOf"] = chosen
     return {"if": {"required": ["use"], "properties": {"use": {"const": spec.name}}}, "then": then}
+
+
+def _unless_each(required: list[str]) -> Schema:
+    """These inputs are required unless the node has `each`, which may give them."""
+    if required == ["use"]:
+        return {}
+    return {"if": {"required": [EACH]}, "else": {"required": required}}
 
 
 def _options(spec: NodeSpec, port: Port, plugins: Plugins) -> Iterator[Schema]:

@@ -13,7 +13,7 @@ import re
 from pathlib import PurePath
 from typing import Any, Final
 
-from nodegraph.node_types.yaml_core import WORDS, core_text, core_value
+from nodegraph.node_types.yaml_core import LONGEST_NUMBER, WORDS, core_text, core_value
 from nodegraph.workflow.definitions import NAME, PARAMS, Link, ParamRef
 
 _REFERENCE = re.compile(rf"\$({NAME.pattern})(?:\.({NAME.pattern}))?")
@@ -23,6 +23,20 @@ _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./+-]*(?:[ :][A-Za-z0-9_./+-]+)*")
 _ESCAPES: Final = "[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"  # rarely needed, and slow to compile
 _GIVEN: Final = " given in Python>"
 _LONGEST_KEY: Final = 1000  # a longer one needs a '?' (YAML 1.2.2, 7.4.2)
+_HUGE: Final = 10**LONGEST_NUMBER
+
+LEVELS: Final = 56
+"""How many lists and mappings in each other a value may have: a file has at most 64, with those around the value."""
+
+
+class _NoneKey:
+    """Stands for the key None of a mapping."""
+
+    def __repr__(self) -> str:
+        return "the key None"
+
+
+NONE_KEY: Final = _NoneKey()
 
 
 def read_scalar(text: str, *, quoted: bool) -> Any:
@@ -61,15 +75,40 @@ def as_yaml(value: Any) -> str:
     return _text(f"<{type(value).__name__}{_GIVEN}")
 
 
-def unwritable(value: Any) -> Any:
-    """The first part of `value` that `as_yaml` cannot write, and None if it can write all of it."""
+def unwritable(value: Any, *, levels: int = LEVELS) -> Any:
+    """The first part of `value` that `as_yaml` cannot write so that it is read as the same, and None if it can write all of it.
+
+    The part is `value` itself if it has more than `levels` levels.
+    """
+    if isinstance(value, dict | list | tuple) and levels == 0:
+        return value
     if isinstance(value, dict):
-        parts = (part for key, item in value.items() for part in (None if isinstance(key, str) else key, unwritable(item)))
-        return next((part for part in parts if part is not None), None)
+        keys = (NONE_KEY if key is None else key for key in value if not isinstance(key, str) or _unreadable(key))
+        parts = (part for item in value.values() if (part := unwritable(item, levels=levels - 1)) is not None)
+        key = next(keys, None)
+        return key if key is not None else next(parts, None)
     if isinstance(value, list | tuple):
-        return next((part for item in value if (part := unwritable(item)) is not None), None)
-    written = (Link, ParamRef, str, os.PathLike, numbers.Real, type(None))  # numbers.Real includes bool and int
-    return None if isinstance(value, written) else value
+        return next((part for item in value if (part := unwritable(item, levels=levels - 1)) is not None), None)
+    if isinstance(value, str | os.PathLike):
+        return value if _unreadable(os.fspath(value)) else None
+    if isinstance(value, numbers.Integral):
+        return value if abs(int(value)) >= _HUGE else None
+    if isinstance(value, numbers.Real):
+        return None if _is_float(value) else value
+    return None if isinstance(value, Link | ParamRef | None) else value
+
+
+def _is_float(value: numbers.Real) -> bool:
+    """Whether a number of another type, such as NumPy's, is one of Python's floating-point numbers."""
+    try:
+        return float(value) == value or value != value
+    except OverflowError:
+        return False
+
+
+def _unreadable(text: str | bytes) -> bool:
+    """Whether a text has half of a pair of surrogates, which YAML does not allow even as an escape."""
+    return not text.isascii() and re.search("[\ud800-\udfff]", os.fsdecode(text)) is not None
 
 
 def not_written(value: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from nodegraph.errors import Location, Problem
-from nodegraph.text import described, did_you_mean, relative_path
+from nodegraph.node_types.spec import MISSING
+from nodegraph.text import described, did_you_mean, either, relative_path
 from nodegraph.workflow.definitions import (
+    EACH,
     NAME,
     NAME_RULE,
     PARAMS,
+    RESERVED_INPUTS,
     Document,
     Link,
     NodeDef,
@@ -24,45 +28,9 @@ from nodegraph.workflow.definitions import (
     read_save,
     references,
 )
+from nodegraph.workflow.handles import Handle, NodeHandle, Outputs, Params, PortHandle, WorkflowHandle, link_of
 
 _MOST_USERS: Final = 4  # that a message lists
-
-
-class PortHandle:
-    """One output of a node that was added, to pass to an input of another node."""
-
-    __slots__ = ("_node", "_port", "_workflow")
-
-    def __init__(self, workflow: Workflow, node: str, port: str) -> None:
-        self._workflow, self._node, self._port = workflow, node, port
-
-    def __repr__(self) -> str:
-        return f"<{self._node}.{self._port}>"
-
-
-class NodeHandle:
-    """A node that was added. It stands for its only output; its attributes are its outputs by name."""
-
-    __slots__ = ("_node", "_workflow")
-
-    def __init__(self, workflow: Workflow, node: str) -> None:
-        self._workflow, self._node = workflow, node
-
-    def __getattr__(self, port: str) -> PortHandle:
-        if port.startswith("_"):
-            raise AttributeError(port)
-        return PortHandle(self._workflow, self._node, port)
-
-    def __repr__(self) -> str:
-        return f"<{self._node}>"
-
-
-Handle = NodeHandle | PortHandle
-
-
-def link_of(handle: Handle) -> Link:
-    """The link that a handle stands for."""
-    return Link(handle._node, handle._port if isinstance(handle, PortHandle) else None)
 
 
 class Workflow(Document):
@@ -78,6 +46,8 @@ class Workflow(Document):
     def __init__(self, name: str = "workflow", description: str = "", *, base: Path | None = None) -> None:
         super().__init__(name, description)
         self.base = Path.cwd() if base is None else base
+        self.params: Params = Params()
+        self.outputs: Outputs = Outputs(self)
 
     def __repr__(self) -> str:
         sizes = (("node", self.nodes), ("param", self.params), ("output", self.outputs))
@@ -101,6 +71,74 @@ class Workflow(Document):
         name = self._free_name(type) if name is None else _checked_name("node", name, (*_taken(self.nodes), PARAMS))
         self.nodes[name] = NodeDef(name, type, self._inputs(inputs), where=_calling_line())
         return NodeHandle(self, name)
+
+    def use(self, workflow: Workflow | Path | str, /, *, name: str | None = None, **inputs: Any) -> WorkflowHandle:
+        """Use another workflow, or the workflow in a file, as a node: its params are the inputs, its outputs those of the handle.
+
+        `each={"input": [...]}` maps it over lists, and `repeat={"times": 3, "carry": {"input": "output"}}` runs it several times.
+        A relative path starts from the current directory.
+
+        Raises WorkflowError if the file has mistakes in its form, and ValueError for an input that is not a param, for a param that
+        needs a value, and as `add` does.
+        """
+        inner = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
+        lists = inputs.get(EACH)
+        known = [*(input for input in inputs if input not in RESERVED_INPUTS), *(lists if isinstance(lists, dict) else ())]
+        for input in known:
+            if input not in inner.params:
+                hint = did_you_mean(input, inner.params) or f"Its params are {', '.join(inner.params)}"
+                raise ValueError(f"workflow '{inner.name}' has no param '{input}'. {hint}")
+        missing = [param.name for param in inner.params.values() if param.default is MISSING and param.name not in known]
+        if missing:
+            raise ValueError(f"workflow '{inner.name}' needs a value for {either(missing)}. Add {missing[0]}=...")
+        taken = (*_taken(self.nodes), PARAMS)
+        name = self._free_name(inner.name) if name is None else _checked_name("node", name, taken)
+        node = NodeDef(name, self._use_of(inner, workflow), self._inputs(inputs), where=_calling_line())
+        self.nodes[name] = node
+        return WorkflowHandle(self, name, inner.outputs)
+
+    def with_(self, values: Mapping[str, Any]) -> Workflow:
+        """A copy in which params ("seed") and inputs of nodes ("sampled.steps", "sampled.options.eta") have other values.
+
+        Raises ValueError, with a suggestion, for a name that is neither.
+        """
+        changed = Workflow(self.name, self.description, base=self.base)
+        changed.params.update(self.params)
+        changed.nodes = dict(self.nodes)
+        changed.outputs.update(self.outputs)
+        changed.workflows, changed.sweep, changed.unread = dict(self.workflows), self.sweep, set(self.unread)
+        where = _calling_line()
+        for name, value in values.items():
+            node, _, rest = name.partition(".")
+            if name in self.params:
+                changed.params[name] = replace(changed.params[name], default=value, where=where)
+            elif rest and node in changed.nodes:
+                before = changed.nodes[node]
+                input, *keys = rest.split(".")
+                linked = self._linked(value)
+                whole = with_member(before.inputs.get(input), keys, linked) if keys else linked
+                locations = {**before.locations, input: (where, where)}
+                changed.nodes[node] = replace(before, inputs={**before.inputs, input: whole}, locations=locations)
+            else:
+                dotted = (f"{other.name}.{input}" for other in self.nodes.values() for input in other.inputs)
+                hint = did_you_mean(name, [*self.params, *dotted])
+                raise ValueError(f"the workflow has no param or input '{name}'. {hint}".rstrip())
+        return changed
+
+    def _use_of(self, inner: Workflow, workflow: Workflow | Path | str) -> str:
+        """What a node writes after `use:` for another workflow; one without a file becomes a workflow of this one."""
+        if not isinstance(workflow, Workflow):
+            path = Path(workflow).resolve()
+            try:
+                relative = Path(os.path.relpath(path, self.base)).as_posix()
+            except ValueError:  # another drive
+                return path.as_posix()
+            return relative if relative.startswith("../") else f"./{relative}"
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", inner.name).lstrip("-0123456789") or "workflow"
+        names = (name, *(f"{name}_{k}" for k in range(2, len(self.workflows) + 3)))
+        free = next(name for name in names if self.workflows.get(name, inner) is inner)
+        self.workflows[free] = inner
+        return f"#{free}"
 
     def replace(self, node: NodeHandle | str, type: str | None = None, /, **inputs: Any) -> NodeHandle:
         """Give a node, by its handle or name, another type and other inputs; links to it stay.
@@ -148,14 +186,17 @@ class Workflow(Document):
     def param(
         self,
         name: str,
-        default: Any,
+        default: Any = MISSING,
         *,
         type: str | None = None,
         min: float | None = None,
         max: float | None = None,
         help: str = "",
     ) -> ParamRef:
-        """Add a param and return a reference to use as an input. Raises ValueError if the name is taken or not valid."""
+        """Add a param and return a reference to use as an input. Without a default, it must be given where the workflow is used.
+
+        Raises ValueError if the name is taken or not valid.
+        """
         self.params[_checked_name("param", name, _taken(self.params))] = ParamDef(
             name=name, default=default, type=type, min=min, max=max, help=help, where=_calling_line()
         )
@@ -197,9 +238,9 @@ class Workflow(Document):
 
         Raises WorkflowError with every value that YAML cannot hold, such as an object given in Python.
         """
-        from nodegraph.workflow import document
+        from nodegraph.workflow.dump import dump
 
-        return document.dump(self)
+        return dump(self)
 
     @classmethod
     def parse_parts(cls, text: str, *, file: str, name: str, base: Path) -> tuple[Workflow, list[Problem]]:
@@ -212,8 +253,10 @@ class Workflow(Document):
     @classmethod
     def _of(cls, document: Document, base: Path | None) -> Workflow:
         workflow = cls(document.name, document.description, base=base)
-        workflow.params, workflow.nodes, workflow.outputs = document.params, document.nodes, document.outputs
-        workflow.unread = document.unread
+        workflow.params.update(document.params)
+        workflow.nodes = document.nodes
+        workflow.outputs.update(document.outputs)
+        workflow.unread, workflow.workflows, workflow.sweep = document.unread, document.workflows, document.sweep
         return workflow
 
     def _free_name(self, type: str) -> str:
@@ -254,6 +297,13 @@ class Workflow(Document):
         if isinstance(value, dict):
             return {key: self._linked(item) for key, item in value.items()}
         return value
+
+
+def with_member(mapping: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of `mapping` with the member at the path `keys` replaced; what is not a mapping becomes one."""
+    key, *rest = keys
+    members = dict(mapping) if isinstance(mapping, dict) else {}
+    return {**members, key: with_member(members.get(key), rest, value) if rest else value}
 
 
 def _checked_name(what: str, name: str, taken: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ def check_options(kind: str, function: Callable[..., object], options: Mapping[s
     checked, too. A whole number is accepted for a float. `kind` is "sampler", "schedule" or "guidance", for the message.
     """
     known = _parameters(function)
-    name = getattr(function, "__name__", repr(function))
+    name = name_of(function)
     for option, value in options.items():
         if option not in known:
             from difflib import get_close_matches
@@ -66,7 +66,7 @@ def check_ranges(kind: str, function: Callable[..., object], ranges: Mapping[str
         expected = f"of at least {low:g}" if high is None else f"of at most {high:g}"
         if low is not None and high is not None:
             expected = f"from {low:g} to {high:g}"
-        name = getattr(function, "__name__", repr(function))
+        name = name_of(function)
         raise ValueError(f"{kind} {name}: option {option!r} expected a number {expected}, found {value!r}")
 
 
@@ -78,6 +78,11 @@ def checked_ranges(function: Callable[..., Any], ranges: Mapping[str, Range] | N
             available = f"it has {', '.join(known)}" if known else "it has none"
             raise ValueError(f"expected ranges of options, found one for {option!r}; {available}")
     return dict(ranges or {})
+
+
+def name_of(function: Any) -> str:
+    """The name of a function, or what `repr` says of another thing that can be called."""
+    return str(getattr(function, "__name__", repr(function)))
 
 
 def require_callable_with(function: Any, kind: str, arguments: tuple[str, ...], keywords: tuple[str, ...] = ()) -> None:
@@ -96,7 +101,7 @@ def require_callable_with(function: Any, kind: str, arguments: tuple[str, ...], 
     try:
         inspect.signature(function).bind(*arguments, **dict.fromkeys(keywords))
     except (TypeError, ValueError) as error:
-        found = f"{getattr(function, '__name__', function)}{_signature_text(function)}"
+        found = f"{name_of(function)}{_signature_text(function)}"
         raise ValueError(
             f"expected a function {form}, whose options are keyword-only with defaults, found {found}: {error}"
         ) from error

@@ -130,6 +130,15 @@ def enter_whole_pictures() -> None:
         setattr(module, "LOAD_TRUNCATED_IMAGES", False)  # noqa: B010 (mypy does not know it)
 
 
+def restore_whole_pictures() -> bool:
+    """Let Pillow refuse pictures that end too early again. Returns whether a node has changed that."""
+    module = _image_file()
+    if module is None or not getattr(module, "LOAD_TRUNCATED_IMAGES"):  # noqa: B009 (mypy does not know it)
+        return False
+    setattr(module, "LOAD_TRUNCATED_IMAGES", False)  # noqa: B010
+    return True
+
+
 def leave_whole_pictures() -> None:
     """Give Pillow's switch the value of before. Called once no node runs any more."""
     if (module := _image_file()) is not None:

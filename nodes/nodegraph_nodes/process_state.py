@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
+from nodegraph.plugin_api import note_shared_change
 from nodegraph_nodes.imported_torch import imported_torch
 from nodegraph_nodes.library_switches import (
     enter_known_arithmetic,
@@ -18,8 +19,9 @@ from nodegraph_nodes.library_switches import (
     leave_known_arithmetic,
     leave_known_printing,
     leave_whole_pictures,
+    restore_whole_pictures,
 )
-from nodegraph_nodes.torch_switches import enter_known_switches, leave_known_switches
+from nodegraph_nodes.torch_switches import enter_known_switches, leave_known_switches, restore_known_switches
 
 WATCHED: Final = ("torch", "numpy", "nodegraph_nodes", "nodegraph_diffusion")
 """The libraries whose state is watched, and those whose values a plugin may compute with without an import of torch."""
@@ -39,8 +41,9 @@ class KnownSwitches:
 
     These are autocast, gradients, inference mode, the default device and denormal numbers in this thread, and those
     of the process in `torch_switches`. Afterwards they are as before, whatever the block did, and so are the number of threads and
-    the implementations of attention. Nodes that run at the same time share the switches of the process. The switches of other
-    libraries are set, too.
+    the implementations of attention. Nodes that run at the same time share the switches of the process: if one has changed them
+    when a node begins or ends, they are set again, and the results of all these nodes are not kept. The switches of other libraries
+    are set, too.
     """
 
     # a generator as a context manager takes far longer
@@ -55,6 +58,8 @@ class KnownSwitches:
         try:
             if _nodes == 0:
                 enter_whole_pictures()
+            else:
+                _restore_shared_switches()
             _nodes += 1
             if torch is not None and _before is None:
                 _before = enter_known_switches(torch)
@@ -86,10 +91,21 @@ class KnownSwitches:
                     before, _before = _before, None
                     if before is not None:
                         leave_known_switches(before)
+                else:
+                    _restore_shared_switches()
             finally:
                 _release()
                 leave_known_printing(self._printing)
                 leave_known_arithmetic(self._arithmetic)
+
+
+def _restore_shared_switches() -> None:
+    """Give the switches of the process their known values again while other nodes run, if one of them has changed them."""
+    is_changed = restore_whole_pictures()
+    if _before is not None and restore_known_switches(_before):
+        is_changed = True
+    if is_changed:
+        note_shared_change()
 
 
 _KNOWN_THREAD: Final = (False, False, True, False, False, 0)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 _KEPT: Final = object()  # the known value of a switch that is only restored, because keys contain it or it does not matter
 
+_THREADS: Final = "get_num_threads"
 _FLAGS: Final = (  # of torch._C, and their known values; the properties of torch.backends, which call them, take ten times as long
     ("_get_mkldnn_enabled", "_set_mkldnn_enabled", True),
     ("_get_mkldnn_deterministic", "_set_mkldnn_deterministic", False),
@@ -24,7 +25,7 @@ _FLAGS: Final = (  # of torch._C, and their known values; the properties of torc
     ("_get_mem_efficient_sdp_enabled", "_set_sdp_use_mem_efficient", _KEPT),
     ("_get_math_sdp_enabled", "_set_sdp_use_math", _KEPT),
     ("_get_cudnn_sdp_enabled", "_set_sdp_use_cudnn", _KEPT),
-    ("get_num_threads", "set_num_threads", _KEPT),
+    (_THREADS, "set_num_threads", _KEPT),
 )
 _GPU_FLAGS: Final = (  # are read only by a torch that is built for GPUs
     ("_get_cudnn_enabled", "_set_cudnn_enabled", True),
@@ -47,6 +48,7 @@ class _Switch(NamedTuple):
     read: Callable[[], Any]
     write: Callable[[Any], object]
     known: Any
+    name: str = ""
 
 
 _switches: tuple[_Switch, ...] = ()
@@ -69,6 +71,21 @@ def leave_known_switches(before: tuple[Any, ...]) -> None:
     now = (*map(operator.call, _readers),)
     if now != before:
         _write(now, before)
+
+
+def restore_known_switches(before: tuple[Any, ...]) -> bool:
+    """Give the switches their known values again, and those that are only restored the ones of before.
+
+    The number of threads stays, as results may differ by rounding. Returns whether a node has changed any.
+    """
+    now = (*map(operator.call, _readers),)
+    wanted = (*_known, *before[len(_known) :])
+    if now == wanted:
+        return False
+    pairs = zip(_switches, now, wanted, strict=True)
+    wanted = tuple(found if switch.name == _THREADS else value for switch, found, value in pairs)
+    _write(now, wanted)
+    return now != wanted
 
 
 def _write(now: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
@@ -110,7 +127,7 @@ def _all(torch: Any) -> Iterable[_Switch]:
         if getter == "_get_nnpack_enabled" and not torch._nnpack_available():
             continue
         if hasattr(native, getter) and hasattr(native, setter):  # some versions lack some of them
-            yield _Switch(getattr(native, getter), getattr(native, setter), known)
+            yield _Switch(getattr(native, getter), getattr(native, setter), known, getter)
     if gpu:
         yield from _choices_of_gpus(native)
     yield from _sums_in_half_precision(native)

@@ -135,4 +135,4 @@ def test_scripts_of_other_shells_are_accepted_by_them(shell, cli):
     assert f"_NODEGRAPH_COMPLETE={shell}_complete" in script
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell} here")
-    subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+    subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=300)

@@ -53,6 +53,15 @@ def test_existing_path_comes_before_an_example(cli, shipped, greeting):
     assert "2 nodes" in cli("check", "hello", "--plugin-dir", "mine").stdout
 
 
+def test_folder_hides_no_example(cli, shipped):
+    (cli.folder / "hello").mkdir()
+    (cli.folder / "other").mkdir()
+    assert "1 node" in cli("check", "hello", "--plugin-dir", "mine").stdout
+    assert cli("run", "hello", "--plugin-dir", "mine").exit_code == 0
+    ran = cli("run", "other", "--plugin-dir", "mine")
+    assert (ran.exit_code, ran.stderr.startswith("[E100] other cannot be read: ")) == (2, True)
+
+
 def test_misspelt_example_gets_a_suggestion(cli):
     ran = cli("run", "txt2imgs")
     assert (ran.exit_code, ran.stderr) == (

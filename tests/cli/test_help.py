@@ -10,6 +10,7 @@ import click
 import pytest
 
 from nodegraph.cli import main
+from nodegraph.plugins import discovery
 
 OPTIONS = """
 import click
@@ -115,3 +116,15 @@ def test_unknown_option_error_names_broken_plugins(cli, greeting):
     ran = cli("cheer", env={"NODEGRAPH_PLUGIN_DIR": str(cli.folder / "mine")})
     assert ran.exit_code == 2
     assert "plugin 'broken'" in ran.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["nodes"], ["samplers"], ["schema"], ["check"], ["show"]], ids=" ".join)
+def test_commands_that_make_no_keys_do_not_read_the_code_of_installed_plugins(cli, greeting, monkeypatch, words):
+    def read(*args, **options):
+        raise AssertionError("the code is read")
+
+    for function in ("_code_of", "_release"):
+        monkeypatch.setattr(discovery, function, read)
+    ran = cli(*words, *([greeting] if words[0] in ("check", "show") else []))
+    assert (ran.exit_code, "the code is read" in ran.stderr) == (0, False), ran.stderr
+    assert "the code is read" in cli("run", greeting).stderr

@@ -20,6 +20,23 @@ outputs:
   right: {from: $halves.right}
 """
 
+PATIENT = """
+from nodegraph import Run, hookimpl, node
+
+@node("Patient", timeout=1.5, retries=3)
+def patient(run: Run = Run()) -> int:
+    return 1
+
+@node("Once", retries=1)
+def once() -> int:
+    return 1
+
+@hookimpl
+def register_nodes(register):
+    register(patient)
+    register(once)
+"""
+
 
 def test_help_lists_commands_and_registries(cli):
     lines = cli("--help").stdout.splitlines()
@@ -60,6 +77,19 @@ def test_node_page_shows_choices_and_all_outputs(cli):
         "left",
         "right",
     ]
+
+
+def test_node_page_shows_timeout_and_retries(cli):
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "patient.py").write_text(PATIENT)
+    first = cli("nodes", "Patient", "--plugin-dir", "mine").stdout.splitlines()[0]
+    assert first == "Patient, version 1, timeout 1.5 s, 3 retries"
+    assert cli("nodes", "Once", "--plugin-dir", "mine").stdout.splitlines()[0] == "Once, version 1, 1 retry"
+    patient = cli("nodes", "Patient", "--plugin-dir", "mine", "--json").json
+    assert (patient["timeout"], patient["retries"]) == (1.5, 3)
+    text = cli("nodes", "Text", "--json").json
+    assert (text["timeout"], text["retries"]) == (None, 0)
+    assert cli("nodes", "Text").stdout.splitlines()[0] == "Text, version 2"
 
 
 def test_each_registry_has_a_listing(cli):

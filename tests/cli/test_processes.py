@@ -5,21 +5,55 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.imported_modules import imported_by
 
+BEGIN = '''
+import sys, time
+from nodegraph import Run, hookimpl, node
+
+@node("Step")
+def step(text: str, branch: int = 0, run: Run = Run()) -> str:
+    """Says that it began, and takes steps until it is cancelled."""
+    sys.stderr.write("began\\n")
+    while True:
+        run.step(1, 2)
+        time.sleep(0.01)
+
+@node("Stick")
+def stick(text: str, branch: int = 0) -> str:
+    """Says that it began, and takes no step."""
+    sys.stderr.write("began\\n")
+    time.sleep(600)
+    return text
+
+@hookimpl
+def register_nodes(register):
+    register(step)
+    register(stick)
+'''
+
 PATIENT = """
 nodegraph: 1
 nodes:
   first: {use: Text, value: kept}
-  long: {use: Slow, text: $first, steps: 600, pause: 0.05}
+  long: {use: Step, text: $first}
   last: {use: Repeat, text: $long}
 outputs: {last: {from: $last}}
 """
+
+STUCK = PATIENT.replace("Step", "Stick")
+
+
+def branches(use: str, count: int) -> str:
+    """A workflow of nodes that can run at the same time."""
+    nodes = "".join(f"  b{i}: {{use: {use}, text: $first, branch: {i}}}\n" for i in range(count))
+    outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(count))
+    return f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{nodes}outputs: {{{outputs}}}\n"
+
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and terminals of POSIX")
 
@@ -58,21 +92,22 @@ def test_closed_pipe_is_not_reported_as_an_error(cli):
     assert "Broken" not in stderr
 
 
-def started(cli, *args, until, **options):
-    """A process that has written `until` to stderr, and what it wrote so far."""
-    process = cli.process("run", cli.write(PATIENT, "patient.yaml"), *args, **options)
+def begin(cli, workflow, *args, count=1):
+    """A process that runs the workflow, in which `count` nodes of the plugin above have begun."""
+    (cli.folder / "mine").mkdir()
+    (cli.folder / "mine" / "begin.py").write_text(BEGIN)
+    process = cli.process("run", cli.write(workflow), "--plugin-dir", "mine", *args)
     output = ""
     for line in process.stderr:
         output += line
-        if until in line:
-            return process, output
+        if output.count("began\n") == count:
+            return process
     raise AssertionError(output)
 
 
 @posix
 def test_ctrl_c_stops_at_a_step_and_keeps_results(cli):
-    process, _ = started(cli, until="first")
-    time.sleep(0.3)
+    process = begin(cli, PATIENT)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
@@ -85,8 +120,7 @@ def test_ctrl_c_stops_at_a_step_and_keeps_results(cli):
 
 @posix
 def test_ctrl_c_with_json_reports_what_ran(cli, nodes_of):
-    process, _ = started(cli, "--json", until="first")
-    time.sleep(0.3)
+    process = begin(cli, PATIENT, "--json")
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=300)
     assert process.returncode == 130
@@ -118,12 +152,7 @@ def test_ctrl_c_between_nodes_stops_the_run(cli, nodes_of):
 
 @posix
 def test_ctrl_c_stops_parallel_branches(cli):
-    branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: {600 + i}, pause: 0.05}}\n" for i in range(4))
-    outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(4))
-    file = cli.write(f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{branches}outputs: {{{outputs}}}\n", "branches.yaml")
-    process = cli.process("run", file, "--json")
-    assert "first" in process.stderr.readline()
-    time.sleep(0.3)
+    process = begin(cli, branches("Step", 4), "--json", count=3)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
@@ -147,7 +176,7 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.parametrize("command", ["run", "nodes"])
 def test_ctrl_c_during_the_import_of_a_plugin_exits_with_130(cli, command):
     (cli.folder / "slow").mkdir()
-    (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    (cli.folder / "slow" / "sleepy.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(600)\n")
     process = cli.process(command, *([cli.write(PATIENT)] if command == "run" else []), "--plugin-dir", "slow")
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
@@ -158,8 +187,7 @@ def test_ctrl_c_during_the_import_of_a_plugin_exits_with_130(cli, command):
 
 @posix
 def test_sigterm_stops_as_ctrl_c_does(cli):
-    process, _ = started(cli, "--json", until="first")
-    time.sleep(0.3)
+    process = begin(cli, PATIENT, "--json")
     process.terminate()
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 143
@@ -181,7 +209,7 @@ def test_ctrl_c_during_imports_is_no_traceback(cli, module):
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name == {module!r}:\n"
         "            print('here', flush=True)\n"
-        "            time.sleep(60)\n"
+        "            time.sleep(600)\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
     cli.env["PYTHONPATH"] = str(cli.folder / "hook")
@@ -195,8 +223,7 @@ def test_ctrl_c_during_imports_is_no_traceback(cli, module):
 
 @posix
 def test_second_ctrl_c_stops_at_once(cli):
-    process, _ = started(cli, "--set", "long.steps=1", "--set", "long.pause=60", until="first")
-    time.sleep(0.3)
+    process = begin(cli, STUCK)
     process.send_signal(signal.SIGINT)
     assert "stopping at the next step" in process.stderr.readline()
     assert process.poll() is None
@@ -211,13 +238,7 @@ def test_second_ctrl_c_stops_at_once(cli):
 
 @posix
 def test_second_ctrl_c_stops_threads_at_once(cli):
-    branches = "".join(f"  b{i}: {{use: Slow, text: $first, steps: 1, pause: {60 + i}}}\n" for i in range(3))
-    outputs = ", ".join(f"o{i}: {{from: $b{i}}}" for i in range(3))
-    process = cli.process(
-        "run", cli.write(f"nodegraph: 1\nnodes:\n  first: {{use: Text}}\n{branches}outputs: {{{outputs}}}\n", "branches.yaml")
-    )
-    assert "first" in process.stderr.readline()
-    time.sleep(0.3)
+    process = begin(cli, branches("Stick", 3), count=3)
     process.send_signal(signal.SIGINT)
     assert "stopping at the next step" in process.stderr.readline()
     assert process.poll() is None

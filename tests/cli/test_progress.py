@@ -177,7 +177,7 @@ def test_terminal_shows_a_counter_for_a_running_node(cli):
             if not data:
                 break
             shown += data
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
     os.close(master)
     text = shown.decode()
     assert re.search(r"step \d of 4, \d+\.\d\d it/s", text)

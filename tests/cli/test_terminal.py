@@ -127,7 +127,7 @@ def started(cli, greeting):
         env = {**os.environ, **cli.env, **options.pop("env", {})}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         env = {name: value for name, value in env.items() if value is not None}
-        return subprocess.run([sys.executable, "-c", command], cwd=cli.folder, env=env, timeout=120, check=False, **options)
+        return subprocess.run([sys.executable, "-c", command], cwd=cli.folder, env=env, timeout=300, check=False, **options)
 
     return start
 

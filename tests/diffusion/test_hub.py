@@ -90,6 +90,15 @@ print("huggingface_hub" in sys.modules)
 """
 
 
+ASK = f"""
+import time
+slept = []
+time.sleep = slept.append
+{FETCH}
+print(sum(slept))
+"""
+
+
 class Fetched(NamedTuple):
     """The result or error of `fetch`, whether it imported the hub's library, and the requests to the hub."""
 
@@ -397,6 +406,29 @@ def test_unreachable_hub_is_one_message(hub):
     assert fetched.output.startswith("hf://org/single: expected a download from the hub, found no connection (http://127.0.0.1:9: ")
     assert "Check the connection" in fetched.output
     assert fetched.stderr == ""  # not one message for each time that the hub's library tries again
+
+
+@pytest.mark.parametrize(
+    ("status", "pause", "requests", "found"),
+    [
+        (503, None, 3, "a failure of {address} itself (503). Run again later"),
+        (503, "2", 3, "a failure of {address} itself (503). Run again later"),
+        (503, "3600", 1, "a failure of {address} itself (503)"),
+        (429, None, 1, "the answer 'too many requests' (429) from {address}. Wait some minutes"),
+    ],
+)
+def test_busy_hub_is_one_message_after_a_few_seconds(tmp_path, status, pause, requests, found):
+    """Its library would ask six times, for 23 seconds or for as long as the hub says."""
+    pauses = {} if pause is None else {"org/busy": pause}
+    with serve({}, statuses={"org/busy": status}, pauses=pauses) as (address, asked):
+        variables = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-c", ASK, "hf://org/busy"]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    message, _, slept = done.stdout.splitlines()
+    assert f"hf://org/busy: expected a download from the hub, found {found.format(address=address)}" in message
+    assert done.stderr == ""
+    assert float(slept) <= 6
+    assert sum(request.startswith("GET /api/models/org/busy") for request in asked) == requests
 
 
 def test_answer_without_a_reason_is_no_connection_problem(hub):

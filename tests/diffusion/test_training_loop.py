@@ -146,6 +146,7 @@ def test_training_leaves_the_global_generator_alone_and_does_not_depend_on_it() 
 
 
 def test_average_is_that_of_diffusers() -> None:
+    """decay * average + (1 - decay) * weight with a decay of min(most, n / (n + 9)): the warm-up."""
     parameter = nn.Parameter(torch.zeros(3))
     ours, theirs = Average({"x": parameter}, 0.4), EMAModel([parameter], decay=0.4)
     for number in range(1, 15):
@@ -192,6 +193,7 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch() -> None:
 
 
 def test_step_is_that_of_clipped_adamw() -> None:
+    """Loshchilov & Hutter 2019, algorithm 2."""
     task, theirs = Line(), Line()
     trainer = train(task, clip=0.01, weight_decay=0.1, schedule="constant")
     adamw = torch.optim.AdamW(theirs.network.parameters(), lr=1e-2, weight_decay=0.1)
@@ -385,6 +387,22 @@ def test_tensorboard_receives_the_metrics(monkeypatch, tmp_path) -> None:
     board(Metrics(step=4, seconds=1.0, steps_per_second=2.0, learning_rate=0.1, figures={"loss/a": 0.5}, gradients={"a": 0.25}))
     expected = [("loss/a", 0.5, 4), ("gradient/a", 0.25, 4), ("learning_rate", 0.1, 4), ("steps_per_second", 2.0, 4)]
     assert events == [(str(tmp_path), 4), *expected]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard about its own libraries
+def test_events_are_read_by_the_real_tensorboard(tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = train(Line(), run=False, log_every=2)
+    trainer._observers.append(TensorBoard(tmp_path))
+    trainer.run()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert {"loss/line", "gradient/line", "learning_rate", "steps_per_second"} <= {*events.Tags()["scalars"]}
+    assert [event.step for event in events.Scalars("loss/line")] == [1, 2, 4, 6]
+    metrics = trainer.progress().metrics
+    assert metrics is not None
+    assert events.Scalars("loss/line")[-1].value == pytest.approx(metrics.figures["loss/line"])
 
 
 def test_missing_tensorboard_is_named(monkeypatch, tmp_path) -> None:

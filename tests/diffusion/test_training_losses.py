@@ -7,6 +7,7 @@ import math
 import diffusers
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.training_utils import compute_snr
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -47,6 +48,7 @@ def gaussian(*shape: int) -> tuple[DiagonalGaussian, Normal]:
 
 
 def test_divergences_and_densities_are_those_of_torch() -> None:
+    """KL between diagonal Gaussians (Kingma & Welling 2013, appendix B), and the NLL."""
     torch.manual_seed(0)
     (ours, theirs), (ours_2, theirs_2), value = gaussian(3, 4, 5), gaussian(3, 4, 5), normal(3, 4, 5)
     standard = Normal(torch.zeros_like(value), torch.ones_like(value))
@@ -57,6 +59,7 @@ def test_divergences_and_densities_are_those_of_torch() -> None:
 
 
 def test_gaussian_is_that_of_diffusers() -> None:
+    """With log-variances that are clamped to [-30, 20]."""
     torch.manual_seed(0)
     moments = 20 * normal(2, 8, 3, 3)
     theirs = diffusers.models.autoencoders.vae.DiagonalGaussianDistribution(moments)
@@ -67,6 +70,7 @@ def test_gaussian_is_that_of_diffusers() -> None:
 
 
 def test_gradients_reach_mean_and_variance_through_a_sample() -> None:
+    """Reparametrisation: z = mean + deviation * noise (Kingma & Welling 2013, sec. 2.4)."""
     mean, log_variance = torch.zeros(1, 1, requires_grad=True), torch.zeros(1, 1, requires_grad=True)
     DiagonalGaussian(mean=mean, log_variance=log_variance).sample(torch.tensor([[3.0]])).sum().backward()
     assert mean.grad is not None
@@ -75,6 +79,7 @@ def test_gradients_reach_mean_and_variance_through_a_sample() -> None:
 
 
 def test_probabilities_of_levels_add_up_to_one() -> None:
+    """The decoder of Ho et al. 2020, eq. 13."""
     levels = torch.linspace(-1, 1, 256, dtype=torch.float64)[:, None]
     for mean, log_variance in ((0.1, -6.0), (-0.97, -2.0), (1.4, -8.0), (0.0, 2.0)):
         one = DiagonalGaussian(
@@ -94,6 +99,7 @@ def test_a_narrow_density_has_the_probability_of_the_density_times_the_width_of_
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_prediction_gives_back_the_clean_value(target) -> None:
+    """The noisy value is that of Ho et al. 2020, eq. 4; v is that of Salimans & Ho 2022, appendix D."""
     torch.manual_seed(0)
     clean, noise, signal = normal(4, 2), normal(4, 2), torch.rand(4, 1, dtype=torch.float64) * 0.9 + 0.05
     predicted = training_target(target, clean=clean, noise=noise, signal=signal)
@@ -112,6 +118,7 @@ def test_noise_and_velocity_are_those_of_diffusers() -> None:
 
 
 def test_min_snr_weights_are_those_of_the_paper() -> None:
+    """Hang et al. 2023, sec. 3.4, from the SNR of diffusers."""
     scheduler = diffusers.DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     steps = torch.tensor([0, 3, 200, 999])
     snr = compute_snr(scheduler, steps).double()
@@ -141,9 +148,18 @@ def test_betas_are_those_of_diffusers(ours, theirs) -> None:
 
 
 def test_cosine_has_the_signal_of_a_cosine() -> None:
+    """Salimans & Ho 2022, sec. 2: without the offset of Nichol & Dhariwal 2021, eq. 17."""
     shares = signal_shares(make_betas("cosine", 8))
     torch.testing.assert_close(shares[3], torch.tensor(0.5, dtype=torch.float64))
     torch.testing.assert_close(shares[1], torch.tensor(math.cos(math.pi / 8) ** 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear"])
+def test_zero_snr_is_that_of_diffusers(kind) -> None:
+    """Lin et al. 2023, algorithm 1."""
+    betas = make_betas(kind)
+    rescaled = rescale_zero_terminal_snr(betas)
+    torch.testing.assert_close(signal_shares(betas, zero_snr=True), torch.cumprod(1 - rescaled, dim=0), rtol=1e-9, atol=1e-12)
 
 
 def test_signal_is_that_of_the_noise_schedule() -> None:
@@ -170,6 +186,7 @@ def test_wrong_betas_are_refused(call, message) -> None:
 
 
 def test_posterior_is_that_of_diffusers() -> None:
+    """Ho et al. 2020, eq. 6 and 7."""
     torch.manual_seed(0)
     scheduler = diffusers.DDPMScheduler(prediction_type="sample", clip_sample=False, variance_type="fixed_small")
     signal = signal_shares(make_betas("linear", start=0.0001, end=0.02))
@@ -185,6 +202,7 @@ def test_posterior_is_that_of_diffusers() -> None:
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_weights_are_the_terms_of_the_bound_for_each_target(target, variance) -> None:
+    """The terms L_{t-1} of Ho et al. 2020, eq. 5 and 8, as weighted squared errors."""
     torch.manual_seed(0)
     clean, noise = normal(4, 3), normal(4, 3)
     for step in (1, 20, 48):
@@ -247,6 +265,7 @@ def test_even_steps_have_equal_weights() -> None:
 
 
 def test_important_steps_are_drawn_more_often_and_count_less() -> None:
+    """Nichol & Dhariwal 2021, eq. 18."""
     sampler = ImportanceSteps(4, history=2, even=0.0)
     generator = torch.Generator().manual_seed(0)
     losses = torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -273,6 +292,7 @@ def test_important_steps_forget_old_losses_and_leave_none_out() -> None:
 
 
 def test_hinge_losses_are_those_of_the_paper() -> None:
+    """Lim & Ye 2017, eq. 13 and 14."""
     real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.25, 1.0])
     assert float(hinge_loss(real, fake)) == pytest.approx(0.5 * ((0 + 0.5 + 2) / 3 + (0 + 1.25 + 2) / 3))
     assert float(generator_loss(fake)) == pytest.approx(1.75 / 3)
@@ -290,6 +310,7 @@ def test_patch_of_the_discriminator_is_70_pixels() -> None:
 
 
 def test_adaptive_weight_is_the_ratio_of_gradients() -> None:
+    """Esser et al. 2021, eq. 7, with both gradients written out."""
     torch.manual_seed(0)
     decoder, critic = torch.nn.Linear(4, 3), torch.nn.Linear(3, 1)
     latent, target = torch.randn(5, 4), torch.randn(5, 3)
@@ -305,6 +326,7 @@ def test_adaptive_weight_is_the_ratio_of_gradients() -> None:
 
 
 def test_perceptual_loss_is_the_distance_of_unit_features() -> None:
+    """Zhang et al. 2018, eq. 1 with weights of 1."""
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(3, 4, 3)
     pixels, target = torch.randn(2, 3, 5, 5, requires_grad=True), torch.randn(2, 3, 5, 5)
@@ -317,6 +339,7 @@ def test_perceptual_loss_is_the_distance_of_unit_features() -> None:
 
 
 def test_cells_become_the_nearest_vectors_and_keep_their_gradients() -> None:
+    """Van den Oord et al. 2017, eq. 1 to 3, with gradients that skip the choice."""
     torch.manual_seed(0)
     quantiser = VectorQuantiser(7, 3)
     torch.nn.init.normal_(quantiser.codebook.weight)
@@ -341,6 +364,7 @@ def test_cells_become_the_nearest_vectors_and_keep_their_gradients() -> None:
 
 
 def test_contrastive_loss_is_that_of_transformers() -> None:
+    """Radford et al. 2021, fig. 3; the temperature begins at 0.07 (sec. 2.5)."""
     torch.manual_seed(0)
     images, texts, temperature = torch.randn(4, 8), torch.randn(4, 8), Temperature()
     similarities = temperature(images, texts)
@@ -359,5 +383,6 @@ def test_temperature_stays_below_its_limit() -> None:
 
 
 def test_zero_shot_accuracy_counts_the_right_texts() -> None:
+    """Radford et al. 2021, sec. 3.1."""
     similarities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     assert zero_shot_accuracy(similarities, torch.tensor([0, 1, 1, 1])) == 0.75

@@ -48,6 +48,7 @@ def test_batch_holds_the_noise_of_its_steps() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_losses_are_their_formulas(target) -> None:
+    """L1 and L2; Ho et al. 2020, eq. 14 (simple) and eq. 12 (bound); Hang et al. 2023, sec. 3.4 (min_snr)."""
     predicted = torch.randn(5, 2, 3, 3, generator=generator_for(0, "predicted"))
     expected = {}
     for error, weighting in (("l2", "simple"), ("l1", "simple"), ("l2", "min_snr"), ("l2", "bound")):
@@ -65,6 +66,7 @@ def test_losses_are_their_formulas(target) -> None:
 
 
 def test_learned_variances_lie_between_both_and_only_they_learn_from_the_bound() -> None:
+    """Nichol & Dhariwal 2021, eq. 15 and 16."""
     simple, hybrid = (DenoisingLoss(Objective(weighting=w, steps=10, beta_end=0.4)) for w in ("simple", "hybrid"))
     batch = noisy_batch(hybrid)
     predicted = torch.randn(5, 4, 3, 3, generator=generator_for(0, "predicted")).requires_grad_()
@@ -101,6 +103,7 @@ def test_logged_bound_is_the_variational_bound() -> None:
 
 
 def test_important_steps_keep_the_loss_and_come_more_often() -> None:
+    """Nichol & Dhariwal 2021, eq. 18."""
     loss = DenoisingLoss(Objective(steps=4, draw="importance"))
     generator = generator_for(0)
     for _ in range(20):
@@ -149,6 +152,7 @@ class Echo(nn.Module):
 
 
 def test_conditions_are_dropped_as_often_as_asked() -> None:
+    """Ho & Salimans 2022, algorithm 1, line 3."""
     seen: list[Tensor] = []
     condition = ClassCondition(2, 4)
     condition.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
@@ -186,6 +190,7 @@ def test_ddim_with_perfect_predictions_finds_the_clean_value(target) -> None:
 
 
 def test_scaling_factor_gives_unit_deviation() -> None:
+    """Rombach et al. 2022, appendix G."""
     latents = [1000 + 7 * torch.randn(n, 4, 3, generator=generator_for(n)) for n in (1, 5, 20)]
     joined = torch.cat(latents).double()
     assert scaling_factor(latents) == pytest.approx(1 / float(joined.std(correction=0)))
@@ -256,6 +261,7 @@ def test_score_of_a_classifier_is_that_of_its_training() -> None:
 
 
 def test_discriminator_takes_part_after_its_start_and_learns_apart() -> None:
+    """Esser et al. 2021, eq. 6 and 7."""
     torch.manual_seed(0)
     from nodegraph_diffusion.networks.vae import AutoencoderKL
 

@@ -17,7 +17,19 @@ from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_diffusion.training.loop.state import read_state
 from nodegraph_diffusion.training.loop.trainer import METRICS, STATE, Trainer
 from nodegraph_diffusion.training.noising.objective import Objective
-from tests.support.training_tasks import COUNT, TASKS, Fixed, denoiser, latents, pictures, texts, trainer_of, trainer_to_kill
+from tests.support.training_tasks import (
+    COUNT,
+    TASKS,
+    TUNING,
+    Fixed,
+    denoiser,
+    latents,
+    loss_of,
+    pictures,
+    texts,
+    trainer_of,
+    trainer_to_kill,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,6 +104,40 @@ def test_denoiser_learns_and_samples_what_its_class_asks_for() -> None:
     assert samples is not None
     distances = torch.cdist(samples.flatten(1), latents().flatten(1))
     assert distances.argmin(1).tolist() == list(range(COUNT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TUNING)
+def test_tuning_learns_pictures(name) -> None:
+    """Takes more than five seconds for all. What is not trained stays as it is."""
+    torch.set_num_threads(1)
+    task, examples = TASKS[name]()
+    trainer = Trainer(task, Fixed(examples), TrainingOptions(steps=40, batch=18, learning_rate=1e-2, average=None))
+    before = loss_of(task, examples)
+    trained = trainer.networks["denoiser"].parameters
+    frozen = {key: value.clone() for key, value in trainer.networks["denoiser"].module.named_parameters() if key not in trained}
+    assert trainer.run()
+    assert loss_of(task, examples) < 0.55 * before
+    assert (name == "fine_tuning") == (not frozen)
+    now = dict(trainer.networks["denoiser"].module.named_parameters())
+    assert [key for key, value in frozen.items() if not torch.equal(now[key], value)] == []
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["lora", "fine_tuning"])
+def test_tuning_in_low_precision_takes_nearly_the_same_step(name, precision) -> None:
+    """With weights that stay float32; float16 scales the loss. The step of recomputed activations is that of stored ones."""
+    figures, weights = [], []
+    for options in ({}, {"precision": precision, "recompute": True}):
+        trainer = trainer_of(name, steps=1, **options)
+        before = {key: value.clone() for key, value in trainer.networks["denoiser"].parameters.items()}
+        trainer.advance()
+        figures.append(metrics_of(trainer)["loss/denoiser"])
+        now = {key: value.detach() for key, value in trainer.networks["denoiser"].parameters.items()}
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in now.values())
+        weights.append(torch.cat([(now[key] - before[key]).flatten() for key in now]))
+    assert figures[1] == pytest.approx(figures[0], rel=0.02)
+    assert float(torch.cosine_similarity(*weights, dim=0)) > 0.9
 
 
 def test_denoiser_learns() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nodegraph_diffusion.adapters.lora.patch import patched, unmatched
-from nodegraph_diffusion.checkpoint import describe
+from nodegraph_diffusion.checkpoint import describe, load_controlnet, save_controlnet
 from nodegraph_diffusion.checkpoint.layouts.modules import rename, unet_modules
 from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
@@ -26,7 +26,7 @@ from nodegraph_diffusion.training.tasks.conditions import EncodedCondition, Text
 from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserTask
 from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, HintedLatents, controlnet_of
 from nodegraph_diffusion.training.tuning.inversion import InversionCondition, save_inversion
-from nodegraph_diffusion.training.tuning.lora import Lora, save_lora
+from nodegraph_diffusion.training.tuning.lora import Lora, save_lora, save_peft
 from tests.support import small_networks as small
 from tests.support.training_tasks import Fixed
 
@@ -76,14 +76,19 @@ def ours_like(reference: diffusers.UNet2DConditionModel) -> UNet:
     return unet
 
 
+@torch.no_grad()
+def randomise(lora: Lora) -> None:
+    """Factors as large as after a long training."""
+    for parameter in lora.parameters():
+        parameter.normal_(std=0.1, generator=generator_for(0, parameter.numel()))
+
+
 @pytest.mark.parametrize("names", ["kohya", "peft"])
 def test_trained_lora_paints_the_same_here_and_in_diffusers(names, tmp_path: Path) -> None:
     reference = small.reference_unet()
     unet = ours_like(reference)
     lora = Lora(unet, rank=3, alpha=2.0, targets=EVERYWHERE)
-    with torch.no_grad():
-        for parameter in lora.parameters():
-            parameter.normal_(std=0.1, generator=generator_for(0, parameter.numel()))
+    randomise(lora)
     trained = unet(LATENTS, STEPS, CONTEXTS)
     lora.remove()
     assert small.difference(unet(LATENTS, STEPS, CONTEXTS), trained) > 0.01
@@ -100,19 +105,45 @@ def test_trained_lora_paints_the_same_here_and_in_diffusers(names, tmp_path: Pat
     assert small.difference(trained, expected) < small.TOLERANCE
 
 
-def test_lora_of_a_text_encoder_loads(tmp_path: Path) -> None:
-    encoder = CLIPTextModel(small.TEXT)
-    tokens = torch.tensor([[512, 5, 9, 513]])
-    lora = Lora(encoder, rank=2)
-    with torch.no_grad():
-        for parameter in lora.parameters():
-            parameter.normal_(std=0.1)
-    trained = encoder(tokens)
+def test_lora_loads_in_peft_alone(tmp_path: Path) -> None:
+    """A folder with PEFT's own names and config."""
+    reference = small.reference_unet()
+    unet = ours_like(reference)
+    lora = Lora(unet, rank=3, alpha=2.0, targets=EVERYWHERE)
+    randomise(lora)
+    trained = unet(LATENTS, STEPS, CONTEXTS)
     lora.remove()
-    save_lora(tmp_path / "lora.safetensors", {"text_encoder": (encoder, lora)})
-    file = describe(tmp_path / "lora.safetensors").lora()
+    save_peft(tmp_path / "lora", unet, lora)
+    adapted = peft.PeftModel.from_pretrained(reference, str(tmp_path / "lora"))
+    with torch.no_grad():
+        expected = adapted(LATENTS, STEPS, CONTEXTS).sample
+    assert small.difference(trained, expected) < small.TOLERANCE
+    file = describe(tmp_path / "lora").lora()
+    assert small.difference(patched(unet, "unet", [(file, 1.0)])(LATENTS, STEPS, CONTEXTS), trained) < small.TOLERANCE
+
+
+@pytest.mark.parametrize("names", ["kohya", "peft"])
+def test_lora_of_a_text_encoder_reads_the_same_here_and_in_diffusers(names, tmp_path: Path) -> None:
+    reference = small.reference_text_encoder()
+    encoder = CLIPTextModel(small.TEXT)
+    encoder.load_state_dict({name.removeprefix("text_model."): value for name, value in reference.state_dict().items()})
+    tokens = torch.tensor([[512, 5, 9, 513]])
+    lora = Lora(encoder, rank=2, alpha=3.0)
+    randomise(lora)
+    trained = encoder(tokens).detach()
+    lora.remove()
+    assert small.difference(encoder(tokens), trained) > 0.01
+    path = tmp_path / "lora.safetensors"
+    save_lora(path, {"text_encoder": (encoder, lora)}, names)
+    file = describe(path).lora()
     found = patched(encoder, "text_encoder", [(file, 1.0)])(tokens)
     assert small.difference(found, trained) < 0.01  # weights of text encoders are rounded to float16
+    loader = diffusers.loaders.StableDiffusionLoraLoaderMixin
+    state, alphas = loader.lora_state_dict(path)
+    loader.load_lora_into_text_encoder(state, alphas, reference, prefix="text_encoder")
+    assert any(isinstance(module, peft.tuners.lora.LoraLayer) for module in reference.modules())
+    with torch.no_grad():
+        assert small.difference(trained, reference(tokens).last_hidden_state) < small.TOLERANCE
 
 
 def test_wrong_loras_are_refused(tmp_path: Path) -> None:
@@ -145,6 +176,59 @@ def test_inversion_trains_its_vectors_only_and_its_file_loads(tmp_path: Path) ->
     torch.testing.assert_close(condition(tokens, undropped), encoder.encode(tokens, inserted=vectors)[0])
     without = torch.tensor([[512, 5, 9, 8, 513]]).repeat(6, 1)
     torch.testing.assert_close(condition(without, undropped), TextCondition(encoder, empty)(without, undropped))
+
+
+def test_trained_word_is_read_the_same_in_diffusers(tmp_path: Path) -> None:
+    """From the file that `save_inversion` writes, by a pipeline."""
+    scheduler = small.scheduler()
+    pipeline = small.pipeline(tmp_path, diffusers.StableDiffusionPipeline, small.reference_unet(), scheduler)
+    reference = pipeline.text_encoder
+    encoder = CLIPTextModel(small.TEXT)
+    encoder.load_state_dict({name.removeprefix("text_model."): value for name, value in reference.state_dict().items()})
+    tokenizer = pipeline.tokenizer
+    empty = torch.tensor(tokenizer("", padding="max_length").input_ids)
+    condition = InversionCondition(encoder, empty, start=7, count=2)
+    vocabulary = small.TEXT.vocab_size
+    tokens = empty.clone()
+    tokens[1:4] = torch.tensor([tokenizer("a", add_special_tokens=False).input_ids[0], vocabulary, vocabulary + 1])
+    unet = small.our_unet().requires_grad_(False)
+    examples = ConditionedLatents(latent=LATENTS, condition=tokens.repeat(6, 1))
+    train(DenoiserTask(unet, condition, Objective()), examples, steps=3, learning_rate=0.1)
+    save_inversion(tmp_path / "word.safetensors", condition.vectors)
+    pipeline.load_textual_inversion(str(tmp_path / "word.safetensors"), token="<word>")
+    with torch.no_grad():
+        expected = pipeline.encode_prompt("a <word>", "cpu", 1, False)[0]
+        found = condition(tokens[None], torch.zeros(1, dtype=torch.bool))
+        plain = pipeline.encode_prompt("a", "cpu", 1, False)[0]
+    assert small.difference(found, expected) < small.TOLERANCE
+    assert small.difference(plain, expected) > 0.1
+
+
+@pytest.mark.parametrize("layout", ["folder", "single file"])
+def test_trained_controlnet_paints_the_same_here_and_in_diffusers(layout, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = small.our_unet()
+    control, hint = controlnet_of(unet, hint_scale=8), torch.rand(6, 3, 64, 64)
+    task = ControlNetTask(unet, control, EncodedCondition(torch.zeros(5, small.UNET.context_dim)), Objective())
+    train(task, HintedLatents(latent=LATENTS, condition=CONTEXTS, hint=hint), steps=2)
+    path = tmp_path / ("control" if layout == "folder" else "control.safetensors")
+    save_controlnet(path, control, dtype=torch.float32)
+    with torch.no_grad():
+        residuals = control(LATENTS, hint, STEPS, CONTEXTS)
+        trained = unet(LATENTS, STEPS, CONTEXTS, controls=residuals)
+    ours = load_controlnet(describe(path).controlnet(), "cpu", torch.float32)
+    again = unet(LATENTS, STEPS, CONTEXTS, controls=ours(LATENTS, hint, STEPS, CONTEXTS))
+    assert small.difference(again, trained) < small.TOLERANCE
+    assert small.difference(unet(LATENTS, STEPS, CONTEXTS), trained) > 0.001
+    if layout == "folder":
+        theirs = diffusers.ControlNetModel.from_pretrained(path)
+    else:
+        save_controlnet(tmp_path / "sizes", control)  # a single file says no sizes, and diffusers looks for them on the hub
+        theirs = diffusers.ControlNetModel.from_single_file(str(path), config=str(tmp_path / "sizes"), local_files_only=True)
+    with torch.no_grad():
+        skips, middle = theirs(LATENTS, STEPS, CONTEXTS, controlnet_cond=hint, return_dict=False)
+    for found, expected in zip((*residuals[0], residuals[1]), (*skips, middle), strict=True):
+        assert small.difference(found, expected) < small.TOLERANCE
 
 
 def test_controlnet_begins_as_the_encoder_and_learns_while_the_unet_does_not() -> None:

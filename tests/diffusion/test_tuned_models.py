@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,14 +31,19 @@ from nodegraph_diffusion.networks.config import CLIPTextConfig, UNetConfig
 from nodegraph_diffusion.networks.controlnet import ControlNet
 from nodegraph_diffusion.networks.unet import timestep_embedding
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.pictures.buckets import Buckets
 from tests.support import small_networks as small
 from tests.support import synthetic_checkpoints as synthetic
 from tests.support.control_nets import our_control
 from tests.support.families import FAMILIES
+from tests.support.markdown import blocks
+from tests.support.small_model import save_single_file as save_small_single_file
 from tests.support.unet_configs import CONTEXT, REFINER, SD2, SDXL, TIMESTEPS
 from tests.support.whole_checkpoint import whole
 
 TWO_LEVELS = {"model_channels": 64, "channel_mult": (1, 2), "transformer_depth": (0, 1), "middle_depth": 1, "num_res_blocks": 1}
+ROOT = Path(__file__).parents[2]
 FILE = {**TWO_LEVELS, "head_channels": 64, "norm_groups": 32}  # what a single file cannot say is as in the published models
 TEXT = CLIPTextConfig(vocab_size=514, width=64, layers=3, heads=1, max_length=16, mlp_width=96, eos=513)
 TEXT_XL = dataclasses.replace(TEXT, layer=2, final_norm=False)
@@ -152,6 +158,36 @@ def test_folder_stays_one_that_diffusers_opens(tmp_path) -> None:
         assert small.difference(unet(latents, TIMESTEPS, CONTEXT, added=added), expected) < small.TOLERANCE
 
 
+@pytest.mark.parametrize("layout", ["single file", pytest.param("folder", marks=pytest.mark.slow)])
+def test_models_are_fine_tuned_as_the_docs_say(tmp_path, layout) -> None:
+    """A single file of Stable Diffusion 1 and a folder of Stable Diffusion XL: from files with captions to the model's layout."""
+    if layout == "folder":
+        path = tmp_path / "model"
+        FAMILIES["sdxl"](tmp_path).save_pretrained(path)
+    else:
+        path = save_small_single_file(tmp_path / "model.safetensors")
+    pictures = []
+    for name, size in (("a", (40, 32)), ("b", (32, 32)), ("c", (64, 24))):
+        Image.effect_noise(size, 60).convert("RGB").save(tmp_path / f"{name}.png")
+        pictures.append((tmp_path / f"{name}.png", f"a picture {name}"))
+    names: dict[str, Any] = {}
+    block = next(each.text for each in blocks(ROOT / "docs" / "training.md") if "def fine_tune" in each.text)
+    exec(block, names)
+    options = TrainingOptions(steps=1, batch=2, recompute=True)
+    buckets = Buckets(side=32, step=8, least=16, most=64)
+    names["fine_tune"](path, pictures, tmp_path / "out", options=options, buckets=buckets)
+    before, after = describe(path).model(), describe(tmp_path / "out" / f"tuned{path.suffix}").model()
+    assert (after.kind, after.layout) == (before.kind, before.layout)
+    old, new = loaded(before), loaded(after)
+    assert all(value.isfinite().all() for value in new["unet"].state_dict().values())
+    changed = {name: not same_weights(old[name], new[name]) for name in old}
+    assert changed == {name: name == "unet" for name in old}
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+
+
 def test_wrong_parts_are_refused(tmp_path) -> None:
     save_file(whole(), tmp_path / "model.safetensors")
     model = describe(tmp_path / "model.safetensors").model()
@@ -243,20 +279,6 @@ def test_controlnet_is_read_by_us_and_by_diffusers(tmp_path, changes) -> None:
             skips, middle = theirs(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT, return_dict=False)
         for result, reference in zip((*expected[0], expected[1]), (*skips, middle), strict=True):
             assert small.difference(result, reference) < small.TOLERANCE
-
-
-def test_single_file_of_a_controlnet_opens_in_diffusers(tmp_path) -> None:
-    control = our_control()
-    save_controlnet(tmp_path / "folder", control)
-    save_controlnet(tmp_path / "control.safetensors", control, dtype=torch.float32)
-    theirs = diffusers.ControlNetModel.from_single_file(
-        str(tmp_path / "control.safetensors"), config=str(tmp_path / "folder"), local_files_only=True
-    )
-    with torch.no_grad():
-        skips, middle = theirs(X, TIMESTEPS, CONTEXT, controlnet_cond=HINT, return_dict=False)
-    expected = control(X, HINT, TIMESTEPS, CONTEXT)
-    for result, reference in zip((*expected[0], expected[1]), (*skips, middle), strict=True):
-        assert small.difference(result, reference) < small.TOLERANCE
 
 
 def test_controlnet_that_a_single_file_cannot_describe_is_refused(tmp_path) -> None:

@@ -13,7 +13,7 @@ from nodegraph.graph.build import build_graph
 from nodegraph.graph.graph import Graph, ListWithLinks, ResolvedLink, Value
 from nodegraph.graph.overrides import Override
 from nodegraph.plugins.manager import Plugins, load_plugins
-from nodegraph.workflow.document import dump
+from nodegraph.workflow.dump import dump
 from tests.support.plugin_folders import STUB_PLUGINS
 
 Check = Callable[..., Graph]
@@ -227,7 +227,7 @@ outputs:
             "w.yaml:31:40 [E108] 'weights' of node 'w' has the link $n inside a mapping, where links are not supported. "
             "Use values or params there."
         ),
-        "w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list.",
+        ("w.yaml:32:20 [E110] 'a' of node 'x': expected int, found a list. To map the node over a list, write 'each: {a: ...}'."),
         "w.yaml:33:23 [E106] there is no node 'params' ('text' of node 'y': $params). Name the param: '$params.NAME'.",
         "w.yaml:37:8 [E106] there is no node 'nowhere' (output 'two': $nowhere).",
         (

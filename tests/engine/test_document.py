@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import string
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from nodegraph import Workflow, WorkflowError
 from nodegraph.node_types.spec import MISSING
 from nodegraph.workflow.definitions import NAME_RULE, Link, NodeDef, OutputDef, ParamDef, ParamRef
-from nodegraph.workflow.document import dump, parse_value
+from nodegraph.workflow.document import parse_value
+from nodegraph.workflow.dump import dump
 
 AWKWARD = [
     *(
@@ -126,7 +129,7 @@ text = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
     st.text(st.sampled_from(" \n\t:#-?$&*!|>'\"%@`{}[],.\\0eaé")),
 )
-number = st.one_of(st.integers(), st.floats(allow_nan=False))
+number = st.one_of(st.integers(), st.floats())
 plain = st.recursive(
     st.one_of(st.none(), st.booleans(), number, text),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(text, inner, max_size=4)),
@@ -159,7 +162,7 @@ def is_same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(is_same, a, b))
     if isinstance(a, dict):
         return list(a) == list(b) and all(is_same(a[key], b[key]) for key in a)
-    return bool(a == b)
+    return bool(a == b) or (a != a and b != b)  # NaN
 
 
 def meaning(workflow: Workflow) -> tuple[Any, ...]:
@@ -269,6 +272,103 @@ def test_any_value_survives_a_round_trip(value):
     workflow = Workflow()
     workflow.add("T", x=value)
     assert is_same(Workflow.parse(workflow.dump()).nodes["t"].inputs["x"], value)
+
+
+def nested(levels: int) -> Any:
+    """Lists in each other."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class Other:
+    """Something that no file can hold."""
+
+
+odd = st.recursive(
+    st.one_of(
+        plain,
+        st.text(st.characters(categories=["Cs", "Cc", "Lu", "Zs"])),
+        st.floats(width=32).map(np.float32),
+        st.integers(0, 9).map(np.int64),
+        st.fractions(),
+        st.decimals(),
+        st.dates(),
+        st.binary(max_size=3),
+        st.complex_numbers(),
+        st.sampled_from([Fraction(10) ** 400, Path("a/b"), Path("caf\udce9"), Other(), {1}]),
+        st.integers(50, 70).map(nested),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.one_of(text, st.none(), st.integers(0, 2), st.just("\ud800")), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+def as_read(value: Any) -> Any:
+    """What a file holds of a value."""
+    if isinstance(value, dict):
+        return {key: as_read(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_read(item) for item in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, np.integer):
+        return int(value)
+    return float(value) if isinstance(value, np.floating | Fraction) else value
+
+
+@settings(max_examples=200)
+@given(odd, st.sampled_from(["input", "param", "option"]))
+def test_any_value_is_written_so_that_it_is_read_as_the_same_or_refused(value, where):
+    workflow = Workflow()
+    workflow.add("T", x=value if where == "input" else 1)
+    if where == "param":
+        workflow.param("p", value)
+    workflow.outputs["o"] = OutputDef("o", Link("t"), "x.png", options={"o": value if where == "option" else 1})
+    try:
+        written = workflow.dump()
+    except WorkflowError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert "which a file cannot hold" in refusal
+        return
+    again = Workflow.parse(written)
+    read = {"input": again.nodes["t"].inputs["x"], "option": again.outputs["o"].options["o"]}
+    found = read[where] if where in read else again.params["p"].default
+    expected = as_read(value)
+    assert is_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("caf\udce9", "'caf\\udce9'"),
+        ({"a": [{None: 1}]}, "the key None"),
+        ({0: 1}, "0"),
+        pytest.param(10**4300, "0x", id="huge"),
+        (nested(60), "[[["),
+        (Fraction(1, 3), "Fraction(1, 3)"),
+    ],
+)
+def test_value_that_a_file_cannot_hold_is_refused(value, found):
+    workflow = Workflow()
+    workflow.add("T", x=value)
+    with pytest.raises(WorkflowError) as caught:
+        workflow.dump()
+    assert f"'x' of node 't' holds {found}" in str(caught.value)
+    assert "which a file cannot hold" in str(caught.value)
+
+
+def test_name_that_a_file_cannot_hold_is_refused():
+    with pytest.raises(WorkflowError, match="the name holds"):
+        Workflow("\ud800").dump()
 
 
 @pytest.mark.parametrize("value", AWKWARD)

@@ -67,7 +67,7 @@ def run(pack: Path) -> Callable[[], Any]:
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-c", RUN]
         folder = pack.parents[1]
-        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)
 

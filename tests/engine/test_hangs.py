@@ -21,7 +21,7 @@ from nodegraph.run.model_memory import ModelMemory
 from nodegraph.run.workers.jobs import Jobs, SharedJob
 from nodegraph.run.workers.threads import _Threads
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds after which something counts as hanging."""
 
 

@@ -129,7 +129,7 @@ def test_optimized_python_has_other_keys(tmp_path, install):
     def identities(level: str) -> list[str]:
         environment = {**os.environ, "PYTHONOPTIMIZE": level, "PYTHONPATH": str(tmp_path / "site-packages")}
         ran = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
         )
         return ran.stdout.splitlines()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import json
 import os
 import py_compile
 import subprocess
@@ -474,12 +475,75 @@ def test_module_that_a_library_finds_by_a_name_in_data_is_not_noticed(
         assert make_engine().run(one())["out"] == 1
 
 
-def test_new_module_where_there_was_none_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
-    in_node = "VALUE = importlib.import_module('ab' + 'sent').VALUE if importlib.util.find_spec('ab' + 'sent') else 1"
+@pytest.mark.parametrize("name", ["'ab' + 'sent'", "'few.' + 'absent'"], ids=["top-level", "in a package"])
+def test_new_module_where_there_was_none_is_noticed(write: Write, make_engine: Callable[[], Engine], name: str) -> None:
+    write("lib/few/__init__.py", "")
+    in_node = f"VALUE = importlib.import_module({name}).VALUE if importlib.util.find_spec({name}) else 1"
     write("plugins/value.py", plugin(in_node=in_node))
     assert make_engine().run(one())["out"] == 1
-    write("lib/absent.py", "VALUE = 2")
+    assert make_engine().run(one()).cached == ("node",)
+    write(f"lib/{eval(name).replace('.', '/')}.py", "VALUE = 2")
+    assert make_engine().run(one())["out"] == 2
+
+
+def test_new_module_that_is_found_by_listing_its_folder_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:
+    write("lib/few/__init__.py", "")
+    in_node = "VALUE = 1 + len(list(pkgutil.iter_modules(few.__path__)))"
+    write("plugins/value.py", plugin(top="import few, pkgutil", in_node=in_node))
     assert make_engine().run(one())["out"] == 1
+    write("lib/few/more.py", "")
+    assert make_engine().run(one())["out"] == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_module_of_the_same_name_in_another_plugin_is_no_hit(
+    tmp_path: Path, write: Write, make_engine: Callable[[], Engine], together: bool
+) -> None:
+    """Each plugin has its folder in `sys.path`. The first that imports the module has it for both."""
+    for number in ("one", "two"):
+        top = f"sys.path.insert(0, str(Path(__file__).parent.parent / '{number}'))"
+        in_node = "import twin; return twin.VALUE * x"
+        text = plugin(top=top, in_node=in_node, loads=False).replace("Value", f"Value{number}")
+        write(f"plugins/value_{number}.py", text)
+    write("one/twin.py", "VALUE = 1")
+    write("two/twin.py", "VALUE = 2")
+    workflow = Workflow("one")
+    workflow.output("out", workflow.add("Valueone", name="node", x=1))
+    before = list(sys.path)
+    try:
+        engine = make_engine()
+        if together:
+            other = Workflow("two")
+            other.output("out", other.add("Valuetwo", name="node", x=1))
+            assert engine.run(other)["out"] == 2
+        assert engine.run(workflow)["out"] == 2  # not what its own module would give
+        forget_modules_in(tmp_path)
+        sys.path[:] = before
+        (tmp_path / "plugins" / "value_two.py").unlink()
+        assert make_engine().run(workflow)["out"] == 1
+    finally:
+        sys.path[:] = before
+
+
+def test_shared_library_that_a_node_loads_is_compared_at_a_hit(
+    tmp_path: Path, write: Write, make_engine: Callable[[], Engine]
+) -> None:
+    libraries = [file for file in map(Path, _files_of_compiled_modules()) if file.suffix == ".so"][:2]
+    if len(libraries) < 2:
+        pytest.skip("the modules of this Python are in no shared libraries")
+    write("lib/shared.so", "").write_bytes(libraries[0].read_bytes())
+    in_node = "import ctypes; ctypes.CDLL(str(Path(FILE).parent / 'shared.so')); VALUE = 1"
+    write("plugins/value.py", plugin(in_node=in_node, loads=False))
+    engine = make_engine()
+    assert engine.run(one())["out"] == 1
+    assert make_engine().run(one()).cached == ("node",)
+    write("lib/other.so", "").write_bytes(libraries[1].read_bytes())
+    (tmp_path / "lib" / "other.so").replace(tmp_path / "lib" / "shared.so")
+    assert make_engine().run(one()).ran == ("node",)
+
+
+def _files_of_compiled_modules() -> list[str]:
+    return sorted(str(file) for file in Path(json.decoder.__file__).parent.parent.glob("lib-dynload/_[a-h]*.so"))
 
 
 def test_earlier_state_of_a_module_that_a_node_has_kept_is_not_noticed(write: Write, make_engine: Callable[[], Engine]) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugins.manager import load_plugins
+from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
+from nodegraph.plugins.state.shared_changes import shared_changes
 
 PLUGIN = """
 import locale
@@ -96,6 +98,25 @@ def test_locale_that_a_node_sets_is_restored_with_a_note(make_engine: Callable[[
     ]
 
 
+def test_locale_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept(other: str) -> None:
+    begun = shared_changes()
+    enter_known_locale()
+    enter_known_locale()
+    locale.setlocale(locale.LC_NUMERIC, other)
+    assert leave_known_locale()
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 1
+    locale.setlocale(locale.LC_NUMERIC, other)
+    enter_known_locale()
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 2
+    assert not leave_known_locale()
+    locale.setlocale(locale.LC_NUMERIC, other)
+    assert leave_known_locale()  # the last one: only it can have seen the other locale
+    assert locale.setlocale(locale.LC_NUMERIC) == "C"
+    assert shared_changes() == begun + 2
+
+
 def test_order_of_words_in_another_locale_is_not_noticed(make_engine: Callable[[], Engine], other: str) -> None:
     first = make_engine().run(one("Order", text=""))["out"]
     before = locale.setlocale(locale.LC_COLLATE)
@@ -116,7 +137,7 @@ def test_text_in_another_encoding_is_another_result(make_engine: Callable[[], En
     command = [sys.executable, "-m", "nodegraph", "run", "one.yaml", "--json", "--cache-dir", "cache", "--plugin-dir", "plugins"]
     assert make_engine().run(workflow)["out"] == "\u00e9"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(ran.stdout)["nodes"]["node"]["status"] == "ran"
     hit = make_engine().run(workflow)
     assert (hit["out"], hit.cached) == ("\u00e9", ("node",))
@@ -134,7 +155,7 @@ def test_encoding_that_a_node_changes_is_not_noticed(make_engine: Callable[[], E
     )
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"}
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     encoding, wrong = ran.stdout.splitlines()
     if encoding != "UTF-8":

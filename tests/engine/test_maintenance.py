@@ -91,7 +91,7 @@ def test_interrupted_verify_checks_no_more_files(store: Store, monkeypatch: pyte
 def test_verify_checks_several_files_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         store.put_bytes(b"%d" % number, ".bin")
-    two_are_checked = threading.Barrier(2, timeout=60)
+    two_are_checked = threading.Barrier(2, timeout=300)
 
     def check(entry: os.DirEntry[str]) -> tuple[bool | None, int]:
         two_are_checked.wait()  # a single thread would wait in vain

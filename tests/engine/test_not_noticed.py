@@ -232,7 +232,7 @@ def test_seed_of_hashes_is_not_noticed(make_engine: Callable[[], Engine], tmp_pa
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(tmp_path / "site-packages")}
         ran = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
         )
         orders.add(ran.stdout)
     assert len(orders) > 1

@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from nodegraph import PluginError, hookimpl
+from nodegraph import Engine, PluginError, Workflow, WorkflowError, hookimpl
 from nodegraph.plugin_api import Numerics
 from nodegraph.plugins.code.plugin_code import read_code
 from nodegraph.plugins.manager import LoadedPlugin, Plugins, load_plugins
@@ -525,6 +525,62 @@ def test_broken_entry_point_is_named_with_the_reason(install, write, code, value
     name = value.replace(":", ".")
     assert error(plugins).startswith(f"[E304] plugin '{name}' (some-pack 1.4) cannot be loaded: {message}")
     plugins.require_sound()
+
+
+WRONG_HOOKS = {
+    "raises": "@hookimpl\ndef register_examples(register):\n    1 / 0",
+    "misspelt": "@hookimpl\ndef register_node(register): ...",
+    "arguments": "@hookimpl\ndef register_codecs(registr): ...",
+    "undecorated": "def register_codecs(register): ...",
+    "unusable": "@hookimpl\ndef register_examples(register):\n    register('', 1)",
+    "adds": "@hookimpl\ndef add_hooks(pluginmanager):\n    1 / 0",
+    "codec": "@hookimpl\ndef register_codecs(register):\n    register(Word, Codec())\n    1 / 0",
+    "backend": "@hookimpl\ndef register_backend(register):\n    register(CpuBackend())\n    1 / 0",
+}
+HALF = """
+from nodegraph.plugin_api import CpuBackend
+
+class Word: ...
+
+class Codec:
+    name, suffix, extension = "word", ".word", ".txt"
+
+@hookimpl
+def on_event(event):
+    raise AssertionError("it is broken")
+"""
+
+
+@pytest.mark.parametrize("hook", WRONG_HOOKS.values(), ids=WRONG_HOOKS)
+def test_installed_plugin_that_is_broken_stops_nothing_else(install, write, tmp_path, hook):
+    """Nothing of it is registered, and keys are those without it."""
+    write("folder/shout.py", SAY.replace('"Say"', '"Shout"'))
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Shout", name="node", text="a"))
+    alone = Engine(None, plugin_dirs=[tmp_path / "folder"])
+    keys = dict(alone.plan(workflow).keys)
+    write("site/half_pack.py", textwrap.dedent(SAY) + HALF + hook)
+    install("half-pack", "1.4", "nodes = half_pack")
+    engine = Engine(None, plugin_dirs=[tmp_path / "folder"])
+    assert error(engine.plugins).startswith("[E30")
+    assert "plugin 'half_pack' (half-pack 1.4)" in error(engine.plugins)
+    assert engine.plugins.nodes.names() == ["Shout"]
+    assert engine.plugins.codecs.by_name("word") is None
+    assert len(engine.plugins.registries["examples"]) == 0
+    assert dict(engine.plan(workflow).keys) == keys
+    assert engine.run(workflow)["out"] == "a"
+    workflow.output("more", workflow.add("Say", name="more", text="a"))
+    with pytest.raises(WorkflowError) as caught:
+        engine.run(workflow)
+    assert "there is no node type 'Say'" in str(caught.value)
+    assert error(engine.plugins) in str(caught.value)  # the likely reason
+
+
+def test_our_own_pack_that_is_broken_is_an_error(install, write):
+    write("site/our_pack.py", "1 / 0")
+    install("nodegraph", "1.0", "nodes = our_pack")
+    with pytest.raises(PluginError, match="our_pack"):
+        load_plugins().require_sound()
 
 
 def test_file_and_entry_point_cannot_share_a_name(install, write, tmp_path):

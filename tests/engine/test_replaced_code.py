@@ -51,6 +51,26 @@ def listed(words, memory):
     wrapper.weights = {"a": [1, 2]}
     return wrapper
 
+class Slotted:
+    __slots__ = ("text",)
+
+    def __init__(self):
+        self.text = " slotted"
+
+    def __call__(self, text):
+        return text + self.text
+
+SLOTTED, BOUND, DEEP = Slotted(), Adds(" bound"), [" deep"]
+def partly(text, *, ending):
+    return text + ending
+
+PARTIAL = functools.partial(partly, ending=" partial")
+
+@wrapped
+@wrapped
+def deep(text, words=DEEP):
+    return text + words[0]
+
 WORDS, MEMORY = [" list", "of", "words"], {"of an earlier": "run"}
 
 def plain(text, ending=" plain", *, more=""):
@@ -61,6 +81,7 @@ def decorated(text):
     return text + " decorated"
 
 ENDINGS = {"plain": plain, "object": Adds(" object"), "decorated": decorated, "listed": listed(WORDS, MEMORY)}
+ENDINGS |= {"slotted": SLOTTED, "bound": BOUND.__call__, "partial": PARTIAL, "deep": deep}
 
 @node("End")
 def end(text: str, ending: Annotated[Any, Choice("endings")]) -> str:
@@ -133,6 +154,10 @@ REPLACED: dict[str, tuple[str, Callable[[Engine, types.ModuleType], Any]]] = {
     "list that is a default": ("listed", lambda engine, module: module.ENDINGS["listed"].__defaults__[0].append("?")),
     "entry of a mapping": ("listed", lambda engine, module: module.ENDINGS["listed"].weights.update(a=[])),
     "list that was emptied": ("listed", lambda engine, module: module.WORDS.clear()),
+    "slot": ("slotted", lambda engine, module: setattr(module.SLOTTED, "text", " other")),
+    "attribute of the object of a method": ("bound", lambda engine, module: setattr(module.BOUND, "text", " other")),
+    "argument of a partial function": ("partial", lambda engine, module: module.PARTIAL.keywords.update(ending=" other")),
+    "list below two decorators": ("deep", lambda engine, module: module.DEEP.append(" other") or module.DEEP.pop(0)),
     "below a decorator": (
         "decorated",
         lambda engine, module: setattr(module.decorated.__wrapped__, "__code__", (lambda text: "other").__code__),
@@ -162,6 +187,59 @@ def test_function_of_a_node_type_that_was_replaced_is_not_kept(make_engine: Call
     result = engine.run(workflow)
     assert (result["out"], result.ran) == ("text other", ("node",))
     assert make_engine().run(workflow)["out"] == "text fixed"
+
+
+CHOOSING = """
+import os
+from nodegraph import hookimpl, node
+
+@node("Chosen")
+def quick() -> str:
+    return "quick"
+
+@node("Chosen")
+def slow() -> str:
+    return "slow"
+
+def made(number, unordered=frozenset({"a", "b", "c"})):
+    @node("Made")
+    def made() -> int:
+        return number + len(unordered) - 3
+    return made
+
+@hookimpl
+def register_nodes(register):
+    register(quick if os.environ["CHOICE"] == "1" else slow)
+    register(made(int(os.environ["CHOICE"])))
+"""
+
+
+def test_function_that_a_plugin_chooses_when_it_is_loaded_is_in_the_key(
+    make_engine: Callable[..., Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same code registers another function, or one with another value, in another environment."""
+    make_engine()
+    (tmp_path / "plugins" / "choosing.py").write_text(CHOOSING)
+    workflow = Workflow("chosen")
+    for type in ("Chosen", "Made"):
+        workflow.output(type, workflow.add(type, name=type))
+    for choice, expected in (("1", ("quick", 1)), ("2", ("slow", 2)), ("1", ("quick", 1))):
+        monkeypatch.setenv("CHOICE", choice)
+        result = make_engine().run(workflow)
+        assert (result["Chosen"], result["Made"]) == expected
+    assert set(result.cached) == {"Chosen", "Made"}
+
+
+def test_thing_that_a_plugin_chooses_when_it_is_loaded_is_in_the_key(
+    make_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_engine()
+    chosen = PLUGIN.replace('Adds(" object")', 'Adds(__import__("os").environ["CHOICE"])')
+    for choice in (" one", " two"):
+        monkeypatch.setenv("CHOICE", choice)
+        (tmp_path / "plugins" / "endings.py").write_text(chosen)
+        engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"])
+        assert engine.run(ended("object"))["out"] == f"text{choice}!"
 
 
 def test_list_inside_an_attribute_that_is_changed_is_noticed(make_engine: Callable[..., Engine]) -> None:

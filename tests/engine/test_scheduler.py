@@ -378,7 +378,7 @@ def test_cancelling_stops_at_a_step_and_keeps_results(
     engine = make_engine()
 
     def cancel() -> None:
-        stubs.STARTED.wait(10)
+        stubs.STARTED.wait(120)
         engine.cancel()
 
     thread = threading.Thread(target=cancel)

@@ -142,6 +142,6 @@ def test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes(engine: Engine,
     (tmp_path / "one.yaml").write_text(workflow.dump(), encoding="utf-8")
     command = [sys.executable, "-m", "nodegraph", "run", "one.yaml", "--json", "--cache-dir", "cache", "--plugin-dir", "plugins"]
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "1", "PYTHONHASHSEED": "7"}
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(ran.stdout)["nodes"]["node"]["status"] == "cached"
     assert key is not None

@@ -97,7 +97,7 @@ def test_killed_write_leaves_no_visible_blob(store: Store) -> None:
                 file.write(b"half of it")
                 file.flush()
                 say("half")
-                time.sleep(60)
+                time.sleep(600)
 
         store.put_file(write, ".bin")
         """,
@@ -125,7 +125,7 @@ def test_kill_before_the_rename_leaves_no_file(store: Store, before: str, blobs:
         def stop(temporary, path):
             if path.parts[-3] == sys.argv[2] + "s":
                 say("written")
-                time.sleep(60)
+                time.sleep(600)
             move(temporary, path)
 
         nodegraph.cache.store.safe_io.move = nodegraph.cache.store.blobs.move = stop

@@ -62,8 +62,58 @@ def length(run: Run, text: str) -> int:
     run.step(1, 1)
     return len(text)
 
+class Word:
+    def __init__(self, text):
+        self.text = text
+
+class WordCodec:
+    name, suffix, extension = "word", ".word", ".txt"
+    draws = ""
+
+    def digest(self, word):
+        return word.text
+
+    def save(self, word, path):
+        path.write_text(word.text + self.noise("save"))
+
+    def load(self, path):
+        return Word(path.read_text() + self.noise("load"))
+
+    def export(self, word):
+        return [(word.text + self.noise("export")).encode()]
+
+    def embed(self, data, metadata):
+        return data
+
+    def check(self, word):
+        return None
+
+    def size(self, word):
+        return len(word.text)
+
+    def noise(self, method):
+        return str(random.random()) if method == WordCodec.draws else ""
+
+@node("Word")
+def make_word(text: str) -> Word:
+    return Word(text)
+
+@node("Words")
+def make_words(text: str) -> list[Word]:
+    return [Word(text)]
+
+@node("Letters")
+def letters(words: Word | list[Word]) -> int:
+    return sum(len(word.text) for word in (words if isinstance(words, list) else [words]))
+
+@hookimpl
+def register_codecs(register):
+    register(Word, WordCodec())
+
 @hookimpl
 def register_nodes(register):
+    for function in (make_word, make_words, letters):
+        register(function)
     for function in (where, length, random_number, random_model, wrap, number, twice, add, add_inside, first):
         register(function)
 """
@@ -105,6 +155,46 @@ def test_nodes_below_a_result_that_is_not_kept_run_again(make_engine: Callable[[
         return number
 
     assert len({run() for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("type", ["Word", "Words"])
+@pytest.mark.parametrize("draws", ["save", "load"])
+def test_value_whose_codec_draws_is_not_kept(make_engine: Callable[[], Engine], draws: str, type: str) -> None:
+    workflow = Workflow("w")
+    word = workflow.add(type, name="word", text="a")
+    workflow.output("out", workflow.add("Letters", name="letters", words=word))
+    engine = make_engine()
+    codec = engine.plugins.manager.get_plugin("drawing").WordCodec
+    codec.draws = draws
+    result = engine.run(workflow)
+    assert "a global generator of random numbers" in result.notices[0].message
+    assert "word" in engine.run(workflow).ran
+    codec.draws = ""
+    assert engine.run(workflow).notices == ()
+    assert engine.run(workflow).ran == ()
+
+
+def test_codec_that_draws_only_later_is_not_noticed(make_engine: Callable[[], Engine]) -> None:
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Word", name="word", text="a"))
+    engine = make_engine()
+    engine.run(workflow)
+    engine.plugins.manager.get_plugin("drawing").WordCodec.draws = "load"
+    result = engine.run(workflow)
+    assert (result.ran, result.notices) == ((), ())
+    assert result["out"].text.startswith("a0.")
+
+
+def test_exported_file_of_a_codec_that_draws_is_not_stored(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    workflow = Workflow("w")
+    workflow.output("out", workflow.add("Word", name="word", text="a"))
+    engine = make_engine()
+    codec = engine.plugins.manager.get_plugin("drawing").WordCodec
+    codec.draws = "export"
+    engine.run(workflow, out=tmp_path / "one")
+    codec.draws = ""
+    (path,) = engine.run(workflow, out=tmp_path / "two").outputs["out"]
+    assert path.read_text() == "a"
 
 
 def test_value_computed_from_the_same_number_is_still_found(make_engine: Callable[[], Engine]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from nodegraph import Workflow
 from nodegraph.workflow.definitions import Link, ParamRef, references
-from nodegraph.workflow.workflow import NodeHandle, PortHandle
+from nodegraph.workflow.handles import NodeHandle, PortHandle
 
 
 def line_here() -> int:

@@ -267,11 +267,12 @@ class Worker:
         if result.error is not None and not isinstance(result.error, Cancelled):
             errors.append(str(result.error))
         self.report.counts[f"runs {result.status}"] += 1
+        removed = self._trimmed and isinstance(result.error, CacheError)  # by another worker, again and again
         for error in errors:
-            lost = isinstance(result.error, CacheError) and (self._trimmed or "changed in place" in error)
-            if calm or not (lost or any(text in error for text in EXPECTED_ERRORS)):
+            changed = isinstance(result.error, CacheError) and "changed in place" in error
+            if not removed and (calm or not (changed or any(text in error for text in EXPECTED_ERRORS))):
                 self._differs(graph, "error", error=error, calm=calm)
-        if calm and result.status != "done":
+        if calm and result.status != "done" and not removed:
             self._differs(graph, "not done", error=str(result.error))
 
     def _check_reports(self, graph: Graph, result: Result, meaning: Meaning) -> None:

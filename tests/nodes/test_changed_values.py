@@ -40,7 +40,7 @@ def leaks(level: float) -> Image:
     image = Image(torch.full((1, 4, 4, 3), level))
 
     def change():
-        GO.wait(20)
+        GO.wait(120)
         image.pixels.zero_()
         DONE.set()
 
@@ -50,7 +50,7 @@ def leaks(level: float) -> Image:
 @node("Afterwards")
 def afterwards(image: Image) -> float:
     GO.set()
-    DONE.wait(20)
+    DONE.wait(120)
     return float(image.pixels.mean())
 
 @node("Numbers")

@@ -37,7 +37,7 @@ def computes_in_child() -> bool:
             compute()
         finally:
             os._exit(0 if torch.get_num_threads() == 1 else 3)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

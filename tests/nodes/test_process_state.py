@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFile
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nodegraph import Engine, Workflow
 from nodegraph.plugin_api import CpuBackend
 from nodegraph.plugins.manager import load_plugins
+from nodegraph.run.events import NodeFinished
 from nodegraph.run.node.process_state import ProcessWatch
 from nodegraph_nodes import process_state
 from nodegraph_nodes.models import residency
@@ -28,7 +30,7 @@ from nodegraph_nodes.models.backend import TorchBackend
 from nodegraph_nodes.process_state import KnownSwitches, generator_states
 
 PLUGIN = """
-import os
+import os, threading
 from nodegraph import hookimpl, node
 
 @node("Product", numeric=True)
@@ -66,6 +68,30 @@ def switches(text: str) -> str:
     torch.backends.mkldnn.enabled = False
     return text
 
+@node("SwitchesBeside")
+def switches_beside(which: str) -> str:
+    import torch
+    from PIL import ImageFile
+    BEGUN.wait(10)
+    if which == "dtype":
+        torch.set_default_dtype(torch.float64)
+    elif which == "picture":
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+    SWITCHED.set()
+    return which
+
+@node("Beside")
+def beside(text: str) -> str:
+    import torch
+    from PIL import ImageFile
+    if not SWITCHED.is_set():
+        BEGUN.set()
+        SWITCHED.wait(10)
+        ENDED.wait(10)
+    return f"{torch.tensor([1.0]).dtype} {ImageFile.LOAD_TRUNCATED_IMAGES}"
+
+BEGUN, SWITCHED, ENDED = threading.Event(), threading.Event(), threading.Event()
+
 class Box:
     def __init__(self, number):
         self.number = number
@@ -87,6 +113,8 @@ def not_numeric(how: str) -> str:
 @hookimpl
 def register_nodes(register):
     register(not_numeric)
+    register(beside)
+    register(switches_beside)
     for function in (product, draws, seeds, meddles, switches, box, unbox):
         register(function)
 """
@@ -274,6 +302,31 @@ def test_switches_are_restored(state):
         with KnownSwitches():
             assert switches() == (False, torch.float32, True, "highest", False)
         assert switches() == before
+
+
+@pytest.mark.parametrize("which", ["dtype", "picture", "nothing"])
+def test_switch_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept(tmp_path, which):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "numbers.py").write_text(PLUGIN)
+    ended = []
+
+    def note_end(event):
+        if isinstance(event, NodeFinished) and event.node == "switches":
+            ended.append(engine.plugins.manager.get_plugin("numbers").ENDED.set())
+
+    engine = Engine(tmp_path / "cache", plugin_dirs=[tmp_path / "plugins"], on_event=note_end)
+    workflow = Workflow("w")
+    workflow.output("switched", workflow.add("SwitchesBeside", name="switches", which=which))
+    workflow.output("out", workflow.add("Beside", name="beside", text="a"))
+    result = engine.run(workflow)
+    assert ended
+    assert result["out"] == "torch.float32 False"
+    stored = [record.type for record in engine.cache.entries()]
+    assert sorted(stored) == (["Beside", "SwitchesBeside"] if which == "nothing" else [])
+    notes = [notice.message.partition(", such")[0] for notice in result.notices]
+    assert notes == [] if which == "nothing" else ["a switch that all nodes share"] * 2
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_switches_that_a_node_sets_are_restored(engine):

@@ -28,8 +28,11 @@ def serve(
     gated: frozenset[str] = frozenset(),
     statuses: Mapping[str, int] = {},
     faults: Mapping[str, Fault] = {},
+    pauses: Mapping[str, str] = {},
 ) -> Iterator[tuple[str, list[str]]]:
     """The address of a hub with these repositories, and the requested paths. Requests for others get the status in `statuses`.
+
+    `pauses` are the Retry-After of these answers.
 
     `faults` are what goes wrong with files of these names; the caller may change them at any time. The range that was asked for
     follows the path.
@@ -52,7 +55,8 @@ def serve(
             api = parts[:2] == ["api", "models"]
             repo, rest = "/".join(parts[2:4] if api else parts[:2]), parts[4:] if api else parts[2:]
             if repo in statuses:
-                self.reply(statuses[repo], b"a page of another program", {}, body)
+                pause = {"Retry-After": pauses[repo]} if repo in pauses else {}
+                self.reply(statuses[repo], b"a page of another program", pause, body)
             elif repo not in repositories:
                 self.reply(401, b"Invalid username or password.", {"X-Error-Code": "RepoNotFound"}, body)
             elif repo in gated:

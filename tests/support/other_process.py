@@ -51,6 +51,6 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def end(process: subprocess.Popen[str]) -> str:
     """Wait until the process has succeeded; returns its output."""
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     return out.strip()

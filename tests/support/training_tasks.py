@@ -5,30 +5,39 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, save_diffusers
 from nodegraph_diffusion.networks.classifier import NoisyClassifier
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
 from nodegraph_diffusion.networks.vector_quantiser import AutoencoderVQ
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.recompute import recompute_activations
 from nodegraph_diffusion.training.loop.seeds import generator_for
-from nodegraph_diffusion.training.loop.task import Task
+from nodegraph_diffusion.training.loop.task import Moment, Task
 from nodegraph_diffusion.training.loop.trainer import Trainer
 from nodegraph_diffusion.training.losses.adversarial import PatchDiscriminator
 from nodegraph_diffusion.training.noising.objective import Objective
 from nodegraph_diffusion.training.tasks.autoencoder import AutoencoderTask, Critic, ReconstructionWeights
 from nodegraph_diffusion.training.tasks.classifier import ClassifiedLatents, ClassifierTask
 from nodegraph_diffusion.training.tasks.clip import CaptionedPictures, CLIPTask
-from nodegraph_diffusion.training.tasks.conditions import ClassCondition
+from nodegraph_diffusion.training.tasks.conditions import ClassCondition, TextCondition
 from nodegraph_diffusion.training.tasks.denoiser import ConditionedLatents, DenoiserSamples, DenoiserTask
+from nodegraph_diffusion.training.tuning.controlnet import ControlNetTask, HintedLatents, controlnet_of
+from nodegraph_diffusion.training.tuning.inversion import InversionCondition
+from nodegraph_diffusion.training.tuning.lora import Lora
 
 COUNT = 6
+X0 = Objective(target="x0", steps=20, beta_end=0.5)
 SIZE = 8
 END = 9  # the end token of the texts
 
@@ -128,14 +137,106 @@ def classifier() -> tuple[Task[Any], Any]:
     return task, ClassifiedLatents(latent=latents(), classes=torch.arange(COUNT))
 
 
+def lora() -> tuple[Task[Any], Any]:
+    """A LoRA of a denoiser of latents under classes."""
+    unet = small_unet()
+    adapter = Lora(unet, rank=4, targets=("to_q", "to_k", "to_v", "to_out.0", "in_layers.2", "out_layers.3", "proj_in", "2"))
+    return DenoiserTask(unet, ClassCondition(COUNT, 8), X0, adapter=adapter, dropout=0.1), ConditionedLatents(
+        latent=latents(), condition=torch.arange(COUNT)
+    )
+
+
+def inversion() -> tuple[Task[Any], Any]:
+    """Vectors of a new word, for a denoiser that knows pictures by their captions."""
+    encoder, unet = captioned_denoiser()
+    unet.load_state_dict(captioned_weights())
+    condition = InversionCondition(encoder, texts()[0], start=1)
+    word = torch.tensor([[8, TEXT.vocab_size, END, END]]).repeat(COUNT, 1)
+    wanted = latents()[4].expand(COUNT, -1, -1, -1)  # that of caption 4
+    return DenoiserTask(unet.requires_grad_(False), condition, X0, dropout=0.0), ConditionedLatents(latent=wanted, condition=word)
+
+
+def captioned_denoiser() -> tuple[CLIPTextModel, UNet]:
+    """A new text encoder and a denoiser for it."""
+    torch.manual_seed(0)
+    return CLIPTextModel(TEXT).requires_grad_(False), UNet(replace(UNET, context_dim=TEXT.width))
+
+
+@cache
+def captioned_weights() -> dict[str, Tensor]:
+    """The weights of that denoiser when it knows pictures by their captions."""
+    encoder, unet = captioned_denoiser()
+    task = DenoiserTask(unet, TextCondition(encoder, texts()[0]), X0, dropout=0.0)
+    known = ConditionedLatents(latent=latents(), condition=texts())
+    Trainer(task, Fixed(known), TrainingOptions(steps=60, batch=18, learning_rate=1e-2, average=None)).run()
+    return unet.state_dict()
+
+
+def controlnet() -> tuple[Task[Any], Any]:
+    """A ControlNet whose hint shows which latent it is."""
+    unet = small_unet()
+    task = ControlNetTask(unet, controlnet_of(unet, hint_scale=2), ClassCondition(1, 8), X0, dropout=0.0)
+    classes = torch.zeros(COUNT, dtype=torch.int64)
+    return task, HintedLatents(latent=latents(), condition=classes, hint=pictures() / 2 + 0.5)
+
+
+def fine_tuning() -> tuple[Task[Any], Any]:
+    """A denoiser that was loaded from a file, with its text encoder; activations are computed again."""
+    torch.manual_seed(0)
+    encoder, unet = CLIPTextModel(TEXT), UNet(replace(UNET, context_dim=TEXT.width, norm_groups=16, num_heads=8))
+    vae = AutoencoderKL(replace(VAE, norm_groups=8, latent_channels=3))
+    with TemporaryDirectory() as folder:
+        special = {"bos_token_id": 8, "eos_token_id": END, "pad_token_id": END}
+        path, vocabulary = Path(folder) / "model", Path(folder) / "vocabulary"
+        vocabulary.mkdir()
+        save_diffusers(
+            path,
+            unet,
+            vae,
+            encoder,
+            noise_schedule=NoiseSchedule(steps=20, beta_end=0.5),
+            tokenizer_folder=vocabulary,
+            special_tokens=special,
+            sample_size=8,
+        )
+        model = describe(path)
+        loaded = load_unet(model.unet(), "cpu", torch.float32).requires_grad_(True)
+        text = load_text_encoder(model.text_encoders().parts[0], "cpu", torch.float32).requires_grad_(True)
+        objective = Objective.of(model.unet().noise_schedule)
+    recompute_activations(loaded)
+    task = DenoiserTask(loaded, TextCondition(text, texts()[0]), objective, dropout=0.1)
+    return task, ConditionedLatents(latent=latents(), condition=texts())
+
+
+def small_unet() -> UNet:
+    """A denoiser with random weights, also in its last layer, where a new one has zeros."""
+    torch.manual_seed(0)
+    unet = UNet(UNET)
+    nn.init.normal_(unet.get_parameter("out.2.weight"), std=0.1)
+    return unet
+
+
 TASKS: dict[str, Callable[[], tuple[Task[Any], Any]]] = {
     "autoencoder": autoencoder,
     "vq_autoencoder": vq_autoencoder,
     "clip": clip,
     "denoiser": denoiser,
+    "lora": lora,
+    "inversion": inversion,
+    "controlnet": controlnet,
+    "fine_tuning": fine_tuning,
     "classifier": classifier,
 }
+TUNING = ("lora", "inversion", "controlnet", "fine_tuning")
 LAST = "classifier"
+
+
+def loss_of(task: Task[Any], examples: Any) -> float:
+    """The loss of a task of a denoiser, always under the same noise."""
+    with torch.no_grad():
+        batch = Fixed(examples).batch([*range(COUNT)] * 4, generator_for(0))
+        losses = task.losses(batch, Moment(step=0, generator=generator_for(0, "loss")))
+    return float(losses.by_network["denoiser"])
 
 
 def trainer_of(name: str, folder: Path | None = None, **options: Any) -> Trainer[Any]:

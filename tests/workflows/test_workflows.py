@@ -236,7 +236,7 @@ def test_ctrl_c_stops_at_a_step_and_keeps_results(workspace):
         assert line
         done |= {line.split()[0]} if " done in " in line else set()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     summary = json.loads(stdout)

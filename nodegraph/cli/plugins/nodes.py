@@ -15,6 +15,7 @@ from nodegraph.cli.options import complete, json_option, plugin_dir_option
 from nodegraph.cli.plugins.describe import lookup, origin_object, port_facts, port_object, port_type, print_indented
 from nodegraph.cli.tables import first_line, print_table
 from nodegraph.terminal import echo, echo_json
+from nodegraph.text import number
 
 if TYPE_CHECKING:
     from nodegraph.node_types.spec import NodeSpec
@@ -32,7 +33,7 @@ def nodes(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
     """
     from nodegraph.plugins.manager import load_plugins
 
-    plugins = load_plugins(plugin_dirs)
+    plugins = load_plugins(plugin_dirs, with_code=False)
     warn_of_broken(plugins)
     if as_json and name is None:
         echo_json(json.dumps([as_object(entry) for entry in plugins.nodes.entries()]))
@@ -53,6 +54,8 @@ def as_object(entry: Entry[NodeSpec]) -> dict[str, Any]:
         "version": spec.version,
         "pure": spec.pure,
         "keep": spec.keep,
+        "timeout": spec.timeout,
+        "retries": spec.retries,
         "description": spec.doc,
         "inputs": [port_object(port) for port in spec.inputs],
         "outputs": [{"name": port.name, "type": port_type(port), "help": port.help} for port in spec.outputs],
@@ -66,6 +69,8 @@ def print_node_type(entry: Entry[NodeSpec]) -> None:
     spec = entry.value
     properties = "" if spec.pure else ", not pure: runs every time"
     properties += "" if spec.keep else ", not kept: runs whenever a node needs its result"
+    properties += f", timeout {number(spec.timeout)} s" if spec.timeout is not None else ""
+    properties += f", {spec.retries} {'retry' if spec.retries == 1 else 'retries'}" if spec.retries else ""
     echo(f"{spec.name}, version {spec.version}{properties}")
     if spec.doc:
         echo(f"\n{spec.doc}")

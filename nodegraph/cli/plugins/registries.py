@@ -37,7 +37,7 @@ def registry_command(kind: str, registry: Registry[Any]) -> click.Command:
     def command(name: str | None, plugin_dirs: Sequence[Path], as_json: bool) -> None:
         from nodegraph.plugins.manager import load_plugins
 
-        plugins = load_plugins(plugin_dirs)
+        plugins = load_plugins(plugin_dirs, with_code=False)
         warn_of_broken(plugins)
         found = plugins.registries.get(kind, registry)
         if as_json and name is None:

@@ -25,6 +25,6 @@ def schema(plugin_dirs: Sequence[Path]) -> None:
     from nodegraph.plugins.manager import load_plugins
     from nodegraph.workflow.json_schema import workflow_schema
 
-    plugins = load_plugins(plugin_dirs)
+    plugins = load_plugins(plugin_dirs, with_code=False)
     warn_of_broken(plugins)
     echo_json(json.dumps(workflow_schema(plugins), indent=2, ensure_ascii=False))

@@ -11,7 +11,7 @@ import click
 
 from nodegraph.cli.failures import located, problems, verbose_option, warn, warn_of_broken
 from nodegraph.cli.help import WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import plain_json
 from nodegraph.cli.workflows.notes import print_file_notes, print_not_fetched
@@ -21,6 +21,7 @@ from nodegraph.terminal import echo, echo_json
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph check workflow.yaml",
         "nodegraph check workflow.yaml --set seed=7 -v",
@@ -30,12 +31,19 @@ from nodegraph.terminal import echo, echo_json
 )
 @file_argument
 @set_option
+@preset_option
 @plugin_dir_option
 @json_option
 @verbose_option("Show the values of the params, and a traceback if nodegraph itself fails.")
 @click.pass_context
 def check(
-    ctx: click.Context, file: Path, settings: Sequence[tuple[str, str]], plugin_dirs: Sequence[Path], as_json: bool, verbose: bool
+    ctx: click.Context,
+    file: Path,
+    settings: Sequence[tuple[str, str]],
+    presets: Sequence[Path],
+    plugin_dirs: Sequence[Path],
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Report every mistake in the workflow FILE.
 
@@ -48,11 +56,12 @@ def check(
     from nodegraph.graph.remarks import remarks
     from nodegraph.workflow.scalars import as_yaml
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
     try:
-        workflow = load_workflow(file, engine.plugins, overrides(settings))
-        graph = engine.check(workflow, overrides=overrides(settings))
+        changes = overrides(settings, presets)
+        workflow = load_workflow(file, engine.plugins, changes)
+        graph = engine.check(workflow, overrides=changes)
     except WorkflowError as error:
         if as_json:
             echo_json(json.dumps({"file": _named(file), "problems": problems(error), "warnings": []}))

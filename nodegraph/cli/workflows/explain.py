@@ -20,6 +20,7 @@ from nodegraph.cli.options import (
     json_option,
     overrides,
     plugin_dir_option,
+    preset_option,
     set_option,
 )
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
@@ -40,6 +41,7 @@ _ACTIONS = {"run": "would run", "cached": "is cached", "pruned": "is not needed"
 )
 @file_argument
 @set_option
+@preset_option
 @click.option(
     "--target",
     "targets",
@@ -59,6 +61,7 @@ def explain(
     ctx: click.Context,
     file: Path,
     settings: Sequence[tuple[str, str]],
+    presets: Sequence[Path],
     targets: Sequence[str],
     cache_dir: Path | None,
     device: str,
@@ -78,7 +81,9 @@ def explain(
     cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
     engine = Engine(device=device, dtype=dtype, plugins=plugins_of(ctx, plugin_dirs), **cache)
     warn_of_broken(engine.plugins, fatal=False)
-    plan = engine.plan(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings), targets=targets)
+    plan = engine.plan(
+        load_workflow(file, engine.plugins, overrides(settings, presets)), overrides=overrides(settings, presets), targets=targets
+    )
     explained = engine.explain(plan)
     if as_json:
         messages = {missing.node: {"not_fetched": missing.message} for missing in plan.graph.not_fetched}

@@ -20,6 +20,7 @@ from nodegraph.cli.options import (
     overrides,
     overwrite_option,
     plugin_dir_option,
+    preset_option,
     preview_option,
     set_option,
     target_option,
@@ -51,6 +52,7 @@ class _Run(ExtensibleCommand):
 )
 @file_argument
 @set_option
+@preset_option
 @out_option
 @overwrite_option
 @target_option
@@ -72,6 +74,7 @@ def run(
     ctx: click.Context,
     file: Path,
     settings: Sequence[tuple[str, str]],
+    presets: Sequence[Path],
     out: Path,
     overwrite: bool,
     targets: Sequence[str],
@@ -102,13 +105,14 @@ def run(
     plugins = plugins_of(ctx, plugin_dirs)
     options = cache_options(cache_dir, cache_size, no_cache=no_cache)
     display = Display(quiet=quiet, verbose=verbose, as_json=as_json, preview=preview)
+    changes = overrides(settings, presets)
     run_and_print(
-        lambda: load_workflow(file, plugins, overrides(settings)),
+        lambda: load_workflow(file, plugins, changes),
         plugins,
         display,
         engine_options={"device": device, "dtype": dtype, **options},
         run_options={
-            "overrides": overrides(settings),
+            "overrides": changes,
             "targets": targets or None,
             "force": force,
             "keep_going": keep_going,

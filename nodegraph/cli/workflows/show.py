@@ -12,10 +12,11 @@ import click
 
 from nodegraph.cli.failures import verbose_option, warn_of_broken
 from nodegraph.cli.help import DONE, WRONG_WORKFLOW, epilog
-from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, set_option
+from nodegraph.cli.options import file_argument, json_option, overrides, plugin_dir_option, preset_option, set_option
 from nodegraph.cli.plugin_options import ExtensibleCommand, plugins_of
 from nodegraph.cli.tables import aligned, plain_json
 from nodegraph.cli.workflows.notes import print_not_fetched
+from nodegraph.cli.workflows.resolved import resolved_object, resolved_text
 from nodegraph.terminal import echo, echo_json
 from nodegraph.text import shortened
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=ExtensibleCommand,
+    with_code=False,
     epilog=epilog(
         "nodegraph show workflow.yaml",
         "nodegraph show workflow.yaml --json",
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Print the graph as text or as a Mermaid flowchart.",
 )
+@click.option("--resolved", is_flag=True, help="Show every value as it results, also defaults, and where it came from.")
 @set_option
+@preset_option
 @plugin_dir_option
 @json_option
 @verbose_option("Show a traceback if nodegraph itself fails.")
@@ -51,7 +55,9 @@ def show(
     ctx: click.Context,
     file: Path,
     form: str,
+    resolved: bool,
     settings: Sequence[tuple[str, str]],
+    presets: Sequence[Path],
     plugin_dirs: Sequence[Path],
     as_json: bool,
     verbose: bool,
@@ -63,25 +69,31 @@ def show(
     from nodegraph.engine import Engine
     from nodegraph.graph.load import load_workflow
 
-    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs))
+    engine = Engine(cache_dir=None, plugins=plugins_of(ctx, plugin_dirs, with_code=False))
     warn_of_broken(engine.plugins, fatal=False)
-    graph = engine.check(load_workflow(file, engine.plugins, overrides(settings)), overrides=overrides(settings))
+    changes = overrides(settings, presets)
+    graph = engine.check(load_workflow(file, engine.plugins, changes), overrides=changes)
+    if resolved and form != "text":
+        raise click.UsageError("--resolved prints text or, with --json, JSON. Leave out --format.")
     if as_json:
-        echo_json(json.dumps(as_object(graph)))
+        echo_json(json.dumps(resolved_object(graph) if resolved else as_object(graph)))
         return
     print_not_fetched(graph)
-    for line in as_mermaid(graph) if form == "mermaid" else as_text(graph):
+    lines = as_mermaid(graph) if form == "mermaid" else resolved_text(graph) if resolved else as_text(graph)
+    for line in lines:
         echo(line)
 
 
 def as_text(graph: Graph) -> Iterator[str]:
     """One line for each param, node and output; a node's inputs are written as in the workflow."""
-    workflow = graph.resolved
+    workflow, definitions = graph.resolved, _definitions(graph)
     yield f"{workflow.name}: {workflow.description}" if workflow.description else workflow.name
     yield from _section("params", [(name, _short(value)) for name, value in graph.params.items()])
-    nodes = [(name, graph.nodes[name].spec.name, _inputs(workflow.nodes[name])) for name in graph.nodes]
+    nodes = [(name, graph.nodes[name].spec.name, _inputs(definitions[name])) for name in graph.nodes]
     yield from _section("nodes", nodes)
-    outputs = [(o.name, str(workflow.outputs[o.name].link), _saved(o.save, o.options)) for o in graph.outputs.values()]
+    first = {output.name: output for output in [*graph.outputs.values()][::-1]}
+    listed = [first[name] for name in workflow.outputs if name in first]
+    outputs = [(o.name, str(workflow.outputs[o.name].link), _saved(o.save, o.options)) for o in listed]
     yield from _section("outputs", outputs)
 
 
@@ -89,7 +101,7 @@ def as_object(graph: Graph) -> dict[str, Any]:
     """The graph for `--json`: links are text such as `$node.port`; a node has only the inputs that the workflow gives it."""
     from nodegraph.workflow.definitions import written_save
 
-    workflow = graph.resolved
+    workflow, definitions = graph.resolved, _definitions(graph)
     return {
         "workflow": workflow.name,
         "description": workflow.description,
@@ -97,14 +109,16 @@ def as_object(graph: Graph) -> dict[str, Any]:
         "nodes": {
             name: {
                 "use": node.spec.name,
-                "inputs": {input: plain_json(value) for input, value in workflow.nodes[name].inputs.items()},
+                "inputs": {input: plain_json(unwrapped(value)) for input, value in definitions[name].inputs.items()},
             }
             for name, node in graph.nodes.items()
         },
         "outputs": {
             name: {"from": f"${output.link.node}.{output.link.port}", "save": written_save(output.save, output.options)}
             for name, output in graph.outputs.items()
-        },
+            if output.index is None
+        }
+        | {name: _list_output(graph, name) for name in graph.lists},
         "not_fetched": [asdict(missing) for missing in graph.not_fetched],
     }
 
@@ -112,15 +126,41 @@ def as_object(graph: Graph) -> dict[str, Any]:
 def as_mermaid(graph: Graph) -> Iterator[str]:
     """A Mermaid flowchart: a box for each node, an arrow for each link labelled with the input that it feeds."""
     ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
+    definitions = _definitions(graph)
     yield "flowchart TD"
     for name, node in graph.nodes.items():
         yield f'    {ids[name]}["{_escaped(name)}<br/><i>{_escaped(node.spec.name)}</i>"]'
     for name in graph.nodes:
-        for port, value in graph.resolved.nodes[name].inputs.items():
-            for link in _links(value):
+        for port, value in definitions[name].inputs.items():
+            for link in _links(unwrapped(value)):
                 yield f'    {ids[link.node]} -- "{_escaped(port)}" --> {ids[name]}'
     for index, (name, output) in enumerate(graph.outputs.items()):
         yield f'    {ids[output.link.node]} --> o{index}(["{_escaped(name)}"])'
+
+
+def _list_output(graph: Graph, name: str) -> dict[str, Any]:
+    """An output that is a list, for `--json`."""
+    from nodegraph.workflow.definitions import written_save
+
+    output, items = graph.resolved.outputs[name], [item for item in graph.outputs.values() if item.name == name]
+    save = written_save(output.save, items[0].options if items else output.options)
+    return {"from": [f"${item.link.node}.{item.link.port}" for item in items], "save": save}
+
+
+def _definitions(graph: Graph) -> Mapping[str, NodeDef]:
+    """The nodes as they are written, those inside composed ones with their full names."""
+    return graph.resolved.nodes if graph.composed is None else graph.composed.nodes
+
+
+def unwrapped(value: Any) -> Any:
+    """A value without what is remembered about it."""
+    from nodegraph.workflow.definitions import Wrapped
+
+    while isinstance(value, Wrapped):
+        value = value.value
+    if isinstance(value, list):
+        return [unwrapped(item) for item in value]
+    return {key: unwrapped(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -131,7 +171,7 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _inputs(node: NodeDef) -> str:
-    return ", ".join(f"{name}: {_short(value)}" for name, value in node.inputs.items())
+    return ", ".join(f"{name}: {_short(unwrapped(value))}" for name, value in node.inputs.items())
 
 
 def _saved(save: str | None, options: Mapping[str, Any]) -> str:

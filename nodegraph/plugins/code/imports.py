@@ -50,6 +50,10 @@ class Imports:
         """Whether the code that was read so far may import modules by computed names."""
         return self._scan.is_dynamic
 
+    def names(self) -> frozenset[str]:
+        """The names that were looked for so far, whether or not modules were found."""
+        return frozenset(self._seen)
+
     def modules(self) -> Iterator[tuple[str, str, bytes, FileState]]:
         """Name, file, content and state of each module outside the standard library and installed distributions."""
         while self._pending:

@@ -17,15 +17,26 @@ SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 
 
 MODULE: Final = "module "
-"""The beginning of the names of top-level modules, in what a result depends on. No path begins with it."""
+"""The beginning of the names of modules, in what a result depends on. No path begins with it."""
+
+NOT_THERE: Final = ""
+"""Instead of the file of a module that an import has not found."""
 
 
 def file_found(name: str) -> str | None:
-    """The file that importing the top-level module `name` would find in `sys.path`; None if there is none."""
-    try:
-        spec = importlib.machinery.PathFinder.find_spec(name) if name.isidentifier() else None
-    except (ImportError, ValueError, OSError):
-        return None
+    """The file that importing the module `name` would find in `sys.path`; None if there is none."""
+    spec: importlib.machinery.ModuleSpec | None = None
+    folders: list[str] | None = None
+    whole = ""
+    for part in name.split("."):
+        whole = f"{whole}.{part}" if whole else part
+        try:
+            spec = importlib.machinery.PathFinder.find_spec(whole, folders) if part.isidentifier() else None
+        except (ImportError, ValueError, OSError):
+            return None
+        if spec is None:
+            return None
+        folders = list(spec.submodule_search_locations or ())
     return spec.origin if spec is not None and spec.has_location else None
 
 

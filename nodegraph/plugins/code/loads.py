@@ -60,7 +60,7 @@ def loads_in_this_thread(start: int) -> list[Load]:
     return [load for load in LOADS[start:] if load.thread == thread]
 
 
-def _note(name: str, path: str) -> FileState | None:
+def note_load(name: str, path: str) -> FileState | None:
     """Note a load. Returns the state of the file, unless it is left out."""
     if path.startswith(ENGINE_FOLDER) or is_installed_file(path):
         return None
@@ -83,7 +83,7 @@ def _noting_source(get_code: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(get_code)
     def load(self: Any, name: Any, *arguments: Any) -> Any:
         path = str(getattr(self, "path", ""))
-        state = _note(str(name), path)
+        state = note_load(str(name), path)
         if state is not None and path.endswith(".py"):
             folder, _, file = path.rpartition(os.sep)
             bytecode = f"{folder}{os.sep}__pycache__{os.sep}{file[:-3]}{_BYTECODE}"
@@ -114,7 +114,7 @@ def _noting(method: Callable[..., Any], attribute: str) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def load(self: Any, module: Any, *arguments: Any) -> Any:
-        _note(str(getattr(module, "name", module)), str(getattr(self, attribute, "")))
+        note_load(str(getattr(module, "name", module)), str(getattr(self, attribute, "")))
         return method(self, module, *arguments)
 
     return load
@@ -125,7 +125,7 @@ def _noting_run_path(read: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(read)
     def read_script(*arguments: Any) -> Any:
-        _note("a script", os.path.abspath(os.fsdecode(arguments[-1])))  # noqa: PTH100
+        note_load("a script", os.path.abspath(os.fsdecode(arguments[-1])))  # noqa: PTH100
         return read(*arguments)
 
     return read_script

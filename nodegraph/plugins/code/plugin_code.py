@@ -34,7 +34,8 @@ class Code:
     """The code of a plugin as it was read: a digest, and the state of every file that matters.
 
     `files` are part of the digest. `libraries` are one file of each installed library that the code imports: if it changes, the
-    library was installed again. `packages` are the folders of packages outside of the plugin that it imports. `is_dynamic`: the
+    library was installed again. `names` are those of modules outside the standard library that it imports, whether or not they were
+    found. `packages` are the folders of packages outside of the plugin that it imports. `is_dynamic`: the
     code may import modules by computed names, which are not part of the digest. `is_release`: the version and the RECORD identify
     its own files, which are not in `files`. `changed` is a file that was changed after this process had loaded it, or while it did,
     if there is one: which code runs is unknown; so it is if the code imports `__main__` (`SCRIPT`) and the program is in no file.
@@ -44,11 +45,16 @@ class Code:
     digest: str
     files: Mapping[str, FileState | None]
     libraries: Mapping[str, FileState | None] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
     is_dynamic: bool = False
     is_release: bool = False
     changed: str | None = None
     position: int = 0
+
+    def __repr__(self) -> str:
+        changed = f", {self.changed} was changed" if self.changed is not None else ""
+        return f"<Code {self.digest[:12]}: {len(self.files)} files{changed}>"
 
     def changed_since(self, start_ns: int) -> str | None:
         """A file that was changed between `start_ns` and now."""
@@ -157,13 +163,14 @@ class _Reader:
             folders = [entry for entry in sys.path if not is_installed_file(f"{entry}{os.sep}_")]
             self._total.update("\0".join(folders).encode())
         if is_release and not self._files:
-            return Code(digest=self._total.hexdigest(), files={}, is_dynamic=is_dynamic)
+            return Code(digest=self._total.hexdigest(), files={}, names=self.imports.names(), is_dynamic=is_dynamic)
         libraries = self.imports.libraries
         self._total.update("\n".join([python_version(), *versions_of_imported(libraries)]).encode())
         code = Code(
             digest=self._total.hexdigest(),
             files=self._files,
             libraries=file_states(libraries),
+            names=self.imports.names(),
             packages=frozenset(self._packages),
             is_dynamic=is_dynamic,
             position=len(LOADS),

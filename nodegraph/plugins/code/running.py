@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import runpy
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
@@ -34,6 +36,9 @@ RUNNING: Final[set[RunningNode]] = set()
 
 PLUGINS_WITH_PLUGINS: Final[set[str]] = set()
 """The places of plugins of which a node has loaded plugins: it may have kept them, and any of their nodes may use them."""
+
+
+_STARTED_BY: Final = "_nodegraph_started_by"  # an attribute of threads: the places of the plugins whose nodes started them
 
 
 def plugins_of_running_nodes() -> tuple[str, ...]:
@@ -70,9 +75,13 @@ def note_use_of_plugins() -> None:
 
 
 def _nodes_of_this_thread() -> list[RunningNode]:
-    """Several, if a node runs a workflow itself. None while a listener of events runs, which is called by the engine."""
+    """Several, if a node runs a workflow itself. None while a listener of events runs, which is called by the engine.
+
+    In a thread that a node has started, these are all nodes of its plugin: any of them may use what the thread does.
+    """
     thread = threading.get_ident()
-    nodes = [node for node in tuple(RUNNING) if node.thread == thread]
+    places = getattr(threading.current_thread(), _STARTED_BY, ()) if RUNNING else ()
+    nodes = [node for node in tuple(RUNNING) if node.thread == thread or node.plugin in places]
     return [] if nodes and _is_listener_running() else nodes
 
 
@@ -84,3 +93,21 @@ def _is_listener_running() -> bool:
             return frame.f_code.co_name == _LISTENER_CALL
         frame = frame.f_back
     return False
+
+
+def _noting_start(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """`threading.Thread.start`, which notes the plugins of the nodes that start the thread."""
+
+    @functools.wraps(start)
+    def start_thread(self: threading.Thread) -> None:
+        if RUNNING:
+            places = {node.plugin for node in _nodes_of_this_thread()}
+            if places:
+                setattr(self, _STARTED_BY, tuple(places))
+        start(self)
+
+    return start_thread
+
+
+if not hasattr(threading.Thread.start, "__wrapped__"):
+    threading.Thread.start = _noting_start(threading.Thread.start)  # type: ignore[assignment, method-assign]

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodegraph.files import CLOCK_NS, FileState
+from nodegraph.plugins.code.hidden_loads import watch_hidden_loads
 from nodegraph.plugins.code.imports import imported_modules
-from nodegraph.plugins.code.installed import MODULE, file_found, file_on_disk, is_installed_file
+from nodegraph.plugins.code.installed import MODULE, NOT_THERE, file_found, file_on_disk, is_installed_file
 from nodegraph.plugins.code.loads import (
     LOADS,
     PLUGIN_NAMES,
@@ -22,6 +23,8 @@ from nodegraph.plugins.code.loads import (
 )
 from nodegraph.plugins.code.plugin_code import Code
 from nodegraph.plugins.code.running import ENGINE_FOLDER
+
+watch_hidden_loads()
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -68,6 +71,9 @@ class CodeWatch:
         self._known_modules = set(sys.modules)
         import_times.look()
         self._module_count = -1
+
+    def __repr__(self) -> str:
+        return f"<CodeWatch of {', '.join(self._codes)}>"
 
     def changed(self, plugin: str) -> Path | None:
         """A file of a plugin that was changed since the keys were made and that may have been used since; None if there is none."""
@@ -135,6 +141,7 @@ class CodeWatch:
                     plugins[load.path] = (*plugins.get(load.path, ()), *self._plugins_of(load), *again)
             self._note_imports(names, plugins)
             self._note_submodules(new_modules)
+            self._note_others(new_modules)
             self._found.clear()
 
     def _note_earlier(self, registering: Mapping[str, Iterable[Load]], modules: Mapping[str, object]) -> None:
@@ -145,6 +152,7 @@ class CodeWatch:
         names = {path: load.name for path, load in earlier.items()}
         self._note_imports(names, {path: self._plugins_of(load) for path, load in earlier.items()})
         self._note_submodules(modules)
+        self._note_others(modules)
 
     def _plugins_of(self, load: Load) -> tuple[str, ...]:
         """The plugins that may use a module which was loaded while nodes ran; "" stands for all of them."""
@@ -160,6 +168,19 @@ class CodeWatch:
                 loaded = _outside(loaded_files())
                 names |= {path: name for path, name in imported_modules(names).items() if path in loaded}
             self._note(plugin, names)
+
+    def _note_others(self, modules: Mapping[str, object]) -> None:
+        """Note modules that a plugin gets by a name in its source, but that are not the files which this name stood for then.
+
+        Another plugin may have a module of the same name in a folder of its own.
+        """
+        for plugin, code in self._codes.items():
+            for name in code.names & modules.keys():
+                path = getattr(modules[name], "__file__", None)
+                if isinstance(path, str) and (outside := _outside({path: name})) and not self._covers(plugin, *outside):
+                    self._note(plugin, outside | ({} if plugin in self._dynamic else imported_modules(outside)))
+                    if "." not in name:
+                        self._imports[plugin][f"{MODULE}{name}"] = path
 
     def _note_imports(self, names: Mapping[str, str], plugins: Mapping[str, tuple[str, ...]]) -> None:
         """Note modules, given by file, and what these import, for the plugins that use each.
@@ -227,6 +248,9 @@ def _digests(names: Mapping[str, str]) -> dict[str, str]:
     last, digests = last_loads(), {}
     for path, name in names.items():
         load = last.get(path)
+        if path.startswith(MODULE):
+            digests[path] = NOT_THERE
+            continue
         try:
             state = FileState.of(path)
             digest = _digest(path, state)

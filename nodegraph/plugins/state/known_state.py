@@ -6,12 +6,13 @@ It is the state in which watched nodes run, so what a program sets around the en
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.state import locale_state
+from nodegraph.plugins.state.generators import drew, generator_reader
 from nodegraph.plugins.state.number_state import Numbers, enter_known_numbers, leave_known_numbers
 
 P = ParamSpec("P")
@@ -34,6 +35,9 @@ class KnownState:
 
     def __init__(self, backend: Callable[[], Backend]) -> None:
         self._backend, self._thread = backend, _Thread()
+
+    def __repr__(self) -> str:
+        return f"<KnownState of {self._backend()!r}>"
 
     def __enter__(self) -> None:
         thread = self._thread
@@ -58,3 +62,12 @@ class KnownState:
         """What the function returns in the known state."""
         with self:
             return function(*args, **kwargs)
+
+    def generators(self) -> tuple[Any, Mapping[str, Any]]:
+        """The states of the global generators of random numbers, for `drew_since`."""
+        return generator_reader()(), self._backend().generator_states(True)
+
+    def drew_since(self, before: tuple[Any, Mapping[str, Any]]) -> bool:
+        """Whether a number was drawn since the generators had these states."""
+        python, others = self.generators()
+        return bool(python != before[0]) or drew(before[1], others)

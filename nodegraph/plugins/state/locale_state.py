@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import Final
 
+from nodegraph.plugins.state.shared_changes import note_shared_change
+
 _setlocale, _NUMBERS = _locale.setlocale, _locale.LC_NUMERIC  # names of the module, since this runs for every node
 _KNOWN: Final = "C"
 _before: str | None = None  # what the program had set when the first of the blocks that run now began, if it was something else
@@ -22,21 +24,27 @@ def enter_known_locale() -> None:
     global _before, _blocks
     found = _setlocale(_NUMBERS)
     if found != _KNOWN:
-        if not _blocks:
+        if _blocks:
+            note_shared_change()
+        else:
             _before = found
         _setlocale(_NUMBERS, _KNOWN)
     _blocks += 1
 
 
 def leave_known_locale() -> bool:
-    """Restore the program's own locale if this is the last block. Returns whether one had changed it."""
+    """Restore the program's own locale if this is the last block, else the known one. Returns whether a block had changed it."""
     global _before, _blocks
     _blocks -= 1
     was_changed = _setlocale(_NUMBERS) != _KNOWN
-    if not _blocks and (was_changed or _before is not None):
+    if _blocks:
+        if was_changed:
+            note_shared_change()
+            _setlocale(_NUMBERS, _KNOWN)
+    elif was_changed or _before is not None:
         _setlocale(_NUMBERS, _before or _KNOWN)
         _before = None
-    return was_changed and not _blocks
+    return was_changed
 
 
 def encoding_of_text() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from nodegraph.node_types import returned
 from nodegraph.node_types.returned import ReturnTypeError
 from nodegraph.node_types.spec import NodeSpec, Run
 from nodegraph.plugins.codecs import Codec
+from nodegraph.plugins.state.shared_changes import shared_changes
+from nodegraph.run.node import interrupted
 from nodegraph.run.node.failure import one_line
 from nodegraph.run.node.inputs import IMMUTABLE
 from nodegraph.run.node.node_run import NodeRun
@@ -27,12 +30,17 @@ def compute(
     before = _versions(arguments, context)
     watched = spec.numeric or context.plugins.watched[spec.name]
     plugin = context.plugins.nodes.get(spec.name).origin.place
+    run.ended, run.shared_changes, interrupts = None, shared_changes(), interrupted.count
     with run.in_use, ProcessWatch(context.plugins.backend, watched=watched, plugin=plugin) as watch:
         result = _call(spec, arguments, run, context, read_again=read_again)
     if watch.restored:
         who = "it" if watch.ran_by_itself else "it, or another node that ran at the same time,"
         run.notice(f"{who} changed {' and '.join(watch.restored)} of the process; the change was undone")
     run.drew, run.used_engine = watch.drew, watch.used_engine
+    if run.ended is not None:  # a node may catch it, and return what it has so far
+        raise run.ended
+    if interrupts != interrupted.count and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
     for port, version in _versions(arguments, context).items() if before else ():
         if before[port] != version:
             context.models.clear()  # the changed model may be among them

@@ -42,12 +42,14 @@ class NodeRun(Run):
     """The `Run` that a node receives while it runs. `limit` is None unless its type declares a timeout."""
 
     limit: Limit | None = None
+    ended: Exception | None = None  # what ended the node at one of its steps, also if the node goes on
     work: WorkWatch | None = None  # only if the node's type has an input that is marked Continues
 
     def __init__(self, task: NodeTask, context: RunContext, host: NodeHost) -> None:
         self.notices: list[str] = []
         self.in_use = InUse(context.plugins.backend)
         self.drew = False  # from a global generator of random numbers
+        self.shared_changes = 0  # how many there were when it began
         self.used_engine = False  # a workflow or plugins of its own
         self.read_numerics = False  # what the key of a node covers only if its type is numeric
         self._task, self._context, self._host = task, context, host
@@ -72,9 +74,14 @@ class NodeRun(Run):
             self.work.look()
         self._host.emit(NodeProgress(self._task.node, i, n, preview, status=status))
         if self._host.is_cancelled():
-            raise stopped()
+            self.ended = stopped()
+            raise stopped()  # another object, since its traceback would keep the node's values alive
         if self.limit is not None:
-            self.limit.check(i, n)
+            try:
+                self.limit.check(i, n)
+            except TimeoutError as error:
+                self.ended = TimeoutError(*error.args)
+                raise
 
     def resident(self, key: Hashable, make: Callable[[], T]) -> T:
         scope = self._scope()

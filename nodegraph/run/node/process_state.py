@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,12 +18,11 @@ from nodegraph.plugins.backend import Backend
 from nodegraph.plugins.code.running import RUNNING
 from nodegraph.plugins.code.watch import note_rest
 from nodegraph.plugins.state import locale_state
+from nodegraph.plugins.state.generators import drew, generator_reader
 from nodegraph.plugins.state.locale_state import enter_known_locale, leave_known_locale
 from nodegraph.plugins.state.number_state import enter_known_numbers, leave_known_numbers
 
-_HEADER_BYTES: Final = object.__basicsize__
 _AS_BYTES: Final = "_data"  # the environment variables as `os` keeps them: decoding them takes long
-_STATE_WORDS: Final = 625  # the position in the state, and the state of 624 words
 
 # held while a node enters or leaves, so that no snapshot is taken of what a node has changed; `with` takes twice as long
 _acquire, _release = locale_state.lock.acquire, locale_state.lock.release
@@ -49,7 +47,7 @@ class ProcessWatch:
     def __enter__(self) -> ProcessWatch:
         global _read_generator, _variables, _directory, _nodes
         if _read_generator is None:
-            _read_generator = _generator_reader()
+            _read_generator = generator_reader()
         _acquire()
         try:
             if not RUNNING:
@@ -79,8 +77,8 @@ class ProcessWatch:
         before, now = self._others, self._backend.generator_states(self._watched)
         if self._python != _read_generator():
             self.drew = True
-        elif before != now:  # a library that was imported meanwhile has only a state now
-            self.drew = any(now[name] != state for name, state in before.items() if name in now)
+        elif before != now:
+            self.drew = drew(before, now)
         _acquire()
         try:
             RUNNING.discard(self)
@@ -142,28 +140,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_nodes)
 
 
-_read_generator: Callable[[], Any] | None = None  # returns what differs once a number was drawn from Python's global generator
-
-
-def _generator_reader() -> Callable[[], Any]:
-    """Returns a function that reads the memory of Python's global generator, which takes a hundredth of `random.getstate`.
-
-    The position in the state changes with each draw; every 624 words the state changes, too. So the position and one word of the
-    state are enough. `random.gauss` keeps every second number for the next call, which then changes neither. In a version of Python
-    where the memory does not look as expected, the function is `random.getstate`.
-    """
-    import ctypes
-    import random
-
-    generator = getattr(random.random, "__self__", None)
-    if sys.implementation.name != "cpython" or generator is None:
-        return random.getstate
-    if type(generator).__mro__[1].__basicsize__ < _HEADER_BYTES + 4 * _STATE_WORDS:
-        return random.getstate
-    memory = (ctypes.c_uint32 * _STATE_WORDS).from_address(id(generator) + _HEADER_BYTES)
-    numbers = random.getstate()[1]
-    if [*memory[1:], memory[0]] != [*numbers]:
-        return random.getstate
-    position_and_word = (ctypes.c_uint64 * 2).from_address(ctypes.addressof(memory))  # the first word is the same after each seed
-    read = memoryview(position_and_word).tobytes
-    return lambda: (read(), generator.gauss_next)
+_read_generator: Callable[[], Any] | None = None

@@ -61,29 +61,40 @@ def file_names(graph: Graph, codecs: Codecs, facts: RunFacts | None = None) -> d
     names: dict[str, PurePosixPath] = {}
     problems: list[Problem] = []
     taken: dict[str, str] = {}
+    first: dict[str, str] = {}  # by output: the full name of the first item that has a name
     params = {name: _param(graph, name) for name in graph.params}
     facts = facts or _example(graph)
     of_run = _of_run(facts)
     for output in graph.outputs.values():
+        if output.index and "{key}" not in (output.save or ""):  # the same as that of the list's first item
+            if output.name in first:
+                names[output.full_name] = names[first[output.name]]
+            continue
         try:
             name, extension = _name(output, graph, {**of_run, "key": facts.key(output.link.node), **params}, codecs)
         except FileNameError as error:
             problems.append(Problem("E117", f"output '{output.name}': {error}", output.where))
             continue
-        other = taken.setdefault(f"{name}{extension}".casefold(), output.name)
+        other = taken.setdefault(f"{name}{_number(output)}{extension}".casefold(), output.name)
         if other != output.name:
             same = other.casefold() == output.name.casefold()
             hint = "Their names differ only in case: rename one." if same else "Put {output} into 'save'."
             problems.append(Problem("E118", f"outputs '{other}' and '{output.name}' go to the same file", output.where, hint))
-        names[output.name] = name
+        names[output.full_name] = name
+        first.setdefault(output.name, output.full_name)
     if problems:
         raise WorkflowError(problems)
     return names
 
 
-def numbers(count: int) -> list[str]:
-    """The ends of the file names of one value that becomes `count` files."""
-    return [""] if count == 1 else [f"-{i}" for i in range(count)]
+def numbers(count: int, output: Output | None = None) -> list[str]:
+    """The ends of the file names of one value that becomes `count` files; before them the index of an item of a list."""
+    index = "" if output is None else _number(output)
+    return [index] if count == 1 else [f"{index}-{i}" for i in range(count)]
+
+
+def _number(output: Output) -> str:
+    return "" if output.index is None else f"-{output.index}"
 
 
 def exporter(codec: Codec, output: Output) -> Codec:

@@ -89,13 +89,13 @@ class Writer:
 
     def _candidates(self, output: Output, count: int, extension: str) -> Iterator[list[Path]]:
         """The paths of an output's files: as `save` has them, then with the numbers 2, 3, ..."""
-        base = self._path(output.name)
+        base = self._path(output.full_name)
         for number in itertools.count(1):
             name = base.name if number == 1 else f"{base.name}-{number}"
-            paths = [base.with_name(f"{name}{suffix}{extension}") for suffix in numbers(count)]
-            others = [path for path in paths if self._written.get(path, output.name) != output.name]
+            paths = [base.with_name(f"{name}{suffix}{extension}") for suffix in numbers(count, output)]
+            others = [path for path in paths if self._written.get(path, output.full_name) != output.full_name]
             if number == 1 and (same := next((path for path in others if path not in self._numbered), None)):
-                both = f"'{self._written[same]}' and '{output.name}'"
+                both = f"'{self._written[same]}' and '{output.full_name}'"
                 raise OutputError(f"[E213] outputs {both} both go to {same}. Put {{output}} into 'save'")
             if others:
                 continue
@@ -110,7 +110,7 @@ class Writer:
             for path, content in contents.items():
                 with _naming(path), replacing(self._directory / path) as temporary:
                     temporary.write_bytes(content)
-                self._written[path] = output.name
+                self._written[path] = output.full_name
             return True
         missing = []
         for path, content in contents.items():
@@ -127,7 +127,7 @@ class Writer:
                     for made in created:
                         (self._directory / made).unlink(missing_ok=True)
                     return False
-        self._written.update(dict.fromkeys(contents, output.name))
+        self._written.update(dict.fromkeys(contents, output.full_name))
         return True
 
     def _path(self, name: str) -> Path:

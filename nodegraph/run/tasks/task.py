@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from nodegraph.cache.cache import Cache, CachedResult
+from nodegraph.cache.cache import Cache
 from nodegraph.cache.dependencies import joined
 from nodegraph.cache.file_digests import FileDigests
+from nodegraph.cache.results import CachedResult
 from nodegraph.cache.snapshots import Snapshot
 from nodegraph.errors import Cancelled
 from nodegraph.files import FileState

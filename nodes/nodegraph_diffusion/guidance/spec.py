@@ -6,7 +6,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nodegraph_diffusion.options import Range, check_options, check_ranges, checked_ranges, options_of, require_callable_with
+from nodegraph_diffusion.options import (
+    Range,
+    check_options,
+    check_ranges,
+    checked_ranges,
+    name_of,
+    options_of,
+    require_callable_with,
+)
 
 if TYPE_CHECKING:
     from nodegraph_diffusion.denoising import GuidedDenoiser
@@ -41,6 +49,9 @@ class GuidanceSpec:
         self.function, self.evaluations, self.paper = function, evaluations, paper
         self.ranges, self.together, self.aliases = checked_ranges(function, ranges), together, aliases
         functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<GuidanceSpec {name_of(self.function)}>"
 
     def __call__(self, denoiser: GuidedDenoiser, /, **options: Any) -> GuidedDenoiser:
         """The denoiser with the guidance around it. Raises ValueError for unknown options and values out of range."""

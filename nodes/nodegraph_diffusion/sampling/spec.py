@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from nodegraph_diffusion.options import Range, checked_ranges, require_callable_with
+from nodegraph_diffusion.options import Range, checked_ranges, name_of, require_callable_with
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,9 @@ class SamplerSpec:
         self.discard_penultimate, self.other_mask_noise = discard_penultimate, other_mask_noise
         self.measured: float | None = None
         functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<SamplerSpec {name_of(self.function)}>"
 
     def __call__(
         self, denoise: GuidedDenoiser, x: Tensor, sigmas: Tensor, /, *, noise: NoiseSource, on_step: OnStep, **options: Any

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nodegraph_diffusion.options import Range, checked_ranges, require_callable_with
+from nodegraph_diffusion.options import Range, checked_ranges, name_of, require_callable_with
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,9 @@ class ScheduleSpec:
         self.ranges = checked_ranges(function, ranges)
         self.function, self.paper, self.aliases = function, paper, aliases
         functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<ScheduleSpec {name_of(self.function)}>"
 
     def __call__(self, noise_schedule: NoiseSchedule, steps: int, /, **options: Any) -> Tensor:
         return self.function(noise_schedule, steps, **options)

@@ -19,6 +19,9 @@ DECODER_VARIABLE: Final = "NODEGRAPH_PREVIEW_DECODER"
 class TorchBackend:
     """Implements `nodegraph.plugin_api.Backend`. Torch is imported by `resolve` alone."""
 
+    def __repr__(self) -> str:
+        return "<TorchBackend>"
+
     def fingerprint(self) -> str:
         return device.fingerprint()
 

@@ -23,7 +23,7 @@ from nodegraph_diffusion.checkpoint.files.header import HeaderCache
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Description:
     """What a file or folder holds. Everything was read when it was made: nothing here opens a file.
 
@@ -43,6 +43,9 @@ class Description:
     embedding_or_error: EmbeddingFile | CheckpointError
     taesd_or_error: Mapping[Half, TAESDFile | CheckpointError]
     headers: HeaderCache = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Description of {self.path}: {self.content or 'unknown'}>"
 
     def model(self, kind: Kind | None = None) -> Checkpoint:
         """The whole model, read as one of family `kind`. Raises CheckpointError if it does not have the parts of one."""

@@ -70,6 +70,9 @@ class HeaderCache:
     def __init__(self) -> None:
         self._headers: dict[Path, Header] = {}
 
+    def __repr__(self) -> str:
+        return f"<HeaderCache of {len(self._headers)} files>"
+
     def read(self, path: Path) -> Header:
         """The header of the file at `path`. Raises CheckpointError as `read_header` does."""
         if path not in self._headers:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodegraph_diffusion.checkpoint.errors import CheckpointError
-from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, without_retry_messages
+from nodegraph_diffusion.checkpoint.files.hub_connection import require_answer, with_few_retries, without_retry_messages
 from nodegraph_diffusion.checkpoint.files.hub_errors import FORBIDDEN, LOG_IN, describe_error
 from nodegraph_diffusion.checkpoint.files.hub_hash import remove_damaged
 from nodegraph_diffusion.checkpoint.files.hub_incomplete import PARTS, missing_files
@@ -172,7 +172,7 @@ def _folder_of_another_program(reference: Reference) -> Path | None:
 def _request(reference: Reference) -> Path:
     if not _is_offline():
         require_answer(_endpoint(), f"/api/models/{reference.repo}")
-    with without_retry_messages():
+    with without_retry_messages(), with_few_retries():
         return _fetch_files(reference)
 
 

@@ -1,13 +1,21 @@
-"""Whether the hub answers at all. Its library asks six times, for half a minute or more, and prints a message each time."""
+"""Whether the hub answers at all, and how often it is asked. Its library asks six times, for half a minute or as long as the
+hub says, and prints a message each time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 SECONDS: Final = 5.0
-"""How long the hub may take to answer the first request."""
+"""How long the hub may take to answer the first request, and may ask us to wait."""
+
+TRIES: Final = 3
+"""How often the hub is asked for the same thing while it answers that it is busy. Its library waits 1 and 2 seconds between."""
+
+_TOO_MANY: Final = 429
+_BUSY: Final = (408, _TOO_MANY, 500, 502, 503, 504)
 
 
 def require_answer(address: str, page: str = "", *, seconds: float = SECONDS) -> None:
@@ -42,6 +50,49 @@ def without_retry_messages() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+class BusyError(ConnectionError):
+    """The hub cannot answer now; `response` is what it said."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__(f"status {response.status_code} for {response.url}")
+        self.response = response
+
+
+@contextlib.contextmanager
+def with_few_retries() -> Iterator[None]:
+    """Raise BusyError once the hub has said TRIES times that it cannot answer now, or if it does not want to be asked again soon.
+
+    Its library has no setting for this; its HTTP client has hooks. Versions that use requests have no such hooks, and ask as long
+    as they do.
+    """
+    from huggingface_hub.utils._http import get_session
+
+    hooks: list[Any] | None = getattr(get_session(), "event_hooks", {}).get("response")
+    if hooks is None:
+        yield
+        return
+    answers: dict[str, int] = {}
+
+    def count(response: Any) -> None:
+        if response.status_code in _BUSY:
+            url = str(response.url)
+            answers[url] = answers.get(url, 0) + 1
+            if answers[url] >= TRIES or response.status_code == _TOO_MANY or _wants_a_pause(response):
+                raise BusyError(response)
+
+    hooks.append(count)
+    try:
+        yield
+    finally:
+        hooks.remove(count)
+
+
+def _wants_a_pause(response: Any) -> bool:
+    """Whether the hub asks for a pause of more than some seconds."""
+    pause = str(response.headers.get("Retry-After", "0")).strip()
+    return not (pause.isascii() and pause.isdecimal()) or int(pause) > SECONDS  # or until a date
 
 
 def _why_silent(address: str, seconds: float) -> str:

@@ -31,7 +31,8 @@ def save_tuned(path: Path, model: Checkpoint, networks: Mapping[Part, nn.Module]
     file, and the other parts stay as they are. Trained weights are rounded to `dtype`, by default to that of the tensor that they
     replace (float16 for eight bits). Raises ValueError if a network is not one of the model's parts.
     """
-    parts = {part.weights.part: part for part in (model.unet, model.vae, *model.text.parts)}
+    every: tuple[AnyPart, ...] = (model.unet, model.vae, *model.text.parts)
+    parts = {part.weights.part: part for part in every}
     for name, network in networks.items():
         if name not in parts:
             raise ValueError(f"save_tuned: expected parts of {model.path} ({', '.join(parts)}), found {name!r}")

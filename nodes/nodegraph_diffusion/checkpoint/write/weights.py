@@ -37,7 +37,7 @@ def made(state: Mapping[str, Tensor], pieces: Sequence[Piece], dtype: str, shape
     def data() -> memoryview | bytes:
         joined = torch.cat([tensor.to("cpu", DTYPES[dtype]) for tensor in turned]) if len(turned) > 1 else turned[0]
         flat = joined.to("cpu", DTYPES[dtype]).contiguous().reshape(-1)
-        return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+        return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
     return Made(dtype, tuple(shape), data)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -20,6 +20,28 @@ class Examples(Protocol[Batch_co]):
     def batch(self, indices: list[int], generator: torch.Generator, /) -> Batch_co:
         """The examples with these indices. `generator` is for what is random about them, such as mirroring."""
         ...
+
+
+class BatchOrder(Protocol):
+    """Which examples each batch holds."""
+
+    def indices(self, number: int, /) -> list[int]:
+        """The examples of a batch, counted from 0."""
+        ...
+
+
+@runtime_checkable
+class OrderedExamples(Protocol):
+    """Examples that say which of them share a batch, such as pictures of several sizes."""
+
+    def order(self, batch: int, seed: int, /) -> BatchOrder:
+        """The order in batches of at most `batch`; all that is random about it follows from the seed."""
+        ...
+
+
+def order_of(examples: Examples[object], batch: int, seed: int) -> BatchOrder:
+    """The order of examples: their own if they have one."""
+    return examples.order(batch, seed) if isinstance(examples, OrderedExamples) else Order(len(examples), batch, seed)
 
 
 class Order:

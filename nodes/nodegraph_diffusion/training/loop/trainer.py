@@ -12,7 +12,7 @@ from typing import Generic
 import torch
 from torch import Tensor
 
-from nodegraph_diffusion.training.loop.examples import Examples, Order
+from nodegraph_diffusion.training.loop.examples import Examples, order_of
 from nodegraph_diffusion.training.loop.metrics import Metrics, MetricsFile, Observer, Progress, picture_grid, write_picture
 from nodegraph_diffusion.training.loop.network import NetworkInTraining
 from nodegraph_diffusion.training.loop.options import TrainingOptions, require_same
@@ -49,7 +49,7 @@ class Trainer(Generic[Batch]):
         self.networks = {name: NetworkInTraining(name, trained, options) for name, trained in task.networks.items()}
         self.step = 0
         self._examples, self._folder = examples, folder
-        self._order = Order(len(examples), options.batch, options.seed)
+        self._order = order_of(examples, options.batch, options.seed)
         self._device = next(iter(self.networks.values())).device
         self._dtype = computing_dtype(options.precision, self._device)
         self._scaler = loss_scaler(self._dtype, self._device)

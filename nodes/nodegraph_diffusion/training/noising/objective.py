@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
 from nodegraph_diffusion.training.noising.betas import Betas, make_betas, signal_shares
 from nodegraph_diffusion.training.noising.steps import EvenSteps, ImportanceSteps, StepSampler
@@ -71,6 +72,18 @@ class Objective:
             )
         if self.weighting == "bound" and self.error == "l1":
             raise ValueError("objective: expected error l2 with weighting bound, found l1; the bound's terms are squared errors")
+
+    @classmethod
+    def of(cls, schedule: NoiseSchedule, **more: Any) -> Objective:
+        """The objective that a model was trained with, to train it further. `more` are other fields."""
+        return cls(
+            target=schedule.prediction,
+            steps=schedule.steps,
+            beta_start=schedule.beta_start,
+            beta_end=schedule.beta_end,
+            zero_snr=schedule.zero_snr,
+            **more,
+        )
 
     def signal(self) -> Tensor:
         """The signal's share of the variance at each step, (steps,) float64."""

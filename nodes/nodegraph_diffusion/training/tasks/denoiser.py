@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +21,27 @@ from nodegraph_diffusion.training.tasks.conditions import Condition
 class ConditionedLatents:
     """Latents (B, c, h, w) of unit variance, and the condition of each: (B, ...), what the task's `Condition` receives.
 
-    `added` is the vector conditioning (B, added_dim) of a UNet that has one, such as Stable Diffusion XL's.
+    `added` is the vector conditioning (B, added_dim) of a UNet that has one, such as Stable Diffusion XL's; `added_dropped` is that
+    of examples without a condition (None: the same).
     """
 
     latent: Tensor
     condition: Tensor
     added: Tensor | None = None
+    added_dropped: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserSamples:
     """What to sample during training: a picture for each condition, of latents of `shape` (c, h, w), in `steps` steps.
 
-    `decode` makes pixels (B, 3, H, W) from latents.
+    `decode` makes pixels (B, 3, H, W) from latents. `added` is the vector conditioning of each, for a UNet that has one.
     """
 
     conditions: Tensor
     shape: tuple[int, int, int]
     decode: Callable[[Tensor], Tensor]
+    added: Tensor | None = None
     steps: int = 20
     seed: int = 0
 
@@ -79,9 +82,12 @@ class DenoiserTask(Task[ConditionedLatents]):
         device = next(self.unet.parameters()).device
         noisy = self.loss.add_noise(batch.latent.to(device), moment.generator)
         dropped = torch.rand(len(batch.latent), generator=moment.generator) < self._dropout
-        context = self.condition(batch.condition.to(device), dropped.to(device))
-        controls = self.controls(batch, noisy.noisy, noisy.steps, context)
-        added = None if batch.added is None else batch.added.to(device)
+        added = batch.added
+        if added is not None and batch.added_dropped is not None:
+            added = torch.where(dropped[:, None], batch.added_dropped, added)
+        added = None if added is None else added.to(device)
+        context, added = self.condition.inputs(batch.condition.to(device), dropped.to(device), added)
+        controls = self.controls(replace(batch, added=added), noisy.noisy, noisy.steps, context)
         predicted = self.unet(noisy.noisy, noisy.steps.float(), context, added=added, controls=controls).float()
         loss = self.loss(noisy, predicted)
         figures = {"bits_per_dimension": self.loss.bits_per_dimension(noisy, predicted)} if self._log_bound else {}
@@ -100,8 +106,10 @@ class DenoiserTask(Task[ConditionedLatents]):
         conditions = sampled.conditions.to(device)
         context = self.condition(conditions, torch.zeros(len(conditions), dtype=torch.bool, device=device))
 
+        added = None if sampled.added is None else sampled.added.to(device)
+
         def predict(noisy: Tensor, step: int) -> Tensor:
-            predicted: Tensor = self.unet(noisy, torch.full((len(noisy),), float(step), device=device), context)
+            predicted: Tensor = self.unet(noisy, torch.full((len(noisy),), float(step), device=device), context, added=added)
             return predicted[:, : noise.shape[1]].float()
 
         return sampled.decode(ddim(predict, noise.to(device), self.loss, sampled.steps))

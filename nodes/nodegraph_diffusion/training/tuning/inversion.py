@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nodegraph_diffusion.checkpoint.detect.embedding import PAIR
 from nodegraph_diffusion.networks.clip import CLIPTextModel
-from nodegraph_diffusion.training.tasks.conditions import Condition
+from nodegraph_diffusion.training.tasks.conditions import Condition, PairedTextCondition
 
 
 class InversionCondition(Condition):
@@ -31,8 +33,39 @@ class InversionCondition(Condition):
         return self.encoder.encode(torch.where(dropped[:, None], self.empty, values), inserted=self.vectors)[0]
 
 
-def save_inversion(path: Path, vectors: Tensor) -> None:
-    """Write the vectors (n, width) of a word as the file that our nodes, ComfyUI and diffusers load."""
+class PairedInversionCondition(PairedTextCondition):
+    """Vectors of a new word for both text encoders of Stable Diffusion XL, which are frozen.
+
+    The vectors begin as those of the tokens `start`, one for each encoder.
+    """
+
+    def __init__(self, encoders: Sequence[CLIPTextModel], empty: Tensor, *, start: Sequence[int], count: int = 1) -> None:
+        super().__init__([encoder.requires_grad_(False) for encoder in encoders], empty)
+        first = [
+            encoder.embeddings.token_embedding.weight[token].detach().float()
+            for encoder, token in zip(encoders, start, strict=True)
+        ]
+        self.vectors = nn.ParameterList(each.repeat(count, 1) for each in first)
+
+    def encode(self, index: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What one of the encoders makes of tokens (B, L), of which its vocab_size + i is the i-th vector."""
+        encoder = self.encoders[index]
+        assert isinstance(encoder, CLIPTextModel)
+        return encoder.encode(tokens, inserted=self.vectors[index])
+
+
+def save_inversion(path: Path, vectors: Tensor | Sequence[Tensor]) -> None:
+    """Write the vectors (n, width) of a word as the file that our nodes, ComfyUI and diffusers load.
+
+    For Stable Diffusion XL there are two, those for its first and for its second text encoder. Raises ValueError for more.
+    """
+    if isinstance(vectors, Tensor):
+        tensors = {"emb_params": vectors}
+    elif len(vectors) != len(PAIR):
+        raise ValueError(f"inversion: expected vectors for one text encoder, or for two, found {len(vectors)}")
+    else:
+        tensors = dict(zip(PAIR, vectors, strict=True))
+    plain = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(f"{path.name}.partial")
-    save_file({"emb_params": vectors.detach().cpu().float().contiguous()}, partial, metadata={"format": "pt"})
+    save_file(plain, partial, metadata={"format": "pt"})
     partial.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -109,18 +110,52 @@ def save_lora(path: Path, adapted: Mapping[Part, tuple[UNet | CLIPTextModel, Lor
     """
     if names not in ("kohya", "peft"):
         raise ValueError(f"LoRA: expected names kohya or peft, found {names!r}")
+    xl = "text_encoder_2" in adapted or any(isinstance(each, UNet) and each.config.added_dim for each, _ in adapted.values())
     tensors: dict[str, Tensor] = {}
     for part, (network, lora) in adapted.items():
         for layer, factors in lora.by_layer().items():
             module = _published(network, layer)
             if names == "kohya":
-                prefix = f"{_KOHYA_PREFIXES[part]}{module.replace('.', '_')}"
+                first = (
+                    "lora_te1_" if part == "text_encoder" and xl else _KOHYA_PREFIXES[part]
+                )  # kohya counts them if there are two
+                prefix = f"{first}{module.replace('.', '_')}"
                 tensors[f"{prefix}.lora_down.weight"], tensors[f"{prefix}.lora_up.weight"] = factors.down, factors.up
                 tensors[f"{prefix}.alpha"] = torch.tensor(float(factors.alpha))
             else:
                 prefix = f"{part}.{module}"
                 tensors[f"{prefix}.lora_A.weight"] = factors.down
                 tensors[f"{prefix}.lora_B.weight"] = factors.up * (factors.alpha / factors.rank)
+    _write(path, tensors)
+
+
+def save_peft(folder: Path, unet: UNet, lora: Lora) -> None:
+    """Write the factors of a UNet as a folder that PEFT's `PeftModel.from_pretrained` loads onto diffusers' UNet.
+
+    All layers have the same rank and alpha, so the config says each once.
+    """
+    layers = {_published(unet, layer): factors for layer, factors in lora.by_layer().items()}
+    first = next(iter(layers.values()))
+    config = {
+        "peft_type": "LORA",
+        "r": first.rank,
+        "lora_alpha": first.alpha,
+        "target_modules": sorted(layers),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    tensors: dict[str, Tensor] = {}
+    for module, factors in layers.items():
+        tensors[f"base_model.model.{module}.lora_A.weight"] = factors.down
+        tensors[f"base_model.model.{module}.lora_B.weight"] = factors.up
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write(folder / "adapter_model.safetensors", tensors)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor.detach().cpu().float().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(f"{path.name}.partial")
     save_file(plain, partial, metadata={"format": "pt"})

@@ -208,7 +208,7 @@ def wait(text: str = "", after: Any = None, run: Run = Run()) -> str:
 @node("WaitForGo")
 def wait_for_go(text: str) -> str:
     """Waits until GO is set, without steps, so that it cannot be cancelled."""
-    GO.wait(20)
+    GO.wait(120)
     return text
 
 
@@ -226,7 +226,7 @@ BOTH_RUN = threading.Barrier(2)
 @node("Meet")
 def meet(who: str) -> str:
     """Returns once a second `Meet` runs at the same time."""
-    BOTH_RUN.wait(timeout=20)
+    BOTH_RUN.wait(timeout=300)
     return who
 
 

@@ -1,0 +1,1 @@
+"""Writes out what stands for other nodes: sub-workflows, `each`, `repeat` and `Switch`."""

@@ -1,0 +1,57 @@
+"""What is left of a workflow once everything that stands for other nodes is written out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodegraph.errors import Location
+from nodegraph.graph.overrides import InputValue
+from nodegraph.workflow.definitions import Document, NodeDef, ParamDef, Wrapped
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen(Wrapped):
+    """What a `Switch` stands for: the value of the chosen case. `others` are those of the other cases, which are only checked."""
+
+    value: Any
+    others: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Border:
+    """A linked value that a typed param of a sub-workflow receives, to be checked against that type."""
+
+    node: NodeDef
+    param: ParamDef
+    value: InputValue
+
+
+class FlatDocument(Document):
+    """Plain nodes, under their full names. References in them name nodes and params of this document.
+
+    Params of sub-workflows are called `node.param`, as `--set` calls them; `bound` holds their values. `aliases` are pairs of such
+    a param and the one that it takes its value from. Relative paths in a node start from its folder in `bases`. `outputs_of` holds
+    the values of outputs that come from composed nodes. `borders`, `switches` and `unused` (nodes that map an empty list) have to
+    be checked although nothing may use them. `changed` are the values of inputs of composed nodes that were given from outside.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.bound: dict[str, InputValue] = {}
+        self.aliases: list[tuple[str, str]] = []
+        self.bases: dict[str, Path] = {}
+        self.borders: list[Border] = []
+        self.outputs_of: dict[str, Any] = {}
+        self.switches: list[tuple[NodeDef, Chosen]] = []
+        self.unused: list[NodeDef] = []
+        self.changed: dict[tuple[str, str], Any] = {}
+
+
+def location(node: NodeDef, input: str) -> Location | None:
+    """Where an input was written, also one that is an entry of `each`."""
+    return node.location(input) if input in node.locations else node.location("each")

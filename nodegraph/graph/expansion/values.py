@@ -1,0 +1,200 @@
+"""Values in terms of the flat graph: references inside sub-workflows, and the params and outputs that they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nodegraph.errors import Location, Problem
+from nodegraph.graph.expansion.flat import Border, Chosen, FlatDocument, location
+from nodegraph.graph.expansion.outside import OverridesByNode
+from nodegraph.graph.expansion.scopes import Given, Item, PlainItem, Scope, SwitchItem, Use
+from nodegraph.graph.overrides import InputValue
+from nodegraph.node_types.spec import MISSING, SINGLE_OUTPUT
+from nodegraph.text import did_you_mean
+from nodegraph.workflow.definitions import Link, NodeDef, ParamDef, ParamRef, Wrapped, references
+from nodegraph.workflow.scalars import as_yaml
+
+
+class Values:
+    """Follows references. `top` holds the params of the workflow itself; `use_of` returns the use of a composed node in a scope."""
+
+    def __init__(
+        self,
+        *,
+        flat: FlatDocument,
+        top: Mapping[str, InputValue],
+        overrides: OverridesByNode,
+        use_of: Callable[[Scope, NodeDef], Use | None],
+        problems: list[Problem],
+    ) -> None:
+        self._flat, self._top, self._overrides = flat, top, overrides
+        self._use_of, self._problems = use_of, problems
+        self._pending: set[str] = set()
+
+    def input(self, scope: Scope, node: NodeDef, input: str) -> InputValue:
+        """What an input of a node in `scope` receives."""
+        base, where = scope.source.base, location(node, input)
+        source = f"'{input}' of node '{scope.prefix}{node.name}'"
+        value = self.translated(scope, node.inputs[input], where)
+        return InputValue(value=value, base=base, home=base, where=where, source=source)
+
+    def translated(self, scope: Scope, value: Any, where: Location | None) -> Any:
+        """A value as the flat graph has it: with its names for nodes and params, and without links to composed nodes."""
+        if isinstance(value, Link):
+            return self._link(scope, value, where)
+        if isinstance(value, ParamRef) and scope.owner:
+            bound = self.param(scope, value.name)
+            return bound if bound is not None and is_linked(bound) else ParamRef(f"{scope.owner}.{value.name}")
+        if isinstance(value, list):
+            return [self.translated(scope, item, where) for item in value]
+        if isinstance(value, dict):
+            return {key: self.translated(scope, item, where) for key, item in value.items()}
+        return value
+
+    def param(self, scope: Scope, name: str) -> InputValue | None:
+        """The value of a param in a scope; None if it has none, which has been reported."""
+        if not scope.owner:
+            return self._top.get(name)
+        flat_name = f"{scope.owner}.{name}"
+        bound = self._flat.bound.get(flat_name)
+        definition = scope.source.document.params.get(name)
+        if bound is not None or definition is None or flat_name in self._flat.unread:
+            return bound
+        if flat_name in self._pending:
+            self._circle(scope, flat_name)
+            return None
+        self._pending.add(flat_name)
+        found = self._received(scope, definition)
+        self._pending.discard(flat_name)
+        if found is None:
+            self._flat.unread.add(flat_name)
+            return None
+        self._flat.bound[flat_name] = found
+        if is_linked(found):
+            if definition.type is not None:
+                node = NodeDef(scope.owner, scope.source.name, {}, where=definition.where)
+                self._flat.borders.append(Border(node=node, param=definition, value=found))
+        else:
+            self._flat.params[flat_name] = ParamDef(
+                name=flat_name,
+                default=definition.default,
+                type=definition.type,
+                min=definition.min,
+                max=definition.max,
+                where=definition.where,
+            )
+            if scope.is_first and isinstance(found.value, ParamRef):
+                self._flat.aliases.append((flat_name, found.value.name))
+        return found
+
+    def known(self, value: Any) -> InputValue:
+        """The value behind params, choices and what else is wrapped around it: a literal, a list, or a link to a plain node."""
+        found = value if isinstance(value, InputValue) else None
+        for _ in range(len(self._flat.bound) + len(self._top) + 2):
+            inner = found.value if found is not None else value
+            if isinstance(inner, ParamRef):
+                following = self._flat.bound.get(inner.name) or self._top.get(inner.name)
+                if following is None:
+                    break
+                found = following
+            elif isinstance(inner, InputValue):
+                found = inner
+            elif isinstance(inner, Chosen):
+                value = inner.value
+                found = value if isinstance(value, InputValue) else None
+            else:
+                break
+        assert found is not None  # every value that is followed has been placed
+        return found
+
+    def port(self, use: Use, port: str | None, where: Location | None) -> Any:
+        """What an output of a composed node stands for: with `each`, a list with one value for each item."""
+        if use.is_list:
+            return [self._port_of(item, use, port, where) for item in use.items]
+        return self._port_of(use.items[0], use, port, where)
+
+    def output(self, scope: Scope, port: str | None, where: Location | None) -> Any:
+        """What an output of a sub-workflow stands for."""
+        outputs = scope.source.document.outputs
+        name = next(iter(outputs)) if port is None and len(outputs) == 1 else port
+        if name in outputs:
+            return self.translated(scope, outputs[name].link, outputs[name].where)
+        if name not in scope.source.document.unread:
+            listed = f"Its outputs are {', '.join(outputs)}." if outputs else "It has no outputs."
+            if name is None:
+                message = (
+                    f"{scope.source.name} has {'several' if outputs else 'no'} outputs, and '${scope.owner}' does not say which"
+                )
+                hint = f"Write {' or '.join(f'${scope.owner}.{known}' for known in outputs)}." if outputs else "Add 'outputs:'."
+            else:
+                message = f"{scope.source.name} has no output '{name}' (node '{scope.owner}')"
+                hint = did_you_mean(name, outputs) or listed
+            self._problems.append(Problem("E107", message, where, hint))
+        return self.broken(f"{scope.owner}.{name}")
+
+    def broken(self, name: str) -> Link:
+        """Stands for a value that cannot be found, which has been reported."""
+        self._flat.unread.add(name)
+        return Link(name)
+
+    def _port_of(self, item: Item, use: Use, port: str | None, where: Location | None) -> Any:
+        if isinstance(item, PlainItem):
+            return Link(item.name, port)
+        if not isinstance(item, SwitchItem):
+            return self.output(item.scopes[-1], port, where)
+        if port not in (None, SINGLE_OUTPUT):
+            message = f"a Switch has one output, which is called '{SINGLE_OUTPUT}', and no '{port}' (node '{use.name}')"
+            self._problems.append(Problem("E107", message, where, f"Write '${use.name}'."))
+        return item.value
+
+    def _link(self, scope: Scope, link: Link, where: Location | None) -> Any:
+        if link.node not in scope.source.composed:
+            return Link(scope.prefix + link.node, link.port) if scope.prefix else link
+        use = self._use_of(scope, scope.source.document.nodes[link.node])
+        return self.broken(scope.prefix + link.node) if use is None else self.port(use, link.port, where)
+
+    def _received(self, scope: Scope, definition: ParamDef) -> InputValue | None:
+        """What a param receives: from outside, where the workflow is used, or its default."""
+        name, home = definition.name, scope.source.base
+        before = evaluated(scope.received.get(name))
+        default = InputValue(value=definition.default, base=home, home=home, where=definition.where)
+        try:
+            whole = self.known(before if before is not None else default)
+            found = self._overrides.value(scope.owner, name, whole.value, home)
+        except ValueError as error:
+            self._problems.append(Problem("E110", f"--set {scope.owner}.{name}: {error}"))
+            return None
+        if found is not None or before is not None:
+            return found or before
+        if definition.default is not MISSING:
+            return default
+        if scope.definition is not None and scope.is_first:
+            type_text = f" ({definition.type})" if definition.type else ""
+            message = f"node '{scope.owner}' ({scope.source.name}) has no value for '{name}'{type_text}"
+            self._problems.append(Problem("E105", message, scope.definition.where, f"Add '{name}: ...'."))
+        return None
+
+    def _circle(self, scope: Scope, name: str) -> None:
+        where = scope.definition.where if scope.definition is not None else None
+        self._problems.append(Problem("E109", f"the value of '{name}' depends on itself", where, "Remove one of the links."))
+
+
+def is_linked(value: Any) -> bool:
+    """Whether a value is, or holds, what a node computes, so that it is only known in a run."""
+    if isinstance(value, Wrapped):
+        return isinstance(value, Chosen) or is_linked(value.value)
+    return isinstance(value, Link) or (isinstance(value, list | dict) and any(isinstance(r, Link) for r in references(value)))
+
+
+def as_case(found: InputValue) -> str | None:
+    """A value as the name of a case; None if it is not one."""
+    value = found.value
+    if isinstance(value, str):
+        return value
+    return as_yaml(value) if isinstance(value, bool | int | float) else None
+
+
+def evaluated(received: Given | None) -> InputValue | None:
+    """A value that may still have to be found."""
+    return received() if callable(received) else received

@@ -1,0 +1,95 @@
+"""Finds the workflows that other workflows use as nodes: files, and those of the same file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nodegraph.errors import Location, Problem, WorkflowError
+from nodegraph.text import did_you_mean, relative_path
+from nodegraph.workflow.definitions import Document, NodeDef, is_composed
+from nodegraph.workflow.text_file import decode, read_bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A workflow that a node can use.
+
+    `name` is what messages call it: its file, or `FILE#NAME`. Relative paths in it start from `base`, and `named` are the workflows
+    that it can use as `#name`.
+    """
+
+    name: str
+    document: Document
+    base: Path
+    named: Mapping[str, Document]
+
+    @cached_property
+    def composed(self) -> frozenset[str]:
+        """The nodes that stand for other nodes."""
+        return frozenset(node.name for node in self.document.nodes.values() if is_composed(node))
+
+
+class SourceReader:
+    """Reads each file once, so that all its uses see the same content. Mistakes in the form of files are added to `problems`."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self._problems = problems
+        self._files: dict[str, Source] = {}  # by the real path
+        self._named: dict[int, Source] = {}  # by the document's id
+
+    def find(self, user: Source, node: NodeDef) -> Source | None:
+        """The workflow that a node of `user` uses; None if it cannot be read, which has been reported."""
+        try:
+            return self._find_named(user, node) if node.type.startswith("#") else self._find_file(user, node)
+        except WorkflowError as error:
+            self._problems.extend(error.problems)
+            return None
+
+    def _find_named(self, user: Source, node: NodeDef) -> Source:
+        name = node.type[1:]
+        document = user.named.get(name)
+        if document is None:
+            file = user.name.partition("#")[0]
+            listed = f"It has {', '.join(f'#{known}' for known in user.named)}." if user.named else "Add it under 'workflows:'."
+            hint = did_you_mean(name, user.named) or listed
+            raise _problem(f"{file} has no workflow '{name}' (node '{node.name}')", node.location("use"), hint)
+        found = self._named.get(id(document))
+        if found is None:
+            found = self._named[id(document)] = Source(
+                name=f"{user.name.partition('#')[0]}#{name}",
+                document=document,
+                base=getattr(document, "base", user.base),
+                named=document.workflows or user.named,
+            )
+        return found
+
+    def _find_file(self, user: Source, node: NodeDef) -> Source:
+        from nodegraph.workflow.document import parse_parts
+
+        path = user.base / node.type
+        real = os.path.realpath(path)
+        if real in self._files:
+            return self._files[real]
+        file = relative_path(os.path.normpath(path))
+        try:
+            text = decode(read_bytes(path), file)
+            document, problems = parse_parts(text, file=file, name=path.stem)
+        except WorkflowError as error:
+            message = f"node '{node.name}' uses {node.type}, which cannot be read"
+            raise WorkflowError([_problem_of(message, node.location("use")), *error.problems]) from None
+        self._problems.extend(problems)
+        base = Path(real).parent
+        found = self._files[real] = Source(name=file, document=document, base=base, named=document.workflows)
+        return found
+
+
+def _problem_of(message: str, where: Location | None, hint: str = "") -> Problem:
+    return Problem("E119", message, where, hint)
+
+
+def _problem(message: str, where: Location | None, hint: str) -> WorkflowError:
+    return WorkflowError([_problem_of(message, where, hint)])
