@@ -48,9 +48,9 @@ def train_lora(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedLora:
-    """Learn a style or a thing from a few captioned pictures, as a small change of a UNet (Hu et al. 2021).
+    """Learn a style or a thing from a few captioned pictures, as a LoRA.
 
-    Give the result to `LoadLora` as `file`, or save it as a .safetensors file, which other programs load.
+    A LoRA is a small change of a UNet (Hu et al. 2021). Give the result to `LoadLora` as `file`, or save it as a .safetensors file, which other programs load.
     """
     from safetensors.torch import load_file
 
@@ -108,9 +108,9 @@ def train_textual_inversion(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedEmbedding:
-    """Learn a new word from a few pictures; the model stays as it is (Gal et al. 2022).
+    """Learn a new word from a few pictures; the model stays as it is.
 
-    Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For models with one text encoder.
+    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For models with one text encoder.
     """
     import torch
 

@@ -32,7 +32,7 @@ def evaluate(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Evaluation:
-    """Measure a model: how well its autoencoder restores pictures, and what it paints from their captions.
+    """Measure a model: its autoencoder, and what it paints from captions.
 
     `autoencoder_psnr` is in dB. For captions of `PictureWorld`, a program that was not trained judges the pictures: `right` is the
     share in which nothing is wrong that the caption demands, and `wrong` counts each kind of fault.
@@ -60,7 +60,10 @@ def export_model(
     dtype: Literal["float16", "bfloat16", "float32"] = "float16",
     run: Run = Run(),
 ) -> str:
-    """Write a model to disk, for our nodes, diffusers and other programs. Returns the path."""
+    """Write a model to disk, for our nodes, diffusers and other programs.
+
+    Returns the path.
+    """
     from nodegraph_training.training.export import write_model
 
     target = Path.cwd() / path

@@ -32,9 +32,9 @@ def train_autoencoder(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedVAE:
-    """Train an autoencoder from nothing: pictures to latents and back (Rombach et al. 2022, sec. 3.1).
+    """Train an autoencoder from nothing: pictures to latents and back.
 
-    Its latents are scaled to unit variance.
+    See Rombach et al. 2022, sec. 3.1. Its latents are scaled to unit variance.
     """
     from dataclasses import replace
 
@@ -94,9 +94,9 @@ def train_clip(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> Clip:
-    """Train a text encoder and an image encoder from nothing, so that a picture and its caption are near (Radford et al. 2021).
+    """Train a text encoder and an image encoder from nothing.
 
-    The vocabulary has each word of the captions.
+    A picture and its caption get similar embeddings (Radford et al. 2021). The vocabulary has each word of the captions.
     """
     import torch
 
@@ -145,9 +145,9 @@ def train_denoiser(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedUNet:
-    """Train a UNet to denoise the latents of pictures under their captions (Ho et al. 2020; Rombach et al. 2022).
+    """Train a UNet to denoise the latents of pictures under their captions.
 
-    A new one predicts the velocity. Give the result to `UNetDenoise`.
+    See Ho et al. 2020 and Rombach et al. 2022. A new one predicts the velocity. Give the result to `UNetDenoise`.
     """
     from nodegraph_diffusion.networks.unet import UNet, UNetConfig
     from nodegraph_diffusion.noise_schedule import NoiseSchedule
@@ -212,8 +212,9 @@ def train_classifier(
     seed: Seed = 0,
     run: Run = Run(),
 ) -> TrainedClassifier:
-    """Train a classifier of noisy latents, for guidance by a classifier (Dhariwal & Nichol 2021, sec. 4).
+    """Train a classifier of noisy latents, for guidance by a classifier.
 
+    See Dhariwal & Nichol 2021, sec. 4.
     The class of a picture is its one thing (`PictureWorld` with `things: 1`), or the folder that it is in (`ImageFolder`).
     """
     from nodegraph_diffusion.networks.classifier import NoisyClassifier
