@@ -50,7 +50,8 @@ def train_lora(
 ) -> TrainedLora:
     """Learn a style or a thing from a few captioned pictures, as a LoRA.
 
-    A LoRA is a small change of a UNet (Hu et al. 2021). Give the result to `LoadLora` as `file`, or save it as a .safetensors file, which other programs load.
+    A LoRA is a small change of a UNet (Hu et al. 2021). Give the result to `LoadLora` as `file`, or save it
+    as a .safetensors file, which other programs load.
     """
     from safetensors.torch import load_file
 
@@ -110,7 +111,8 @@ def train_textual_inversion(
 ) -> TrainedEmbedding:
     """Learn a new word from a few pictures; the model stays as it is.
 
-    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For models with one text encoder.
+    See Gal et al. 2022. Give the result to `LoadEmbedding` as `file`, or save it as a .safetensors file. For
+    models with one text encoder.
     """
     import torch
 
