@@ -229,6 +229,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         [
             STATE + "test_switches_of_the_process_change_no_result",
             STATE + "test_switches_are_restored",
+            STATE + "test_plugin_is_imported_in_the_known_state",
             STATE + "test_switches_that_a_node_sets_are_restored",
             STATE + "test_switch_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept",
             STATE + "test_node_that_is_not_declared_numeric_runs_with_known_switches_if_its_plugin_imports_torch",
@@ -267,6 +268,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
     "how numbers are written": (
         [
             CODEC_STATE + "test_codecs_and_functions_that_find_files_run_in_the_known_state",
+            LIMITS + "test_plugin_is_imported_in_the_known_state",
             THREAD + "test_how_numbers_are_written_changes_no_result_and_is_restored",
             THREAD + "test_arithmetic_of_numpy_changes_no_result_and_is_restored",
         ],
@@ -342,7 +344,7 @@ TESTS: dict[str, tuple[list[str], list[str]]] = {
         ],
         [WORK + "test_what_is_changed_in_the_folder_is_not_noticed"],
     ),
-    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed"]),
+    "the time of day": ([], [READS, LIMITS + "test_state_of_the_program_when_it_imports_a_module_is_not_noticed"]),
     "the seed of Python's hashes": (
         [SIMILAR + "test_keys_do_not_depend_on_the_locale_and_the_seed_of_hashes"],
         [LIMITS + "test_seed_of_hashes_is_not_noticed"],

@@ -60,11 +60,14 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.conditioning": "steps prompt regions sdxl_sizes",
     "nodegraph_diffusion.denoising": "current_step threads preview protocols unet_denoiser batching unguided wrapper mask",
     "nodegraph_diffusion.guidance": (
-        "adjusted attention_layers classifier_score dynamic_threshold gradient interval perturbed_attention prompts "
+        "adjusted attention_layers classifier_score clip_score dynamic_threshold gradient interval perturbed_attention prompts "
         "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
-    "nodegraph_diffusion.recipes": "pictureworld tiny",
+    "nodegraph_diffusion.recipes": "pixels bytepairs pictureworld tiny embedded",
+    "nodegraph_diffusion.recipes.embedded": (
+        "data layout autoencoder text latents denoiser decoder painting evaluation stages __main__"
+    ),
     "nodegraph_diffusion.recipes.pictureworld": (
         "hashing scene combinations sampling drawing annotations captions sheet judges __main__"
     ),
@@ -85,7 +88,7 @@ LAYERS: dict[str, str] = {
     "nodegraph_diffusion.text": "emphasis scheduled inversion plain_syntax template tokenizer encode",
     "nodegraph_diffusion.training": "losses noising speed team budget optimiser loop tasks pictures tuning",
     "nodegraph_diffusion.training.loop": "precision options seeds examples task average recompute state metrics network trainer",
-    "nodegraph_diffusion.training.losses": "adversarial contrastive gaussian perceptual",
+    "nodegraph_diffusion.training.losses": "adversarial contrastive frechet gaussian perceptual",
     "nodegraph_diffusion.training.noising": "betas latent_scale steps targets variational_bound objective",
     "nodegraph_diffusion.training.pictures": "buckets source store captions latents",
     "nodegraph_diffusion.training.tasks": "conditions denoiser autoencoder clip classifier",

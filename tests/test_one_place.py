@@ -73,8 +73,8 @@ def test_yaml_is_written_for_workflows():
         "nodegraph/cli/storage/runs.py",
         "nodegraph/cli/workflows/check.py",
         "nodegraph/cli/workflows/show.py",
-        "nodegraph/workflow/document.py",
+        "nodegraph/workflow/dump.py",
     ]
-    document = ENGINE["nodegraph/workflow/document.py"]
+    document = ENGINE["nodegraph/workflow/dump.py"]
     messages = [part for part in ast.walk(document) if isinstance(part, ast.Call) and ast.unparse(part.func).endswith("_problem")]
     assert not any("as_yaml" in ast.unparse(message) for message in messages)

@@ -14,6 +14,7 @@ import sys
 import time
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -78,14 +79,17 @@ class LoadedPlugin:
         return name.partition(".")[0]
 
 
-def find_plugins(folders: Sequence[Path | str], *, with_code: bool = True) -> Iterator[LoadedPlugin]:
-    """Find the plugins of the installed entry points, then those in `folders`.
+def find_plugins(
+    folders: Sequence[Path | str], state: AbstractContextManager[None], *, with_code: bool = True
+) -> Iterator[LoadedPlugin]:
+    """Find the plugins of the installed entry points, the engine's own first, then those in `folders`.
 
-    Not `with_code`, the code of installed ones is not read, so they have no digest.
+    Each is imported in `state`, a context manager that is entered for each import. Not `with_code`, the code of installed ones is
+    not read, so they have no digest.
     """
-    yield from _from_entry_points(with_code=with_code)
+    yield from _from_entry_points(state, with_code=with_code)
     for folder in dict.fromkeys(map(_resolved, folders)):
-        yield from _from_folder(folder)
+        yield from _from_folder(folder, state)
 
 
 def _resolved(folder: Path | str) -> Path:
@@ -95,9 +99,12 @@ def _resolved(folder: Path | str) -> Path:
         return Path(folder).resolve()
 
 
-def _from_entry_points(*, with_code: bool) -> Iterator[LoadedPlugin]:
+def _from_entry_points(state: AbstractContextManager[None], *, with_code: bool) -> Iterator[LoadedPlugin]:
     points = {point.value: point for point in importlib.metadata.entry_points(group=GROUP)}
-    for value, point in sorted(points.items()):
+    found = sorted(points.items())
+    if len(found) > 1:  # reading metadata is slow
+        found.sort(key=lambda pair: pair[1].dist is None or pair[1].dist.name != _OUR_DISTRIBUTION)
+    for value, point in found:
         started = time.perf_counter()
         name = ".".join(filter(None, (point.module.removesuffix(".plugin"), point.attr)))
         metadata = point.dist.metadata if point.dist else None  # reading it is slow
@@ -107,7 +114,8 @@ def _from_entry_points(*, with_code: bool) -> Iterator[LoadedPlugin]:
         url = _direct_url(point.dist) if point.dist else {}
         try:
             position = len(LOADS)
-            hooks = point.load()
+            with state:
+                hooks = point.load()
             loads = loads_of(str(getattr(sys.modules.get(point.module), "__file__", None)), position)
             # the version identifies the code, but not after an install from a folder or a repository (PEP 610)
             released = point.dist is not None and not url
@@ -128,7 +136,7 @@ def _from_entry_points(*, with_code: bool) -> Iterator[LoadedPlugin]:
         yield replace(_loaded(origin if is_ours else _with_encoding(origin), hooks, code, started), distribution=distribution)
 
 
-def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
+def _from_folder(folder: Path, state: AbstractContextManager[None]) -> Iterator[LoadedPlugin]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
@@ -139,9 +147,9 @@ def _from_folder(folder: Path) -> Iterator[LoadedPlugin]:
         if path.name.startswith(("_", ".")):
             continue
         if path.suffix == ".py" and path.is_file():
-            yield _load_file(path.stem, path, path)
+            yield _load_file(path.stem, path, root=path, state=state)
         elif (path / "__init__.py").is_file():
-            yield _load_file(path.name, path / "__init__.py", path)
+            yield _load_file(path.name, path / "__init__.py", root=path, state=state)
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):
@@ -151,7 +159,7 @@ class _FreshLoader(importlib.machinery.SourceFileLoader):
         raise OSError("no bytecode")
 
 
-def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
+def _load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None]) -> LoadedPlugin:
     """Import `path`: the file `root`, or the `__init__.py` of the package `root`. Its name cannot hide an installed module."""
     started, started_ns = time.perf_counter(), time.time_ns()
     module_name = f"nodegraph_plugin_{name}_{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
@@ -160,7 +168,8 @@ def _load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
         del sys.modules[loaded]  # an earlier state of this plugin
     try:
         before, position = file_states_below(root), len(LOADS)
-        module = _import_file(module_name, path)
+        with state:
+            module = _import_file(module_name, path)
         roots = {root: None, **_included(module)}
         loads = loads_of(str(root), position)
         code = read_code(roots, getattr(module, EXCLUDES, ()), loads=loads)

@@ -5,6 +5,7 @@ A plugin that cannot be used stays listed with the reason, so that every command
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -73,7 +74,10 @@ class Plugins:
         self.manager.hook.add_hooks.call_historic(kwargs={"pluginmanager": self.manager})
         note_imports()
         start = len(LOADS)
-        found = list(find_plugins(plugin_dirs, with_code=with_code))
+        found = []
+        for plugin in find_plugins(plugin_dirs, self.known_state, with_code=with_code):
+            found.append(plugin)
+            self._find_backend(plugin)  # the next plugins are imported in its known state
         # plugins that add hooks come first, so that a mistake in such a hook is reported for the plugin with the mistake
         found.sort(key=lambda plugin: not hasattr(plugin.module, "add_hooks"))
         self._place_of: dict[str, str] = {}
@@ -82,7 +86,10 @@ class Plugins:
         registered = [self._register(plugin) for plugin in found]
         self._by_package = {plugin.package: plugin for plugin in registered if plugin.error is None and plugin.module is not None}
         self.registries: Mapping[str, Registry[Any]] = self._make_registries()
-        self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+        with self.known_state:
+            self.loaded = tuple(self._fill(self._refuse_unknown_hooks(plugin)) for plugin in registered)
+        if self._backend_origin is None:
+            self.backend = CpuBackend()
         codes = {plugin.package: plugin.code for plugin in self.loaded if plugin.code is not None and plugin.module is not None}
         self.watched = WatchedNodes(self.nodes, codes, self.backend.watched_libraries())
         codes = {plugin.name: plugin.code for plugin in self.loaded if plugin.code is not None}
@@ -277,6 +284,13 @@ class Plugins:
         if covered and package != "__main__":
             return origin
         return replace(origin, build=f"{origin.build or ''} with {os.urandom(16).hex()}")  # no key names this code again
+
+    def _find_backend(self, plugin: LoadedPlugin) -> None:
+        """Take the backend that a plugin will register, until it does."""
+        register = getattr(plugin.module, "register_backend", None)
+        with contextlib.suppress(Exception):  # raised by the plugin's own code: registering it will report that
+            if register is not None and type(self.backend) is CpuBackend:
+                register(lambda backend: None if missing_methods(backend) else setattr(self, "backend", backend))
 
     def _set_backend(self, backend: Backend, origin: Origin) -> None:
         """Raises PluginError if there is a backend already, or if `backend` is not one."""

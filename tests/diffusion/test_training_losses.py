@@ -6,6 +6,7 @@ import math
 
 import diffusers
 import pytest
+import scipy
 import torch
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from diffusers.training_utils import compute_snr
@@ -17,6 +18,7 @@ from nodegraph_diffusion.networks.vector_quantiser import VectorQuantiser
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.training.losses.adversarial import PatchDiscriminator, adaptive_weight, generator_loss, hinge_loss
 from nodegraph_diffusion.training.losses.contrastive import Temperature, contrastive_loss, zero_shot_accuracy
+from nodegraph_diffusion.training.losses.frechet import frechet_distance
 from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
 from nodegraph_diffusion.training.losses.perceptual import perceptual_loss
 from nodegraph_diffusion.training.noising.betas import make_betas, signal_shares
@@ -386,3 +388,19 @@ def test_zero_shot_accuracy_counts_the_right_texts() -> None:
     """Radford et al. 2021, sec. 3.1."""
     similarities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
     assert zero_shot_accuracy(similarities, torch.tensor([0, 1, 1, 1])) == 0.75
+
+
+def test_frechet_distance_is_its_formula() -> None:
+    """Heusel et al. 2017, eq. 6: with SciPy's root of the product, and between Gaussians whose parameters are known."""
+    torch.manual_seed(0)
+    a, b = torch.randn(40, 5) @ torch.randn(5, 5) + 1, torch.randn(30, 5) @ torch.randn(5, 5)
+    first, second = a.double().T.cov().numpy(), b.double().T.cov().numpy()
+    shared = scipy.linalg.sqrtm(first @ second).real
+    expected = float((a.mean(0) - b.mean(0)).square().sum()) + (first + second - 2 * shared).trace()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, 3 + a) == pytest.approx(5 * 9, rel=1e-6)
+    apart = frechet_distance(torch.randn(20_000, 2), 3 * torch.randn(20_000, 2) + 1)
+    assert apart == pytest.approx(2 * 1 + 2 * (3 - 1) ** 2, rel=0.05)
+    with pytest.raises(ValueError, match="at least 2 pictures in each set, found 1 and 30"):
+        frechet_distance(a[:1], b)

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nodegraph_diffusion.guidance.clip_score import CLIPScore
 from nodegraph_diffusion.training.loop.options import TrainingOptions
 from nodegraph_diffusion.training.loop.seeds import generator_for
 from nodegraph_diffusion.training.loop.state import read_state
 from nodegraph_diffusion.training.loop.trainer import METRICS, STATE, Trainer
+from nodegraph_diffusion.training.losses.frechet import frechet_distance
 from nodegraph_diffusion.training.noising.objective import Objective
 from tests.support.training_tasks import (
     COUNT,
@@ -92,6 +94,31 @@ def test_clip_learns_which_caption_belongs_to_which_picture() -> None:
     assert trainer.task.zero_shot(pictures(), texts(), torch.arange(COUNT)) == 1.0  # type: ignore[attr-defined]
 
 
+def test_trained_clip_guides_a_picture_to_its_caption_and_measures_distances() -> None:
+    """Its score rises along the gradient; the same pictures are nearer in its space than others."""
+    task, examples = TASKS["clip"]()
+    trainer = Trainer(task, Fixed(examples), TrainingOptions(steps=20, batch=COUNT, learning_rate=2e-3, average=None))
+    assert trainer.run()
+    text = task.text.encode(texts()[2:3])[1]  # type: ignore[attr-defined]
+    score = CLIPScore(task.image, text.detach(), lambda latent: latent, scale=10.0)  # type: ignore[attr-defined]
+    pixels = 0.1 * torch.randn(4, 3, 12, 12, generator=generator_for(0))  # of another size than the encoder's
+    first = score(pixels, 0.0)
+    assert first.shape == (4,)
+    moved = pixels.clone().requires_grad_()
+    for _ in range(10):
+        (gradient,) = torch.autograd.grad(score(moved, 0.0).sum(), moved)
+        moved = (moved + 0.3 * gradient / gradient.std()).detach().requires_grad_()
+    assert bool((score(moved, 0.0) > first + 1).all())
+    similarity = torch.cosine_similarity(task.image(pictures()), text, dim=-1)  # type: ignore[attr-defined]
+    torch.testing.assert_close(score(pictures(), 0.0), 10 * similarity)
+    with torch.no_grad():
+        same, noisy, others = (
+            task.image(each)  # type: ignore[attr-defined]
+            for each in (pictures(), pictures() + 0.01, -pictures())
+        )
+    assert frechet_distance(same, noisy) < 0.1 * frechet_distance(same, others)
+
+
 @pytest.mark.slow
 def test_denoiser_learns_and_samples_what_its_class_asks_for() -> None:
     """Takes more than five seconds."""
@@ -130,7 +157,7 @@ def test_tuning_in_low_precision_takes_nearly_the_same_step(name, precision) -> 
     figures, weights = [], []
     for options in ({}, {"precision": precision, "recompute": True}):
         trainer = trainer_of(name, steps=1, **options)
-        before = {key: value.clone() for key, value in trainer.networks["denoiser"].parameters.items()}
+        before = {key: value.detach().clone() for key, value in trainer.networks["denoiser"].parameters.items()}
         trainer.advance()
         figures.append(metrics_of(trainer)["loss/denoiser"])
         now = {key: value.detach() for key, value in trainer.networks["denoiser"].parameters.items()}

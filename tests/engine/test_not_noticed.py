@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import decimal
+import importlib
 import os
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,16 +201,37 @@ def test_what_a_node_reads_besides_its_inputs_is_not_noticed(
     assert fresh.run(one(type, **inputs))["out"] != expected
 
 
-def test_state_of_the_program_at_the_import_of_a_plugin_is_not_noticed(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
-    """Nodes run in a known state, but what their module computed at its import is kept as it is."""
-    write(
-        tmp_path / "plugins" / "third.py",
-        "import decimal\nfrom nodegraph import hookimpl, node\nTHIRD = decimal.Decimal(1) / 3\n"
-        "@node('Third')\ndef third() -> str:\n    return str(THIRD)\n"
-        "@hookimpl\ndef register_nodes(register):\n    register(third)\n",
-    )
+THIRD = "import decimal\nTHIRD = decimal.Decimal(1) / 3\n"
+THIRD_NODE = """
+from nodegraph import hookimpl, node
+@node("Third")
+def third() -> str:
+    return str(THIRD)
+@hookimpl
+def register_nodes(register):
+    register(third)
+"""
+
+
+def test_plugin_is_imported_in_the_known_state(make_engine: Callable[[], Engine], tmp_path: Path) -> None:
+    """What its module computes then does not depend on what the program has set."""
+    write(tmp_path / "plugins" / "third.py", THIRD + THIRD_NODE)
     with decimal.localcontext(prec=4):
-        assert make_engine().run(one("Third"))["out"] == "0.3333"
+        assert make_engine().run(one("Third"))["out"] == "0.3333333333333333333333333333"
+        assert decimal.getcontext().prec == 4
+
+
+def test_state_of_the_program_when_it_imports_a_module_is_not_noticed(
+    make_engine: Callable[[], Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes run in a known state, but what a module computed when the program imported it is kept as it is."""
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    write(tmp_path / "lib" / "the_third.py", THIRD)
+    write(tmp_path / "plugins" / "third.py", "from the_third import THIRD\n" + THIRD_NODE)
+    time.sleep(0.03)  # a module that may have changed since it was imported is never the same again
+    with decimal.localcontext(prec=4):
+        importlib.import_module("the_third")
+    assert make_engine().run(one("Third"))["out"] == "0.3333"
     hit = make_engine().run(one("Third"))
     assert (hit["out"], hit.cached) == ("0.3333", ("node",))
 

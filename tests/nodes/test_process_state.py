@@ -304,6 +304,22 @@ def test_switches_are_restored(state):
         assert switches() == before
 
 
+def test_plugin_is_imported_in_the_known_state(tmp_path):
+    """What its module and its hooks compute then does not depend on what the program has set."""
+    (tmp_path / "table.py").write_text(
+        "import torch\nfrom nodegraph import hookimpl, node\nTABLES = [torch.ones(1)]\n"
+        "@node('Table')\ndef table() -> str:\n    return ' '.join(str(table.dtype) for table in TABLES)\n"
+        "@hookimpl\ndef register_nodes(register):\n    TABLES.append(torch.ones(1))\n    register(table)\n"
+    )
+    torch.set_default_dtype(torch.float64)
+    try:
+        engine = Engine(None, plugin_dirs=[tmp_path])
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert engine.run(one("Table"))["out"] == "torch.float32 torch.float32"
+
+
 @pytest.mark.parametrize("which", ["dtype", "picture", "nothing"])
 def test_switch_that_a_node_leaves_while_another_runs_is_set_again_and_neither_is_kept(tmp_path, which):
     (tmp_path / "plugins").mkdir()
