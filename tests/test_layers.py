@@ -64,7 +64,10 @@ LAYERS: dict[str, str] = {
         "classifier_free composed dual perp_neg rescale self_attention spec"
     ),
     "nodegraph_diffusion.networks": "source attention config shapes clip taesd unet classifier controlnet vae vector_quantiser",
-    "nodegraph_diffusion.recipes": "pictureworld tiny",
+    "nodegraph_diffusion.recipes": "pixels bytepairs pictureworld tiny embedded",
+    "nodegraph_diffusion.recipes.embedded": (
+        "data layout autoencoder text latents denoiser decoder painting evaluation stages __main__"
+    ),
     "nodegraph_diffusion.recipes.pictureworld": (
         "hashing scene combinations sampling drawing annotations captions sheet judges __main__"
     ),

@@ -136,7 +136,11 @@ def _ports(ctx: click.Context, workflow: Workflow, incomplete: str, *, outputs: 
     from nodegraph.node_types.literals import is_plain
 
     node, registry = workflow.nodes.get(incomplete.partition(".")[0]), _plugins(ctx).nodes
-    if node is not None and node.type in registry:
+    if node is not None and node.type.startswith("#"):
+        inner = workflow.workflows.get(node.type[1:])
+        if inner is not None:
+            yield from (f"{node.name}.{name}" for name in (inner.outputs if outputs else inner.params))
+    elif node is not None and node.type in registry:
         spec = registry.get(node.type).value
         for port in spec.outputs if outputs else filter(is_plain, spec.inputs):
             yield f"{node.name}.{port.name}"

@@ -25,6 +25,7 @@ from nodegraph.workflow.definitions import EACH, PARAMS, Document, Link, NodeDef
 _WRITTEN: Final = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """The types of values that a person writes down."""
 
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
 _OF_REFERENCES: Final = ("E106", "E107")
 _SUGGESTIONS: Final = 100  # problems with suggestions: each looks through all names of a file
 
@@ -126,6 +127,8 @@ class Inputs:
     def _resolve(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Input | None:
         """Resolve one value for a port, or a part of it that has type `kind`: a link, a list with links in it, or a literal."""
         value = raw.value
+        if type(value) in _SCALARS:  # first, as most values are
+            return self._checked_literal(node, port, kind, raw)
         if isinstance(value, ParamRef):
             if not self._is_known(node, port, value, raw):
                 return None
@@ -142,10 +145,14 @@ class Inputs:
             if not all(known):
                 return None
             raw = replace(raw, value=self._filled(value))
+        return self._checked_literal(node, port, kind, raw)
+
+    def _checked_literal(self, node: NodeDef, port: Port, kind: Any, raw: InputValue) -> Value | None:
+        """A literal that fits; otherwise the problem is reported."""
         try:
             return self._literal(node, port, kind, raw)
         except LiteralError as error:
-            if isinstance(value, list) and element_type(port.type) is None and EACH not in error.hint:
+            if isinstance(raw.value, list) and element_type(port.type) is None and EACH not in error.hint:
                 error.hint = f"{error.hint} To map the node over a list, write 'each: {{{port.name}: [...]}}'.".strip()
             self.problems.append(raw.does_not_fit(_name(node, port, raw), error))
             return None

@@ -83,12 +83,12 @@ class Registry(Generic[T]):
 
     def remove(self, plugin: str) -> None:
         """Remove what the plugin of this name registered."""
-        kept = [entry for entry in self._entries.values() if entry.origin.plugin != plugin]
-        if len(kept) == len(self._entries):
+        remaining = [entry for entry in self._entries.values() if entry.origin.plugin != plugin]
+        if len(remaining) == len(self._entries):
             return
         for names in (self._entries, self._aliases, self._folded, self._folded_aliases):
             names.clear()
-        for entry in kept:
+        for entry in remaining:
             self.add(entry)
 
     def _require_free(self, name: str, entry: Entry[T]) -> None:

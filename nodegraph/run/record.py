@@ -68,6 +68,7 @@ class RunRecord:
             "document": self.document,
             "base": str(self.graph.resolved.base.absolute()),
             "params": dict(self.graph.params),
+            **({"seeds": dict(self.graph.seeds)} if self.graph.seeds else {}),
             "overrides": {name: _as_json(value) for name, value in self.overrides.items()},
             "targets": list(self.targets),
             "out": None if self.out is None else str(self.out),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,17 @@ from tests.support.small_model import save_single_file, save_small_model
 
 
 @pytest.fixture(scope="session")
-def load_file() -> Callable[[str, Path, Path], LoadedPlugin]:
+def load_file() -> Callable[..., LoadedPlugin]:
     """Loads a plugin as the engine does, but the stub pack only once."""
     load = discovery._load_file
     loaded: list[LoadedPlugin] = []
     modules = {}
 
-    def load_file(name: str, path: Path, root: Path) -> LoadedPlugin:
+    def load_file(name: str, path: Path, *, root: Path, state: AbstractContextManager[None]) -> LoadedPlugin:
         if root != STUB_PLUGINS / "stub_pack":
-            return load(name, path, root)
+            return load(name, path, root=root, state=state)
         if not loaded:
-            loaded.append(load(name, path, root))
+            loaded.append(load(name, path, root=root, state=state))
             modules.update({name: module for name, module in sys.modules.items() if name.startswith(loaded[0].package)})
         sys.modules.update(modules)
         return loaded[0]
@@ -35,7 +36,7 @@ def load_file() -> Callable[[str, Path, Path], LoadedPlugin]:
 
 
 @pytest.fixture(autouse=True)
-def stub_pack_is_imported_once(monkeypatch: pytest.MonkeyPatch, load_file: Callable[[str, Path, Path], LoadedPlugin]) -> None:
+def stub_pack_is_imported_once(monkeypatch: pytest.MonkeyPatch, load_file: Callable[..., LoadedPlugin]) -> None:
     """Each command in this process loads the plugins anew. The stub pack does not change, so all commands share its modules."""
     monkeypatch.setattr(discovery, "_load_file", load_file)
 

@@ -13,7 +13,8 @@ from nodegraph_diffusion.checkpoint import describe, load_vae
 from nodegraph_diffusion.denoising.preview import MAPS, LinearMap, enlarged, fitted, latent_space, linear_map, tiled
 from nodegraph_diffusion.networks.config import LatentSpace
 from nodegraph_diffusion.networks.vae import AutoencoderKL
-from nodegraph_diffusion.recipes.tiny.data import pictures, to_tensor
+from nodegraph_diffusion.recipes.pixels import to_tensor
+from nodegraph_diffusion.recipes.tiny.data import pictures
 from nodegraph_diffusion.tiny import FOLDER
 
 SD, SDXL = LatentSpace(), LatentSpace(scaling_factor=0.13025)

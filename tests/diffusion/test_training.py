@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from nodegraph_diffusion.networks.vae import AutoencoderKL
-from nodegraph_diffusion.recipes.tiny.autoencoder import CONFIG, standardise
-from nodegraph_diffusion.recipes.tiny.data import pictures, scene, to_tensor
+from nodegraph_diffusion.recipes.pixels import standardise, to_tensor
+from nodegraph_diffusion.recipes.tiny.autoencoder import CONFIG
+from nodegraph_diffusion.recipes.tiny.data import pictures, scene
 from nodegraph_diffusion.recipes.tiny.denoiser import THING_WEIGHT, thing_weights, velocity_loss
 from nodegraph_diffusion.training.budget import Budget, cosine
 from nodegraph_diffusion.training.optimiser import MasterWeights, resume, save_state
@@ -70,7 +71,7 @@ def test_standardising_keeps_pictures() -> None:
     torch.manual_seed(0)
     model = AutoencoderKL(CONFIG).requires_grad_(False)
     sample = pictures("valid", 20)
-    folded = standardise(model, sample)
+    folded = standardise(model, [sample])
     mean, log_variance = model.encode(to_tensor(sample))
     latent, folded_log_variance = folded.encode(to_tensor(sample))
     torch.testing.assert_close(latent.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-3)

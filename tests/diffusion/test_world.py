@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nodegraph_diffusion.recipes.bytepairs import WORD_END, byte_symbols
+from nodegraph_diffusion.recipes.pixels import to_pixels, to_tensor
 from nodegraph_diffusion.recipes.tiny import vocabulary
-from nodegraph_diffusion.recipes.tiny.data import pictures, scene, to_pixels, to_tensor
+from nodegraph_diffusion.recipes.tiny.data import pictures, scene
 from nodegraph_diffusion.recipes.tiny.examples import write_examples
 from nodegraph_diffusion.recipes.tiny.text import attributes
 from nodegraph_diffusion.recipes.tiny.world import COLOURS, HELD_OUT, KINDS, Request, caption, draw, parse, request, sample_scene
@@ -103,16 +105,16 @@ def test_caption_outside_the_grammar_is_refused() -> None:
 
 
 def test_each_word_is_one_token_and_each_byte_has_two() -> None:
-    table = vocabulary.vocabulary()
+    table = vocabulary.vocabulary().numbers
     assert len(table) < 2000
-    assert all(word + vocabulary.WORD_END in table for word in vocabulary.words())
-    assert all({symbol, symbol + vocabulary.WORD_END} <= table.keys() for symbol in vocabulary.byte_symbols())
-    assert len(set(vocabulary.byte_symbols())) == 256
+    assert all(word + WORD_END in table for word in vocabulary.words())
+    assert all({symbol, symbol + WORD_END} <= table.keys() for symbol in byte_symbols())
+    assert len(set(byte_symbols())) == 256
 
 
 def test_captions_fit_the_text_encoder() -> None:
     texts = [caption(scene("train", index), Random(index), keep=1.0) for index in range(500)]
-    assert all(len(vocabulary.tokens(text)) == vocabulary.MAX_LENGTH for text in texts)
+    assert all(len(vocabulary.vocabulary().tokens(text)) == vocabulary.MAX_LENGTH for text in texts)
 
 
 def test_open_attributes_have_class_0() -> None:

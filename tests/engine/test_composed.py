@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,26 @@ def test_random_seeds_are_drawn_once_for_each_use_and_item(make_engine, write):
     again = Workflow.parse(result.graph.resolved.dump(), base=file.parent)
     assert engine.run(again).ran == ()  # the resolved workflow contains the numbers
     assert engine.run(file, params=dict(seeds)).ran == ()
+    record = json.loads((engine.cache_dir / "runs" / f"{result.run}.json").read_text())
+    assert record["seeds"] == seeds
+
+
+def test_a_file_that_changes_during_the_run_changes_nothing_in_it(engine, write):
+    inner = "params: {t: x}\nnodes: {r: {use: CountItems, items: [$params.t]}}\noutputs: {n: {from: $r}}\n"
+    file = write(
+        """
+        nodes:
+          edit: {use: Edit, path: inner.yaml, text: "no workflow"}
+          one: {use: ./inner.yaml, t: $edit}
+          two: {use: ./inner.yaml, t: $one}
+        outputs: {o: {from: $two}}
+        """,
+        inner=inner,
+    )
+    assert engine.run(file)["o"] == 1
+    assert file.with_name("inner.yaml").read_text() == "no workflow"
+    with pytest.raises(WorkflowError, match="inner"):
+        engine.run(file)
 
 
 # --- each
@@ -404,9 +425,10 @@ def test_a_hostile_file_is_an_error(write, problems, monkeypatch):
         + "  t: {nodes: {}}\n"
     )
     assert problems(file) == ["[E119] the workflow stands for more than 2,500 nodes. Use fewer items or levels."]
+    monkeypatch.setattr("nodegraph.graph.expansion.uses.MOST_ITEMS", 1_000)
     long = write("params: {n: {type: 'list[int]', default: []}}\nnodes: {a: {use: Number, each: {value: $params.n}}}\n")
-    (problem,) = problems(long, n=list(range(1_000_000)))
-    assert "'value' in 'each' of node 'a' has 1,000,000 items; at most 100,000 are supported" in problem
+    (problem,) = problems(long, n=[0] * 1_001)
+    assert "'value' in 'each' of node 'a' has 1,001 items; at most 1,000 are supported" in problem
 
 
 # --- repeat

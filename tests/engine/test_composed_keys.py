@@ -82,7 +82,7 @@ class Cut:
         return folder / "w0.yaml"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), nodes=graphs())
 def test_a_graph_cut_into_workflows_at_random_has_the_same_keys(engine, data, nodes):
     parent = [0, *(data.draw(st.integers(0, g)) for g in range(data.draw(st.integers(0, 3))))]
@@ -113,7 +113,7 @@ outputs: {sum: {from: $again}}
 """
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(FLOATS, FLOATS), max_size=4), start=FLOATS, times=st.integers(1, 4))
 def test_expansion_means_what_a_hand_written_graph_means(engine, pairs, start, times):
     lists = {"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}

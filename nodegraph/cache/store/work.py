@@ -118,8 +118,8 @@ def _last_use(folder: Path) -> float:
 def _read_note(folder: Path) -> WorkNote | None:
     try:
         fields = parse_json((folder / _NOTE).read_bytes())
-        texts = [fields[name] for name in ("type", "workflow", "node")]
+        kind, workflow, node = (str(fields[name]) for name in ("type", "workflow", "node"))
         depends = {str(name): str(value) for name, value in fields["depends"].items()}
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return WorkNote(*map(str, texts), depends)
+    return WorkNote(kind, workflow, node, depends)

@@ -37,7 +37,7 @@ class KnownState:
         self._backend, self._thread = backend, _Thread()
 
     def __repr__(self) -> str:
-        return f"<KnownState of {self._backend()!r}>"
+        return f"<KnownState of {type(self._backend()).__name__}>"
 
     def __enter__(self) -> None:
         thread = self._thread

@@ -57,9 +57,9 @@ def store_outcome(
     snapshots, messages = cache.take(values, codecs, store=stored_key is not None or bool(task.passed_on))
     for message in messages:
         run.notice(message)
-    if key is not None and (message := _changed_while_stored(snapshots, run)) is not None:
+    if key is not None and (reason := _changed_while_stored(snapshots, run)) is not None:
         key, stored_key, is_hidden = None, None, True
-        run.notice(message)
+        run.notice(reason)
     imports = _imports(task, context)
     digests, codec_names = _digests(spec, snapshots, key, cache)
     verified, wrong = False, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nodegraph_diffusion.networks.vae import AutoencoderKL, VAEConfig
-from nodegraph_diffusion.recipes.tiny.data import pictures, to_pixels, to_tensor
+from nodegraph_diffusion.recipes.pixels import standardise, to_pixels, to_tensor
+from nodegraph_diffusion.recipes.tiny.data import pictures
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget, cosine
 from nodegraph_diffusion.training.losses.gaussian import DiagonalGaussian
@@ -60,7 +60,7 @@ def train_autoencoder(
             weights.write_average(average)
             report(f"autoencoder {budget.fraction:4.0%}: step {weights.steps}, {psnr(average, 100):.2f} dB")
     weights.write_average(average)
-    return standardise(average, training[:4000])
+    return standardise(average, np.array_split(training[:4000], 20))
 
 
 def tune_decoder(
@@ -116,25 +116,6 @@ def encode_all(model: AutoencoderKL, training: NDArray[np.uint8], batch: int = 2
         latents[start : start + batch] = coder.encode(pixels)[0].float()
     team.add(latents)
     return latents.half()
-
-
-@torch.no_grad()
-def standardise(model: AutoencoderKL, sample: NDArray[np.uint8]) -> AutoencoderKL:
-    """Fold the latents' mean and deviation per channel into the adjacent convolutions; decoded pictures do not change."""
-    latents = torch.cat([model.encode(to_tensor(part))[0] for part in np.array_split(sample, 20)])
-    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    model = deepcopy(model)
-    channels = len(mean)
-    encode, decode = model.quant_conv, model.post_quant_conv
-    assert encode.bias is not None
-    assert decode.bias is not None
-    encode.weight[:channels] /= deviation[:, None, None, None]
-    encode.bias[:channels] = (encode.bias[:channels] - mean) / deviation
-    encode.bias[channels:] -= 2 * deviation.log()
-    decode.bias += decode.weight[:, :, 0, 0] @ mean
-    decode.weight *= deviation[None, :, None, None]
-    model.config = replace(model.config, scaling_factor=1.0)
-    return model
 
 
 @torch.no_grad()

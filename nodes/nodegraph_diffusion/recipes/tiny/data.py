@@ -8,9 +8,7 @@ from random import Random
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from nodegraph_diffusion.recipes.tiny.world import Scene, draw, sample_scene
 
@@ -52,15 +50,3 @@ def training_pictures(path: Path, count: int, processes: int) -> NDArray[np.uint
         target.flush()
         partial.replace(path)
     return np.memmap(path, np.uint8, "r", shape=shape)
-
-
-def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """8-bit pictures (B, H, W, 3) as the networks' (B, 3, H, W) float32 in [-1, 1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    return planes.float().div_(127.5).sub_(1.0)
-
-
-def to_pixels(tensor: Tensor) -> NDArray[np.uint8]:
-    """The inverse of `to_tensor`, clamped and rounded."""
-    pixels: NDArray[np.uint8] = tensor.float().clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return pixels

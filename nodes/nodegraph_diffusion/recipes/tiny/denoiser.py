@@ -17,7 +17,7 @@ from nodegraph_diffusion.networks.unet import UNet, UNetConfig
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
 from nodegraph_diffusion.recipes.tiny.data import scene
 from nodegraph_diffusion.recipes.tiny.text import WIDTH
-from nodegraph_diffusion.recipes.tiny.vocabulary import tokens
+from nodegraph_diffusion.recipes.tiny.vocabulary import vocabulary
 from nodegraph_diffusion.recipes.tiny.world import Scene, caption
 from nodegraph_diffusion.recipes.tiny.world.scene import PROPORTIONS
 from nodegraph_diffusion.training import team
@@ -83,7 +83,7 @@ class Batches:
     def contexts(self, scenes: list[Scene]) -> Tensor:
         """Encoded captions, (B, L, WIDTH); a tenth of them are of the empty caption."""
         texts = ["" if self.random.random() < CAPTION_DROPOUT else caption(each, self.random) for each in scenes]
-        encoded: Tensor = self.text_encoder(torch.tensor([tokens(text) for text in texts]))
+        encoded: Tensor = self.text_encoder(torch.tensor([vocabulary().tokens(text) for text in texts]))
         return encoded
 
     def loss(self, unet: UNet) -> Tensor:

@@ -18,10 +18,11 @@ from nodegraph_diffusion.networks.clip import CLIPTextModel
 from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.noise_schedule import NoiseSchedule
-from nodegraph_diffusion.recipes.tiny.data import SIZE, pictures, scene, to_pixels
+from nodegraph_diffusion.recipes.pixels import to_pixels
+from nodegraph_diffusion.recipes.tiny.data import SIZE, pictures, scene
 from nodegraph_diffusion.recipes.tiny.verdict import Judge as Judge
 from nodegraph_diffusion.recipes.tiny.verdict import faults
-from nodegraph_diffusion.recipes.tiny.vocabulary import tokens
+from nodegraph_diffusion.recipes.tiny.vocabulary import vocabulary
 from nodegraph_diffusion.recipes.tiny.world import Request, caption, parse, request, sample_scene
 from nodegraph_diffusion.recipes.tiny.world.scene import Combinations
 from nodegraph_diffusion.sampling import SAMPLERS, draw_noise, sample, sigmas_for
@@ -65,7 +66,7 @@ def evaluation_captions(things: int, count: int, combinations: Combinations = "h
 @torch.no_grad()
 def encode_captions(text_encoder: CLIPTextModel, captions: Sequence[str]) -> Tensor:
     """Captions of the grammar as contexts, (B, L, width)."""
-    encoded: Tensor = text_encoder(torch.tensor([tokens(text) for text in captions]))
+    encoded: Tensor = text_encoder(torch.tensor([vocabulary().tokens(text) for text in captions]))
     return encoded
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nodegraph_diffusion.recipes.tiny.data import pictures, scene, to_tensor
+from nodegraph_diffusion.recipes.pixels import to_tensor
+from nodegraph_diffusion.recipes.tiny.data import pictures, scene
 from nodegraph_diffusion.recipes.tiny.world import COLOURS, KINDS, PLACES, TIMES, Request
 from nodegraph_diffusion.recipes.tiny.world.scene import Scene
 from nodegraph_diffusion.training.budget import cosine

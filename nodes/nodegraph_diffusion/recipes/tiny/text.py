@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nodegraph_diffusion.networks.clip import CLIPTextConfig, CLIPTextModel
+from nodegraph_diffusion.recipes.bytepairs import END
 from nodegraph_diffusion.recipes.tiny.data import scene
-from nodegraph_diffusion.recipes.tiny.vocabulary import END, MAX_LENGTH, tokens, vocabulary
+from nodegraph_diffusion.recipes.tiny.vocabulary import MAX_LENGTH, vocabulary
 from nodegraph_diffusion.recipes.tiny.world import COLOURS, KINDS, PLACES, TIMES, Request, Scene, caption, parse
 from nodegraph_diffusion.training.budget import cosine
 
@@ -30,7 +31,8 @@ SLOTS = (3, len(KINDS) + 1, len(COLOURS) + 1, len(KINDS) + 1, len(COLOURS) + 1, 
 
 def config() -> CLIPTextConfig:
     """Three causal layers of width 128 over the world's vocabulary."""
-    return CLIPTextConfig(vocab_size=len(vocabulary()), width=WIDTH, layers=3, heads=4, max_length=MAX_LENGTH, mlp_width=4 * WIDTH)
+    size = len(vocabulary().numbers)
+    return CLIPTextConfig(vocab_size=size, width=WIDTH, layers=3, heads=4, max_length=MAX_LENGTH, mlp_width=4 * WIDTH)
 
 
 def attributes(request: Request) -> list[int]:
@@ -46,7 +48,7 @@ def attributes(request: Request) -> list[int]:
 def caption_batch(scenes: list[Scene], random: Random) -> tuple[Tensor, Tensor]:
     """Random captions of scenes: tokens (B, MAX_LENGTH) and their attributes (B, len(SLOTS))."""
     texts = [caption(scene, random) for scene in scenes]
-    return torch.tensor([tokens(text) for text in texts]), torch.tensor([attributes(parse(text)) for text in texts])
+    return torch.tensor([vocabulary().tokens(text) for text in texts]), torch.tensor([attributes(parse(text)) for text in texts])
 
 
 class Reader(nn.Module):
@@ -65,7 +67,7 @@ class Reader(nn.Module):
 
 def reading_loss(reader: Reader, token_numbers: Tensor, expected: Tensor) -> Tensor:
     """Cross-entropy of every attribute at every position from the caption's end on."""
-    after = token_numbers == vocabulary()[END]
+    after = token_numbers == vocabulary().numbers[END]
     rows = after.nonzero()[:, 0]
     losses = [F.cross_entropy(logits[after], expected[rows, slot]) for slot, logits in enumerate(reader(token_numbers))]
     return torch.stack(losses).sum()

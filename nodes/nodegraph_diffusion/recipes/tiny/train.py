@@ -24,7 +24,7 @@ from nodegraph_diffusion.networks.unet import UNet
 from nodegraph_diffusion.networks.vae import AutoencoderKL
 from nodegraph_diffusion.recipes.tiny import autoencoder, denoiser, evaluation, learned_judge, matched_filter, text
 from nodegraph_diffusion.recipes.tiny.data import SIZE, training_pictures
-from nodegraph_diffusion.recipes.tiny.vocabulary import write_vocabulary
+from nodegraph_diffusion.recipes.tiny.vocabulary import vocabulary
 from nodegraph_diffusion.text.tokenizer import load_tokenizer
 from nodegraph_diffusion.training import team
 from nodegraph_diffusion.training.budget import Budget
@@ -85,7 +85,7 @@ def train(recipe: Recipe) -> None:
     )
     latents = _latents(work / "latents.safetensors", lambda: autoencoder.encode_all(vae, training))
     if team.rank() == 0:
-        write_vocabulary(work / "tokenizer")
+        vocabulary().write(work / "tokenizer")
     unet = _stage(
         work / "unet.safetensors",
         UNet(denoiser.CONFIG),

@@ -1,0 +1,215 @@
+"""The stages of the recipe. Each writes its result to a file and is skipped if the file exists.
+
+A stage that trains keeps its state in a folder, and can be stopped or killed at any time: the same call continues it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nodegraph_diffusion.checkpoint import describe, load_text_encoder, load_unet, load_vae, save_diffusers
+from nodegraph_diffusion.networks.clip import CLIPTextModel
+from nodegraph_diffusion.networks.unet import UNet
+from nodegraph_diffusion.networks.vae import AutoencoderKL
+from nodegraph_diffusion.recipes.embedded import autoencoder, decoder, denoiser, evaluation, text
+from nodegraph_diffusion.recipes.embedded.data import SIDE, held_out_scenes, pictures, training_scene
+from nodegraph_diffusion.recipes.embedded.latents import encode_scenes, read_latents
+from nodegraph_diffusion.recipes.embedded.painting import Model
+from nodegraph_diffusion.recipes.pictureworld import scene
+from nodegraph_diffusion.recipes.pictureworld.captions import caption
+from nodegraph_diffusion.recipes.pictureworld.judges import training as judge_training
+from nodegraph_diffusion.recipes.pictureworld.judges.accuracy import accuracy, judged_scenes
+from nodegraph_diffusion.recipes.pictureworld.judges.matched_filter import judge_by_templates
+from nodegraph_diffusion.recipes.pictureworld.judges.network import JudgeNetwork, LearnedJudge
+from nodegraph_diffusion.recipes.pixels import standardise
+from nodegraph_diffusion.text.tokenizer import load_tokenizer
+from nodegraph_diffusion.training.loop.metrics import Progress
+from nodegraph_diffusion.training.loop.options import TrainingOptions
+from nodegraph_diffusion.training.loop.state import write_state
+from nodegraph_diffusion.training.loop.task import Batch
+from nodegraph_diffusion.training.loop.trainer import Trainer
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+def report(message: str) -> None:
+    """Print a line with the time of day."""
+    print(time.strftime("%H:%M:%S"), message, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run in the folder `work`. The numbers are steps of optimisers, scenes, and pictures; the defaults are those of the model.
+
+    `evaluated` captions of each kind are painted; `measured` drawn pictures and captions are for everything else.
+
+    `stop` is asked often; if it returns True, the run saves its state and raises Stopped. Everything random follows from seed 0.
+    """
+
+    work: Path
+    autoencoder_steps: int = autoencoder.STEPS
+    text_steps: int = text.STEPS
+    judge_steps: int = judge_training.STEPS
+    judge_scenes: int = judge_training.SCENES
+    scenes: int = denoiser.SCENES
+    denoiser_steps: int = denoiser.STEPS
+    settling_steps: int = denoiser.SETTLING_STEPS
+    decoder_steps: int = decoder.STEPS
+    evaluated: int = 300
+    measured: int = 500
+    stop: Callable[[], bool] = field(default=lambda: False)
+
+    def file(self, name: str) -> Path:
+        """The result of a stage."""
+        return self.work / f"{name}.safetensors"
+
+    def train(self, name: str, trainer: Trainer[Batch]) -> None:
+        """Train to the last step, with a line for each line of metrics. Raises Stopped if the run is to stop."""
+
+        def show(progress: Progress) -> None:
+            metrics = progress.metrics
+            if metrics is not None and metrics.step == progress.step:
+                figures = ", ".join(f"{key} {value:.4g}" for key, value in metrics.figures.items())
+                hours = (progress.seconds_left or 0) / 3600
+                report(f"{name}: step {progress.step} of {progress.steps}, {hours:.1f} hours left: {figures}")
+
+        if not trainer.run(on_progress=show, stop=self.stop):
+            raise Stopped
+
+    def load(self, name: str, network: Network) -> Network:
+        """The network that a stage has trained; it does not change any more."""
+        network.load_state_dict(load_file(self.file(name)))
+        return network.eval().requires_grad_(False)
+
+    def write(self, name: str, network: nn.Module, figures: dict[str, float]) -> None:
+        """Write the result of a stage, with figures about it."""
+        report(f"{name}: {figures}")
+        write_state(self.file(name), network.state_dict(), figures)
+
+
+def train_autoencoder(recipe: Recipe) -> None:
+    """Encoder and decoder."""
+    model = autoencoder.new_autoencoder()
+    task, options = autoencoder.autoencoder_task(model), autoencoder.options(recipe.autoencoder_steps)
+    trainer = Trainer(task, autoencoder.Crops(), options, folder=recipe.work / "autoencoder")
+    recipe.train("autoencoder", trainer)
+    with trainer.averaged():
+        standard = standardise(model, (pictures([training_scene(i)]) for i in range(4 * recipe.measured)))
+    recipe.write("autoencoder", standard, {"decibels": autoencoder.psnr(standard, pictures(held_out_scenes(recipe.measured)))})
+
+
+def train_text_encoder(recipe: Recipe) -> None:
+    """The text encoder, by reading captions."""
+    torch.manual_seed(0)
+    reader = text.Reader()
+    options = text.options(recipe.text_steps)
+    trainer = Trainer(text.ReadingTask(reader), text.CaptionsOfScenes(), options, folder=recipe.work / "text_encoder")
+    recipe.train("text encoder", trainer)
+    held_out = [scene(1, index, combinations="held-out") for index in range(recipe.measured)]
+    with trainer.averaged():
+        read = {style: text.reading_accuracy(reader, [caption(each, 0, style) for each in held_out]) for style in text.STYLES}
+        recipe.write("text_encoder", reader.encoder, {str(style): share for style, share in read.items()})
+
+
+def train_judge(recipe: Recipe) -> None:
+    """The learned judge."""
+    torch.manual_seed(0)
+    network = JudgeNetwork()
+    examples, options = judge_training.JudgedScenes(recipe.judge_scenes), judge_training.options(recipe.judge_steps)
+    trainer = Trainer(judge_training.JudgeTask(network), examples, options, folder=recipe.work / "judge")
+    recipe.train("judge", trainer)
+    with trainer.averaged():
+        right = accuracy(LearnedJudge(network), judged_scenes(recipe.measured)).right
+        recipe.write("judge", network, {"right": right / recipe.measured})
+
+
+def encode(recipe: Recipe) -> None:
+    """The latents of the training scenes."""
+    model = recipe.load("autoencoder", AutoencoderKL(autoencoder.CONFIG))
+    if not encode_scenes(model, recipe.work / "latents", recipe.scenes, recipe.stop):
+        raise Stopped
+
+
+def train_denoiser(recipe: Recipe) -> None:
+    """The denoiser, with a constant rate."""
+    _train_unet(recipe, "denoiser", denoiser.options(recipe.denoiser_steps, "constant"), start=None)
+
+
+def settle_denoiser(recipe: Recipe) -> None:
+    """The denoiser, from where the constant rate has brought it, with a rate that falls to zero."""
+    _train_unet(recipe, "settled", denoiser.options(recipe.settling_steps, "cosine", seed=1), start="denoiser")
+
+
+def _train_unet(recipe: Recipe, name: str, options: TrainingOptions, *, start: str | None) -> None:
+    torch.manual_seed(0)
+    task = denoiser.SceneDenoiserTask(UNet(denoiser.CONFIG), recipe.load("text_encoder", CLIPTextModel(text.config())))
+    module = task.networks["denoiser"].module
+    if start is not None:
+        module.load_state_dict(load_file(recipe.work / f"{start}-last.safetensors"))
+    examples = denoiser.CaptionedScenes(read_latents(recipe.work / "latents", recipe.scenes))
+    trainer = Trainer(task, examples, options, folder=recipe.work / name)
+    recipe.train(name, trainer)
+    write_state(recipe.work / f"{name}-last.safetensors", module.state_dict(), {"step": trainer.step})
+    with trainer.averaged():
+        recipe.write(name, task.unet, {"steps": trainer.step})
+
+
+def train_decoder(recipe: Recipe) -> None:
+    """The decoder again."""
+    task = decoder.DecoderTask(recipe.load("autoencoder", AutoencoderKL(autoencoder.CONFIG)))
+    examples, options = autoencoder.WholePictures(), decoder.options(recipe.decoder_steps)
+    trainer = Trainer(task, examples, options, folder=recipe.work / "decoder")
+    recipe.train("decoder", trainer)
+    with trainer.averaged():
+        recipe.write("decoder", task.model, {"decibels": autoencoder.psnr(task.model, pictures(held_out_scenes(recipe.measured)))})
+
+
+def export(recipe: Recipe) -> None:
+    """The model in diffusers' layout, to the folder `model`: the newest denoiser and decoder that there are."""
+    unet = recipe.load("settled" if recipe.file("settled").exists() else "denoiser", UNet(denoiser.CONFIG))
+    vae = recipe.load("decoder" if recipe.file("decoder").exists() else "autoencoder", AutoencoderKL(autoencoder.CONFIG))
+    text.vocabulary().write(recipe.work / "tokenizer")
+    save_diffusers(
+        recipe.work / "model",
+        unet,
+        vae,
+        recipe.load("text_encoder", CLIPTextModel(text.config())),
+        noise_schedule=denoiser.NOISE_SCHEDULE,
+        tokenizer_folder=recipe.work / "tokenizer",
+        special_tokens=load_tokenizer(recipe.work / "tokenizer").special_ids,
+        sample_size=SIDE,
+    )
+
+
+def evaluate(recipe: Recipe) -> None:
+    """Every figure of the exported model, by both judges."""
+    checkpoint = describe(recipe.work / "model").model()
+    model = Model(
+        load_unet(checkpoint.unet, "cpu", torch.float32),
+        load_vae(checkpoint.vae, "cpu", torch.float32),
+        load_text_encoder(checkpoint.text.parts[0], "cpu", torch.float32),
+        checkpoint.noise_schedule,
+    )
+    judges: dict[str, evaluation.Judge] = {
+        "learned": LearnedJudge(recipe.load("judge", JudgeNetwork())),
+        "matched filter": judge_by_templates,
+    }
+    decibels = autoencoder.psnr(model.vae, pictures(held_out_scenes(recipe.measured)))
+    lines = [f"autoencoder: {decibels:.2f} dB on {recipe.measured} pictures, half of them of held-out combinations"]
+    lines += [f"judge, {name}: reads right {accuracy(judge, judged_scenes(recipe.measured))}" for name, judge in judges.items()]
+    lines += [f"{name}: {score}" for name, score in evaluation.evaluate(model, judges, recipe.evaluated).items()]
+    for line in lines:
+        report(line)
+    (recipe.work / "figures.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
