@@ -122,7 +122,7 @@ class Result:
         if self.graph.composed is None:
             return None
         if isinstance(wanted, NodeHandle | PortHandle):
-            return self.graph.composed.links(repr(link_of(wanted)).removeprefix("$"))
+            return self.graph.composed.links(str(link_of(wanted)).removeprefix("$"))
         if wanted in self.graph.lists:
             return self.graph.lists[wanted]
         return None if wanted in self.graph.outputs else self.graph.composed.links(wanted)
